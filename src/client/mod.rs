@@ -1,0 +1,372 @@
+//! The operator, as a publisher's server talks to it.
+//!
+//! [`EuidClient`] makes the three calls; [`dii`] prepares who is asked for, [`protocol`] the bytes
+//! without I/O, [`transport`] the HTTP.
+
+pub(crate) mod dii;
+pub(crate) mod protocol;
+mod transport;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use zeroize::Zeroizing;
+
+use self::dii::{Dii, DiiKind};
+use self::protocol::answer::{self, Question};
+use self::protocol::envelope::{BASE64, Key, RequestNonce, seal_request};
+use self::transport::{Received, Settings, Transport};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{ConfigError, ErrorKind, EuidError};
+use crate::identity::Identity;
+use crate::random;
+use crate::refresh::{Refresh, Refreshed};
+
+/// Whom to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Environment {
+    /// `https://prod.euid.eu`
+    Production,
+    /// `https://integ.euid.eu`: its own keys and ids, short lifetimes.
+    Integration,
+    /// A private operator or the sandbox: its base URL, without `/v2/…`.
+    Url(String),
+}
+
+impl Environment {
+    fn base_url(&self) -> &str {
+        match self {
+            Self::Production => "https://prod.euid.eu",
+            Self::Integration => "https://integ.euid.eu",
+            Self::Url(url) => url,
+        }
+    }
+}
+
+/// A client of the EUID operator. Cheap to clone; clones share connections.
+///
+/// Every call is one POST: no retry, no redirect, at most [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+///
+/// ```no_run
+/// use tower_euid::{Dii, Environment, EuidClient, Generated};
+///
+/// # async fn run(api_key: &str, secret: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// let client = EuidClient::builder(Environment::Integration).credentials(api_key, secret).build()?;
+/// match client.generate(Dii::email("user@example.com")?).await? {
+///     Generated::Identity(identity) => println!("{:?}", identity.times()),
+///     Generated::OptedOut => println!("remember it, and stop asking for this person"),
+///     Generated::InsufficientConsent => println!("ask again only with new consent"),
+///     _ => {}
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct EuidClient(Arc<Inner>);
+
+struct Inner {
+    transport: Transport,
+    secret: Option<Zeroizing<Key>>,
+    clock: Arc<dyn Clock>,
+    optout_check: bool,
+}
+
+impl EuidClient {
+    /// How long connecting may take, unless set otherwise: 2 s.
+    pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+    /// How long a whole call may take, unless set otherwise: 5 s.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// Starts configuring a client.
+    pub fn builder(environment: Environment) -> EuidClientBuilder {
+        EuidClientBuilder {
+            environment,
+            credentials: None,
+            clock: Arc::new(SystemClock),
+            connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+            timeout: Self::DEFAULT_TIMEOUT,
+            optout_check: false,
+            insecure_http: false,
+        }
+    }
+
+    /// Asks for an identity: `POST /v2/token/generate`. To be called when a visitor has logged in
+    /// and has consented to it.
+    ///
+    /// # Errors
+    ///
+    /// [`RejectedInput`](ErrorKind::RejectedInput) for an address the operator does not take,
+    /// [`Unauthorized`](ErrorKind::Unauthorized) also for a client without credentials, and every
+    /// other [`ErrorKind`] but [`RejectedToken`](ErrorKind::RejectedToken).
+    pub async fn generate(&self, request: impl Into<GenerateRequest>) -> Result<Generated, EuidError> {
+        let request = request.into();
+        let mut question = Question::about(&request.dii);
+        question.tcf_consent_string = request.tcf_consent_string.as_deref();
+        question.optout_check = self.0.optout_check.then_some(1);
+        let (secret, nonce, received) = self.ask(protocol::GENERATE, &question).await?;
+        answer::generated(received.answer(), secret, nonce)
+    }
+
+    /// Asks whether `advertising_token` is one that this publisher got for this person:
+    /// `POST /v2/token/validate`. For tests of an integration; expiry is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate); [`RejectedInput`](ErrorKind::RejectedInput) also for a token
+    /// that the operator can't decode or that belongs to another publisher.
+    pub async fn validate(&self, advertising_token: &str, dii: Dii) -> Result<bool, EuidError> {
+        let mut question = Question::about(&dii);
+        question.token = Some(advertising_token);
+        let (secret, nonce, received) = self.ask(protocol::VALIDATE, &question).await?;
+        answer::validated(received.answer(), secret, nonce)
+    }
+
+    /// Asks for the successor of an identity: `POST /v2/token/refresh`. The layer does this by
+    /// itself; needs no credentials, but says more about a failure with them.
+    ///
+    /// # Errors
+    ///
+    /// [`RejectedToken`](ErrorKind::RejectedToken) for a refresh token at its end. Without an API
+    /// key the operator does not tell that from other failures:
+    /// [`UnknownStatus`](ErrorKind::UnknownStatus).
+    pub async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
+        let token = identity.refresh_token().expose_secret().to_owned();
+        let received = self.0.transport.post(protocol::REFRESH, token).await?;
+        answer::refreshed(received.answer(), identity.response_key())
+    }
+
+    /// Seals a question, posts it, and hands back what is needed to open the answer.
+    async fn ask(&self, path: &str, question: &Question<'_>) -> Result<(&Key, RequestNonce, Received), EuidError> {
+        let Some(secret) = &self.0.secret else {
+            return Err(EuidError::new(ErrorKind::Unauthorized, "this client was built without credentials"));
+        };
+        let no_randomness = |error| EuidError::new(ErrorKind::Transient, "no randomness for an IV").with_source(error);
+        let iv = random::bytes().map_err(no_randomness)?;
+        let nonce = random::bytes().map_err(no_randomness)?;
+        let envelope = seal_request(secret, iv, self.0.clock.now(), nonce, &question.to_json()?);
+        let received = self.0.transport.post(path, BASE64.encode(envelope)).await?;
+        Ok((secret, nonce, received))
+    }
+}
+
+impl Refresh for EuidClient {
+    async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
+        self.refresh(identity).await
+    }
+}
+
+impl fmt::Debug for EuidClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EuidClient").field("credentials", &self.0.transport.has_api_key()).finish_non_exhaustive()
+    }
+}
+
+/// Configures an [`EuidClient`]; see [`EuidClient::builder`].
+#[derive(Clone)]
+#[must_use = "a builder makes no client until `build` is called"]
+pub struct EuidClientBuilder {
+    environment: Environment,
+    credentials: Option<(Zeroizing<String>, Zeroizing<String>)>,
+    clock: Arc<dyn Clock>,
+    connect_timeout: Duration,
+    timeout: Duration,
+    optout_check: bool,
+    insecure_http: bool,
+}
+
+impl EuidClientBuilder {
+    /// The API key and the client secret (standard base64 of 32 bytes) that belongs to it. Without
+    /// them the client can only refresh.
+    pub fn credentials(mut self, api_key: impl Into<String>, client_secret: impl Into<String>) -> Self {
+        self.credentials = Some((Zeroizing::new(api_key.into()), Zeroizing::new(client_secret.into())));
+        self
+    }
+
+    /// The clock that requests are stamped with. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How long connecting may take. Default: [`EuidClient::DEFAULT_CONNECT_TIMEOUT`].
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a whole call may take, connecting and reading included. Default:
+    /// [`EuidClient::DEFAULT_TIMEOUT`].
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sends `optout_check: 1` with generate. Private operators up to 5.65 insist on it, current
+    /// ones always check and ignore it. Default: off.
+    pub fn optout_check(mut self, send: bool) -> Self {
+        self.optout_check = send;
+        self
+    }
+
+    /// Allows plain http to other machines, for an operator inside a private network. API key and
+    /// refresh tokens then cross that network in clear. Loopback needs no permission.
+    pub fn insecure_http(mut self) -> Self {
+        self.insecure_http = true;
+        self
+    }
+
+    /// Makes the client.
+    ///
+    /// # Errors
+    ///
+    /// If the URL can't be used, the API key can't be one, the secret is not base64 of 32 bytes, or
+    /// the machine has no CA certificates for https.
+    pub fn build(self) -> Result<EuidClient, ConfigError> {
+        let secret = self.credentials.as_ref().map(|(_, secret)| parse_secret(secret)).transpose()?;
+        let transport = Transport::new(&Settings {
+            base_url: self.environment.base_url(),
+            api_key: self.credentials.as_ref().map(|(key, _)| key.as_str()),
+            insecure_http: self.insecure_http,
+            connect_timeout: self.connect_timeout,
+            timeout: self.timeout,
+        })?;
+        let inner = Inner { transport, secret, clock: self.clock, optout_check: self.optout_check };
+        Ok(EuidClient(Arc::new(inner)))
+    }
+}
+
+impl fmt::Debug for EuidClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EuidClientBuilder")
+            .field("credentials", &self.credentials.is_some())
+            .field("connect_timeout", &self.connect_timeout)
+            .field("timeout", &self.timeout)
+            .field("optout_check", &self.optout_check)
+            .field("insecure_http", &self.insecure_http)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`EuidClient::generate`] asks for; a [`Dii`] alone is enough.
+///
+/// ```
+/// use tower_euid::{Dii, GenerateRequest};
+///
+/// let request = GenerateRequest::from(Dii::phone("+442345678901")?)
+///     .tcf_consent_string("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA");
+/// # Ok::<_, tower_euid::InvalidDii>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "nothing is asked until it is given to `EuidClient::generate`"]
+pub struct GenerateRequest {
+    dii: Dii,
+    tcf_consent_string: Option<String>,
+}
+
+impl GenerateRequest {
+    /// The visitor's TCF v2 consent string. The operator then checks it and may answer
+    /// [`Generated::InsufficientConsent`].
+    pub fn tcf_consent_string(mut self, consent: impl Into<String>) -> Self {
+        self.tcf_consent_string = Some(consent.into());
+        self
+    }
+}
+
+impl From<Dii> for GenerateRequest {
+    fn from(dii: Dii) -> Self {
+        Self { dii, tcf_consent_string: None }
+    }
+}
+
+impl fmt::Debug for GenerateRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GenerateRequest").field("dii", &self.dii).finish_non_exhaustive()
+    }
+}
+
+/// The outcome of [`EuidClient::generate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Generated {
+    /// An identity. `EuidUpdate::from` it logs the visitor in.
+    Identity(Identity),
+    /// The person opted out of EUID: no token, and no reason to ask again soon.
+    OptedOut,
+    /// The consent string does not allow it. Only with a consent string.
+    InsufficientConsent,
+}
+
+impl Question<'_> {
+    fn about(dii: &Dii) -> Self {
+        let hash = Some(dii.to_base64());
+        let (email_hash, phone_hash) = match dii.kind() {
+            DiiKind::Email => (hash, None),
+            DiiKind::Phone => (None, hash),
+        };
+        Self { email_hash, phone_hash, token: None, tcf_consent_string: None, optout_check: None }
+    }
+}
+
+fn parse_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
+    let bytes = BASE64_STANDARD.decode(text).map(Zeroizing::new);
+    let bytes = bytes.map_err(|_| ConfigError::new("the client secret is not standard base64"))?;
+    let key = Key::try_from(bytes.as_slice());
+    key.map(Zeroizing::new).map_err(|_| ConfigError::new("the client secret is not 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
+
+    fn build(api_key: &str, secret: &str) -> Result<EuidClient, String> {
+        let builder = EuidClient::builder(Environment::Url("http://127.0.0.1:9".to_owned()));
+        builder.credentials(api_key, secret).build().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn credentials_are_checked_when_the_client_is_made_and_not_repeated() {
+        assert!(build("EUID-C-T-124-twrEUD.uA4nxeWY3BjqFGbHjkUF8n3r5rL/ppK2StQxul", SECRET).is_ok());
+        for (api_key, secret, complaint) in [
+            ("", SECRET, "API key"),
+            ("hunter2\r\nX: y", SECRET, "API key"),
+            ("hunter2 ", SECRET, "API key"),
+            ("k", "hunter2", "not standard base64"),
+            ("k", "aHVudGVyMg==", "not 32 bytes"),
+        ] {
+            let error = build(api_key, secret).unwrap_err();
+            assert!(error.contains(complaint) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_credentials() {
+        let builder = EuidClient::builder(Environment::Production).credentials("the-key", SECRET);
+        let client = build("the-key", SECRET).unwrap();
+        let shown = format!("{builder:?} {client:?}");
+        assert!(!shown.contains("the-key") && !shown.contains(SECRET), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn without_credentials_generate_is_refused_before_anything_is_sent() {
+        let client = EuidClient::builder(Environment::Url("http://127.0.0.1:9".to_owned())).build().unwrap();
+        let error = client.generate(Dii::email("user@example.com").unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    }
+
+    #[test]
+    fn a_question_holds_what_is_asked_and_nothing_else() {
+        let mut question = Question::about(&Dii::email("USER@example.com").unwrap());
+        let json = |question: &Question<'_>| String::from_utf8(question.to_json().unwrap().to_vec()).unwrap();
+        assert_eq!(json(&question), r#"{"email_hash":"tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ="}"#);
+        question.optout_check = Some(1);
+        assert!(json(&question).ends_with(r#","optout_check":1}"#));
+        let question = Question::about(&Dii::phone("+12345678901").unwrap());
+        assert_eq!(json(&question), r#"{"phone_hash":"EObwtHBUqDNZR33LNSMdtt5cafsYFuGmuY4ZLenlue4="}"#);
+    }
+}

@@ -1,0 +1,316 @@
+//! What an HTTP answer stands for.
+//!
+//! 1. Only a 200 is encrypted; everything else is JSON at best and may be any page that a load
+//!    balancer writes.
+//! 2. The answer is read by its own content type, not by the one that was sent.
+//! 3. Unknown members and unknown statuses are tolerated; a `success` without a whole body is not.
+//! 4. Decided by HTTP status and `status`. The `message` only tells two more causes of
+//!    `client_error` apart, a wrong clock and a wrong secret, which have no status of their own.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use zeroize::Zeroizing;
+
+use super::envelope::{BASE64, EnvelopeError, RequestNonce, gcm_open, open_response};
+use crate::client::Generated;
+use crate::client::protocol::envelope::Key;
+use crate::error::{ErrorKind, EuidError};
+use crate::identity::{Identity, ResponseKey};
+use crate::refresh::Refreshed;
+
+/// An HTTP answer, as it came.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) content_type: Option<&'a str>,
+    pub(crate) body: &'a [u8],
+}
+
+/// What an opened answer says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reply<T> {
+    /// `success`, with its body.
+    Success(T),
+    /// Any other status; none has a body worth reading.
+    Status(Box<str>),
+}
+
+/// The outcome of `token/generate`.
+pub(crate) fn generated(answer: Answer<'_>, secret: &Key, nonce: RequestNonce) -> Result<Generated, EuidError> {
+    let json = open_response(secret, nonce, &answer.envelope()?).map_err(unopened)?;
+    match Reply::<Identity>::parse(&json).map_err(unopened)? {
+        Reply::Success(identity) => Ok(Generated::Identity(identity)),
+        Reply::Status(status) if *status == *OPTOUT => Ok(Generated::OptedOut),
+        Reply::Status(status) if *status == *INSUFFICIENT_CONSENT => Ok(Generated::InsufficientConsent),
+        Reply::Status(status) => Err(unknown(&status)),
+    }
+}
+
+/// The outcome of `token/validate`.
+pub(crate) fn validated(answer: Answer<'_>, secret: &Key, nonce: RequestNonce) -> Result<bool, EuidError> {
+    let json = open_response(secret, nonce, &answer.envelope()?).map_err(unopened)?;
+    match Reply::parse(&json).map_err(unopened)? {
+        Reply::Success(matches) => Ok(matches),
+        Reply::Status(status) => Err(unknown(&status)),
+    }
+}
+
+/// The outcome of `token/refresh`, which is encrypted under the response key of the pair that was
+/// sent and carries neither time nor nonce.
+pub(crate) fn refreshed(answer: Answer<'_>, key: &ResponseKey) -> Result<Refreshed, EuidError> {
+    let json = gcm_open(key.expose_secret(), &answer.envelope()?).map_err(unopened)?;
+    match Reply::<Identity>::parse(&json).map_err(unopened)? {
+        Reply::Success(identity) => Ok(Refreshed::Identity(identity)),
+        Reply::Status(status) if *status == *OPTOUT => Ok(Refreshed::OptedOut),
+        Reply::Status(status) => Err(unknown(&status)),
+    }
+}
+
+impl Answer<'_> {
+    /// The encrypted part of a 200, or the error that any other answer stands for.
+    fn envelope(&self) -> Result<Cow<'_, [u8]>, EuidError> {
+        if self.status != 200 {
+            return Err(self.refusal());
+        }
+        if self.content_type.is_some_and(|kind| kind.eq_ignore_ascii_case("application/octet-stream")) {
+            return Ok(Cow::Borrowed(self.body));
+        }
+        match BASE64.decode(self.body) {
+            Ok(envelope) => Ok(Cow::Owned(envelope)),
+            Err(_) => Err(unopened(EnvelopeError::BadBase64)),
+        }
+    }
+
+    /// The error that an answer other than 200 stands for.
+    fn refusal(&self) -> EuidError {
+        #[derive(Deserialize)]
+        struct Refusal {
+            status: Box<str>,
+            message: Option<Box<str>>,
+        }
+        let http = self.status;
+        match http {
+            401 => return EuidError::new(ErrorKind::Unauthorized, "the operator does not accept this API key"),
+            408 | 429 | 500.. => {
+                return EuidError::new(ErrorKind::Transient, format!("the operator can't answer now (HTTP {http})"));
+            }
+            _ => {}
+        }
+        let Ok(refusal) = serde_json::from_slice::<Refusal>(self.body) else {
+            return EuidError::new(ErrorKind::Malformed, format!("not an answer of an EUID operator (HTTP {http})"));
+        };
+        match &*refusal.status {
+            "client_error" => client_error(refusal.message.as_deref().unwrap_or_default()),
+            "invalid_token" | "expired_token" => {
+                EuidError::new(ErrorKind::RejectedToken, format!("the refresh token has ended ({})", refusal.status))
+            }
+            status => unknown(status),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Reply<T> {
+    /// Reads `{"status":…,"body":…}`, in any order, with whatever else.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
+        #[derive(Deserialize)]
+        struct Wire<B> {
+            status: Box<str>,
+            body: Option<B>,
+        }
+        let reply: Wire<IgnoredAny> = serde_json::from_slice(json).map_err(|_| EnvelopeError::BadJson)?;
+        if &*reply.status != "success" {
+            return Ok(Self::Status(reply.status));
+        }
+        reply.body.ok_or(EnvelopeError::MissingBody)?;
+        // The parser's complaint may quote the body, so it goes no further.
+        let reply: Wire<T> = serde_json::from_slice(json).map_err(|_| EnvelopeError::BadJson)?;
+        reply.body.map(Self::Success).ok_or(EnvelopeError::MissingBody)
+    }
+}
+
+/// The JSON of a request: one identity member and what else the endpoint takes.
+#[derive(serde::Serialize)]
+pub(crate) struct Question<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) email_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) phone_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tcf_consent_string: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) optout_check: Option<u8>,
+}
+
+impl Question<'_> {
+    /// As bytes, wiped when dropped.
+    pub(crate) fn to_json(&self) -> Result<Zeroizing<Vec<u8>>, EuidError> {
+        serde_json::to_vec(self)
+            .map(Zeroizing::new)
+            .map_err(|_| EuidError::new(ErrorKind::RejectedInput, "the request can't be written as JSON"))
+    }
+}
+
+fn client_error(message: &str) -> EuidError {
+    if message.starts_with("Invalid timestamp") {
+        return EuidError::new(
+            ErrorKind::ClockDrift,
+            "the operator finds the request too old or too new: this machine's clock is off",
+        );
+    }
+    if message.contains("(ClientSecret)") {
+        return EuidError::new(
+            ErrorKind::Undecryptable,
+            "the operator can't decrypt the request: the client secret is not the one of this API key",
+        );
+    }
+    if message.contains("opt-out policy") {
+        return EuidError::new(
+            ErrorKind::RejectedInput,
+            "this operator wants `optout_check`, see `EuidClientBuilder::optout_check`",
+        );
+    }
+    EuidError::new(ErrorKind::RejectedInput, "the operator refused the input (client_error)")
+}
+
+fn unopened(error: EnvelopeError) -> EuidError {
+    let (kind, what) = match error {
+        EnvelopeError::Aead => (
+            ErrorKind::Undecryptable,
+            "the operator's answer does not decrypt: the secret or response key is not the one it used",
+        ),
+        EnvelopeError::NonceMismatch => (ErrorKind::Malformed, "the operator's answer belongs to another request"),
+        EnvelopeError::MissingBody => (ErrorKind::Malformed, "the operator's `success` has no body"),
+        EnvelopeError::BadJson => (ErrorKind::Malformed, "the operator's answer decrypts, but does not make sense"),
+        EnvelopeError::TooShort => (ErrorKind::Malformed, "the operator's answer is too short"),
+        EnvelopeError::BadBase64
+        | EnvelopeError::BadVersion(_)
+        | EnvelopeError::StaleTimestamp
+        | EnvelopeError::UnencryptedJson => (ErrorKind::Malformed, "the operator's answer is no envelope"),
+    };
+    EuidError::new(kind, what)
+}
+
+fn unknown(status: &str) -> EuidError {
+    // A status is a word; anything else is not repeated.
+    let is_word = status.len() <= 40 && status.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let status = if is_word { status } else { "not a word" };
+    EuidError::new(ErrorKind::UnknownStatus, format!("the operator refused without a known reason ({status})"))
+}
+
+const OPTOUT: &str = "optout";
+const INSUFFICIENT_CONSENT: &str = "insufficient_user_consent";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> ErrorKind {
+        let answer = Answer { status, content_type: None, body: body.as_bytes() };
+        generated(answer, &[0; 32], [0; 8]).expect_err("a refusal").kind()
+    }
+
+    /// Each recorded answer becomes the JSON it was opened to, or the error kind it stands for.
+    #[test]
+    fn every_recorded_answer_of_the_operator_is_understood() {
+        let file: Value = serde_json::from_str(include_str!("../../../tests/vectors/operator-captures.json")).unwrap();
+        let secret: Key = BASE64.decode(file["secret_b64"].as_str().unwrap()).unwrap().try_into().unwrap();
+        let captures = file["captures"].as_array().unwrap();
+        assert_eq!(captures.len(), 110);
+        for capture in captures {
+            let name = capture["name"].as_str().unwrap();
+            let raw = capture["response_body_b64_of_bytes"].as_str().map(|text| BASE64.decode(text).unwrap());
+            let body = raw.unwrap_or_else(|| capture["response_body"].as_str().unwrap().into());
+            let answer = Answer {
+                status: capture["status"].as_u64().unwrap().try_into().unwrap(),
+                content_type: capture["response_content_type"].as_str(),
+                body: &body,
+            };
+            let nonce = capture["request_nonce_hex"].as_str().unwrap_or("0000000000000000");
+            let nonce = u64::from_str_radix(nonce, 16).unwrap().to_be_bytes();
+
+            let outcome = if name.starts_with("refresh/") {
+                let key = capture["refresh_response_key"].as_str().map(ResponseKey::from_base64);
+                let key = key.unwrap_or(Ok([0; 32].into())).unwrap();
+                refreshed(answer, &key).map(|outcome| format!("{outcome:?}"))
+            } else if name.starts_with("validate/") {
+                validated(answer, &secret, nonce).map(|matches| matches.to_string())
+            } else {
+                generated(answer, &secret, nonce).map(|outcome| format!("{outcome:?}"))
+            };
+            let outcome = outcome.as_deref().map_err(EuidError::kind);
+
+            let Some(json) = capture["response_json"].as_str() else {
+                assert_eq!(outcome, Err(stands_for(capture)), "{name}");
+                continue;
+            };
+            let json: Value = serde_json::from_str(json).unwrap();
+            match (&json["status"], &json["body"]) {
+                (status, Value::Bool(matches)) if status == "success" => {
+                    assert_eq!(outcome, Ok(&*matches.to_string()), "{name}");
+                }
+                (status, body) if status == "success" => {
+                    let identity: Identity = serde_json::from_value(body.clone()).unwrap();
+                    assert_eq!(outcome, Ok(&*format!("Identity({identity:?})")), "{name}");
+                }
+                (status, _) if status == "optout" => assert_eq!(outcome, Ok("OptedOut"), "{name}"),
+                (_, _) => assert_eq!(outcome, Ok("InsufficientConsent"), "{name}"),
+            }
+        }
+    }
+
+    /// By the meaning of the protocol's status table, not by the code under test.
+    fn stands_for(capture: &Value) -> ErrorKind {
+        let body = capture["response_body"].as_str().unwrap();
+        match capture["status"].as_u64().unwrap() {
+            401 => ErrorKind::Unauthorized,
+            500 => ErrorKind::Transient,
+            204 | 404 | 405 | 413 => ErrorKind::Malformed,
+            400 if body.contains("Invalid timestamp") => ErrorKind::ClockDrift,
+            400 if body.contains("(ClientSecret)") => ErrorKind::Undecryptable,
+            400 if body.contains("\"client_error\"") => ErrorKind::RejectedInput,
+            400 if body.contains("_token\"") => ErrorKind::RejectedToken,
+            400 if body.contains("\"error\"") => ErrorKind::UnknownStatus,
+            other => panic!("{other} {body}"),
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_operators_is_told_from_one_that_says_later() {
+        assert_eq!(refusal(503, "<html>"), ErrorKind::Transient);
+        assert_eq!(refusal(500, ""), ErrorKind::Transient);
+        assert_eq!(refusal(429, "{}"), ErrorKind::Transient);
+        assert_eq!(refusal(302, ""), ErrorKind::Malformed);
+        assert_eq!(refusal(400, "<html>"), ErrorKind::Malformed);
+        assert_eq!(refusal(200, "{\"status\":\"success\"}"), ErrorKind::Malformed);
+        assert_eq!(refusal(200, ""), ErrorKind::Malformed);
+        assert_eq!(refusal(401, "<html>"), ErrorKind::Unauthorized);
+        assert_eq!(refusal(403, r#"{"status":"invalid_http_origin"}"#), ErrorKind::UnknownStatus);
+    }
+
+    #[test]
+    fn an_error_repeats_no_text_of_the_answer_but_a_word() {
+        let body = br#"{"status":"E4AAAABl secret","message":"visitor@example.com"}"#;
+        let error = Answer { status: 400, content_type: None, body }.refusal();
+        assert!(!format!("{error} {error:?}").contains("secret"));
+        let body = br#"{"status":"client_error","message":"visitor@example.com"}"#;
+        let error = Answer { status: 400, content_type: None, body }.refusal();
+        assert!(!format!("{error} {error:?}").contains("visitor"));
+    }
+
+    #[test]
+    fn members_nobody_knows_are_ignored_and_a_whole_body_is_insisted_on() {
+        let parse = |json: &str| Reply::<bool>::parse(json.as_bytes());
+        assert_eq!(parse(r#"{"x":[1],"body":true,"status":"success","y":{}}"#), Ok(Reply::Success(true)));
+        assert_eq!(parse(r#"{"status":"brand_new","body":{"any":1}}"#), Ok(Reply::Status("brand_new".into())));
+        assert_eq!(parse(r#"{"status":"success","body":null}"#), Err(EnvelopeError::MissingBody));
+        assert_eq!(parse(r#"{"status":"success","body":"true"}"#), Err(EnvelopeError::BadJson));
+        assert_eq!(parse(r#"{"body":true}"#), Err(EnvelopeError::BadJson));
+    }
+}

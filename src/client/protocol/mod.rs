@@ -1,0 +1,12 @@
+//! The EUID v2 wire, without I/O: bytes in, typed outcomes out.
+//!
+//! [`envelope`] seals and opens, [`answer`] turns what came back into an outcome or the error that it
+//! stands for. Neither knows a socket, a clock or a random generator.
+
+pub(crate) mod answer;
+pub(crate) mod envelope;
+
+/// Where the calls go, below the operator's base URL.
+pub(crate) const GENERATE: &str = "/v2/token/generate";
+pub(crate) const REFRESH: &str = "/v2/token/refresh";
+pub(crate) const VALIDATE: &str = "/v2/token/validate";

@@ -1,0 +1,207 @@
+//! One POST to the operator, bounded in time and size. Knows HTTP and nothing of EUID.
+//!
+//! 1. https only; plain http is for this very machine, or for who asks for it by name.
+//! 2. No redirects, no retries, no answer above 64 KiB, a deadline for connecting and one for all.
+//! 3. Where plain http is spoken, no proxy is: it would see the API key in clear.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{Client, Url, redirect, retry};
+
+use super::protocol::answer::Answer;
+use crate::error::{ConfigError, ErrorKind, EuidError};
+
+pub(super) struct Transport {
+    http: Client,
+    /// Scheme, host and path prefix, without a slash at the end.
+    base_url: String,
+    authorization: Option<HeaderValue>,
+}
+
+/// What the builder hands over.
+pub(super) struct Settings<'a> {
+    pub(super) base_url: &'a str,
+    pub(super) api_key: Option<&'a str>,
+    pub(super) insecure_http: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) timeout: Duration,
+}
+
+/// A whole answer in memory.
+pub(super) struct Received {
+    status: u16,
+    content_type: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Received {
+    pub(super) fn answer(&self) -> Answer<'_> {
+        Answer { status: self.status, content_type: self.content_type.as_deref(), body: &self.body }
+    }
+}
+
+impl Transport {
+    pub(super) fn new(settings: &Settings<'_>) -> Result<Self, ConfigError> {
+        let url = parse_url(settings.base_url)?;
+        let mut http = Client::builder()
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .connect_timeout(settings.connect_timeout)
+            .timeout(settings.timeout)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+        if url.scheme() == "http" {
+            if !is_loopback(&url) && !settings.insecure_http {
+                return Err(ConfigError::new(
+                    "the operator's URL is plain http to another machine: use https, or call `insecure_http()`",
+                ));
+            }
+            // No TLS will be spoken, so no certificate authorities are needed.
+            http = http.no_proxy().tls_certs_only([]);
+        } else {
+            http = http.https_only(true);
+        }
+        let http = http.build().map_err(|error| ConfigError::new(why_unbuilt(&error)))?;
+        let authorization = settings.api_key.map(bearer).transpose()?;
+        Ok(Self { http, base_url: url.as_str().trim_end_matches('/').to_owned(), authorization })
+    }
+
+    pub(super) fn has_api_key(&self) -> bool {
+        self.authorization.is_some()
+    }
+
+    pub(super) async fn post(&self, path: &str, body: String) -> Result<Received, EuidError> {
+        let mut request = self
+            .http
+            .post(format!("{}{path}", self.base_url))
+            .header(CONTENT_TYPE, "text/plain")
+            .header(CLIENT_VERSION, concat!("tower-euid-", env!("CARGO_PKG_VERSION")));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let mut response = request.body(body).send().await.map_err(unanswered)?;
+        let content_type =
+            response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut received = Received { status: response.status().as_u16(), content_type, body: Vec::new() };
+        while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
+            if received.body.len() + chunk.len() > MAX_ANSWER {
+                return Err(EuidError::new(ErrorKind::Malformed, "the operator's answer is larger than 64 KiB"));
+            }
+            received.body.extend_from_slice(&chunk);
+        }
+        Ok(received)
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url, ConfigError> {
+    let url = Url::parse(text).map_err(|error| ConfigError::new(format!("the operator's URL is not one: {error}")))?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err(ConfigError::new("the operator's URL starts with https://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(ConfigError::new("the operator's URL has a user name or password in it; use `credentials`"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(ConfigError::new("the operator's URL has a query or fragment; give the base URL only"));
+    }
+    Ok(url)
+}
+
+/// By the parsed host, not by resolving it: `localhost` and literal loopback addresses.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
+    if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(ConfigError::new("the API key is empty or has characters that no API key has"));
+    }
+    let mut value = HeaderValue::try_from(format!("Bearer {api_key}"))
+        .map_err(|_| ConfigError::new("the API key does not fit into a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The builder's complaint with its causes: the outermost alone says "builder error".
+fn why_unbuilt(error: &reqwest::Error) -> String {
+    let mut why = "no HTTPS client can be made (are the system's CA certificates installed?)".to_owned();
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        why.push_str(": ");
+        why.push_str(&error.to_string());
+        cause = error.source();
+    }
+    why
+}
+
+fn unanswered(error: reqwest::Error) -> EuidError {
+    let what = if error.is_timeout() {
+        "the operator did not answer in time"
+    } else if error.is_connect() {
+        "the operator can't be reached"
+    } else {
+        "the connection to the operator broke"
+    };
+    EuidError::new(ErrorKind::Transient, what).with_source(error.without_url())
+}
+
+/// The name keeps its `UID2` for EUID too.
+const CLIENT_VERSION: &str = "x-uid2-client-version";
+const MAX_ANSWER: usize = 64 * 1024;
+/// Below the minute that load balancers usually keep a connection.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(base_url: &str, insecure_http: bool) -> Result<String, String> {
+        let second = Duration::from_secs(1);
+        let settings = Settings { base_url, api_key: None, insecure_http, connect_timeout: second, timeout: second };
+        Transport::new(&settings).map(|transport| transport.base_url).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_or_on_request() {
+        for loopback in ["http://127.0.0.1:8080", "http://127.9.9.9", "http://[::1]:1", "http://localhost:3000"] {
+            assert!(build(loopback, false).is_ok(), "{loopback}");
+        }
+        for other in [
+            "http://10.0.0.1",
+            "http://localhost.example.com",
+            "http://localhost.",
+            "http://127.0.0.1.nip.io",
+            "http://prod.euid.eu",
+            "http://0.0.0.0",
+        ] {
+            let error = build(other, false).unwrap_err();
+            assert!(error.contains("plain http"), "{other}: {error}");
+            assert!(build(other, true).is_ok(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_can_not_work_is_refused_without_being_repeated() {
+        for (url, complaint) in [
+            ("prod.euid.eu", "not one"),
+            ("", "not one"),
+            ("ftp://prod.euid.eu", "starts with https"),
+            ("https://key:hunter2@prod.euid.eu", "user name or password"),
+            ("https://prod.euid.eu/?key=hunter2", "query"),
+        ] {
+            let error = build(url, false).unwrap_err();
+            assert!(error.contains(complaint) && !error.contains("hunter2"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn slashes_at_the_end_are_tolerated_and_a_path_is_kept() {
+        assert_eq!(build("http://localhost:1/", false).unwrap(), "http://localhost:1");
+        assert_eq!(build("http://localhost:1/euid/", false).unwrap(), "http://localhost:1/euid");
+    }
+}

@@ -1,0 +1,159 @@
+//! What can go wrong, as types.
+//!
+//! 1. Errors are opaque and cheap to clone; [`EuidError::kind`] is what code decides by, the text is
+//!    for people.
+//! 2. No error holds a token, a key, an address, an answer's body or a URL.
+//! 3. None of them reaches a page: the layer logs them and goes on.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// Something configured can't work: a key, a secret, a URL, an environment variable.
+///
+/// Raised while the application is put together, never while it serves. The text names what is
+/// wrong, never its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(Cow<'static, str>);
+
+impl ConfigError {
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for ConfigError {}
+
+/// The parts do not make an [`Identity`](crate::Identity): one is missing, malformed or out of order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidIdentity(&'static str);
+
+impl InvalidIdentity {
+    pub(crate) const fn new(rule: &'static str) -> Self {
+        Self(rule)
+    }
+}
+
+impl fmt::Display for InvalidIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not an identity: {}", self.0)
+    }
+}
+
+impl Error for InvalidIdentity {}
+
+/// A call to the operator did not give an outcome.
+///
+/// ```
+/// use tower_euid::{ErrorKind, EuidError};
+///
+/// # fn show(error: EuidError) -> &'static str {
+/// match error.kind() {
+///     ErrorKind::RejectedInput => "please check the address",
+///     ErrorKind::Transient => "please try again later",
+///     _ => "we have been told", // a matter for whoever runs the site
+/// }
+/// # }
+/// # assert_eq!(show(EuidError::new(ErrorKind::Transient, "no answer")), "please try again later");
+/// ```
+#[derive(Clone)]
+pub struct EuidError {
+    kind: ErrorKind,
+    what: Cow<'static, str>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// Why a call gave no outcome, by what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operator (or this crate, before asking) refused what was sent: status `client_error`.
+    /// Asking again with the same input can't help.
+    RejectedInput,
+    /// The API key is unknown, disabled or lacks the role, or the client has none: status
+    /// `unauthorized`.
+    Unauthorized,
+    /// This machine's clock and the operator's are two minutes or more apart.
+    ClockDrift,
+    /// One side can't decrypt the other: the client secret is not the one that belongs to the API
+    /// key, or (on refresh) the response key is not the one of the refresh token.
+    Undecryptable,
+    /// The refresh token has come to its end: status `invalid_token` or `expired_token`. Only a new
+    /// login helps.
+    RejectedToken,
+    /// No answer, or one that says "later": network, deadline, 5xx, 429.
+    Transient,
+    /// An answer that no operator gives: not the envelope, not the JSON, an unfitting identity, a
+    /// redirect, a page of HTML.
+    Malformed,
+    /// A refusal whose status does not say why: `error` (what a caller without an API key gets for
+    /// a dead refresh token), or one this crate does not know.
+    UnknownStatus,
+}
+
+impl EuidError {
+    /// An error of `kind`; `what` says in words what happened and must hold no secret.
+    ///
+    /// For those who implement [`Refresh`](crate::Refresh) themselves.
+    #[must_use]
+    pub fn new(kind: ErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, what: what.into(), source: None }
+    }
+
+    /// The same error with its cause, shown by [`Error::source`].
+    #[must_use]
+    pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Debug for EuidError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("EuidError");
+        debug.field("kind", &self.kind).field("what", &self.what);
+        if let Some(source) = &self.source {
+            debug.field("source", source);
+        }
+        debug.finish()
+    }
+}
+
+impl fmt::Display for EuidError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Error for EuidError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_survives_a_clone() {
+        let error = EuidError::new(ErrorKind::Malformed, "no identity").with_source(InvalidIdentity::new("x"));
+        let clone = error.clone();
+        assert_eq!(clone.kind(), ErrorKind::Malformed);
+        assert_eq!(clone.source().unwrap().to_string(), "not an identity: x");
+        assert_eq!(format!("{clone}"), "no identity");
+    }
+}

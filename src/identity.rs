@@ -1,0 +1,367 @@
+//! What the operator issues: the *identity*, and the parts that it is made of.
+//!
+//! 1. An [`Identity`] is six members that belong together; it is checked when made.
+//! 2. A handler gets the [`AdvertisingToken`] only. Refresh token and response key stay between the
+//!    operator, the sealed cookie and this crate.
+//! 3. `Debug` of all of them is redacted; what can be used against a visitor is wiped when dropped.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::clock::UnixMillis;
+use crate::error::InvalidIdentity;
+
+/// The three clocks of an identity, all on the operator's time.
+///
+/// ```
+/// use tower_euid::{IdentityTimes, UnixMillis};
+///
+/// let at = UnixMillis::from_millis;
+/// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+/// assert!(!times.is_due(at(9)) && times.is_due(at(10)));
+/// assert!(times.is_usable(at(19)) && !times.is_usable(at(20)));
+/// assert!(times.is_refreshable(at(29)) && !times.is_refreshable(at(30)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdentityTimes {
+    /// From here on the pair should be refreshed before the token is used.
+    pub refresh_from: UnixMillis,
+    /// From here on the advertising token is worthless.
+    pub identity_expires: UnixMillis,
+    /// From here on the refresh token is worthless; only a new login helps.
+    pub refresh_expires: UnixMillis,
+}
+
+impl IdentityTimes {
+    /// Whether a refresh is due.
+    #[must_use]
+    pub fn is_due(&self, now: UnixMillis) -> bool {
+        now >= self.refresh_from
+    }
+
+    /// Whether the advertising token may be used.
+    #[must_use]
+    pub fn is_usable(&self, now: UnixMillis) -> bool {
+        now < self.identity_expires
+    }
+
+    /// Whether the refresh token may be used.
+    #[must_use]
+    pub fn is_refreshable(&self, now: UnixMillis) -> bool {
+        now < self.refresh_expires
+    }
+}
+
+/// The current advertising token of a visitor: what goes into the bid request, as it is.
+///
+/// Opaque: any length, case-sensitive, never parsed, never compared to tell people apart (one
+/// person gets many). Reading it, through [`as_str`](Self::as_str), `Display` or `Serialize`, makes
+/// the response at least `Cache-Control: private` if it happens before the response head is made.
+///
+/// `Debug` does not show the token, so that it does not end in logs by accident.
+///
+/// ```
+/// # use tower_euid::{AdvertisingToken, Identity};
+/// # fn page(token: &AdvertisingToken) -> String {
+/// format!("let the bidders know {token}")
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct AdvertisingToken(Arc<Token>);
+
+/// One allocation for the token of a request: text, times and whether anybody looked.
+struct Token {
+    text: Box<str>,
+    times: IdentityTimes,
+    read: AtomicBool,
+}
+
+impl AdvertisingToken {
+    pub(crate) fn new(text: &str, times: IdentityTimes) -> Self {
+        Self(Arc::new(Token { text: text.into(), times, read: AtomicBool::new(false) }))
+    }
+
+    /// The token, to be passed on verbatim.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.read.store(true, Ordering::Relaxed);
+        &self.0.text
+    }
+
+    /// When it falls due and when it ends. Looking at the times does not count as reading.
+    #[must_use]
+    pub fn times(&self) -> IdentityTimes {
+        self.0.times
+    }
+
+    /// Whether this token, or a clone of it, has been read.
+    pub(crate) fn was_read(&self) -> bool {
+        self.0.read.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Display for AdvertisingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for AdvertisingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdvertisingToken").field("times", &self.0.times).finish_non_exhaustive()
+    }
+}
+
+impl Serialize for AdvertisingToken {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What a refresh is asked for with. Wiped when dropped, redacted in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RefreshToken(Zeroizing<String>);
+
+impl RefreshToken {
+    /// The token itself: the body of `POST /token/refresh`, and nothing for a log.
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for RefreshToken {
+    fn from(token: String) -> Self {
+        Self(Zeroizing::new(token))
+    }
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefreshToken(..)")
+    }
+}
+
+/// The AES-256 key that the answer to a refresh is encrypted under. Wiped when dropped, redacted in
+/// `Debug`.
+///
+/// It belongs to one refresh token; both are replaced together.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ResponseKey(Zeroizing<[u8; 32]>);
+
+impl ResponseKey {
+    /// From the operator's form: standard base64 of 32 bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it is not base64 or not 32 bytes.
+    pub fn from_base64(text: &str) -> Result<Self, InvalidIdentity> {
+        let bytes = Zeroizing::new(
+            BASE64_STANDARD
+                .decode(text)
+                .map_err(|_| InvalidIdentity::new("refresh_response_key is not standard base64"))?,
+        );
+        let key = <[u8; 32]>::try_from(bytes.as_slice())
+            .map_err(|_| InvalidIdentity::new("refresh_response_key is not 32 bytes"))?;
+        Ok(Self::from(key))
+    }
+
+    /// The 32 bytes themselves.
+    #[must_use]
+    pub fn expose_secret(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for ResponseKey {
+    fn from(key: [u8; 32]) -> Self {
+        Self(Zeroizing::new(key))
+    }
+}
+
+impl fmt::Debug for ResponseKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseKey(..)")
+    }
+}
+
+/// What the operator issues at login and at every refresh: a token pair, its response key and three
+/// times.
+///
+/// Deserializes from the operator's JSON; members that it does not know are ignored. There is no
+/// `Serialize`: what leaves the server leaves it sealed.
+///
+/// ```
+/// use tower_euid::Identity;
+///
+/// let identity: Identity = serde_json::from_str(r#"{
+///     "advertising_token": "E4AAAABl…", "refresh_token": "EAAAAGZ…",
+///     "refresh_response_key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+///     "refresh_from": 1735693200000, "identity_expires": 1735948800000, "refresh_expires": 1738281600000
+/// }"#)?;
+/// assert_eq!(identity.times().refresh_from.as_millis(), 1735693200000);
+/// assert!(!format!("{identity:?}").contains("EAAAAGZ"));
+/// # Ok::<_, serde_json::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    advertising_token: Box<str>,
+    refresh_token: RefreshToken,
+    response_key: ResponseKey,
+    times: IdentityTimes,
+}
+
+impl Identity {
+    /// Puts an identity together.
+    ///
+    /// # Errors
+    ///
+    /// If a token is empty, or the times are not `refresh_from ≤ identity_expires ≤ refresh_expires`.
+    pub fn new(
+        advertising_token: impl Into<Box<str>>,
+        refresh_token: RefreshToken,
+        response_key: ResponseKey,
+        times: IdentityTimes,
+    ) -> Result<Self, InvalidIdentity> {
+        let advertising_token = advertising_token.into();
+        if advertising_token.is_empty() {
+            return Err(InvalidIdentity::new("advertising_token is empty"));
+        }
+        if refresh_token.0.is_empty() {
+            return Err(InvalidIdentity::new("refresh_token is empty"));
+        }
+        if times.refresh_from > times.identity_expires {
+            return Err(InvalidIdentity::new("refresh_from is after identity_expires"));
+        }
+        if times.identity_expires > times.refresh_expires {
+            return Err(InvalidIdentity::new("identity_expires is after refresh_expires"));
+        }
+        Ok(Self { advertising_token, refresh_token, response_key, times })
+    }
+
+    /// The advertising token, e.g. for a bid request of the very response that logs in.
+    #[must_use]
+    pub fn advertising_token(&self) -> &str {
+        &self.advertising_token
+    }
+
+    /// What the next refresh is asked for with.
+    #[must_use]
+    pub fn refresh_token(&self) -> &RefreshToken {
+        &self.refresh_token
+    }
+
+    /// What the answer to the next refresh is encrypted under.
+    #[must_use]
+    pub fn response_key(&self) -> &ResponseKey {
+        &self.response_key
+    }
+
+    /// The three clocks.
+    #[must_use]
+    pub fn times(&self) -> IdentityTimes {
+        self.times
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("times", &self.times).finish_non_exhaustive()
+    }
+}
+
+impl<'de> Deserialize<'de> for Identity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The operator's names. Times are i64 on purpose: a fraction or a string is refused.
+        #[derive(Deserialize)]
+        struct Wire {
+            advertising_token: Box<str>,
+            refresh_token: Zeroizing<String>,
+            refresh_response_key: Zeroizing<String>,
+            refresh_from: i64,
+            identity_expires: i64,
+            refresh_expires: i64,
+        }
+        let wire = Wire::deserialize(deserializer)?;
+        let response_key = ResponseKey::from_base64(&wire.refresh_response_key).map_err(serde::de::Error::custom)?;
+        let times = IdentityTimes {
+            refresh_from: UnixMillis::from_millis(wire.refresh_from),
+            identity_expires: UnixMillis::from_millis(wire.identity_expires),
+            refresh_expires: UnixMillis::from_millis(wire.refresh_expires),
+        };
+        Self::new(wire.advertising_token, RefreshToken(wire.refresh_token), response_key, times)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn parse(change: impl FnOnce(&mut serde_json::Value)) -> Result<Identity, String> {
+        let mut json = serde_json::json!({
+            "advertising_token": "advertising-secret", "refresh_token": "refresh-secret", "refresh_response_key": KEY,
+            "refresh_from": 1, "identity_expires": 2, "refresh_expires": 3, "user_token": "long gone"
+        });
+        change(&mut json);
+        serde_json::from_value(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_identity_is_checked_when_made() {
+        assert!(parse(|_| ()).is_ok());
+        for (member, value, complaint) in [
+            ("advertising_token", "".into(), "advertising_token is empty"),
+            ("refresh_token", "".into(), "refresh_token is empty"),
+            ("refresh_response_key", "AAEC".into(), "not 32 bytes"),
+            ("refresh_response_key", "!".into(), "not standard base64"),
+            ("refresh_from", 3.into(), "refresh_from is after identity_expires"),
+            ("identity_expires", 4.into(), "identity_expires is after refresh_expires"),
+            ("refresh_from", 1.5.into(), "invalid type"),
+            ("refresh_expires", serde_json::Value::Null, "invalid type"),
+        ] {
+            let error = parse(|json| json[member] = value).unwrap_err();
+            assert!(error.contains(complaint), "{member}: {error}");
+        }
+        let error = parse(|json| drop(json.as_object_mut().unwrap().remove("refresh_token"))).unwrap_err();
+        assert!(error.contains("missing field `refresh_token`"), "{error}");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let identity = parse(|_| ()).unwrap();
+        let token = AdvertisingToken::new(identity.advertising_token(), identity.times());
+        let shown = format!(
+            "{identity:?} {token:?} {:?} {:?} {:#?}",
+            identity.refresh_token(),
+            identity.response_key(),
+            (&identity, &token)
+        );
+        assert!(!shown.contains("-secret") && !shown.contains(KEY) && !shown.contains("1, 2, 3"), "{shown}");
+    }
+
+    #[test]
+    fn every_way_of_reading_a_token_is_noticed_and_nothing_else_is() {
+        let times = parse(|_| ()).unwrap().times();
+        let reads: [fn(&AdvertisingToken); 3] = [
+            |token| drop(token.as_str().len()),
+            |token| drop(token.to_string()),
+            |token| drop(serde_json::to_string(token).unwrap()),
+        ];
+        for read in reads {
+            let token = AdvertisingToken::new("t", times);
+            let _ = (format!("{token:?}"), token.times(), token.clone());
+            assert!(!token.was_read());
+            read(&token.clone());
+            assert!(token.was_read());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The seam between the layer and whoever renews an identity.
+//!
+//! [`Refresh`] is what the layer asks; [`EuidClient`](crate::EuidClient) is the usual answer,
+//! [`refresh_fn`] makes one of any function. It is boxed once, where the call starts, so nothing
+//! above it has a type parameter for it.
+//!
+//! [`start`] runs the call in a task of its own with a deadline of its own: a visitor who hangs up
+//! neither stops it nor loses its outcome for others.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::error::{ErrorKind, EuidError};
+use crate::identity::Identity;
+
+/// What became of an identity whose renewal was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// A new one takes its place.
+    Identity(Identity),
+    /// The person opted out: there will be no other.
+    OptedOut,
+}
+
+/// Renews an identity. Implemented by [`EuidClient`](crate::EuidClient).
+///
+/// Implement it with a plain `async fn`:
+///
+/// ```
+/// use tower_euid::{EuidError, Identity, Refresh, Refreshed};
+///
+/// struct ThroughOurGateway;
+///
+/// impl Refresh for ThroughOurGateway {
+///     async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
+///         # let ask = |identity: &Identity| identity.clone();
+///         Ok(Refreshed::Identity(ask(identity)))
+///     }
+/// }
+/// ```
+pub trait Refresh: Send + Sync + 'static {
+    /// Asks for the successor of `identity`.
+    ///
+    /// # Errors
+    ///
+    /// The layer reads the [kind](EuidError::kind):
+    /// [`RejectedToken`](ErrorKind::RejectedToken) ends the identity,
+    /// [`RejectedInput`](ErrorKind::RejectedInput) lets what is still valid be used up, anything
+    /// else is taken for a failure that passes.
+    fn refresh(&self, identity: &Identity) -> impl Future<Output = Result<Refreshed, EuidError>> + Send;
+}
+
+impl<R: Refresh> Refresh for Arc<R> {
+    async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
+        (**self).refresh(identity).await
+    }
+}
+
+/// Makes a [`Refresh`] of a function, for an operator behind something else and for tests.
+///
+/// ```
+/// use tower_euid::{ErrorKind, EuidError, refresh_fn};
+///
+/// let down = refresh_fn(|_identity| async { Err(EuidError::new(ErrorKind::Transient, "down for now")) });
+/// ```
+pub fn refresh_fn<F, Fut>(refresh: F) -> RefreshFn<F>
+where
+    F: Fn(Identity) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Refreshed, EuidError>> + Send,
+{
+    RefreshFn(refresh)
+}
+
+/// The [`Refresh`] that [`refresh_fn`] makes.
+#[derive(Clone, Copy)]
+pub struct RefreshFn<F>(F);
+
+impl<F, Fut> Refresh for RefreshFn<F>
+where
+    F: Fn(Identity) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Refreshed, EuidError>> + Send,
+{
+    async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
+        (self.0)(identity.clone()).await
+    }
+}
+
+impl<F> fmt::Debug for RefreshFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefreshFn(..)")
+    }
+}
+
+/// [`Refresh`] without its type, one box a call.
+pub(crate) trait ErasedRefresh: Send + Sync {
+    fn call(self: Arc<Self>, identity: Identity) -> BoxedCall;
+}
+
+pub(crate) type BoxedCall = Pin<Box<dyn Future<Output = Result<Refreshed, EuidError>> + Send>>;
+
+impl<R: Refresh> ErasedRefresh for R {
+    fn call(self: Arc<Self>, identity: Identity) -> BoxedCall {
+        Box::pin(async move { self.refresh(&identity).await })
+    }
+}
+
+/// A call under way in its own task. Dropping this leaves the task running.
+pub(crate) type UnderWay = JoinHandle<Result<Refreshed, EuidError>>;
+
+/// Starts the call, with at most `deadline` for it; `None` outside a tokio runtime.
+pub(crate) fn start(refresh: &Arc<dyn ErasedRefresh>, identity: Identity, deadline: Duration) -> Option<UnderWay> {
+    let runtime = Handle::try_current().ok()?;
+    let call = Arc::clone(refresh).call(identity);
+    Some(runtime.spawn(async move {
+        let outcome = tokio::time::timeout(deadline, call).await;
+        outcome.unwrap_or_else(|_| Err(EuidError::new(ErrorKind::Transient, "no answer within the deadline")))
+    }))
+}
