@@ -3,6 +3,7 @@
 #[cfg(feature = "client")]
 mod client;
 mod clock;
+mod cookie;
 mod error;
 mod identity;
 mod random;
@@ -13,6 +14,7 @@ pub use client::dii::{Dii, InvalidDii};
 #[cfg(feature = "client")]
 pub use client::{Environment, EuidClient, EuidClientBuilder, GenerateRequest, Generated};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
+pub use cookie::{CookieConfig, CookieKey, KeyRing};
 pub use error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
 pub use identity::{AdvertisingToken, Identity, IdentityTimes, RefreshToken, ResponseKey};
 pub use refresh::{Refresh, RefreshFn, Refreshed, refresh_fn};

@@ -1,0 +1,192 @@
+//! The plaintext of an identity cookie.
+//!
+//! ```text
+//! flags(1) · lineage(16) · refresh_from(8) · identity_expires(8) · refresh_expires(8)
+//! · response key(32) · length(2) advertising token · length(2) refresh token
+//! ```
+//!
+//! Integers big-endian, times in milliseconds since the Unix epoch. Bits 0-1 of `flags` say how the
+//! advertising token is stored, bits 2-3 the same of the refresh token: 0 as its text, 1 as what
+//! its text is the unpadded base64url of, 2 as what it is the padded standard base64 of. The other
+//! bits are zero. Tokens are opaque, so one is stored decoded only if encoding gives the same text
+//! again.
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::clock::UnixMillis;
+use crate::identity::{Identity, IdentityTimes, RefreshToken};
+
+/// What a login makes and all its refreshes keep: 16 random bytes.
+pub(crate) type Lineage = [u8; 16];
+
+/// An identity cookie's plaintext, read in place.
+#[derive(Debug)]
+pub(crate) struct Payload<'a> {
+    pub(crate) lineage: Lineage,
+    pub(crate) times: IdentityTimes,
+    response_key: &'a [u8; 32],
+    advertising_token: StoredToken<'a>,
+    refresh_token: StoredToken<'a>,
+}
+
+/// A token as the payload holds it. The encoding has been checked.
+#[derive(Clone, Copy, Debug)]
+enum StoredToken<'a> {
+    Text(&'a str),
+    Base64Url(&'a [u8]),
+    Base64(&'a [u8]),
+}
+
+impl<'a> Payload<'a> {
+    /// Reads a payload; `None` if it is not one, to the last byte.
+    pub(super) fn parse(plain: &'a [u8]) -> Option<Self> {
+        let (&[flags], rest) = plain.split_first_chunk()?;
+        if flags >> 4 != 0 {
+            return None;
+        }
+        let (&lineage, rest) = rest.split_first_chunk()?;
+        let (refresh_from, rest) = parse_millis(rest)?;
+        let (identity_expires, rest) = parse_millis(rest)?;
+        let (refresh_expires, rest) = parse_millis(rest)?;
+        let (response_key, rest) = rest.split_first_chunk()?;
+        let (advertising_token, rest) = StoredToken::parse(flags & 3, rest)?;
+        let (refresh_token, rest) = StoredToken::parse(flags >> 2, rest)?;
+        let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
+        rest.is_empty().then_some(Self { lineage, times, response_key, advertising_token, refresh_token })
+    }
+
+    /// The text of the advertising token.
+    pub(crate) fn advertising_token(&self) -> String {
+        self.advertising_token.text()
+    }
+
+    /// The whole identity; `None` if it breaks the rules of one, which nothing sealed here does.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let refresh_token = RefreshToken::from(self.refresh_token.text());
+        Identity::new(self.advertising_token.text(), refresh_token, (*self.response_key).into(), self.times).ok()
+    }
+}
+
+/// Writes a payload; `None` if a token is longer than any cookie.
+pub(super) fn write(lineage: &Lineage, identity: &Identity) -> Option<Zeroizing<Vec<u8>>> {
+    let (advertising_flags, advertising_token) = pack(identity.advertising_token());
+    let (refresh_flags, refresh_token) = pack(identity.refresh_token().expose_secret());
+    let times = identity.times();
+    let length = FIXED + advertising_token.len() + refresh_token.len();
+    let mut plain = Zeroizing::new(Vec::with_capacity(length));
+    plain.push(advertising_flags | refresh_flags << 2);
+    plain.extend_from_slice(lineage);
+    for time in [times.refresh_from, times.identity_expires, times.refresh_expires] {
+        plain.extend_from_slice(&time.as_millis().to_be_bytes());
+    }
+    plain.extend_from_slice(identity.response_key().expose_secret());
+    for token in [advertising_token, refresh_token] {
+        plain.extend_from_slice(&u16::try_from(token.len()).ok()?.to_be_bytes());
+        plain.extend_from_slice(&token);
+    }
+    Some(plain)
+}
+
+impl<'a> StoredToken<'a> {
+    fn parse(encoding: u8, rest: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (length, rest) = rest.split_first_chunk()?;
+        let (bytes, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+        let token = match encoding {
+            TEXT => Self::Text(std::str::from_utf8(bytes).ok()?),
+            BASE64URL => Self::Base64Url(bytes),
+            BASE64 => Self::Base64(bytes),
+            _ => return None,
+        };
+        Some((token, rest))
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => (*text).to_owned(),
+            Self::Base64Url(bytes) => BASE64_URL_SAFE_NO_PAD.encode(bytes),
+            Self::Base64(bytes) => BASE64_STANDARD.encode(bytes),
+        }
+    }
+}
+
+/// The shortest form that gives the same text again, and its number in the flags.
+fn pack(token: &str) -> (u8, Zeroizing<Vec<u8>>) {
+    // Both decoders are strict about alphabet, padding and stray bits, so what they take comes back.
+    if let Ok(bytes) = BASE64_URL_SAFE_NO_PAD.decode(token) {
+        (BASE64URL, Zeroizing::new(bytes))
+    } else if let Ok(bytes) = BASE64_STANDARD.decode(token) {
+        (BASE64, Zeroizing::new(bytes))
+    } else {
+        (TEXT, Zeroizing::new(token.as_bytes().to_vec()))
+    }
+}
+
+fn parse_millis(rest: &[u8]) -> Option<(UnixMillis, &[u8])> {
+    let (millis, rest) = rest.split_first_chunk()?;
+    Some((UnixMillis::from_millis(i64::from_be_bytes(*millis)), rest))
+}
+
+const TEXT: u8 = 0;
+const BASE64URL: u8 = 1;
+const BASE64: u8 = 2;
+/// All but the tokens themselves.
+const FIXED: usize = 1 + 16 + 3 * 8 + 32 + 2 * 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINEAGE: Lineage = [7; 16];
+
+    fn identity(advertising_token: &str, refresh_token: &str) -> Identity {
+        let at = UnixMillis::from_millis;
+        let times = IdentityTimes { refresh_from: at(-1), identity_expires: at(2), refresh_expires: at(i64::MAX) };
+        Identity::new(advertising_token, refresh_token.to_owned().into(), [5; 32].into(), times).unwrap()
+    }
+
+    #[test]
+    fn any_token_text_comes_back_as_it_was() {
+        let long = "x".repeat(3000);
+        let texts =
+            ["A", "AA", "AA==", "AAA=", "AAAA", "AB", "a-_b", "a+/b", "a+_b", "Zm9v\n", " ", "é", "=", "====", &long];
+        for advertising in texts {
+            for refresh in texts {
+                let identity = identity(advertising, refresh);
+                let plain = write(&LINEAGE, &identity).unwrap();
+                let payload = Payload::parse(&plain).unwrap();
+                assert_eq!(payload.identity().as_ref(), Some(&identity), "{advertising:?} {refresh:?}");
+                assert_eq!(payload.advertising_token(), advertising);
+                assert_eq!(payload.lineage, LINEAGE);
+            }
+        }
+    }
+
+    #[test]
+    fn a_real_pair_is_stored_decoded() {
+        let identity = identity(&BASE64_URL_SAFE_NO_PAD.encode([1; 164]), &BASE64_STANDARD.encode([2; 291]));
+        assert_eq!(write(&LINEAGE, &identity).unwrap().len(), FIXED + 164 + 291);
+    }
+
+    #[test]
+    fn what_is_cut_lengthened_or_from_another_day_is_no_payload() {
+        let plain = write(&LINEAGE, &identity("token", "other")).unwrap();
+        for length in 0..plain.len() {
+            assert!(Payload::parse(&plain[..length]).is_none(), "{length}");
+        }
+        let mut longer = plain.to_vec();
+        longer.push(0);
+        assert!(Payload::parse(&longer).is_none());
+        for flags in [0x10, 0x80, 0x03, 0x0c] {
+            let mut other = plain.to_vec();
+            other[0] = flags;
+            assert!(Payload::parse(&other).is_none(), "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn a_token_longer_than_a_length_can_say_is_not_written() {
+        assert!(write(&LINEAGE, &identity(&"!".repeat(70_000), "r")).is_none());
+    }
+}

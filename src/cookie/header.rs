@@ -1,0 +1,232 @@
+//! Finding our cookies in a request, writing them into a response. Bytes only, no meaning.
+//!
+//! Reading: the bytes of all `Cookie` headers are searched for our name and looked at around each
+//! hit; other people's cookies are not parsed, so no byte of theirs can hide ours. Only SP and HTAB
+//! around a name or value are stripped.
+//!
+//! Writing: setting and clearing go through one template and can't differ in an attribute.
+
+use cookie::time;
+use cookie::{Cookie, SameSite};
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+use memchr::memmem::Finder;
+use std::time::Duration;
+
+/// The names of our two cookies, and how to find them. The anchor's name starts with the identity's,
+/// so one search finds both.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    pub(super) identity: &'static str,
+    pub(super) anchor: &'static str,
+    finder: Finder<'static>,
+}
+
+/// Where a request names our cookies. Values as they came.
+#[derive(Debug, Default)]
+pub(super) struct Hits<'a> {
+    /// The first identity values, in the order they came.
+    pub(super) identities: [Option<&'a [u8]>; MAX_DUPLICATES],
+    pub(super) anchor: AnchorHit<'a>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum AnchorHit<'a> {
+    #[default]
+    None,
+    One(&'a [u8]),
+    /// Two that differ.
+    Conflict,
+}
+
+impl Names {
+    /// `anchor` must be `identity` with something appended.
+    pub(super) fn new(identity: &'static str, anchor: &'static str) -> Self {
+        debug_assert!(anchor.starts_with(identity) && anchor.len() > identity.len());
+        Self { identity, anchor, finder: Finder::new(identity) }
+    }
+
+    /// Looks through all `Cookie` headers, up to [`MAX_SCANNED`] bytes of them.
+    pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Hits<'a> {
+        let mut hits = Hits::default();
+        let mut scanned = 0;
+        for header in headers.get_all(COOKIE) {
+            let header = header.as_bytes();
+            scanned += header.len();
+            if scanned > MAX_SCANNED {
+                break;
+            }
+            for start in self.finder.find_iter(header) {
+                self.take(header, start, &mut hits);
+            }
+        }
+        hits
+    }
+
+    /// Notes the cookie at `start`, if it is one of ours.
+    fn take<'a>(&self, header: &'a [u8], start: usize, hits: &mut Hits<'a>) {
+        let (before, here) = header.split_at(start);
+        if !matches!(before.trim_ascii_blanks_end(), [] | [.., b';']) {
+            return;
+        }
+        let end = memchr::memchr(b';', here).unwrap_or(here.len());
+        let (pair, _) = here.split_at(end);
+        let Some(equals) = memchr::memchr(b'=', pair) else { return };
+        let (name, value) = pair.split_at(equals);
+        let value = value.get(1..).unwrap_or_default().trim_ascii_blanks();
+        let name = name.trim_ascii_blanks_end();
+        if name == self.identity.as_bytes() {
+            if let Some(free) = hits.identities.iter_mut().find(|slot| slot.is_none()) {
+                *free = Some(value);
+            }
+        } else if name == self.anchor.as_bytes() {
+            hits.anchor = match hits.anchor {
+                AnchorHit::None => AnchorHit::One(value),
+                AnchorHit::One(other) if other == value => AnchorHit::One(value),
+                AnchorHit::One(_) | AnchorHit::Conflict => AnchorHit::Conflict,
+            };
+        }
+    }
+}
+
+/// `OWS` of HTTP is SP and HTAB; `trim_ascii` would take CR, LF and FF as well.
+trait TrimBlanks {
+    fn trim_ascii_blanks_end(&self) -> &Self;
+    fn trim_ascii_blanks(&self) -> &Self;
+}
+
+impl TrimBlanks for [u8] {
+    fn trim_ascii_blanks_end(&self) -> &Self {
+        let mut bytes = self;
+        while let [rest @ .., b' ' | b'\t'] = bytes {
+            bytes = rest;
+        }
+        bytes
+    }
+
+    fn trim_ascii_blanks(&self) -> &Self {
+        let mut bytes = self.trim_ascii_blanks_end();
+        while let [b' ' | b'\t', rest @ ..] = bytes {
+            bytes = rest;
+        }
+        bytes
+    }
+}
+
+/// The one template of a `Set-Cookie`; a zero `max_age` removes. `None` for a value that no header
+/// takes, which none of ours is.
+pub(super) fn set_cookie(name: &str, value: &str, max_age: Duration, secure: bool) -> Option<HeaderValue> {
+    let max_age = time::Duration::try_from(max_age).unwrap_or(time::Duration::MAX);
+    let cookie =
+        Cookie::build((name, value)).http_only(true).secure(secure).same_site(SameSite::Lax).path("/").max_age(max_age);
+    let mut header = HeaderValue::try_from(cookie.to_string()).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// Of duplicates, so many are tried.
+pub(super) const MAX_DUPLICATES: usize = 4;
+/// Bytes of `Cookie` headers that are looked at. Servers cap a request's head far below.
+const MAX_SCANNED: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(headers: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Option<Vec<u8>>>) {
+        let mut map = HeaderMap::new();
+        for header in headers {
+            map.append(COOKIE, HeaderValue::from_bytes(header).unwrap());
+        }
+        let hits = Names::new("__Host-euid", "__Host-euid-login").find(&map);
+        let anchor = match hits.anchor {
+            AnchorHit::None => None,
+            AnchorHit::One(value) => Some(Some(value.to_vec())),
+            AnchorHit::Conflict => Some(None),
+        };
+        (hits.identities.into_iter().flatten().map(<[u8]>::to_vec).collect(), anchor)
+    }
+
+    fn identities(headers: &[&[u8]]) -> Vec<String> {
+        find(headers).0.into_iter().map(|value| String::from_utf8(value).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_cookie_is_found_wherever_it_stands() {
+        for header in [
+            "__Host-euid=v",
+            "a=b; __Host-euid=v",
+            "a=b;__Host-euid=v; c=d",
+            "a=b; \t __Host-euid \t= v\t ; c",
+            ";;__Host-euid=v;",
+            "a=__Host-euid; __Host-euid=v",
+            "__Host-euid; __Host-euid=v",
+        ] {
+            assert_eq!(identities(&[header.as_bytes()]), ["v"], "{header}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_ours_is_not() {
+        for header in [
+            "x__Host-euid=v",
+            "a=__Host-euid=v",
+            "a=b __Host-euid=v",
+            "__Host-euid2=v",
+            "__host-euid=v",
+            "__Host-euid",
+            "a=\"; \"__Host-euid=v",
+            "\u{a0}__Host-euid=v",
+            "__Host-euid-login2=v",
+        ] {
+            let found = find(&[header.as_bytes()]);
+            assert_eq!(found, (Vec::new(), None), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_value_may_hold_an_equals_sign_or_be_empty() {
+        assert_eq!(identities(&[b"__Host-euid=a=b=; c=d"]), ["a=b="]);
+        assert_eq!(identities(&[b"__Host-euid="]), [""]);
+    }
+
+    #[test]
+    fn neighbours_that_are_no_text_do_not_hide_it() {
+        assert_eq!(identities(&[b"a=\xff\xfe; __Host-euid=v; \x80=\"x"]), ["v"]);
+        assert_eq!(identities(&[b"a=\"; __Host-euid=v; b=\""]), ["v"]);
+    }
+
+    #[test]
+    fn several_headers_are_all_searched_in_order() {
+        let found = find(&[b"__Host-euid=1; a=b", b"__Host-euid-login=x", b"__Host-euid=2"]);
+        assert_eq!(found, (vec![b"1".to_vec(), b"2".to_vec()], Some(Some(b"x".to_vec()))));
+    }
+
+    #[test]
+    fn of_duplicates_the_first_four_are_kept() {
+        let header = "__Host-euid=1; __Host-euid=2; __Host-euid=3; __Host-euid=4; __Host-euid=5";
+        assert_eq!(identities(&[header.as_bytes()]), ["1", "2", "3", "4"]);
+    }
+
+    #[test]
+    fn anchors_that_differ_are_a_conflict_and_equal_ones_are_not() {
+        assert_eq!(find(&[b"__Host-euid-login=x; __Host-euid-login=x"]).1, Some(Some(b"x".to_vec())));
+        assert_eq!(find(&[b"__Host-euid-login=x; __Host-euid-login=y; __Host-euid-login=x"]).1, Some(None));
+    }
+
+    #[test]
+    fn past_64_kib_nothing_is_looked_at() {
+        let filler = format!("a={}", "x".repeat(60 * 1024));
+        assert_eq!(identities(&[filler.as_bytes(), b"__Host-euid=1"]), ["1"]);
+        assert_eq!(identities(&[filler.as_bytes(), &[b'x'; 8 * 1024], b"__Host-euid=1"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_template_writes_every_attribute() {
+        let header = set_cookie("__Host-euid", "v", Duration::from_secs(90), true).unwrap();
+        assert_eq!(header, "__Host-euid=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=90");
+        assert!(header.is_sensitive());
+        let removal = set_cookie("__Host-euid", "", Duration::ZERO, true).unwrap();
+        assert_eq!(removal, "__Host-euid=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0");
+    }
+}

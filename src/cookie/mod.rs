@@ -1,0 +1,454 @@
+//! How an identity travels: two first-party cookies, and the only door to them.
+//!
+//! 1. The *identity* cookie holds the sealed identity; a refresh rewrites it.
+//! 2. The *anchor* cookie holds, in the clear, the lineage of the login that counts. Only a login, a
+//!    logout, a withdrawal or an opt-out writes it, never a refresh. An identity is usable only if
+//!    the anchor names its lineage, so a late answer may bring back an old identity cookie, but not
+//!    the anchor that it needs.
+//! 3. A value that no browser would keep whole is not sent at all.
+//!
+//! [`header`] finds and renders, [`seal`] encrypts under a [`key`], [`format`] is the plaintext.
+//! Nothing here knows tower, tokio or a clock.
+
+mod format;
+mod header;
+mod key;
+mod seal;
+
+use std::time::Duration;
+
+use base64::Engine;
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderValue};
+
+pub(crate) use self::format::{Lineage, Payload};
+use self::header::{AnchorHit, Names};
+pub use self::key::{CookieKey, KeyRing};
+pub(crate) use self::seal::Unopened;
+use self::seal::{BASE64URL, Purpose, SealNonce};
+use crate::clock::UnixMillis;
+use crate::identity::Identity;
+
+/// Names and attributes of the cookies.
+///
+/// | | identity | anchor |
+/// | --- | --- | --- |
+/// | [`default`](Self::default) | `__Host-euid` | `__Host-euid-login` |
+/// | [`insecure`](Self::insecure) | `euid` | `euid-login` |
+///
+/// Both are `HttpOnly; Secure; SameSite=Lax; Path=/`.
+///
+/// ```
+/// use tower_euid::CookieConfig;
+///
+/// assert_eq!(CookieConfig::default().identity_name(), "__Host-euid");
+/// assert_eq!(CookieConfig::default().anchor_name(), "__Host-euid-login");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CookieConfig {
+    insecure: bool,
+}
+
+impl CookieConfig {
+    /// Cookies without `Secure` and prefix, for plain http on a host other than this machine.
+    /// Anyone on the way can take them. Not needed for `http://localhost` and `http://127.0.0.1`,
+    /// where browsers and curl take secure cookies.
+    #[must_use]
+    pub const fn insecure() -> Self {
+        Self { insecure: true }
+    }
+
+    /// The name of the cookie that holds the sealed identity.
+    #[must_use]
+    pub const fn identity_name(&self) -> &'static str {
+        if self.insecure { "euid" } else { "__Host-euid" }
+    }
+
+    /// The name of the cookie that says which login counts.
+    #[must_use]
+    pub const fn anchor_name(&self) -> &'static str {
+        if self.insecure { "euid-login" } else { "__Host-euid-login" }
+    }
+}
+
+/// The two cookies of one configuration, ready to be read and written.
+#[derive(Clone, Debug)]
+pub(crate) struct Cookies {
+    names: Names,
+    secure: bool,
+}
+
+/// What a request brought.
+#[derive(Debug)]
+pub(crate) struct Found<T> {
+    pub(crate) identity: FoundIdentity<T>,
+    pub(crate) anchor: Anchor,
+}
+
+/// The identity cookie of a request. Of several, the first usable one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FoundIdentity<T> {
+    None,
+    /// Of a version or key that this node does not know.
+    UnknownKey,
+    /// Under a key of ours, but it can't be used.
+    Unusable(Unusable),
+    /// It opened and the anchor names its lineage; what the reader made of it.
+    Usable(T),
+}
+
+/// Why an identity cookie under a key of ours can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// Not the text of a sealed identity.
+    Undecodable,
+    /// It does not open.
+    Forged,
+    /// The anchor does not name its lineage: the login it comes from is over.
+    Anchor,
+}
+
+/// The anchor cookie of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Anchor {
+    None,
+    Login(Lineage),
+    OptedOut {
+        until: UnixMillis,
+    },
+    /// Garbled, or two that differ.
+    Unusable,
+}
+
+/// What to write into a response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Writing<'a> {
+    /// Remove the identity.
+    ClearIdentity,
+    /// Remove identity and anchor.
+    ClearBoth,
+    /// Remove the identity; the anchor says so until it ends.
+    OptOut,
+    /// A refreshed identity of the same login.
+    Store(&'a Lineage, &'a Identity),
+    /// An identity of a new login.
+    Login(&'a Identity),
+}
+
+/// Why an identity was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwritten {
+    /// Name and value are more than browsers keep.
+    TooLarge,
+    /// Its refresh token has expired already.
+    Expired,
+    /// The operating system gave no random bytes.
+    NoRandomness,
+}
+
+impl Cookies {
+    pub(crate) fn new(config: CookieConfig) -> Self {
+        Self { names: Names::new(config.identity_name(), config.anchor_name()), secure: !config.insecure }
+    }
+
+    /// Reads both cookies. `read` sees the payload of the first identity that opens and that the
+    /// anchor names; if it wants none of it, neither does this.
+    pub(crate) fn read<T>(
+        &self,
+        headers: &HeaderMap,
+        keys: &KeyRing,
+        mut read: impl FnMut(&Payload<'_>) -> Option<T>,
+    ) -> Found<T> {
+        let hits = self.names.find(headers);
+        let anchor = parse_anchor(hits.anchor);
+        let mut identity = FoundIdentity::None;
+        for value in hits.identities.into_iter().flatten() {
+            let found = match (seal::key_of(keys, value), anchor) {
+                (None, _) => FoundIdentity::UnknownKey,
+                // No lineage is named, so none can match; there is no need to open it.
+                (Some(_), Anchor::None | Anchor::OptedOut { .. } | Anchor::Unusable) => {
+                    FoundIdentity::Unusable(Unusable::Anchor)
+                }
+                (Some(_), Anchor::Login(lineage)) => self.open(keys, value, &lineage, &mut read),
+            };
+            match (&found, &identity) {
+                (FoundIdentity::Usable(_), _) => return Found { identity: found, anchor },
+                // What can be said of one of ours says more than what can't be read.
+                (_, FoundIdentity::None | FoundIdentity::UnknownKey) => identity = found,
+                _ => {}
+            }
+        }
+        Found { identity, anchor }
+    }
+
+    fn open<T>(
+        &self,
+        keys: &KeyRing,
+        value: &[u8],
+        lineage: &Lineage,
+        read: impl FnOnce(&Payload<'_>) -> Option<T>,
+    ) -> FoundIdentity<T> {
+        let opened = seal::open(keys, Purpose::Identity, self.names.identity, value, |plain| {
+            let payload = Payload::parse(plain).ok_or(Unusable::Undecodable)?;
+            if payload.lineage != *lineage {
+                return Err(Unusable::Anchor);
+            }
+            read(&payload).ok_or(Unusable::Undecodable)
+        });
+        match opened {
+            Ok(Ok(usable)) => FoundIdentity::Usable(usable),
+            Ok(Err(unusable)) => FoundIdentity::Unusable(unusable),
+            Err(Unopened::Forged) => FoundIdentity::Unusable(Unusable::Forged),
+            Err(Unopened::Undecodable) => FoundIdentity::Unusable(Unusable::Undecodable),
+            Err(Unopened::UnknownKey) => FoundIdentity::UnknownKey,
+        }
+    }
+
+    /// Appends the `Set-Cookie` headers. On an error nothing was written.
+    pub(crate) fn write(
+        &self,
+        writing: Writing<'_>,
+        keys: &KeyRing,
+        now: UnixMillis,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Unwritten> {
+        let removed = |name| self.render(name, "", Duration::ZERO);
+        let (identity, anchor) = match writing {
+            Writing::ClearIdentity => (removed(self.names.identity)?, None),
+            Writing::ClearBoth => (removed(self.names.identity)?, Some(removed(self.names.anchor)?)),
+            Writing::OptOut => {
+                let until = now.saturating_add(OPT_OUT_REMEMBERED).as_millis() / 1000;
+                let anchor = self.render(self.names.anchor, &format!("{OPTED_OUT}{until}"), OPT_OUT_REMEMBERED)?;
+                (removed(self.names.identity)?, Some(anchor))
+            }
+            Writing::Store(lineage, identity) => (self.sealed(lineage, identity, keys, now)?, None),
+            Writing::Login(identity) => {
+                let lineage = crate::random::bytes().map_err(|_| Unwritten::NoRandomness)?;
+                let anchor = self.render(self.names.anchor, &BASE64URL.encode(lineage), ANCHOR_MAX_AGE)?;
+                (self.sealed(&lineage, identity, keys, now)?, Some(anchor))
+            }
+        };
+        headers.append(SET_COOKIE, identity);
+        if let Some(anchor) = anchor {
+            headers.append(SET_COOKIE, anchor);
+        }
+        Ok(())
+    }
+
+    fn sealed(
+        &self,
+        lineage: &Lineage,
+        identity: &Identity,
+        keys: &KeyRing,
+        now: UnixMillis,
+    ) -> Result<HeaderValue, Unwritten> {
+        let rest = identity.times().refresh_expires.saturating_since(now);
+        if rest < Duration::from_secs(1) {
+            // A Max-Age of zero would remove the cookie.
+            return Err(Unwritten::Expired);
+        }
+        let nonce: SealNonce = crate::random::bytes().map_err(|_| Unwritten::NoRandomness)?;
+        let plain = format::write(lineage, identity).ok_or(Unwritten::TooLarge)?;
+        let name = self.names.identity;
+        let value = seal::seal(keys, Purpose::Identity, name, nonce, &plain).ok_or(Unwritten::TooLarge)?;
+        if name.len() + value.len() > MAX_NAME_AND_VALUE {
+            return Err(Unwritten::TooLarge);
+        }
+        self.render(name, &value, rest.min(IDENTITY_MAX_AGE))
+    }
+
+    fn render(&self, name: &str, value: &str, max_age: Duration) -> Result<HeaderValue, Unwritten> {
+        header::set_cookie(name, value, max_age, self.secure).ok_or(Unwritten::TooLarge)
+    }
+}
+
+fn parse_anchor(hit: AnchorHit<'_>) -> Anchor {
+    let value = match hit {
+        AnchorHit::None => return Anchor::None,
+        AnchorHit::Conflict => return Anchor::Unusable,
+        AnchorHit::One(value) => value,
+    };
+    let mut lineage = Lineage::default();
+    // The slice is of the exact size, so a longer text is an error and a shorter one has another length.
+    if value.len() == LINEAGE_TEXT && BASE64URL.decode_slice(value, &mut lineage) == Ok(lineage.len()) {
+        return Anchor::Login(lineage);
+    }
+    let seconds = value.strip_prefix(OPTED_OUT.as_bytes()).and_then(|digits| std::str::from_utf8(digits).ok());
+    match seconds.and_then(|digits| digits.parse::<u32>().ok()) {
+        Some(seconds) => Anchor::OptedOut { until: UnixMillis::from_millis(i64::from(seconds) * 1000) },
+        None => Anchor::Unusable,
+    }
+}
+
+/// How long an opt-out is remembered in the anchor.
+const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);
+/// Of an anchor that remembers an opt-out; seconds since the Unix epoch follow.
+const OPTED_OUT: &str = "out.";
+/// 16 bytes in base64url.
+const LINEAGE_TEXT: usize = 22;
+/// The most that browsers take. The anchor is never sent again, so no login lasts longer.
+const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
+/// Below the anchor's, so that an identity does not outlive it.
+const IDENTITY_MAX_AGE: Duration = Duration::from_secs(390 * 86_400);
+/// What browsers keep of one cookie (RFC 6265bis §5.6), attributes apart.
+const MAX_NAME_AND_VALUE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use http::header::COOKIE;
+
+    use super::*;
+    use crate::identity::{IdentityTimes, RefreshToken};
+
+    const NOW: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);
+
+    fn identity(name: &str) -> Identity {
+        let at = |seconds| NOW.saturating_add(Duration::from_secs(seconds));
+        let times = IdentityTimes { refresh_from: at(900), identity_expires: at(3600), refresh_expires: at(86_400) };
+        Identity::new(name, RefreshToken::from("refresh".to_owned()), [5; 32].into(), times).unwrap()
+    }
+
+    struct Site {
+        cookies: Cookies,
+        keys: KeyRing,
+    }
+
+    impl Site {
+        fn new() -> Self {
+            Self { cookies: Cookies::new(CookieConfig::default()), keys: CookieKey::generate().unwrap().into() }
+        }
+
+        /// The `Set-Cookie` values of a writing.
+        fn write(&self, writing: Writing<'_>) -> Vec<String> {
+            let mut headers = HeaderMap::new();
+            self.cookies.write(writing, &self.keys, NOW, &mut headers).unwrap();
+            headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+        }
+
+        /// `name=value` of each `Set-Cookie`.
+        fn pairs(&self, writing: Writing<'_>) -> Vec<String> {
+            self.write(writing).iter().map(|line| line.split(';').next().unwrap().to_owned()).collect()
+        }
+
+        fn read(&self, pairs: &[&str]) -> (FoundIdentity<String>, Anchor) {
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
+            let found = self.cookies.read(&headers, &self.keys, |payload| Some(payload.advertising_token()));
+            (found.identity, found.anchor)
+        }
+    }
+
+    fn usable(name: &str) -> FoundIdentity<String> {
+        FoundIdentity::Usable(name.to_owned())
+    }
+
+    #[test]
+    fn a_login_is_read_back_and_a_refresh_keeps_its_lineage() {
+        let site = Site::new();
+        let login = site.pairs(Writing::Login(&identity("one")));
+        let (found, anchor) = site.read(&[&login[0], &login[1]]);
+        assert_eq!(found, usable("one"));
+        let Anchor::Login(lineage) = anchor else { panic!("{anchor:?}") };
+
+        let refreshed = site.pairs(Writing::Store(&lineage, &identity("two")));
+        assert_eq!(refreshed.len(), 1, "a refresh never writes the anchor");
+        assert_eq!(site.read(&[&refreshed[0], &login[1]]).0, usable("two"));
+    }
+
+    #[test]
+    fn an_identity_without_its_anchor_is_not_usable() {
+        let site = Site::new();
+        let mine = site.pairs(Writing::Login(&identity("mine")));
+        let other = site.pairs(Writing::Login(&identity("other")));
+        let out = site.pairs(Writing::OptOut);
+        let orphan = FoundIdentity::Unusable(Unusable::Anchor);
+        assert_eq!(site.read(&[&mine[0]]).0, orphan);
+        assert_eq!(site.read(&[&mine[0], &other[1]]).0, orphan);
+        assert_eq!(site.read(&[&mine[0], &mine[1], &other[1]]), (orphan, Anchor::Unusable));
+        let (found, anchor) = site.read(&[&mine[0], &out[1]]);
+        assert_eq!(found, FoundIdentity::Unusable(Unusable::Anchor));
+        let until = UnixMillis::from_millis(NOW.as_millis() + 72 * 3_600_000);
+        assert_eq!(anchor, Anchor::OptedOut { until });
+    }
+
+    #[test]
+    fn of_duplicates_the_usable_one_counts() {
+        let site = Site::new();
+        let login = site.pairs(Writing::Login(&identity("usable")));
+        let other = site.pairs(Writing::Login(&identity("other")));
+        let foreign = Site::new().pairs(Writing::Login(&identity("foreign")));
+        assert_eq!(site.read(&[&other[0], &foreign[0], &login[0], &login[1]]).0, usable("usable"));
+        let (found, _) = site.read(&[&foreign[0], &other[0], &foreign[0], &login[1]]);
+        assert_eq!(found, FoundIdentity::Unusable(Unusable::Anchor));
+        assert_eq!(site.read(&[&foreign[0], &login[1]]).0, FoundIdentity::UnknownKey);
+    }
+
+    #[test]
+    fn a_garbled_anchor_names_nothing() {
+        let site = Site::new();
+        for value in ["", "x", "out.", "out.-1", "out.99999999999", "out.1 ", "AAAAAAAAAAAAAAAAAAAAAB", "AAAA"] {
+            let (_, anchor) = site.read(&[&format!("__Host-euid-login={value}")]);
+            let expected = if value == "out.1 " {
+                Anchor::OptedOut { until: UnixMillis::from_millis(1000) }
+            } else {
+                Anchor::Unusable
+            };
+            assert_eq!(anchor, expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn removal_repeats_the_attributes_of_setting() {
+        for config in [CookieConfig::default(), CookieConfig::insecure()] {
+            let site = Site { cookies: Cookies::new(config), ..Site::new() };
+            let attributes = |line: &String| {
+                let (pair, attributes) = line.split_once("; ").unwrap();
+                let kept: Vec<_> = attributes.split("; ").filter(|a| !a.starts_with("Max-Age")).collect();
+                (pair.split('=').next().unwrap().to_owned(), kept.join("; "))
+            };
+            let set: Vec<_> = site.write(Writing::Login(&identity("x"))).iter().map(attributes).collect();
+            let removed: Vec<_> = site.write(Writing::ClearBoth).iter().map(attributes).collect();
+            assert_eq!(set, removed);
+            assert_eq!(set[0].1.contains("Secure"), config == CookieConfig::default());
+        }
+    }
+
+    #[test]
+    fn max_age_is_what_the_refresh_token_has_left_and_never_above_the_cap() {
+        let site = Site::new();
+        let login = site.write(Writing::Login(&identity("x")));
+        assert!(login[0].ends_with("; Max-Age=86400"), "{}", login[0]);
+        assert!(login[1].ends_with("; Max-Age=34560000"), "{}", login[1]);
+        let mut times = identity("x").times();
+        times.refresh_expires = UnixMillis::from_millis(i64::MAX);
+        let long = Identity::new("x", "r".to_owned().into(), [5; 32].into(), times).unwrap();
+        assert!(site.write(Writing::Store(&[0; 16], &long))[0].ends_with("; Max-Age=33696000"));
+        assert!(site.write(Writing::OptOut)[1].ends_with("; Max-Age=259200"));
+    }
+
+    #[test]
+    fn what_a_browser_would_not_keep_is_not_written() {
+        let site = Site::new();
+        let write = |identity: &Identity, now| {
+            let mut headers = HeaderMap::new();
+            let outcome = site.cookies.write(Writing::Login(identity), &site.keys, now, &mut headers);
+            assert_eq!(headers.is_empty(), outcome.is_err());
+            outcome
+        };
+        // name 11 + 4/3 of (46 + 77 + token + 7): at 2933 bytes of token the sum is 4095, then 4097.
+        let longest = (1..4000).take_while(|length| write(&identity(&"!".repeat(*length)), NOW).is_ok()).last();
+        assert_eq!(longest, Some(2933));
+        assert_eq!(write(&identity(&"!".repeat(2934)), NOW), Err(Unwritten::TooLarge));
+        assert_eq!(write(&identity("x"), NOW.saturating_add(Duration::from_secs(86_400))), Err(Unwritten::Expired));
+    }
+
+    #[test]
+    fn a_real_pair_is_at_most_780_characters() {
+        let site = Site::new();
+        let advertising = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode([0x13; 164]);
+        let refresh = base64::prelude::BASE64_STANDARD.encode([0x10; 291]);
+        let real = Identity::new(advertising, refresh.into(), [5; 32].into(), identity("x").times()).unwrap();
+        let value_length = site.pairs(Writing::Login(&real))[0].len() - "__Host-euid=".len();
+        assert_eq!(value_length, 771);
+    }
+}
