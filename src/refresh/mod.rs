@@ -119,6 +119,13 @@ pub(crate) fn start(refresh: &Arc<dyn ErasedRefresh>, identity: Identity, deadli
     let call = Arc::clone(refresh).call(identity);
     Some(runtime.spawn(async move {
         let outcome = tokio::time::timeout(deadline, call).await;
-        outcome.unwrap_or_else(|_| Err(EuidError::new(ErrorKind::Transient, "no answer within the deadline")))
+        let outcome =
+            outcome.unwrap_or_else(|_| Err(EuidError::new(ErrorKind::Transient, "no answer within the deadline")));
+        match &outcome {
+            Ok(Refreshed::Identity(_)) => tracing::debug!("an identity was refreshed"),
+            Ok(Refreshed::OptedOut) => tracing::debug!("a refresh found the person opted out"),
+            Err(error) => tracing::warn!(kind = ?error.kind(), error = %error, "an identity could not be refreshed"),
+        }
+        outcome
     }))
 }

@@ -1,0 +1,90 @@
+//! axum: [`Euid`] and the token as extractors, [`EuidUpdate`] as a part of a response.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum_core::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
+use http::StatusCode;
+use http::request::Parts;
+
+use crate::extension::Euid;
+use crate::identity::AdvertisingToken;
+use crate::update::EuidUpdate;
+
+/// ```
+/// use tower_euid::Euid;
+///
+/// async fn page(euid: Euid) -> String {
+///     format!("you are {}", euid.state())
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(page));
+/// ```
+impl<S: Sync> FromRequestParts<S> for Euid {
+    type Rejection = EuidLayerMissing;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        parts.extensions.get::<Self>().cloned().ok_or(EuidLayerMissing(()))
+    }
+}
+
+/// ```
+/// use tower_euid::AdvertisingToken;
+///
+/// async fn page(token: Option<AdvertisingToken>) -> String {
+///     token.map_or("no ads for you".into(), |token| format!("the bidders get {token}"))
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(page));
+/// ```
+impl<S: Sync> OptionalFromRequestParts<S> for AdvertisingToken {
+    type Rejection = EuidLayerMissing;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
+        let euid = parts.extensions.get::<Euid>().ok_or(EuidLayerMissing(()))?;
+        Ok(euid.advertising_token().cloned())
+    }
+}
+
+/// An extractor found no [`Euid`] in the request: the route is not behind an
+/// [`EuidLayer`](crate::EuidLayer). Answers 500, as it is a mistake in how the application is put
+/// together.
+#[derive(Clone, Copy, Debug)]
+pub struct EuidLayerMissing(());
+
+impl fmt::Display for EuidLayerMissing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this route is not behind an EuidLayer")
+    }
+}
+
+impl std::error::Error for EuidLayerMissing {}
+
+impl IntoResponse for EuidLayerMissing {
+    fn into_response(self) -> Response {
+        (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
+    }
+}
+
+/// ```
+/// use axum::response::Redirect;
+/// use tower_euid::EuidUpdate;
+///
+/// async fn logout() -> (EuidUpdate, Redirect) {
+///     (EuidUpdate::logout(), Redirect::to("/"))
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/logout", axum::routing::post(logout));
+/// ```
+impl IntoResponseParts for EuidUpdate {
+    type Error = Infallible;
+
+    fn into_response_parts(self, mut response: ResponseParts) -> Result<ResponseParts, Self::Error> {
+        self.merge_into(response.extensions_mut());
+        Ok(response)
+    }
+}
+
+impl IntoResponse for EuidUpdate {
+    fn into_response(self) -> Response {
+        (self, ()).into_response()
+    }
+}

@@ -1,0 +1,415 @@
+//! The whole policy, pure: facts in, decisions out. No HTTP, no runtime, no clock.
+//!
+//! Three questions, in the order of a request:
+//!
+//! 1. [`plan`] (or [`without_identity`], where no usable cookie came): what may the handler see, or
+//!    must the operator be asked first?
+//! 2. [`settle`]: the answer is there, or the page has waited long enough. What now?
+//! 3. [`resolve`]: the handler has answered. Which cookies does the response write?
+//!
+//! | cookie says | now | refresh answers | handler sees | cookie |
+//! | --- | --- | --- | --- | --- |
+//! | none, anchor none or a login | | | `Absent` | – |
+//! | none or not usable, anchor `opted out` and not expired | | | `OptedOut` | clear identity, if one came |
+//! | unknown version or key id | | | `Absent` | keep |
+//! | known key, does not open or parse; anchor is not its lineage; other subject | | | `Absent` | clear identity |
+//! | bound identity, nobody signed in | | | `Absent` | keep |
+//! | identity | ≥ refresh_expires | | `Absent` | clear identity |
+//! | identity | < refresh_from | | `Active` | keep |
+//! | identity | refresh_from … identity_expires | new pair | `Active(new)` | store |
+//! | | | optout | `OptedOut` | clear identity, anchor `opted out` |
+//! | | | invalid_token, expired_token | `Absent` | clear identity |
+//! | | | anything else, or not in time | `Active(old)` | keep |
+//! | identity | identity_expires … refresh_expires | new pair | `Active(new)` | store |
+//! | | | optout | `OptedOut` | clear identity, anchor `opted out` |
+//! | | | invalid_token, expired_token, client_error | `Absent` | clear identity |
+//! | | | anything else, or not in time | `Unavailable` | keep |
+//! | usable identity | consent withheld | not asked | `Withheld` | keep |
+//! | any of ours | consent withdrawn | not asked | `Withheld` | clear both |
+
+use crate::clock::UnixMillis;
+use crate::error::{ErrorKind, EuidError};
+use crate::identity::IdentityTimes;
+use crate::refresh::Refreshed;
+
+/// What the request brought where no identity can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presented {
+    /// No identity cookie.
+    Nothing,
+    /// One of a version or key that this node does not know.
+    UnknownKey,
+    /// One of ours that does not open or parse, or that the anchor does not name.
+    Unusable,
+}
+
+/// What the anchor says where no identity can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnchorSays {
+    /// No anchor came.
+    Nothing,
+    /// A login, or nothing that can be read, or an opt-out that is over.
+    Something,
+    /// The person opted out, not long ago.
+    OptedOut,
+}
+
+/// Whose the identity is, next to who is signed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the layer binds no identity to a subject yet"))]
+pub(crate) enum Subject {
+    /// Theirs, or bound to nobody.
+    Same,
+    /// Bound to another.
+    Other,
+    /// Bound, while nobody is signed in.
+    Nobody,
+}
+
+/// What the visitor allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consent {
+    Granted,
+    /// Not now: neither refresh nor hand out, but keep.
+    Withheld,
+    /// No longer: it ends.
+    Withdrawn,
+}
+
+/// What to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    Proceed(Verdict),
+    /// Ask the operator; [`settle`] judges.
+    Refresh,
+}
+
+/// What the handler sees, and what happens to the cookies unless the handler says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) sees: Sees,
+    pub(crate) action: Action,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sees {
+    Absent,
+    /// The token that the cookie brought.
+    Active,
+    /// The token that the operator has just given.
+    ActiveNew,
+    OptedOut,
+    Unavailable,
+    Withheld,
+}
+
+/// What a response does to the cookies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Keep,
+    ClearIdentity,
+    ClearBoth,
+    /// Clear the identity, remember the opt-out in the anchor.
+    OptOut,
+    /// Write the refreshed identity.
+    Store,
+    /// Write the identity of the login, and its anchor.
+    Login,
+}
+
+/// What the operator said, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    NewPair(IdentityTimes),
+    OptOut,
+    /// `invalid_token`, `expired_token`.
+    Ended,
+    ClientError,
+    /// Anything else, or nothing in time.
+    Failed,
+}
+
+/// What the handler wants. The order is the precedence: a later one beats an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wish {
+    Login,
+    OptOut,
+    Logout,
+}
+
+impl Answer {
+    pub(crate) fn of(answer: &Result<Refreshed, EuidError>) -> Self {
+        match answer {
+            Ok(Refreshed::Identity(identity)) => Self::NewPair(identity.times()),
+            Ok(Refreshed::OptedOut) => Self::OptOut,
+            Err(error) => match error.kind() {
+                ErrorKind::RejectedToken => Self::Ended,
+                ErrorKind::RejectedInput => Self::ClientError,
+                ErrorKind::Unauthorized
+                | ErrorKind::ClockDrift
+                | ErrorKind::Undecryptable
+                | ErrorKind::Transient
+                | ErrorKind::Malformed
+                | ErrorKind::UnknownStatus => Self::Failed,
+            },
+        }
+    }
+}
+
+/// A request without a usable identity. It never asks the operator.
+pub(crate) fn without_identity(presented: Presented, anchor: AnchorSays, consent: Consent) -> Verdict {
+    let came = presented != Presented::Nothing;
+    if consent == Consent::Withdrawn && (came || anchor != AnchorSays::Nothing) {
+        return verdict(Sees::Withheld, Action::ClearBoth);
+    }
+    match (presented, anchor) {
+        (Presented::Nothing, AnchorSays::OptedOut) => verdict(Sees::OptedOut, Action::Keep),
+        (_, AnchorSays::OptedOut) => verdict(Sees::OptedOut, Action::ClearIdentity),
+        (Presented::Nothing | Presented::UnknownKey, _) => verdict(Sees::Absent, Action::Keep),
+        (Presented::Unusable, _) => verdict(Sees::Absent, Action::ClearIdentity),
+    }
+}
+
+/// A request with an identity that its anchor names. `times.refresh_from` may be moved by jitter,
+/// `times.identity_expires` brought forward by a margin; their order is not relied on.
+pub(crate) fn plan(times: &IdentityTimes, subject: Subject, consent: Consent, now: UnixMillis) -> Plan {
+    let proceed = |sees, action| Plan::Proceed(verdict(sees, action));
+    match (consent, subject) {
+        (Consent::Withdrawn, _) => return proceed(Sees::Withheld, Action::ClearBoth),
+        (_, Subject::Other) => return proceed(Sees::Absent, Action::ClearIdentity),
+        (_, Subject::Nobody) => return proceed(Sees::Absent, Action::Keep),
+        (Consent::Granted | Consent::Withheld, Subject::Same) => {}
+    }
+    if !times.is_refreshable(now) {
+        proceed(Sees::Absent, Action::ClearIdentity)
+    } else if consent == Consent::Withheld {
+        proceed(Sees::Withheld, Action::Keep)
+    } else if !times.is_due(now) && times.is_usable(now) {
+        proceed(Sees::Active, Action::Keep)
+    } else {
+        Plan::Refresh
+    }
+}
+
+/// After [`Plan::Refresh`]: `times` are those of the cookie, `now` is read again after the wait.
+pub(crate) fn settle(times: &IdentityTimes, now: UnixMillis, answer: Answer) -> Verdict {
+    let ended = verdict(Sees::Absent, Action::ClearIdentity);
+    match answer {
+        Answer::NewPair(new) if new.is_usable(now) && new.is_refreshable(now) => {
+            verdict(Sees::ActiveNew, Action::Store)
+        }
+        Answer::OptOut => verdict(Sees::OptedOut, Action::OptOut),
+        Answer::Ended => ended,
+        _ if !times.is_refreshable(now) => ended,
+        _ if times.is_usable(now) => verdict(Sees::Active, Action::Keep),
+        // No operator can read this token any more, and nothing of it is left to use up.
+        Answer::ClientError => ended,
+        // A pair that is past on our clock is a failure like others: one of the clocks is wrong.
+        Answer::NewPair(_) | Answer::Failed => verdict(Sees::Unavailable, Action::Keep),
+    }
+}
+
+/// What the response writes: withdrawn consent, then the handler's wish, then what was planned.
+pub(crate) fn resolve(planned: Action, wish: Option<Wish>, consent: Consent) -> Action {
+    match (consent, wish) {
+        (Consent::Withdrawn, Some(Wish::Logout | Wish::OptOut)) => Action::ClearBoth,
+        // Planned with the same consent: it clears what came.
+        (Consent::Withdrawn, Some(Wish::Login) | None) => planned,
+        (_, Some(Wish::Logout)) => Action::ClearBoth,
+        (_, Some(Wish::OptOut)) => Action::OptOut,
+        (_, Some(Wish::Login)) => Action::Login,
+        (_, None) => planned,
+    }
+}
+
+const fn verdict(sees: Sees, action: Action) -> Verdict {
+    Verdict { sees, action }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMES: IdentityTimes = times(100, 200, 300);
+    const CONSENTS: [Consent; 3] = [Consent::Granted, Consent::Withheld, Consent::Withdrawn];
+    const SUBJECTS: [Subject; 3] = [Subject::Same, Subject::Other, Subject::Nobody];
+    const ANCHORS: [AnchorSays; 3] = [AnchorSays::Nothing, AnchorSays::Something, AnchorSays::OptedOut];
+    const PRESENTED: [Presented; 3] = [Presented::Nothing, Presented::UnknownKey, Presented::Unusable];
+    const ACTIONS: [Action; 6] =
+        [Action::Keep, Action::ClearIdentity, Action::ClearBoth, Action::OptOut, Action::Store, Action::Login];
+    const WISHES: [Option<Wish>; 4] = [None, Some(Wish::Login), Some(Wish::OptOut), Some(Wish::Logout)];
+
+    const fn times(refresh_from: i64, identity_expires: i64, refresh_expires: i64) -> IdentityTimes {
+        IdentityTimes {
+            refresh_from: at(refresh_from),
+            identity_expires: at(identity_expires),
+            refresh_expires: at(refresh_expires),
+        }
+    }
+
+    const fn at(millis: i64) -> UnixMillis {
+        UnixMillis::from_millis(millis)
+    }
+
+    fn answers() -> Vec<Answer> {
+        let mut answers = vec![Answer::OptOut, Answer::Ended, Answer::ClientError, Answer::Failed];
+        for moment in [0, 150, 1000] {
+            answers.push(Answer::NewPair(times(moment, moment, moment)));
+            answers.push(Answer::NewPair(times(moment, moment, 1000)));
+            answers.push(Answer::NewPair(times(moment, 1000, 1000)));
+        }
+        answers
+    }
+
+    #[test]
+    fn every_row_without_a_usable_identity() {
+        for consent in [Consent::Granted, Consent::Withheld] {
+            for (presented, anchor, sees, action) in [
+                (Presented::Nothing, AnchorSays::Nothing, Sees::Absent, Action::Keep),
+                (Presented::Nothing, AnchorSays::Something, Sees::Absent, Action::Keep),
+                (Presented::Nothing, AnchorSays::OptedOut, Sees::OptedOut, Action::Keep),
+                (Presented::UnknownKey, AnchorSays::Nothing, Sees::Absent, Action::Keep),
+                (Presented::UnknownKey, AnchorSays::Something, Sees::Absent, Action::Keep),
+                (Presented::UnknownKey, AnchorSays::OptedOut, Sees::OptedOut, Action::ClearIdentity),
+                (Presented::Unusable, AnchorSays::Nothing, Sees::Absent, Action::ClearIdentity),
+                (Presented::Unusable, AnchorSays::Something, Sees::Absent, Action::ClearIdentity),
+                (Presented::Unusable, AnchorSays::OptedOut, Sees::OptedOut, Action::ClearIdentity),
+            ] {
+                let got = without_identity(presented, anchor, consent);
+                assert_eq!(got, verdict(sees, action), "{presented:?} {anchor:?} {consent:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn withdrawn_consent_clears_whatever_came() {
+        for presented in PRESENTED {
+            for anchor in ANCHORS {
+                let got = without_identity(presented, anchor, Consent::Withdrawn);
+                let nothing = (presented, anchor) == (Presented::Nothing, AnchorSays::Nothing);
+                let expected = if nothing {
+                    verdict(Sees::Absent, Action::Keep)
+                } else {
+                    verdict(Sees::Withheld, Action::ClearBoth)
+                };
+                assert_eq!(got, expected, "{presented:?} {anchor:?}");
+            }
+        }
+        for subject in SUBJECTS {
+            for now in 0..400 {
+                let got = plan(&TIMES, subject, Consent::Withdrawn, at(now));
+                assert_eq!(got, Plan::Proceed(verdict(Sees::Withheld, Action::ClearBoth)));
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_with_an_identity_at_every_millisecond() {
+        for now in 0..400 {
+            let granted = plan(&TIMES, Subject::Same, Consent::Granted, at(now));
+            let withheld = plan(&TIMES, Subject::Same, Consent::Withheld, at(now));
+            let (expected_granted, expected_withheld) = match now {
+                0..100 => (Plan::Proceed(verdict(Sees::Active, Action::Keep)), Sees::Withheld),
+                100..300 => (Plan::Refresh, Sees::Withheld),
+                _ => (Plan::Proceed(verdict(Sees::Absent, Action::ClearIdentity)), Sees::Absent),
+            };
+            assert_eq!(granted, expected_granted, "{now}");
+            let kept = if now < 300 { Action::Keep } else { Action::ClearIdentity };
+            assert_eq!(withheld, Plan::Proceed(verdict(expected_withheld, kept)), "{now}");
+
+            for consent in [Consent::Granted, Consent::Withheld] {
+                let other = plan(&TIMES, Subject::Other, consent, at(now));
+                assert_eq!(other, Plan::Proceed(verdict(Sees::Absent, Action::ClearIdentity)), "{now}");
+                let nobody = plan(&TIMES, Subject::Nobody, consent, at(now));
+                assert_eq!(nobody, Plan::Proceed(verdict(Sees::Absent, Action::Keep)), "{now}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_of_an_answer_at_every_millisecond() {
+        let ended = verdict(Sees::Absent, Action::ClearIdentity);
+        for now in 0..400 {
+            for answer in answers() {
+                let expected = match answer {
+                    Answer::NewPair(new) if at(now) < new.identity_expires => verdict(Sees::ActiveNew, Action::Store),
+                    Answer::OptOut => verdict(Sees::OptedOut, Action::OptOut),
+                    Answer::Ended => ended,
+                    Answer::ClientError if now >= 200 => ended,
+                    Answer::NewPair(_) | Answer::Failed | Answer::ClientError => match now {
+                        0..200 => verdict(Sees::Active, Action::Keep),
+                        200..300 => verdict(Sees::Unavailable, Action::Keep),
+                        _ => ended,
+                    },
+                };
+                assert_eq!(settle(&TIMES, at(now), answer), expected, "{now} {answer:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_token_is_shown_at_or_past_its_end_whatever_the_order_of_the_times() {
+        let moments = [0, 1, 2, 3];
+        for (from, identity, refresh) in
+            moments.iter().flat_map(|a| moments.iter().flat_map(move |b| moments.map(|c| (*a, *b, c))))
+        {
+            let times = times(from, identity, refresh);
+            for now in 0..5 {
+                for (subject, consent) in SUBJECTS.iter().flat_map(|s| CONSENTS.map(|c| (*s, c))) {
+                    match plan(&times, subject, consent, at(now)) {
+                        Plan::Proceed(Verdict { sees: Sees::Active, .. }) => assert!(now < identity),
+                        Plan::Refresh => assert!(now < refresh, "never asked past its end"),
+                        Plan::Proceed(_) => {}
+                    }
+                }
+                for answer in answers() {
+                    let Verdict { sees, action } = settle(&times, at(now), answer);
+                    assert!(sees != Sees::Active || now < identity);
+                    if let (Sees::ActiveNew, Answer::NewPair(new)) = (sees, answer) {
+                        assert!(at(now) < new.identity_expires);
+                    }
+                    let cleared = matches!(action, Action::ClearIdentity | Action::ClearBoth);
+                    assert!(answer != Answer::Failed || !cleared || now >= refresh, "a passing failure clears nothing");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wish_beats_the_plan_and_withdrawn_consent_beats_a_wish() {
+        for planned in ACTIONS {
+            for wish in WISHES {
+                for consent in [Consent::Granted, Consent::Withheld] {
+                    let expected = match wish {
+                        Some(Wish::Logout) => Action::ClearBoth,
+                        Some(Wish::OptOut) => Action::OptOut,
+                        Some(Wish::Login) => Action::Login,
+                        None => planned,
+                    };
+                    assert_eq!(resolve(planned, wish, consent), expected);
+                }
+                let withdrawn = resolve(planned, wish, Consent::Withdrawn);
+                let ends = matches!(wish, Some(Wish::Logout | Wish::OptOut));
+                assert_eq!(withdrawn, if ends { Action::ClearBoth } else { planned });
+            }
+        }
+        assert!(Wish::Logout > Wish::OptOut && Wish::OptOut > Wish::Login);
+    }
+
+    #[test]
+    fn an_error_is_taken_by_what_it_means_for_the_identity() {
+        for (kind, answer) in [
+            (ErrorKind::RejectedToken, Answer::Ended),
+            (ErrorKind::RejectedInput, Answer::ClientError),
+            (ErrorKind::Unauthorized, Answer::Failed),
+            (ErrorKind::ClockDrift, Answer::Failed),
+            (ErrorKind::Undecryptable, Answer::Failed),
+            (ErrorKind::Transient, Answer::Failed),
+            (ErrorKind::Malformed, Answer::Failed),
+            (ErrorKind::UnknownStatus, Answer::Failed),
+        ] {
+            assert_eq!(Answer::of(&Err(EuidError::new(kind, "x"))), answer, "{kind:?}");
+        }
+        assert_eq!(Answer::of(&Ok(Refreshed::OptedOut)), Answer::OptOut);
+    }
+}

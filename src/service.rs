@@ -1,0 +1,172 @@
+//! The request half: what the cookies say, and what follows from it before the handler runs.
+
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, Request, Response};
+use tower::Service;
+
+use crate::cookie::{Anchor, FoundIdentity, Lineage, Payload};
+use crate::error::EuidError;
+use crate::extension::Euid;
+use crate::future::{Refreshing, ResponseFuture};
+use crate::identity::{AdvertisingToken, Identity, IdentityTimes};
+use crate::layer::{RefreshMode, Shared};
+use crate::plan::{self, Action, AnchorSays, Consent, Plan, Presented, Sees, Subject, Verdict};
+use crate::refresh::{self, Refreshed};
+
+/// The service that [`EuidLayer`](crate::EuidLayer) makes.
+///
+/// Its error is the inner one's, its responses are the inner one's; bodies are not touched.
+#[derive(Clone)]
+pub struct EuidService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> EuidService<S> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for EuidService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if request.extensions().get::<Euid>().is_some() {
+            // A layer further out does the work already.
+            return ResponseFuture::nested(self.inner.call(request));
+        }
+        let shared = Arc::clone(&self.shared);
+        match look(&shared, request.headers()) {
+            Sight::Shown { euid, action } => {
+                let token = show(&mut request, euid);
+                ResponseFuture::calling(self.inner.call(request), shared, token, action)
+            }
+            Sight::Due(due) => {
+                let RefreshMode::Before = shared.refresh_mode;
+                // Only the service that `poll_ready` was called on is ready; a clone is not. The
+                // ready one goes with the request, the clone stays to be asked again.
+                let clone = self.inner.clone();
+                let ready = mem::replace(&mut self.inner, clone);
+                let under_way = refresh::start(&shared.refresh, due.identity.clone(), shared.refresh_deadline);
+                ResponseFuture::refreshing(Refreshing::new(shared, under_way, due, ready, request))
+            }
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for EuidService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EuidService").field("inner", &self.inner).field("shared", &self.shared).finish()
+    }
+}
+
+/// What the cookies come to, before the handler runs.
+enum Sight {
+    /// Nobody needs to be asked.
+    Shown { euid: Euid, action: Action },
+    /// The operator does.
+    Due(Due),
+}
+
+/// An identity to be refreshed.
+pub(crate) struct Due {
+    pub(crate) lineage: Lineage,
+    pub(crate) identity: Identity,
+    /// Its times with the margin taken off.
+    pub(crate) times: IdentityTimes,
+}
+
+/// Reads the cookies and asks the policy. No lock, no timer; the clock only if there is a time to
+/// hold against it.
+fn look(shared: &Shared, headers: &HeaderMap) -> Sight {
+    let found = shared.cookies.read(headers, &shared.keys, |payload| sight_of(shared, payload));
+    let (presented, reason) = match found.identity {
+        FoundIdentity::Usable(sight) => return sight,
+        FoundIdentity::None => (Presented::Nothing, None),
+        FoundIdentity::UnknownKey => (Presented::UnknownKey, None),
+        FoundIdentity::Unusable(reason) => (Presented::Unusable, Some(reason)),
+    };
+    if let Some(reason) = reason {
+        tracing::debug!(?reason, "the identity cookie can't be used");
+    }
+    let anchor = match found.anchor {
+        Anchor::None => AnchorSays::Nothing,
+        Anchor::OptedOut { until } if shared.clock.now() < until => AnchorSays::OptedOut,
+        Anchor::OptedOut { .. } | Anchor::Login(_) | Anchor::Unusable => AnchorSays::Something,
+    };
+    let Verdict { sees, action } = plan::without_identity(presented, anchor, Consent::Granted);
+    Sight::Shown { euid: euid(sees, None), action }
+}
+
+/// What an identity that opened comes to; `None` if it breaks the rules of one.
+fn sight_of(shared: &Shared, payload: &Payload<'_>) -> Option<Sight> {
+    let now = shared.clock.now();
+    let times = with_margin(shared, payload.times);
+    Some(match plan::plan(&times, Subject::Same, Consent::Granted, now) {
+        Plan::Proceed(Verdict { sees, action }) => {
+            let token = || AdvertisingToken::new(&payload.advertising_token(), payload.times);
+            Sight::Shown { euid: euid(sees, (sees == Sees::Active).then(token)), action }
+        }
+        Plan::Refresh => Sight::Due(Due { lineage: payload.lineage, identity: payload.identity()?, times }),
+    })
+}
+
+/// The answer of the operator, or its failure to come, turned into what the handler sees and what
+/// the response will do; with it the renewed identity, where there is one to store.
+pub(crate) fn settle(
+    shared: &Shared,
+    due: Due,
+    answer: Result<Refreshed, EuidError>,
+) -> (Euid, Action, Option<(Lineage, Identity)>) {
+    let told = match plan::Answer::of(&answer) {
+        plan::Answer::NewPair(times) => plan::Answer::NewPair(with_margin(shared, times)),
+        other => other,
+    };
+    let Verdict { sees, action } = plan::settle(&due.times, shared.clock.now(), told);
+    let token = |identity: &Identity| Some(AdvertisingToken::new(identity.advertising_token(), identity.times()));
+    match (sees, answer) {
+        (Sees::ActiveNew, Ok(Refreshed::Identity(new))) => (euid(sees, token(&new)), action, Some((due.lineage, new))),
+        (Sees::Active, _) => (euid(sees, token(&due.identity)), action, None),
+        _ => (euid(sees, None), action, None),
+    }
+}
+
+/// Puts what the handler sees into the request; gives back its token.
+pub(crate) fn show<B>(request: &mut Request<B>, euid: Euid) -> Option<AdvertisingToken> {
+    let token = euid.advertising_token().cloned();
+    let extensions = request.extensions_mut();
+    if let Some(token) = &token {
+        extensions.insert(token.clone());
+    }
+    extensions.insert(euid);
+    token
+}
+
+fn with_margin(shared: &Shared, mut times: IdentityTimes) -> IdentityTimes {
+    times.identity_expires = times.identity_expires.saturating_sub(shared.expiry_margin);
+    times
+}
+
+fn euid(sees: Sees, token: Option<AdvertisingToken>) -> Euid {
+    match (sees, token) {
+        (Sees::Active | Sees::ActiveNew, Some(token)) => Euid::Active(token),
+        (Sees::Absent, _) => Euid::Absent,
+        (Sees::OptedOut, _) => Euid::OptedOut,
+        (Sees::Withheld, _) => Euid::Withheld,
+        (Sees::Unavailable | Sees::Active | Sees::ActiveNew, _) => Euid::Unavailable,
+    }
+}

@@ -1,0 +1,147 @@
+//! What handlers say: [`EuidUpdate`], in the response's extensions.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Extensions, Response};
+
+use crate::identity::Identity;
+use crate::plan::Wish;
+
+/// Login, logout or opt-out, said by a handler to the layer around it.
+///
+/// With axum it is part of a response; without, [`attach`](Self::attach) it. The layer takes it out
+/// and writes the cookies. Where two are attached to one response the stronger one stays: logout,
+/// then opt-out, then login; of two logins the later.
+///
+/// ```
+/// use http::Response;
+/// use tower_euid::EuidUpdate;
+///
+/// let mut response = Response::new("bye");
+/// EuidUpdate::logout().attach(&mut response);
+/// ```
+#[derive(Clone)]
+#[must_use = "nothing changes until it is attached to a response"]
+pub struct EuidUpdate(Arc<Update>);
+
+enum Update {
+    Login(Identity),
+    OptOut,
+    Logout,
+}
+
+impl EuidUpdate {
+    /// The visitor has logged in, and this is who they are to advertisers. Ends what was there.
+    pub fn login(identity: Identity) -> Self {
+        Self(Arc::new(Update::Login(identity)))
+    }
+
+    /// The visitor has logged out. Ends what is there, also what this node can't read; the operator
+    /// is not told, as EUID wants it.
+    pub fn logout() -> Self {
+        Self(Arc::new(Update::Logout))
+    }
+
+    /// The person has opted out of EUID, as the operator said at login. Ends what was there; for
+    /// 72 hours pages see [`Euid::OptedOut`](crate::Euid::OptedOut).
+    pub fn opt_out() -> Self {
+        Self(Arc::new(Update::OptOut))
+    }
+
+    /// Attaches it to a response; a stronger one that is there stays.
+    pub fn attach<B>(self, response: &mut Response<B>) {
+        self.merge_into(response.extensions_mut());
+    }
+
+    pub(crate) fn merge_into(self, extensions: &mut Extensions) {
+        let stronger = extensions.get::<Self>().is_some_and(|other| other.wish() > self.wish());
+        if !stronger {
+            extensions.insert(self);
+        }
+    }
+
+    pub(crate) fn wish(&self) -> Wish {
+        match &*self.0 {
+            Update::Login(_) => Wish::Login,
+            Update::OptOut => Wish::OptOut,
+            Update::Logout => Wish::Logout,
+        }
+    }
+
+    /// The identity of a login.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        match &*self.0 {
+            Update::Login(identity) => Some(identity),
+            Update::OptOut | Update::Logout => None,
+        }
+    }
+}
+
+impl From<Identity> for EuidUpdate {
+    fn from(identity: Identity) -> Self {
+        Self::login(identity)
+    }
+}
+
+/// Whatever the outcome, it ends the identity that was there: another person may have logged in.
+#[cfg(feature = "client")]
+impl From<crate::client::Generated> for EuidUpdate {
+    fn from(generated: crate::client::Generated) -> Self {
+        use crate::client::Generated;
+        match generated {
+            Generated::Identity(identity) => Self::login(identity),
+            Generated::OptedOut => Self::opt_out(),
+            Generated::InsufficientConsent => Self::logout(),
+        }
+    }
+}
+
+impl fmt::Debug for EuidUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EuidUpdate").field(&self.wish()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMillis;
+    use crate::identity::IdentityTimes;
+
+    fn login(name: &str) -> EuidUpdate {
+        let at = UnixMillis::from_millis;
+        let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+        EuidUpdate::login(Identity::new(name, "refresh".to_owned().into(), [5; 32].into(), times).unwrap())
+    }
+
+    fn merged(updates: impl IntoIterator<Item = EuidUpdate>) -> EuidUpdate {
+        let mut response = Response::new(());
+        for update in updates {
+            update.attach(&mut response);
+        }
+        response.extensions_mut().remove().unwrap()
+    }
+
+    #[test]
+    fn the_stronger_of_two_stays_in_either_order() {
+        let (logout, opt_out) = (EuidUpdate::logout, EuidUpdate::opt_out);
+        for updates in [[logout(), login("a")], [login("a"), logout()], [opt_out(), logout()], [logout(), opt_out()]] {
+            assert_eq!(merged(updates).wish(), Wish::Logout);
+        }
+        for updates in [[opt_out(), login("a")], [login("a"), opt_out()]] {
+            assert_eq!(merged(updates).wish(), Wish::OptOut);
+        }
+    }
+
+    #[test]
+    fn of_two_logins_the_later_counts() {
+        let update = merged([login("a"), login("b")]);
+        assert_eq!(update.identity().unwrap().advertising_token(), "b");
+    }
+
+    #[test]
+    fn debug_shows_what_it_is_and_no_token() {
+        assert_eq!(format!("{:?}", login("secret")), "EuidUpdate(Login)");
+    }
+}
