@@ -1,4 +1,69 @@
-//! wip
+//! Tower middleware for publishers who use [EUID](https://euid.eu) (European Unified ID): the
+//! visitor's token pair lives in one encrypted first-party cookie, is refreshed on the way through,
+//! and every handler knows the current advertising token.
+//!
+//! ```
+//! # #[cfg(all(feature = "client", feature = "axum"))]
+//! # fn doc() -> Result<axum::Router, tower_euid::ConfigError> {
+//! use axum::{Router, routing::{get, post}};
+//! use tower_euid::{Environment, Euid, EuidClient, EuidLayer, EuidUpdate, KeyRing};
+//!
+//! let client = EuidClient::builder(Environment::Integration).build()?;
+//! let app = Router::new()
+//!     .route("/", get(|euid: Euid| async move { euid.state() }))
+//!     .route("/logout", post(|| async { EuidUpdate::logout() }))
+//!     .layer(EuidLayer::new(KeyRing::from_env("EUID_COOKIE_KEYS")?, client));
+//! # Ok(app)
+//! # }
+//! ```
+//!
+//! # How a request flows
+//!
+//! ```text
+//!  request ──► cookies ──► policy ──┬─ fresh, or nothing ────────────┐
+//!              find, open           │                                ├──► extensions ──► handler
+//!                                   └─ due ──► operator ──► policy ──┘                     │
+//!                                              (own task, at most `max_wait`)              ▼
+//!  response ◄── cache guard ◄── Set-Cookie ◄── policy ◄─────────── EuidUpdate in the response
+//! ```
+//!
+//! 1. The layer finds its two cookies among all others and opens the identity, if the other cookie,
+//!    the anchor, names its login.
+//! 2. The handler finds an [`Euid`] in the request's extensions and, where there is a token to use,
+//!    the [`AdvertisingToken`] itself. Nothing else of the identity gets there.
+//! 3. If a refresh is due, the operator is asked first, in a task of its own; the page waits at most
+//!    [`max_wait`](EuidLayer::max_wait) and goes on with a token that is still valid.
+//! 4. A handler says [`EuidUpdate::login`], [`logout`](EuidUpdate::logout) or
+//!    [`opt_out`](EuidUpdate::opt_out) in its response; the layer takes it out and writes the
+//!    cookies. Logout beats login.
+//! 5. What writes a cookie is not cached by anyone, what reads the token by no stranger.
+//!
+//! # States
+//!
+//! | [`Euid`] | meaning | what to do |
+//! | --- | --- | --- |
+//! | `Absent` | no identity | if the visitor is signed in, generate one |
+//! | `Active` | here is the token | put it into the bid request as it is |
+//! | `OptedOut` | the person opted out | do not ask again soon |
+//! | `Unavailable` | an identity, but no usable token now | send no token; the next request may have one |
+//! | `Withheld` | an identity, but no consent | send no token |
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! | --- | --- | --- |
+//! | `client` | yes | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
+//! | `axum` | yes | extractors and response parts for axum 0.8 |
+//! | `sandbox` | no | [`sandbox`], a stand-in operator for demos and tests |
+//!
+//! Features only add items. Without `client`, give the layer a [`Refresh`] of your own.
+//!
+//! # Running
+//!
+//! A refresh needs a tokio runtime with its timer. Outside one the layer still reads cookies and
+//! hands out tokens that are valid; it just refreshes nothing.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod cache;
 #[cfg(feature = "client")]
@@ -15,8 +80,16 @@ mod layer;
 mod plan;
 mod random;
 mod refresh;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 mod service;
 mod update;
+
+/// Pages for people: what is specified, and how to run it.
+pub mod docs {
+    #[doc = include_str!("docs/cookie_format.md")]
+    pub mod cookie_format {}
+}
 
 #[cfg(feature = "client")]
 pub use client::dii::{Dii, InvalidDii};
@@ -34,3 +107,8 @@ pub use layer::{EuidLayer, RefreshMode};
 pub use refresh::{Refresh, RefreshFn, Refreshed, refresh_fn};
 pub use service::EuidService;
 pub use update::EuidUpdate;
+
+/// The README's code compiles as it stands there.
+#[cfg(all(doctest, feature = "client", feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

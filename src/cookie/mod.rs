@@ -451,4 +451,43 @@ mod tests {
         let value_length = site.pairs(Writing::Login(&real))[0].len() - "__Host-euid=".len();
         assert_eq!(value_length, 771);
     }
+
+    /// The vectors are made by the independent implementation in `tests/interop`.
+    #[test]
+    fn every_vector_of_the_format_opens_or_fails_as_named() {
+        use serde_json::Value;
+        let file: Value = serde_json::from_str(include_str!("../../tests/vectors/cookie-format.json")).unwrap();
+        let key = CookieKey::from_base64(file["key_b64"].as_str().unwrap()).unwrap();
+        assert_eq!(key.id(), file["key_id_hex"].as_str().unwrap());
+        let keys = KeyRing::from(key);
+        let name = file["name"].as_str().unwrap();
+        let vectors = file["vectors"].as_array().unwrap();
+        assert_eq!(vectors.len(), 13);
+        for vector in vectors {
+            let value = vector["value"].as_str().unwrap();
+            let opened = seal::open(&keys, Purpose::Identity, name, value.as_bytes(), |plain| {
+                let payload = Payload::parse(plain)?;
+                Some((payload.lineage, payload.identity()?))
+            });
+            if let Some(outcome) = vector["fails"].as_str() {
+                let got = match opened {
+                    Err(Unopened::UnknownKey) => "unknown",
+                    Err(Unopened::Forged) => "forged",
+                    Ok(None) | Err(Unopened::Undecodable) => "undecodable",
+                    Ok(Some(_)) => "nothing",
+                };
+                assert_eq!(got, outcome, "{}", vector["note"]);
+                continue;
+            }
+            let (lineage, identity) = opened.unwrap().unwrap();
+            assert_eq!(BASE64URL.encode(lineage), vector["identity"]["lineage"].as_str().unwrap());
+            let expected: Identity = serde_json::from_value(vector["identity"].clone()).unwrap();
+            assert_eq!(identity, expected, "{}", vector["note"]);
+
+            let digits = vector["nonce_hex"].as_str().unwrap();
+            let nonce = std::array::from_fn(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap());
+            let plain = format::write(&lineage, &identity).unwrap();
+            assert_eq!(seal::seal(&keys, Purpose::Identity, name, nonce, &plain).as_deref(), Some(value));
+        }
+    }
 }

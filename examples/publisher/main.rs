@@ -1,0 +1,201 @@
+//! A publisher's site: visitors log in, every page knows their current advertising token.
+//!
+//! ```console
+//! $ cargo run --example publisher --features sandbox
+//! ```
+//!
+//! starts an embedded sandbox operator and the site, and prints the address. Nothing else is needed.
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `PORT` | of the site; 3000 if not set, 0 for any |
+//! | `OPERATOR_PORT` | of the embedded sandbox; any if not set |
+//! | `EUID_OPERATOR_URL`, `EUID_API_KEY`, `EUID_CLIENT_SECRET` | all three: use that operator, start no sandbox |
+//! | `EUID_COOKIE_KEYS` | cookie keys, newest first; a fresh one if not set |
+
+mod page;
+
+use std::env;
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Form, State};
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tower_euid::sandbox::{Sandbox, SandboxServer};
+use tower_euid::{
+    Clock, CookieKey, Dii, Environment, ErrorKind, Euid, EuidClient, EuidError, EuidLayer, EuidUpdate, InvalidDii,
+    KeyRing, ManualClock,
+};
+use tower_http::csrf::CsrfLayer;
+use tower_http::trace::TraceLayer;
+
+#[derive(Clone)]
+struct Site {
+    client: EuidClient,
+    clock: ManualClock,
+    /// With an operator of somebody else's, there is none.
+    sandbox: Option<Arc<SandboxServer>>,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    // One clock for all: "ten minutes later" moves the sandbox and the site together.
+    let clock = ManualClock::running();
+    let (client, sandbox) = match operator_from_env()? {
+        Some((url, key, secret)) => {
+            println!("operator: {url}");
+            let client = EuidClient::builder(Environment::Url(url)).credentials(key, secret);
+            (client.clock(clock.clone()).build()?, None)
+        }
+        None => {
+            let address = (Ipv4Addr::LOCALHOST, port("OPERATOR_PORT", 0)?).into();
+            let sandbox = Sandbox::builder().clock(clock.clone()).build()?.serve(address).await?;
+            println!("operator: {} (an embedded sandbox)", sandbox.base_url());
+            (sandbox.client_builder().build()?, Some(Arc::new(sandbox)))
+        }
+    };
+    let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone());
+    let app = app(Site { client, clock, sandbox }, layer);
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port("PORT", 3000)?)).await?;
+    println!("site:     http://{}/", listener.local_addr()?);
+    Ok(axum::serve(listener, app).await?)
+}
+
+fn app(site: Site, layer: EuidLayer) -> Router {
+    let mut pages = Router::new()
+        .route("/", get(home))
+        .route("/login", post(login))
+        .route("/logout", post(logout))
+        .route("/api/identity", get(identity));
+    if site.sandbox.is_some() {
+        pages = pages.route("/sandbox/advance", post(advance));
+    }
+    pages
+        .layer(layer)
+        // Nobody else's page may log a visitor in or out.
+        .layer(CsrfLayer::new())
+        .route("/health", get(async || "ok"))
+        .layer(TraceLayer::new_for_http())
+        .with_state(site)
+}
+
+async fn home(State(site): State<Site>, euid: Euid) -> Html<String> {
+    Html(page::home(&euid, site.clock.now(), site.sandbox.is_some()))
+}
+
+/// What a script of the site, or the ad server, would fetch.
+async fn identity(euid: Euid) -> Json<Value> {
+    Json(json!({ "state": euid.state(), "advertising_token": euid.advertising_token() }))
+}
+
+#[derive(Deserialize)]
+struct Login {
+    email: Option<String>,
+    phone: Option<String>,
+}
+
+async fn login(State(site): State<Site>, Form(form): Form<Login>) -> Result<(EuidUpdate, Redirect), LoginError> {
+    let given = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
+    let dii = match (given(form.email), given(form.phone)) {
+        (Some(email), None) => Dii::email(&email)?,
+        (None, Some(phone)) => Dii::phone(&phone)?,
+        _ => return Err(LoginError::Address("give an email address or a phone number".to_owned())),
+    };
+    let generated = site.client.generate(dii).await?;
+    Ok((EuidUpdate::from(generated), Redirect::to("/")))
+}
+
+/// Logging out is between the visitor and the site: the operator is not told.
+async fn logout() -> (EuidUpdate, Redirect) {
+    (EuidUpdate::logout(), Redirect::to("/"))
+}
+
+#[derive(Deserialize)]
+struct Advance {
+    seconds: u64,
+}
+
+async fn advance(State(site): State<Site>, Form(form): Form<Advance>) -> Redirect {
+    site.clock.advance(Duration::from_secs(form.seconds));
+    Redirect::to("/")
+}
+
+enum LoginError {
+    /// The visitor can mend it.
+    Address(String),
+    /// The visitor can't.
+    Operator(EuidError),
+}
+
+impl From<InvalidDii> for LoginError {
+    fn from(error: InvalidDii) -> Self {
+        Self::Address(error.to_string())
+    }
+}
+
+impl From<EuidError> for LoginError {
+    fn from(error: EuidError) -> Self {
+        match error.kind() {
+            ErrorKind::RejectedInput => Self::Address(error.to_string()),
+            _ => Self::Operator(error),
+        }
+    }
+}
+
+impl IntoResponse for LoginError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Address(rule) => {
+                (StatusCode::BAD_REQUEST, Html(page::error("That did not work", &rule))).into_response()
+            }
+            Self::Operator(error) => {
+                tracing::error!(kind = ?error.kind(), %error, "no identity at login");
+                let page = page::error("Please try again later", "The identity service does not answer.");
+                // Another person may have come, so whoever was there before must not stand for them.
+                (EuidUpdate::logout(), StatusCode::SERVICE_UNAVAILABLE, Html(page)).into_response()
+            }
+        }
+    }
+}
+
+/// URL, API key and secret of the operator; `None` if no variable is set.
+fn operator_from_env() -> Result<Option<(String, String, String)>, String> {
+    let names = ["EUID_OPERATOR_URL", "EUID_API_KEY", "EUID_CLIENT_SECRET"];
+    match names.map(|name| env::var(name).ok().filter(|value| !value.is_empty())) {
+        [None, None, None] => Ok(None),
+        [Some(url), Some(key), Some(secret)] => Ok(Some((url, key, secret))),
+        values => {
+            let missing = names.into_iter().zip(values).filter(|(_, value)| value.is_none()).map(|(name, _)| name);
+            Err(format!(
+                "not set: {} (set all of {}, or none)",
+                missing.collect::<Vec<_>>().join(", "),
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+fn cookie_keys() -> Result<KeyRing, Box<dyn Error>> {
+    if env::var_os("EUID_COOKIE_KEYS").is_some() {
+        return Ok(KeyRing::from_env("EUID_COOKIE_KEYS")?);
+    }
+    println!("cookies:  under a fresh key, so a restart forgets every login; set EUID_COOKIE_KEYS to keep them");
+    Ok(CookieKey::generate()?.into())
+}
+
+fn port(name: &str, default: u16) -> Result<u16, String> {
+    match env::var(name) {
+        Ok(port) => port.parse().map_err(|_| format!("{name} is not a port number")),
+        Err(_) => Ok(default),
+    }
+}

@@ -1,0 +1,51 @@
+//! The sandbox operator alone, for any client in any language.
+//!
+//! ```console
+//! $ cargo run --example sandbox_operator --features sandbox
+//! EUID_OPERATOR_URL=http://127.0.0.1:8080
+//! EUID_API_KEY=…
+//! EUID_CLIENT_SECRET=…
+//! ```
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `PORT` | 8080 if not set, 0 for any |
+//! | `EUID_SANDBOX_REFRESH_FROM` | seconds until a refresh is due; 900 |
+//! | `EUID_SANDBOX_IDENTITY_EXPIRES` | seconds until the advertising token ends; 3600 |
+//! | `EUID_SANDBOX_REFRESH_EXPIRES` | seconds until the refresh token ends; 86400 |
+//!
+//! Its keys are constants, so its tokens outlive a restart.
+
+use std::env;
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tower_euid::sandbox::{Lifetimes, Sandbox};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let defaults = Lifetimes::default();
+    let lifetimes = Lifetimes {
+        refresh_from: seconds("EUID_SANDBOX_REFRESH_FROM", defaults.refresh_from)?,
+        identity_expires: seconds("EUID_SANDBOX_IDENTITY_EXPIRES", defaults.identity_expires)?,
+        refresh_expires: seconds("EUID_SANDBOX_REFRESH_EXPIRES", defaults.refresh_expires)?,
+    };
+    let port = match env::var("PORT") {
+        Ok(port) => port.parse().map_err(|_| "PORT is not a port number")?,
+        Err(_) => 8080,
+    };
+    let sandbox = Sandbox::builder().lifetimes(lifetimes).build()?.serve((Ipv4Addr::LOCALHOST, port).into()).await?;
+    println!("EUID_OPERATOR_URL={}", sandbox.base_url());
+    println!("EUID_API_KEY={}", sandbox.sandbox().api_key());
+    println!("EUID_CLIENT_SECRET={}", sandbox.sandbox().client_secret());
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
+
+fn seconds(name: &str, default: Duration) -> Result<Duration, String> {
+    match env::var(name) {
+        Ok(value) => value.parse().map(Duration::from_secs).map_err(|_| format!("{name} is not a number of seconds")),
+        Err(_) => Ok(default),
+    }
+}
