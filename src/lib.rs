@@ -7,6 +7,8 @@ mod error;
 mod identity;
 mod random;
 mod refresh;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 
 #[cfg(feature = "client")]
 pub use client::dii::{Dii, InvalidDii};
