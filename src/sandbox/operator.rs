@@ -8,23 +8,22 @@
 use std::collections::{HashMap, HashSet};
 
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use serde::Serialize;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::Lifetimes;
+use super::answer::{self, Answer, BINARY, Form, Tokens};
 use super::consent::{self, Consent};
 use super::fault::Fault;
-use super::person::{Nobody, Person, Script, test_identities};
-use super::token::{self, Grant, OpenedEnvelope, RawId, SealedShut};
+use super::person::{Person, Script, test_identities};
+use super::token::{self, Grant, OpenedEnvelope, RawId};
 use crate::client::protocol::envelope::{
-    BASE64, EnvelopeError, Key, OpenedRequest, gcm_seal, open_request, open_request_text, seal_response,
+    BASE64, Key, OpenedRequest, gcm_seal, open_request, open_request_text, seal_response,
 };
 use crate::client::protocol::{GENERATE, REFRESH, VALIDATE};
 use crate::clock::UnixMillis;
@@ -82,16 +81,12 @@ impl Operator {
     pub(super) fn answer(&self, call: &Call<'_>) -> Response<Full<Bytes>> {
         let answer = match call.fault {
             Some(Fault::Status(status)) => Answer::page(status),
-            Some(Fault::Garbage) => Answer::new(StatusCode::OK, Some(TEXT), GARBAGE),
+            Some(Fault::Garbage) => Answer::garbage(),
             _ => self.route(call).unwrap_or_else(|refusal| refusal),
         };
-        let mut response = Response::new(Full::from(answer.body));
-        *response.status_mut() = answer.status;
+        let mut response = answer.into_response();
         let headers = response.headers_mut();
         headers.insert(VARY, HeaderValue::from(ORIGIN));
-        if let Some(content_type) = answer.content_type {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        }
         if let Some(trace_id) = call.parts.headers.get(&TRACE_ID) {
             headers.insert(TRACE_ID, trace_id.clone());
         }
@@ -102,8 +97,8 @@ impl Operator {
         let method = &call.parts.method;
         match Endpoint::at(call.parts.uri.path()) {
             _ if method == Method::OPTIONS => Ok(Answer::empty(StatusCode::NO_CONTENT)),
-            Endpoint::Unknown => Err(Answer::new(StatusCode::NOT_FOUND, Some(HTML), NOT_FOUND)),
-            Endpoint::Health if method == Method::GET => Ok(Answer::new(StatusCode::OK, None, "OK")),
+            Endpoint::Unknown => Err(Answer::not_found()),
+            Endpoint::Health if method == Method::GET => Ok(Answer::healthy()),
             Endpoint::Health => Err(Answer::empty(StatusCode::METHOD_NOT_ALLOWED)),
             _ if method != Method::POST => Err(Answer::empty(StatusCode::METHOD_NOT_ALLOWED)),
             Endpoint::Generate => self.enveloped(call, Self::generate),
@@ -144,7 +139,7 @@ impl Operator {
             ContentType::BinaryWithParameter if !body.is_ascii() => return Err(Answer::crash()),
             ContentType::BinaryWithParameter => as_text(),
         };
-        opened.map_err(|error| Answer::client_error(envelope_message(error)))
+        opened.map_err(Answer::from)
     }
 
     fn generate(&self, call: &Call<'_>, payload: &Map<String, Value>) -> Result<Vec<u8>, Answer> {
@@ -152,7 +147,7 @@ impl Operator {
         if let Some(consent) = payload.get("tcf_consent_string") {
             match consent.as_str().map_or(Consent::Invalid, consent::check) {
                 Consent::Sufficient => {}
-                Consent::Insufficient => return Ok(status_json("insufficient_user_consent")),
+                Consent::Insufficient => return Ok(answer::insufficient_consent()),
                 Consent::Invalid => return Err(Answer::client_error("User consent is invalid")),
             }
         }
@@ -162,26 +157,23 @@ impl Operator {
             None => call.opted_out.contains(&person),
         };
         if opted_out {
-            return Ok(status_json(OPTOUT));
+            return Ok(answer::opted_out());
         }
         Ok(self.issue(person, call.now, call.now)?)
     }
 
-    fn validate(&self, _: &Call<'_>, payload: &Map<String, Value>) -> Result<Vec<u8>, Answer> {
+    fn validate(_: &Self, _: &Call<'_>, payload: &Map<String, Value>) -> Result<Vec<u8>, Answer> {
         let person = Person::named_in(payload)?;
         let token = payload.get("token").and_then(Value::as_str).and_then(token::open_advertising_token);
         let raw_id = token.ok_or_else(|| Answer::client_error("Invalid token"))?;
-        Ok(json(&Reply { body: Some(raw_id == RawId::of(&person)), status: SUCCESS }))
+        Ok(answer::success(raw_id == RawId::of(&person)))
     }
 
     fn refresh(&self, call: &Call<'_>) -> Result<Answer, Answer> {
         let body = String::from_utf8_lossy(call.body.ok_or_else(Answer::too_long)?);
         // The operator counts UTF-16 units.
         let envelope = match body.encode_utf16().count() {
-            token::REFRESH_TOKEN => {
-                let opened = token::open_refresh_token(&body);
-                Some(opened.map_err(|error| Answer::client_error(refresh_message(error)))?)
-            }
+            token::REFRESH_TOKEN => Some(token::open_refresh_token(&body)?),
             _ => None,
         };
         let inner_token = envelope.as_ref().map_or(&*body, |envelope| &envelope.inner_token);
@@ -195,7 +187,7 @@ impl Operator {
         });
         let json = renewed?;
         let Some(OpenedEnvelope { response_key, .. }) = envelope else {
-            return Ok(Answer::new(StatusCode::OK, Some(JSON), json));
+            return Ok(Answer::plain_json(json));
         };
         let form = match ContentType::of(&call.parts.headers) {
             ContentType::Binary => Form::Binary,
@@ -208,7 +200,7 @@ impl Operator {
     fn renew(&self, call: &Call<'_>, inner_token: &str) -> Result<Vec<u8>, Ended> {
         let Grant { person, established, expires } = token::open_inner_token(inner_token).ok_or(Ended::Invalid)?;
         if established < FIRST_REFRESHABLE {
-            return Ok(status_json(OPTOUT));
+            return Ok(answer::opted_out());
         }
         if expires < call.now {
             return Err(Ended::Expired);
@@ -219,7 +211,7 @@ impl Operator {
             None => call.opted_out.contains(&person),
         };
         if opted_out {
-            return Ok(status_json(OPTOUT));
+            return Ok(answer::opted_out());
         }
         self.issue(person, established, call.now).map_err(|_| Ended::Internal)
     }
@@ -238,77 +230,12 @@ impl Operator {
             refresh_from: now.saturating_add(self.lifetimes.refresh_from).as_millis(),
             refresh_response_key: refresh.response_key,
         };
-        Ok(json(&Reply { body: Some(tokens), status: SUCCESS }))
+        Ok(answer::success(tokens))
     }
 }
 
 /// What an endpoint says to a payload: the JSON of a 200, or a refusal.
 type Handler = fn(&Operator, &Call<'_>, &Map<String, Value>) -> Result<Vec<u8>, Answer>;
-
-/// An HTTP response in the making.
-struct Answer {
-    status: StatusCode,
-    content_type: Option<&'static str>,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn new(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, content_type, body: body.into() }
-    }
-
-    fn empty(status: StatusCode) -> Self {
-        Self::new(status, None, "")
-    }
-
-    fn refusal(status: StatusCode, word: &'static str, message: Option<&str>) -> Self {
-        Self::new(status, Some(JSON), json(&Refusal { message, status: word }))
-    }
-
-    fn client_error(message: impl AsRef<str>) -> Self {
-        Self::refusal(StatusCode::BAD_REQUEST, "client_error", Some(message.as_ref()))
-    }
-
-    fn unauthorized() -> Self {
-        Self::refusal(StatusCode::UNAUTHORIZED, "unauthorized", None)
-    }
-
-    fn internal() -> Self {
-        Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, "unknown", None)
-    }
-
-    fn too_long() -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, None, "Request Too Long")
-    }
-
-    fn crash() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, "Internal Server Error")
-    }
-
-    /// As something in front of the operator answers.
-    fn page(status: u16) -> Self {
-        let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
-        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self::new(status, Some(HTML), format!("<html><body><h1>{status}</h1></body></html>"))
-    }
-}
-
-impl From<getrandom::Error> for Answer {
-    fn from(_: getrandom::Error) -> Self {
-        Self::internal()
-    }
-}
-
-impl From<Nobody> for Answer {
-    fn from(nobody: Nobody) -> Self {
-        Self::client_error(match nobody {
-            Nobody::NotExactlyOne => {
-                "Required Parameter Missing: exactly one of [email, email_hash, phone, phone_hash] must be specified"
-            }
-            Nobody::Invalid => "Invalid Identifier",
-        })
-    }
-}
 
 /// Why an inner refresh token is not renewed.
 enum Ended {
@@ -325,21 +252,6 @@ impl Ended {
             Self::Internal => return Answer::internal(),
         };
         Answer::refusal(StatusCode::BAD_REQUEST, word, Some(message))
-    }
-}
-
-/// How an envelope travels.
-enum Form {
-    Text,
-    Binary,
-}
-
-impl Form {
-    fn answer(&self, envelope: Vec<u8>) -> Answer {
-        match self {
-            Self::Text => Answer::new(StatusCode::OK, Some(TEXT), BASE64_STANDARD.encode(envelope)),
-            Self::Binary => Answer::new(StatusCode::OK, Some(BINARY), envelope),
-        }
     }
 }
 
@@ -362,77 +274,10 @@ impl ContentType {
     }
 }
 
-#[derive(Serialize)]
-struct Reply<B> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<B>,
-    status: &'static str,
-}
-
-#[derive(Serialize)]
-struct Tokens {
-    advertising_token: String,
-    refresh_token: String,
-    identity_expires: i64,
-    refresh_expires: i64,
-    refresh_from: i64,
-    refresh_response_key: String,
-}
-
-#[derive(Serialize)]
-struct Refusal<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
-    status: &'static str,
-}
-
-/// None of the types above has a way to fail.
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
-}
-
-fn status_json(status: &'static str) -> Vec<u8> {
-    json(&Reply::<()> { body: None, status })
-}
-
 /// The key in a header `Bearer key`: trimmed, the scheme in any case, one space.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, key) = value.trim_ascii().split_at_checked(BEARER.len())?;
     scheme.eq_ignore_ascii_case(BEARER).then_some(key)
-}
-
-fn envelope_message(error: EnvelopeError) -> String {
-    let what = match error {
-        EnvelopeError::MissingBody => return "Invalid body: Body is missing.".to_owned(),
-        EnvelopeError::StaleTimestamp => {
-            return "Invalid timestamp: Request too old or client time drift.".to_owned();
-        }
-        EnvelopeError::BadJson => return "Invalid payload in body: Data is not valid json string.".to_owned(),
-        EnvelopeError::UnencryptedJson => {
-            return format!(
-                "Invalid body: The request body is unencrypted JSON. It must be an encrypted request envelope. See \
-                 {MANUAL}#encryption-and-decryption-code-examples for encryption and decryption code examples."
-            );
-        }
-        EnvelopeError::BadBase64 => "Body is not valid base64.".to_owned(),
-        EnvelopeError::TooShort => "Body too short. Check encryption method.".to_owned(),
-        EnvelopeError::BadVersion(version) => {
-            format!("Invalid request envelope format version: received {version}, must be 1.")
-        }
-        EnvelopeError::Aead | EnvelopeError::NonceMismatch => "Check encryption key (ClientSecret).".to_owned(),
-    };
-    format!("Invalid body: {what} See {MANUAL} for details on the request envelope format.")
-}
-
-fn refresh_message(error: SealedShut) -> String {
-    match error {
-        SealedShut::BadBase64 => "Invalid body: Body is not valid base64.".to_owned(),
-        SealedShut::UnknownKey(id) => {
-            format!("Invalid key: Generator of this token (Key ID: {id}) does not exist.")
-        }
-        SealedShut::Aead => "Invalid data: Check encryption method and encryption key.".to_owned(),
-        SealedShut::BadJson => "Invalid format: Payload is not valid json or missing required data".to_owned(),
-    }
 }
 
 /// Longer bodies are refused, in bytes.
@@ -450,17 +295,93 @@ const WITHOUT_ROLE: [&str; 8] = [
     "/v2/key/bidstream",
 ];
 
-const SUCCESS: &str = "success";
-const OPTOUT: &str = "optout";
-const MANUAL: &str = "https://euid.eu/docs/getting-started/gs-encryption-decryption";
 /// 2021-03-08T17:00:00Z: an identity from before then is answered like an opted-out one.
 const FIRST_REFRESHABLE: UnixMillis = UnixMillis::from_millis(1_615_222_800_000);
 
 const BEARER: &[u8] = b"bearer ";
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
-const TEXT: &str = "text/plain";
-const BINARY: &str = "application/octet-stream";
-const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
-const NOT_FOUND: &str = "<html><body><h1>Resource not found</h1></body></html>";
-const GARBAGE: &str = "This is not what an operator says.";
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::BASE64_STANDARD;
+    use http::Request;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::client::dii::Dii;
+    use crate::client::protocol::envelope::seal_request;
+
+    const NOW: UnixMillis = UnixMillis::from_millis(1_800_000_000_000);
+    const SECRET: Key = [3; 32];
+
+    fn operator() -> Operator {
+        Operator::new(Zeroizing::new("key".to_owned()), Zeroizing::new(SECRET), Lifetimes::default())
+    }
+
+    /// Status, content type and body of the answer to a POST by someone with the API key.
+    fn post(path: &str, content_type: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
+        let request = Request::post(path).header(AUTHORIZATION, "Bearer key").header(CONTENT_TYPE, content_type);
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let opted_out = HashSet::new();
+        let call = Call { parts: &parts, body: Some(body), now: NOW, opted_out: &opted_out, fault: None };
+        let response = operator().answer(&call);
+        let content_type = response.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap().to_owned());
+        let status = response.status().as_u16();
+        let body = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(response.collect());
+        (status, content_type.unwrap_or_default(), body.unwrap().to_bytes().to_vec())
+    }
+
+    fn inner_token_of(refresh_token: &str) -> String {
+        token::open_refresh_token(refresh_token).unwrap_or_else(|error| panic!("{error:?}")).inner_token
+    }
+
+    #[test]
+    fn a_refresh_keeps_the_first_login_and_a_bare_token_is_answered_in_clear() {
+        let established = NOW.saturating_sub(std::time::Duration::from_secs(3600));
+        let person = Person::from(Dii::email("user@example.com").unwrap());
+        let token = token::issue_refresh_token(&Grant { person, established, expires: NOW }, established).unwrap();
+        let bare = inner_token_of(&token.token);
+
+        let (status, content_type, body) = post(REFRESH, BINARY, bare.as_bytes());
+        assert_eq!((status, &*content_type), (200, "application/json"));
+        let json: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(json["status"], "success");
+        let renewed = json["body"]["refresh_token"].as_str().unwrap();
+        let renewed = token::open_inner_token(&inner_token_of(renewed)).unwrap();
+        assert!(renewed.person == person);
+        assert_eq!(renewed.established, established);
+        assert_eq!(renewed.expires, NOW.saturating_add(Lifetimes::default().refresh_expires));
+    }
+
+    #[test]
+    fn a_binary_body_is_answered_in_the_form_that_it_was_understood_in() {
+        let json = br#"{"email":"user@example.com"}"#;
+        let envelope = seal_request(&SECRET, [1; 12], NOW, [2; 8], json);
+        let text = BASE64_STANDARD.encode(&envelope).into_bytes();
+        let answer = |content_type: &str, body: &[u8]| {
+            let (status, content_type, _) = post(GENERATE, content_type, body);
+            (status, content_type)
+        };
+        for binary in ["application/octet-stream", "Application/Octet-Stream"] {
+            assert_eq!(answer(binary, &envelope), (200, BINARY.to_owned()));
+            assert_eq!(answer(binary, &text), (200, "text/plain".to_owned()));
+            assert_eq!(answer(binary, b""), (400, "application/json".to_owned()));
+            assert_eq!(answer(binary, &envelope[1..]), (400, "application/json".to_owned()));
+        }
+        let with_parameter = "application/octet-stream; charset=binary";
+        assert_eq!(answer(with_parameter, &envelope), (500, String::new()));
+        assert_eq!(answer(with_parameter, &text), (200, "text/plain".to_owned()));
+        assert_eq!(answer("text/plain", &envelope), (400, "application/json".to_owned()));
+    }
+
+    #[test]
+    fn a_consent_member_that_is_no_text_is_invalid() {
+        for consent in ["null", "5", "\"\""] {
+            let json = format!(r#"{{"email":"user@example.com","tcf_consent_string":{consent}}}"#);
+            let envelope = seal_request(&SECRET, [1; 12], NOW, [2; 8], json.as_bytes());
+            let (status, _, body) = post(GENERATE, BINARY, &envelope);
+            assert_eq!(status, 400, "{consent}");
+            assert!(String::from_utf8(body).unwrap().contains("User consent is invalid"), "{consent}");
+        }
+    }
+}
