@@ -31,7 +31,7 @@ pub struct Dii {
 }
 
 /// What a [`Dii`] was made from. The operator keeps the two apart: it is told which hash it gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum DiiKind {
     Email,
     Phone,
@@ -93,6 +93,11 @@ impl Dii {
 
     pub(crate) fn kind(&self) -> DiiKind {
         self.kind
+    }
+
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn hash(&self) -> &[u8; 32] {
+        &self.hash
     }
 
     /// The hash in the form the operator takes.
@@ -157,7 +162,7 @@ fn parse_hash(hash: &str) -> Result<[u8; 32], InvalidDii> {
     }
 }
 
-fn parse_hex(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn parse_hex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
         for &digit in digits {

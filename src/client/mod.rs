@@ -311,7 +311,7 @@ impl Question<'_> {
     }
 }
 
-fn parse_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
+pub(crate) fn parse_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
     let bytes = BASE64_STANDARD.decode(text).map(Zeroizing::new);
     let bytes = bytes.map_err(|_| ConfigError::new("the client secret is not standard base64"))?;
     let key = Key::try_from(bytes.as_slice());

@@ -1,0 +1,215 @@
+//! What the operator says, and how: statuses, messages, content types.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::person::Nobody;
+use super::token::SealedShut;
+use crate::client::protocol::envelope::EnvelopeError;
+
+/// An HTTP response in the making.
+pub(super) struct Answer {
+    status: StatusCode,
+    content_type: Option<&'static str>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn new(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, content_type, body: body.into() }
+    }
+
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self::new(status, None, "")
+    }
+
+    pub(super) fn refusal(status: StatusCode, word: &'static str, message: Option<&str>) -> Self {
+        Self::new(status, Some(JSON), json(&Refusal { message, status: word }))
+    }
+
+    pub(super) fn client_error(message: impl AsRef<str>) -> Self {
+        Self::refusal(StatusCode::BAD_REQUEST, "client_error", Some(message.as_ref()))
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        Self::refusal(StatusCode::UNAUTHORIZED, "unauthorized", None)
+    }
+
+    pub(super) fn internal() -> Self {
+        Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, "unknown", None)
+    }
+
+    pub(super) fn too_long() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, None, "Request Too Long")
+    }
+
+    pub(super) fn crash() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, "Internal Server Error")
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, Some(HTML), "<html><body><h1>Resource not found</h1></body></html>")
+    }
+
+    pub(super) fn healthy() -> Self {
+        Self::new(StatusCode::OK, None, "OK")
+    }
+
+    /// A 200 that nobody encrypts: to a refresh token without an envelope.
+    pub(super) fn plain_json(json: Vec<u8>) -> Self {
+        Self::new(StatusCode::OK, Some(JSON), json)
+    }
+
+    pub(super) fn garbage() -> Self {
+        Self::new(StatusCode::OK, Some(TEXT), "This is not what an operator says.")
+    }
+
+    /// As something in front of the operator answers.
+    pub(super) fn page(status: u16) -> Self {
+        let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self::new(status, Some(HTML), format!("<html><body><h1>{status}</h1></body></html>"))
+    }
+
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::from(self.body));
+        *response.status_mut() = self.status;
+        if let Some(content_type) = self.content_type {
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        response
+    }
+}
+
+impl From<getrandom::Error> for Answer {
+    fn from(_: getrandom::Error) -> Self {
+        Self::internal()
+    }
+}
+
+impl From<Nobody> for Answer {
+    fn from(nobody: Nobody) -> Self {
+        Self::client_error(match nobody {
+            Nobody::NotExactlyOne => {
+                "Required Parameter Missing: exactly one of [email, email_hash, phone, phone_hash] must be specified"
+            }
+            Nobody::Invalid => "Invalid Identifier",
+        })
+    }
+}
+
+impl From<EnvelopeError> for Answer {
+    fn from(error: EnvelopeError) -> Self {
+        Self::client_error(envelope_message(error))
+    }
+}
+
+impl From<SealedShut> for Answer {
+    fn from(error: SealedShut) -> Self {
+        Self::client_error(refresh_message(error))
+    }
+}
+
+/// How an envelope travels.
+pub(super) enum Form {
+    Text,
+    Binary,
+}
+
+impl Form {
+    pub(super) fn answer(&self, envelope: Vec<u8>) -> Answer {
+        match self {
+            Self::Text => Answer::new(StatusCode::OK, Some(TEXT), BASE64_STANDARD.encode(envelope)),
+            Self::Binary => Answer::new(StatusCode::OK, Some(BINARY), envelope),
+        }
+    }
+}
+
+/// An identity as it is sent; times in milliseconds since the epoch.
+#[derive(Serialize)]
+pub(super) struct Tokens {
+    pub(super) advertising_token: String,
+    pub(super) refresh_token: String,
+    pub(super) identity_expires: i64,
+    pub(super) refresh_expires: i64,
+    pub(super) refresh_from: i64,
+    pub(super) refresh_response_key: String,
+}
+
+/// The JSON of a 200, before it is encrypted.
+pub(super) fn success(body: impl Serialize) -> Vec<u8> {
+    json(&Reply { body: Some(body), status: "success" })
+}
+
+pub(super) fn opted_out() -> Vec<u8> {
+    json(&Reply::<()> { body: None, status: "optout" })
+}
+
+pub(super) fn insufficient_consent() -> Vec<u8> {
+    json(&Reply::<()> { body: None, status: "insufficient_user_consent" })
+}
+
+#[derive(Serialize)]
+struct Reply<B> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<B>,
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct Refusal<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    status: &'static str,
+}
+
+/// None of the types above has a way to fail.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn envelope_message(error: EnvelopeError) -> String {
+    let what = match error {
+        EnvelopeError::MissingBody => return "Invalid body: Body is missing.".to_owned(),
+        EnvelopeError::StaleTimestamp => {
+            return "Invalid timestamp: Request too old or client time drift.".to_owned();
+        }
+        EnvelopeError::BadJson => return "Invalid payload in body: Data is not valid json string.".to_owned(),
+        EnvelopeError::UnencryptedJson => {
+            return format!(
+                "Invalid body: The request body is unencrypted JSON. It must be an encrypted request envelope. See \
+                 {MANUAL}#encryption-and-decryption-code-examples for encryption and decryption code examples."
+            );
+        }
+        EnvelopeError::BadBase64 => "Body is not valid base64.".to_owned(),
+        EnvelopeError::TooShort => "Body too short. Check encryption method.".to_owned(),
+        EnvelopeError::BadVersion(version) => {
+            format!("Invalid request envelope format version: received {version}, must be 1.")
+        }
+        EnvelopeError::Aead | EnvelopeError::NonceMismatch => "Check encryption key (ClientSecret).".to_owned(),
+    };
+    format!("Invalid body: {what} See {MANUAL} for details on the request envelope format.")
+}
+
+fn refresh_message(error: SealedShut) -> String {
+    match error {
+        SealedShut::BadBase64 => "Invalid body: Body is not valid base64.".to_owned(),
+        SealedShut::UnknownKey(id) => {
+            format!("Invalid key: Generator of this token (Key ID: {id}) does not exist.")
+        }
+        SealedShut::Aead => "Invalid data: Check encryption method and encryption key.".to_owned(),
+        SealedShut::BadJson => "Invalid format: Payload is not valid json or missing required data".to_owned(),
+    }
+}
+
+const TEXT: &str = "text/plain";
+/// Also what a request calls itself that is not base64.
+pub(super) const BINARY: &str = "application/octet-stream";
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+const MANUAL: &str = "https://euid.eu/docs/getting-started/gs-encryption-decryption";

@@ -1,0 +1,149 @@
+//! What a sandbox can be told before it starts.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::operator::Operator;
+use super::{Counters, Inner, Sandbox};
+use crate::client::parse_secret;
+use crate::clock::ManualClock;
+use crate::error::ConfigError;
+
+/// Configures a [`Sandbox`]; see [`Sandbox::builder`].
+#[derive(Clone)]
+#[must_use = "a builder makes no sandbox until `build` is called"]
+pub struct SandboxBuilder {
+    api_key: Zeroizing<String>,
+    client_secret: Zeroizing<String>,
+    clock: ManualClock,
+    lifetimes: Lifetimes,
+}
+
+impl SandboxBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            api_key: Zeroizing::new(Sandbox::DEFAULT_API_KEY.to_owned()),
+            client_secret: Zeroizing::new(Sandbox::DEFAULT_CLIENT_SECRET.to_owned()),
+            clock: ManualClock::running(),
+            lifetimes: Lifetimes::default(),
+        }
+    }
+
+    /// The API key to take, and the client secret (standard base64 of 32 bytes) that belongs to it.
+    /// Default: [`Sandbox::DEFAULT_API_KEY`] and [`Sandbox::DEFAULT_CLIENT_SECRET`].
+    pub fn credentials(mut self, api_key: impl Into<String>, client_secret: impl Into<String>) -> Self {
+        self.api_key = Zeroizing::new(api_key.into());
+        self.client_secret = Zeroizing::new(client_secret.into());
+        self
+    }
+
+    /// The clock to go by. Default: [`ManualClock::running`], one of its own.
+    ///
+    /// Before March 2021 every refresh answers that the person opted out: the operator has given up
+    /// on tokens that old.
+    pub fn clock(mut self, clock: ManualClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How long identities last. Default: [`Lifetimes::default`].
+    pub fn lifetimes(mut self, lifetimes: Lifetimes) -> Self {
+        self.lifetimes = lifetimes;
+        self
+    }
+
+    /// Makes the sandbox.
+    ///
+    /// # Errors
+    ///
+    /// If the secret is not base64 of 32 bytes, or the lifetimes are not
+    /// `refresh_from ≤ identity_expires ≤ refresh_expires`.
+    pub fn build(self) -> Result<Sandbox, ConfigError> {
+        let secret = parse_secret(&self.client_secret)?;
+        let Lifetimes { refresh_from, identity_expires, refresh_expires } = self.lifetimes;
+        if refresh_from > identity_expires {
+            return Err(ConfigError::new("refresh_from is after identity_expires"));
+        }
+        if identity_expires > refresh_expires {
+            return Err(ConfigError::new("identity_expires is after refresh_expires"));
+        }
+        Ok(Sandbox(Arc::new(Inner {
+            operator: Operator::new(self.api_key, secret, self.lifetimes),
+            client_secret: self.client_secret,
+            clock: self.clock,
+            opted_out: Mutex::default(),
+            fault: Mutex::default(),
+            calls: Counters::default(),
+        })))
+    }
+}
+
+impl fmt::Debug for SandboxBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SandboxBuilder")
+            .field("clock", &self.clock)
+            .field("lifetimes", &self.lifetimes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long after an identity is issued its three times are; sent in whole milliseconds.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_euid::sandbox::{Lifetimes, Sandbox};
+///
+/// let hours = |hours: u64| Duration::from_secs(3600 * hours);
+/// let as_in_production =
+///     Lifetimes { refresh_from: hours(1), identity_expires: hours(72), refresh_expires: hours(720) };
+/// let sandbox = Sandbox::builder().lifetimes(as_in_production).build()?;
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Until a refresh is due.
+    pub refresh_from: Duration,
+    /// Until the advertising token ends.
+    pub identity_expires: Duration,
+    /// Until the refresh token ends.
+    pub refresh_expires: Duration,
+}
+
+impl Default for Lifetimes {
+    /// 15 minutes, an hour, a day: what the operator is tested with.
+    fn default() -> Self {
+        Self {
+            refresh_from: Duration::from_secs(900),
+            identity_expires: Duration::from_secs(3600),
+            refresh_expires: Duration::from_secs(86_400),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_work_is_refused_when_the_sandbox_is_built() {
+        let second = Duration::from_secs(1);
+        let lifetimes = |refresh_from, identity_expires, refresh_expires| {
+            let lifetimes = Lifetimes { refresh_from, identity_expires, refresh_expires };
+            Sandbox::builder().lifetimes(lifetimes).build().map_err(|error| error.to_string())
+        };
+        assert!(lifetimes(second, second, second).is_ok());
+        assert!(lifetimes(2 * second, second, 2 * second).unwrap_err().contains("refresh_from"));
+        assert!(lifetimes(second, 2 * second, second).unwrap_err().contains("refresh_expires"));
+        assert!(Sandbox::builder().credentials("key", "c2hvcnQ=").build().is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_credentials() {
+        let builder = Sandbox::builder();
+        let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
+        assert!(!shown.contains(Sandbox::DEFAULT_API_KEY) && !shown.contains(Sandbox::DEFAULT_CLIENT_SECRET));
+    }
+}

@@ -1,0 +1,36 @@
+//! What can be made to go wrong.
+
+use std::time::Duration;
+
+use crate::client::protocol::envelope::{Key, RequestNonce};
+
+/// A disturbance of every call until it is taken back; see [`Sandbox::fault`](super::Sandbox::fault).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The right answer, but only after this long. Measured by tokio's timer, not the sandbox clock:
+    /// the runtime must have time enabled.
+    Delay(Duration),
+    /// This HTTP status and a page of HTML, as a load balancer writes it. 200 to 999; anything else
+    /// is sent as 500.
+    Status(u16),
+    /// HTTP 200, `text/plain`, and nonsense.
+    Garbage,
+    /// An answer that belongs to another request. Without effect on refresh, whose answers carry no
+    /// nonce.
+    WrongNonce,
+    /// An answer encrypted under another key.
+    WrongKey,
+}
+
+impl Fault {
+    /// The key to encrypt an answer under instead of `key`.
+    pub(super) fn key(fault: Option<Self>, key: &Key) -> Key {
+        if fault == Some(Self::WrongKey) { key.map(|byte| !byte) } else { *key }
+    }
+
+    /// The nonce to answer with instead of `nonce`.
+    pub(super) fn nonce(fault: Option<Self>, nonce: RequestNonce) -> RequestNonce {
+        if fault == Some(Self::WrongNonce) { nonce.map(|byte| !byte) } else { nonce }
+    }
+}

@@ -1,0 +1,259 @@
+//! A stand-in EUID operator, for demos and for tests of sites that use this crate.
+//!
+//! It behaves as the operator does towards a publisher's server, down to status codes, messages and
+//! the sizes of tokens; what it can't do is make an id that bidders know.
+//!
+//! 1. [`Sandbox`] is a [`tower::Service`]; [`Sandbox::serve`] puts it on a loopback port.
+//! 2. It answers `/v2/token/generate`, `/refresh` and `/validate`. What a publisher's key has no role
+//!    for is a 401, as is `/v2/token/logout`; client-side generation is not there (404).
+//! 3. Time is its [`ManualClock`]: [`advance`](Sandbox::advance) it rather than sleep.
+//! 4. Stateless but for who [opted out](Sandbox::opt_out): token keys are constants, so tokens
+//!    outlive the sandbox, can be refreshed more than once, and are worth nothing.
+//! 5. People with a part to play, by email address or phone number (or the hash of it):
+//!
+//! | | generate | refresh |
+//! | --- | --- | --- |
+//! | `validate@example.com`, `+12345678901` | success | success, even if opted out |
+//! | `optout@example.com`, `+00000000000` | opted out | |
+//! | `refresh-optout@example.com`, `+00000000002` | success | opted out |
+//! | `optout@email.com`, of older guides | success | opted out |
+//! | `validate@email.com`, of older guides | success | success, even if opted out |
+//!
+//! At the operator of today the last two are ordinary people.
+//!
+//! Never for production: its keys are public.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_euid::sandbox::Sandbox;
+//! use tower_euid::{Dii, Generated, Refreshed};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+//! let client = sandbox.client_builder().build()?;
+//!
+//! let user = Dii::email("user@example.com")?;
+//! let Generated::Identity(identity) = client.generate(user).await? else { unreachable!() };
+//!
+//! sandbox.advance(Duration::from_secs(900));
+//! assert!(matches!(client.refresh(&identity).await?, Refreshed::Identity(_)));
+//!
+//! sandbox.opt_out(user);
+//! assert_eq!(client.refresh(&identity).await?, Refreshed::OptedOut);
+//! # Ok(())
+//! # }
+//! ```
+
+mod answer;
+mod builder;
+#[cfg(test)]
+mod captures;
+mod consent;
+mod fault;
+mod operator;
+mod person;
+mod server;
+mod token;
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes};
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use tower::Service;
+use zeroize::Zeroizing;
+
+use self::operator::{Call, Endpoint, MAX_BODY, Operator};
+use self::person::Person;
+use crate::client::dii::Dii;
+use crate::clock::{Clock, ManualClock};
+
+pub use self::builder::{Lifetimes, SandboxBuilder};
+pub use self::fault::Fault;
+pub use self::server::SandboxServer;
+
+/// A stand-in operator. Cheap to clone; clones share clock, opt-outs, fault and counters.
+///
+/// A [`tower::Service`] of any `http::Request`, always ready, which never fails: what is wrong with a
+/// request, the response says. See the [module](self).
+#[derive(Clone)]
+pub struct Sandbox(Arc<Inner>);
+
+struct Inner {
+    operator: Operator,
+    client_secret: Zeroizing<String>,
+    clock: ManualClock,
+    opted_out: Mutex<HashSet<Person>>,
+    fault: Mutex<Option<Fault>>,
+    calls: Counters,
+}
+
+impl Sandbox {
+    /// The API key it takes unless configured otherwise.
+    pub const DEFAULT_API_KEY: &str = "EUID-C-T-124-Sandbx.TheSandboxOperatorOfTowerEuidTakesThis";
+    /// The client secret that belongs to it: standard base64 of 32 bytes, and no secret.
+    pub const DEFAULT_CLIENT_SECRET: &str = "dG93ZXItZXVpZCBzYW5kYm94OiBubyBzZWNyZXQgMDE=";
+
+    /// Starts configuring a sandbox.
+    pub fn builder() -> SandboxBuilder {
+        SandboxBuilder::new()
+    }
+
+    /// The API key it takes.
+    #[must_use]
+    pub fn api_key(&self) -> &str {
+        &self.0.operator.api_key
+    }
+
+    /// The client secret it takes: standard base64 of 32 bytes.
+    #[must_use]
+    pub fn client_secret(&self) -> &str {
+        &self.0.client_secret
+    }
+
+    /// The clock it goes by, to be shared with layer and client.
+    #[must_use]
+    pub fn clock(&self) -> ManualClock {
+        self.0.clock.clone()
+    }
+
+    /// Moves the clock forward, in whole milliseconds.
+    pub fn advance(&self, duration: Duration) {
+        self.0.clock.advance(duration);
+    }
+
+    /// Records that this person opted out of EUID, for good: generate and refresh say so from now on.
+    pub fn opt_out(&self, person: Dii) {
+        lock(&self.0.opted_out).insert(person.into());
+    }
+
+    /// Disturbs all calls from now on; `None` ends it.
+    pub fn fault(&self, fault: impl Into<Option<Fault>>) {
+        *lock(&self.0.fault) = fault.into();
+    }
+
+    /// How many calls have arrived so far, disturbed and refused ones included.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters { generate, refresh, validate, other } = &self.0.calls;
+        Calls { generate: read(generate), refresh: read(refresh), validate: read(validate), other: read(other) }
+    }
+
+    /// How many of them were for `/v2/token/refresh`.
+    #[must_use]
+    pub fn refresh_calls(&self) -> u64 {
+        self.calls().refresh
+    }
+
+    async fn answer<B: Body>(self, request: Request<B>) -> Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        self.0.calls.count(Endpoint::at(parts.uri.path()));
+        let fault = *lock(&self.0.fault);
+        let body = read(body).await;
+        if let Some(Fault::Delay(delay)) = fault {
+            tokio::time::sleep(delay).await;
+        }
+        self.0.operator.answer(&Call {
+            parts: &parts,
+            body: body.as_deref(),
+            now: self.0.clock.now(),
+            opted_out: &lock(&self.0.opted_out),
+            fault,
+        })
+    }
+}
+
+impl<B> Service<Request<B>> for Sandbox
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let answer = self.clone().answer(request);
+        Box::pin(async { Ok(answer.await) })
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox")
+            .field("clock", &self.0.clock)
+            .field("lifetimes", &self.0.operator.lifetimes)
+            .field("fault", &*lock(&self.0.fault))
+            .field("calls", &self.calls())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many calls a [`Sandbox`] has had, by path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Calls {
+    /// `/v2/token/generate`
+    pub generate: u64,
+    /// `/v2/token/refresh`
+    pub refresh: u64,
+    /// `/v2/token/validate`
+    pub validate: u64,
+    /// Anything else.
+    pub other: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    generate: AtomicU64,
+    refresh: AtomicU64,
+    validate: AtomicU64,
+    other: AtomicU64,
+}
+
+impl Counters {
+    fn count(&self, endpoint: Endpoint) {
+        let counter = match endpoint {
+            Endpoint::Generate => &self.generate,
+            Endpoint::Refresh => &self.refresh,
+            Endpoint::Validate => &self.validate,
+            Endpoint::WithoutRole | Endpoint::Health | Endpoint::Unknown => &self.other,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The whole body, or `None` if it is longer than the operator reads. One that breaks off is as long
+/// as what came.
+async fn read<B: Body>(body: B) -> Option<Vec<u8>> {
+    let mut body = pin!(body);
+    let mut bytes = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.remaining() > MAX_BODY {
+            return None;
+        }
+        bytes.put(data);
+    }
+    Some(bytes)
+}
+
+/// No code that holds one of the locks can panic half-way through a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

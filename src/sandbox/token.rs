@@ -1,0 +1,316 @@
+//! Tokens with the operator's sizes, layouts and encryption.
+//!
+//! ```text
+//! advertising token   id(1) · 80 · master key id(4) · GCM{ expires(8) · created(8) · operator(13)
+//!                       · site key id(4) · GCM{ publisher(16) · privacy bits(4) · established(8)
+//!                       · refreshed(8) · raw id(33) } }                     219 characters, base64url
+//! refresh token       scope(1) · refresh key id(4) · GCM{ JSON of response key and inner token }
+//!                                                                           388 characters, base64
+//!   inner token       id(1) · 70 · refresh key id(4) · GCM{ expires(8) · created(8) · operator(13)
+//!                       · publisher(16) · privacy bits(4) · established(8) · id(1) · first-level hash(32) }
+//!                                                                           168 characters, base64
+//! ```
+//!
+//! Nothing about an issued token is remembered, and the keys are constants: a token outlives the
+//! sandbox that issued it.
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::person::Person;
+use crate::client::dii::DiiKind;
+use crate::client::protocol::envelope::{BASE64, Key, gcm_open, gcm_seal};
+use crate::clock::UnixMillis;
+use crate::random;
+
+/// A refresh token and what comes with it.
+pub(super) struct IssuedRefreshToken {
+    pub(super) token: String,
+    /// Standard base64.
+    pub(super) response_key: String,
+}
+
+/// What an inner refresh token says.
+pub(super) struct Grant {
+    pub(super) person: Person,
+    /// When the person first logged in.
+    pub(super) established: UnixMillis,
+    pub(super) expires: UnixMillis,
+}
+
+/// What is inside the refresh token that clients see.
+pub(super) struct OpenedEnvelope {
+    pub(super) response_key: Key,
+    pub(super) inner_token: String,
+}
+
+/// Why a refresh token of the right length does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SealedShut {
+    BadBase64,
+    UnknownKey(i32),
+    Aead,
+    BadJson,
+}
+
+/// A person's id in the bid stream, inside an advertising token.
+#[derive(PartialEq, Eq)]
+pub(super) struct RawId {
+    scope_and_kind: u8,
+    hash: [u8; 32],
+}
+
+impl RawId {
+    pub(super) fn of(person: &Person) -> Self {
+        let hash = Sha256::new().chain_update(person.first_level_hash()).chain_update(RAW_ID_SALT).finalize();
+        Self { scope_and_kind: scope_and_kind(person.kind()), hash: hash.into() }
+    }
+}
+
+pub(super) fn issue_advertising_token(grant: &Grant, now: UnixMillis) -> Result<String, getrandom::Error> {
+    let Grant { person, established, expires } = grant;
+    let RawId { scope_and_kind, hash } = RawId::of(person);
+    let site_part =
+        [&PUBLISHER[..], &PRIVACY_BITS, &bytes(*established), &bytes(now), &[scope_and_kind], &hash].concat();
+    let site_part = gcm_seal(&SITE_KEY.secret, random::bytes()?, &site_part);
+    let master_part = [&bytes(*expires)[..], &bytes(now), &OPERATOR, &SITE_KEY.id.to_be_bytes(), &site_part].concat();
+    let master_part = gcm_seal(&MASTER_KEY.secret, random::bytes()?, &master_part);
+    let token = [&[id_byte(person.kind()), V4][..], &MASTER_KEY.id.to_be_bytes(), &master_part].concat();
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(token))
+}
+
+/// `None` if it is not an advertising token of this operator.
+pub(super) fn open_advertising_token(token: &str) -> Option<RawId> {
+    let token = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+    let mut token = Fields(&token);
+    let [id, version] = token.take()?;
+    if kind_of(id).is_none() || version != V4 || token.take()? != MASTER_KEY.id.to_be_bytes() {
+        return None;
+    }
+    let master_part = gcm_open(&MASTER_KEY.secret, token.0).ok()?;
+    let mut master_part = Fields(&master_part);
+    let (_expires, _created) = (master_part.moment()?, master_part.moment()?);
+    let _operator: [u8; OPERATOR.len()] = master_part.take()?;
+    if master_part.take()? != SITE_KEY.id.to_be_bytes() {
+        return None;
+    }
+    let site_part = gcm_open(&SITE_KEY.secret, master_part.0).ok()?;
+    let mut site_part = Fields(&site_part);
+    let _publisher: [u8; PUBLISHER.len()] = site_part.take()?;
+    let _privacy_bits: [u8; PRIVACY_BITS.len()] = site_part.take()?;
+    let (_established, _refreshed) = (site_part.moment()?, site_part.moment()?);
+    let [scope_and_kind] = site_part.take()?;
+    Some(RawId { scope_and_kind, hash: site_part.take()? })
+}
+
+/// Wraps the inner token together with the key for the answer to its refresh.
+pub(super) fn issue_refresh_token(grant: &Grant, now: UnixMillis) -> Result<IssuedRefreshToken, getrandom::Error> {
+    let inner_token = issue_inner_token(grant, now)?;
+    let response_key = BASE64_STANDARD.encode(random::bytes::<32>()?);
+    let envelope = Envelope { refresh_response_key: &response_key, refresh_token: &inner_token };
+    // A struct of two strings has no way to fail.
+    let envelope = serde_json::to_vec(&envelope).unwrap_or_default();
+    let sealed = gcm_seal(&REFRESH_KEY.secret, random::bytes()?, &envelope);
+    let token = BASE64_STANDARD.encode([&[SCOPE << 4][..], &REFRESH_KEY.id.to_be_bytes(), &sealed].concat());
+    Ok(IssuedRefreshToken { token, response_key })
+}
+
+/// Opens what [`REFRESH_TOKEN`] characters hold. The first byte, the scope, is not looked at.
+pub(super) fn open_refresh_token(token: &str) -> Result<OpenedEnvelope, SealedShut> {
+    let bytes = BASE64.decode(token).map_err(|_| SealedShut::BadBase64)?;
+    let mut fields = Fields(&bytes);
+    let (Some([_scope]), Some(key_id)) = (fields.take(), fields.take()) else {
+        return Err(SealedShut::BadBase64);
+    };
+    let key_id = i32::from_be_bytes(key_id);
+    let key = [REFRESH_KEY, MASTER_KEY, SITE_KEY].into_iter().find(|key| key.id == key_id);
+    let key = key.ok_or(SealedShut::UnknownKey(key_id))?;
+    let json = gcm_open(&key.secret, fields.0).map_err(|_| SealedShut::Aead)?;
+    let envelope: Envelope<'_> = serde_json::from_slice(&json).map_err(|_| SealedShut::BadJson)?;
+    let response_key = BASE64.decode(envelope.refresh_response_key).ok().and_then(|key| key.try_into().ok());
+    let response_key = response_key.ok_or(SealedShut::BadJson)?;
+    Ok(OpenedEnvelope { response_key, inner_token: envelope.refresh_token.to_owned() })
+}
+
+fn issue_inner_token(grant: &Grant, now: UnixMillis) -> Result<String, getrandom::Error> {
+    let Grant { person, established, expires } = grant;
+    let plain = [
+        &bytes(*expires)[..],
+        &bytes(now),
+        &OPERATOR,
+        &PUBLISHER,
+        &PRIVACY_BITS,
+        &bytes(*established),
+        &[id_byte(person.kind())],
+        person.first_level_hash(),
+    ]
+    .concat();
+    let sealed = gcm_seal(&REFRESH_KEY.secret, random::bytes()?, &plain);
+    let token = [&[id_byte(person.kind()), V3][..], &REFRESH_KEY.id.to_be_bytes(), &sealed].concat();
+    Ok(BASE64_STANDARD.encode(token))
+}
+
+/// `None` if it is not an inner token of this operator, in this scope.
+pub(super) fn open_inner_token(token: &str) -> Option<Grant> {
+    let token = BASE64.decode(token).ok()?;
+    let mut token = Fields(&token);
+    let [id, version] = token.take()?;
+    if kind_of(id).is_none() || version != V3 || token.take()? != REFRESH_KEY.id.to_be_bytes() {
+        return None;
+    }
+    let plain = gcm_open(&REFRESH_KEY.secret, token.0).ok()?;
+    let mut plain = Fields(&plain);
+    let (expires, _created) = (plain.moment()?, plain.moment()?);
+    let _operator: [u8; OPERATOR.len()] = plain.take()?;
+    let _publisher: [u8; PUBLISHER.len()] = plain.take()?;
+    let _privacy_bits: [u8; PRIVACY_BITS.len()] = plain.take()?;
+    let established = plain.moment()?;
+    let [id] = plain.take()?;
+    let person = Person::from_parts(kind_of(id)?, plain.take()?);
+    Some(Grant { person, established, expires })
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    refresh_response_key: &'a str,
+    refresh_token: &'a str,
+}
+
+struct OperatorKey {
+    id: i32,
+    secret: Key,
+}
+
+/// Reads fields of fixed size from the front.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    fn moment(&mut self) -> Option<UnixMillis> {
+        self.take().map(i64::from_be_bytes).map(UnixMillis::from_millis)
+    }
+}
+
+fn bytes(moment: UnixMillis) -> [u8; 8] {
+    moment.as_millis().to_be_bytes()
+}
+
+fn scope_and_kind(kind: DiiKind) -> u8 {
+    let kind = match kind {
+        DiiKind::Email => 0,
+        DiiKind::Phone => 1,
+    };
+    SCOPE << 4 | kind << 2
+}
+
+/// The first byte of V3 and V4 tokens.
+fn id_byte(kind: DiiKind) -> u8 {
+    scope_and_kind(kind) | 3
+}
+
+fn kind_of(id: u8) -> Option<DiiKind> {
+    [DiiKind::Email, DiiKind::Phone].into_iter().find(|&kind| id_byte(kind) == id)
+}
+
+/// How long, in characters, a refresh token always is.
+pub(super) const REFRESH_TOKEN: usize = 388;
+
+/// EUID; UID2 is 0.
+const SCOPE: u8 = 1;
+const V3: u8 = 112;
+const V4: u8 = 128;
+
+const MASTER_KEY: OperatorKey = OperatorKey { id: 101, secret: *b"tower-euid sandbox: master key 1" };
+const REFRESH_KEY: OperatorKey = OperatorKey { id: 102, secret: *b"tower-euid sandbox: refresh key1" };
+const SITE_KEY: OperatorKey = OperatorKey { id: 103, secret: *b"tower-euid sandbox: site key 001" };
+const RAW_ID_SALT: &[u8] = b"tower-euid sandbox: raw id";
+
+/// Operator's site(4) · type(1) · version(4) · key(4).
+const OPERATOR: [u8; 13] = [0; 13];
+/// Site id(4), 124 as in the default API key · publisher id(8) · client key id(4).
+const PUBLISHER: [u8; 16] = [0, 0, 0, 124, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const PRIVACY_BITS: [u8; 4] = [0, 0, 0, 1];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::dii::Dii;
+
+    fn grant(dii: Dii) -> Grant {
+        let at = UnixMillis::from_millis;
+        Grant { person: dii.into(), established: at(1), expires: at(1_795_371_587_000) }
+    }
+
+    fn email() -> Dii {
+        Dii::email("user@example.com").unwrap()
+    }
+
+    fn phone() -> Dii {
+        Dii::phone("+12345678999").unwrap()
+    }
+
+    const NOW: UnixMillis = UnixMillis::from_millis(1_795_371_586_000);
+
+    #[test]
+    fn an_advertising_token_holds_the_raw_id() {
+        for (dii, prefix) in [(email(), "E4AAAABl"), (phone(), "F4AAAABl")] {
+            let token = issue_advertising_token(&grant(dii), NOW).unwrap();
+            assert_eq!(token.len(), 219);
+            assert!(token.starts_with(prefix), "{token}");
+            assert!(open_advertising_token(&token) == Some(RawId::of(&dii.into())));
+        }
+        assert!(RawId::of(&email().into()) != RawId::of(&phone().into()));
+    }
+
+    #[test]
+    fn a_refresh_token_holds_the_inner_token_and_the_response_key() {
+        for (dii, inner_prefix) in [(email(), "E3AAAABm"), (phone(), "F3AAAABm")] {
+            let issued = issue_refresh_token(&grant(dii), NOW).unwrap();
+            assert_eq!(issued.token.len(), REFRESH_TOKEN);
+            assert!(issued.token.starts_with("EAAAAG"), "{}", issued.token);
+
+            let envelope = open_refresh_token(&issued.token).unwrap_or_else(|error| panic!("{error:?}"));
+            assert_eq!(BASE64_STANDARD.encode(envelope.response_key), issued.response_key);
+            assert_eq!(envelope.inner_token.len(), 168);
+            assert!(envelope.inner_token.starts_with(inner_prefix), "{}", envelope.inner_token);
+
+            let opened = open_inner_token(&envelope.inner_token).unwrap();
+            assert!(opened.person == dii.into());
+            assert_eq!((opened.established, opened.expires), (grant(dii).established, grant(dii).expires));
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_but_the_scope_of_a_refresh_token_is_noticed() {
+        let token = BASE64.decode(issue_refresh_token(&grant(email()), NOW).unwrap().token).unwrap();
+        for position in 0..token.len() {
+            let mut changed = token.clone();
+            changed[position] ^= 1;
+            let opened = open_refresh_token(&BASE64.encode(changed)).err();
+            match position {
+                0 => assert_eq!(opened, None),
+                // 102 ^ 1 is another key's id.
+                4 => assert_eq!(opened, Some(SealedShut::Aead)),
+                1..4 => assert!(matches!(opened, Some(SealedShut::UnknownKey(_))), "{position}: {opened:?}"),
+                _ => assert_eq!(opened, Some(SealedShut::Aead), "{position}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_of_one_kind_is_none_of_another() {
+        let advertising = issue_advertising_token(&grant(email()), NOW).unwrap();
+        let refresh = issue_refresh_token(&grant(email()), NOW).unwrap().token;
+        assert!(open_advertising_token(&refresh).is_none());
+        assert!(open_inner_token(&refresh).is_none());
+        assert!(open_inner_token(&advertising).is_none());
+        assert!(open_inner_token("").is_none() && open_advertising_token("").is_none());
+    }
+}
