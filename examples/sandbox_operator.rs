@@ -19,12 +19,23 @@
 use std::env;
 use std::error::Error;
 use std::net::Ipv4Addr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use tower_euid::sandbox::{Lifetimes, Sandbox};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sandbox_operator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let defaults = Lifetimes::default();
     let lifetimes = Lifetimes {
         refresh_from: seconds("EUID_SANDBOX_REFRESH_FROM", defaults.refresh_from)?,
@@ -35,7 +46,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Ok(port) => port.parse().map_err(|_| "PORT is not a port number")?,
         Err(_) => 8080,
     };
-    let sandbox = Sandbox::builder().lifetimes(lifetimes).build()?.serve((Ipv4Addr::LOCALHOST, port).into()).await?;
+    let sandbox = Sandbox::builder().lifetimes(lifetimes).build()?;
+    let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, port).into()).await;
+    let sandbox = sandbox.map_err(|error| format!("PORT {port}: {error}"))?;
     println!("EUID_OPERATOR_URL={}", sandbox.base_url());
     println!("EUID_API_KEY={}", sandbox.sandbox().api_key());
     println!("EUID_CLIENT_SECRET={}", sandbox.sandbox().client_secret());

@@ -18,6 +18,7 @@ mod page;
 use std::env;
 use std::error::Error;
 use std::net::Ipv4Addr;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +47,17 @@ struct Site {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("publisher: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     // One clock for all: "ten minutes later" moves the sandbox and the site together.
     let clock = ManualClock::running();
@@ -57,8 +68,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             (client.clock(clock.clone()).build()?, None)
         }
         None => {
-            let address = (Ipv4Addr::LOCALHOST, port("OPERATOR_PORT", 0)?).into();
-            let sandbox = Sandbox::builder().clock(clock.clone()).build()?.serve(address).await?;
+            let port = port("OPERATOR_PORT", 0)?;
+            let sandbox = Sandbox::builder().clock(clock.clone()).build()?;
+            let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, port).into()).await;
+            let sandbox = sandbox.map_err(|error| format!("OPERATOR_PORT {port}: {error}"))?;
             println!("operator: {} (an embedded sandbox)", sandbox.base_url());
             (sandbox.client_builder().build()?, Some(Arc::new(sandbox)))
         }
@@ -66,7 +79,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone());
     let app = app(Site { client, clock, sandbox }, layer);
 
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port("PORT", 3000)?)).await?;
+    let port = port("PORT", 3000)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    let listener = listener.map_err(|error| format!("PORT {port}: {error}"))?;
     println!("site:     http://{}/", listener.local_addr()?);
     Ok(axum::serve(listener, app).await?)
 }
@@ -162,7 +177,7 @@ impl IntoResponse for LoginError {
                 tracing::error!(kind = ?error.kind(), %error, "no identity at login");
                 let page = page::error("Please try again later", "The identity service does not answer.");
                 // Another person may have come, so whoever was there before must not stand for them.
-                (EuidUpdate::logout(), StatusCode::SERVICE_UNAVAILABLE, Html(page)).into_response()
+                (StatusCode::SERVICE_UNAVAILABLE, EuidUpdate::logout(), Html(page)).into_response()
             }
         }
     }

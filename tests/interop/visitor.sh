@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# The examples as a visitor meets them: curl with a cookie jar, real processes, real sockets.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+cargo build --quiet --features sandbox --examples
+examples=${CARGO_TARGET_DIR:-target}/debug/examples
+scratch=$(mktemp -d)
+jar=$scratch/jar
+passed=0
+started=()
+finish() {
+    for process in "${started[@]}"; do kill "$process" 2>/dev/null || true; done
+    rm -rf "$scratch"
+}
+trap finish EXIT
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+is() { # is WHAT ACTUAL EXPECTED
+    [ "$2" = "$3" ] || fail "$1: got '$2', expected '$3'"
+    passed=$((passed + 1))
+}
+start() { # start NAME PATTERN COMMAND...: runs it, waits for a line, sets $process and $line
+    local log=$scratch/$1.log pattern=$2
+    shift 2
+    "$@" >"$log" 2>"$log.err" &
+    process=$!
+    started+=("$process")
+    for _ in $(seq 200); do
+        line=$(grep -m1 -oE "$pattern" "$log" || true)
+        [ -n "$line" ] && return
+        kill -0 "$process" 2>/dev/null || fail "$* ended: $(cat "$log.err")"
+        sleep 0.05
+    done
+    fail "$* did not start"
+}
+visit() { curl -s --max-time 10 -b "$jar" -c "$jar" -D "$scratch/head" -o "$scratch/body" -w '%{http_code}' "$@"; }
+identity() { is "status of a page" "$(visit "$@" "$site/api/identity")" 200; }
+state() { sed -E 's/.*"state":"([a-z_]+)".*/\1/' "$scratch/body"; }
+token() { sed -E 's/.*"advertising_token":(null|"([^"]*)").*/\2/' "$scratch/body"; }
+# Of the last answer: a cookie's attributes (without value and Max-Age), and how many of ours it sets.
+attributes() { tr -d '\r' <"$scratch/head" | sed -nE "s/^set-cookie: $1=[^;]*; (.*)/\1/Ip" | sed -E 's/Max-Age=[0-9]+//'; }
+cookies_set() { grep -ciE '^set-cookie: __Host-euid' "$scratch/head" || true; }
+login() { is "status of a login as $2" "$(visit --data-urlencode "$1=$2" "$site/login")" 303; }
+advance() { is "status of advance" "$(visit -d "seconds=$1" "$site/sandbox/advance")" 303; }
+with_cookies() { curl -s --max-time 10 -o "$scratch/body" -D "$scratch/head" -w '%{http_code}' -b "$1" "$site/api/identity"; }
+
+echo "-- the site on its embedded sandbox"
+PORT=0 start site 'http://127.0.0.1:[0-9]+' "$examples/publisher"
+# The first line is the operator's; the site's is told by its name.
+for _ in $(seq 100); do site=$(sed -nE 's/^site: +(http:.*)\/$/\1/p' "$scratch/site.log"); [ -n "$site" ] && break; sleep 0.05; done
+[ -n "$site" ] || fail "no address of the site"
+
+is "health" "$(visit "$site/health")" 200
+identity; is "state before any login" "$(state)" absent
+is "cookies set for nobody" "$(cookies_set)" 0
+
+login email user@example.com
+set_identity=$(attributes __Host-euid) set_anchor=$(attributes __Host-euid-login)
+identity; is "state after login" "$(state)" active
+first=$(token); is "length of the token" "${#first}" 219
+is "cookies set by a page with a fresh cookie" "$(cookies_set)" 0
+
+advance 900
+identity; second=$(token)
+is "cookies set by the page that refreshes" "$(cookies_set)" 1
+is "state after the refresh" "$(state)" active
+[ "$first" != "$second" ] || fail "the token is the old one"
+
+login email refresh-optout@example.com
+identity; is "state before the opt-out shows" "$(state)" active
+advance 900
+for page in 1 2 3; do identity; is "state on page $page after the opt-out" "$(state)" opted_out; is "token" "$(token)" ""; done
+login email optout@example.com
+identity; is "state after a login of somebody who opted out" "$(state)" opted_out
+
+login phone +12345678901
+identity; is "state after a login as someone else" "$(state)" active
+before=$(grep -P '__Host-euid\t' "$jar" | cut -f7)
+is "status of the logout" "$(visit -X POST "$site/logout")" 303
+is "attributes of clearing and setting the identity" "$(attributes __Host-euid)" "$set_identity"
+is "attributes of clearing and setting the anchor" "$(attributes __Host-euid-login)" "$set_anchor"
+identity; is "state after the logout" "$(state)" absent
+is "status with the old identity put back" "$(with_cookies "__Host-euid=$before")" 200
+is "state with the old identity put back" "$(state)" absent
+
+echo "-- cookies that are not what they say"
+login email user@example.com
+identity_value=$(grep -P '__Host-euid\t' "$jar" | cut -f7) anchor_value=$(grep -P '__Host-euid-login\t' "$jar" | cut -f7)
+middle=${identity_value:300:1}; [ "$middle" = A ] && other=B || other=A
+for bad in "${identity_value:0:300}$other${identity_value:301}" "${identity_value:0:500}" "${identity_value%?}" \
+    "$(head -c 3750 /dev/zero | base64 -w0 | tr = A)" "$anchor_value" ""; do
+    is "status of a page with a bad cookie" "$(with_cookies "__Host-euid=$bad; __Host-euid-login=$anchor_value")" 200
+    is "state with a bad cookie" "$(state)" absent
+done
+is "status with the names swapped" "$(with_cookies "__Host-euid=$anchor_value; __Host-euid-login=$identity_value")" 200
+is "state with the names swapped" "$(state)" absent
+with_cookies "a=b; __Host-euid-login=$anchor_value; __Host-euid=$identity_value; c=d" >/dev/null
+is "state of the good one among others" "$(state)" active
+
+echo "-- input that is wrong"
+is "status for no address" "$(visit -d "" "$site/login")" 400
+is "status for a wrong address" "$(visit -d email=nobody "$site/login")" 400
+is "status for a wrong number" "$(visit -d phone=12345 "$site/login")" 400
+identity; is "state after logins that failed" "$(state)" active
+
+echo "-- the site on an operator that dies and comes back"
+EUID_SANDBOX_REFRESH_FROM=1 EUID_SANDBOX_IDENTITY_EXPIRES=6 EUID_SANDBOX_REFRESH_EXPIRES=600 PORT=0 \
+    start operator 'EUID_CLIENT_SECRET=.*' "$examples/sandbox_operator"
+operator=$process
+export $(grep -h '^EUID_' "$scratch/operator.log")
+if EUID_API_KEY='' "$examples/publisher" 2>"$scratch/refused"; then fail "started with a part of the variables"; fi
+is "what is missing is named" "$(grep -c 'not set: EUID_API_KEY' "$scratch/refused")" 1
+PORT=0 start site2 'site: +http://127.0.0.1:[0-9]+' "$examples/publisher"
+site=http${line#*http}
+rm -f "$jar"
+login email user@example.com
+identity; is "state" "$(state)" active; first=$(token)
+sleep 1.2
+kill "$operator"; wait "$operator" 2>/dev/null || true
+identity; is "state while the operator is down" "$(state)" active
+is "token while the operator is down" "$(token)" "$first"
+is "status of a login while the operator is down" "$(curl -s -o /dev/null -w '%{http_code}' -d email=user@example.com "$site/login")" 503
+sleep 4.5
+identity; is "state after the token's end" "$(state)" unavailable
+is "cookies set after the token's end" "$(cookies_set)" 0
+EUID_SANDBOX_REFRESH_FROM=1 EUID_SANDBOX_IDENTITY_EXPIRES=600 EUID_SANDBOX_REFRESH_EXPIRES=600 \
+    PORT=${EUID_OPERATOR_URL##*:} start operator2 'EUID_CLIENT_SECRET=.*' "$examples/sandbox_operator"
+identity; is "state when the operator is back" "$(state)" active
+[ "$(token)" != "$first" ] || fail "the token is the old one"
+
+echo "-- the layer on plain hyper"
+EUID_COOKIE_KEYS=$("$examples/keygen" | sed -n 's/EUID_COOKIE_KEYS=//p') PORT=0 \
+    start hyper 'http://127.0.0.1:[0-9]+' "$examples/hyper_service"
+hyper=$line
+rm -f "$jar"
+is "page" "$(curl -s -b "$jar" -c "$jar" "$hyper/")" absent
+is "login" "$(curl -s -b "$jar" -c "$jar" -d user@example.com "$hyper/login")" "logged in"
+length=$(curl -s -b "$jar" -c "$jar" "$hyper/" | tr -d '\n' | wc -c); is "length of the token" "$length" 219
+is "logout" "$(curl -s -b "$jar" -c "$jar" -X POST "$hyper/logout")" "logged out"
+is "page" "$(curl -s -b "$jar" -c "$jar" "$hyper/")" absent
+
+echo "$passed passed, 0 failed"
