@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::person::Nobody;
 use super::token::SealedShut;
-use crate::client::protocol::envelope::EnvelopeError;
+use crate::client::protocol::operator::RequestError;
 
 /// An HTTP response in the making.
 pub(super) struct Answer {
@@ -103,8 +103,8 @@ impl From<Nobody> for Answer {
     }
 }
 
-impl From<EnvelopeError> for Answer {
-    fn from(error: EnvelopeError) -> Self {
+impl From<RequestError> for Answer {
+    fn from(error: RequestError) -> Self {
         Self::client_error(envelope_message(error))
     }
 }
@@ -173,25 +173,25 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-fn envelope_message(error: EnvelopeError) -> String {
+fn envelope_message(error: RequestError) -> String {
     let what = match error {
-        EnvelopeError::MissingBody => return "Invalid body: Body is missing.".to_owned(),
-        EnvelopeError::StaleTimestamp => {
+        RequestError::MissingBody => return "Invalid body: Body is missing.".to_owned(),
+        RequestError::StaleTimestamp => {
             return "Invalid timestamp: Request too old or client time drift.".to_owned();
         }
-        EnvelopeError::BadJson => return "Invalid payload in body: Data is not valid json string.".to_owned(),
-        EnvelopeError::UnencryptedJson => {
+        RequestError::BadJson => return "Invalid payload in body: Data is not valid json string.".to_owned(),
+        RequestError::UnencryptedJson => {
             return format!(
                 "Invalid body: The request body is unencrypted JSON. It must be an encrypted request envelope. See \
                  {MANUAL}#encryption-and-decryption-code-examples for encryption and decryption code examples."
             );
         }
-        EnvelopeError::BadBase64 => "Body is not valid base64.".to_owned(),
-        EnvelopeError::TooShort => "Body too short. Check encryption method.".to_owned(),
-        EnvelopeError::BadVersion(version) => {
+        RequestError::BadBase64 => "Body is not valid base64.".to_owned(),
+        RequestError::TooShort => "Body too short. Check encryption method.".to_owned(),
+        RequestError::BadVersion(version) => {
             format!("Invalid request envelope format version: received {version}, must be 1.")
         }
-        EnvelopeError::Aead | EnvelopeError::NonceMismatch => "Check encryption key (ClientSecret).".to_owned(),
+        RequestError::Aead => "Check encryption key (ClientSecret).".to_owned(),
     };
     format!("Invalid body: {what} See {MANUAL} for details on the request envelope format.")
 }

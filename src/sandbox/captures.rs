@@ -17,9 +17,8 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::{Lifetimes, Sandbox};
-use crate::client::protocol::envelope::{
-    BASE64, Key, RequestNonce, gcm_open, open_request_text, open_response, seal_request,
-};
+use crate::client::protocol::envelope::{BASE64, Key, RequestNonce, gcm_open, open_response, seal_request};
+use crate::client::protocol::operator::open_request_text;
 use crate::clock::{Clock, ManualClock, UnixMillis};
 use crate::random;
 

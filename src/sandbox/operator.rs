@@ -22,9 +22,8 @@ use super::consent::{self, Consent};
 use super::fault::Fault;
 use super::person::{Person, Script, test_identities};
 use super::token::{self, Grant, OpenedEnvelope, RawId};
-use crate::client::protocol::envelope::{
-    BASE64, Key, OpenedRequest, gcm_seal, open_request, open_request_text, seal_response,
-};
+use crate::client::protocol::envelope::{BASE64, Key, gcm_seal};
+use crate::client::protocol::operator::{OpenedRequest, open_request, open_request_text, seal_response};
 use crate::client::protocol::{GENERATE, REFRESH, VALIDATE};
 use crate::clock::UnixMillis;
 use crate::random;

@@ -187,10 +187,7 @@ fn unopened(error: EnvelopeError) -> EuidError {
         EnvelopeError::MissingBody => (ErrorKind::Malformed, "the operator's `success` has no body"),
         EnvelopeError::BadJson => (ErrorKind::Malformed, "the operator's answer decrypts, but does not make sense"),
         EnvelopeError::TooShort => (ErrorKind::Malformed, "the operator's answer is too short"),
-        EnvelopeError::BadBase64
-        | EnvelopeError::BadVersion(_)
-        | EnvelopeError::StaleTimestamp
-        | EnvelopeError::UnencryptedJson => (ErrorKind::Malformed, "the operator's answer is no envelope"),
+        EnvelopeError::BadBase64 => (ErrorKind::Malformed, "the operator's answer is no envelope"),
     };
     EuidError::new(kind, what)
 }

@@ -5,6 +5,10 @@
 
 pub(crate) mod answer;
 pub(crate) mod envelope;
+#[cfg(any(feature = "sandbox", test))]
+pub(crate) mod operator;
+#[cfg(test)]
+mod vectors;
 
 /// Where the calls go, below the operator's base URL.
 pub(crate) const GENERATE: &str = "/v2/token/generate";
