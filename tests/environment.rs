@@ -1,0 +1,98 @@
+//! What the process's environment does to the client, seen from a process that has that environment.
+//!
+//! Each test runs itself again as a child with other variables; `child` is what the child does.
+
+#![cfg(feature = "sandbox")]
+
+use std::env;
+use std::net::TcpListener;
+use std::process::Command;
+
+use tower_euid::sandbox::Sandbox;
+use tower_euid::{Dii, Environment, EuidClient, Generated, Identity, IdentityTimes, UnixMillis};
+
+/// Marks the child.
+const CHILD: &str = "TOWER_EUID_TEST_CHILD";
+
+/// Runs `test` of this file again with `variables`; gives back what it printed.
+fn again(test: &str, variables: &[(&str, &str)]) -> String {
+    let output = Command::new(env::current_exe().expect("this test"))
+        .args([test, "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .envs(variables.iter().copied())
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .output()
+        .expect("the child runs");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    printed
+}
+
+fn is_child() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+async fn child_talks_to_a_loopback_operator() {
+    let sandbox = Sandbox::builder().build().expect("defaults");
+    let sandbox = sandbox.serve(([127, 0, 0, 1], 0).into()).await.expect("a port");
+    let client = sandbox.client_builder().build().expect("a client");
+    let generated = client.generate(Dii::email("user@example.com").expect("an address")).await;
+    assert!(matches!(generated, Ok(Generated::Identity(_))), "{generated:?}");
+}
+
+#[tokio::test]
+async fn nothing_for_a_loopback_operator_goes_to_a_proxy() {
+    if is_child() {
+        child_talks_to_a_loopback_operator().await;
+        // So that the proxy is known to be one that is used where it may be.
+        let elsewhere = EuidClient::builder(Environment::Url("https://operator.invalid".to_owned())).build();
+        println!("elsewhere: {}", refresh_at(&elsewhere.expect("CA certificates")).await);
+        return;
+    }
+    let proxy = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let address = format!("http://{}", proxy.local_addr().expect("bound"));
+    let connections = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        // Ends with the connection that the child makes last.
+        while let Ok((mut socket, _)) = proxy.accept() {
+            let mut bytes = [0; 512];
+            let length = std::io::Read::read(&mut socket, &mut bytes).unwrap_or(0);
+            let line = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned();
+            let last = line.starts_with("CONNECT operator.invalid");
+            heard.push(line);
+            if last {
+                break;
+            }
+        }
+        heard
+    });
+    let proxies = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    again("nothing_for_a_loopback_operator_goes_to_a_proxy", &proxies.map(|name| (name, address.as_str())));
+    let heard = connections.join().expect("the proxy's thread");
+    assert_eq!(heard.len(), 1, "{heard:?}");
+}
+
+#[tokio::test]
+async fn without_ca_certificates_https_is_refused_with_a_word_about_them_and_loopback_works() {
+    if is_child() {
+        child_talks_to_a_loopback_operator().await;
+        let error = EuidClient::builder(Environment::Production).build().expect_err("no certificates");
+        println!("refused: {error}");
+        return;
+    }
+    let nowhere = "/nowhere/at/all";
+    let printed = again(
+        "without_ca_certificates_https_is_refused_with_a_word_about_them_and_loopback_works",
+        &[("SSL_CERT_FILE", nowhere), ("SSL_CERT_DIR", nowhere)],
+    );
+    assert!(printed.contains("refused: no HTTPS client can be made (are the system's CA certificates"), "{printed}");
+}
+
+/// A call that can't succeed, for who listens on the way.
+async fn refresh_at(client: &EuidClient) -> String {
+    let at = UnixMillis::from_millis;
+    let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    let identity = Identity::new("a", "r".to_owned().into(), [0; 32].into(), times).expect("an identity");
+    client.refresh(&identity).await.map_or_else(|error| error.to_string(), |_| "answered".to_owned())
+}
