@@ -3,6 +3,7 @@
 //! Each test runs itself again as a child with other variables; `child` is what the child does.
 
 #![cfg(feature = "sandbox")]
+#![expect(clippy::expect_used, reason = "what a test needs is there, or the test fails")]
 
 use std::env;
 use std::net::TcpListener;
