@@ -287,7 +287,7 @@ impl Site {
     }
 
     /// The browser visits a page that answers with `handler`, and keeps the cookies it is given.
-    pub(crate) async fn visit(&mut self, handler: impl Fn(&Euid, &mut Response<()>) + Clone) -> Visit {
+    pub(crate) async fn visit(&mut self, handler: impl Fn(&Euid, &mut Response<()>) + Clone + Send + 'static) -> Visit {
         let visit = self.send(self.jar.request(), handler).await;
         self.jar.apply(visit.response.headers());
         visit
@@ -307,7 +307,11 @@ impl Site {
     }
 
     /// A request that leaves the jar alone.
-    pub(crate) async fn send(&self, request: Request<()>, handler: impl Fn(&Euid, &mut Response<()>) + Clone) -> Visit {
+    pub(crate) async fn send(
+        &self,
+        request: Request<()>,
+        handler: impl Fn(&Euid, &mut Response<()>) + Clone + Send + 'static,
+    ) -> Visit {
         let seen = Arc::new(Mutex::new((None, None)));
         let page = page(Arc::clone(&seen), handler);
         let response = self.layer.layer(page).oneshot(request).await.unwrap();
@@ -322,8 +326,8 @@ pub(crate) type Seen = Arc<Mutex<(Option<Euid>, Option<AdvertisingToken>)>>;
 /// A page that notes what it sees.
 pub(crate) fn page(
     seen: Seen,
-    handler: impl Fn(&Euid, &mut Response<()>) + Clone,
-) -> impl Service<Request<()>, Response = Response<()>, Error = Infallible> + Clone {
+    handler: impl Fn(&Euid, &mut Response<()>) + Clone + Send + 'static,
+) -> impl Service<Request<()>, Response = Response<()>, Error = Infallible, Future: Send> + Clone + Send + 'static {
     service_fn(move |request: Request<()>| {
         let euid = request.extensions().get::<Euid>().cloned();
         let token = request.extensions().get::<AdvertisingToken>().cloned();
