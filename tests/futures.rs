@@ -126,9 +126,8 @@ async fn breaking(refresh: impl Refresh, millis: i64) -> (String, String) {
 struct PanicsAtOnce;
 
 impl Refresh for PanicsAtOnce {
-    #[expect(clippy::manual_async_fn, reason = "an async fn would panic in its future")]
-    fn refresh(&self, _: &Identity) -> impl Future<Output = Result<Refreshed, EuidError>> + Send {
-        assert_ne!(1 + 1, 2, "as the test wants it");
+    fn refresh(&self, identity: &Identity) -> impl Future<Output = Result<Refreshed, EuidError>> + Send {
+        assert!(identity.advertising_token().is_empty(), "as the test wants it");
         async { new_pair("never") }
     }
 }
@@ -218,8 +217,7 @@ fn a_runtime_without_a_timer_lets_no_page_wait() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let site = runtime.block_on(site(Operator::never(), EXPIRED));
     let seen = Seen::default();
-    let _inside = runtime.enter();
-    now_or_never(request(&site, &seen)).unwrap();
+    now_or_never(inside(&runtime, &site, &seen)).unwrap();
     assert_eq!(saw(&seen), "unavailable");
 }
 
@@ -245,13 +243,19 @@ fn multi_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
 }
 
+/// The request of a page, begun inside the runtime, to be polled elsewhere.
+fn inside(runtime: &Runtime, site: &Site, seen: &Seen) -> impl Future<Output = Response<()>> + Send + use<> {
+    let _inside = runtime.enter();
+    request(site, seen)
+}
+
 #[test]
 fn a_page_begun_in_a_runtime_may_end_on_a_thread_outside_it() {
     let runtime = multi_thread();
     let patient = |layer: EuidLayer| layer.max_wait(Duration::from_secs(60));
     let site = runtime.block_on(site(Operator::answering(new_pair("new")), DUE)).configured(patient);
     let seen = Seen::default();
-    let page = runtime.block_on(async { request(&site, &seen) });
+    let page = inside(&runtime, &site, &seen);
     let response = thread::spawn(move || block_on(page)).join().unwrap();
     assert_eq!((saw(&seen), writes(response.headers())), ("active(new)".into(), "identity set".into()));
 }
@@ -261,7 +265,7 @@ fn a_page_that_waits_outside_its_runtime_has_waited_long_enough_too() {
     let runtime = multi_thread();
     let site = runtime.block_on(site(Operator::never(), DUE)).configured(|layer| layer.max_wait(Duration::ZERO));
     let seen = Seen::default();
-    let page = runtime.block_on(async { request(&site, &seen) });
+    let page = inside(&runtime, &site, &seen);
     thread::spawn(move || block_on(page)).join().unwrap();
     assert_eq!(saw(&seen), "active(old)");
 }
@@ -280,7 +284,7 @@ fn a_page_whose_runtime_has_ended_goes_on_with_its_token() {
     let runtime = multi_thread();
     let site = runtime.block_on(site(Operator::never(), DUE));
     let seen = Seen::default();
-    let page = runtime.block_on(async { request(&site, &seen) });
+    let page = inside(&runtime, &site, &seen);
     drop(runtime);
     block_on(page);
     assert_eq!(saw(&seen), "active(old)");
