@@ -105,6 +105,23 @@ async fn cookies_whose_names_contain_ours_are_not_ours() {
 }
 
 #[tokio::test]
+async fn a_heap_of_foreign_cookies_after_ours_does_not_hide_them() {
+    let site = logged_in().await;
+    let ours = format!("{}; {}", site.jar.pair(IDENTITY), site.jar.pair(ANCHOR));
+    let heap = "x=y; ".repeat(20_000);
+    assert_eq!(with_cookies(&site, &[ours.as_bytes(), heap.as_bytes()]).await.saw(), "active(old)");
+}
+
+#[tokio::test]
+async fn ours_behind_a_heap_of_foreign_cookies_are_left_alone() {
+    let site = logged_in().await;
+    let ours = format!("{}; {}", site.jar.pair(IDENTITY), site.jar.pair(ANCHOR));
+    let heap = "x=y; ".repeat(20_000);
+    let visit = with_cookies(&site, &[heap.as_bytes(), ours.as_bytes()]).await;
+    assert_eq!((visit.saw(), visit.writes()), ("absent".into(), String::new()));
+}
+
+#[tokio::test]
 async fn of_two_identities_the_one_that_the_anchor_names_counts() {
     let mut site = logged_in().await;
     let first = site.jar.clone();

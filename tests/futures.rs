@@ -166,6 +166,13 @@ async fn a_max_wait_of_zero_waits_for_nothing() {
     assert!(page.is_ok());
 }
 
+#[tokio::test]
+async fn waits_without_end_may_be_configured() {
+    let site = site(Operator::answering(new_pair("new")), DUE).await;
+    let mut site = site.configured(|layer| layer.max_wait(Duration::MAX).refresh_deadline(Duration::MAX));
+    assert_eq!(site.look().await.saw(), "active(new)");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_refresh_deadline_ends_a_call_that_nobody_answers() {
     let deadline = Duration::from_secs(3);

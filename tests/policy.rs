@@ -8,15 +8,17 @@ mod support;
 
 use std::convert::Infallible;
 use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Operator, REFRESH_EXPIRES, REFRESH_FROM, Site, failure,
+    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, Operator, REFRESH_EXPIRES, REFRESH_FROM, Site, failure,
     identity_until, new_pair, ring,
 };
 use tower::{Layer, ServiceExt, service_fn};
-use tower_euid::{ErrorKind, EuidError, EuidUpdate, ManualClock, Refreshed, refresh_fn};
+use tower_euid::{Clock, ErrorKind, EuidError, EuidUpdate, KeyRing, ManualClock, Refreshed, UnixMillis, refresh_fn};
 
 /// Failures that say nothing of the identity.
 const PASSING: [ErrorKind; 6] = [
@@ -274,7 +276,7 @@ async fn failing_slowly(millis: i64) -> (String, String) {
     let clock = ManualClock::at(support::START);
     let operators = clock.clone();
     let slow = refresh_fn(move |_| {
-        let now = tower_euid::Clock::now(&operators);
+        let now = operators.now();
         operators.advance(support::at(millis).saturating_since(now));
         ready(failure(ErrorKind::Transient))
     });
@@ -307,6 +309,40 @@ async fn the_expiry_margin_takes_a_token_out_of_use_early() {
         site.wait_until(millis);
         assert_eq!(site.look().await.saw(), saw, "{millis}");
     }
+}
+
+/// Tells [`START`](support::START) plus `millis`, and counts how often it was asked.
+#[derive(Clone)]
+struct Counting {
+    millis: i64,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Clock for Counting {
+    fn now(&self) -> UnixMillis {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        support::at(self.millis)
+    }
+}
+
+/// How often a page `millis` after the login asks for the time.
+async fn clock_calls(millis: i64, jar: &Jar, keys: &KeyRing) -> usize {
+    let counting = Counting { millis, asked: Arc::default() };
+    let asked = Arc::clone(&counting.asked);
+    let site = Site::with_keys(keys.clone(), Operator::answering(new_pair("new")));
+    let site = site.configured(|layer| layer.clock(counting));
+    site.send(jar.request(), |_, _| ()).await;
+    asked.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn a_request_asks_for_the_time_at_most_three_times_and_without_a_cookie_never() {
+    let keys = ring();
+    let mut site = Site::with_keys(keys.clone(), Operator::never());
+    site.login("old").await;
+    assert_eq!(clock_calls(0, &Jar::default(), &keys).await, 0);
+    assert_eq!(clock_calls(0, &site.jar, &keys).await, 1);
+    assert_eq!(clock_calls(DUE, &site.jar, &keys).await, 3);
 }
 
 /// A page at [`DUE`] that answers `status`.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use support::{ANCHOR, DUE, EXPIRED, IDENTITY, Operator, Site, failure, identity_until};
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service};
 use tower_euid::{
     AdvertisingToken, CookieKey, ErrorKind, Euid, EuidUpdate, Identity, KeyRing, RefreshToken, Refreshed, ResponseKey,
 };
@@ -289,7 +289,7 @@ async fn the_log_of_an_operator_that_cannot_be_reached_holds_no_secret() {
     let mut site = Site::new(client).configured(|layer| layer.max_wait(Duration::from_secs(60)));
     site.update(EuidUpdate::login(identity())).await;
     site.wait_until(DUE);
-    let page = service_fn(async |_: Request<()>| Ok::<_, &str>(Response::new(())));
+    let page = tower::service_fn(async |_: Request<()>| Ok::<_, &str>(Response::new(())));
     tower::ServiceExt::oneshot(site.layer.layer(page), site.jar.request()).await.unwrap();
     drop(logging);
 
