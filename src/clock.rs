@@ -70,7 +70,8 @@ fn millis(duration: Duration) -> i64 {
 /// minute away from the operator's makes its every answer a refusal
 /// ([`ErrorKind::ClockDrift`](crate::ErrorKind::ClockDrift)).
 pub trait Clock: Send + Sync + 'static {
-    /// The present moment. Called at most twice per request; must not block.
+    /// The present moment. Called at most three times per request: when an identity has come, after
+    /// a wait for its refresh, when a cookie is written. Must not block.
     fn now(&self) -> UnixMillis;
 }
 

@@ -1,0 +1,344 @@
+//! What the rooms share: a site with its layer, a browser's jar, an operator to order.
+//!
+//! 1. Time is [`START`] plus milliseconds; only the [`ManualClock`] of the site moves it.
+//! 2. Cookies are minted as browsers get them: by a login through the layer.
+//! 3. [`Visit`] says what a user would notice: what the handler saw, what the browser was told.
+
+#![allow(dead_code, reason = "every room uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::{pending, ready};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_euid::{
+    AdvertisingToken, CookieKey, ErrorKind, Euid, EuidError, EuidLayer, EuidUpdate, Identity, IdentityTimes, KeyRing,
+    ManualClock, Refresh, Refreshed, UnixMillis,
+};
+
+/// When every site opens; a whole second.
+pub(crate) const START: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);
+/// The three clocks of [`identity`], in milliseconds after [`START`].
+pub(crate) const REFRESH_FROM: i64 = 900_000;
+pub(crate) const IDENTITY_EXPIRES: i64 = 3_600_000;
+pub(crate) const REFRESH_EXPIRES: i64 = 86_400_000;
+/// Due for certain, the token still good.
+pub(crate) const DUE: i64 = 1_800_000;
+/// The token is over, the refresh token is not.
+pub(crate) const EXPIRED: i64 = 7_200_000;
+
+pub(crate) const IDENTITY: &str = "__Host-euid";
+pub(crate) const ANCHOR: &str = "__Host-euid-login";
+
+/// `millis` after [`START`].
+pub(crate) fn at(millis: i64) -> UnixMillis {
+    UnixMillis::from_millis(START.as_millis() + millis)
+}
+
+/// The identity of a login at [`START`]; `name` is its advertising token.
+pub(crate) fn identity(name: &str) -> Identity {
+    identity_until(name, [REFRESH_FROM, IDENTITY_EXPIRES, REFRESH_EXPIRES])
+}
+
+/// An identity whose three clocks are `millis` after [`START`].
+pub(crate) fn identity_until(name: &str, millis: [i64; 3]) -> Identity {
+    let [refresh_from, identity_expires, refresh_expires] = millis.map(at);
+    let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
+    Identity::new(name, format!("refresh of {name}").into(), [7; 32].into(), times).unwrap()
+}
+
+/// A new pair that is good for ten days.
+pub(crate) fn new_pair(name: &str) -> Result<Refreshed, EuidError> {
+    let [from, token, refresh] = [1, 2, 10].map(|days| days * 86_400_000);
+    Ok(Refreshed::Identity(identity_until(name, [from, token, refresh])))
+}
+
+pub(crate) fn failure(kind: ErrorKind) -> Result<Refreshed, EuidError> {
+    Err(EuidError::new(kind, "as the test wants it"))
+}
+
+pub(crate) fn ring() -> KeyRing {
+    CookieKey::generate().unwrap().into()
+}
+
+/// An operator that does as it is told, and counts. Clones share the counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Operator {
+    answer: Option<Result<Refreshed, EuidError>>,
+    delay: Duration,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    asked: AtomicUsize,
+    answered: AtomicUsize,
+    given_up: AtomicUsize,
+}
+
+impl Operator {
+    pub(crate) fn answering(answer: Result<Refreshed, EuidError>) -> Self {
+        Self { answer: Some(answer), delay: Duration::ZERO, counts: Arc::default() }
+    }
+
+    pub(crate) fn never() -> Self {
+        Self { answer: None, delay: Duration::ZERO, counts: Arc::default() }
+    }
+
+    /// Thinks for `delay` of tokio's time first.
+    pub(crate) fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.counts.asked.load(Ordering::SeqCst)
+    }
+
+    /// How many calls came to their end.
+    pub(crate) fn answered(&self) -> usize {
+        self.counts.answered.load(Ordering::SeqCst)
+    }
+
+    /// How many calls were dropped before their end.
+    pub(crate) fn given_up(&self) -> usize {
+        self.counts.given_up.load(Ordering::SeqCst)
+    }
+}
+
+impl Refresh for Operator {
+    async fn refresh(&self, _: &Identity) -> Result<Refreshed, EuidError> {
+        self.counts.asked.fetch_add(1, Ordering::SeqCst);
+        let call = Call { counts: &self.counts, ended: false };
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
+        match &self.answer {
+            None => pending().await,
+            Some(answer) => {
+                call.end();
+                answer.clone()
+            }
+        }
+    }
+}
+
+/// Notes how a call ends.
+struct Call<'a> {
+    counts: &'a Counts,
+    ended: bool,
+}
+
+impl Call<'_> {
+    fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let count = if self.ended { &self.counts.answered } else { &self.counts.given_up };
+        count.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A browser's cookies, as far as names and removal go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Jar(BTreeMap<String, String>);
+
+impl Jar {
+    pub(crate) fn apply(&mut self, headers: &HeaderMap) {
+        for line in headers.get_all(SET_COOKIE) {
+            let line = line.to_str().unwrap();
+            let (name, rest) = line.split_once('=').unwrap();
+            let value = rest.split(';').next().unwrap();
+            if line.split("; ").any(|attribute| attribute == "Max-Age=0") {
+                self.0.remove(name);
+            } else {
+                self.put(name, value);
+            }
+        }
+    }
+
+    pub(crate) fn put(&mut self, name: &str, value: &str) {
+        self.0.insert(name.to_owned(), value.to_owned());
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.put(name, value);
+        self
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.0.remove(name);
+        self
+    }
+
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// `name=value` as a browser sends it.
+    pub(crate) fn pair(&self, name: &str) -> String {
+        format!("{name}={}", self.value(name).unwrap())
+    }
+
+    pub(crate) fn request(&self) -> Request<()> {
+        let pairs: Vec<String> = self.0.keys().map(|name| self.pair(name)).collect();
+        let mut request = Request::new(());
+        if !pairs.is_empty() {
+            request.headers_mut().insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
+        }
+        request
+    }
+}
+
+/// What came of one request.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    euid: Option<Euid>,
+    token: Option<AdvertisingToken>,
+    pub(crate) response: Response<()>,
+}
+
+impl Visit {
+    /// What the handler saw: the state, with the token where there is one. Fails if the token by
+    /// itself says another thing than [`Euid`].
+    pub(crate) fn saw(&self) -> String {
+        let euid = self.euid.as_ref().unwrap();
+        let token = euid.advertising_token().map(AdvertisingToken::as_str);
+        assert_eq!(self.token.as_ref().map(AdvertisingToken::as_str), token, "the token is there exactly if active");
+        match token {
+            Some(token) => format!("{}({token})", euid.state()),
+            None => euid.state().to_owned(),
+        }
+    }
+
+    /// What the browser was told of our cookies, in words.
+    pub(crate) fn writes(&self) -> String {
+        writes(self.response.headers())
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// What a response tells a browser of our cookies, in words.
+pub(crate) fn writes(headers: &HeaderMap) -> String {
+    let said = headers.get_all(SET_COOKIE).iter().filter_map(|line| {
+        let line = line.to_str().unwrap();
+        let (name, rest) = line.split_once('=').unwrap();
+        let which = match name {
+            IDENTITY => "identity",
+            ANCHOR => "anchor",
+            _ => return None,
+        };
+        let what = match rest.split(';').next().unwrap() {
+            "" if line.ends_with("; Max-Age=0") => "cleared",
+            value if value.starts_with("out.") => "opted out",
+            _ => "set",
+        };
+        Some(format!("{which} {what}"))
+    });
+    said.collect::<Vec<_>>().join(", ")
+}
+
+/// A site behind the layer, and one browser that visits it.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) clock: ManualClock,
+    pub(crate) layer: EuidLayer,
+    pub(crate) jar: Jar,
+}
+
+impl Site {
+    /// At [`START`], with a key of its own and no expiry margin.
+    pub(crate) fn new(refresh: impl Refresh) -> Self {
+        Self::with_keys(ring(), refresh)
+    }
+
+    pub(crate) fn with_keys(keys: KeyRing, refresh: impl Refresh) -> Self {
+        let clock = ManualClock::at(START);
+        let layer = EuidLayer::new(keys, refresh).clock(clock.clone()).expiry_margin(Duration::ZERO);
+        Self { clock, layer, jar: Jar::default() }
+    }
+
+    /// Where nobody should be asked anything.
+    pub(crate) fn asking_nobody() -> Self {
+        Self::new(Operator::never())
+    }
+
+    pub(crate) fn configured(mut self, configure: impl FnOnce(EuidLayer) -> EuidLayer) -> Self {
+        self.layer = configure(self.layer);
+        self
+    }
+
+    /// Moves the clock to `millis` after [`START`].
+    pub(crate) fn wait_until(&self, millis: i64) {
+        let now = tower_euid::Clock::now(&self.clock);
+        self.clock.advance(at(millis).saturating_since(now));
+    }
+
+    /// The browser visits a page that answers with `handler`, and keeps the cookies it is given.
+    pub(crate) async fn visit(&mut self, handler: impl Fn(&Euid, &mut Response<()>) + Clone + Send + 'static) -> Visit {
+        let visit = self.send(self.jar.request(), handler).await;
+        self.jar.apply(visit.response.headers());
+        visit
+    }
+
+    /// A page that does nothing.
+    pub(crate) async fn look(&mut self) -> Visit {
+        self.visit(|_, _| ()).await
+    }
+
+    pub(crate) async fn update(&mut self, update: EuidUpdate) -> Visit {
+        self.visit(move |_, response| update.clone().attach(response)).await
+    }
+
+    pub(crate) async fn login(&mut self, name: &str) -> Visit {
+        self.update(EuidUpdate::login(identity(name))).await
+    }
+
+    /// A request that leaves the jar alone.
+    pub(crate) async fn send(
+        &self,
+        request: Request<()>,
+        handler: impl Fn(&Euid, &mut Response<()>) + Clone + Send + 'static,
+    ) -> Visit {
+        let seen = Arc::new(Mutex::new((None, None)));
+        let page = page(Arc::clone(&seen), handler);
+        let response = self.layer.layer(page).oneshot(request).await.unwrap();
+        let (euid, token) = seen.lock().unwrap().clone();
+        Visit { euid, token, response }
+    }
+}
+
+/// What a handler found in its request.
+pub(crate) type Seen = Arc<Mutex<(Option<Euid>, Option<AdvertisingToken>)>>;
+
+/// A page that notes what it sees.
+pub(crate) fn page(
+    seen: Seen,
+    handler: impl Fn(&Euid, &mut Response<()>) + Clone + Send + 'static,
+) -> impl Service<Request<()>, Response = Response<()>, Error = Infallible, Future: Send> + Clone + Send + 'static {
+    service_fn(move |request: Request<()>| {
+        let euid = request.extensions().get::<Euid>().cloned();
+        let token = request.extensions().get::<AdvertisingToken>().cloned();
+        let mut response = Response::new(());
+        handler(euid.as_ref().unwrap(), &mut response);
+        *seen.lock().unwrap() = (euid, token);
+        ready(Ok(response))
+    })
+}
+
+/// The `Set-Cookie` values, as they are.
+pub(crate) fn set_cookies(headers: &HeaderMap) -> Vec<&HeaderValue> {
+    headers.get_all(SET_COOKIE).iter().collect()
+}
