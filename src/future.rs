@@ -12,7 +12,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -29,7 +28,7 @@ use crate::error::{ErrorKind, EuidError};
 use crate::identity::{AdvertisingToken, Identity};
 use crate::layer::Shared;
 use crate::plan::{self, Action, Consent, Wish};
-use crate::refresh::UnderWay;
+use crate::refresh::{Refreshed, UnderWay};
 use crate::service::{self, Due};
 use crate::update::EuidUpdate;
 
@@ -73,12 +72,19 @@ enum Cold<S: Service<Request<B>>, B> {
 #[pin_project]
 pub(crate) struct Refreshing<S, B> {
     shared: Arc<Shared>,
-    under_way: Option<UnderWay>,
-    /// Ends the wait; the refresh goes on in its own task.
+    /// `None` where nobody can be asked: then nothing is waited for.
     #[pin]
-    patience: Option<Sleep>,
+    waiting: Option<Waiting>,
     /// Taken when the handler is called.
     parked: Option<Parked<S, B>>,
+}
+
+#[pin_project]
+struct Waiting {
+    under_way: UnderWay,
+    /// Ends the wait; the refresh goes on in its own task.
+    #[pin]
+    patience: Sleep,
 }
 
 struct Parked<S, B> {
@@ -162,35 +168,32 @@ where
 }
 
 impl<S, B> Refreshing<S, B> {
-    /// `under_way` is `None` outside a runtime: then nobody is asked and nothing is waited for.
     pub(crate) fn new(
         shared: Arc<Shared>,
-        under_way: Option<UnderWay>,
+        waiting: Option<(UnderWay, Sleep)>,
         due: Due,
         ready: S,
         request: Request<B>,
     ) -> Self {
-        // A runtime may have been built without its timer, which tokio tells by a panic only. Such a
-        // page must not wait without a bound, so it does not wait.
-        let patience = under_way.as_ref().and_then(|_| {
-            let max_wait = shared.max_wait;
-            catch_unwind(move || tokio::time::sleep(max_wait)).ok()
-        });
-        Self { shared, under_way, patience, parked: Some(Parked { due, ready, request }) }
+        let waiting = waiting.map(|(under_way, patience)| Waiting { under_way, patience });
+        Self { shared, waiting, parked: Some(Parked { due, ready, request }) }
     }
 
     /// The answer, or that there is none in time.
-    fn poll_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<crate::Refreshed, EuidError>> {
-        let this = self.project();
+    fn poll_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Refreshed, EuidError>> {
         let late = |what| Poll::Ready(Err(EuidError::new(ErrorKind::Transient, what)));
-        let (Some(under_way), Some(patience)) = (this.under_way, this.patience.as_pin_mut()) else {
+        let Some(waiting) = self.project().waiting.as_pin_mut() else {
             return late("there is no runtime with a timer to refresh on");
         };
-        match Pin::new(under_way).poll(cx) {
+        let waiting = waiting.project();
+        match Pin::new(waiting.under_way).poll(cx) {
             Poll::Ready(Ok(answer)) => Poll::Ready(answer),
-            Poll::Ready(Err(_)) => late("the refresh broke down"),
+            Poll::Ready(Err(_)) => {
+                tracing::error!("a refresh panicked, or its runtime is shutting down");
+                late("the refresh broke down")
+            }
             Poll::Pending => {
-                ready!(patience.poll(cx));
+                ready!(waiting.patience.poll(cx));
                 late("the page has waited long enough")
             }
         }

@@ -60,8 +60,10 @@
 //!
 //! # Running
 //!
-//! A refresh needs a tokio runtime with its timer. Outside one the layer still reads cookies and
-//! hands out tokens that are valid; it just refreshes nothing.
+//! A refresh needs a tokio runtime with its timer (`enable_all`, which `#[tokio::main]` does).
+//! Outside one the layer still reads cookies and hands out tokens that are valid; it just refreshes
+//! nothing. On a runtime without its timer the same holds, but each due page costs a caught panic
+//! and the message that goes with it.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

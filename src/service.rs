@@ -61,8 +61,9 @@ where
                 // ready one goes with the request, the clone stays to be asked again.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                let under_way = refresh::start(&shared.refresh, due.identity.clone(), shared.refresh_deadline);
-                ResponseFuture::refreshing(Refreshing::new(shared, under_way, due, ready, request))
+                let Shared { refresh, refresh_deadline, max_wait, .. } = &*shared;
+                let waiting = refresh::start(refresh, &due.identity, *refresh_deadline, *max_wait);
+                ResponseFuture::refreshing(Refreshing::new(shared, waiting, due, ready, request))
             }
         }
     }

@@ -9,12 +9,14 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
@@ -113,11 +115,19 @@ impl<R: Refresh> ErasedRefresh for R {
 /// A call under way in its own task. Dropping this leaves the task running.
 pub(crate) type UnderWay = JoinHandle<Result<Refreshed, EuidError>>;
 
-/// Starts the call, with at most `deadline` for it; `None` outside a tokio runtime.
-pub(crate) fn start(refresh: &Arc<dyn ErasedRefresh>, identity: Identity, deadline: Duration) -> Option<UnderWay> {
+/// Starts the call, with at most `deadline` for it. Beside it, what ends the wait of a page after
+/// `max_wait`. `None` where there is no tokio runtime with a timer: then nobody is asked.
+pub(crate) fn start(
+    refresh: &Arc<dyn ErasedRefresh>,
+    identity: &Identity,
+    deadline: Duration,
+    max_wait: Duration,
+) -> Option<(UnderWay, Sleep)> {
     let runtime = Handle::try_current().ok()?;
-    let call = Arc::clone(refresh).call(identity);
-    Some(runtime.spawn(async move {
+    // That a runtime was built without its timer, tokio tells by a panic only.
+    let patience = catch_unwind(|| tokio::time::sleep(max_wait)).ok()?;
+    let call = Arc::clone(refresh).call(identity.clone());
+    let under_way = runtime.spawn(async move {
         let outcome = tokio::time::timeout(deadline, call).await;
         let outcome =
             outcome.unwrap_or_else(|_| Err(EuidError::new(ErrorKind::Transient, "no answer within the deadline")));
@@ -127,5 +137,6 @@ pub(crate) fn start(refresh: &Arc<dyn ErasedRefresh>, identity: Identity, deadli
             Err(error) => tracing::warn!(kind = ?error.kind(), error = %error, "an identity could not be refreshed"),
         }
         outcome
-    }))
+    });
+    Some((under_way, patience))
 }
