@@ -54,7 +54,7 @@
 //! | --- | --- | --- |
 //! | `client` | yes | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
 //! | `axum` | yes | extractors and response parts for axum 0.8 |
-//! | `sandbox` | no | [`sandbox`], a stand-in operator for demos and tests |
+//! | `sandbox` | no | module `sandbox`, a stand-in operator for demos and tests |
 //!
 //! Features only add items. Without `client`, give the layer a [`Refresh`] of your own.
 //!
