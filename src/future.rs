@@ -24,12 +24,11 @@ use tower::Service;
 
 use crate::cache::{self, Touch};
 use crate::cookie::{Lineage, Writing};
-use crate::error::{ErrorKind, EuidError};
 use crate::identity::{AdvertisingToken, Identity};
 use crate::layer::Shared;
 use crate::plan::{self, Action, Consent, Wish};
-use crate::refresh::{Refreshed, UnderWay};
-use crate::service::{self, Due};
+use crate::refresh::Waiter;
+use crate::service::{self, Due, Settled};
 use crate::update::EuidUpdate;
 
 /// The future of [`EuidService`](crate::EuidService).
@@ -54,12 +53,12 @@ enum State<S: Service<Request<B>>, B> {
 enum Cold<S: Service<Request<B>>, B> {
     /// The operator is being asked; the handler has not been called.
     Refreshing(#[pin] Refreshing<S, B>),
-    /// The handler runs, and its response will write cookies.
+    /// The handler runs, and its response will, or may, write cookies.
     Calling {
         #[pin]
         inner: S::Future,
         shared: Arc<Shared>,
-        outcome: Outcome,
+        planned: Planned,
     },
     /// The handler runs, and its response is not ours.
     Nested {
@@ -72,47 +71,50 @@ enum Cold<S: Service<Request<B>>, B> {
 #[pin_project]
 pub(crate) struct Refreshing<S, B> {
     shared: Arc<Shared>,
-    /// `None` where nobody can be asked: then nothing is waited for.
+    waiter: Waiter,
+    /// Ends the wait; the refresh goes on without it.
     #[pin]
-    waiting: Option<Waiting>,
+    patience: Sleep,
     /// Taken when the handler is called.
     parked: Option<Parked<S, B>>,
 }
 
-#[pin_project]
-struct Waiting {
-    under_way: UnderWay,
-    /// Ends the wait; the refresh goes on in its own task.
-    #[pin]
-    patience: Sleep,
-}
-
-struct Parked<S, B> {
-    due: Due,
-    ready: S,
-    request: Request<B>,
+/// What waits.
+pub(crate) struct Parked<S, B> {
+    pub(crate) due: Due,
+    pub(crate) ready: S,
+    pub(crate) request: Request<B>,
 }
 
 /// What was found out before the handler ran.
-struct Outcome {
-    action: Action,
+pub(crate) struct Planned {
+    pub(crate) action: Action,
     /// What [`Action::Store`] stores.
-    renewed: Option<(Lineage, Identity)>,
+    pub(crate) renewed: Option<Renewed>,
     /// What the handler was given.
-    token: Option<AdvertisingToken>,
+    pub(crate) token: Option<AdvertisingToken>,
+    /// A refresh that runs while the handler does.
+    pub(crate) beside: Option<Box<Beside>>,
+}
+
+/// A refreshed identity and the login that it belongs to.
+pub(crate) struct Renewed {
+    pub(crate) lineage: Lineage,
+    pub(crate) identity: Identity,
+}
+
+/// A refresh beside the handler.
+pub(crate) struct Beside {
+    pub(crate) waiter: Waiter,
+    pub(crate) due: Due,
 }
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
-    pub(crate) fn calling(
-        inner: S::Future,
-        shared: Arc<Shared>,
-        token: Option<AdvertisingToken>,
-        action: Action,
-    ) -> Self {
-        if action == Action::Keep {
-            return Self(State::Hot { inner, shared, token });
+    pub(crate) fn calling(inner: S::Future, shared: Arc<Shared>, planned: Planned) -> Self {
+        match planned {
+            Planned { action: Action::Keep, token, beside: None, .. } => Self(State::Hot { inner, shared, token }),
+            planned => Self::cold(Cold::Calling { inner, shared, planned }),
         }
-        Self::cold(Cold::Calling { inner, shared, outcome: Outcome { action, renewed: None, token } })
     }
 
     pub(crate) fn refreshing(refreshing: Refreshing<S, B>) -> Self {
@@ -155,9 +157,10 @@ where
         loop {
             let next = match self.as_mut().project() {
                 ColdProj::Refreshing(refreshing) => ready!(refreshing.poll(cx)),
-                ColdProj::Calling { inner, shared, outcome } => {
+                ColdProj::Calling { inner, shared, planned } => {
                     let response = ready!(inner.poll(cx))?;
-                    let Outcome { action, renewed, token } = outcome;
+                    planned.look_beside(shared);
+                    let Planned { action, renewed, token, .. } = planned;
                     return Poll::Ready(Ok(finish(shared, response, *action, renewed.as_ref(), token.as_ref())));
                 }
                 ColdProj::Nested { inner } => return inner.poll(cx),
@@ -168,53 +171,49 @@ where
 }
 
 impl<S, B> Refreshing<S, B> {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        waiting: Option<(UnderWay, Sleep)>,
-        due: Due,
-        ready: S,
-        request: Request<B>,
-    ) -> Self {
-        let waiting = waiting.map(|(under_way, patience)| Waiting { under_way, patience });
-        Self { shared, waiting, parked: Some(Parked { due, ready, request }) }
-    }
-
-    /// The answer, or that there is none in time.
-    fn poll_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Refreshed, EuidError>> {
-        let late = |what| Poll::Ready(Err(EuidError::new(ErrorKind::Transient, what)));
-        let Some(waiting) = self.project().waiting.as_pin_mut() else {
-            return late("there is no runtime with a timer to refresh on");
-        };
-        let waiting = waiting.project();
-        match Pin::new(waiting.under_way).poll(cx) {
-            Poll::Ready(Ok(answer)) => Poll::Ready(answer),
-            Poll::Ready(Err(_)) => {
-                tracing::error!("a refresh panicked, or its runtime is shutting down");
-                late("the refresh broke down")
-            }
-            Poll::Pending => {
-                ready!(waiting.patience.poll(cx));
-                late("the page has waited long enough")
-            }
-        }
+    pub(crate) fn new(shared: Arc<Shared>, waiter: Waiter, patience: Sleep, parked: Parked<S, B>) -> Self {
+        Self { shared, waiter, patience, parked: Some(parked) }
     }
 
     /// Waits for the answer, shows it to the handler, calls the handler.
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cold<S, B>>
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cold<S, B>>
     where
         S: Service<Request<B>>,
     {
-        let answer = ready!(self.as_mut().poll_answer(cx));
         let this = self.project();
+        let (answer, too_late);
+        let answer = match Pin::new(this.waiter).poll(cx) {
+            Poll::Ready(outcome) => {
+                answer = outcome;
+                &*answer
+            }
+            Poll::Pending => {
+                ready!(this.patience.poll(cx));
+                too_late = service::failed("the page has waited long enough");
+                &too_late
+            }
+        };
         let Some(Parked { due, mut ready, mut request }) = this.parked.take() else {
             // The state changes with the answer, so nobody comes by twice.
             return Poll::Pending;
         };
-        let (euid, action, renewed) = service::settle(this.shared, due, answer);
+        let Settled { euid, action, renewed } = service::settle(this.shared, &due, this.shared.clock.now(), answer);
         let token = service::show(&mut request, euid);
         let inner = ready.call(request);
-        let outcome = Outcome { action, renewed, token };
-        Poll::Ready(Cold::Calling { inner, shared: Arc::clone(this.shared), outcome })
+        let planned = Planned { action, renewed, token, beside: None };
+        Poll::Ready(Cold::Calling { inner, shared: Arc::clone(this.shared), planned })
+    }
+}
+
+impl Planned {
+    /// The handler has answered: has the refresh beside it, too?
+    fn look_beside(&mut self, shared: &Shared) {
+        let Some(Beside { waiter, due }) = self.beside.take().map(|beside| *beside) else { return };
+        if let Some(outcome) = waiter.outcome() {
+            // What the handler saw stays as it was; only the cookies follow the answer.
+            let Settled { action, renewed, .. } = service::settle(shared, &due, shared.clock.now(), &outcome);
+            (self.action, self.renewed) = (action, renewed);
+        }
     }
 }
 
@@ -223,7 +222,7 @@ fn finish<R>(
     shared: &Shared,
     response: Response<R>,
     planned: Action,
-    renewed: Option<&(Lineage, Identity)>,
+    renewed: Option<&Renewed>,
     token: Option<&AdvertisingToken>,
 ) -> Response<R> {
     let (mut response, logged_out) = is_logout(shared, response);
@@ -239,7 +238,9 @@ fn finish<R>(
         (Action::OptOut, _, _) => Some(Writing::OptOut),
         (Action::Login, _, Some(identity)) => Some(Writing::Login(identity)),
         // A 304 would change the headers of a page that is stored elsewhere; the next one writes it.
-        (Action::Store, Some((lineage, identity)), _) if !not_modified => Some(Writing::Store(lineage, identity)),
+        (Action::Store, Some(Renewed { lineage, identity }), _) if !not_modified => {
+            Some(Writing::Store(lineage, identity))
+        }
         (Action::Keep | Action::Store | Action::Login, _, _) => None,
     };
     let wrote = writing.is_some_and(|writing| write(shared, writing, response.headers_mut()));

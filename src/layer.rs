@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::response;
+use http::{request, response};
 use tower::Layer;
 
 use crate::clock::{Clock, SystemClock};
 use crate::cookie::{CookieConfig, Cookies, KeyRing};
-use crate::refresh::{ErasedRefresh, Refresh};
+use crate::refresh::{Desk, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;
 
 /// The layer around a site's pages: every handler behind it knows the visitor's [`Euid`](crate::Euid).
@@ -42,6 +42,10 @@ pub enum RefreshMode {
     /// token is refreshed before it is used, as the EUID guide asks.
     #[default]
     Before,
+    /// At once, as long as the token is valid. The new cookie goes out if the answer is there when
+    /// the response head is, else with the next request of this visitor that meets this node. An
+    /// expired token is waited for as in [`Before`](Self::Before).
+    Beside,
 }
 
 /// All that requests share. Read-only once the layer has been put together.
@@ -49,15 +53,16 @@ pub enum RefreshMode {
 pub(crate) struct Shared {
     pub(crate) keys: KeyRing,
     pub(crate) cookies: Cookies,
-    pub(crate) refresh: Arc<dyn ErasedRefresh>,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) refresh_mode: RefreshMode,
+    pub(crate) refresh_jitter: Duration,
+    pub(crate) refresh_when: Option<Arc<RefreshWhen>>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) max_wait: Duration,
-    pub(crate) refresh_deadline: Duration,
     pub(crate) expiry_margin: Duration,
     pub(crate) logout_when: Option<Arc<LogoutWhen>>,
 }
 
+pub(crate) type RefreshWhen = dyn Fn(&request::Parts) -> bool + Send + Sync;
 pub(crate) type LogoutWhen = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 impl EuidLayer {
@@ -65,20 +70,37 @@ impl EuidLayer {
     pub const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(500);
     /// How long a refresh may take, pages waiting or not, unless set otherwise: 10 s.
     pub const DEFAULT_REFRESH_DEADLINE: Duration = Duration::from_secs(10);
+    /// How many refreshes may be under way at once, unless set otherwise: 64.
+    pub const DEFAULT_MAX_CONCURRENT_REFRESHES: usize = 64;
+    /// How many refresh tokens are kept in mind, unless set otherwise: 10 000.
+    pub const DEFAULT_MEMO_ENTRIES: usize = 10_000;
+    /// How many bytes that may take, unless set otherwise: 16 MiB.
+    pub const DEFAULT_MEMO_BYTES: usize = 16 << 20;
+    /// By how much the moment of a refresh is spread at most, unless set otherwise: 10 min.
+    pub const DEFAULT_REFRESH_JITTER: Duration = Duration::from_secs(600);
     /// How long before its end a token is no longer handed out, unless set otherwise: 1 s.
     pub const DEFAULT_EXPIRY_MARGIN: Duration = Duration::from_secs(1);
 
     /// A layer that seals under `keys` and asks `refresh`, usually an
     /// [`EuidClient`](crate::EuidClient), for new identities.
     pub fn new(keys: KeyRing, refresh: impl Refresh) -> Self {
+        let clock = Arc::new(SystemClock);
+        let settings = Settings {
+            refresh: Arc::new(refresh),
+            clock: clock.clone(),
+            max_wait: Self::DEFAULT_MAX_WAIT,
+            deadline: Self::DEFAULT_REFRESH_DEADLINE,
+            max_concurrent: Self::DEFAULT_MAX_CONCURRENT_REFRESHES,
+            memo_limit: MemoLimit { entries: Self::DEFAULT_MEMO_ENTRIES, bytes: Self::DEFAULT_MEMO_BYTES },
+        };
         let shared = Shared {
             keys,
             cookies: Cookies::new(CookieConfig::default()),
-            refresh: Arc::new(refresh),
+            desk: Arc::new(Desk::new(settings)),
             refresh_mode: RefreshMode::default(),
-            clock: Arc::new(SystemClock),
-            max_wait: Self::DEFAULT_MAX_WAIT,
-            refresh_deadline: Self::DEFAULT_REFRESH_DEADLINE,
+            refresh_jitter: Self::DEFAULT_REFRESH_JITTER,
+            refresh_when: None,
+            clock,
             expiry_margin: Self::DEFAULT_EXPIRY_MARGIN,
             logout_when: None,
         };
@@ -94,7 +116,7 @@ impl EuidLayer {
     /// readiness, so with a `load_shed` inside others may be shed. Zero waits for nothing.
     /// Default: [`DEFAULT_MAX_WAIT`](Self::DEFAULT_MAX_WAIT).
     pub fn max_wait(self, max_wait: Duration) -> Self {
-        self.set(|shared| shared.max_wait = max_wait)
+        self.set_desk(|settings| settings.max_wait = max_wait)
     }
 
     /// When the handler runs, while a refresh is due. Default: [`RefreshMode::Before`].
@@ -105,7 +127,49 @@ impl EuidLayer {
     /// How long one refresh may take. It runs in a task of its own and goes on when the page that
     /// began it has gone. Default: [`DEFAULT_REFRESH_DEADLINE`](Self::DEFAULT_REFRESH_DEADLINE).
     pub fn refresh_deadline(self, deadline: Duration) -> Self {
-        self.set(|shared| shared.refresh_deadline = deadline)
+        self.set_desk(|settings| settings.deadline = deadline)
+    }
+
+    /// How many refreshes may be under way at once, at least one; others queue, and their pages wait
+    /// no longer for it. Default:
+    /// [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
+    pub fn max_concurrent_refreshes(self, max: usize) -> Self {
+        self.set_desk(|settings| settings.max_concurrent = max)
+    }
+
+    /// How much is remembered of refreshes: of how many tokens, calls under way included, and in
+    /// how many bytes. An answer is remembered for 45 s, so that requests which still carry the old
+    /// cookie get it without a call; a failure until the token is asked for again. The oldest goes
+    /// first, which costs a call at worst. Defaults:
+    /// [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
+    /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
+    pub fn memo_limit(self, entries: usize, bytes: usize) -> Self {
+        self.set_desk(|settings| settings.memo_limit = MemoLimit { entries, bytes })
+    }
+
+    /// By how much the moment of a refresh may lie behind `refresh_from`, so that visitors who
+    /// logged in together do not refresh together. Each login has its own delay, the same on every
+    /// node: at most this, and at most a tenth of the time from `refresh_from` to
+    /// `identity_expires`. Zero turns it off. Default:
+    /// [`DEFAULT_REFRESH_JITTER`](Self::DEFAULT_REFRESH_JITTER).
+    pub fn refresh_jitter(self, most: Duration) -> Self {
+        self.set(|shared| shared.refresh_jitter = most)
+    }
+
+    /// Which requests may refresh. Those that no page is shown for never do: prefetches and
+    /// prerenders, `OPTIONS`, upgrades, and what a browser fetches as image, script, style or font;
+    /// they see a token that is still valid. Default: all others.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
+    /// let layer = EuidLayer::new(keys, client)
+    ///     .refresh_when(|request| !request.uri.path().starts_with("/beacon/"));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn refresh_when(self, may_refresh: impl Fn(&request::Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.set(|shared| shared.refresh_when = Some(Arc::new(may_refresh)))
     }
 
     /// How long before `identity_expires` a token is no longer handed out, for the time that a bid
@@ -118,7 +182,8 @@ impl EuidLayer {
     /// The clock that identities are held against. Default: [`SystemClock`]. Give the same to the
     /// client, and to a sandbox.
     pub fn clock(self, clock: impl Clock) -> Self {
-        self.set(|shared| shared.clock = Arc::new(clock))
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        self.set(|shared| shared.clock = Arc::clone(&clock)).set_desk(|settings| settings.clock = clock)
     }
 
     /// Responses that are logouts although no handler says so with
@@ -140,6 +205,10 @@ impl EuidLayer {
     fn set(mut self, change: impl FnOnce(&mut Shared)) -> Self {
         change(Arc::make_mut(&mut self.shared));
         self
+    }
+
+    fn set_desk(self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.set(|shared| shared.desk = Arc::new(shared.desk.with(change)))
     }
 }
 
@@ -163,8 +232,9 @@ impl fmt::Debug for Shared {
             .field("keys", &self.keys)
             .field("cookies", &self.cookies)
             .field("refresh_mode", &self.refresh_mode)
-            .field("max_wait", &self.max_wait)
-            .field("refresh_deadline", &self.refresh_deadline)
+            .field("refresh_jitter", &self.refresh_jitter)
+            .field("refresh_when", &self.refresh_when.is_some())
+            .field("desk", &self.desk)
             .field("expiry_margin", &self.expiry_margin)
             .field("logout_when", &self.logout_when.is_some())
             .finish_non_exhaustive()

@@ -77,6 +77,7 @@ mod extension;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
+mod gate;
 mod identity;
 mod layer;
 mod plan;

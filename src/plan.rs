@@ -27,6 +27,8 @@
 //! | usable identity | consent withheld | not asked | `Withheld` | keep |
 //! | any of ours | consent withdrawn | not asked | `Withheld` | clear both |
 
+use std::time::Duration;
+
 use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::IdentityTimes;
@@ -222,6 +224,15 @@ pub(crate) fn resolve(planned: Action, wish: Option<Wish>, consent: Consent) -> 
     }
 }
 
+/// How long after `refresh_from` a refresh is due for this login, so that a cohort spreads: by
+/// `chance` of 2^32 up to `most`, and up to a tenth of the time in which it can be done.
+pub(crate) fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Duration {
+    let tenth = times.identity_expires.saturating_since(times.refresh_from) / 10;
+    let most = tenth.min(most).as_millis();
+    let millis = (most * u128::from(chance)) >> u32::BITS;
+    Duration::from_millis(millis.try_into().unwrap_or(0))
+}
+
 const fn verdict(sees: Sees, action: Action) -> Verdict {
     Verdict { sees, action }
 }
@@ -394,6 +405,20 @@ mod tests {
             }
         }
         assert!(Wish::Logout > Wish::OptOut && Wish::OptOut > Wish::Login);
+    }
+
+    #[test]
+    fn jitter_is_below_a_tenth_of_the_span_and_below_the_cap_and_spread_over_both() {
+        let span = times(1_000, 101_000, 200_000);
+        let minute = Duration::from_secs(60);
+        assert_eq!(jitter(&span, 0, minute), Duration::ZERO);
+        assert_eq!(jitter(&span, u32::MAX, minute), Duration::from_millis(9_999));
+        assert_eq!(jitter(&span, u32::MAX / 2, minute), Duration::from_millis(4_999));
+        assert_eq!(jitter(&span, u32::MAX, Duration::from_secs(1)), Duration::from_millis(999));
+        assert_eq!(jitter(&span, u32::MAX, Duration::ZERO), Duration::ZERO);
+        let endless = times(i64::MIN, i64::MAX, i64::MAX);
+        assert!(jitter(&endless, u32::MAX, Duration::MAX) < Duration::from_millis(u64::MAX / 10));
+        assert_eq!(jitter(&times(5, 5, 5), u32::MAX, minute), Duration::ZERO);
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::task::{Context, Poll};
 use http::{HeaderMap, Request, Response};
 use tower::Service;
 
+use crate::clock::UnixMillis;
 use crate::cookie::{Anchor, FoundIdentity, Lineage, Payload};
-use crate::error::EuidError;
+use crate::error::{ErrorKind, EuidError};
 use crate::extension::Euid;
-use crate::future::{Refreshing, ResponseFuture};
+use crate::future::{Beside, Parked, Planned, Refreshing, Renewed, ResponseFuture};
+use crate::gate;
 use crate::identity::{AdvertisingToken, Identity, IdentityTimes};
 use crate::layer::{RefreshMode, Shared};
 use crate::plan::{self, Action, AnchorSays, Consent, Plan, Presented, Sees, Subject, Verdict};
-use crate::refresh::{self, Refreshed};
+use crate::refresh::{Asked, Refreshed};
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
 ///
@@ -53,19 +55,53 @@ where
         match look(&shared, request.headers()) {
             Sight::Shown { euid, action } => {
                 let token = show(&mut request, euid);
-                ResponseFuture::calling(self.inner.call(request), shared, token, action)
+                let planned = Planned { action, renewed: None, token, beside: None };
+                ResponseFuture::calling(self.inner.call(request), shared, planned)
             }
             Sight::Due(due) => {
-                let RefreshMode::Before = shared.refresh_mode;
-                // Only the service that `poll_ready` was called on is ready; a clone is not. The
-                // ready one goes with the request, the clone stays to be asked again.
-                let clone = self.inner.clone();
-                let ready = mem::replace(&mut self.inner, clone);
-                let Shared { refresh, refresh_deadline, max_wait, .. } = &*shared;
-                let waiting = refresh::start(refresh, &due.identity, *refresh_deadline, *max_wait);
-                ResponseFuture::refreshing(Refreshing::new(shared, waiting, due, ready, request))
+                let (request, may_refresh) = gate::may_refresh(request, shared.refresh_when.as_deref());
+                let asked =
+                    if may_refresh { shared.desk.ask(&due.identity, due.now) } else { Asked::Refused("not for this") };
+                self.call_due(shared, request, *due, asked)
             }
         }
+    }
+}
+
+impl<S> EuidService<S> {
+    /// Calls the handler of a request whose identity is due: now, or once the operator has answered.
+    fn call_due<B>(
+        &mut self,
+        shared: Arc<Shared>,
+        mut request: Request<B>,
+        due: Due,
+        asked: Asked,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let (settled, beside) = match asked {
+            Asked::Known(outcome) => (settle(&shared, &due, due.now, &outcome), None),
+            Asked::Refused(why) => (settle(&shared, &due, due.now, &failed(why)), None),
+            Asked::Waiting(waiter, patience) => {
+                let unanswered = settle(&shared, &due, due.now, &failed("not answered yet"));
+                let is_usable = unanswered.euid.advertising_token().is_some();
+                if shared.refresh_mode == RefreshMode::Beside && is_usable {
+                    (unanswered, Some(Box::new(Beside { waiter, due })))
+                } else {
+                    // Only the service that `poll_ready` was called on is ready; a clone is not. The
+                    // ready one goes with the request, the clone stays to be asked again.
+                    let clone = self.inner.clone();
+                    let ready = mem::replace(&mut self.inner, clone);
+                    let refreshing = Refreshing::new(shared, waiter, patience, Parked { due, ready, request });
+                    return ResponseFuture::refreshing(refreshing);
+                }
+            }
+        };
+        let Settled { euid, action, renewed } = settled;
+        let token = show(&mut request, euid);
+        let planned = Planned { action, renewed, token, beside };
+        ResponseFuture::calling(self.inner.call(request), shared, planned)
     }
 }
 
@@ -80,15 +116,17 @@ enum Sight {
     /// Nobody needs to be asked.
     Shown { euid: Euid, action: Action },
     /// The operator does.
-    Due(Due),
+    Due(Box<Due>),
 }
 
 /// An identity to be refreshed.
 pub(crate) struct Due {
     pub(crate) lineage: Lineage,
     pub(crate) identity: Identity,
-    /// Its times with the margin taken off.
+    /// Its times with the margin taken off and the jitter put on.
     pub(crate) times: IdentityTimes,
+    /// When the request came.
+    pub(crate) now: UnixMillis,
 }
 
 /// Reads the cookies and asks the policy. No lock, no timer; the clock only if there is a time to
@@ -116,34 +154,51 @@ fn look(shared: &Shared, headers: &HeaderMap) -> Sight {
 /// What an identity that opened comes to; `None` if it breaks the rules of one.
 fn sight_of(shared: &Shared, payload: &Payload<'_>) -> Option<Sight> {
     let now = shared.clock.now();
-    let times = with_margin(shared, payload.times);
+    let mut times = with_margin(shared, payload.times);
+    let [a, b, c, d, ..] = payload.lineage;
+    let jitter = plan::jitter(&payload.times, u32::from_be_bytes([a, b, c, d]), shared.refresh_jitter);
+    times.refresh_from = times.refresh_from.saturating_add(jitter);
     Some(match plan::plan(&times, Subject::Same, Consent::Granted, now) {
         Plan::Proceed(Verdict { sees, action }) => {
             let token = || AdvertisingToken::new(&payload.advertising_token(), payload.times);
             Sight::Shown { euid: euid(sees, (sees == Sees::Active).then(token)), action }
         }
-        Plan::Refresh => Sight::Due(Due { lineage: payload.lineage, identity: payload.identity()?, times }),
+        Plan::Refresh => {
+            Sight::Due(Box::new(Due { lineage: payload.lineage, identity: payload.identity()?, times, now }))
+        }
     })
 }
 
+/// What an answer comes to.
+pub(crate) struct Settled {
+    pub(crate) euid: Euid,
+    pub(crate) action: Action,
+    /// The identity to store, where there is one.
+    pub(crate) renewed: Option<Renewed>,
+}
+
 /// The answer of the operator, or its failure to come, turned into what the handler sees and what
-/// the response will do; with it the renewed identity, where there is one to store.
-pub(crate) fn settle(
-    shared: &Shared,
-    due: Due,
-    answer: Result<Refreshed, EuidError>,
-) -> (Euid, Action, Option<(Lineage, Identity)>) {
-    let told = match plan::Answer::of(&answer) {
+/// the response will do.
+pub(crate) fn settle(shared: &Shared, due: &Due, now: UnixMillis, answer: &Result<Refreshed, EuidError>) -> Settled {
+    let told = match plan::Answer::of(answer) {
         plan::Answer::NewPair(times) => plan::Answer::NewPair(with_margin(shared, times)),
         other => other,
     };
-    let Verdict { sees, action } = plan::settle(&due.times, shared.clock.now(), told);
+    let Verdict { sees, action } = plan::settle(&due.times, now, told);
     let token = |identity: &Identity| Some(AdvertisingToken::new(identity.advertising_token(), identity.times()));
     match (sees, answer) {
-        (Sees::ActiveNew, Ok(Refreshed::Identity(new))) => (euid(sees, token(&new)), action, Some((due.lineage, new))),
-        (Sees::Active, _) => (euid(sees, token(&due.identity)), action, None),
-        _ => (euid(sees, None), action, None),
+        (Sees::ActiveNew, Ok(Refreshed::Identity(new))) => {
+            let renewed = Some(Renewed { lineage: due.lineage, identity: new.clone() });
+            Settled { euid: euid(sees, token(new)), action, renewed }
+        }
+        (Sees::Active, _) => Settled { euid: euid(sees, token(&due.identity)), action, renewed: None },
+        _ => Settled { euid: euid(sees, None), action, renewed: None },
     }
+}
+
+/// An answer that did not come.
+pub(crate) fn failed(why: &'static str) -> Result<Refreshed, EuidError> {
+    Err(EuidError::new(ErrorKind::Transient, why))
 }
 
 /// Puts what the handler sees into the request; gives back its token.

@@ -76,7 +76,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
             (sandbox.client_builder().build()?, Some(Arc::new(sandbox)))
         }
     };
-    let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone());
+    // Without jitter, so that "ten minutes later" does what it says.
+    let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone()).refresh_jitter(Duration::ZERO);
     let app = app(Site { client, clock, sandbox }, layer);
 
     let port = port("PORT", 3000)?;

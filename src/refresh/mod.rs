@@ -4,21 +4,26 @@
 //! [`refresh_fn`] makes one of any function. It is boxed once, where the call starts, so nothing
 //! above it has a type parameter for it.
 //!
-//! [`start`] runs the call in a task of its own with a deadline of its own: a visitor who hangs up
-//! neither stops it nor loses its outcome for others.
+//! Below it: [`desk`] is where pages ask, [`book`] remembers what is known of each token, [`flight`]
+//! is one call and those who wait for it, [`backoff`] says when not to ask.
+
+mod backoff;
+mod book;
+mod desk;
+mod flight;
+mod sync;
 
 use std::fmt;
 use std::future::Future;
-use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
-use tokio::time::Sleep;
-
-use crate::error::{ErrorKind, EuidError};
+pub(crate) use self::book::MemoLimit;
+pub(crate) use self::desk::{Asked, Desk, Settings};
+pub(crate) use self::flight::Waiter;
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::EuidError;
 use crate::identity::Identity;
 
 /// What became of an identity whose renewal was asked for.
@@ -110,33 +115,4 @@ impl<R: Refresh> ErasedRefresh for R {
     fn call(self: Arc<Self>, identity: Identity) -> BoxedCall {
         Box::pin(async move { self.refresh(&identity).await })
     }
-}
-
-/// A call under way in its own task. Dropping this leaves the task running.
-pub(crate) type UnderWay = JoinHandle<Result<Refreshed, EuidError>>;
-
-/// Starts the call, with at most `deadline` for it. Beside it, what ends the wait of a page after
-/// `max_wait`. `None` where there is no tokio runtime with a timer: then nobody is asked.
-pub(crate) fn start(
-    refresh: &Arc<dyn ErasedRefresh>,
-    identity: &Identity,
-    deadline: Duration,
-    max_wait: Duration,
-) -> Option<(UnderWay, Sleep)> {
-    let runtime = Handle::try_current().ok()?;
-    // That a runtime was built without its timer, tokio tells by a panic only.
-    let patience = catch_unwind(|| tokio::time::sleep(max_wait)).ok()?;
-    let call = Arc::clone(refresh).call(identity.clone());
-    let under_way = runtime.spawn(async move {
-        let outcome = tokio::time::timeout(deadline, call).await;
-        let outcome =
-            outcome.unwrap_or_else(|_| Err(EuidError::new(ErrorKind::Transient, "no answer within the deadline")));
-        match &outcome {
-            Ok(Refreshed::Identity(_)) => tracing::debug!("an identity was refreshed"),
-            Ok(Refreshed::OptedOut) => tracing::debug!("a refresh found the person opted out"),
-            Err(error) => tracing::warn!(kind = ?error.kind(), error = %error, "an identity could not be refreshed"),
-        }
-        outcome
-    });
-    Some((under_way, patience))
 }

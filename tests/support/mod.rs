@@ -266,7 +266,9 @@ impl Site {
 
     pub(crate) fn with_keys(keys: KeyRing, refresh: impl Refresh) -> Self {
         let clock = ManualClock::at(START);
-        let layer = EuidLayer::new(keys, refresh).clock(clock.clone()).expiry_margin(Duration::ZERO);
+        let layer = EuidLayer::new(keys, refresh).clock(clock.clone());
+        // To the millisecond: no margin, no jitter.
+        let layer = layer.expiry_margin(Duration::ZERO).refresh_jitter(Duration::ZERO);
         Self { clock, layer, jar: Jar::default() }
     }
 

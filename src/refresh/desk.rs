@@ -1,0 +1,171 @@
+//! Where pages ask for a refresh: one call per token however many ask, made in a task of its own.
+//!
+//! The task has its own deadline, so a visitor who hangs up neither stops the call nor loses its
+//! outcome for others; a call that panics or is cancelled lands as a failure. [`book`](super::book)
+//! says what is to be done, [`flight`](super::flight) tells those who wait.
+
+use std::fmt;
+use std::panic::catch_unwind;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::book::{Book, Key, MemoLimit, Next};
+use super::flight::{Flight, Outcome, Waiter};
+use super::sync::{Mutex, lock};
+use super::{ErasedRefresh, Refreshed};
+use crate::clock::{Clock, UnixMillis};
+use crate::error::{ErrorKind, EuidError};
+use crate::identity::Identity;
+use crate::random;
+
+/// How refreshes are made.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) refresh: Arc<dyn ErasedRefresh>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// How long a page waits.
+    pub(crate) max_wait: Duration,
+    /// How long a call may take.
+    pub(crate) deadline: Duration,
+    /// How many calls may be under way at once; others queue.
+    pub(crate) max_concurrent: usize,
+    pub(crate) memo_limit: MemoLimit,
+}
+
+pub(crate) struct Desk {
+    settings: Settings,
+    book: Mutex<Book>,
+    permits: Semaphore,
+}
+
+/// What a page is told that asks for a refresh.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// It is known already.
+    Known(Outcome),
+    /// The operator is being asked; the sleep ends the page's patience.
+    Waiting(Waiter, Sleep),
+    /// Nobody is asked now.
+    Refused(&'static str),
+}
+
+impl Desk {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let book = Mutex::new(Book::new(settings.memo_limit));
+        let permits = Semaphore::new(settings.max_concurrent.clamp(1, Semaphore::MAX_PERMITS));
+        Self { settings, book, permits }
+    }
+
+    /// A desk with other settings that remembers nothing yet.
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        Self::new(settings)
+    }
+
+    /// Asks for the successor of `identity`. Never waits.
+    pub(crate) fn ask(self: &Arc<Self>, identity: &Identity, now: UnixMillis) -> Asked {
+        let key: Key = Sha256::digest(identity.refresh_token().expose_secret()).into();
+        if let Some(outcome) = lock(&self.book).known(&key, now) {
+            return Asked::Known(outcome);
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return Asked::Refused("there is no tokio runtime to refresh on");
+        };
+        // That a runtime was built without its timer, tokio tells by a panic only.
+        let max_wait = self.settings.max_wait;
+        let Ok(patience) = catch_unwind(|| sleep(max_wait)) else {
+            return Asked::Refused("the tokio runtime has no timer");
+        };
+        let next = lock(&self.book).next(&key, now);
+        match next {
+            Next::Known(outcome) => Asked::Known(outcome),
+            Next::Join(flight) => Asked::Waiting(flight.wait(), patience),
+            Next::Refused => Asked::Refused("the operator is down, or too many refreshes are under way"),
+            Next::Lead { flight, probe } => {
+                let leader =
+                    Leader { desk: Arc::clone(self), key, flight: Arc::clone(&flight), slow: false, landed: false };
+                runtime.spawn(leader.lead(identity.clone(), probe));
+                Asked::Waiting(flight.wait(), patience)
+            }
+        }
+    }
+}
+
+/// The task that makes the call; whatever becomes of it, the flight lands.
+struct Leader {
+    desk: Arc<Desk>,
+    key: Key,
+    flight: Arc<Flight>,
+    /// The call has taken longer than pages wait.
+    slow: bool,
+    landed: bool,
+}
+
+impl Leader {
+    async fn lead(mut self, identity: Identity, probe: bool) {
+        let desk = Arc::clone(&self.desk);
+        let Settings { refresh, deadline, .. } = &desk.settings;
+        let queued_and_called = async {
+            // A probe finds out whether the calls that hold the permits hang for nothing.
+            let _permit = if probe { None } else { desk.permits.acquire().await.ok() };
+            self.call(Arc::clone(refresh), identity).await
+        };
+        let outcome = timeout(*deadline, queued_and_called).await;
+        let outcome =
+            outcome.unwrap_or_else(|_| Err(EuidError::new(ErrorKind::Transient, "no answer within the deadline")));
+        match &outcome {
+            Ok(Refreshed::Identity(_)) => tracing::debug!("an identity was refreshed"),
+            Ok(Refreshed::OptedOut) => tracing::debug!("a refresh found the person opted out"),
+            Err(error) => tracing::warn!(kind = ?error.kind(), %error, "an identity could not be refreshed"),
+        }
+        self.land(outcome);
+    }
+
+    async fn call(&mut self, refresh: Arc<dyn ErasedRefresh>, identity: Identity) -> Result<Refreshed, EuidError> {
+        let mut call = pin!(refresh.call(identity));
+        match timeout(self.desk.settings.max_wait, call.as_mut()).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                self.slow = true;
+                lock(&self.desk.book).slow(self.desk.settings.clock.now());
+                call.await
+            }
+        }
+    }
+
+    fn land(&mut self, outcome: Result<Refreshed, EuidError>) {
+        self.landed = true;
+        let outcome = Arc::new(outcome);
+        let chance = random::bytes().map_or(0, u32::from_ne_bytes);
+        let now = self.desk.settings.clock.now();
+        lock(&self.desk.book).land(&self.key, &outcome, self.slow, now, chance);
+        self.flight.land(outcome);
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        if !self.landed {
+            tracing::error!("a refresh panicked, or its runtime is shutting down");
+            self.land(Err(EuidError::new(ErrorKind::Transient, "the refresh broke down")));
+        }
+    }
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk")
+            .field("max_wait", &self.settings.max_wait)
+            .field("deadline", &self.settings.deadline)
+            .field("max_concurrent", &self.settings.max_concurrent)
+            .field("memo_limit", &self.settings.memo_limit)
+            .finish_non_exhaustive()
+    }
+}

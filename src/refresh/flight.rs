@@ -1,0 +1,106 @@
+//! One call to the operator, and all who wait for it.
+//!
+//! 1. A [`Flight`] lands once; who asks after that gets the outcome at once.
+//! 2. A [`Waiter`] may leave at any time; nobody else notices.
+//! 3. All get the same outcome: one allocation, one error source.
+//!
+//! Only a mutex and wakers, never held over a call: the interleavings are explored by
+//! `tests/interleavings.rs`.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::Refreshed;
+use super::sync::{Mutex, MutexGuard, lock};
+use crate::error::EuidError;
+
+/// What the operator said, or why it did not; the same for all who waited.
+pub(crate) type Outcome = Arc<Result<Refreshed, EuidError>>;
+
+/// A call under way.
+#[derive(Debug, Default)]
+pub(crate) struct Flight(Mutex<Landing>);
+
+#[derive(Debug, Default)]
+struct Landing {
+    outcome: Option<Outcome>,
+    /// A seat for each waiter that has been polled; empty once it has left.
+    seats: Vec<Option<Waker>>,
+}
+
+impl Flight {
+    /// Ends the flight and wakes all who wait. Only the first landing counts.
+    pub(crate) fn land(&self, outcome: Outcome) {
+        let mut landing = self.landing();
+        if landing.outcome.is_some() {
+            return;
+        }
+        landing.outcome = Some(outcome);
+        let seats = mem::take(&mut landing.seats);
+        // A waker may run the waiter here and now, which needs the lock.
+        drop(landing);
+        seats.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// The outcome, if it has landed.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.landing().outcome.clone()
+    }
+
+    /// Waits for the landing.
+    pub(crate) fn wait(self: Arc<Self>) -> Waiter {
+        Waiter { flight: self, seat: None }
+    }
+
+    fn landing(&self) -> MutexGuard<'_, Landing> {
+        lock(&self.0)
+    }
+}
+
+/// Waits for a [`Flight`]; may be dropped at any time.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    flight: Arc<Flight>,
+    seat: Option<usize>,
+}
+
+impl Waiter {
+    /// The outcome, if it is there without waiting.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.flight.outcome()
+    }
+}
+
+impl Future for Waiter {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let flight = Arc::clone(&self.flight);
+        let mut landing = flight.landing();
+        if let Some(outcome) = &landing.outcome {
+            return Poll::Ready(Arc::clone(outcome));
+        }
+        match self.seat.and_then(|seat| landing.seats.get_mut(seat)) {
+            Some(Some(waker)) => waker.clone_from(cx.waker()),
+            Some(empty) => *empty = Some(cx.waker().clone()),
+            None => {
+                self.seat = Some(landing.seats.len());
+                landing.seats.push(Some(cx.waker().clone()));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut landing = self.flight.landing();
+        let waker = self.seat.and_then(|seat| landing.seats.get_mut(seat)).and_then(Option::take);
+        // Dropping a waker may run code of the executor's, which must not find the lock taken.
+        drop(landing);
+        drop(waker);
+    }
+}
