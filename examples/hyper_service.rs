@@ -1,6 +1,7 @@
 //! The layer around a plain hyper service: no framework, the token read from the extensions.
 //!
 //! ```console
+//! $ cargo run --example sandbox_operator --features sandbox    # prints the variables; set them here too
 //! $ cargo run --example hyper_service
 //! $ curl http://127.0.0.1:3001/
 //! absent
@@ -10,14 +11,14 @@
 //! E4AAAABl…
 //! ```
 //!
-//! `EUID_OPERATOR_URL`, `EUID_API_KEY`, `EUID_CLIENT_SECRET` choose the operator (the sandbox of
-//! `cargo run --example sandbox_operator --features sandbox` will do; without them this talks to the
-//! integration environment, for refreshes only), `EUID_COOKIE_KEYS` the cookie keys, `PORT` the port.
+//! `EUID_OPERATOR_URL`, `EUID_API_KEY` and `EUID_CLIENT_SECRET` name the operator; `EUID_COOKIE_KEYS`
+//! holds the cookie keys (a fresh one if not set), `PORT` the port (3001 if not set).
 
 use std::convert::Infallible;
 use std::env;
 use std::error::Error;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -43,7 +44,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     println!("http://{}/", listener.local_addr()?);
     loop {
-        let (socket, _) = listener.accept().await?;
+        let Ok((socket, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely: some will be free in a moment.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
             let server = auto::Builder::new(TokioExecutor::new());
@@ -92,9 +97,8 @@ fn status<B>(status: u16, mut response: Response<B>) -> Response<B> {
 }
 
 fn client() -> Result<EuidClient, Box<dyn Error>> {
-    let Ok(url) = env::var("EUID_OPERATOR_URL") else {
-        return Ok(EuidClient::builder(Environment::Integration).build()?);
-    };
-    let credentials = (env::var("EUID_API_KEY")?, env::var("EUID_CLIENT_SECRET")?);
-    Ok(EuidClient::builder(Environment::Url(url)).credentials(credentials.0, credentials.1).build()?)
+    let variable = |name| env::var(name).map_err(|_| format!("{name} is not set"));
+    let operator = Environment::Url(variable("EUID_OPERATOR_URL")?);
+    let (key, secret) = (variable("EUID_API_KEY")?, variable("EUID_CLIENT_SECRET")?);
+    Ok(EuidClient::builder(operator).credentials(key, secret).build()?)
 }

@@ -46,7 +46,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         Ok(port) => port.parse().map_err(|_| "PORT is not a port number")?,
         Err(_) => 8080,
     };
-    let sandbox = Sandbox::builder().lifetimes(lifetimes).build()?;
+    let sandbox = Sandbox::builder().lifetimes(lifetimes).build();
+    let sandbox = sandbox.map_err(|error| format!("EUID_SANDBOX_…, {lifetimes:?}: {error}"))?;
     let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, port).into()).await;
     let sandbox = sandbox.map_err(|error| format!("PORT {port}: {error}"))?;
     println!("EUID_OPERATOR_URL={}", sandbox.base_url());

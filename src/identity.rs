@@ -3,7 +3,8 @@
 //! 1. An [`Identity`] is six members that belong together; it is checked when made.
 //! 2. A handler gets the [`AdvertisingToken`] only. Refresh token and response key stay between the
 //!    operator, the sealed cookie and this crate.
-//! 3. `Debug` of all of them is redacted; what can be used against a visitor is wiped when dropped.
+//! 3. `Debug` of all of them is redacted. [`RefreshToken`] and [`ResponseKey`], which renew an identity,
+//!    are wiped when dropped; the advertising token, which goes to every bidder, is not.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -276,27 +278,55 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// An error names the member that is wrong, never what it holds.
 impl<'de> Deserialize<'de> for Identity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// The operator's names. Times are i64 on purpose: a fraction or a string is refused.
-        #[derive(Deserialize)]
-        struct Wire {
-            advertising_token: Box<str>,
-            refresh_token: Zeroizing<String>,
-            refresh_response_key: Zeroizing<String>,
-            refresh_from: i64,
-            identity_expires: i64,
-            refresh_expires: i64,
-        }
-        let wire = Wire::deserialize(deserializer)?;
-        let response_key = ResponseKey::from_base64(&wire.refresh_response_key).map_err(serde::de::Error::custom)?;
+        let parts = Parts::deserialize(deserializer).map_err(|_| D::Error::custom("not an identity: not an object"))?;
+        parts.identity().map_err(D::Error::custom)
+    }
+}
+
+/// The operator's names. Times are i64 on purpose: a fraction or a string is refused.
+#[derive(Deserialize)]
+struct Parts {
+    advertising_token: Option<Member<Box<str>>>,
+    refresh_token: Option<Member<Zeroizing<String>>>,
+    refresh_response_key: Option<Member<Zeroizing<String>>>,
+    refresh_from: Option<Member<i64>>,
+    identity_expires: Option<Member<i64>>,
+    refresh_expires: Option<Member<i64>>,
+}
+
+/// A member of the right type or of another: serde's own complaint would quote the value.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Member<T> {
+    Right(T),
+    Wrong(IgnoredAny),
+}
+
+impl Parts {
+    fn identity(self) -> Result<Identity, InvalidIdentity> {
+        let response_key = right(self.refresh_response_key, "refresh_response_key is missing or no string")?;
+        let millis = |member, rule| right(member, rule).map(UnixMillis::from_millis);
         let times = IdentityTimes {
-            refresh_from: UnixMillis::from_millis(wire.refresh_from),
-            identity_expires: UnixMillis::from_millis(wire.identity_expires),
-            refresh_expires: UnixMillis::from_millis(wire.refresh_expires),
+            refresh_from: millis(self.refresh_from, "refresh_from is missing or no integer")?,
+            identity_expires: millis(self.identity_expires, "identity_expires is missing or no integer")?,
+            refresh_expires: millis(self.refresh_expires, "refresh_expires is missing or no integer")?,
         };
-        Self::new(wire.advertising_token, RefreshToken(wire.refresh_token), response_key, times)
-            .map_err(serde::de::Error::custom)
+        Identity::new(
+            right(self.advertising_token, "advertising_token is missing or no string")?,
+            RefreshToken(right(self.refresh_token, "refresh_token is missing or no string")?),
+            ResponseKey::from_base64(&response_key)?,
+            times,
+        )
+    }
+}
+
+fn right<T>(member: Option<Member<T>>, rule: &'static str) -> Result<T, InvalidIdentity> {
+    match member {
+        Some(Member::Right(value)) => Ok(value),
+        Some(Member::Wrong(_)) | None => Err(InvalidIdentity::new(rule)),
     }
 }
 
@@ -325,14 +355,20 @@ mod tests {
             ("refresh_response_key", "!".into(), "not standard base64"),
             ("refresh_from", 3.into(), "refresh_from is after identity_expires"),
             ("identity_expires", 4.into(), "identity_expires is after refresh_expires"),
-            ("refresh_from", 1.5.into(), "invalid type"),
-            ("refresh_expires", serde_json::Value::Null, "invalid type"),
+            ("refresh_from", 1.5.into(), "refresh_from is missing or no integer"),
+            ("refresh_from", "refresh-secret".into(), "refresh_from is missing or no integer"),
+            ("refresh_token", 7.into(), "refresh_token is missing or no string"),
+            ("refresh_expires", serde_json::Value::Null, "refresh_expires is missing or no integer"),
         ] {
             let error = parse(|json| json[member] = value).unwrap_err();
-            assert!(error.contains(complaint), "{member}: {error}");
+            assert!(error.contains(complaint) && !error.contains("-secret"), "{member}: {error}");
         }
         let error = parse(|json| drop(json.as_object_mut().unwrap().remove("refresh_token"))).unwrap_err();
-        assert!(error.contains("missing field `refresh_token`"), "{error}");
+        assert!(error.contains("refresh_token is missing"), "{error}");
+        for json in ["\"refresh-secret\"", "[\"refresh-secret\"]", "7"] {
+            let error = serde_json::from_str::<Identity>(json).unwrap_err().to_string();
+            assert!(error.starts_with("not an identity") && !error.contains("-secret"), "{error}");
+        }
     }
 
     #[test]

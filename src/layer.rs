@@ -113,7 +113,8 @@ impl EuidLayer {
     }
 
     /// How long a page waits for a refresh at most. Meanwhile it keeps the inner service's
-    /// readiness, so with a `load_shed` inside others may be shed. Zero waits for nothing.
+    /// readiness, so with a `load_shed` inside others may be shed. With zero no page waits, and the
+    /// answer is there for the visitor's next request.
     /// Default: [`DEFAULT_MAX_WAIT`](Self::DEFAULT_MAX_WAIT).
     pub fn max_wait(self, max_wait: Duration) -> Self {
         self.set_desk(|settings| settings.max_wait = max_wait)

@@ -31,8 +31,9 @@
 //!    the anchor, names its login.
 //! 2. The handler finds an [`Euid`] in the request's extensions and, where there is a token to use,
 //!    the [`AdvertisingToken`] itself. Nothing else of the identity gets there.
-//! 3. If a refresh is due, the operator is asked first, in a task of its own; the page waits at most
-//!    [`max_wait`](EuidLayer::max_wait) and goes on with a token that is still valid.
+//! 3. If a refresh is due, the operator is asked first, in a task of its own, once however many
+//!    requests bring the cookie; the page waits at most [`max_wait`](EuidLayer::max_wait) and goes on
+//!    with a token that is still valid. An answer that comes later is there for the next request.
 //! 4. A handler says [`EuidUpdate::login`], [`logout`](EuidUpdate::logout) or
 //!    [`opt_out`](EuidUpdate::opt_out) in its response; the layer takes it out and writes the
 //!    cookies. Logout beats login.
@@ -63,7 +64,7 @@
 //! A refresh needs a tokio runtime with its timer (`enable_all`, which `#[tokio::main]` does).
 //! Outside one the layer still reads cookies and hands out tokens that are valid; it just refreshes
 //! nothing. On a runtime without its timer the same holds, but each due page costs a caught panic
-//! and the message that goes with it.
+//! and the message that goes with it (and with `panic = "abort"` the process).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -12,6 +12,8 @@
 //! | `OPERATOR_PORT` | of the embedded sandbox; any if not set |
 //! | `EUID_OPERATOR_URL`, `EUID_API_KEY`, `EUID_CLIENT_SECRET` | all three: use that operator, start no sandbox |
 //! | `EUID_COOKIE_KEYS` | cookie keys, newest first; a fresh one if not set |
+//!
+//! With curl, send a phone number by `--data-urlencode phone=+442345678901`: a bare `+` is a space.
 
 mod page;
 
@@ -141,10 +143,17 @@ struct Advance {
     seconds: u64,
 }
 
-async fn advance(State(site): State<Site>, Form(form): Form<Advance>) -> Redirect {
+async fn advance(State(site): State<Site>, Form(form): Form<Advance>) -> Response {
+    if form.seconds > FARTHEST {
+        return (StatusCode::BAD_REQUEST, Html(page::error("That is too far", "At most ten years at once.")))
+            .into_response();
+    }
     site.clock.advance(Duration::from_secs(form.seconds));
-    Redirect::to("/")
+    Redirect::to("/").into_response()
 }
+
+/// Ten years; the end of time is a place without logins.
+const FARTHEST: u64 = 10 * 365 * 86_400;
 
 enum LoginError {
     /// The visitor can mend it.
@@ -187,7 +196,7 @@ impl IntoResponse for LoginError {
 /// URL, API key and secret of the operator; `None` if no variable is set.
 fn operator_from_env() -> Result<Option<(String, String, String)>, String> {
     let names = ["EUID_OPERATOR_URL", "EUID_API_KEY", "EUID_CLIENT_SECRET"];
-    match names.map(|name| env::var(name).ok().filter(|value| !value.is_empty())) {
+    match names.map(variable) {
         [None, None, None] => Ok(None),
         [Some(url), Some(key), Some(secret)] => Ok(Some((url, key, secret))),
         values => {
@@ -202,7 +211,7 @@ fn operator_from_env() -> Result<Option<(String, String, String)>, String> {
 }
 
 fn cookie_keys() -> Result<KeyRing, Box<dyn Error>> {
-    if env::var_os("EUID_COOKIE_KEYS").is_some() {
+    if variable("EUID_COOKIE_KEYS").is_some() {
         return Ok(KeyRing::from_env("EUID_COOKIE_KEYS")?);
     }
     println!("cookies:  under a fresh key, so a restart forgets every login; set EUID_COOKIE_KEYS to keep them");
@@ -210,8 +219,10 @@ fn cookie_keys() -> Result<KeyRing, Box<dyn Error>> {
 }
 
 fn port(name: &str, default: u16) -> Result<u16, String> {
-    match env::var(name) {
-        Ok(port) => port.parse().map_err(|_| format!("{name} is not a port number")),
-        Err(_) => Ok(default),
-    }
+    variable(name).map_or(Ok(default), |port| port.parse().map_err(|_| format!("{name} is not a port number")))
+}
+
+/// An environment variable; one that is empty counts as not set.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }

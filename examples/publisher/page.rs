@@ -1,6 +1,6 @@
 //! The site's HTML.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tower_euid::{Euid, UnixMillis};
 
@@ -22,6 +22,7 @@ pub(crate) fn home(euid: &Euid, now: UnixMillis, sandbox: bool) -> String {
         ]
         .map(|(name, moment)| format!("<tr><th scope=row>{name}<td>{}<td>{}", clock(moment), distance(now, moment)))
         .concat();
+        let token = escaped(token.as_str());
         format!("<h2>Advertising token</h2><p><code>{token}</code><table>{rows}</table>")
     });
     let state = euid.state();
@@ -44,12 +45,15 @@ fn page(body: &str) -> String {
     )
 }
 
-/// Day and time in UTC.
+/// Day and time, as HTTP writes them.
 fn clock(moment: UnixMillis) -> String {
-    let seconds = moment.as_millis().div_euclid(1000);
-    let (day, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    format!("<span data-day={day}>{hour:02}:{minute:02}:{second:02} UTC</span>")
+    let since_epoch = Duration::from_millis(moment.as_millis().clamp(0, LAST_MOMENT).cast_unsigned());
+    httpdate::fmt_http_date(UNIX_EPOCH + since_epoch)
+}
+
+/// Tokens are opaque: nobody promises that they hold no markup.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 fn distance(now: UnixMillis, moment: UnixMillis) -> String {
@@ -60,6 +64,9 @@ fn distance(now: UnixMillis, moment: UnixMillis) -> String {
         format!("{} ago", text(now.saturating_since(moment)))
     }
 }
+
+/// HTTP's years have four digits.
+const LAST_MOMENT: i64 = 253_402_300_799_000;
 
 const HEAD: &str = "<title>The Daily Example</title><meta name=viewport content='width=device-width'><style>\
     main{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:2rem auto;padding:0 1rem}\

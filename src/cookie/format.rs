@@ -40,7 +40,8 @@ enum StoredToken<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Reads a payload; `None` if it is not one, to the last byte.
+    /// Reads a payload; `None` if it is not one, to the last byte, or breaks the rules of an
+    /// identity.
     pub(super) fn parse(plain: &'a [u8]) -> Option<Self> {
         let (&[flags], rest) = plain.split_first_chunk()?;
         if flags >> 4 != 0 {
@@ -54,7 +55,9 @@ impl<'a> Payload<'a> {
         let (advertising_token, rest) = StoredToken::parse(flags & 3, rest)?;
         let (refresh_token, rest) = StoredToken::parse(flags >> 2, rest)?;
         let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
-        rest.is_empty().then_some(Self { lineage, times, response_key, advertising_token, refresh_token })
+        let ordered = refresh_from <= identity_expires && identity_expires <= refresh_expires;
+        let whole = rest.is_empty() && !advertising_token.is_empty() && !refresh_token.is_empty();
+        (ordered && whole).then_some(Self { lineage, times, response_key, advertising_token, refresh_token })
     }
 
     /// The text of the advertising token.
@@ -100,6 +103,13 @@ impl<'a> StoredToken<'a> {
             _ => return None,
         };
         Some((token, rest))
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Base64Url(bytes) | Self::Base64(bytes) => bytes.is_empty(),
+        }
     }
 
     fn text(&self) -> String {
@@ -183,6 +193,21 @@ mod tests {
             other[0] = flags;
             assert!(Payload::parse(&other).is_none(), "{flags:#x}");
         }
+    }
+
+    #[test]
+    fn what_breaks_the_rules_of_an_identity_is_no_payload() {
+        let plain = write(&LINEAGE, &identity("token", "other")).unwrap();
+        let with = |range: std::ops::Range<usize>, bytes: &[u8]| {
+            let mut other = plain.to_vec();
+            other.splice(range, bytes.iter().copied());
+            Payload::parse(&other).is_none()
+        };
+        assert!(!with(0..0, &[]));
+        assert!(with(17..25, &3_i64.to_be_bytes()), "refresh_from after identity_expires");
+        assert!(with(33..41, &1_i64.to_be_bytes()), "refresh_expires before identity_expires");
+        assert!(with(73..80, &[0, 0]), "no advertising token");
+        assert!(with(80..plain.len(), &[0, 0]), "no refresh token");
     }
 
     #[test]

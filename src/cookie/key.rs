@@ -125,7 +125,9 @@ impl KeyRing {
             let id = key.key_id();
             if let Some(twin) = ring.iter().position(|other| other.id == id) {
                 let (first, second) = (twin + 1, position + 1);
-                return Err(ConfigError::new(format!("cookie keys {first} and {second} are the same key")));
+                return Err(ConfigError::new(format!(
+                    "cookie keys {first} and {second} have the same key id: is it one key, twice?"
+                )));
             }
             ring.push(RingKey { id, cipher: Xaes256Gcm::new((&*key.0).into()) });
         }
@@ -201,8 +203,8 @@ mod tests {
         for (keys, complaint) in [
             (String::new(), "key 1: a cookie key is 32 bytes, not 0"),
             (format!("{A},"), "key 2: a cookie key is 32 bytes, not 0"),
-            (format!("{A},{A}"), "keys 1 and 2 are the same"),
-            (format!("{A}, {B} ,{A}"), "keys 1 and 3 are the same"),
+            (format!("{A},{A}"), "keys 1 and 2 have the same"),
+            (format!("{A}, {B} ,{A}"), "keys 1 and 3 have the same"),
             (format!("{A},c2hvcnQ="), "key 2: a cookie key is 32 bytes, not 5"),
             (format!("hunter2!,{A}"), "key 1: a cookie key is standard base64"),
             (BASE64_STANDARD.encode([7; 32]), "key 1: a cookie key is random"),

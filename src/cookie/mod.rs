@@ -2,9 +2,9 @@
 //!
 //! 1. The *identity* cookie holds the sealed identity; a refresh rewrites it.
 //! 2. The *anchor* cookie holds, in the clear, the lineage of the login that counts. Only a login, a
-//!    logout, a withdrawal or an opt-out writes it, never a refresh. An identity is usable only if
-//!    the anchor names its lineage, so a late answer may bring back an old identity cookie, but not
-//!    the anchor that it needs.
+//!    logout, a withdrawal or an opt-out writes it; a refresh that brings a new pair never does. An
+//!    identity is usable only if the anchor names its lineage, so a late answer may bring back an old
+//!    identity cookie, but not the anchor that it needs.
 //! 3. A value that no browser would keep whole is not sent at all.
 //!
 //! [`header`] finds and renders, [`seal`] encrypts under a [`key`], [`format`] is the plaintext.
@@ -217,7 +217,7 @@ impl Cookies {
             Writing::ClearIdentity => (removed(self.names.identity)?, None),
             Writing::ClearBoth => (removed(self.names.identity)?, Some(removed(self.names.anchor)?)),
             Writing::OptOut => {
-                let until = now.saturating_add(OPT_OUT_REMEMBERED).as_millis() / 1000;
+                let until = now.saturating_add(OPT_OUT_REMEMBERED).as_millis().max(0) / 1000;
                 let anchor = self.render(self.names.anchor, &format!("{OPTED_OUT}{until}"), OPT_OUT_REMEMBERED)?;
                 (removed(self.names.identity)?, Some(anchor))
             }
@@ -274,8 +274,9 @@ fn parse_anchor(hit: AnchorHit<'_>) -> Anchor {
         return Anchor::Login(lineage);
     }
     let seconds = value.strip_prefix(OPTED_OUT.as_bytes()).and_then(|digits| std::str::from_utf8(digits).ok());
-    match seconds.and_then(|digits| digits.parse::<u32>().ok()) {
-        Some(seconds) => Anchor::OptedOut { until: UnixMillis::from_millis(i64::from(seconds) * 1000) },
+    let seconds = seconds.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+    match seconds.and_then(|digits| digits.parse::<i64>().ok()) {
+        Some(seconds) => Anchor::OptedOut { until: UnixMillis::from_millis(seconds.saturating_mul(1000)) },
         None => Anchor::Unusable,
     }
 }
@@ -288,7 +289,8 @@ const OPTED_OUT: &str = "out.";
 const LINEAGE_TEXT: usize = 22;
 /// The most that browsers take. The anchor is never sent again, so no login lasts longer.
 const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
-/// Below the anchor's, so that an identity does not outlive it.
+/// Below the anchor's. Where a refresh late in a login sets more than the anchor has left, the anchor
+/// ends the login all the same.
 const IDENTITY_MAX_AGE: Duration = Duration::from_secs(390 * 86_400);
 /// What browsers keep of one cookie (RFC 6265bis §5.6), attributes apart.
 const MAX_NAME_AND_VALUE: usize = 4096;
@@ -386,7 +388,17 @@ mod tests {
     #[test]
     fn a_garbled_anchor_names_nothing() {
         let site = Site::new();
-        for value in ["", "x", "out.", "out.-1", "out.99999999999", "out.1 ", "AAAAAAAAAAAAAAAAAAAAAB", "AAAA"] {
+        for value in [
+            "",
+            "x",
+            "out.",
+            "out.-1",
+            "out.+1",
+            "out.99999999999999999999",
+            "out.1 ",
+            "AAAAAAAAAAAAAAAAAAAAAB",
+            "AAAA",
+        ] {
             let (_, anchor) = site.read(&[&format!("__Host-euid-login={value}")]);
             let expected = if value == "out.1 " {
                 Anchor::OptedOut { until: UnixMillis::from_millis(1000) }

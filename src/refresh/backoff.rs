@@ -47,9 +47,13 @@ impl Breaker {
         }
     }
 
+    /// A success shows that the operator is there, also that of a call which pages found too slow.
     pub(super) fn success(&mut self) {
         self.probing = false;
-        self.circuit.on_success_observed(report);
+        match self.circuit.state() {
+            State::Open => self.circuit.reset_observed(report),
+            State::Closed | State::HalfOpen => self.circuit.on_success_observed(report),
+        }
     }
 
     pub(super) fn failure(&mut self, now: UnixMillis) {
@@ -124,5 +128,13 @@ mod tests {
         breaker.success();
         assert_eq!(breaker.admit(at(11_000)), Admission::Call);
         assert_eq!(breaker.admit(at(11_000)), Admission::Call);
+    }
+
+    #[test]
+    fn the_success_of_a_slow_call_closes_it() {
+        let mut breaker = Breaker::default();
+        (0..5).for_each(|_| breaker.failure(at(0)));
+        breaker.success();
+        assert_eq!(breaker.admit(at(0)), Admission::Call);
     }
 }

@@ -52,7 +52,8 @@ pub enum Refreshed {
 /// }
 /// ```
 pub trait Refresh: Send + Sync + 'static {
-    /// Asks for the successor of `identity`.
+    /// Asks for the successor of `identity`. Runs in a task of its own; like any future it must not
+    /// block the thread, on which pages may be waiting.
     ///
     /// # Errors
     ///

@@ -124,9 +124,9 @@ impl fmt::Debug for SandboxServer {
 async fn accept(listener: TcpListener, sandbox: Sandbox) {
     let mut connections = JoinSet::new();
     loop {
-        // A failure is one connection's, or passes.
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::task::yield_now().await;
+            // One connection's failure, or there are no file descriptors left for a while.
+            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             continue;
         };
         while connections.try_join_next().is_some() {}
@@ -135,3 +135,5 @@ async fn accept(listener: TcpListener, sandbox: Sandbox) {
         connections.spawn(async { drop(connection.await) });
     }
 }
+
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);

@@ -57,6 +57,7 @@ is "cookies set for nobody" "$(cookies_set)" 0
 
 login email user@example.com
 set_identity=$(attributes __Host-euid) set_anchor=$(attributes __Host-euid-login)
+is "attributes are seen" "$set_identity" "HttpOnly; SameSite=Lax; Secure; Path=/; "
 identity; is "state after login" "$(state)" active
 first=$(token); is "length of the token" "${#first}" 219
 is "cookies set by a page with a fresh cookie" "$(cookies_set)" 0

@@ -103,6 +103,7 @@ impl Answer<'_> {
             return EuidError::new(ErrorKind::Malformed, format!("not an answer of an EUID operator (HTTP {http})"));
         };
         match &*refusal.status {
+            status if http != 400 => unknown(status),
             "client_error" => client_error(refusal.message.as_deref().unwrap_or_default()),
             "invalid_token" | "expired_token" => {
                 EuidError::new(ErrorKind::RejectedToken, format!("the refresh token has ended ({})", refusal.status))
@@ -289,6 +290,7 @@ mod tests {
         assert_eq!(refusal(200, ""), ErrorKind::Malformed);
         assert_eq!(refusal(401, "<html>"), ErrorKind::Unauthorized);
         assert_eq!(refusal(403, r#"{"status":"invalid_http_origin"}"#), ErrorKind::UnknownStatus);
+        assert_eq!(refusal(404, r#"{"status":"invalid_token"}"#), ErrorKind::UnknownStatus);
     }
 
     #[test]
