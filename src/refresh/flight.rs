@@ -4,8 +4,8 @@
 //! 2. A [`Waiter`] may leave at any time; nobody else notices.
 //! 3. All get the same outcome: one allocation, one error source.
 //!
-//! Only a mutex and wakers, never held over a call: the interleavings are explored by
-//! `tests/interleavings.rs`.
+//! Only a mutex and wakers, never held over a call; the module `interleavings` explores the orders in
+//! which it all can happen.
 
 use std::future::Future;
 use std::mem;

@@ -11,6 +11,8 @@ mod backoff;
 mod book;
 mod desk;
 mod flight;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod sync;
 
 use std::fmt;
