@@ -6,14 +6,15 @@
 //! 3. `Debug` of all of them is redacted. [`RefreshToken`] and [`ResponseKey`], which renew an identity,
 //!    are wiped when dropped; the advertising token, which goes to every bidder, is not.
 
+mod json;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use serde::de::{Error as _, IgnoredAny};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::clock::UnixMillis;
@@ -275,58 +276,6 @@ impl Identity {
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("times", &self.times).finish_non_exhaustive()
-    }
-}
-
-/// An error names the member that is wrong, never what it holds.
-impl<'de> Deserialize<'de> for Identity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let parts = Parts::deserialize(deserializer).map_err(|_| D::Error::custom("not an identity: not an object"))?;
-        parts.identity().map_err(D::Error::custom)
-    }
-}
-
-/// The operator's names. Times are i64 on purpose: a fraction or a string is refused.
-#[derive(Deserialize)]
-struct Parts {
-    advertising_token: Option<Member<Box<str>>>,
-    refresh_token: Option<Member<Zeroizing<String>>>,
-    refresh_response_key: Option<Member<Zeroizing<String>>>,
-    refresh_from: Option<Member<i64>>,
-    identity_expires: Option<Member<i64>>,
-    refresh_expires: Option<Member<i64>>,
-}
-
-/// A member of the right type or of another: serde's own complaint would quote the value.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Member<T> {
-    Right(T),
-    Wrong(IgnoredAny),
-}
-
-impl Parts {
-    fn identity(self) -> Result<Identity, InvalidIdentity> {
-        let response_key = right(self.refresh_response_key, "refresh_response_key is missing or no string")?;
-        let millis = |member, rule| right(member, rule).map(UnixMillis::from_millis);
-        let times = IdentityTimes {
-            refresh_from: millis(self.refresh_from, "refresh_from is missing or no integer")?,
-            identity_expires: millis(self.identity_expires, "identity_expires is missing or no integer")?,
-            refresh_expires: millis(self.refresh_expires, "refresh_expires is missing or no integer")?,
-        };
-        Identity::new(
-            right(self.advertising_token, "advertising_token is missing or no string")?,
-            RefreshToken(right(self.refresh_token, "refresh_token is missing or no string")?),
-            ResponseKey::from_base64(&response_key)?,
-            times,
-        )
-    }
-}
-
-fn right<T>(member: Option<Member<T>>, rule: &'static str) -> Result<T, InvalidIdentity> {
-    match member {
-        Some(Member::Right(value)) => Ok(value),
-        Some(Member::Wrong(_)) | None => Err(InvalidIdentity::new(rule)),
     }
 }
 

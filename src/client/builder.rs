@@ -1,0 +1,155 @@
+//! How an [`EuidClient`] is configured.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use zeroize::Zeroizing;
+
+use super::protocol::envelope::Key;
+use super::transport::{Settings, Transport};
+use super::{Environment, EuidClient, Inner};
+use crate::clock::{Clock, SystemClock};
+use crate::error::ConfigError;
+
+/// Configures an [`EuidClient`]; see [`EuidClient::builder`].
+#[derive(Clone)]
+#[must_use = "a builder makes no client until `build` is called"]
+pub struct EuidClientBuilder {
+    environment: Environment,
+    credentials: Option<(Zeroizing<String>, Zeroizing<String>)>,
+    clock: Arc<dyn Clock>,
+    connect_timeout: Duration,
+    timeout: Duration,
+    optout_check: bool,
+    insecure_http: bool,
+}
+
+impl EuidClientBuilder {
+    pub(super) fn new(environment: Environment) -> Self {
+        Self {
+            environment,
+            credentials: None,
+            clock: Arc::new(SystemClock),
+            connect_timeout: EuidClient::DEFAULT_CONNECT_TIMEOUT,
+            timeout: EuidClient::DEFAULT_TIMEOUT,
+            optout_check: false,
+            insecure_http: false,
+        }
+    }
+
+    /// The API key and the client secret (standard base64 of 32 bytes) that belongs to it. Without
+    /// them the client can only refresh.
+    pub fn credentials(mut self, api_key: impl Into<String>, client_secret: impl Into<String>) -> Self {
+        self.credentials = Some((Zeroizing::new(api_key.into()), Zeroizing::new(client_secret.into())));
+        self
+    }
+
+    /// The clock that requests are stamped with. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How long connecting may take. Default: [`EuidClient::DEFAULT_CONNECT_TIMEOUT`].
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a whole call may take, connecting and reading included. Default:
+    /// [`EuidClient::DEFAULT_TIMEOUT`].
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sends `optout_check: 1` with generate. Private operators up to 5.65 insist on it, current
+    /// ones always check and ignore it. Default: off.
+    pub fn optout_check(mut self, send: bool) -> Self {
+        self.optout_check = send;
+        self
+    }
+
+    /// Allows plain http to other machines, for an operator inside a private network. API key and
+    /// refresh tokens then cross that network in clear. Loopback needs no permission.
+    pub fn insecure_http(mut self) -> Self {
+        self.insecure_http = true;
+        self
+    }
+
+    /// Makes the client.
+    ///
+    /// # Errors
+    ///
+    /// If the URL can't be used, the API key can't be one, the secret is not base64 of 32 bytes, or
+    /// the machine has no CA certificates for https.
+    pub fn build(self) -> Result<EuidClient, ConfigError> {
+        let secret = self.credentials.as_ref().map(|(_, secret)| parse_secret(secret)).transpose()?;
+        let transport = Transport::new(&Settings {
+            base_url: self.environment.base_url(),
+            api_key: self.credentials.as_ref().map(|(key, _)| key.as_str()),
+            insecure_http: self.insecure_http,
+            connect_timeout: self.connect_timeout,
+            timeout: self.timeout,
+        })?;
+        let inner = Inner { transport, secret, clock: self.clock, optout_check: self.optout_check };
+        Ok(EuidClient(Arc::new(inner)))
+    }
+}
+
+impl fmt::Debug for EuidClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EuidClientBuilder")
+            .field("credentials", &self.credentials.is_some())
+            .field("connect_timeout", &self.connect_timeout)
+            .field("timeout", &self.timeout)
+            .field("optout_check", &self.optout_check)
+            .field("insecure_http", &self.insecure_http)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn parse_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
+    let bytes = BASE64_STANDARD.decode(text).map(Zeroizing::new);
+    let bytes = bytes.map_err(|_| ConfigError::new("the client secret is not standard base64"))?;
+    let key = Key::try_from(bytes.as_slice());
+    key.map(Zeroizing::new).map_err(|_| ConfigError::new("the client secret is not 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
+
+    fn build(api_key: &str, secret: &str) -> Result<EuidClient, String> {
+        let builder = EuidClient::builder(Environment::Url("http://127.0.0.1:9".to_owned()));
+        builder.credentials(api_key, secret).build().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn credentials_are_checked_when_the_client_is_made_and_not_repeated() {
+        assert!(build("EUID-C-T-124-twrEUD.uA4nxeWY3BjqFGbHjkUF8n3r5rL/ppK2StQxul", SECRET).is_ok());
+        for (api_key, secret, complaint) in [
+            ("", SECRET, "API key"),
+            ("hunter2\r\nX: y", SECRET, "API key"),
+            ("hunter2 ", SECRET, "API key"),
+            ("k", "hunter2", "not standard base64"),
+            ("k", "aHVudGVyMg==", "not 32 bytes"),
+        ] {
+            let error = build(api_key, secret).unwrap_err();
+            assert!(error.contains(complaint) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_credentials() {
+        let builder = EuidClient::builder(Environment::Production).credentials("the-key", SECRET);
+        let client = build("the-key", SECRET).unwrap();
+        let shown = format!("{builder:?} {client:?}");
+        assert!(!shown.contains("the-key") && !shown.contains(SECRET), "{shown}");
+    }
+}
