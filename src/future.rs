@@ -26,8 +26,9 @@ use crate::cache::{self, Touch};
 use crate::cookie::{Lineage, Writing};
 use crate::identity::{AdvertisingToken, Identity};
 use crate::layer::Shared;
+use crate::observe;
 use crate::plan::{self, Action, Consent, Wish};
-use crate::refresh::Waiter;
+use crate::refresh::{self, Waiter};
 use crate::service::{self, Due, Settled};
 use crate::update::EuidUpdate;
 
@@ -189,7 +190,7 @@ impl<S, B> Refreshing<S, B> {
             }
             Poll::Pending => {
                 ready!(this.patience.poll(cx));
-                too_late = service::failed("the page has waited long enough");
+                too_late = refresh::failed("the page has waited long enough");
                 &too_late
             }
         };
@@ -258,7 +259,7 @@ fn write(shared: &Shared, writing: Writing<'_>, headers: &mut HeaderMap) -> bool
     let Err(reason) = shared.cookies.write(writing, &shared.keys, now, headers) else {
         return true;
     };
-    tracing::warn!(?reason, "an identity could not be written into a cookie");
+    observe::cookie_not_written(reason);
     // Whoever was there before, another has logged in: the old identity must not stand for them.
     matches!(writing, Writing::Login(_)) && shared.cookies.write(Writing::ClearBoth, &shared.keys, now, headers).is_ok()
 }

@@ -55,6 +55,7 @@
 //! | --- | --- | --- |
 //! | `client` | yes | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
 //! | `axum` | yes | extractors and response parts for axum 0.8 |
+//! | `metrics` | no | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
 //! | `sandbox` | no | module `sandbox`, a stand-in operator for demos and tests |
 //!
 //! Features only add items. Without `client`, give the layer a [`Refresh`] of your own.
@@ -81,6 +82,7 @@ mod future;
 mod gate;
 mod identity;
 mod layer;
+mod observe;
 mod plan;
 mod random;
 mod refresh;
@@ -93,6 +95,8 @@ mod update;
 pub mod docs {
     #[doc = include_str!("docs/cookie_format.md")]
     pub mod cookie_format {}
+    #[doc = include_str!("docs/metrics.md")]
+    pub mod metrics {}
 }
 
 #[cfg(feature = "client")]

@@ -10,14 +10,15 @@ use tower::Service;
 
 use crate::clock::UnixMillis;
 use crate::cookie::{Anchor, FoundIdentity, Lineage, Payload};
-use crate::error::{ErrorKind, EuidError};
+use crate::error::EuidError;
 use crate::extension::Euid;
 use crate::future::{Beside, Parked, Planned, Refreshing, Renewed, ResponseFuture};
 use crate::gate;
 use crate::identity::{AdvertisingToken, Identity, IdentityTimes};
 use crate::layer::{RefreshMode, Shared};
+use crate::observe;
 use crate::plan::{self, Action, AnchorSays, Consent, Plan, Presented, Sees, Subject, Verdict};
-use crate::refresh::{Asked, Refreshed};
+use crate::refresh::{Asked, Refreshed, failed};
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
 ///
@@ -133,15 +134,18 @@ pub(crate) struct Due {
 /// hold against it.
 fn look(shared: &Shared, headers: &HeaderMap) -> Sight {
     let found = shared.cookies.read(headers, &shared.keys, |payload| sight_of(shared, payload));
-    let (presented, reason) = match found.identity {
+    let presented = match found.identity {
         FoundIdentity::Usable(sight) => return sight,
-        FoundIdentity::None => (Presented::Nothing, None),
-        FoundIdentity::UnknownKey => (Presented::UnknownKey, None),
-        FoundIdentity::Unusable(reason) => (Presented::Unusable, Some(reason)),
+        FoundIdentity::None => Presented::Nothing,
+        FoundIdentity::UnknownKey => {
+            observe::cookie_unknown();
+            Presented::UnknownKey
+        }
+        FoundIdentity::Unusable(reason) => {
+            observe::cookie_unusable(reason);
+            Presented::Unusable
+        }
     };
-    if let Some(reason) = reason {
-        tracing::debug!(?reason, "the identity cookie can't be used");
-    }
     let anchor = match found.anchor {
         Anchor::None => AnchorSays::Nothing,
         Anchor::OptedOut { until } if shared.clock.now() < until => AnchorSays::OptedOut,
@@ -196,13 +200,9 @@ pub(crate) fn settle(shared: &Shared, due: &Due, now: UnixMillis, answer: &Resul
     }
 }
 
-/// An answer that did not come.
-pub(crate) fn failed(why: &'static str) -> Result<Refreshed, EuidError> {
-    Err(EuidError::new(ErrorKind::Transient, why))
-}
-
 /// Puts what the handler sees into the request; gives back its token.
 pub(crate) fn show<B>(request: &mut Request<B>, euid: Euid) -> Option<AdvertisingToken> {
+    observe::request(&euid);
     let token = euid.advertising_token().cloned();
     let extensions = request.extensions_mut();
     if let Some(token) = &token {

@@ -8,17 +8,15 @@
 mod support;
 
 use std::fmt::Debug;
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
-use support::{ANCHOR, DUE, EXPIRED, IDENTITY, Operator, Site, failure, identity_until};
+use support::{ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, Site, failure, identity_until};
 use tower::{Layer, Service};
 use tower_euid::{
     AdvertisingToken, CookieKey, ErrorKind, Euid, EuidUpdate, Identity, KeyRing, RefreshToken, Refreshed, ResponseKey,
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 const ADVERTISING: &str = "advertising-secret-of-one-visitor";
 /// What [`identity_until`] makes of it.
@@ -50,6 +48,8 @@ fn forms(bytes: &[u8]) -> Vec<String> {
         start.iter().map(|byte| format!("{byte:02x}")).collect(),
         start.iter().map(list).collect::<Vec<_>>().join(","),
         start.iter().map(|byte| format!("{byte:#x}")).collect::<Vec<_>>().join(","),
+        start.escape_ascii().to_string(),
+        String::from_utf8_lossy(start).into_owned(),
     ]
 }
 
@@ -193,41 +193,6 @@ fn debug_of_the_client_and_what_it_asks_holds_no_secret() {
     assert_holds_none(&(said + &shown(&all)), &secrets);
 }
 
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().map_err(|_| io::ErrorKind::Other)?.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    /// Logs everything on this thread from here on.
-    fn start(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(self.clone());
-        tracing::subscriber::set_default(subscriber.finish())
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_log_of_a_visit_from_login_to_logout_holds_no_secret() {
     let log = Log::default();
@@ -299,5 +264,53 @@ async fn the_log_of_an_operator_that_cannot_be_reached_holds_no_secret() {
     secrets.extend([IDENTITY, ANCHOR].map(|name| site.jar.value(name).unwrap().to_owned()));
     let text = log.text();
     assert!(text.contains("could not be refreshed"), "it is a log: {text}");
+    assert_holds_none(&text, &secrets);
+}
+
+/// With all that is below us logging too.
+#[cfg(feature = "sandbox")]
+#[tokio::test]
+async fn the_log_of_a_visitor_of_a_real_operator_holds_no_address_and_no_secret() {
+    use tower_euid::sandbox::{Fault, Sandbox};
+    use tower_euid::{Dii, Generated};
+
+    const EMAIL: &str = "jane.saoirse@example.com";
+    let loopback = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+    let server = Sandbox::builder().build().unwrap().serve(loopback).await.unwrap();
+    let client = server.client_builder().build().unwrap();
+    let clock = server.sandbox().clock();
+    let key = CookieKey::generate().unwrap();
+    let site = Site::with_keys(key.clone().into(), client.clone());
+    let mut site = site.configured(|layer| layer.clock(clock).max_wait(Duration::from_secs(60)));
+    let log = Log::default();
+    let logging = log.start();
+
+    let Generated::Identity(identity) = client.generate(Dii::email(EMAIL).unwrap()).await.unwrap() else {
+        panic!("nobody has opted out");
+    };
+    let mut secrets = vec![EMAIL.to_owned(), server.sandbox().api_key().to_owned()];
+    secrets.extend([identity.advertising_token(), identity.refresh_token().expose_secret()].map(str::to_owned));
+    let hours = Duration::from_secs(2 * 3600);
+    site.update(EuidUpdate::login(identity)).await;
+    let mut remember = |site: &Site| {
+        secrets.extend([IDENTITY, ANCHOR].iter().filter_map(|name| site.jar.value(name)).map(str::to_owned));
+    };
+    remember(&site);
+    server.advance(hours);
+    let renewed = site.look().await.saw();
+    remember(&site);
+    server.advance(hours);
+    server.fault(Fault::Status(503));
+    assert_eq!(site.look().await.saw(), "unavailable");
+    remember(&site);
+    site.update(EuidUpdate::logout()).await;
+    drop(logging);
+
+    secrets.push(renewed.strip_prefix("active(").unwrap().trim_end_matches(')').to_owned());
+    for key in [&*key.expose_base64(), server.sandbox().client_secret()] {
+        secrets.extend(forms(ResponseKey::from_base64(key).unwrap().expose_secret()));
+    }
+    let text = log.text();
+    assert!(text.contains("an identity was refreshed") && text.contains("could not be refreshed"), "{text}");
     assert_holds_none(&text, &secrets);
 }

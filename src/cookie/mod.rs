@@ -28,6 +28,7 @@ pub(crate) use self::seal::Unopened;
 use self::seal::{BASE64URL, Purpose, SealNonce};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
+use crate::observe;
 
 /// Names and attributes of the cookies.
 ///
@@ -251,10 +252,13 @@ impl Cookies {
         let plain = format::write(lineage, identity).ok_or(Unwritten::TooLarge)?;
         let name = self.names.identity;
         let value = seal::seal(keys, Purpose::Identity, name, nonce, &plain).ok_or(Unwritten::TooLarge)?;
-        if name.len() + value.len() > MAX_NAME_AND_VALUE {
+        let size = name.len() + value.len();
+        if size > MAX_NAME_AND_VALUE {
             return Err(Unwritten::TooLarge);
         }
-        self.render(name, &value, rest.min(IDENTITY_MAX_AGE))
+        let cookie = self.render(name, &value, rest.min(IDENTITY_MAX_AGE))?;
+        observe::cookie_written(size);
+        Ok(cookie)
     }
 
     fn render(&self, name: &str, value: &str, max_age: Duration) -> Result<HeaderValue, Unwritten> {

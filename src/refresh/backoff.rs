@@ -10,6 +10,7 @@ use reliakit_backoff::{Backoff, equal_jitter};
 use reliakit_circuit::{CircuitBreaker, State};
 
 use crate::clock::UnixMillis;
+use crate::observe;
 
 /// How long one token rests after its `failures`-th failure in a row (from 1): 5 s, doubling to
 /// 5 min, half of it by chance.
@@ -38,7 +39,8 @@ pub(super) enum Admission {
 
 impl Breaker {
     pub(super) fn admit(&mut self, now: UnixMillis) -> Admission {
-        let allowed = self.circuit.allow_observed(millis(now), report);
+        let allowed = self.circuit.allow_observed(millis(now), observe::breaker_moved);
+        observe::breaker_is(self.circuit.state());
         match self.circuit.state() {
             State::HalfOpen if mem::replace(&mut self.probing, true) => Admission::Refused,
             State::HalfOpen => Admission::Probe,
@@ -51,14 +53,14 @@ impl Breaker {
     pub(super) fn success(&mut self) {
         self.probing = false;
         match self.circuit.state() {
-            State::Open => self.circuit.reset_observed(report),
-            State::Closed | State::HalfOpen => self.circuit.on_success_observed(report),
+            State::Open => self.circuit.reset_observed(observe::breaker_moved),
+            State::Closed | State::HalfOpen => self.circuit.on_success_observed(observe::breaker_moved),
         }
     }
 
     pub(super) fn failure(&mut self, now: UnixMillis) {
         self.probing = false;
-        self.circuit.on_failure_observed(millis(now), report);
+        self.circuit.on_failure_observed(millis(now), observe::breaker_moved);
     }
 }
 
@@ -66,10 +68,6 @@ impl Default for Breaker {
     fn default() -> Self {
         Self { circuit: CircuitBreaker::new(FAILURES_TO_OPEN, COOLDOWN), probing: false }
     }
-}
-
-fn report(from: State, to: State) {
-    tracing::warn!(?from, ?to, "the breaker for the operator");
 }
 
 fn millis(now: UnixMillis) -> u64 {

@@ -64,8 +64,10 @@ pub(super) enum Next {
     Join(Arc<Flight>),
     /// Ask, and [`land`](Book::land) what comes of it.
     Lead { flight: Arc<Flight>, probe: bool },
-    /// Nobody asks now: the operator is down, or too many calls are under way.
-    Refused,
+    /// Nobody asks now: the operator is down.
+    BreakerOpen,
+    /// Nobody asks now: too many calls are under way.
+    Full,
 }
 
 impl Book {
@@ -101,12 +103,12 @@ impl Book {
         }
         let under_way = self.entries.len() - self.remembered;
         if under_way >= self.limit.entries {
-            return Next::Refused;
+            return Next::Full;
         }
         let probe = match self.breaker.admit(now) {
             Admission::Call => false,
             Admission::Probe => true,
-            Admission::Refused => return Next::Refused,
+            Admission::Refused => return Next::BreakerOpen,
         };
         let failures = self.forget(key).map_or(0, |entry| entry.failures);
         let flight = Arc::new(Flight::default());
@@ -265,7 +267,8 @@ mod tests {
             Next::Join(_) => "join",
             Next::Lead { probe: false, .. } => "lead",
             Next::Lead { probe: true, .. } => "probe",
-            Next::Refused => "refused",
+            Next::BreakerOpen => "refused",
+            Next::Full => "full",
         }
     }
 
@@ -365,7 +368,7 @@ mod tests {
             assert_eq!(next(&mut book, key, 0), "lead");
         }
         assert!(book.known(&[9; 32], at(0)).is_none(), "memories make room for calls");
-        assert_eq!(next(&mut book, 5, 0), "refused");
+        assert_eq!(next(&mut book, 5, 0), "full");
         assert_eq!(next(&mut book, 1, 0), "join");
         land(&mut book, 1, &opted_out(), 0);
         assert_eq!(next(&mut book, 5, 0), "lead");

@@ -18,10 +18,11 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::book::{Book, Key, MemoLimit, Next};
 use super::flight::{Flight, Outcome, Waiter};
 use super::sync::{Mutex, lock};
-use super::{ErasedRefresh, Refreshed};
+use super::{ErasedRefresh, Refreshed, failed};
 use crate::clock::{Clock, UnixMillis};
-use crate::error::{ErrorKind, EuidError};
+use crate::error::EuidError;
 use crate::identity::Identity;
+use crate::observe::{self, Ending};
 use crate::random;
 
 /// How refreshes are made.
@@ -86,11 +87,24 @@ impl Desk {
         let next = lock(&self.book).next(&key, now);
         match next {
             Next::Known(outcome) => Asked::Known(outcome),
-            Next::Join(flight) => Asked::Waiting(flight.wait(), patience),
-            Next::Refused => Asked::Refused("the operator is down, or too many refreshes are under way"),
+            Next::Join(flight) => {
+                observe::refresh_joined();
+                Asked::Waiting(flight.wait(), patience)
+            }
+            Next::BreakerOpen => {
+                observe::breaker_refused();
+                Asked::Refused("the operator is down")
+            }
+            Next::Full => Asked::Refused("too many refreshes are under way"),
             Next::Lead { flight, probe } => {
-                let leader =
-                    Leader { desk: Arc::clone(self), key, flight: Arc::clone(&flight), slow: false, landed: false };
+                let leader = Leader {
+                    desk: Arc::clone(self),
+                    key,
+                    flight: Arc::clone(&flight),
+                    begun: now,
+                    slow: false,
+                    landed: false,
+                };
                 runtime.spawn(leader.lead(identity.clone(), probe));
                 Asked::Waiting(flight.wait(), patience)
             }
@@ -103,6 +117,7 @@ struct Leader {
     desk: Arc<Desk>,
     key: Key,
     flight: Arc<Flight>,
+    begun: UnixMillis,
     /// The call has taken longer than pages wait.
     slow: bool,
     landed: bool,
@@ -117,15 +132,10 @@ impl Leader {
             let _permit = if probe { None } else { desk.permits.acquire().await.ok() };
             self.call(Arc::clone(refresh), identity).await
         };
-        let outcome = timeout(*deadline, queued_and_called).await;
-        let outcome =
-            outcome.unwrap_or_else(|_| Err(EuidError::new(ErrorKind::Transient, "no answer within the deadline")));
-        match &outcome {
-            Ok(Refreshed::Identity(_)) => tracing::debug!("an identity was refreshed"),
-            Ok(Refreshed::OptedOut) => tracing::debug!("a refresh found the person opted out"),
-            Err(error) => tracing::warn!(kind = ?error.kind(), %error, "an identity could not be refreshed"),
+        match timeout(*deadline, queued_and_called).await {
+            Ok(outcome) => self.land(Ending::Answered, outcome),
+            Err(_) => self.land(Ending::Deadline, failed("no answer within the deadline")),
         }
-        self.land(outcome);
     }
 
     async fn call(&mut self, refresh: Arc<dyn ErasedRefresh>, identity: Identity) -> Result<Refreshed, EuidError> {
@@ -140,21 +150,22 @@ impl Leader {
         }
     }
 
-    fn land(&mut self, outcome: Result<Refreshed, EuidError>) {
+    fn land(&mut self, ending: Ending, outcome: Result<Refreshed, EuidError>) {
         self.landed = true;
         let outcome = Arc::new(outcome);
         let chance = random::bytes().map_or(0, u32::from_ne_bytes);
         let now = self.desk.settings.clock.now();
         lock(&self.desk.book).land(&self.key, &outcome, self.slow, now, chance);
-        self.flight.land(outcome);
+        self.flight.land(Arc::clone(&outcome));
+        // Last, as it runs code of the application's: should that panic, the flight has landed.
+        observe::refresh_ended(ending, &outcome, now.saturating_since(self.begun));
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
         if !self.landed {
-            tracing::error!("a refresh panicked, or its runtime is shutting down");
-            self.land(Err(EuidError::new(ErrorKind::Transient, "the refresh broke down")));
+            self.land(Ending::BrokeDown, failed("the refresh broke down"));
         }
     }
 }

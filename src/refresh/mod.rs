@@ -23,9 +23,7 @@ use std::sync::Arc;
 pub(crate) use self::book::MemoLimit;
 pub(crate) use self::desk::{Asked, Desk, Settings};
 pub(crate) use self::flight::Waiter;
-#[cfg(doc)]
-use crate::error::ErrorKind;
-use crate::error::EuidError;
+use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
 
 /// What became of an identity whose renewal was asked for.
@@ -105,6 +103,11 @@ impl<F> fmt::Debug for RefreshFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RefreshFn(..)")
     }
+}
+
+/// An answer that did not come.
+pub(crate) fn failed(why: &'static str) -> Result<Refreshed, EuidError> {
+    Err(EuidError::new(ErrorKind::Transient, why))
 }
 
 /// [`Refresh`] without its type, one box a call.

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::{pending, ready};
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tower_euid::{
     AdvertisingToken, CookieKey, ErrorKind, Euid, EuidError, EuidLayer, EuidUpdate, Identity, IdentityTimes, KeyRing,
     ManualClock, Refresh, Refreshed, UnixMillis,
 };
+use tracing_subscriber::fmt::MakeWriter;
 
 /// When every site opens; a whole second.
 pub(crate) const START: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);
@@ -343,4 +345,47 @@ pub(crate) fn page(
 /// The `Set-Cookie` values, as they are.
 pub(crate) fn set_cookies(headers: &HeaderMap) -> Vec<&HeaderValue> {
     headers.get_all(SET_COOKIE).iter().collect()
+}
+
+/// What was logged.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().map_err(|_| io::ErrorKind::Other)?.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Log {
+    /// Logs everything on this thread from here on.
+    pub(crate) fn start(&self) -> tracing::subscriber::DefaultGuard {
+        let subscriber =
+            tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).without_time();
+        tracing::subscriber::set_default(subscriber.with_writer(self.clone()).finish())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    /// What this crate logged since the last time, a line each: level, target, words and fields.
+    pub(crate) fn take(&self) -> Vec<String> {
+        let text = self.text();
+        self.0.lock().unwrap().clear();
+        text.lines().map(str::trim).filter(|line| line.contains(" tower_euid")).map(str::to_owned).collect()
+    }
 }

@@ -1,0 +1,167 @@
+//! What an operator of a site sees of us: one function per thing that happens, which logs it and,
+//! with the feature `metrics`, counts it.
+//!
+//! The names, and what each means, are in [`docs::metrics`](crate::docs::metrics).
+//!
+//! 1. No function here takes a token, a key, a cookie's value or an address, so none can show one.
+//! 2. Labels are words of this crate, so their number is known.
+//! 3. Without the feature a metric is an empty function: the hot path pays nothing.
+
+use std::time::Duration;
+
+use reliakit_circuit::State;
+
+use self::meter::{count, count_by, record, set};
+use crate::cookie::{Unusable, Unwritten};
+use crate::error::{ErrorKind, EuidError};
+use crate::extension::Euid;
+use crate::refresh::Refreshed;
+
+/// The handler of a request is called, and this is what it sees.
+pub(crate) fn request(euid: &Euid) {
+    count_by("euid_requests_total", "state", euid.state());
+}
+
+/// How a call to the operator came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Answered,
+    /// It met its deadline.
+    Deadline,
+    /// It panicked, or was dropped with its runtime.
+    BrokeDown,
+}
+
+/// A call to the operator has landed. `took` is the time since a page asked for it.
+pub(crate) fn refresh_ended(ending: Ending, outcome: &Result<Refreshed, EuidError>, took: Duration) {
+    let word = match (ending, outcome) {
+        (Ending::Deadline, _) => "timeout",
+        (Ending::BrokeDown, _) => "failed",
+        (Ending::Answered, Ok(Refreshed::Identity(_))) => "refreshed",
+        (Ending::Answered, Ok(Refreshed::OptedOut)) => "optout",
+        (Ending::Answered, Err(error)) if error.kind() == ErrorKind::RejectedToken => "rejected",
+        (Ending::Answered, Err(_)) => "failed",
+    };
+    match (ending, outcome) {
+        (Ending::BrokeDown, _) => {
+            tracing::error!(target: TARGET, outcome = word, "a refresh panicked, or its runtime is shutting down");
+        }
+        (_, Ok(Refreshed::Identity(_))) => {
+            tracing::debug!(target: TARGET, outcome = word, "an identity was refreshed");
+        }
+        (_, Ok(Refreshed::OptedOut)) => {
+            tracing::debug!(target: TARGET, outcome = word, "a refresh found the person opted out");
+        }
+        (_, Err(error)) if error.kind() == ErrorKind::RejectedToken => {
+            tracing::info!(target: TARGET, outcome = word, %error, "a refresh token has come to its end");
+        }
+        (_, Err(error)) => {
+            let kind = error.kind();
+            tracing::warn!(target: TARGET, outcome = word, ?kind, %error, "an identity could not be refreshed");
+        }
+    }
+    count_by(REFRESHES, "outcome", word);
+    record("euid_refresh_duration_seconds", took.as_secs_f64());
+}
+
+/// A due page was not let through to the operator, because the breaker is open.
+pub(crate) fn breaker_refused() {
+    count_by(REFRESHES, "outcome", "breaker_open");
+}
+
+/// A due page joined a call that was under way.
+pub(crate) fn refresh_joined() {
+    count("euid_refresh_coalesced_total");
+}
+
+/// The breaker for the operator went from one state to another.
+pub(crate) fn breaker_moved(from: State, to: State) {
+    tracing::warn!(target: TARGET, ?from, ?to, "the breaker for the operator");
+    breaker_is(to);
+}
+
+/// A page asked the breaker, which is in this state. Said without a change too, so that the gauge is
+/// there before the first failure.
+pub(crate) fn breaker_is(state: State) {
+    let number = match state {
+        State::Closed => 0.0,
+        State::HalfOpen => 1.0,
+        State::Open => 2.0,
+    };
+    set("euid_breaker_state", number);
+}
+
+/// An identity cookie is under a key, or of a version, that this node does not know.
+pub(crate) fn cookie_unknown() {
+    cookie_rejected("unknown_key");
+}
+
+/// An identity cookie is under a key of ours, and of no use.
+pub(crate) fn cookie_unusable(reason: Unusable) {
+    cookie_rejected(match reason {
+        Unusable::Undecodable => "undecodable",
+        Unusable::Forged => "forged",
+        Unusable::Anchor => "anchor",
+    });
+}
+
+fn cookie_rejected(reason: &'static str) {
+    tracing::debug!(target: TARGET, reason, "the identity cookie can't be used");
+    count_by(REJECTED_COOKIES, "reason", reason);
+}
+
+/// An identity was written; `bytes` is the size of name and value.
+pub(crate) fn cookie_written(bytes: usize) {
+    // No cookie is larger than 4096 bytes.
+    record("euid_cookie_bytes", u32::try_from(bytes).unwrap_or(u32::MAX).into());
+}
+
+/// An identity could not be written.
+pub(crate) fn cookie_not_written(reason: Unwritten) {
+    let word = match reason {
+        Unwritten::TooLarge => "too_large",
+        Unwritten::Expired => "expired",
+        Unwritten::NoRandomness => "no_randomness",
+    };
+    tracing::warn!(target: TARGET, reason = word, "an identity could not be written into a cookie");
+    if reason == Unwritten::TooLarge {
+        count_by(REJECTED_COOKIES, "reason", word);
+    }
+}
+
+/// Of all events, whichever module they tell of.
+const TARGET: &str = "tower_euid";
+const REFRESHES: &str = "euid_refresh_total";
+const REJECTED_COOKIES: &str = "euid_cookie_rejected_total";
+
+/// The facade, with static text only.
+#[cfg(feature = "metrics")]
+mod meter {
+    pub(super) fn count(name: &'static str) {
+        metrics::counter!(name).increment(1);
+    }
+
+    pub(super) fn count_by(name: &'static str, label: &'static str, value: &'static str) {
+        metrics::counter!(name, label => value).increment(1);
+    }
+
+    pub(super) fn record(name: &'static str, value: f64) {
+        metrics::histogram!(name).record(value);
+    }
+
+    pub(super) fn set(name: &'static str, value: f64) {
+        metrics::gauge!(name).set(value);
+    }
+}
+
+/// Nobody counts.
+#[cfg(not(feature = "metrics"))]
+mod meter {
+    pub(super) fn count(_: &'static str) {}
+
+    pub(super) fn count_by(_: &'static str, _: &'static str, _: &'static str) {}
+
+    pub(super) fn record(_: &'static str, _: f64) {}
+
+    pub(super) fn set(_: &'static str, _: f64) {}
+}
