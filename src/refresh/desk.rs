@@ -87,12 +87,26 @@ impl Desk {
         match next {
             Next::Known(outcome) => Asked::Known(outcome),
             Next::Join(flight) => Asked::Waiting(flight.wait(), patience),
+            Next::Overdue => Asked::Refused("the refresh that is under way takes long"),
             Next::Refused => Asked::Refused("the operator is down, or too many refreshes are under way"),
             Next::Lead { flight, probe } => {
                 let leader =
                     Leader { desk: Arc::clone(self), key, flight: Arc::clone(&flight), slow: false, landed: false };
                 runtime.spawn(leader.lead(identity.clone(), probe));
                 Asked::Waiting(flight.wait(), patience)
+            }
+        }
+    }
+
+    /// Lets a call go on for longer than a page waits, but from then on has no other page wait for it:
+    /// one visitor's pages would each wait for the same silence.
+    async fn noting_overdue<T>(&self, key: &Key, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        match timeout(self.settings.max_wait, call.as_mut()).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                lock(&self.book).overdue(key);
+                call.await
             }
         }
     }
@@ -110,14 +124,14 @@ struct Leader {
 
 impl Leader {
     async fn lead(mut self, identity: Identity, probe: bool) {
-        let desk = Arc::clone(&self.desk);
+        let (desk, key) = (Arc::clone(&self.desk), self.key);
         let Settings { refresh, deadline, .. } = &desk.settings;
         let queued_and_called = async {
             // A probe finds out whether the calls that hold the permits hang for nothing.
             let _permit = if probe { None } else { desk.permits.acquire().await.ok() };
             self.call(Arc::clone(refresh), identity).await
         };
-        let outcome = timeout(*deadline, queued_and_called).await;
+        let outcome = timeout(*deadline, desk.noting_overdue(&key, queued_and_called)).await;
         let outcome =
             outcome.unwrap_or_else(|_| Err(EuidError::new(ErrorKind::Transient, "no answer within the deadline")));
         match &outcome {
