@@ -254,6 +254,43 @@ async fn while_the_operator_hangs_only_the_first_pages_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_visitor_waits_once_for_a_call_that_hangs_and_its_late_answer_is_not_lost() {
+    let operator = Operator::answering(new_pair("new")).after(Duration::from_millis(800));
+    let mut site = due(&operator).await;
+    let mut waits = Vec::new();
+    for _ in 0..10 {
+        let before = tokio::time::Instant::now();
+        assert_eq!(site.look().await.saw(), "active(old)");
+        waits.push(before.elapsed());
+        // The page and the call are at their limit at the same moment.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(waits.remove(0), tower_euid::EuidLayer::DEFAULT_MAX_WAIT);
+    assert!(waits.iter().all(Duration::is_zero), "{waits:?}");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(site.look().await.saw(), "active(new)");
+    assert_eq!(operator.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_waits_once_for_a_call_that_queues() {
+    let operator = Operator::never();
+    let mut other = due(&operator).await.configured(|layer| layer.max_concurrent_refreshes(1));
+    other.look().await;
+    let mut site = Site { jar: Jar::default(), ..other.clone() };
+    site.login("also old").await;
+    let mut slow = 0;
+    for _ in 0..10 {
+        let before = tokio::time::Instant::now();
+        assert_eq!(site.look().await.saw(), "active(also old)");
+        slow += usize::from(before.elapsed() > Duration::ZERO);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(slow, 1);
+    assert_eq!(operator.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refresher_that_panics_strands_nobody() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);

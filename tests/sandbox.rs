@@ -189,6 +189,13 @@ async fn each_fault_looks_like_itself_and_passes() {
         (Fault::Status(404), ErrorKind::Malformed),
         (Fault::Status(99), ErrorKind::Transient),
         (Fault::Garbage, ErrorKind::Malformed),
+        (Fault::Refuse("invalid_token"), ErrorKind::RejectedToken),
+        (Fault::Refuse("expired_token"), ErrorKind::RejectedToken),
+        (Fault::Refuse("client_error"), ErrorKind::RejectedInput),
+        (Fault::Refuse("error"), ErrorKind::UnknownStatus),
+        (Fault::Redirect, ErrorKind::Malformed),
+        (Fault::LargeBody(64 * 1024), ErrorKind::Undecryptable),
+        (Fault::LargeBody(64 * 1024 + 4), ErrorKind::Malformed),
         (Fault::WrongNonce, ErrorKind::Malformed),
         (Fault::WrongKey, ErrorKind::Undecryptable),
     ] {
@@ -202,6 +209,8 @@ async fn each_fault_looks_like_itself_and_passes() {
         server.fault(None);
         renew(&client, &identity).await;
     }
+    let calls = server.sandbox().calls();
+    assert_eq!(calls.refresh, 2 * (calls.generate - 1), "a redirect is not followed");
 }
 
 #[tokio::test]

@@ -50,9 +50,19 @@ struct Entry {
 
 #[derive(Debug)]
 enum State {
-    UnderWay(Arc<Flight>),
-    Answered { outcome: Outcome, until: UnixMillis },
-    Resting { outcome: Outcome, until: UnixMillis },
+    /// `overdue`: for longer than a page waits.
+    UnderWay {
+        flight: Arc<Flight>,
+        overdue: bool,
+    },
+    Answered {
+        outcome: Outcome,
+        until: UnixMillis,
+    },
+    Resting {
+        outcome: Outcome,
+        until: UnixMillis,
+    },
 }
 
 /// What there is to do about a token that is due.
@@ -64,6 +74,8 @@ pub(super) enum Next {
     Join(Arc<Flight>),
     /// Ask, and [`land`](Book::land) what comes of it.
     Lead { flight: Arc<Flight>, probe: bool },
+    /// Somebody asks already, and has waited too long for it: whoever comes next need not.
+    Overdue,
     /// Nobody asks now: the operator is down.
     BreakerOpen,
     /// Nobody asks now: too many calls are under way.
@@ -98,8 +110,8 @@ impl Book {
         if let Some(outcome) = self.known(key, now) {
             return Next::Known(outcome);
         }
-        if let Some(Entry { state: State::UnderWay(flight), .. }) = self.entries.get(key) {
-            return Next::Join(Arc::clone(flight));
+        if let Some(Entry { state: State::UnderWay { flight, overdue }, .. }) = self.entries.get(key) {
+            return if *overdue { Next::Overdue } else { Next::Join(Arc::clone(flight)) };
         }
         let under_way = self.entries.len() - self.remembered;
         if under_way >= self.limit.entries {
@@ -112,7 +124,7 @@ impl Book {
         };
         let failures = self.forget(key).map_or(0, |entry| entry.failures);
         let flight = Arc::new(Flight::default());
-        self.write(*key, State::UnderWay(Arc::clone(&flight)), failures);
+        self.write(*key, State::UnderWay { flight: Arc::clone(&flight), overdue: false }, failures);
         self.make_room(now);
         Next::Lead { flight, probe }
     }
@@ -140,6 +152,13 @@ impl Book {
     /// breaker, which otherwise would learn of a hanging operator too late.
     pub(super) fn slow(&mut self, now: UnixMillis) {
         self.breaker.failure(now);
+    }
+
+    /// A call about this token has been under way, queued or made, for as long as a page waits.
+    pub(super) fn overdue(&mut self, key: &Key) {
+        if let Some(Entry { state: State::UnderWay { overdue, .. }, .. }) = self.entries.get_mut(key) {
+            *overdue = true;
+        }
     }
 
     fn write(&mut self, key: Key, state: State, failures: u32) {
@@ -194,7 +213,7 @@ impl State {
     /// What a memory weighs; `None` for a call under way, which is none.
     fn remembered_bytes(&self) -> Option<usize> {
         match self {
-            Self::UnderWay(_) => None,
+            Self::UnderWay { .. } => None,
             Self::Answered { outcome, .. } | Self::Resting { outcome, .. } => Some(weight(outcome)),
         }
     }
@@ -203,7 +222,7 @@ impl State {
     /// longer than the rest that came of it.
     fn is_over(&self, now: UnixMillis) -> bool {
         match self {
-            Self::UnderWay(_) => false,
+            Self::UnderWay { .. } => false,
             Self::Answered { until, .. } => now >= *until,
             Self::Resting { until, .. } => now >= until.saturating_add(FAILURES_REMEMBERED),
         }
@@ -269,6 +288,7 @@ mod tests {
             Next::Lead { probe: true, .. } => "probe",
             Next::BreakerOpen => "refused",
             Next::Full => "full",
+            Next::Overdue => "overdue",
         }
     }
 
@@ -285,6 +305,18 @@ mod tests {
         land(&mut book, 1, &opted_out(), 0);
         assert_eq!(next(&mut book, 1, 44), "known");
         assert_eq!(next(&mut book, 1, 45), "lead");
+    }
+
+    #[test]
+    fn nobody_joins_a_call_that_is_overdue_and_its_answer_is_known_all_the_same() {
+        let mut book = Book::new(LIMIT);
+        assert_eq!(next(&mut book, 1, 0), "lead");
+        book.overdue(&[1; 32]);
+        assert_eq!(next(&mut book, 1, 0), "overdue");
+        land(&mut book, 1, &opted_out(), 0);
+        assert_eq!(next(&mut book, 1, 0), "known");
+        assert_eq!(next(&mut book, 1, 45), "lead");
+        assert_eq!(next(&mut book, 1, 45), "join");
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl Desk {
                 Asked::Refused("the operator is down")
             }
             Next::Full => Asked::Refused("too many refreshes are under way"),
+            Next::Overdue => Asked::Refused("the refresh that is under way takes long"),
             Next::Lead { flight, probe } => {
                 let leader = Leader {
                     desk: Arc::clone(self),
@@ -107,6 +108,19 @@ impl Desk {
                 };
                 runtime.spawn(leader.lead(identity.clone(), probe));
                 Asked::Waiting(flight.wait(), patience)
+            }
+        }
+    }
+
+    /// Lets a call go on for longer than a page waits, but from then on has no other page wait for it:
+    /// one visitor's pages would each wait for the same silence.
+    async fn noting_overdue<T>(&self, key: &Key, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        match timeout(self.settings.max_wait, call.as_mut()).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                lock(&self.book).overdue(key);
+                call.await
             }
         }
     }
@@ -125,14 +139,14 @@ struct Leader {
 
 impl Leader {
     async fn lead(mut self, identity: Identity, probe: bool) {
-        let desk = Arc::clone(&self.desk);
+        let (desk, key) = (Arc::clone(&self.desk), self.key);
         let Settings { refresh, deadline, .. } = &desk.settings;
         let queued_and_called = async {
             // A probe finds out whether the calls that hold the permits hang for nothing.
             let _permit = if probe { None } else { desk.permits.acquire().await.ok() };
             self.call(Arc::clone(refresh), identity).await
         };
-        match timeout(*deadline, queued_and_called).await {
+        match timeout(*deadline, desk.noting_overdue(&key, queued_and_called)).await {
             Ok(outcome) => self.land(Ending::Answered, outcome),
             Err(_) => self.land(Ending::Deadline, failed("no answer within the deadline")),
         }

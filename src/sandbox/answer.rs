@@ -69,6 +69,10 @@ impl Answer {
         Self::new(StatusCode::OK, Some(TEXT), "This is not what an operator says.")
     }
 
+    pub(super) fn large(bytes: usize) -> Self {
+        Self::new(StatusCode::OK, Some(TEXT), vec![b'A'; bytes])
+    }
+
     /// As something in front of the operator answers.
     pub(super) fn page(status: u16) -> Self {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());

@@ -16,6 +16,13 @@ pub enum Fault {
     Status(u16),
     /// HTTP 200, `text/plain`, and nonsense.
     Garbage,
+    /// HTTP 400 with this status word, encrypted by nobody: `invalid_token`, `expired_token`,
+    /// `client_error`, or `error`, as a caller without an API key is told.
+    Refuse(&'static str),
+    /// HTTP 302 to the same place, for ever.
+    Redirect,
+    /// HTTP 200, `text/plain`, and this many bytes of valid base64.
+    LargeBody(usize),
     /// An answer that belongs to another request. Without effect on refresh, whose answers carry no
     /// nonce.
     WrongNonce,

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use base64::Engine;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, VARY};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
@@ -81,11 +81,19 @@ impl Operator {
         let answer = match call.fault {
             Some(Fault::Status(status)) => Answer::page(status),
             Some(Fault::Garbage) => Answer::garbage(),
+            Some(Fault::Refuse(word)) => Answer::refusal(StatusCode::BAD_REQUEST, word, None),
+            Some(Fault::Redirect) => Answer::page(StatusCode::FOUND.as_u16()),
+            Some(Fault::LargeBody(bytes)) => Answer::large(bytes),
             _ => self.route(call).unwrap_or_else(|refusal| refusal),
         };
         let mut response = answer.into_response();
         let headers = response.headers_mut();
         headers.insert(VARY, HeaderValue::from(ORIGIN));
+        if call.fault == Some(Fault::Redirect)
+            && let Ok(here) = HeaderValue::from_str(call.parts.uri.path())
+        {
+            headers.insert(LOCATION, here);
+        }
         if let Some(trace_id) = call.parts.headers.get(&TRACE_ID) {
             headers.insert(TRACE_ID, trace_id.clone());
         }

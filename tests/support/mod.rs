@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "every room uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+pub(crate) mod faulty;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::{pending, ready};
