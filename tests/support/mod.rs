@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use http::header::{COOKIE, SET_COOKIE};
@@ -375,6 +375,13 @@ impl<'a> MakeWriter<'a> for Log {
 impl Log {
     /// Logs everything on this thread from here on.
     pub(crate) fn start(&self) -> tracing::subscriber::DefaultGuard {
+        // Whether anybody cares for an event is remembered once for all threads; without this, a test
+        // on a thread without a log could have it remembered that nobody does.
+        static EVERYBODY_CARES: Once = Once::new();
+        EVERYBODY_CARES.call_once(|| {
+            let sink = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(io::sink);
+            tracing::subscriber::set_global_default(sink.finish()).unwrap();
+        });
         let subscriber =
             tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).without_time();
         tracing::subscriber::set_default(subscriber.with_writer(self.clone()).finish())
