@@ -51,6 +51,8 @@ const PHASES: [(&str, Duration, Option<Fault>); 3] = [
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    // The breaker says on stderr when it opens, probes and closes.
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
     // One clock for all three, which runs as the machine's does.
     let clock = ManualClock::running();
     let sandbox = Sandbox::builder().lifetimes(LIFETIMES).clock(clock.clone()).build()?;
