@@ -138,14 +138,14 @@ impl EuidLayer {
         self.set_desk(|settings| settings.max_concurrent = max)
     }
 
-    /// How much is remembered of refreshes: of how many tokens, calls under way included, and in
-    /// how many bytes. An answer is remembered for 45 s, so that requests which still carry the old
+    /// How much is remembered of refreshes: of how many tokens (at least one), calls under way
+    /// included, and in how many bytes. An answer is remembered for 45 s, so that requests which still carry the old
     /// cookie get it without a call; a failure until the token is asked for again. The oldest goes
     /// first, which costs a call at worst. Defaults:
     /// [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
     /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
     pub fn memo_limit(self, entries: usize, bytes: usize) -> Self {
-        self.set_desk(|settings| settings.memo_limit = MemoLimit { entries, bytes })
+        self.set_desk(|settings| settings.memo_limit = MemoLimit { entries: entries.max(1), bytes })
     }
 
     /// By how much the moment of a refresh may lie behind `refresh_from`, so that visitors who

@@ -69,6 +69,11 @@ pub(crate) fn breaker_refused() {
     count_by(REFRESHES, "outcome", "breaker_open");
 }
 
+/// A due page goes on without a refresh, and nobody is asked for it.
+pub(crate) fn refresh_refused(why: &'static str) {
+    tracing::trace!(target: TARGET, why, "a refresh is due and not asked for");
+}
+
 /// A due page joined a call that was under way.
 pub(crate) fn refresh_joined() {
     count("euid_refresh_coalesced_total");

@@ -61,8 +61,13 @@ where
             }
             Sight::Due(due) => {
                 let (request, may_refresh) = gate::may_refresh(request, shared.refresh_when.as_deref());
-                let asked =
-                    if may_refresh { shared.desk.ask(&due.identity, due.now) } else { Asked::Refused("not for this") };
+                let Shared { desk, .. } = &*shared;
+                let asked = if may_refresh {
+                    desk.ask(&due.identity, due.now)
+                } else {
+                    // What another request has found out holds for this one too.
+                    desk.recall(&due.identity, due.now)
+                };
                 self.call_due(shared, request, *due, asked)
             }
         }
@@ -83,7 +88,10 @@ impl<S> EuidService<S> {
     {
         let (settled, beside) = match asked {
             Asked::Known(outcome) => (settle(&shared, &due, due.now, &outcome), None),
-            Asked::Refused(why) => (settle(&shared, &due, due.now, &failed(why)), None),
+            Asked::Refused(why) => {
+                observe::refresh_refused(why);
+                (settle(&shared, &due, due.now, &failed(why)), None)
+            }
             Asked::Waiting(waiter, patience) => {
                 let unanswered = settle(&shared, &due, due.now, &failed("not answered yet"));
                 let is_usable = unanswered.euid.advertising_token().is_some();

@@ -410,6 +410,50 @@ async fn requests_that_no_page_is_shown_for_do_not_refresh() {
 }
 
 #[tokio::test]
+async fn a_request_that_may_not_refresh_still_sees_what_another_has_found_out() {
+    for (answer, saw) in [
+        (Ok(Refreshed::OptedOut), "opted_out"),
+        (failure(ErrorKind::RejectedToken), "absent"),
+        (new_pair("new"), "active(new)"),
+    ] {
+        let operator = Operator::answering(answer);
+        let site = due(&operator).await;
+        burst(&site, 1).await;
+        let mut script = site.jar.request();
+        script.headers_mut().insert("sec-fetch-dest", HeaderValue::from_static("script"));
+        assert_eq!(site.send(script, |_, _| ()).await.saw(), saw);
+        assert_eq!(operator.asked(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_queued_while_the_operator_went_down_are_not_made() {
+    let operator = Operator::answering(failure(ErrorKind::Transient)).after(Duration::from_millis(100));
+    let site = Site::new(operator.clone()).configured(|layer| layer.max_concurrent_refreshes(5));
+    let mut visits = JoinSet::new();
+    for mut visitor in crowd(&site, 50).await {
+        visits.spawn(async move { visitor.look().await.saw() });
+    }
+    assert!(visits.join_all().await.iter().all(|saw| saw.starts_with("active(visitor")));
+    assert_eq!(operator.asked(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_wait_for_nothing_do_not_make_a_quick_operator_look_slow() {
+    let operator = Operator::answering(new_pair("new")).after(Duration::from_millis(20));
+    let site = Site::new(operator.clone()).configured(|layer| layer.max_wait(Duration::ZERO));
+    let visitors = crowd(&site, 50).await;
+    for visitor in &visitors {
+        assert!(burst(visitor, 1).await.iter().all(|seen| seen.starts_with("active(visitor")));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(operator.asked(), 50);
+    for visitor in &visitors {
+        assert_eq!(burst(visitor, 1).await, new());
+    }
+}
+
+#[tokio::test]
 async fn the_applications_rule_says_which_others_do_not() {
     let operator = Operator::answering(new_pair("new"));
     let site = due(&operator).await;

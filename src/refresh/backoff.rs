@@ -10,7 +10,6 @@ use reliakit_backoff::{Backoff, equal_jitter};
 use reliakit_circuit::{CircuitBreaker, State};
 
 use crate::clock::UnixMillis;
-use crate::observe;
 
 /// How long one token rests after its `failures`-th failure in a row (from 1): 5 s, doubling to
 /// 5 min, half of it by chance.
@@ -39,8 +38,7 @@ pub(super) enum Admission {
 
 impl Breaker {
     pub(super) fn admit(&mut self, now: UnixMillis) -> Admission {
-        let allowed = self.circuit.allow_observed(millis(now), observe::breaker_moved);
-        observe::breaker_is(self.circuit.state());
+        let allowed = self.circuit.allow(millis(now));
         match self.circuit.state() {
             State::HalfOpen if mem::replace(&mut self.probing, true) => Admission::Refused,
             State::HalfOpen => Admission::Probe,
@@ -53,14 +51,18 @@ impl Breaker {
     pub(super) fn success(&mut self) {
         self.probing = false;
         match self.circuit.state() {
-            State::Open => self.circuit.reset_observed(observe::breaker_moved),
-            State::Closed | State::HalfOpen => self.circuit.on_success_observed(observe::breaker_moved),
+            State::Open => self.circuit.reset(),
+            State::Closed | State::HalfOpen => self.circuit.on_success(),
         }
     }
 
     pub(super) fn failure(&mut self, now: UnixMillis) {
         self.probing = false;
-        self.circuit.on_failure_observed(millis(now), observe::breaker_moved);
+        self.circuit.on_failure(millis(now));
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.circuit.state()
     }
 }
 

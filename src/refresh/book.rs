@@ -12,6 +12,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use reliakit_circuit::State as CircuitState;
+
 use super::Refreshed;
 use super::backoff::{self, Admission, Breaker};
 use super::flight::{Flight, Outcome};
@@ -38,6 +40,8 @@ pub(super) struct Book {
     bytes: usize,
     written: u64,
     breaker: Breaker,
+    /// When a call that pages found too slow succeeded last.
+    slow_success: Option<UnixMillis>,
 }
 
 #[derive(Debug)]
@@ -63,6 +67,16 @@ enum State {
         outcome: Outcome,
         until: UnixMillis,
     },
+}
+
+/// How far a call got, and how fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// It never left our queue.
+    NotAtAll,
+    InTime,
+    /// It took longer than pages wait, and [`slow`](Book::slow) was told.
+    Slowly,
 }
 
 /// What there is to do about a token that is due.
@@ -92,6 +106,7 @@ impl Book {
             bytes: 0,
             written: 0,
             breaker: Breaker::default(),
+            slow_success: None,
         }
     }
 
@@ -129,12 +144,20 @@ impl Book {
         Next::Lead { flight, probe }
     }
 
-    /// Notes what came of a call. `slow` says that it has been counted as a failure already.
-    pub(super) fn land(&mut self, key: &Key, outcome: &Outcome, slow: bool, now: UnixMillis, chance: u32) {
-        if !is_failure_of_the_operator(outcome) {
-            self.breaker.success();
-        } else if !slow {
-            self.breaker.failure(now);
+    /// Notes what came of a call.
+    pub(super) fn land(&mut self, key: &Key, outcome: &Outcome, call: Made, now: UnixMillis, chance: u32) {
+        match call {
+            // Time spent in our own queue says nothing of the operator.
+            Made::NotAtAll => {}
+            Made::InTime | Made::Slowly if !is_failure_of_the_operator(outcome) => {
+                if call == Made::Slowly {
+                    self.slow_success = Some(now);
+                }
+                self.breaker.success();
+            }
+            Made::InTime => self.breaker.failure(now),
+            // It has been counted when it was found slow.
+            Made::Slowly => {}
         }
         let failures = self.forget(key).map_or(0, |entry| entry.failures);
         let outcome = Arc::clone(outcome);
@@ -149,9 +172,18 @@ impl Book {
     }
 
     /// A call takes longer than a page waits: as good as a failure to the pages, and so to the
-    /// breaker, which otherwise would learn of a hanging operator too late.
+    /// breaker, which otherwise would learn of a hanging operator too late. Unless slow calls have
+    /// succeeded of late: then it is its way to be slow.
     pub(super) fn slow(&mut self, now: UnixMillis) {
-        self.breaker.failure(now);
+        let is_its_way = self.slow_success.is_some_and(|last| now < last.saturating_add(SLOW_IS_ITS_WAY));
+        if !is_its_way {
+            self.breaker.failure(now);
+        }
+    }
+
+    /// Whether the operator is believed to be there.
+    pub(super) fn breaker(&self) -> CircuitState {
+        self.breaker.state()
     }
 
     /// A call about this token has been under way, queued or made, for as long as a page waits.
@@ -255,6 +287,8 @@ fn settles_the_token(outcome: &Outcome) -> bool {
 
 /// Longer than a browser takes to bring the new cookie with its parallel requests.
 pub(super) const MEMO_FOR: Duration = Duration::from_secs(45);
+/// After a slow success, slow calls are not held against the operator.
+const SLOW_IS_ITS_WAY: Duration = Duration::from_secs(60);
 /// Stale places in the queue that are not worth a sweep.
 const QUEUE_SLACK: usize = 64;
 /// After the rest of the last failure.
@@ -293,7 +327,7 @@ mod tests {
     }
 
     fn land(book: &mut Book, key: u8, outcome: &Outcome, now: i64) {
-        book.land(&[key; 32], outcome, false, at(now), u32::MAX);
+        book.land(&[key; 32], outcome, Made::InTime, at(now), u32::MAX);
     }
 
     #[test]
@@ -367,11 +401,31 @@ mod tests {
         let mut book = Book::new(MemoLimit { entries: 100, ..LIMIT });
         for key in 1..=4 {
             book.slow(at(0));
-            book.land(&[key; 32], &failed(ErrorKind::Transient), true, at(0), 0);
+            book.land(&[key; 32], &failed(ErrorKind::Transient), Made::Slowly, at(0), 0);
         }
         assert_eq!(next(&mut book, 9, 0), "lead");
         book.slow(at(0));
         assert_eq!(next(&mut book, 10, 0), "refused");
+    }
+
+    #[test]
+    fn what_never_left_our_queue_says_nothing_of_the_operator() {
+        let mut book = Book::new(MemoLimit { entries: 100, ..LIMIT });
+        for key in 1..=20 {
+            book.land(&[key; 32], &failed(ErrorKind::Transient), Made::NotAtAll, at(0), 0);
+        }
+        assert_eq!(next(&mut book, 90, 0), "lead");
+    }
+
+    #[test]
+    fn an_operator_whose_slow_calls_succeed_is_not_given_up_for_being_slow() {
+        let mut book = Book::new(MemoLimit { entries: 100, ..LIMIT });
+        book.slow(at(0));
+        book.land(&[1; 32], &opted_out(), Made::Slowly, at(1), 0);
+        (0..20).for_each(|_| book.slow(at(60)));
+        assert_eq!(next(&mut book, 90, 60), "lead");
+        (0..5).for_each(|_| book.slow(at(61)));
+        assert_eq!(next(&mut book, 91, 61), "refused");
     }
 
     #[test]

@@ -10,12 +10,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reliakit_circuit::State;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::book::{Book, Key, MemoLimit, Next};
+use super::book::{Book, Key, Made, MemoLimit, Next};
 use super::flight::{Flight, Outcome, Waiter};
 use super::sync::{Mutex, lock};
 use super::{ErasedRefresh, Refreshed, failed};
@@ -70,9 +71,17 @@ impl Desk {
         Self::new(settings)
     }
 
+    /// What is known already of the successor of `identity`; nobody is asked.
+    pub(crate) fn recall(&self, identity: &Identity, now: UnixMillis) -> Asked {
+        match lock(&self.book).known(&key_of(identity), now) {
+            Some(outcome) => Asked::Known(outcome),
+            None => Asked::Refused("this request may not refresh"),
+        }
+    }
+
     /// Asks for the successor of `identity`. Never waits.
     pub(crate) fn ask(self: &Arc<Self>, identity: &Identity, now: UnixMillis) -> Asked {
-        let key: Key = Sha256::digest(identity.refresh_token().expose_secret()).into();
+        let key = key_of(identity);
         if let Some(outcome) = lock(&self.book).known(&key, now) {
             return Asked::Known(outcome);
         }
@@ -84,7 +93,8 @@ impl Desk {
         let Ok(patience) = catch_unwind(|| sleep(max_wait)) else {
             return Asked::Refused("the tokio runtime has no timer");
         };
-        let next = lock(&self.book).next(&key, now);
+        let (next, moved) = self.with_book(|book| book.next(&key, now));
+        moved.report();
         match next {
             Next::Known(outcome) => Asked::Known(outcome),
             Next::Join(flight) => {
@@ -103,13 +113,22 @@ impl Desk {
                     key,
                     flight: Arc::clone(&flight),
                     begun: now,
-                    slow: false,
+                    made: Made::NotAtAll,
                     landed: false,
                 };
                 runtime.spawn(leader.lead(identity.clone(), probe));
                 Asked::Waiting(flight.wait(), patience)
             }
         }
+    }
+
+    /// Changes the book. What the breaker made of it is to be reported by whoever asks, not under the
+    /// lock: that runs code of the application's.
+    fn with_book<T>(&self, change: impl FnOnce(&mut Book) -> T) -> (T, BreakerMoved) {
+        let mut book = lock(&self.book);
+        let from = book.breaker();
+        let result = change(&mut book);
+        (result, BreakerMoved { from, to: book.breaker() })
     }
 
     /// Lets a call go on for longer than a page waits, but from then on has no other page wait for it:
@@ -126,14 +145,33 @@ impl Desk {
     }
 }
 
+/// The breaker's state before and after a change.
+#[must_use = "a move of the breaker is to be reported"]
+struct BreakerMoved {
+    from: State,
+    to: State,
+}
+
+impl BreakerMoved {
+    fn report(&self) {
+        if self.from != self.to {
+            observe::breaker_moved(self.from, self.to);
+        }
+        observe::breaker_is(self.to);
+    }
+}
+
+fn key_of(identity: &Identity) -> Key {
+    Sha256::digest(identity.refresh_token().expose_secret()).into()
+}
+
 /// The task that makes the call; whatever becomes of it, the flight lands.
 struct Leader {
     desk: Arc<Desk>,
     key: Key,
     flight: Arc<Flight>,
     begun: UnixMillis,
-    /// The call has taken longer than pages wait.
-    slow: bool,
+    made: Made,
     landed: bool,
 }
 
@@ -144,6 +182,10 @@ impl Leader {
         let queued_and_called = async {
             // A probe finds out whether the calls that hold the permits hang for nothing.
             let _permit = if probe { None } else { desk.permits.acquire().await.ok() };
+            if !probe && lock(&desk.book).breaker() != State::Closed {
+                // It went down while this one queued.
+                return failed("the operator is down");
+            }
             self.call(Arc::clone(refresh), identity).await
         };
         match timeout(*deadline, desk.noting_overdue(&key, queued_and_called)).await {
@@ -153,25 +195,30 @@ impl Leader {
     }
 
     async fn call(&mut self, refresh: Arc<dyn ErasedRefresh>, identity: Identity) -> Result<Refreshed, EuidError> {
+        self.made = Made::InTime;
+        let Settings { clock, max_wait, .. } = &self.desk.settings;
         let mut call = pin!(refresh.call(identity));
-        match timeout(self.desk.settings.max_wait, call.as_mut()).await {
+        match timeout((*max_wait).max(SLOW_AT_LEAST), call.as_mut()).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                self.slow = true;
-                lock(&self.desk.book).slow(self.desk.settings.clock.now());
+                self.made = Made::Slowly;
+                let now = clock.now();
+                self.desk.with_book(|book| book.slow(now)).1.report();
                 call.await
             }
         }
     }
 
     fn land(&mut self, ending: Ending, outcome: Result<Refreshed, EuidError>) {
-        self.landed = true;
         let outcome = Arc::new(outcome);
         let chance = random::bytes().map_or(0, u32::from_ne_bytes);
         let now = self.desk.settings.clock.now();
-        lock(&self.desk.book).land(&self.key, &outcome, self.slow, now, chance);
+        let land = |book: &mut Book| book.land(&self.key, &outcome, self.made, now, chance);
+        let ((), moved) = self.desk.with_book(land);
         self.flight.land(Arc::clone(&outcome));
+        self.landed = true;
         // Last, as it runs code of the application's: should that panic, the flight has landed.
+        moved.report();
         observe::refresh_ended(ending, &outcome, now.saturating_since(self.begun));
     }
 }
@@ -194,3 +241,6 @@ impl fmt::Debug for Desk {
             .finish_non_exhaustive()
     }
 }
+
+/// However short pages wait, a call is not held against the operator before it takes this long.
+const SLOW_AT_LEAST: Duration = Duration::from_millis(250);

@@ -1,12 +1,13 @@
-//! Every order in which a leader, those who wait, one who leaves and the end of the memory can meet,
-//! as far as a model checker gets:
+//! Many orders in which a leader, those who wait, one who leaves and the end of the memory can meet,
+//! chosen by a model checker, and every order of the smallest such game:
 //!
 //! ```console
 //! $ RUSTFLAGS="--cfg shuttle" cargo test --no-default-features --lib --target-dir target/shuttle interleavings
 //! ```
 //!
-//! The book and the flight are the real ones, on the checker's mutex; the leader's task is played by
-//! a thread that does what [`desk`](super::desk) does: it lands in the book, then wakes.
+//! The book and the flight are the real ones, on the checker's mutex. The leader's task is played by a
+//! thread that does what [`desk`](super::desk) does, lands in the book, then wakes; the desk itself,
+//! with its permits and timers, is tokio's and is not explored here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 
 use super::Refreshed;
-use super::book::{Book, Key, MemoLimit, Next};
+use super::book::{Book, Key, Made, MemoLimit, Next};
 use super::flight::{Flight, Outcome};
 use super::sync::{Mutex, lock};
 use crate::clock::UnixMillis;
@@ -46,7 +47,7 @@ impl Drop for Leader {
     fn drop(&mut self) {
         let broke_down = || Arc::new(Err(EuidError::new(ErrorKind::Transient, "the refresh broke down")));
         let outcome = self.outcome.take().unwrap_or_else(broke_down);
-        lock(&self.table.book).land(&KEY, &outcome, false, self.now, 0);
+        lock(&self.table.book).land(&KEY, &outcome, Made::InTime, self.now, 0);
         self.flight.land(outcome);
     }
 }
