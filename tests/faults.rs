@@ -114,12 +114,14 @@ async fn on_a_bad_line(mode: Mode, (when, row): Row) {
     let operator = FaultyOperator::start(mode).await;
     let (connect_timeout, timeout) = if mode.stalls() { (CONNECT_TIMEOUT, TIMEOUT) } else { (PATIENCE, PATIENCE) };
     let client = client_of(operator.base_url(), server.sandbox());
-    let client = client.connect_timeout(connect_timeout).timeout(timeout).build().unwrap();
-    let error = client.refresh(&identity).await.unwrap_err();
+    let client = client.connect_timeout(connect_timeout).timeout(timeout);
+    let error = client.clone().build().unwrap().refresh(&identity).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Transient, "{mode:?}");
     assert_eq!(error.to_string(), what_the_log_says(mode), "{mode:?}");
     let before = operator.requests();
 
+    // The page's own patience has to end the wait, not the client's.
+    let client = client.connect_timeout(PATIENCE).timeout(PATIENCE).build().unwrap();
     let mut browser = Browser::new(server.sandbox().clock(), client, identity, MAX_WAIT).await;
     browser.site.wait_until(when);
     let (seen, took) = browser.look().await;
@@ -176,7 +178,7 @@ async fn an_operator_that_hangs_costs_a_page_its_patience_and_no_more() {
     for (when, row) in FAILED {
         let server = serve(Lifetimes::default()).await;
         let identity = generate(&server, "user@example.com").await;
-        let client = server.client_builder().timeout(TIMEOUT).build().unwrap();
+        let client = server.client_builder().timeout(PATIENCE).build().unwrap();
         let mut browser = Browser::new(server.sandbox().clock(), client, identity, MAX_WAIT).await;
         browser.site.wait_until(when);
         server.fault(Fault::Delay(Duration::from_secs(3600)));
