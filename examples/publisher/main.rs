@@ -29,13 +29,12 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tower_euid::sandbox::{Sandbox, SandboxServer};
 use tower_euid::{
-    Clock, CookieKey, Dii, Environment, ErrorKind, Euid, EuidClient, EuidError, EuidLayer, EuidUpdate, InvalidDii,
-    KeyRing, ManualClock,
+    AdvertisingToken, Clock, CookieKey, Dii, Environment, ErrorKind, Euid, EuidClient, EuidError, EuidLayer,
+    EuidUpdate, InvalidDii, KeyRing, ManualClock,
 };
 use tower_http::csrf::CsrfLayer;
 use tower_http::trace::TraceLayer;
@@ -112,8 +111,14 @@ async fn home(State(site): State<Site>, euid: Euid) -> Html<String> {
 }
 
 /// What a script of the site, or the ad server, would fetch.
-async fn identity(euid: Euid) -> Json<Value> {
-    Json(json!({ "state": euid.state(), "advertising_token": euid.advertising_token() }))
+async fn identity(euid: Euid) -> Json<IdentityJson> {
+    Json(IdentityJson { state: euid.state(), advertising_token: euid.advertising_token().cloned() })
+}
+
+#[derive(Serialize)]
+struct IdentityJson {
+    state: &'static str,
+    advertising_token: Option<AdvertisingToken>,
 }
 
 #[derive(Deserialize)]
