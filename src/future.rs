@@ -3,7 +3,7 @@
 //! ```text
 //! Hot ──────────────────────────────► response        no cookie, or a fresh one
 //! Cold: Refreshing ──► Calling ─────► response        a refresh was due
-//!                      Calling ─────► response        only cookies to clear
+//!                      Calling ─────► response        cookies to write, or a refresh runs beside
 //!       Nested ─────────────────────► response        another layer outside does the work
 //! ```
 //!

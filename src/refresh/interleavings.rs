@@ -140,7 +140,7 @@ fn when_the_memory_ends_somebody_asks_again_and_all_are_answered() {
         let outcomes = players(&table, &[0, 0, 60], false);
         assert!(outcomes.iter().all(Option::is_some));
         let calls = table.calls.load(Ordering::SeqCst);
-        assert!((1..=3).contains(&calls), "{calls}");
+        assert!(calls == 1 || calls == 2, "{calls}: one for each memory that there can be");
     });
 }
 
