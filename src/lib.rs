@@ -89,6 +89,7 @@ mod refresh;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod service;
+mod sight;
 mod update;
 
 /// Pages for people: what is specified, and how to run it.
@@ -104,14 +105,15 @@ pub use client::dii::{Dii, InvalidDii};
 #[cfg(feature = "client")]
 pub use client::{Environment, EuidClient, EuidClientBuilder, GenerateRequest, Generated};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
-pub use cookie::{CookieConfig, CookieKey, KeyRing};
+pub use cookie::{CookieConfig, CookieKey, KeyRing, SameSite};
 pub use error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
-pub use extension::Euid;
+pub use extension::{Euid, EuidLogout};
 #[cfg(feature = "axum")]
 pub use extract::EuidLayerMissing;
 pub use future::ResponseFuture;
 pub use identity::{AdvertisingToken, Identity, IdentityTimes, RefreshToken, ResponseKey};
 pub use layer::{EuidLayer, RefreshMode};
+pub use plan::Consent;
 pub use refresh::{Refresh, RefreshFn, Refreshed, refresh_fn};
 pub use service::EuidService;
 pub use update::EuidUpdate;
