@@ -44,7 +44,7 @@
 //! | [`Euid`] | meaning | what to do |
 //! | --- | --- | --- |
 //! | `Absent` | no identity | if the visitor is signed in, generate one |
-//! | `Active` | here is the token | put it into the bid request as it is |
+//! | `Active` | here is the token | put it into the bid request: [`openrtb`] |
 //! | `OptedOut` | the person opted out | do not ask again soon |
 //! | `Unavailable` | an identity, but no usable token now | send no token; the next request may have one |
 //! | `Withheld` | an identity, but no consent | send no token |
@@ -83,6 +83,7 @@ mod gate;
 mod identity;
 mod layer;
 mod observe;
+pub mod openrtb;
 mod plan;
 mod random;
 mod refresh;
