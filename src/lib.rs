@@ -17,6 +17,8 @@
 //! # }
 //! ```
 //!
+//! [`from_env`] makes client and layer from environment variables.
+//!
 //! # How a request flows
 //!
 //! ```text
@@ -74,6 +76,8 @@ mod cache;
 mod client;
 mod clock;
 mod cookie;
+#[cfg(feature = "client")]
+mod env;
 mod error;
 mod extension;
 #[cfg(feature = "axum")]
@@ -106,6 +110,8 @@ pub use client::dii::{Dii, InvalidDii};
 pub use client::{Environment, EuidClient, EuidClientBuilder, GenerateRequest, Generated};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
 pub use cookie::{CookieConfig, CookieKey, KeyRing};
+#[cfg(feature = "client")]
+pub use env::from_env;
 pub use error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
 pub use extension::Euid;
 #[cfg(feature = "axum")]
