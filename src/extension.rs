@@ -16,13 +16,10 @@ use crate::identity::AdvertisingToken;
 /// ```
 /// use tower_euid::Euid;
 ///
-/// fn bid_request_eids(euid: &Euid) -> serde_json::Value {
-///     match euid.advertising_token() {
-///         Some(token) => serde_json::json!([{ "source": "euid.eu", "uids": [{ "id": token, "atype": 3 }] }]),
-///         None => serde_json::json!([]), // nothing usable: send no eid at all
-///     }
+/// fn bid_request(euid: &Euid) -> serde_json::Value {
+///     serde_json::json!({ "imp": [], "user": euid.eids() }) // nothing usable: no eid at all
 /// }
-/// assert_eq!(bid_request_eids(&Euid::Absent), serde_json::json!([]));
+/// assert_eq!(bid_request(&Euid::Absent).to_string(), r#"{"imp":[],"user":{}}"#);
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

@@ -122,6 +122,14 @@ impl AdvertisingToken {
     }
 }
 
+/// For the response that logs in, whose handler was given no token, and for tests of handlers that
+/// are. The layer does not see it being read; what logs in is cached by nobody anyway.
+impl From<&Identity> for AdvertisingToken {
+    fn from(identity: &Identity) -> Self {
+        Self::new(identity.advertising_token(), identity.times())
+    }
+}
+
 impl fmt::Display for AdvertisingToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tower_euid::sandbox::{Sandbox, SandboxServer};
 use tower_euid::{
-    AdvertisingToken, Clock, CookieKey, Dii, Environment, ErrorKind, Euid, EuidClient, EuidError, EuidLayer,
+    AdvertisingToken, Clock, CookieKey, Dii, ErrorKind, Euid, EuidClient, EuidClientBuilder, EuidError, EuidLayer,
     EuidUpdate, InvalidDii, KeyRing, ManualClock,
 };
 use tower_http::csrf::CsrfLayer;
@@ -62,20 +62,17 @@ async fn run() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     // One clock for all: "ten minutes later" moves the sandbox and the site together.
     let clock = ManualClock::running();
-    let (client, sandbox) = match operator_from_env()? {
-        Some((url, key, secret)) => {
-            println!("operator: {url}");
-            let client = EuidClient::builder(Environment::Url(url)).credentials(key, secret);
-            (client.clock(clock.clone()).build()?, None)
-        }
-        None => {
-            let port = port("OPERATOR_PORT", 0)?;
-            let sandbox = Sandbox::builder().clock(clock.clone()).build()?;
-            let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, port).into()).await;
-            let sandbox = sandbox.map_err(|error| format!("OPERATOR_PORT {port}: {error}"))?;
-            println!("operator: {} (an embedded sandbox)", sandbox.base_url());
-            (sandbox.client_builder().build()?, Some(Arc::new(sandbox)))
-        }
+    let (client, sandbox) = if OPERATOR.iter().any(|name| variable(name).is_some()) {
+        let client = EuidClientBuilder::from_env().map_err(|error| format!("{error} (set all of them, or none)"))?;
+        println!("operator: {}", variable("EUID_OPERATOR_URL").unwrap_or_default());
+        (client.clock(clock.clone()).build()?, None)
+    } else {
+        let port = port("OPERATOR_PORT", 0)?;
+        let sandbox = Sandbox::builder().clock(clock.clone()).build()?;
+        let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, port).into()).await;
+        let sandbox = sandbox.map_err(|error| format!("OPERATOR_PORT {port}: {error}"))?;
+        println!("operator: {} (an embedded sandbox)", sandbox.base_url());
+        (sandbox.client_builder().build()?, Some(Arc::new(sandbox)))
     };
     // Without jitter, so that "ten minutes later" does what it says.
     let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone()).refresh_jitter(Duration::ZERO);
@@ -198,22 +195,8 @@ impl IntoResponse for LoginError {
     }
 }
 
-/// URL, API key and secret of the operator; `None` if no variable is set.
-fn operator_from_env() -> Result<Option<(String, String, String)>, String> {
-    let names = ["EUID_OPERATOR_URL", "EUID_API_KEY", "EUID_CLIENT_SECRET"];
-    match names.map(variable) {
-        [None, None, None] => Ok(None),
-        [Some(url), Some(key), Some(secret)] => Ok(Some((url, key, secret))),
-        values => {
-            let missing = names.into_iter().zip(values).filter(|(_, value)| value.is_none()).map(|(name, _)| name);
-            Err(format!(
-                "not set: {} (set all of {}, or none)",
-                missing.collect::<Vec<_>>().join(", "),
-                names.join(", ")
-            ))
-        }
-    }
-}
+/// Of [`EuidClientBuilder::from_env`]. If none is set, there is a sandbox.
+const OPERATOR: [&str; 3] = ["EUID_OPERATOR_URL", "EUID_API_KEY", "EUID_CLIENT_SECRET"];
 
 fn cookie_keys() -> Result<KeyRing, Box<dyn Error>> {
     if variable("EUID_COOKIE_KEYS").is_some() {
