@@ -96,7 +96,7 @@ impl Home {
         let known = match (&self.euid, visitor.opted_out) {
             (Euid::OptedOut, _) => "has opted out, and the site knows.",
             (_, true) => "has opted out. The site hears of it with the next refresh.",
-            (_, false) => "is logged in and has not opted out.",
+            (_, false) => "is logged in.",
         };
         format!("<b>{}</b> {known}", escaped(&visitor.address))
     }
@@ -118,6 +118,9 @@ fn request(done: &Done) -> String {
             ("kept", "kept", "The cookie stays as it is: no new pair came in time.")
         }
         Cookies::Kept => ("kept", "kept", "The cookie stays as it is."),
+        Cookies::Refreshed if done.calls.is_some_and(|calls| calls.refresh == 0) => {
+            ("refreshed", "refreshed", "The cookie holds a new pair of tokens: the answer to an earlier page.")
+        }
         Cookies::Refreshed => ("refreshed", "refreshed", "The cookie holds a new pair of tokens."),
         Cookies::SetAtLogin => ("login", "set at login", "Both cookies are new."),
         Cookies::Cleared => ("cleared", "cleared", "The browser deletes what it has."),
