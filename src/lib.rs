@@ -41,6 +41,10 @@
 //!    cookies. Logout beats login.
 //! 5. What writes a cookie is not cached by anyone, what reads the token by no stranger.
 //!
+//! More of it, and why there are two cookies: [`docs::request_flow`]. What a page sees when the
+//! operator is down, and what to do: [`docs::failures`]. Running it: [`docs::operations`]. What it
+//! protects against: [`docs::threat_model`]. Coming from something else: [`docs::migrating`].
+//!
 //! # States
 //!
 //! | [`Euid`] | meaning | what to do |
@@ -97,12 +101,33 @@ mod service;
 mod sight;
 mod update;
 
-/// Pages for people: what is specified, and how to run it.
 pub mod docs {
+    //! Pages for people.
+    //!
+    //! | question | page |
+    //! | --- | --- |
+    //! | what happens to a request, step by step | [`request_flow`] |
+    //! | what a page sees when something goes wrong, and what to do | [`failures`] |
+    //! | keys, deploys, CDNs, proxies, alerts | [`operations`] |
+    //! | what is promised against whom, and what is not | [`threat_model`] |
+    //! | how to come here from something else | [`migrating`] |
+    //! | what it logs and counts | [`metrics`] |
+    //! | the cookies, byte by byte | [`cookie_format`] |
+
     #[doc = include_str!("docs/cookie_format.md")]
     pub mod cookie_format {}
+    #[doc = include_str!("docs/failures.md")]
+    pub mod failures {}
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
+    #[doc = include_str!("docs/migrating.md")]
+    pub mod migrating {}
+    #[doc = include_str!("docs/operations.md")]
+    pub mod operations {}
+    #[doc = include_str!("docs/request_flow.md")]
+    pub mod request_flow {}
+    #[doc = include_str!("docs/threat_model.md")]
+    pub mod threat_model {}
 }
 
 #[cfg(feature = "client")]
