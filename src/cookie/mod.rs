@@ -511,6 +511,17 @@ mod tests {
     }
 
     #[test]
+    fn a_token_for_scripts_lasts_as_long_as_it_can_be_used_and_no_longer_than_the_identity_cookie() {
+        let config = CookieConfig::default().expose_token_to_scripts();
+        let site = Site { cookies: Cookies::new(config), ..Site::new() };
+        let hand_over = |times| site.write(Writing::HandOver(Some(("token", times)))).pop().unwrap();
+        let mut times = identity("x").times();
+        assert!(hand_over(times).ends_with("; Max-Age=3600"));
+        times.identity_expires = UnixMillis::from_millis(i64::MAX);
+        assert!(hand_over(times).ends_with("; Max-Age=33696000"));
+    }
+
+    #[test]
     fn what_a_browser_would_not_keep_is_not_written() {
         let site = Site::new();
         let write = |identity: &Identity, now| {
