@@ -15,6 +15,8 @@
 
 mod config;
 mod format;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod header;
 mod key;
 mod login;
