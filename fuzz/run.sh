@@ -26,5 +26,5 @@ for target in "$@"; do
     mkdir -p "fuzz/corpus/$target"
     cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/target/seeds/$target" -- \
         -max_total_time="$seconds" -max_len=8192 -timeout=10 -print_final_stats=1 -verbosity=0 2>&1 |
-        grep -v "^INFO\|# Uses"
+        grep -v "^INFO\|^WARNING: Failed to find function\|# Uses\|###"
 done
