@@ -17,6 +17,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
+pub(crate) use self::json::Object;
 use crate::clock::UnixMillis;
 use crate::error::InvalidIdentity;
 
@@ -335,7 +336,8 @@ mod tests {
         }
         let error = parse(|json| drop(json.as_object_mut().unwrap().remove("refresh_token"))).unwrap_err();
         assert!(error.contains("refresh_token is missing"), "{error}");
-        for json in ["\"refresh-secret\"", "[\"refresh-secret\"]", "7"] {
+        let members = format!(r#"["advertising-secret", "refresh-secret", "{KEY}", 1, 2, 3]"#);
+        for json in ["\"refresh-secret\"", "[\"refresh-secret\"]", &members, "7"] {
             let error = serde_json::from_str::<Identity>(json).unwrap_err().to_string();
             assert!(error.starts_with("not an identity") && !error.contains("-secret"), "{error}");
         }

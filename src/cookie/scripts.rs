@@ -15,7 +15,7 @@ use super::config::{CookieConfig, JsSdkCookie};
 use super::header::{Readers, for_each, set_cookie};
 use super::{IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE, Unwritten};
 use crate::clock::UnixMillis;
-use crate::identity::Identity;
+use crate::identity::{Identity, Object};
 
 /// What the SDK left in its cookie.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ fn parse_js_sdk(json: &[u8]) -> Option<JsSdk> {
     if let Ok(identity) = serde_json::from_slice(json) {
         return Some(JsSdk::Identity(identity));
     }
-    let marker: OptOutMarker = serde_json::from_slice(json).ok()?;
+    let Object::<OptOutMarker>(marker) = serde_json::from_slice(json).ok()?;
     let until = UnixMillis::from_millis(marker.refresh_expires);
     (marker.status == "optout").then_some(JsSdk::OptedOut { until })
 }

@@ -18,7 +18,7 @@ use super::envelope::{BASE64, EnvelopeError, RequestNonce, gcm_open, open_respon
 use crate::client::Generated;
 use crate::client::protocol::envelope::Key;
 use crate::error::{ErrorKind, EuidError};
-use crate::identity::{Identity, ResponseKey};
+use crate::identity::{Identity, Object, ResponseKey};
 use crate::refresh::Refreshed;
 
 /// An HTTP answer, as it came.
@@ -99,7 +99,7 @@ impl Answer<'_> {
             }
             _ => {}
         }
-        let Ok(refusal) = serde_json::from_slice::<Refusal>(self.body) else {
+        let Ok(Object(refusal)) = serde_json::from_slice::<Object<Refusal>>(self.body) else {
             return EuidError::new(ErrorKind::Malformed, format!("not an answer of an EUID operator (HTTP {http})"));
         };
         match &*refusal.status {
@@ -121,13 +121,13 @@ impl<T: DeserializeOwned> Reply<T> {
             status: Box<str>,
             body: Option<B>,
         }
-        let reply: Wire<IgnoredAny> = serde_json::from_slice(json).map_err(|_| EnvelopeError::BadJson)?;
+        let Object::<Wire<IgnoredAny>>(reply) = serde_json::from_slice(json).map_err(|_| EnvelopeError::BadJson)?;
         if &*reply.status != "success" {
             return Ok(Self::Status(reply.status));
         }
         reply.body.ok_or(EnvelopeError::MissingBody)?;
         // The parser's complaint may quote the body, so it goes no further.
-        let reply: Wire<T> = serde_json::from_slice(json).map_err(|_| EnvelopeError::BadJson)?;
+        let Object::<Wire<T>>(reply) = serde_json::from_slice(json).map_err(|_| EnvelopeError::BadJson)?;
         reply.body.map(Self::Success).ok_or(EnvelopeError::MissingBody)
     }
 }
@@ -286,6 +286,7 @@ mod tests {
         assert_eq!(refusal(429, "{}"), ErrorKind::Transient);
         assert_eq!(refusal(302, ""), ErrorKind::Malformed);
         assert_eq!(refusal(400, "<html>"), ErrorKind::Malformed);
+        assert_eq!(refusal(400, r#"["client_error","x"]"#), ErrorKind::Malformed);
         assert_eq!(refusal(200, "{\"status\":\"success\"}"), ErrorKind::Malformed);
         assert_eq!(refusal(200, ""), ErrorKind::Malformed);
         assert_eq!(refusal(401, "<html>"), ErrorKind::Unauthorized);
@@ -311,5 +312,6 @@ mod tests {
         assert_eq!(parse(r#"{"status":"success","body":null}"#), Err(EnvelopeError::MissingBody));
         assert_eq!(parse(r#"{"status":"success","body":"true"}"#), Err(EnvelopeError::BadJson));
         assert_eq!(parse(r#"{"body":true}"#), Err(EnvelopeError::BadJson));
+        assert_eq!(parse(r#"["success",true]"#), Err(EnvelopeError::BadJson));
     }
 }
