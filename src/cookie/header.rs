@@ -287,6 +287,10 @@ mod tests {
         let filler = format!("a={}", "x".repeat(60 * 1024));
         assert_eq!(identities(&[filler.as_bytes(), b"__Host-euid=1"]), ["1"]);
         assert_eq!(identities(&[filler.as_bytes(), &[b'x'; 8 * 1024], b"__Host-euid=1"]), Vec::<String>::new());
+        let mut header = format!("__Host-euid=1; a={}", "x".repeat(64 * 1024 - 17));
+        assert_eq!((header.len(), identities(&[header.as_bytes()])), (64 * 1024, vec!["1".to_owned()]));
+        header.push('x');
+        assert_eq!(identities(&[header.as_bytes()]), Vec::<String>::new());
     }
 
     #[test]
