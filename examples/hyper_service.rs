@@ -1,7 +1,8 @@
 //! The layer around a plain hyper service: no framework, the token read from the extensions.
 //!
 //! ```console
-//! $ cargo run --example sandbox_operator --features sandbox    # prints the variables; set them here too
+//! $ cargo run --example sandbox_operator --features sandbox    # prints three variables; set them here too
+//! $ export $(cargo run -q --example keygen | head -1)          # EUID_COOKIE_KEYS
 //! $ cargo run --example hyper_service
 //! $ curl http://127.0.0.1:3001/
 //! absent
@@ -11,8 +12,7 @@
 //! E4AAAABl…
 //! ```
 //!
-//! `EUID_OPERATOR_URL`, `EUID_API_KEY` and `EUID_CLIENT_SECRET` name the operator; `EUID_COOKIE_KEYS`
-//! holds the cookie keys (a fresh one if not set), `PORT` the port (3001 if not set).
+//! The variables are those of [`tower_euid::from_env`], and `PORT` (3001 if not set).
 
 use std::convert::Infallible;
 use std::env;
@@ -28,16 +28,11 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::{Layer, service_fn};
-use tower_euid::{AdvertisingToken, CookieKey, Dii, Environment, Euid, EuidClient, EuidLayer, EuidUpdate, KeyRing};
+use tower_euid::{AdvertisingToken, Dii, Euid, EuidClient, EuidUpdate};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let client = client()?;
-    let keys = match env::var_os("EUID_COOKIE_KEYS") {
-        Some(_) => KeyRing::from_env("EUID_COOKIE_KEYS")?,
-        None => CookieKey::generate()?.into(),
-    };
-    let layer = EuidLayer::new(keys, client.clone());
+    let (client, layer) = tower_euid::from_env()?;
     let service = layer.layer(service_fn(move |request| respond(client.clone(), request)));
 
     let port = env::var("PORT").ok().map_or(Ok(3001), |port| port.parse())?;
@@ -94,11 +89,4 @@ async fn generate(client: &EuidClient, request: Request<Incoming>) -> Result<Eui
 fn status<B>(status: u16, mut response: Response<B>) -> Response<B> {
     *response.status_mut() = status.try_into().unwrap_or_default();
     response
-}
-
-fn client() -> Result<EuidClient, Box<dyn Error>> {
-    let variable = |name| env::var(name).map_err(|_| format!("{name} is not set"));
-    let operator = Environment::Url(variable("EUID_OPERATOR_URL")?);
-    let (key, secret) = (variable("EUID_API_KEY")?, variable("EUID_CLIENT_SECRET")?);
-    Ok(EuidClient::builder(operator).credentials(key, secret).build()?)
 }

@@ -1,4 +1,10 @@
-//! What handlers read: [`Euid`], in the request's extensions.
+//! What handlers find in the request's extensions: [`Euid`], and [`EuidLogout`] for what can't wait for
+//! the response.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::Extensions;
 
 use crate::identity::AdvertisingToken;
 
@@ -10,13 +16,10 @@ use crate::identity::AdvertisingToken;
 /// ```
 /// use tower_euid::Euid;
 ///
-/// fn bid_request_eids(euid: &Euid) -> serde_json::Value {
-///     match euid.advertising_token() {
-///         Some(token) => serde_json::json!([{ "source": "euid.eu", "uids": [{ "id": token, "atype": 3 }] }]),
-///         None => serde_json::json!([]), // nothing usable: send no eid at all
-///     }
+/// fn bid_request(euid: &Euid) -> serde_json::Value {
+///     serde_json::json!({ "imp": [], "user": euid.eids() }) // nothing usable: no eid at all
 /// }
-/// assert_eq!(bid_request_eids(&Euid::Absent), serde_json::json!([]));
+/// assert_eq!(bid_request(&Euid::Absent).to_string(), r#"{"imp":[],"user":{}}"#);
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -54,6 +57,110 @@ impl Euid {
             Self::OptedOut => "opted_out",
             Self::Unavailable => "unavailable",
             Self::Withheld => "withheld",
+        }
+    }
+}
+
+/// Ends the visitor's login, whatever becomes of the response.
+///
+/// A handler says [`EuidUpdate::logout`](crate::EuidUpdate::logout) in its response, and that is the way
+/// to log out. This is for a handler that can fail half-way, or whose response another layer may put
+/// another one in place of (a timeout, a panic handler): said first, it reaches the browser with
+/// whatever response passes the layer in the end.
+///
+/// ```
+/// use axum::response::Redirect;
+/// use tower_euid::EuidLogout;
+///
+/// # struct Failed; impl axum::response::IntoResponse for Failed { fn into_response(self) -> axum::response::Response { "".into_response() } }
+/// # async fn end_session() -> Result<(), Failed> { Ok(()) }
+/// async fn logout(euid: EuidLogout) -> Result<Redirect, Failed> {
+///     euid.now();
+///     end_session().await?; // whether or not this works
+///     Ok(Redirect::to("/"))
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/logout", axum::routing::post(logout));
+/// ```
+///
+/// Nothing can be written where there is no response: if the inner service returns its `Error`, or once
+/// the head of the response has passed. A `GET` or `HEAD` that brings none of our cookies has nothing to
+/// end, and there it does nothing.
+#[derive(Clone, Debug)]
+#[must_use = "nobody is logged out until `now` is called"]
+pub struct EuidLogout(Switch);
+
+/// Where it is noted; written once, never taken back.
+#[derive(Clone, Debug)]
+enum Switch {
+    /// In the allocation that the token has anyway.
+    Token(AdvertisingToken),
+    Own(Arc<AtomicBool>),
+    /// There is nothing to end.
+    Nothing,
+}
+
+impl EuidLogout {
+    /// From the extensions of a request; `None` if the [`EuidLayer`](crate::EuidLayer) is missing.
+    ///
+    /// ```
+    /// use tower_euid::EuidLogout;
+    ///
+    /// # fn handler(request: &http::Request<()>) {
+    /// if let Some(logout) = EuidLogout::of(request.extensions()) {
+    ///     logout.now();
+    /// }
+    /// # }
+    /// # assert!(EuidLogout::of(&http::Extensions::new()).is_none());
+    /// ```
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Option<Self> {
+        let euid = extensions.get::<Euid>()?;
+        let own = || extensions.get::<Self>().cloned().unwrap_or(Self(Switch::Nothing));
+        Some(euid.advertising_token().map_or_else(own, |token| Self(Switch::Token(token.clone()))))
+    }
+
+    /// From now on the response is a logout, whatever else it is: as
+    /// [`EuidUpdate::logout`](crate::EuidUpdate::logout), it beats a login.
+    pub fn now(&self) {
+        if let Some(switch) = self.switch() {
+            switch.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// With a note of its own, where there is no token to hold it.
+    pub(crate) fn own() -> Self {
+        Self(Switch::Own(Arc::default()))
+    }
+
+    pub(crate) fn of_token(token: Option<AdvertisingToken>) -> Self {
+        Self(token.map_or(Switch::Nothing, Switch::Token))
+    }
+
+    pub(crate) fn was_called(&self) -> bool {
+        self.switch().is_some_and(|switch| switch.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn token(&self) -> Option<&AdvertisingToken> {
+        match &self.0 {
+            Switch::Token(token) => Some(token),
+            Switch::Own(_) | Switch::Nothing => None,
+        }
+    }
+
+    /// The token alone, if nothing else has to be kept to know all of this.
+    pub(crate) fn into_token(self) -> Result<Option<AdvertisingToken>, Self> {
+        match self.0 {
+            Switch::Token(token) => Ok(Some(token)),
+            Switch::Nothing => Ok(None),
+            Switch::Own(_) => Err(self),
+        }
+    }
+
+    fn switch(&self) -> Option<&AtomicBool> {
+        match &self.0 {
+            Switch::Token(token) => Some(token.logged_out()),
+            Switch::Own(own) => Some(own),
+            Switch::Nothing => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! axum: [`Euid`] and the token as extractors, [`EuidUpdate`] as a part of a response.
+//! axum: [`Euid`], the token and [`EuidLogout`] as extractors, [`EuidUpdate`] as a part of a response.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -8,7 +8,7 @@ use axum_core::response::{IntoResponse, IntoResponseParts, Response, ResponsePar
 use http::StatusCode;
 use http::request::Parts;
 
-use crate::extension::Euid;
+use crate::extension::{Euid, EuidLogout};
 use crate::identity::AdvertisingToken;
 use crate::update::EuidUpdate;
 
@@ -42,6 +42,14 @@ impl<S: Sync> OptionalFromRequestParts<S> for AdvertisingToken {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
         let euid = parts.extensions.get::<Euid>().ok_or(EuidLayerMissing(()))?;
         Ok(euid.advertising_token().cloned())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for EuidLogout {
+    type Rejection = EuidLayerMissing;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Self::of(&parts.extensions).ok_or(EuidLayerMissing(()))
     }
 }
 

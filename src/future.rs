@@ -23,13 +23,14 @@ use tokio::time::Sleep;
 use tower::Service;
 
 use crate::cache::{self, Touch};
-use crate::cookie::{Lineage, Writing};
-use crate::identity::{AdvertisingToken, Identity};
+use crate::cookie::Writing;
+use crate::extension::EuidLogout;
+use crate::identity::AdvertisingToken;
 use crate::layer::Shared;
 use crate::observe;
 use crate::plan::{self, Action, Consent, Wish};
 use crate::refresh::{self, Waiter};
-use crate::service::{self, Due, Settled};
+use crate::sight::{self, Due, Held, Origin, Settled};
 use crate::update::EuidUpdate;
 
 /// The future of [`EuidService`](crate::EuidService).
@@ -90,18 +91,15 @@ pub(crate) struct Parked<S, B> {
 /// What was found out before the handler ran.
 pub(crate) struct Planned {
     pub(crate) action: Action,
-    /// What [`Action::Store`] stores.
-    pub(crate) renewed: Option<Renewed>,
-    /// What the handler was given.
-    pub(crate) token: Option<AdvertisingToken>,
+    /// What the action stores, where it stores anything.
+    pub(crate) held: Option<Box<Held>>,
+    pub(crate) consent: Consent,
+    /// What the handler was given, and may say with it.
+    pub(crate) logout: EuidLogout,
+    /// Whether the cookie for scripts says another thing than the handler saw.
+    pub(crate) put_right: bool,
     /// A refresh that runs while the handler does.
     pub(crate) beside: Option<Box<Beside>>,
-}
-
-/// A refreshed identity and the login that it belongs to.
-pub(crate) struct Renewed {
-    pub(crate) lineage: Lineage,
-    pub(crate) identity: Identity,
 }
 
 /// A refresh beside the handler.
@@ -112,9 +110,9 @@ pub(crate) struct Beside {
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
     pub(crate) fn calling(inner: S::Future, shared: Arc<Shared>, planned: Planned) -> Self {
-        match planned {
-            Planned { action: Action::Keep, token, beside: None, .. } => Self(State::Hot { inner, shared, token }),
-            planned => Self::cold(Cold::Calling { inner, shared, planned }),
+        match planned.cooled() {
+            Ok(token) => Self(State::Hot { inner, shared, token }),
+            Err(planned) => Self::cold(Cold::Calling { inner, shared, planned }),
         }
     }
 
@@ -141,7 +139,7 @@ where
         match self.project().0.project() {
             StateProj::Hot { inner, shared, token } => {
                 let response = ready!(inner.poll(cx))?;
-                Poll::Ready(Ok(finish(shared, response, Action::Keep, None, token.as_ref())))
+                Poll::Ready(Ok(finish(shared, response, &Planned::hot(token.take()))))
             }
             StateProj::Cold(cold) => cold.as_mut().poll(cx),
         }
@@ -161,8 +159,7 @@ where
                 ColdProj::Calling { inner, shared, planned } => {
                     let response = ready!(inner.poll(cx))?;
                     planned.look_beside(shared);
-                    let Planned { action, renewed, token, .. } = planned;
-                    return Poll::Ready(Ok(finish(shared, response, *action, renewed.as_ref(), token.as_ref())));
+                    return Poll::Ready(Ok(finish(shared, response, planned)));
                 }
                 ColdProj::Nested { inner } => return inner.poll(cx),
             };
@@ -198,70 +195,106 @@ impl<S, B> Refreshing<S, B> {
             // The state changes with the answer, so nobody comes by twice.
             return Poll::Pending;
         };
-        let Settled { euid, action, renewed } = service::settle(this.shared, &due, this.shared.clock.now(), answer);
-        let token = service::show(&mut request, euid);
+        let settled = sight::settle(this.shared, &due, this.shared.clock.now(), answer);
+        let planned = sight::show(this.shared, &mut request, settled, None);
         let inner = ready.call(request);
-        let planned = Planned { action, renewed, token, beside: None };
         Poll::Ready(Cold::Calling { inner, shared: Arc::clone(this.shared), planned })
     }
 }
 
 impl Planned {
+    /// Nothing but to look at what the handler did with its token, if it had one.
+    fn hot(token: Option<AdvertisingToken>) -> Self {
+        let logout = EuidLogout::of_token(token);
+        Self { action: Action::Keep, held: None, consent: Consent::Granted, logout, put_right: false, beside: None }
+    }
+
+    /// The token, if this is [`hot`](Self::hot) with it.
+    fn cooled(self) -> Result<Option<AdvertisingToken>, Self> {
+        match self {
+            Self { action: Action::Keep, put_right: false, beside: None, consent, logout, held }
+                if consent != Consent::Withdrawn =>
+            {
+                logout.into_token().map_err(|logout| Self { logout, consent, held, ..Self::hot(None) })
+            }
+            planned => Err(planned),
+        }
+    }
+
     /// The handler has answered: has the refresh beside it, too?
     fn look_beside(&mut self, shared: &Shared) {
         let Some(Beside { waiter, due }) = self.beside.take().map(|beside| *beside) else { return };
         if let Some(outcome) = waiter.outcome() {
             // What the handler saw stays as it was; only the cookies follow the answer.
-            let Settled { action, renewed, .. } = service::settle(shared, &due, shared.clock.now(), &outcome);
-            (self.action, self.renewed) = (action, renewed);
+            let Settled { action, held, .. } = sight::settle(shared, &due, shared.clock.now(), &outcome);
+            (self.action, self.held) = (action, held);
         }
     }
 }
 
 /// Takes the handler's wish out of its response, writes the cookies, guards the cache.
-fn finish<R>(
-    shared: &Shared,
-    response: Response<R>,
-    planned: Action,
-    renewed: Option<&Renewed>,
-    token: Option<&AdvertisingToken>,
-) -> Response<R> {
-    let (mut response, logged_out) = is_logout(shared, response);
+fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planned) -> Response<R> {
+    let (mut response, mut logged_out) = is_logout(shared, response);
+    logged_out |= planned.logout.was_called();
     let update = response.extensions_mut().remove::<EuidUpdate>();
     let wish = update.as_ref().map(EuidUpdate::wish).max(logged_out.then_some(Wish::Logout));
-    let action = plan::resolve(planned, wish, Consent::Granted);
+    let action = plan::resolve(planned.action, wish, planned.consent);
+    if planned.consent == Consent::Withdrawn && wish == Some(Wish::Login) {
+        observe::login_without_consent();
+    }
 
-    let identity = update.as_ref().and_then(EuidUpdate::identity);
     let not_modified = response.status() == StatusCode::NOT_MODIFIED;
-    let writing = match (action, renewed, identity) {
-        (Action::ClearIdentity, _, _) => Some(Writing::ClearIdentity),
-        (Action::ClearBoth, _, _) => Some(Writing::ClearBoth),
-        (Action::OptOut, _, _) => Some(Writing::OptOut),
-        (Action::Login, _, Some(identity)) => Some(Writing::Login(identity)),
-        // A 304 would change the headers of a page that is stored elsewhere; the next one writes it.
-        (Action::Store, Some(Renewed { lineage, identity }), _) if !not_modified => {
-            Some(Writing::Store(lineage, identity))
-        }
-        (Action::Keep | Action::Store | Action::Login, _, _) => None,
-    };
+    let writing = writing(action, planned, update.as_ref());
+    // A 304 would change the headers of a page that is stored elsewhere; the next one brings what is new.
+    let writing = writing.filter(|writing| !(not_modified && wish.is_none() && writing.brings_a_token()));
     let wrote = writing.is_some_and(|writing| write(shared, writing, response.headers_mut()));
     if wrote {
         cache::guard(Touch::Wrote, response.headers_mut());
-    } else if token.is_some_and(AdvertisingToken::was_read) {
+    } else if planned.logout.token().is_some_and(AdvertisingToken::was_read) {
         cache::guard(Touch::Read, response.headers_mut());
     }
     response
 }
 
+/// What the action writes.
+fn writing<'a>(action: Action, planned: &'a Planned, update: Option<&'a EuidUpdate>) -> Option<Writing<'a>> {
+    let held = planned.held.as_deref();
+    match (action, update.and_then(EuidUpdate::as_login), held) {
+        (Action::ClearIdentity, ..) => Some(Writing::ClearIdentity),
+        (Action::ClearBoth, ..) => Some(Writing::ClearBoth),
+        (Action::OptOut, ..) => Some(Writing::OptOut),
+        (Action::Login, Some((identity, subject)), _) => Some(Writing::Login(identity, subject)),
+        (Action::Login, None, Some(Held { origin: Origin::Elsewhere(subject), identity })) => {
+            Some(Writing::Login(identity, subject.as_deref()))
+        }
+        (Action::Store, _, Some(Held { origin: Origin::Cookies(login), identity })) => {
+            Some(Writing::Store(login, identity))
+        }
+        (Action::RecordOptOut, _, Some(Held { origin: Origin::Cookies(login), .. })) => {
+            Some(Writing::RecordOptOut(login))
+        }
+        (Action::Keep, ..) if planned.put_right => {
+            let token = planned.logout.token();
+            Some(Writing::HandOver(token.map(|token| (token.peek(), token.times()))))
+        }
+        // What has nothing to store is not planned.
+        (Action::Keep | Action::Login | Action::Store | Action::RecordOptOut, ..) => None,
+    }
+}
+
 /// Writes the cookies; false if none was written after all.
 fn write(shared: &Shared, writing: Writing<'_>, headers: &mut HeaderMap) -> bool {
     let now = shared.clock.now();
+    if shared.bind.is_some() && matches!(writing, Writing::Login(_, None)) {
+        observe::login_without_subject();
+    }
     let Err(reason) = shared.cookies.write(writing, &shared.keys, now, headers) else {
         return true;
     };
     observe::cookie_not_written(reason);
     // Whoever was there before, another has logged in: the old identity must not stand for them.
-    matches!(writing, Writing::Login(_)) && shared.cookies.write(Writing::ClearBoth, &shared.keys, now, headers).is_ok()
+    matches!(writing, Writing::Login(..))
+        && shared.cookies.write(Writing::ClearBoth, &shared.keys, now, headers).is_ok()
 }
 
 /// Whether the response is a logout that no [`EuidUpdate`] says.

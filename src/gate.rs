@@ -1,16 +1,48 @@
-//! Which requests may refresh.
+//! What the application says of a request, and which requests may refresh.
 //!
-//! One whose answer nobody may ever look at, or that is one of many beside a page, is not worth a
-//! call to the operator, nor a cookie on its answer. It sees a token that is still valid.
+//! 1. Consent and the signed-in user are asked for first, where there is a hook to ask.
+//! 2. A request whose answer nobody may ever look at, or that is one of many beside a page, is not
+//!    worth a call to the operator, nor a cookie on its answer. It sees a token that is still valid.
 
 use http::header::UPGRADE;
 use http::{HeaderMap, HeaderName, Method, Request};
 
-use crate::layer::RefreshWhen;
+use crate::layer::{RefreshWhen, Shared};
+use crate::plan::Consent;
+
+/// Whom a request comes from, as far as the application says.
+pub(crate) struct Visitor {
+    pub(crate) consent: Consent,
+    pub(crate) signed_in: SignedIn,
+}
+
+pub(crate) enum SignedIn {
+    /// The application binds no identity to anybody.
+    NotAsked,
+    Nobody,
+    /// Their id in the application.
+    As(Box<[u8]>),
+}
+
+/// Asks the hooks, where there are any.
+pub(crate) fn visitor<B>(shared: &Shared, request: Request<B>) -> (Request<B>, Visitor) {
+    let (mut consent, mut signed_in) = (Consent::Granted, SignedIn::NotAsked);
+    if shared.consent.is_none() && shared.bind.is_none() {
+        return (request, Visitor { consent, signed_in });
+    }
+    let (parts, body) = request.into_parts();
+    if let Some(hook) = &shared.consent {
+        consent = hook(&parts);
+    }
+    if let Some(hook) = &shared.bind {
+        signed_in = hook(&parts).map_or(SignedIn::Nobody, SignedIn::As);
+    }
+    (Request::from_parts(parts, body), Visitor { consent, signed_in })
+}
 
 /// Whether this request may refresh; asked only if a refresh is due.
 pub(crate) fn may_refresh<B>(request: Request<B>, refresh_when: Option<&RefreshWhen>) -> (Request<B>, bool) {
-    if !is_worth_it(request.method(), request.headers()) {
+    if !is_worth_it(&request) {
         return (request, false);
     }
     match refresh_when {
@@ -23,7 +55,9 @@ pub(crate) fn may_refresh<B>(request: Request<B>, refresh_when: Option<&RefreshW
     }
 }
 
-fn is_worth_it(method: &Method, headers: &HeaderMap) -> bool {
+/// Whether the answer to a request is a page, or what a page's script asked for.
+pub(crate) fn is_worth_it<B>(request: &Request<B>) -> bool {
+    let (method, headers): (&Method, &HeaderMap) = (request.method(), request.headers());
     let is_upgrade = *method == Method::CONNECT || headers.contains_key(UPGRADE);
     let is_speculative = [SEC_PURPOSE, PURPOSE].iter().any(|name| {
         headers.get_all(name).iter().any(|value| {

@@ -78,16 +78,19 @@ impl IdentityTimes {
 #[derive(Clone)]
 pub struct AdvertisingToken(Arc<Token>);
 
-/// One allocation for the token of a request: text, times and whether anybody looked.
+/// One allocation for the token of a request: text, times, whether anybody looked and whether the
+/// visitor's login has been ended meanwhile.
 struct Token {
     text: Box<str>,
     times: IdentityTimes,
     read: AtomicBool,
+    logged_out: AtomicBool,
 }
 
 impl AdvertisingToken {
     pub(crate) fn new(text: &str, times: IdentityTimes) -> Self {
-        Self(Arc::new(Token { text: text.into(), times, read: AtomicBool::new(false) }))
+        let (read, logged_out) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Token { text: text.into(), times, read, logged_out }))
     }
 
     /// The token, to be passed on verbatim.
@@ -103,9 +106,27 @@ impl AdvertisingToken {
         self.0.times
     }
 
+    /// The token for our own eyes: does not count as reading.
+    pub(crate) fn peek(&self) -> &str {
+        &self.0.text
+    }
+
     /// Whether this token, or a clone of it, has been read.
     pub(crate) fn was_read(&self) -> bool {
         self.0.read.load(Ordering::Relaxed)
+    }
+
+    /// Where it is noted that the login has been ended, with no other allocation than the token's.
+    pub(crate) fn logged_out(&self) -> &AtomicBool {
+        &self.0.logged_out
+    }
+}
+
+/// For the response that logs in, whose handler was given no token, and for tests of handlers that
+/// are. The layer does not see it being read; what logs in is cached by nobody anyway.
+impl From<&Identity> for AdvertisingToken {
+    fn from(identity: &Identity) -> Self {
+        Self::new(identity.advertising_token(), identity.times())
     }
 }
 

@@ -9,6 +9,7 @@ use tower::Layer;
 
 use crate::clock::{Clock, SystemClock};
 use crate::cookie::{CookieConfig, Cookies, KeyRing};
+use crate::plan::Consent;
 use crate::refresh::{Desk, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;
 
@@ -59,10 +60,15 @@ pub(crate) struct Shared {
     pub(crate) refresh_when: Option<Arc<RefreshWhen>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) expiry_margin: Duration,
+    pub(crate) consent: Option<Arc<ConsentOf>>,
+    pub(crate) bind: Option<Arc<SignedInUser>>,
+    pub(crate) reseal: bool,
     pub(crate) logout_when: Option<Arc<LogoutWhen>>,
 }
 
 pub(crate) type RefreshWhen = dyn Fn(&request::Parts) -> bool + Send + Sync;
+pub(crate) type ConsentOf = dyn Fn(&request::Parts) -> Consent + Send + Sync;
+pub(crate) type SignedInUser = dyn Fn(&request::Parts) -> Option<Box<[u8]>> + Send + Sync;
 pub(crate) type LogoutWhen = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 impl EuidLayer {
@@ -102,12 +108,16 @@ impl EuidLayer {
             refresh_when: None,
             clock,
             expiry_margin: Self::DEFAULT_EXPIRY_MARGIN,
+            consent: None,
+            bind: None,
+            reseal: false,
             logout_when: None,
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// Names and attributes of the cookies. Default: `__Host-euid`, secure.
+    /// Names and attributes of the cookies, and which cookies of scripts there are beside them.
+    /// Default: `__Host-euid`, secure, and none.
     pub fn cookie(self, config: CookieConfig) -> Self {
         self.set(|shared| shared.cookies = Cookies::new(config))
     }
@@ -187,6 +197,59 @@ impl EuidLayer {
         self.set(|shared| shared.clock = Arc::clone(&clock)).set_desk(|settings| settings.clock = clock)
     }
 
+    /// What the visitor allows, asked for each request before its cookies are looked at. Where consent
+    /// comes from, and what it must say, only the application knows; with a TCF string it is purposes
+    /// 1, 2, 3, 4, 7 and 10 for vendor 21, as `examples/consent.rs` decodes it. Default: granted.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// use tower_euid::Consent;
+    ///
+    /// # #[derive(Clone, Copy)] struct Choice { advertising: bool }
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
+    /// // A layer further out has read the visitor's choice:
+    /// let layer = EuidLayer::new(keys, client).consent(|request| match request.extensions.get::<Choice>() {
+    ///     Some(Choice { advertising: true }) => Consent::Granted,
+    ///     Some(Choice { advertising: false }) => Consent::Withdrawn,
+    ///     None => Consent::Withheld,
+    /// });
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn consent(self, consent: impl Fn(&request::Parts) -> Consent + Send + Sync + 'static) -> Self {
+        self.set(|shared| shared.consent = Some(Arc::new(consent)))
+    }
+
+    /// Who is signed in, by whatever id the application knows its users. An identity whose login named
+    /// a [subject](crate::EuidUpdate::subject) is then used for this user only: for another it is
+    /// removed, while nobody is signed in it is kept and not handed out. The cookie holds a keyed digest
+    /// of the id, not the id. Default: identities are bound to nobody.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// # #[derive(Clone)] struct User { id: u64 }
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
+    /// // A layer further out has found the session:
+    /// let layer = EuidLayer::new(keys, client)
+    ///     .bind(|request| request.extensions.get::<User>().map(|user| user.id.to_string()));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn bind<S: AsRef<[u8]>>(
+        self,
+        signed_in: impl Fn(&request::Parts) -> Option<S> + Send + Sync + 'static,
+    ) -> Self {
+        let signed_in = move |parts: &request::Parts| signed_in(parts).map(|id| id.as_ref().into());
+        self.set(|shared| shared.bind = Some(Arc::new(signed_in)))
+    }
+
+    /// Whether a page whose identity is sealed under a key that is not the newest writes it anew at
+    /// once, not only when it is refreshed. For the last step of a [change of
+    /// keys](KeyRing#changing-keys), when all nodes seal under the same one. Default: no.
+    pub fn reseal(self, at_once: bool) -> Self {
+        self.set(|shared| shared.reseal = at_once)
+    }
+
     /// Responses that are logouts although no handler says so with
     /// [`EuidUpdate::logout`](crate::EuidUpdate::logout). One with `Clear-Site-Data: "cookies"` (or
     /// `"*"`) always is.
@@ -237,6 +300,9 @@ impl fmt::Debug for Shared {
             .field("refresh_when", &self.refresh_when.is_some())
             .field("desk", &self.desk)
             .field("expiry_margin", &self.expiry_margin)
+            .field("consent", &self.consent.is_some())
+            .field("bind", &self.bind.is_some())
+            .field("reseal", &self.reseal)
             .field("logout_when", &self.logout_when.is_some())
             .finish_non_exhaustive()
     }

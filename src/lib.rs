@@ -17,6 +17,8 @@
 //! # }
 //! ```
 //!
+//! [`from_env`] makes client and layer from environment variables.
+//!
 //! # How a request flows
 //!
 //! ```text
@@ -44,7 +46,7 @@
 //! | [`Euid`] | meaning | what to do |
 //! | --- | --- | --- |
 //! | `Absent` | no identity | if the visitor is signed in, generate one |
-//! | `Active` | here is the token | put it into the bid request as it is |
+//! | `Active` | here is the token | put it into the bid request: [`openrtb`] |
 //! | `OptedOut` | the person opted out | do not ask again soon |
 //! | `Unavailable` | an identity, but no usable token now | send no token; the next request may have one |
 //! | `Withheld` | an identity, but no consent | send no token |
@@ -74,6 +76,8 @@ mod cache;
 mod client;
 mod clock;
 mod cookie;
+#[cfg(feature = "client")]
+mod env;
 mod error;
 mod extension;
 #[cfg(feature = "axum")]
@@ -83,12 +87,14 @@ mod gate;
 mod identity;
 mod layer;
 mod observe;
+pub mod openrtb;
 mod plan;
 mod random;
 mod refresh;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod service;
+mod sight;
 mod update;
 
 /// Pages for people: what is specified, and how to run it.
@@ -104,14 +110,17 @@ pub use client::dii::{Dii, InvalidDii};
 #[cfg(feature = "client")]
 pub use client::{Environment, EuidClient, EuidClientBuilder, GenerateRequest, Generated};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
-pub use cookie::{CookieConfig, CookieKey, KeyRing};
+pub use cookie::{CookieConfig, CookieKey, KeyRing, SameSite};
+#[cfg(feature = "client")]
+pub use env::from_env;
 pub use error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
-pub use extension::Euid;
+pub use extension::{Euid, EuidLogout};
 #[cfg(feature = "axum")]
 pub use extract::EuidLayerMissing;
 pub use future::ResponseFuture;
 pub use identity::{AdvertisingToken, Identity, IdentityTimes, RefreshToken, ResponseKey};
 pub use layer::{EuidLayer, RefreshMode};
+pub use plan::Consent;
 pub use refresh::{Refresh, RefreshFn, Refreshed, refresh_fn};
 pub use service::EuidService;
 pub use update::EuidUpdate;

@@ -110,6 +110,11 @@ pub(crate) fn cookie_unusable(reason: Unusable) {
     });
 }
 
+/// An identity cookie is bound to another than who is signed in.
+pub(crate) fn cookie_of_another() {
+    cookie_rejected("subject");
+}
+
 fn cookie_rejected(reason: &'static str) {
     tracing::debug!(target: TARGET, reason, "the identity cookie can't be used");
     count_by(REJECTED_COOKIES, "reason", reason);
@@ -132,6 +137,16 @@ pub(crate) fn cookie_not_written(reason: Unwritten) {
     if reason == Unwritten::TooLarge {
         count_by(REJECTED_COOKIES, "reason", word);
     }
+}
+
+/// A handler has said a login for a visitor who has withdrawn consent.
+pub(crate) fn login_without_consent() {
+    tracing::warn!(target: TARGET, "a login was not written: the visitor has withdrawn consent");
+}
+
+/// A handler has said a login without a subject, where the application binds identities to one.
+pub(crate) fn login_without_subject() {
+    tracing::warn!(target: TARGET, "a login is bound to nobody: it was said without a subject");
 }
 
 /// Of all events, whichever module they tell of.

@@ -14,18 +14,23 @@
 //! | unknown version or key id | | | `Absent` | keep |
 //! | known key, does not open or parse; anchor is not its lineage; other subject | | | `Absent` | clear identity |
 //! | bound identity, nobody signed in | | | `Absent` | keep |
+//! | record of an opt-out | | | `OptedOut` | keep |
+//! | | 72 h later | | `Absent` | clear identity |
 //! | identity | ≥ refresh_expires | | `Absent` | clear identity |
 //! | identity | < refresh_from | | `Active` | keep |
 //! | identity | refresh_from … identity_expires | new pair | `Active(new)` | store |
-//! | | | optout | `OptedOut` | clear identity, anchor `opted out` |
+//! | | | optout | `OptedOut` | record the opt-out |
 //! | | | invalid_token, expired_token | `Absent` | clear identity |
 //! | | | anything else, or not in time | `Active(old)` | keep |
 //! | identity | identity_expires … refresh_expires | new pair | `Active(new)` | store |
-//! | | | optout | `OptedOut` | clear identity, anchor `opted out` |
+//! | | | optout | `OptedOut` | record the opt-out |
 //! | | | invalid_token, expired_token, client_error | `Absent` | clear identity |
 //! | | | anything else, or not in time | `Unavailable` | keep |
 //! | usable identity | consent withheld | not asked | `Withheld` | keep |
 //! | any of ours | consent withdrawn | not asked | `Withheld` | clear both |
+//!
+//! The record stands in the identity's place and is bound to its login and subject. Only what is stated,
+//! by a handler or by consent, writes the anchor.
 
 use std::time::Duration;
 
@@ -58,7 +63,6 @@ pub(crate) enum AnchorSays {
 
 /// Whose the identity is, next to who is signed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the layer binds no identity to a subject yet"))]
 pub(crate) enum Subject {
     /// Theirs, or bound to nobody.
     Same,
@@ -68,13 +72,15 @@ pub(crate) enum Subject {
     Nobody,
 }
 
-/// What the visitor allows.
+/// What the visitor allows, as the hook [`EuidLayer::consent`](crate::EuidLayer::consent) says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Consent {
+pub enum Consent {
+    /// The identity may be used.
     Granted,
-    /// Not now: neither refresh nor hand out, but keep.
+    /// Not known, or not now: the identity is neither refreshed nor handed out, but kept. Handlers see
+    /// [`Euid::Withheld`](crate::Euid::Withheld).
     Withheld,
-    /// No longer: it ends.
+    /// No longer: the identity ends. No login is written either.
     Withdrawn,
 }
 
@@ -113,6 +119,8 @@ pub(crate) enum Action {
     ClearBoth,
     /// Clear the identity, remember the opt-out in the anchor.
     OptOut,
+    /// Put the record of the opt-out into the identity's place.
+    RecordOptOut,
     /// Write the refreshed identity.
     Store,
     /// Write the identity of the login, and its anchor.
@@ -175,13 +183,10 @@ pub(crate) fn without_identity(presented: Presented, anchor: AnchorSays, consent
 /// A request with an identity that its anchor names. `times.refresh_from` may be moved by jitter,
 /// `times.identity_expires` brought forward by a margin; their order is not relied on.
 pub(crate) fn plan(times: &IdentityTimes, subject: Subject, consent: Consent, now: UnixMillis) -> Plan {
-    let proceed = |sees, action| Plan::Proceed(verdict(sees, action));
-    match (consent, subject) {
-        (Consent::Withdrawn, _) => return proceed(Sees::Withheld, Action::ClearBoth),
-        (_, Subject::Other) => return proceed(Sees::Absent, Action::ClearIdentity),
-        (_, Subject::Nobody) => return proceed(Sees::Absent, Action::Keep),
-        (Consent::Granted | Consent::Withheld, Subject::Same) => {}
+    if let Some(verdict) = barred(subject, consent) {
+        return Plan::Proceed(verdict);
     }
+    let proceed = |sees, action| Plan::Proceed(verdict(sees, action));
     if !times.is_refreshable(now) {
         proceed(Sees::Absent, Action::ClearIdentity)
     } else if consent == Consent::Withheld {
@@ -193,6 +198,37 @@ pub(crate) fn plan(times: &IdentityTimes, subject: Subject, consent: Consent, no
     }
 }
 
+/// A request with the record of an opt-out, remembered `until` then.
+pub(crate) fn opted_out(until: UnixMillis, subject: Subject, consent: Consent, now: UnixMillis) -> Verdict {
+    barred(subject, consent).unwrap_or(if now < until {
+        verdict(Sees::OptedOut, Action::Keep)
+    } else {
+        verdict(Sees::Absent, Action::ClearIdentity)
+    })
+}
+
+/// What stands against an identity, or the record of one, whatever it says.
+fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
+    match (consent, subject) {
+        (Consent::Withdrawn, _) => Some(verdict(Sees::Withheld, Action::ClearBoth)),
+        (_, Subject::Other) => Some(verdict(Sees::Absent, Action::ClearIdentity)),
+        (_, Subject::Nobody) => Some(verdict(Sees::Absent, Action::Keep)),
+        (Consent::Granted | Consent::Withheld, Subject::Same) => None,
+    }
+}
+
+/// What is planned for an identity that comes from elsewhere and has no cookies of ours yet: what
+/// would keep or store it is its login.
+pub(crate) fn taken_over(Verdict { sees, action }: Verdict) -> Verdict {
+    let action = match (sees, action) {
+        (Sees::Active | Sees::Unavailable, Action::Keep) | (_, Action::Store) => Action::Login,
+        (_, Action::RecordOptOut) => Action::OptOut,
+        (_, Action::ClearIdentity) => Action::ClearBoth,
+        (_, action) => action,
+    };
+    verdict(sees, action)
+}
+
 /// After [`Plan::Refresh`]: `times` are those of the cookie, `now` is read again after the wait.
 pub(crate) fn settle(times: &IdentityTimes, now: UnixMillis, answer: Answer) -> Verdict {
     let ended = verdict(Sees::Absent, Action::ClearIdentity);
@@ -200,7 +236,7 @@ pub(crate) fn settle(times: &IdentityTimes, now: UnixMillis, answer: Answer) -> 
         Answer::NewPair(new) if new.is_usable(now) && new.is_refreshable(now) => {
             verdict(Sees::ActiveNew, Action::Store)
         }
-        Answer::OptOut => verdict(Sees::OptedOut, Action::OptOut),
+        Answer::OptOut => verdict(Sees::OptedOut, Action::RecordOptOut),
         Answer::Ended => ended,
         _ if !times.is_refreshable(now) => ended,
         _ if times.is_usable(now) => verdict(Sees::Active, Action::Keep),
@@ -246,8 +282,15 @@ mod tests {
     const SUBJECTS: [Subject; 3] = [Subject::Same, Subject::Other, Subject::Nobody];
     const ANCHORS: [AnchorSays; 3] = [AnchorSays::Nothing, AnchorSays::Something, AnchorSays::OptedOut];
     const PRESENTED: [Presented; 3] = [Presented::Nothing, Presented::UnknownKey, Presented::Unusable];
-    const ACTIONS: [Action; 6] =
-        [Action::Keep, Action::ClearIdentity, Action::ClearBoth, Action::OptOut, Action::Store, Action::Login];
+    const ACTIONS: [Action; 7] = [
+        Action::Keep,
+        Action::ClearIdentity,
+        Action::ClearBoth,
+        Action::OptOut,
+        Action::RecordOptOut,
+        Action::Store,
+        Action::Login,
+    ];
     const WISHES: [Option<Wish>; 4] = [None, Some(Wish::Login), Some(Wish::OptOut), Some(Wish::Logout)];
 
     const fn times(refresh_from: i64, identity_expires: i64, refresh_expires: i64) -> IdentityTimes {
@@ -338,13 +381,52 @@ mod tests {
     }
 
     #[test]
+    fn every_row_of_the_record_of_an_opt_out() {
+        for now in [0, 99, 100, 101] {
+            for consent in CONSENTS {
+                for subject in SUBJECTS {
+                    let expected = match (consent, subject) {
+                        (Consent::Withdrawn, _) => verdict(Sees::Withheld, Action::ClearBoth),
+                        (_, Subject::Other) => verdict(Sees::Absent, Action::ClearIdentity),
+                        (_, Subject::Nobody) => verdict(Sees::Absent, Action::Keep),
+                        _ if now < 100 => verdict(Sees::OptedOut, Action::Keep),
+                        _ => verdict(Sees::Absent, Action::ClearIdentity),
+                    };
+                    assert_eq!(
+                        opted_out(at(100), subject, consent, at(now)),
+                        expected,
+                        "{now} {consent:?} {subject:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_taken_over_becomes_a_login_or_ends_for_good() {
+        for (sees, planned, action) in [
+            (Sees::Active, Action::Keep, Action::Login),
+            (Sees::Unavailable, Action::Keep, Action::Login),
+            (Sees::ActiveNew, Action::Store, Action::Login),
+            (Sees::OptedOut, Action::RecordOptOut, Action::OptOut),
+            (Sees::Absent, Action::ClearIdentity, Action::ClearBoth),
+            (Sees::Withheld, Action::ClearBoth, Action::ClearBoth),
+            // Left where it is: nobody is signed in, or consent is withheld.
+            (Sees::Absent, Action::Keep, Action::Keep),
+            (Sees::Withheld, Action::Keep, Action::Keep),
+        ] {
+            assert_eq!(taken_over(verdict(sees, planned)), verdict(sees, action));
+        }
+    }
+
+    #[test]
     fn every_row_of_an_answer_at_every_millisecond() {
         let ended = verdict(Sees::Absent, Action::ClearIdentity);
         for now in 0..400 {
             for answer in answers() {
                 let expected = match answer {
                     Answer::NewPair(new) if at(now) < new.identity_expires => verdict(Sees::ActiveNew, Action::Store),
-                    Answer::OptOut => verdict(Sees::OptedOut, Action::OptOut),
+                    Answer::OptOut => verdict(Sees::OptedOut, Action::RecordOptOut),
                     Answer::Ended => ended,
                     Answer::ClientError if now >= 200 => ended,
                     Answer::NewPair(_) | Answer::Failed | Answer::ClientError => match now {

@@ -25,8 +25,9 @@ use crate::plan::Wish;
 #[must_use = "nothing changes until it is attached to a response"]
 pub struct EuidUpdate(Arc<Update>);
 
+#[derive(Clone)]
 enum Update {
-    Login(Identity),
+    Login { identity: Identity, subject: Option<Box<[u8]>> },
     OptOut,
     Logout,
 }
@@ -34,11 +35,31 @@ enum Update {
 impl EuidUpdate {
     /// The visitor has logged in, and this is who they are to advertisers. Ends what was there.
     pub fn login(identity: Identity) -> Self {
-        Self(Arc::new(Update::Login(identity)))
+        Self(Arc::new(Update::Login { identity, subject: None }))
+    }
+
+    /// Binds a login to the user whom the handler has just signed in, for
+    /// [`EuidLayer::bind`](crate::EuidLayer::bind), which ran before that and can't know. Say the same id
+    /// as that will from now on. No other update is changed by it.
+    ///
+    /// ```
+    /// # use tower_euid::{EuidUpdate, Identity};
+    /// # struct User { id: u64 }
+    /// # fn login(identity: Identity, user: User) -> EuidUpdate {
+    /// EuidUpdate::login(identity).subject(user.id.to_string())
+    /// # }
+    /// ```
+    pub fn subject(self, id: impl AsRef<[u8]>) -> Self {
+        let mut update = Arc::unwrap_or_clone(self.0);
+        if let Update::Login { subject, .. } = &mut update {
+            *subject = Some(id.as_ref().into());
+        }
+        Self(Arc::new(update))
     }
 
     /// The visitor has logged out. Ends what is there, also what this node can't read; the operator
-    /// is not told, as EUID wants it.
+    /// is not told, as EUID wants it. A handler that may fail before its response is made says
+    /// [`EuidLogout::now`](crate::EuidLogout::now) first.
     pub fn logout() -> Self {
         Self(Arc::new(Update::Logout))
     }
@@ -63,16 +84,16 @@ impl EuidUpdate {
 
     pub(crate) fn wish(&self) -> Wish {
         match &*self.0 {
-            Update::Login(_) => Wish::Login,
+            Update::Login { .. } => Wish::Login,
             Update::OptOut => Wish::OptOut,
             Update::Logout => Wish::Logout,
         }
     }
 
-    /// The identity of a login.
-    pub(crate) fn identity(&self) -> Option<&Identity> {
+    /// The identity of a login, and to whom it is bound.
+    pub(crate) fn as_login(&self) -> Option<(&Identity, Option<&[u8]>)> {
         match &*self.0 {
-            Update::Login(identity) => Some(identity),
+            Update::Login { identity, subject } => Some((identity, subject.as_deref())),
             Update::OptOut | Update::Logout => None,
         }
     }
@@ -137,11 +158,19 @@ mod tests {
     #[test]
     fn of_two_logins_the_later_counts() {
         let update = merged([login("a"), login("b")]);
-        assert_eq!(update.identity().unwrap().advertising_token(), "b");
+        assert_eq!(update.as_login().unwrap().0.advertising_token(), "b");
+    }
+
+    #[test]
+    fn a_login_is_bound_to_the_last_subject_said_and_nothing_else_is() {
+        let bound = login("a").subject("17").subject(*b"18");
+        assert_eq!(bound.as_login().unwrap().1, Some(&b"18"[..]));
+        assert_eq!(login("a").as_login().unwrap().1, None);
+        assert!(EuidUpdate::logout().subject("17").as_login().is_none());
     }
 
     #[test]
     fn debug_shows_what_it_is_and_no_token() {
-        assert_eq!(format!("{:?}", login("secret")), "EuidUpdate(Login)");
+        assert_eq!(format!("{:?}", login("secret").subject("17")), "EuidUpdate(Login)");
     }
 }

@@ -5,6 +5,7 @@
 //! ```
 //!
 //! starts an embedded sandbox operator and the site, and prints the address. Nothing else is needed.
+//! The front page shows what its request saw and lets you play with time and the operator.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -16,25 +17,29 @@
 //! With curl, send a phone number by `--data-urlencode phone=+442345678901`: a bare `+` is a space.
 
 mod page;
+mod requests;
+mod sandbox;
 
 use std::env;
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Form, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router, middleware};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_euid::sandbox::{Sandbox, SandboxServer};
 use tower_euid::{
-    AdvertisingToken, Clock, CookieKey, Dii, Environment, ErrorKind, Euid, EuidClient, EuidError, EuidLayer,
-    EuidUpdate, InvalidDii, KeyRing, ManualClock,
+    AdvertisingToken, Clock, CookieKey, Dii, ErrorKind, Euid, EuidClient, EuidClientBuilder, EuidError, EuidLayer,
+    EuidUpdate, IdentityTimes, InvalidDii, KeyRing, ManualClock,
 };
 use tower_http::csrf::CsrfLayer;
 use tower_http::trace::TraceLayer;
@@ -45,6 +50,32 @@ struct Site {
     clock: ManualClock,
     /// With an operator of somebody else's, there is none.
     sandbox: Option<Arc<SandboxServer>>,
+    notes: Arc<Mutex<Notes>>,
+}
+
+/// What the front page shows beside the identity. One for all visitors: this is a demo for one.
+#[derive(Default)]
+struct Notes {
+    /// Who is logged in, as a site knows from its own session.
+    visitor: Option<Visitor>,
+    /// Of the last token that a page saw.
+    times: Option<IdentityTimes>,
+    operator: sandbox::Operator,
+    requests: requests::Requests,
+}
+
+#[derive(Clone)]
+struct Visitor {
+    address: String,
+    dii: Dii,
+    /// By the sandbox's button.
+    opted_out: bool,
+}
+
+impl Site {
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[tokio::main]
@@ -62,24 +93,21 @@ async fn run() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     // One clock for all: "ten minutes later" moves the sandbox and the site together.
     let clock = ManualClock::running();
-    let (client, sandbox) = match operator_from_env()? {
-        Some((url, key, secret)) => {
-            println!("operator: {url}");
-            let client = EuidClient::builder(Environment::Url(url)).credentials(key, secret);
-            (client.clock(clock.clone()).build()?, None)
-        }
-        None => {
-            let port = port("OPERATOR_PORT", 0)?;
-            let sandbox = Sandbox::builder().clock(clock.clone()).build()?;
-            let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, port).into()).await;
-            let sandbox = sandbox.map_err(|error| format!("OPERATOR_PORT {port}: {error}"))?;
-            println!("operator: {} (an embedded sandbox)", sandbox.base_url());
-            (sandbox.client_builder().build()?, Some(Arc::new(sandbox)))
-        }
+    let (client, sandbox) = if OPERATOR.iter().any(|name| variable(name).is_some()) {
+        let client = EuidClientBuilder::from_env().map_err(|error| format!("{error} (set all of them, or none)"))?;
+        println!("operator: {}", variable("EUID_OPERATOR_URL").unwrap_or_default());
+        (client.clock(clock.clone()).build()?, None)
+    } else {
+        let port = port("OPERATOR_PORT", 0)?;
+        let sandbox = Sandbox::builder().clock(clock.clone()).build()?;
+        let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, port).into()).await;
+        let sandbox = sandbox.map_err(|error| format!("OPERATOR_PORT {port}: {error}"))?;
+        println!("operator: {} (an embedded sandbox)", sandbox.base_url());
+        (sandbox.client_builder().build()?, Some(Arc::new(sandbox)))
     };
     // Without jitter, so that "ten minutes later" does what it says.
     let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone()).refresh_jitter(Duration::ZERO);
-    let app = app(Site { client, clock, sandbox }, layer);
+    let app = app(Site { client, clock, sandbox, notes: Arc::default() }, layer);
 
     let port = port("PORT", 3000)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
@@ -89,25 +117,51 @@ async fn run() -> Result<(), Box<dyn Error>> {
 }
 
 fn app(site: Site, layer: EuidLayer) -> Router {
-    let mut pages = Router::new()
+    let mut app = Router::new()
         .route("/", get(home))
         .route("/login", post(login))
         .route("/logout", post(logout))
-        .route("/api/identity", get(identity));
-    if site.sandbox.is_some() {
-        pages = pages.route("/sandbox/advance", post(advance));
-    }
-    pages
+        .route("/api/identity", get(identity))
         .layer(layer)
+        .layer(middleware::from_fn_with_state(site.clone(), requests::note));
+    if site.sandbox.is_some() {
+        app = app
+            .route("/sandbox/advance", post(sandbox::advance))
+            .route("/sandbox/operator", post(sandbox::operator))
+            .route("/sandbox/opt-out", post(sandbox::opt_out));
+    }
+    app
         // Nobody else's page may log a visitor in or out.
         .layer(CsrfLayer::new())
+        .route("/page.css", get(([(CONTENT_TYPE, "text/css")], include_str!("page.css"))))
+        .route("/page.js", get(([(CONTENT_TYPE, "text/javascript")], include_str!("page.js"))))
         .route("/health", get(async || "ok"))
         .layer(TraceLayer::new_for_http())
         .with_state(site)
 }
 
-async fn home(State(site): State<Site>, euid: Euid) -> Html<String> {
-    Html(page::home(&euid, site.clock.now(), site.sandbox.is_some()))
+/// All but what this request does to the cookies: [`requests::note`] adds that.
+async fn home(State(site): State<Site>, euid: Euid) -> (Extension<page::Home>, Html<()>) {
+    let mut notes = site.notes();
+    match &euid {
+        Euid::Active(token) => notes.times = Some(token.times()),
+        Euid::Unavailable => {}
+        _ => notes.times = None,
+    }
+    let home = page::Home {
+        now: site.clock.now(),
+        times: notes.times,
+        visitor: notes.visitor.clone(),
+        operator: site.sandbox.is_some().then_some(notes.operator),
+        bid_request: format!("{:#}", bid_request(&euid)),
+        euid,
+    };
+    (Extension(home), Html(()))
+}
+
+/// What of the visitor goes to the ad exchange.
+fn bid_request(euid: &Euid) -> Value {
+    json!({ "user": euid.eids() })
 }
 
 /// What a script of the site, or the ad server, would fetch.
@@ -129,36 +183,23 @@ struct Login {
 
 async fn login(State(site): State<Site>, Form(form): Form<Login>) -> Result<(EuidUpdate, Redirect), LoginError> {
     let given = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
-    let dii = match (given(form.email), given(form.phone)) {
-        (Some(email), None) => Dii::email(&email)?,
-        (None, Some(phone)) => Dii::phone(&phone)?,
+    let (dii, address) = match (given(form.email), given(form.phone)) {
+        (Some(email), None) => (Dii::email(&email)?, email),
+        (None, Some(phone)) => (Dii::phone(&phone)?, phone),
         _ => return Err(LoginError::Address("give an email address or a phone number".to_owned())),
     };
+    // Whoever was here before is no longer, however this ends.
+    site.notes().visitor = None;
     let generated = site.client.generate(dii).await?;
+    site.notes().visitor = Some(Visitor { address, dii, opted_out: false });
     Ok((EuidUpdate::from(generated), Redirect::to("/")))
 }
 
 /// Logging out is between the visitor and the site: the operator is not told.
-async fn logout() -> (EuidUpdate, Redirect) {
+async fn logout(State(site): State<Site>) -> (EuidUpdate, Redirect) {
+    site.notes().visitor = None;
     (EuidUpdate::logout(), Redirect::to("/"))
 }
-
-#[derive(Deserialize)]
-struct Advance {
-    seconds: u64,
-}
-
-async fn advance(State(site): State<Site>, Form(form): Form<Advance>) -> Response {
-    if form.seconds > FARTHEST {
-        return (StatusCode::BAD_REQUEST, Html(page::error("That is too far", "At most ten years at once.")))
-            .into_response();
-    }
-    site.clock.advance(Duration::from_secs(form.seconds));
-    Redirect::to("/").into_response()
-}
-
-/// Ten years; the end of time is a place without logins.
-const FARTHEST: u64 = 10 * 365 * 86_400;
 
 enum LoginError {
     /// The visitor can mend it.
@@ -198,22 +239,8 @@ impl IntoResponse for LoginError {
     }
 }
 
-/// URL, API key and secret of the operator; `None` if no variable is set.
-fn operator_from_env() -> Result<Option<(String, String, String)>, String> {
-    let names = ["EUID_OPERATOR_URL", "EUID_API_KEY", "EUID_CLIENT_SECRET"];
-    match names.map(variable) {
-        [None, None, None] => Ok(None),
-        [Some(url), Some(key), Some(secret)] => Ok(Some((url, key, secret))),
-        values => {
-            let missing = names.into_iter().zip(values).filter(|(_, value)| value.is_none()).map(|(name, _)| name);
-            Err(format!(
-                "not set: {} (set all of {}, or none)",
-                missing.collect::<Vec<_>>().join(", "),
-                names.join(", ")
-            ))
-        }
-    }
-}
+/// Of [`EuidClientBuilder::from_env`]. If none is set, there is a sandbox.
+const OPERATOR: [&str; 3] = ["EUID_OPERATOR_URL", "EUID_API_KEY", "EUID_CLIENT_SECRET"];
 
 fn cookie_keys() -> Result<KeyRing, Box<dyn Error>> {
     if variable("EUID_COOKIE_KEYS").is_some() {

@@ -1,63 +1,207 @@
-//! The site's HTML.
+//! The site's HTML: the templates beside this file, filled in.
 
+use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
-use tower_euid::{Euid, UnixMillis};
+use tower_euid::{Euid, IdentityTimes, UnixMillis};
 
-/// The front page: what is known of the visitor, and what can be done about it.
-pub(crate) fn home(euid: &Euid, now: UnixMillis, sandbox: bool) -> String {
-    let (colour, words) = match euid {
-        Euid::Active(_) => ("#1a7f37", "There is a token for the bid request."),
-        Euid::OptedOut => ("#9a3412", "This person opted out of EUID. Nobody asks for them again soon."),
-        Euid::Unavailable => ("#854d0e", "There is an identity, but the operator gives no token now."),
-        Euid::Withheld => ("#854d0e", "There is an identity, and no consent to use it."),
-        _ => ("#57606a", "Nobody is logged in."),
-    };
-    let details = euid.advertising_token().map_or_else(String::new, |token| {
-        let times = token.times();
-        let rows: String = [
-            ("refreshed from", times.refresh_from),
-            ("token expires", times.identity_expires),
-            ("login expires", times.refresh_expires),
-        ]
-        .map(|(name, moment)| format!("<tr><th scope=row>{name}<td>{}<td>{}", clock(moment), distance(now, moment)))
-        .concat();
-        let token = escaped(token.as_str());
-        format!("<h2>Advertising token</h2><p><code>{token}</code><table>{rows}</table>")
-    });
-    let state = euid.state();
-    let advance = if sandbox { ADVANCE } else { "" };
-    page(&format!(
-        "<p class=state style='background:{colour}'><strong>{state}</strong> {words}{details}\
-         <p>It is {} on the site's clock.{FORMS}{advance}",
-        clock(now)
-    ))
+use crate::Visitor;
+use crate::requests::{Calls, Cookies, Done, Requests};
+use crate::sandbox::Operator;
+
+/// What the front page's handler knows.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) euid: Euid,
+    pub(crate) now: UnixMillis,
+    /// Of the token; of the last one, while there is none to use.
+    pub(crate) times: Option<IdentityTimes>,
+    /// Who is logged in.
+    pub(crate) visitor: Option<Visitor>,
+    /// With an operator of somebody else's, there is nothing to play with.
+    pub(crate) operator: Option<Operator>,
+    /// As JSON.
+    pub(crate) bid_request: String,
+}
+
+impl Home {
+    pub(crate) fn html(&self, requests: &Requests) -> String {
+        let (name, headline, text) = self.words();
+        let content = format!(
+            include_str!("home.html"),
+            state = self.euid.state(),
+            name = name,
+            headline = headline,
+            text = text,
+            clock = short(self.now),
+            times = self.times.map_or_else(String::new, |times| timeline(self.now, &times)),
+            requests = requests.newest_first().map(request).collect::<String>(),
+            bid_request = escaped(&self.bid_request),
+            sandbox = self.operator.map_or_else(String::new, |operator| self.sandbox(operator)),
+        );
+        frame(name, &content)
+    }
+
+    /// The state's name, what it means, and what comes of it.
+    fn words(&self) -> (&'static str, &'static str, &'static str) {
+        match &self.euid {
+            Euid::Active(token) if token.times().is_due(self.now) => (
+                "Active",
+                "The token still counts",
+                "A refresh is due, but the operator has not given one in time. The page goes on with the token that \
+                 it has; a later one asks again.",
+            ),
+            Euid::Active(_) => (
+                "Active",
+                "There is a token for the bid request",
+                "It goes out as it is. When its refresh is due, the next page brings a new one.",
+            ),
+            Euid::OptedOut => (
+                "Opted out",
+                "This person opted out of EUID",
+                "Their identity is gone from the browser. For 72 hours pages know that it was an opt-out, so that \
+                 nobody asks for this person again.",
+            ),
+            Euid::Unavailable => (
+                "Unavailable",
+                "There is no token to use now",
+                "The last one has ended and the operator does not give another. The login is kept: a later page may \
+                 have one.",
+            ),
+            Euid::Withheld => {
+                ("Withheld", "There is no consent to use the token", "The identity is kept, and not handed out.")
+            }
+            _ => (
+                "Absent",
+                "There is no identity",
+                "Nobody has logged in, or the login has ended. The bid request goes out without an EUID; log in, and \
+                 it has one.",
+            ),
+        }
+    }
+
+    fn sandbox(&self, operator: Operator) -> String {
+        let pressed = |this| if operator == this { "true" } else { "false" };
+        format!(
+            include_str!("sandbox.html"),
+            up = pressed(Operator::Up),
+            slow = pressed(Operator::Slow),
+            down = pressed(Operator::Down),
+            visitor =
+                self.visitor.as_ref().map_or_else(|| "Nobody has logged in.".to_owned(), |visitor| self.who(visitor)),
+        )
+    }
+
+    fn who(&self, visitor: &Visitor) -> String {
+        let known = match (&self.euid, visitor.opted_out) {
+            (Euid::OptedOut, _) => "has opted out, and the site knows.",
+            (_, true) => "has opted out. The site hears of it with the next refresh.",
+            (_, false) => "is logged in.",
+        };
+        format!("<b>{}</b> {known}", escaped(&visitor.address))
+    }
 }
 
 /// A page that says what went wrong. `text` must be ours.
 pub(crate) fn error(title: &str, text: &str) -> String {
-    page(&format!("<h2>{title}</h2><p role=alert>{text}<p><a href='/'>Back</a>"))
+    frame(title, &format!(include_str!("error.html"), title = title, text = text))
 }
 
-fn page(body: &str) -> String {
+fn frame(title: &str, content: &str) -> String {
+    format!(include_str!("frame.html"), title = title, content = content)
+}
+
+fn request(done: &Done) -> String {
+    let (kind, name, text) = match done.cookies {
+        Cookies::None => ("none", "no cookie", "None came, none was set."),
+        Cookies::Kept if done.calls.is_some_and(|calls| calls.refresh > 0) => {
+            ("kept", "kept", "The cookie stays as it is: no new pair came in time.")
+        }
+        Cookies::Kept => ("kept", "kept", "The cookie stays as it is."),
+        Cookies::Refreshed if done.calls.is_some_and(|calls| calls.refresh == 0) => {
+            ("refreshed", "refreshed", "The cookie holds a new pair of tokens: the answer to an earlier page.")
+        }
+        Cookies::Refreshed => ("refreshed", "refreshed", "The cookie holds a new pair of tokens."),
+        Cookies::SetAtLogin => ("login", "set at login", "Both cookies are new."),
+        Cookies::Cleared => ("cleared", "cleared", "The browser deletes what it has."),
+        Cookies::OptedOut => ("cleared", "cleared", "The identity is deleted, the opt-out remembered."),
+    };
     format!(
-        "<!doctype html><html lang=en><meta charset=utf-8>{HEAD}<main><h1>The Daily Example</h1>{body}</main></html>"
+        include_str!("request.html"),
+        kind = kind,
+        name = name,
+        text = text,
+        line = escaped(&done.line),
+        time = date_and_time(done.at).1,
+        status = done.status.as_u16(),
+        calls = done.calls.map_or("", calls),
+        took = match done.took.as_millis() {
+            0 => "under 1 ms".to_owned(),
+            millis => format!("{millis} ms"),
+        },
     )
 }
 
-/// Day and time, as HTTP writes them.
-fn clock(moment: UnixMillis) -> String {
-    let since_epoch = Duration::from_millis(moment.as_millis().clamp(0, LAST_MOMENT).cast_unsigned());
-    httpdate::fmt_http_date(UNIX_EPOCH + since_epoch)
+fn calls(calls: Calls) -> &'static str {
+    match calls {
+        Calls { generate: 0, refresh: 0 } => "No operator call.",
+        Calls { generate: 0, refresh: 1 } => "One operator call: refresh.",
+        Calls { generate: 1, refresh: 0 } => "One operator call: generate.",
+        _ => "Several operator calls, of other pages too.",
+    }
 }
 
-/// Tokens are opaque: nobody promises that they hold no markup.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
+fn timeline(now: UnixMillis, times: &IdentityTimes) -> String {
+    let row = |moment| (short(moment), distance(now, moment));
+    let [refresh_from, identity_expires, refresh_expires] =
+        [times.refresh_from, times.identity_expires, times.refresh_expires].map(row);
+    format!(
+        include_str!("times.html"),
+        at = position(now, times),
+        refresh_from = refresh_from.0,
+        until_refresh_from = refresh_from.1,
+        identity_expires = identity_expires.0,
+        until_identity_expires = identity_expires.1,
+        refresh_expires = refresh_expires.0,
+        until_refresh_expires = refresh_expires.1,
+    )
+}
+
+/// Where on the timeline `now` is, in percent: three parts of the same width, each to its own scale.
+fn position(now: UnixMillis, times: &IdentityTimes) -> f64 {
+    let parts = [
+        // Nobody tells a handler when the token was issued.
+        (times.refresh_from.saturating_sub(FIRST_PART), times.refresh_from),
+        (times.refresh_from, times.identity_expires),
+        (times.identity_expires, times.refresh_expires),
+    ];
+    let passed = parts.map(|(from, to)| {
+        let (passed, whole) = (now.saturating_since(from), to.saturating_since(from));
+        if passed < whole { passed.as_secs_f64() / whole.as_secs_f64() } else { 1.0 }
+    });
+    (passed.iter().sum::<f64>() / 3.0 * 1000.0).round() / 10.0
+}
+
+fn short(moment: UnixMillis) -> String {
+    let (date, time) = date_and_time(moment);
+    format!("<time>{date} {time}</time>")
+}
+
+/// Day and month, and the time in UTC, as HTTP writes them.
+fn date_and_time(moment: UnixMillis) -> (String, String) {
+    let since_epoch = Duration::from_millis(moment.as_millis().clamp(0, LAST_MOMENT).cast_unsigned());
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + since_epoch);
+    let part = |range: Range<usize>| date.get(range).unwrap_or_default().to_owned();
+    (part(5..11), part(17..25))
 }
 
 fn distance(now: UnixMillis, moment: UnixMillis) -> String {
-    let text = |duration: Duration| format!("{} min {} s", duration.as_secs() / 60, duration.as_secs() % 60);
+    let text = |duration: Duration| match (duration.as_secs(), duration.as_secs() / 60) {
+        (seconds, 0) => format!("{seconds} s"),
+        (seconds, minutes @ ..60) => format!("{minutes} min {} s", seconds % 60),
+        (_, minutes @ ..1440) => format!("{} h {} min", minutes / 60, minutes % 60),
+        (_, minutes) => format!("{} d {} h", minutes / 1440, minutes / 60 % 24),
+    };
     if moment > now {
         format!("in {}", text(moment.saturating_since(now)))
     } else {
@@ -65,22 +209,12 @@ fn distance(now: UnixMillis, moment: UnixMillis) -> String {
     }
 }
 
+/// Tokens are opaque, and addresses are typed by anyone: nobody promises that they hold no markup.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+/// How much of the time before a refresh the timeline shows: all of it, with the sandbox.
+const FIRST_PART: Duration = Duration::from_secs(900);
 /// HTTP's years have four digits.
 const LAST_MOMENT: i64 = 253_402_300_799_000;
-
-const HEAD: &str = "<title>The Daily Example</title><meta name=viewport content='width=device-width'><style>\
-    main{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:2rem auto;padding:0 1rem}\
-    .state{color:#fff;padding:.75rem 1rem;border-radius:.5rem}code{word-break:break-all}\
-    th,td{text-align:left;padding-right:1.5rem;font-weight:400}form{margin:1rem 0}\
-    input,button{font:inherit;padding:.3rem .6rem}</style>";
-
-const FORMS: &str = "<form method=post action=/login><label>Email address <input name=email type=email></label> \
-    <button>Log in</button></form>\
-    <form method=post action=/login><label>Phone number <input name=phone type=tel placeholder='+442345678901'></label> \
-    <button>Log in</button></form>\
-    <form method=post action=/logout><button>Log out</button></form>";
-
-const ADVANCE: &str = "<form method=post action=/sandbox/advance><button name=seconds value=600>10 minutes later</button> \
-    <button name=seconds value=3600>1 hour later</button></form>\
-    <p>Addresses that the sandbox knows: <code>optout@example.com</code> has opted out, \
-    <code>refresh-optout@example.com</code> does so before the next refresh.";

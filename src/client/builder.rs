@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
 use super::protocol::envelope::Key;
-use super::transport::{Settings, Transport};
+use super::transport::{Settings, Transport, bearer, operator_url};
 use super::{Environment, EuidClient, Inner};
 use crate::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
@@ -18,8 +18,8 @@ use crate::error::ConfigError;
 #[derive(Clone)]
 #[must_use = "a builder makes no client until `build` is called"]
 pub struct EuidClientBuilder {
-    environment: Environment,
-    credentials: Option<(Zeroizing<String>, Zeroizing<String>)>,
+    environment: Given<Environment>,
+    credentials: Option<Credentials>,
     clock: Arc<dyn Clock>,
     connect_timeout: Duration,
     timeout: Duration,
@@ -28,10 +28,10 @@ pub struct EuidClientBuilder {
 }
 
 impl EuidClientBuilder {
-    pub(super) fn new(environment: Environment) -> Self {
+    pub(crate) fn new(environment: Given<Environment>, credentials: Option<Credentials>) -> Self {
         Self {
             environment,
-            credentials: None,
+            credentials,
             clock: Arc::new(SystemClock),
             connect_timeout: EuidClient::DEFAULT_CONNECT_TIMEOUT,
             timeout: EuidClient::DEFAULT_TIMEOUT,
@@ -43,7 +43,10 @@ impl EuidClientBuilder {
     /// The API key and the client secret (standard base64 of 32 bytes) that belongs to it. Without
     /// them the client can only refresh.
     pub fn credentials(mut self, api_key: impl Into<String>, client_secret: impl Into<String>) -> Self {
-        self.credentials = Some((Zeroizing::new(api_key.into()), Zeroizing::new(client_secret.into())));
+        self.credentials = Some(Credentials {
+            api_key: Given::in_code(Zeroizing::new(api_key.into())),
+            client_secret: Given::in_code(Zeroizing::new(client_secret.into())),
+        });
         self
     }
 
@@ -87,11 +90,16 @@ impl EuidClientBuilder {
     /// If the URL can't be used, the API key can't be one, the secret is not base64 of 32 bytes, or
     /// the machine has no CA certificates for https.
     pub fn build(self) -> Result<EuidClient, ConfigError> {
-        let secret = self.credentials.as_ref().map(|(_, secret)| parse_secret(secret)).transpose()?;
-        let transport = Transport::new(&Settings {
-            base_url: self.environment.base_url(),
-            api_key: self.credentials.as_ref().map(|(key, _)| key.as_str()),
-            insecure_http: self.insecure_http,
+        let url = self.environment.check(|environment| operator_url(environment.base_url(), self.insecure_http))?;
+        let (authorization, secret) = match &self.credentials {
+            Some(Credentials { api_key, client_secret }) => {
+                (Some(api_key.check(|key| bearer(key))?), Some(client_secret.check(|secret| parse_secret(secret))?))
+            }
+            None => (None, None),
+        };
+        let transport = Transport::new(Settings {
+            url,
+            authorization,
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
         })?;
@@ -109,6 +117,41 @@ impl fmt::Debug for EuidClientBuilder {
             .field("optout_check", &self.optout_check)
             .field("insecure_http", &self.insecure_http)
             .finish_non_exhaustive()
+    }
+}
+
+/// What the operator knows a publisher by.
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    pub(crate) api_key: Given<Zeroizing<String>>,
+    pub(crate) client_secret: Given<Zeroizing<String>>,
+}
+
+/// A configured value, and the environment variable that it came from, for complaints about it.
+#[derive(Clone)]
+pub(crate) struct Given<T> {
+    value: T,
+    variable: Option<&'static str>,
+}
+
+impl<T> Given<T> {
+    pub(crate) fn in_code(value: T) -> Self {
+        Self { value, variable: None }
+    }
+
+    pub(crate) fn in_variable(name: &'static str, value: T) -> Self {
+        Self { value, variable: Some(name) }
+    }
+
+    /// What `parse` makes of it, or its complaint with the variable's name before it.
+    pub(crate) fn check<'a, U>(
+        &'a self,
+        parse: impl FnOnce(&'a T) -> Result<U, ConfigError>,
+    ) -> Result<U, ConfigError> {
+        parse(&self.value).map_err(|error| match self.variable {
+            Some(name) => ConfigError::new(format!("{name}: {error}")),
+            None => error,
+        })
     }
 }
 

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 pub use self::builder::EuidClientBuilder;
 #[cfg(feature = "sandbox")]
 pub(crate) use self::builder::parse_secret;
+pub(crate) use self::builder::{Credentials, Given};
 use self::dii::{Dii, DiiKind};
 use self::protocol::answer::{self, Question};
 use self::protocol::envelope::{BASE64, Key, RequestNonce, seal_request};
@@ -86,7 +87,7 @@ impl EuidClient {
 
     /// Starts configuring a client.
     pub fn builder(environment: Environment) -> EuidClientBuilder {
-        EuidClientBuilder::new(environment)
+        EuidClientBuilder::new(Given::in_code(environment), None)
     }
 
     /// Asks for an identity: `POST /v2/token/generate`. To be called when a visitor has logged in

@@ -21,11 +21,12 @@ pub(super) struct Transport {
     authorization: Option<HeaderValue>,
 }
 
-/// What the builder hands over.
-pub(super) struct Settings<'a> {
-    pub(super) base_url: &'a str,
-    pub(super) api_key: Option<&'a str>,
-    pub(super) insecure_http: bool,
+/// What the builder hands over, each checked.
+pub(super) struct Settings {
+    /// From [`operator_url`].
+    pub(super) url: Url,
+    /// From [`bearer`].
+    pub(super) authorization: Option<HeaderValue>,
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Duration,
 }
@@ -44,29 +45,23 @@ impl Received {
 }
 
 impl Transport {
-    pub(super) fn new(settings: &Settings<'_>) -> Result<Self, ConfigError> {
-        let url = parse_url(settings.base_url)?;
-        let mut http = Client::builder()
+    pub(super) fn new(settings: Settings) -> Result<Self, ConfigError> {
+        let http = Client::builder()
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .referer(false)
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.timeout)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT);
-        if url.scheme() == "http" {
-            if !is_loopback(&url) && !settings.insecure_http {
-                return Err(ConfigError::new(
-                    "the operator's URL is plain http to another machine: use https, or call `insecure_http()`",
-                ));
-            }
+        let http = if settings.url.scheme() == "http" {
             // No TLS will be spoken, so no certificate authorities are needed.
-            http = http.no_proxy().tls_certs_only([]);
+            http.no_proxy().tls_certs_only([])
         } else {
-            http = http.https_only(true);
-        }
+            http.https_only(true)
+        };
         let http = http.build().map_err(|error| ConfigError::new(why_unbuilt(&error)))?;
-        let authorization = settings.api_key.map(bearer).transpose()?;
-        Ok(Self { http, base_url: url.as_str().trim_end_matches('/').to_owned(), authorization })
+        let base_url = settings.url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { http, base_url, authorization: settings.authorization })
     }
 
     pub(super) fn has_api_key(&self) -> bool {
@@ -96,7 +91,7 @@ impl Transport {
     }
 }
 
-fn parse_url(text: &str) -> Result<Url, ConfigError> {
+pub(super) fn operator_url(text: &str, insecure_http: bool) -> Result<Url, ConfigError> {
     let url = Url::parse(text).map_err(|error| ConfigError::new(format!("the operator's URL is not one: {error}")))?;
     if !matches!(url.scheme(), "https" | "http") {
         return Err(ConfigError::new("the operator's URL starts with https://"));
@@ -106,6 +101,11 @@ fn parse_url(text: &str) -> Result<Url, ConfigError> {
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(ConfigError::new("the operator's URL has a query or fragment; give the base URL only"));
+    }
+    if url.scheme() == "http" && !is_loopback(&url) && !insecure_http {
+        return Err(ConfigError::new(
+            "the operator's URL is plain http to another machine: use https, or call `insecure_http()`",
+        ));
     }
     Ok(url)
 }
@@ -117,7 +117,7 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
+pub(super) fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
     if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(ConfigError::new("the API key is empty or has characters that no API key has"));
     }
@@ -162,8 +162,12 @@ mod tests {
 
     fn build(base_url: &str, insecure_http: bool) -> Result<String, String> {
         let second = Duration::from_secs(1);
-        let settings = Settings { base_url, api_key: None, insecure_http, connect_timeout: second, timeout: second };
-        Transport::new(&settings).map(|transport| transport.base_url).map_err(|error| error.to_string())
+        operator_url(base_url, insecure_http)
+            .and_then(|url| {
+                Transport::new(Settings { url, authorization: None, connect_timeout: second, timeout: second })
+            })
+            .map(|transport| transport.base_url)
+            .map_err(|error| error.to_string())
     }
 
     #[test]

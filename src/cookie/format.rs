@@ -1,30 +1,30 @@
-//! The plaintext of an identity cookie.
+//! The plaintext of an identity cookie: an identity, or the record of an opt-out.
 //!
 //! ```text
-//! flags(1) · lineage(16) · refresh_from(8) · identity_expires(8) · refresh_expires(8)
-//! · response key(32) · length(2) advertising token · length(2) refresh token
+//! identity: flags(1) · lineage(16) · [subject(16)] · refresh_from(8) · identity_expires(8)
+//!           · refresh_expires(8) · response key(32) · length(2) advertising token
+//!           · length(2) refresh token
+//! opt-out:  flags(1) · lineage(16) · [subject(16)] · until(8)
 //! ```
 //!
 //! Integers big-endian, times in milliseconds since the Unix epoch. Bits 0-1 of `flags` say how the
 //! advertising token is stored, bits 2-3 the same of the refresh token: 0 as its text, 1 as what
-//! its text is the unpadded base64url of, 2 as what it is the padded standard base64 of. The other
-//! bits are zero. Tokens are opaque, so one is stored decoded only if encoding gives the same text
-//! again.
+//! its text is the unpadded base64url of, 2 as what it is the padded standard base64 of. Bit 4 says
+//! that there is a subject. The other bits are zero. Tokens are opaque, so one is stored decoded only
+//! if encoding gives the same text again.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+use super::login::Login;
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes, RefreshToken};
 
-/// What a login makes and all its refreshes keep: 16 random bytes.
-pub(crate) type Lineage = [u8; 16];
-
-/// An identity cookie's plaintext, read in place.
+/// An identity, read in place.
 #[derive(Debug)]
 pub(crate) struct Payload<'a> {
-    pub(crate) lineage: Lineage,
+    pub(crate) login: Login,
     pub(crate) times: IdentityTimes,
     response_key: &'a [u8; 32],
     advertising_token: StoredToken<'a>,
@@ -43,21 +43,17 @@ impl<'a> Payload<'a> {
     /// Reads a payload; `None` if it is not one, to the last byte, or breaks the rules of an
     /// identity.
     pub(super) fn parse(plain: &'a [u8]) -> Option<Self> {
-        let (&[flags], rest) = plain.split_first_chunk()?;
-        if flags >> 4 != 0 {
-            return None;
-        }
-        let (&lineage, rest) = rest.split_first_chunk()?;
+        let (flags, login, rest) = parse_login(plain)?;
         let (refresh_from, rest) = parse_millis(rest)?;
         let (identity_expires, rest) = parse_millis(rest)?;
         let (refresh_expires, rest) = parse_millis(rest)?;
         let (response_key, rest) = rest.split_first_chunk()?;
         let (advertising_token, rest) = StoredToken::parse(flags & 3, rest)?;
-        let (refresh_token, rest) = StoredToken::parse(flags >> 2, rest)?;
+        let (refresh_token, rest) = StoredToken::parse(flags >> 2 & 3, rest)?;
         let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
         let ordered = refresh_from <= identity_expires && identity_expires <= refresh_expires;
         let whole = rest.is_empty() && !advertising_token.is_empty() && !refresh_token.is_empty();
-        (ordered && whole).then_some(Self { lineage, times, response_key, advertising_token, refresh_token })
+        (ordered && whole).then_some(Self { login, times, response_key, advertising_token, refresh_token })
     }
 
     /// The text of the advertising token.
@@ -72,15 +68,39 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Writes a payload; `None` if a token is longer than any cookie.
-pub(super) fn write(lineage: &Lineage, identity: &Identity) -> Option<Zeroizing<Vec<u8>>> {
+/// The record of an opt-out that a refresh of this login has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OptOut {
+    pub(crate) login: Login,
+    /// From here on it is forgotten.
+    pub(crate) until: UnixMillis,
+}
+
+impl OptOut {
+    /// Reads a record; `None` if it is not one, to the last byte.
+    pub(super) fn parse(plain: &[u8]) -> Option<Self> {
+        let (flags, login, rest) = parse_login(plain)?;
+        let (until, rest) = parse_millis(rest)?;
+        (flags & !SUBJECT == 0 && rest.is_empty()).then_some(Self { login, until })
+    }
+
+    pub(super) fn write(&self) -> Vec<u8> {
+        let mut plain = Vec::with_capacity(1 + 16 + 16 + 8);
+        write_login(0, &self.login, &mut plain);
+        plain.extend_from_slice(&self.until.as_millis().to_be_bytes());
+        plain
+    }
+}
+
+/// Writes an identity; `None` if a token is longer than any cookie.
+pub(super) fn write(login: &Login, identity: &Identity) -> Option<Zeroizing<Vec<u8>>> {
     let (advertising_flags, advertising_token) = pack(identity.advertising_token());
     let (refresh_flags, refresh_token) = pack(identity.refresh_token().expose_secret());
     let times = identity.times();
-    let length = FIXED + advertising_token.len() + refresh_token.len();
+    let length = MOST_BUT_TOKENS + advertising_token.len() + refresh_token.len();
+    // With room for all of it: growing would leave a copy behind that nobody wipes.
     let mut plain = Zeroizing::new(Vec::with_capacity(length));
-    plain.push(advertising_flags | refresh_flags << 2);
-    plain.extend_from_slice(lineage);
+    write_login(advertising_flags | refresh_flags << 2, login, &mut plain);
     for time in [times.refresh_from, times.identity_expires, times.refresh_expires] {
         plain.extend_from_slice(&time.as_millis().to_be_bytes());
     }
@@ -90,6 +110,25 @@ pub(super) fn write(lineage: &Lineage, identity: &Identity) -> Option<Zeroizing<
         plain.extend_from_slice(&token);
     }
     Some(plain)
+}
+
+/// Flags and login, with which both plaintexts begin.
+fn parse_login(plain: &[u8]) -> Option<(u8, Login, &[u8])> {
+    let (&[flags], rest) = plain.split_first_chunk()?;
+    let (&lineage, rest) = rest.split_first_chunk()?;
+    let (subject, rest) = if flags & SUBJECT == 0 {
+        (None, rest)
+    } else {
+        let (&subject, rest) = rest.split_first_chunk()?;
+        (Some(subject), rest)
+    };
+    (flags & UNKNOWN == 0).then_some((flags, Login { lineage, subject }, rest))
+}
+
+fn write_login(flags: u8, login: &Login, plain: &mut Vec<u8>) {
+    plain.push(flags | if login.subject.is_some() { SUBJECT } else { 0 });
+    plain.extend_from_slice(&login.lineage);
+    plain.extend_from_slice(login.subject.as_ref().map_or(&[], <[u8; 16]>::as_slice));
 }
 
 impl<'a> StoredToken<'a> {
@@ -141,14 +180,19 @@ fn parse_millis(rest: &[u8]) -> Option<(UnixMillis, &[u8])> {
 const TEXT: u8 = 0;
 const BASE64URL: u8 = 1;
 const BASE64: u8 = 2;
-/// All but the tokens themselves.
-const FIXED: usize = 1 + 16 + 3 * 8 + 32 + 2 * 2;
+/// Flag: a subject follows the lineage.
+const SUBJECT: u8 = 1 << 4;
+/// Flags that nobody knows yet.
+const UNKNOWN: u8 = 0b1110_0000;
+/// All but the tokens themselves, at most.
+const MOST_BUT_TOKENS: usize = 1 + 16 + 16 + 3 * 8 + 32 + 2 * 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LINEAGE: Lineage = [7; 16];
+    const LOGIN: Login = Login { lineage: [7; 16], subject: None };
+    const BOUND: Login = Login { lineage: [7; 16], subject: Some([8; 16]) };
 
     fn identity(advertising_token: &str, refresh_token: &str) -> Identity {
         let at = UnixMillis::from_millis;
@@ -164,11 +208,13 @@ mod tests {
         for advertising in texts {
             for refresh in texts {
                 let identity = identity(advertising, refresh);
-                let plain = write(&LINEAGE, &identity).unwrap();
-                let payload = Payload::parse(&plain).unwrap();
-                assert_eq!(payload.identity().as_ref(), Some(&identity), "{advertising:?} {refresh:?}");
-                assert_eq!(payload.advertising_token(), advertising);
-                assert_eq!(payload.lineage, LINEAGE);
+                for login in [LOGIN, BOUND] {
+                    let plain = write(&login, &identity).unwrap();
+                    let payload = Payload::parse(&plain).unwrap();
+                    assert_eq!(payload.identity().as_ref(), Some(&identity), "{advertising:?} {refresh:?}");
+                    assert_eq!(payload.advertising_token(), advertising);
+                    assert_eq!(payload.login, login);
+                }
             }
         }
     }
@@ -176,19 +222,35 @@ mod tests {
     #[test]
     fn a_real_pair_is_stored_decoded() {
         let identity = identity(&BASE64_URL_SAFE_NO_PAD.encode([1; 164]), &BASE64_STANDARD.encode([2; 291]));
-        assert_eq!(write(&LINEAGE, &identity).unwrap().len(), FIXED + 164 + 291);
+        assert_eq!(write(&BOUND, &identity).unwrap().len(), MOST_BUT_TOKENS + 164 + 291);
+        assert_eq!(write(&LOGIN, &identity).unwrap().len(), MOST_BUT_TOKENS - 16 + 164 + 291);
+    }
+
+    #[test]
+    fn the_record_of_an_opt_out_comes_back_whole_or_not_at_all() {
+        for login in [LOGIN, BOUND] {
+            let record = OptOut { login, until: UnixMillis::from_millis(5) };
+            let plain = record.write();
+            assert_eq!(OptOut::parse(&plain), Some(record));
+            for length in 0..plain.len() {
+                assert_eq!(OptOut::parse(&plain[..length]), None, "{length}");
+            }
+            assert_eq!(OptOut::parse(&[&plain[..], &[0]].concat()), None);
+            assert_eq!(OptOut::parse(&[&[plain[0] | 1], &plain[1..]].concat()), None, "it has no token");
+            assert!(Payload::parse(&plain).is_none());
+        }
     }
 
     #[test]
     fn what_is_cut_lengthened_or_from_another_day_is_no_payload() {
-        let plain = write(&LINEAGE, &identity("token", "other")).unwrap();
+        let plain = write(&BOUND, &identity("token", "other")).unwrap();
         for length in 0..plain.len() {
             assert!(Payload::parse(&plain[..length]).is_none(), "{length}");
         }
         let mut longer = plain.to_vec();
         longer.push(0);
         assert!(Payload::parse(&longer).is_none());
-        for flags in [0x10, 0x80, 0x03, 0x0c] {
+        for flags in [0x00, 0x30, 0x50, 0x90, 0x13, 0x1c] {
             let mut other = plain.to_vec();
             other[0] = flags;
             assert!(Payload::parse(&other).is_none(), "{flags:#x}");
@@ -197,7 +259,7 @@ mod tests {
 
     #[test]
     fn what_breaks_the_rules_of_an_identity_is_no_payload() {
-        let plain = write(&LINEAGE, &identity("token", "other")).unwrap();
+        let plain = write(&LOGIN, &identity("token", "other")).unwrap();
         let with = |range: std::ops::Range<usize>, bytes: &[u8]| {
             let mut other = plain.to_vec();
             other.splice(range, bytes.iter().copied());
@@ -212,6 +274,6 @@ mod tests {
 
     #[test]
     fn a_token_longer_than_a_length_can_say_is_not_written() {
-        assert!(write(&LINEAGE, &identity(&"!".repeat(70_000), "r")).is_none());
+        assert!(write(&LOGIN, &identity(&"!".repeat(70_000), "r")).is_none());
     }
 }

@@ -6,12 +6,14 @@
 //!
 //! Writing: setting and clearing go through one template and can't differ in an attribute.
 
-use cookie::time;
-use cookie::{Cookie, SameSite};
+use std::time::Duration;
+
+use cookie::{Cookie, time};
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 use memchr::memmem::Finder;
-use std::time::Duration;
+
+use super::config::{CookieConfig, SameSite};
 
 /// The names of our two cookies, and how to find them. The anchor's name starts with the identity's,
 /// so one search finds both.
@@ -46,47 +48,53 @@ impl Names {
         Self { identity, anchor, finder: Finder::new(identity) }
     }
 
-    /// Looks through all `Cookie` headers, up to [`MAX_SCANNED`] bytes of them.
     pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Hits<'a> {
         let mut hits = Hits::default();
-        let mut scanned = 0;
-        for header in headers.get_all(COOKIE) {
-            let header = header.as_bytes();
-            scanned += header.len();
-            if scanned > MAX_SCANNED {
-                break;
+        for_each(&self.finder, headers, |name, value| {
+            if name == self.identity.as_bytes() {
+                if let Some(free) = hits.identities.iter_mut().find(|slot| slot.is_none()) {
+                    *free = Some(value);
+                }
+            } else if name == self.anchor.as_bytes() {
+                hits.anchor = match hits.anchor {
+                    AnchorHit::None => AnchorHit::One(value),
+                    AnchorHit::One(other) if other == value => AnchorHit::One(value),
+                    AnchorHit::One(_) | AnchorHit::Conflict => AnchorHit::Conflict,
+                };
             }
-            for start in self.finder.find_iter(header) {
-                self.take(header, start, &mut hits);
-            }
-        }
+        });
         hits
     }
+}
 
-    /// Notes the cookie at `start`, if it is one of ours.
-    fn take<'a>(&self, header: &'a [u8], start: usize, hits: &mut Hits<'a>) {
-        let (before, here) = header.split_at(start);
-        if !matches!(before.trim_ascii_blanks_end(), [] | [.., b';']) {
-            return;
+/// Names and values of the cookies whose names begin with what `finder` looks for, in all `Cookie`
+/// headers, up to [`MAX_SCANNED`] bytes of them.
+pub(super) fn for_each<'a>(finder: &Finder<'_>, headers: &'a HeaderMap, mut found: impl FnMut(&'a [u8], &'a [u8])) {
+    let mut scanned = 0;
+    for header in headers.get_all(COOKIE) {
+        let header = header.as_bytes();
+        scanned += header.len();
+        if scanned > MAX_SCANNED {
+            break;
         }
-        let end = memchr::memchr(b';', here).unwrap_or(here.len());
-        let (pair, _) = here.split_at(end);
-        let Some(equals) = memchr::memchr(b'=', pair) else { return };
-        let (name, value) = pair.split_at(equals);
-        let value = value.get(1..).unwrap_or_default().trim_ascii_blanks();
-        let name = name.trim_ascii_blanks_end();
-        if name == self.identity.as_bytes() {
-            if let Some(free) = hits.identities.iter_mut().find(|slot| slot.is_none()) {
-                *free = Some(value);
+        for start in finder.find_iter(header) {
+            if let Some((name, value)) = pair_at(header, start) {
+                found(name, value);
             }
-        } else if name == self.anchor.as_bytes() {
-            hits.anchor = match hits.anchor {
-                AnchorHit::None => AnchorHit::One(value),
-                AnchorHit::One(other) if other == value => AnchorHit::One(value),
-                AnchorHit::One(_) | AnchorHit::Conflict => AnchorHit::Conflict,
-            };
         }
     }
+}
+
+/// Name and value of the cookie at `start`, if one begins there.
+fn pair_at(header: &[u8], start: usize) -> Option<(&[u8], &[u8])> {
+    let (before, here) = header.split_at_checked(start)?;
+    if !matches!(before.trim_ascii_blanks_end(), [] | [.., b';']) {
+        return None;
+    }
+    let end = memchr::memchr(b';', here).unwrap_or(here.len());
+    let (pair, _) = here.split_at_checked(end)?;
+    let (name, value) = pair.split_at_checked(memchr::memchr(b'=', pair)?)?;
+    Some((name.trim_ascii_blanks_end(), value.get(1..)?.trim_ascii_blanks()))
 }
 
 /// `OWS` of HTTP is SP and HTAB; `trim_ascii` would take CR, LF and FF as well.
@@ -113,12 +121,40 @@ impl TrimBlanks for [u8] {
     }
 }
 
+/// Who may read a cookie in the browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// Nobody there: `HttpOnly`.
+    ServerOnly,
+    Scripts,
+}
+
 /// The one template of a `Set-Cookie`; a zero `max_age` removes. `None` for a value that no header
 /// takes, which none of ours is.
-pub(super) fn set_cookie(name: &str, value: &str, max_age: Duration, secure: bool) -> Option<HeaderValue> {
+pub(super) fn set_cookie(
+    config: &CookieConfig,
+    readers: Readers,
+    name: &str,
+    value: &str,
+    max_age: Duration,
+) -> Option<HeaderValue> {
     let max_age = time::Duration::try_from(max_age).unwrap_or(time::Duration::MAX);
-    let cookie =
-        Cookie::build((name, value)).http_only(true).secure(secure).same_site(SameSite::Lax).path("/").max_age(max_age);
+    let (same_site, partitioned) = match config.same_site_attribute() {
+        SameSite::Strict => (cookie::SameSite::Strict, false),
+        SameSite::Lax => (cookie::SameSite::Lax, false),
+        SameSite::None => (cookie::SameSite::None, false),
+        SameSite::Partitioned => (cookie::SameSite::None, true),
+    };
+    let mut cookie = Cookie::build((name, value))
+        .http_only(readers == Readers::ServerOnly)
+        .secure(config.is_secure())
+        .same_site(same_site)
+        .partitioned(partitioned)
+        .path("/")
+        .max_age(max_age);
+    if let Some(domain) = config.domain_attribute() {
+        cookie = cookie.domain(domain);
+    }
     let mut header = HeaderValue::try_from(cookie.to_string()).ok()?;
     header.set_sensitive(true);
     Some(header)
@@ -223,10 +259,32 @@ mod tests {
 
     #[test]
     fn the_template_writes_every_attribute() {
-        let header = set_cookie("__Host-euid", "v", Duration::from_secs(90), true).unwrap();
-        assert_eq!(header, "__Host-euid=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=90");
-        assert!(header.is_sensitive());
-        let removal = set_cookie("__Host-euid", "", Duration::ZERO, true).unwrap();
-        assert_eq!(removal, "__Host-euid=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0");
+        let template = |config: &CookieConfig, readers, value, seconds| {
+            let header =
+                set_cookie(config, readers, config.identity_name(), value, Duration::from_secs(seconds)).unwrap();
+            assert!(header.is_sensitive());
+            header.to_str().unwrap().to_owned()
+        };
+        let host = CookieConfig::default();
+        let domain = host.clone().domain("example.com").unwrap();
+        let [none, partitioned] =
+            [SameSite::None, SameSite::Partitioned].map(|same| domain.clone().same_site(same).unwrap());
+        let strict = CookieConfig::insecure().same_site(SameSite::Strict).unwrap();
+        for (config, expected) in [
+            (&host, "__Host-euid=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=90"),
+            (&domain, "__Secure-euid=v; HttpOnly; SameSite=Lax; Secure; Path=/; Domain=example.com; Max-Age=90"),
+            (&none, "__Secure-euid=v; HttpOnly; SameSite=None; Secure; Path=/; Domain=example.com; Max-Age=90"),
+            (
+                &partitioned,
+                "__Secure-euid=v; HttpOnly; SameSite=None; Partitioned; Secure; Path=/; Domain=example.com; Max-Age=90",
+            ),
+            (&strict, "euid=v; HttpOnly; SameSite=Strict; Path=/; Max-Age=90"),
+        ] {
+            assert_eq!(template(config, Readers::ServerOnly, "v", 90), expected);
+            let removal = expected.replace("=v;", "=;").replace("Max-Age=90", "Max-Age=0");
+            assert_eq!(template(config, Readers::ServerOnly, "", 0), removal);
+            let script = expected.replace("HttpOnly; ", "");
+            assert_eq!(template(config, Readers::Scripts, "v", 90), script);
+        }
     }
 }

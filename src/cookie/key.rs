@@ -2,14 +2,16 @@
 //!
 //! 1. The newest key seals, every key opens; which one is told by the key id in the cookie, so
 //!    exactly one is tried.
-//! 2. What can't be a good key is refused when the ring is made: wrong length, all bytes equal, the
-//!    same key (or key id) twice.
-//! 3. Keys are wiped when dropped and redacted in `Debug`.
+//! 2. What can't be a good key is refused when the ring is made: wrong length, all bytes equal, one
+//!    that is printed in documents, the same key (or key id) twice.
+//! 3. A ring can be reloaded while it is in use; a request takes the keys once, without a lock.
+//! 4. Keys are wiped when dropped and redacted in `Debug`.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
@@ -40,7 +42,7 @@ impl CookieKey {
     /// If the operating system has none to give.
     pub fn generate() -> Result<Self, ConfigError> {
         match random::bytes() {
-            Ok(bytes) => Ok(Self(Zeroizing::new(bytes))),
+            Ok(bytes) => Ok(Self::of(bytes)),
             Err(error) => Err(ConfigError::new(format!("no randomness for a cookie key: {error}"))),
         }
     }
@@ -49,7 +51,12 @@ impl CookieKey {
     ///
     /// # Errors
     ///
-    /// If it is not that, or if all bytes are equal.
+    /// If it is not that, if all bytes are equal, or if it is a key that documents show as an example:
+    ///
+    /// ```
+    /// # use tower_euid::CookieKey;
+    /// assert!(CookieKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").is_err());
+    /// ```
     pub fn from_base64(text: &str) -> Result<Self, ConfigError> {
         let bytes = BASE64_STANDARD.decode(text).map(Zeroizing::new);
         let bytes = bytes.map_err(|_| ConfigError::new("a cookie key is standard base64"))?;
@@ -59,6 +66,9 @@ impl CookieKey {
         let key = Zeroizing::new(key);
         if key.iter().all(|byte| Some(byte) == key.first()) {
             return Err(ConfigError::new("a cookie key is random, not one byte repeated"));
+        }
+        if PRINTED.contains(&text) {
+            return Err(ConfigError::new("this cookie key is printed in documents: make one of your own"));
         }
         Ok(Self(key))
     }
@@ -76,6 +86,11 @@ impl CookieKey {
         self.key_id().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Of 32 bytes that are known to be a good key.
+    pub(super) fn of(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
     fn key_id(&self) -> KeyId {
         let digest = Sha256::new().chain_update(KEY_ID_LABEL).chain_update(self.0.as_slice()).finalize();
         let [a, b, c, d, ..] = <[u8; 32]>::from(digest);
@@ -89,20 +104,43 @@ impl fmt::Debug for CookieKey {
     }
 }
 
-/// The keys of a site, newest first: the first seals, all open. Cheap to clone.
+/// The keys of a site, newest first: the first seals, all open. Cheap to clone, and clones share the
+/// keys: what one [`reload`](Self::reload)s, all have.
 ///
 /// ```
 /// use tower_euid::{CookieKey, KeyRing};
 ///
 /// let (new, old) = (CookieKey::generate()?, CookieKey::generate()?);
+/// // As in an environment variable or a mounted file:
+/// let text = format!("{},{}", new.expose_base64().as_str(), old.expose_base64().as_str());
+/// let ring: KeyRing = text.parse()?;
+/// // The same from keys:
 /// let ring = KeyRing::new([new, old])?;
-/// // The same from text, as in an environment variable:
-/// let ring: KeyRing = "gHQfqxmZxOfkd2oHczx9ZwNYfSQtoMFhSrbxXmG0eA4=,\
-///                      4b6Dy3mqEQl6uoWNsl4dVoFvp4ZV0xkOIC8bVG6m1qM=".parse()?;
 /// # Ok::<_, tower_euid::ConfigError>(())
 /// ```
+///
+/// # Changing keys
+///
+/// In three steps, each on all nodes before the next; nobody is logged out, whichever node answers:
+///
+/// | step | ring | what it is for |
+/// | --- | --- | --- |
+/// | 1 | `old,new` | every node can open what will be sealed under the new key |
+/// | 2 | `new,old` | new cookies, and each that a refresh rewrites, are under the new key |
+/// | 3 | `new` | once the cookies under the old key are over |
+///
+/// A node that has not come to a step yet, or that is rolled back to the one before, opens all that
+/// the others seal. A cookie under a key that it does not have it leaves alone.
+///
+/// Between 2 and 3 wait for as long as a refresh token lives, 30 days on EUID's production: a visitor
+/// who has not been back for longer has no identity to lose. With
+/// [`EuidLayer::reseal`](crate::EuidLayer::reseal) those who do come back move at once. After a leak
+/// do all three at once: everybody's identity is gone, and with it what was leaked.
 #[derive(Clone)]
-pub struct KeyRing(Arc<[RingKey]>);
+pub struct KeyRing(Arc<ArcSwap<Keys>>);
+
+/// The keys of one moment.
+pub(super) struct Keys(Vec<RingKey>);
 
 /// A key ready for use: its schedule is computed once.
 pub(super) struct RingKey {
@@ -122,19 +160,19 @@ impl KeyRing {
     pub fn new(keys: impl IntoIterator<Item = CookieKey>) -> Result<Self, ConfigError> {
         let mut ring: Vec<RingKey> = Vec::new();
         for (position, key) in keys.into_iter().enumerate() {
-            let id = key.key_id();
-            if let Some(twin) = ring.iter().position(|other| other.id == id) {
+            let key = RingKey::from(key);
+            if let Some(twin) = ring.iter().position(|other| other.id == key.id) {
                 let (first, second) = (twin + 1, position + 1);
                 return Err(ConfigError::new(format!(
                     "cookie keys {first} and {second} have the same key id: is it one key, twice?"
                 )));
             }
-            ring.push(RingKey { id, cipher: Xaes256Gcm::new((&*key.0).into()) });
+            ring.push(key);
         }
         if ring.is_empty() {
             return Err(ConfigError::new("there is no cookie key"));
         }
-        Ok(Self(ring.into()))
+        Ok(Self::of(ring))
     }
 
     /// The ring in the environment variable `name`: keys newest first, standard base64 of 32 bytes
@@ -150,6 +188,33 @@ impl KeyRing {
         value.parse().map_err(|error| ConfigError::new(format!("{name}: {error}")))
     }
 
+    /// Takes the keys of `newer` in place of its own, in every clone, also in the layers that were
+    /// made with one. Requests under way finish with the keys they began with, or with the new ones.
+    /// See [changing keys](Self#changing-keys).
+    ///
+    /// ```
+    /// # use tower_euid::{ConfigError, CookieKey, KeyRing};
+    /// # fn reread(path: &str, keys: &KeyRing) -> Result<(), Box<dyn std::error::Error>> {
+    /// // On a signal, or when the file of a mounted secret has changed; an error leaves all as it was:
+    /// keys.reload(std::fs::read_to_string(path)?.parse()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reload(&self, newer: Self) {
+        self.0.store(newer.0.load_full());
+    }
+
+    /// The keys of this moment.
+    pub(super) fn keys(&self) -> Guard<Arc<Keys>> {
+        self.0.load()
+    }
+
+    fn of(keys: Vec<RingKey>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Keys(keys))))
+    }
+}
+
+impl Keys {
     /// The one key that may open a cookie with this key id.
     pub(super) fn find(&self, id: KeyId) -> Option<&RingKey> {
         self.0.iter().find(|key| key.id == id)
@@ -158,6 +223,17 @@ impl KeyRing {
     /// The key that seals.
     pub(super) fn newest(&self) -> Option<&RingKey> {
         self.0.first()
+    }
+
+    /// Whether a cookie with this key id would be sealed under another key today.
+    pub(super) fn is_old(&self, id: KeyId) -> bool {
+        self.newest().is_some_and(|newest| newest.id != id)
+    }
+}
+
+impl From<CookieKey> for RingKey {
+    fn from(key: CookieKey) -> Self {
+        Self { id: key.key_id(), cipher: Xaes256Gcm::new((&*key.0).into()) }
     }
 }
 
@@ -177,43 +253,53 @@ impl FromStr for KeyRing {
 
 impl From<CookieKey> for KeyRing {
     fn from(key: CookieKey) -> Self {
-        let key = RingKey { id: key.key_id(), cipher: Xaes256Gcm::new((&*key.0).into()) };
-        Self(Arc::new([key]))
+        Self::of(vec![key.into()])
     }
 }
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyRing").field("keys", &self.0.len()).finish_non_exhaustive()
+        f.debug_struct("KeyRing").field("keys", &self.keys().0.len()).finish_non_exhaustive()
     }
 }
 
 /// Keeps the id from being a digest that is of use for anything else.
 const KEY_ID_LABEL: &[u8] = b"tower-euid cookie key id";
+/// Keys that anybody can read: the bytes from 0 to 31, with which documents show what a key looks like,
+/// and the one of our test vectors.
+const PRINTED: [&str; 2] =
+    ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "QDEJAFMOjilp4oh2hYyy1WWQJdvBEn81Wcaa32DTrbY="];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const A: &str = "gHQfqxmZxOfkd2oHczx9ZwNYfSQtoMFhSrbxXmG0eA4=";
-    const B: &str = "4b6Dy3mqEQl6uoWNsl4dVoFvp4ZV0xkOIC8bVG6m1qM=";
+    use zeroize::ZeroizeOnDrop;
+
+    fn text() -> String {
+        CookieKey::generate().unwrap().expose_base64().to_string()
+    }
 
     #[test]
     fn a_ring_is_refused_by_position_and_rule_never_by_value() {
+        let (a, b) = (text(), text());
         for (keys, complaint) in [
             (String::new(), "key 1: a cookie key is 32 bytes, not 0"),
-            (format!("{A},"), "key 2: a cookie key is 32 bytes, not 0"),
-            (format!("{A},{A}"), "keys 1 and 2 have the same"),
-            (format!("{A}, {B} ,{A}"), "keys 1 and 3 have the same"),
-            (format!("{A},c2hvcnQ="), "key 2: a cookie key is 32 bytes, not 5"),
-            (format!("hunter2!,{A}"), "key 1: a cookie key is standard base64"),
+            (format!("{a},"), "key 2: a cookie key is 32 bytes, not 0"),
+            (format!("{a},{a}"), "keys 1 and 2 have the same"),
+            (format!("{a}, {b} ,{a}"), "keys 1 and 3 have the same"),
+            (format!("{a},c2hvcnQ="), "key 2: a cookie key is 32 bytes, not 5"),
+            (format!("hunter2!,{a}"), "key 1: a cookie key is standard base64"),
             (BASE64_STANDARD.encode([7; 32]), "key 1: a cookie key is random"),
+            (format!("{a},{}", PRINTED[0]), "key 2: this cookie key is printed in documents"),
+            (PRINTED[1].to_owned(), "key 1: this cookie key is printed in documents"),
         ] {
             let error = keys.parse::<KeyRing>().unwrap_err().to_string();
-            assert!(error.contains(complaint) && !error.contains("hunter2"), "{error}");
+            assert!(error.contains(complaint), "{error}");
+            assert!(![&a, &b, "hunter2", PRINTED[0], PRINTED[1]].iter().any(|key| error.contains(*key)), "{error}");
         }
-        let ring = format!(" {A} , {B} ").parse::<KeyRing>().unwrap();
-        assert_eq!(ring.newest().map(|key| key.id), Some(CookieKey::from_base64(A).unwrap().key_id()));
+        let ring = format!(" {a} , {b} \n").parse::<KeyRing>().unwrap();
+        assert_eq!(ring.keys().newest().map(|key| key.id), Some(CookieKey::from_base64(&a).unwrap().key_id()));
     }
 
     #[test]
@@ -223,10 +309,28 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_reaches_every_clone_and_not_the_ring_it_came_from() {
+        let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
+        let ring = KeyRing::from(old.clone());
+        let (clone, newer) = (ring.clone(), KeyRing::from(new.clone()));
+        ring.reload(newer.clone());
+        assert!(clone.keys().find(new.key_id()).is_some() && clone.keys().find(old.key_id()).is_none());
+        newer.reload(old.clone().into());
+        assert!(clone.keys().find(new.key_id()).is_some(), "from here on they are two rings");
+    }
+
+    #[test]
+    fn keys_are_wiped_when_dropped() {
+        fn wiped<T: ZeroizeOnDrop>() {}
+        wiped::<Xaes256Gcm>();
+        wiped::<Zeroizing<[u8; 32]>>();
+    }
+
+    #[test]
     fn debug_shows_no_key() {
-        let key = CookieKey::from_base64(A).unwrap();
+        let key = CookieKey::of([0x80; 32]);
         let shown = format!("{key:?} {:?}", KeyRing::from(key.clone()));
-        assert!(!shown.contains(A) && !shown.contains("0x80") && !shown.contains("128"), "{shown}");
+        assert!(!shown.contains("0x80") && !shown.contains("128") && !shown.contains("gICA"), "{shown}");
     }
 
     #[test]

@@ -2,17 +2,23 @@
 //!
 //! 1. The *identity* cookie holds the sealed identity; a refresh rewrites it.
 //! 2. The *anchor* cookie holds, in the clear, the lineage of the login that counts. Only a login, a
-//!    logout, a withdrawal or an opt-out writes it; a refresh that brings a new pair never does. An
+//!    logout, a withdrawal or a stated opt-out writes it; a refresh never does, whatever it brings. An
 //!    identity is usable only if the anchor names its lineage, so a late answer may bring back an old
 //!    identity cookie, but not the anchor that it needs.
-//! 3. A value that no browser would keep whole is not sent at all.
+//! 3. An opt-out that a refresh has found takes the identity's place, as a sealed record of the same
+//!    lineage: it says nothing of any other login.
+//! 4. A value that no browser would keep whole is not sent at all.
 //!
-//! [`header`] finds and renders, [`seal`] encrypts under a [`key`], [`format`] is the plaintext.
-//! Nothing here knows tower, tokio or a clock.
+//! [`header`] finds and renders, as [`config`] wants it, [`seal`] encrypts under a [`key`], [`format`] is
+//! the plaintext and [`login`] whose it is. [`scripts`] are the cookies of others. Nothing here knows
+//! tower, tokio or a clock.
 
+mod config;
 mod format;
 mod header;
 mod key;
+mod login;
+mod scripts;
 mod seal;
 
 use std::time::Duration;
@@ -21,62 +27,24 @@ use base64::Engine;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-pub(crate) use self::format::{Lineage, Payload};
-use self::header::{AnchorHit, Names};
+pub use self::config::{CookieConfig, SameSite};
+pub(crate) use self::format::{OptOut, Payload};
+use self::header::{AnchorHit, Names, Readers};
+use self::key::Keys;
 pub use self::key::{CookieKey, KeyRing};
+pub(crate) use self::login::{Lineage, Login};
+pub(crate) use self::scripts::JsSdk;
 pub(crate) use self::seal::Unopened;
-use self::seal::{BASE64URL, Purpose, SealNonce};
+use self::seal::{BASE64URL, Head, Purpose, SealNonce};
 use crate::clock::UnixMillis;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityTimes};
 use crate::observe;
 
-/// Names and attributes of the cookies.
-///
-/// | | identity | anchor |
-/// | --- | --- | --- |
-/// | [`default`](Self::default) | `__Host-euid` | `__Host-euid-login` |
-/// | [`insecure`](Self::insecure) | `euid` | `euid-login` |
-///
-/// Both are `HttpOnly; Secure; SameSite=Lax; Path=/`.
-///
-/// ```
-/// use tower_euid::CookieConfig;
-///
-/// assert_eq!(CookieConfig::default().identity_name(), "__Host-euid");
-/// assert_eq!(CookieConfig::default().anchor_name(), "__Host-euid-login");
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CookieConfig {
-    insecure: bool,
-}
-
-impl CookieConfig {
-    /// Cookies without `Secure` and prefix, for plain http on a host other than this machine.
-    /// Anyone on the way can take them. Not needed for `http://localhost` and `http://127.0.0.1`,
-    /// where browsers and curl take secure cookies.
-    #[must_use]
-    pub const fn insecure() -> Self {
-        Self { insecure: true }
-    }
-
-    /// The name of the cookie that holds the sealed identity.
-    #[must_use]
-    pub const fn identity_name(&self) -> &'static str {
-        if self.insecure { "euid" } else { "__Host-euid" }
-    }
-
-    /// The name of the cookie that says which login counts.
-    #[must_use]
-    pub const fn anchor_name(&self) -> &'static str {
-        if self.insecure { "euid-login" } else { "__Host-euid-login" }
-    }
-}
-
-/// The two cookies of one configuration, ready to be read and written.
+/// The cookies of one configuration, ready to be read and written.
 #[derive(Clone, Debug)]
 pub(crate) struct Cookies {
     names: Names,
-    secure: bool,
+    config: CookieConfig,
 }
 
 /// What a request brought.
@@ -96,6 +64,17 @@ pub(crate) enum FoundIdentity<T> {
     Unusable(Unusable),
     /// It opened and the anchor names its lineage; what the reader made of it.
     Usable(T),
+}
+
+/// What an identity cookie holds, of the login that the anchor names.
+#[derive(Debug)]
+pub(crate) enum Sealed<'a> {
+    Identity {
+        payload: Payload<'a>,
+        /// Under a key that is not the newest any more.
+        old_key: bool,
+    },
+    OptOut(OptOut),
 }
 
 /// Why an identity cookie under a key of ours can't be used.
@@ -130,10 +109,14 @@ pub(crate) enum Writing<'a> {
     ClearBoth,
     /// Remove the identity; the anchor says so until it ends.
     OptOut,
+    /// The record of an opt-out takes the identity's place.
+    RecordOptOut(&'a Login),
     /// A refreshed identity of the same login.
-    Store(&'a Lineage, &'a Identity),
-    /// An identity of a new login.
-    Login(&'a Identity),
+    Store(&'a Login, &'a Identity),
+    /// An identity of a new login, bound to a subject or not.
+    Login(&'a Identity, Option<&'a [u8]>),
+    /// The cookie for scripts alone: the token and its times, or nothing.
+    HandOver(Option<(&'a str, IdentityTimes)>),
 }
 
 /// Why an identity was not written.
@@ -149,28 +132,34 @@ pub(crate) enum Unwritten {
 
 impl Cookies {
     pub(crate) fn new(config: CookieConfig) -> Self {
-        Self { names: Names::new(config.identity_name(), config.anchor_name()), secure: !config.insecure }
+        Self { names: Names::new(config.identity_name(), config.anchor_name()), config }
     }
 
-    /// Reads both cookies. `read` sees the payload of the first identity that opens and that the
+    /// Reads both cookies. `read` sees what the first identity cookie holds that opens and that the
     /// anchor names; if it wants none of it, neither does this.
     pub(crate) fn read<T>(
         &self,
         headers: &HeaderMap,
         keys: &KeyRing,
-        mut read: impl FnMut(&Payload<'_>) -> Option<T>,
+        mut read: impl FnMut(&Sealed<'_>) -> Option<T>,
     ) -> Found<T> {
         let hits = self.names.find(headers);
         let anchor = parse_anchor(hits.anchor);
         let mut identity = FoundIdentity::None;
+        if hits.identities.iter().all(Option::is_none) {
+            return Found { identity, anchor };
+        }
+        let keys = keys.keys();
         for value in hits.identities.into_iter().flatten() {
-            let found = match (seal::key_of(keys, value), anchor) {
+            let found = match (Head::read(&keys, value), anchor) {
                 (None, _) => FoundIdentity::UnknownKey,
                 // No lineage is named, so none can match; there is no need to open it.
                 (Some(_), Anchor::None | Anchor::OptedOut { .. } | Anchor::Unusable) => {
                     FoundIdentity::Unusable(Unusable::Anchor)
                 }
-                (Some(_), Anchor::Login(lineage)) => self.open(keys, value, &lineage, &mut read),
+                (Some(head), Anchor::Login(lineage)) => {
+                    self.open(head, keys.is_old(head.key_id()), value, &lineage, &mut read)
+                }
             };
             match (&found, &identity) {
                 (FoundIdentity::Usable(_), _) => return Found { identity: found, anchor },
@@ -184,25 +173,44 @@ impl Cookies {
 
     fn open<T>(
         &self,
-        keys: &KeyRing,
+        head: Head<'_>,
+        old_key: bool,
         value: &[u8],
         lineage: &Lineage,
-        read: impl FnOnce(&Payload<'_>) -> Option<T>,
+        read: impl FnOnce(&Sealed<'_>) -> Option<T>,
     ) -> FoundIdentity<T> {
-        let opened = seal::open(keys, Purpose::Identity, self.names.identity, value, |plain| {
-            let payload = Payload::parse(plain).ok_or(Unusable::Undecodable)?;
-            if payload.lineage != *lineage {
+        let opened = head.open(self.names.identity, value, |purpose, plain| {
+            let (login, sealed) = match purpose {
+                Purpose::Identity => {
+                    let payload = Payload::parse(plain).ok_or(Unusable::Undecodable)?;
+                    (payload.login, Sealed::Identity { payload, old_key })
+                }
+                Purpose::OptOut => {
+                    let record = OptOut::parse(plain).ok_or(Unusable::Undecodable)?;
+                    (record.login, Sealed::OptOut(record))
+                }
+            };
+            if login.lineage != *lineage {
                 return Err(Unusable::Anchor);
             }
-            read(&payload).ok_or(Unusable::Undecodable)
+            read(&sealed).ok_or(Unusable::Undecodable)
         });
         match opened {
             Ok(Ok(usable)) => FoundIdentity::Usable(usable),
             Ok(Err(unusable)) => FoundIdentity::Unusable(unusable),
             Err(Unopened::Forged) => FoundIdentity::Unusable(Unusable::Forged),
             Err(Unopened::Undecodable) => FoundIdentity::Unusable(Unusable::Undecodable),
-            Err(Unopened::UnknownKey) => FoundIdentity::UnknownKey,
         }
+    }
+
+    /// What EUID's JavaScript SDK left behind, where it is to be taken over.
+    pub(crate) fn read_js_sdk(&self, headers: &HeaderMap) -> Option<JsSdk> {
+        self.config.js_sdk_cookie().and_then(|_| scripts::read_js_sdk(headers))
+    }
+
+    /// Whether the cookie for scripts, where there is to be one, has to be put right.
+    pub(crate) fn handed_over_other_than(&self, token: Option<&str>, headers: &HeaderMap) -> bool {
+        self.config.hands_over() && scripts::disagrees(headers, token)
     }
 
     /// Appends the `Set-Cookie` headers. On an error nothing was written.
@@ -213,34 +221,46 @@ impl Cookies {
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<(), Unwritten> {
+        let keys = keys.keys();
         let removed = |name| self.render(name, "", Duration::ZERO);
+        let Names { identity, anchor, .. } = self.names;
         let (identity, anchor) = match writing {
-            Writing::ClearIdentity => (removed(self.names.identity)?, None),
-            Writing::ClearBoth => (removed(self.names.identity)?, Some(removed(self.names.anchor)?)),
+            Writing::ClearIdentity => (Some(removed(identity)?), None),
+            Writing::ClearBoth => (Some(removed(identity)?), Some(removed(anchor)?)),
             Writing::OptOut => {
-                let until = now.saturating_add(OPT_OUT_REMEMBERED).as_millis().max(0) / 1000;
-                let anchor = self.render(self.names.anchor, &format!("{OPTED_OUT}{until}"), OPT_OUT_REMEMBERED)?;
-                (removed(self.names.identity)?, Some(anchor))
+                let until = opted_out_until(now).as_millis().max(0) / 1000;
+                let anchor = self.render(anchor, &format!("{OPTED_OUT}{until}"), OPT_OUT_REMEMBERED)?;
+                (Some(removed(identity)?), Some(anchor))
             }
-            Writing::Store(lineage, identity) => (self.sealed(lineage, identity, keys, now)?, None),
-            Writing::Login(identity) => {
-                let lineage = crate::random::bytes().map_err(|_| Unwritten::NoRandomness)?;
-                let anchor = self.render(self.names.anchor, &BASE64URL.encode(lineage), ANCHOR_MAX_AGE)?;
-                (self.sealed(&lineage, identity, keys, now)?, Some(anchor))
+            Writing::RecordOptOut(&login) => {
+                let plain = OptOut { login, until: opted_out_until(now) }.write();
+                let (cookie, _) = self.sealed(Purpose::OptOut, &plain, OPT_OUT_REMEMBERED, &keys)?;
+                (Some(cookie), None)
             }
+            Writing::Store(login, identity) => (Some(self.identity(login, identity, &keys, now)?), None),
+            Writing::Login(identity, subject) => {
+                let login = Login::new(subject).map_err(|_| Unwritten::NoRandomness)?;
+                let anchor = self.render(anchor, &BASE64URL.encode(login.lineage), ANCHOR_MAX_AGE)?;
+                (Some(self.identity(&login, identity, &keys, now)?), Some(anchor))
+            }
+            Writing::HandOver(_) => (None, None),
         };
-        headers.append(SET_COOKIE, identity);
-        if let Some(anchor) = anchor {
-            headers.append(SET_COOKIE, anchor);
+        let scripts = self.config.hands_over().then(|| scripts::hand_over(&self.config, writing.token(), now));
+        let scripts = scripts.transpose()?;
+        // Who writes the anchor says who is logged in, so nobody else may any more.
+        let sdk = self.config.js_sdk_cookie().filter(|_| anchor.is_some());
+        let sdk = sdk.into_iter().flat_map(|sdk| scripts::delete_js_sdk(&self.config, sdk));
+        for cookie in [identity, anchor, scripts].into_iter().flatten().chain(sdk) {
+            headers.append(SET_COOKIE, cookie);
         }
         Ok(())
     }
 
-    fn sealed(
+    fn identity(
         &self,
-        lineage: &Lineage,
+        login: &Login,
         identity: &Identity,
-        keys: &KeyRing,
+        keys: &Keys,
         now: UnixMillis,
     ) -> Result<HeaderValue, Unwritten> {
         let rest = identity.times().refresh_expires.saturating_since(now);
@@ -248,22 +268,54 @@ impl Cookies {
             // A Max-Age of zero would remove the cookie.
             return Err(Unwritten::Expired);
         }
-        let nonce: SealNonce = crate::random::bytes().map_err(|_| Unwritten::NoRandomness)?;
-        let plain = format::write(lineage, identity).ok_or(Unwritten::TooLarge)?;
-        let name = self.names.identity;
-        let value = seal::seal(keys, Purpose::Identity, name, nonce, &plain).ok_or(Unwritten::TooLarge)?;
-        let size = name.len() + value.len();
-        if size > MAX_NAME_AND_VALUE {
-            return Err(Unwritten::TooLarge);
-        }
-        let cookie = self.render(name, &value, rest.min(IDENTITY_MAX_AGE))?;
+        let plain = format::write(login, identity).ok_or(Unwritten::TooLarge)?;
+        let (cookie, size) = self.sealed(Purpose::Identity, &plain, rest.min(IDENTITY_MAX_AGE), keys)?;
         observe::cookie_written(size);
         Ok(cookie)
     }
 
-    fn render(&self, name: &str, value: &str, max_age: Duration) -> Result<HeaderValue, Unwritten> {
-        header::set_cookie(name, value, max_age, self.secure).ok_or(Unwritten::TooLarge)
+    /// The identity cookie with `plain` sealed in it, and the size of its name and value.
+    fn sealed(
+        &self,
+        purpose: Purpose,
+        plain: &[u8],
+        max_age: Duration,
+        keys: &Keys,
+    ) -> Result<(HeaderValue, usize), Unwritten> {
+        let nonce: SealNonce = crate::random::bytes().map_err(|_| Unwritten::NoRandomness)?;
+        let name = self.names.identity;
+        let value = seal::seal(keys, purpose, name, nonce, plain).ok_or(Unwritten::TooLarge)?;
+        let size = name.len() + value.len();
+        if size > MAX_NAME_AND_VALUE {
+            return Err(Unwritten::TooLarge);
+        }
+        Ok((self.render(name, &value, max_age)?, size))
     }
+
+    fn render(&self, name: &str, value: &str, max_age: Duration) -> Result<HeaderValue, Unwritten> {
+        header::set_cookie(&self.config, Readers::ServerOnly, name, value, max_age).ok_or(Unwritten::TooLarge)
+    }
+}
+
+impl Writing<'_> {
+    pub(crate) fn brings_a_token(&self) -> bool {
+        self.token().is_some()
+    }
+
+    /// The token that is there once this is written, and when it ends.
+    fn token(&self) -> Option<(&str, UnixMillis)> {
+        match self {
+            Self::Store(_, identity) | Self::Login(identity, _) => {
+                Some((identity.advertising_token(), identity.times().identity_expires))
+            }
+            Self::HandOver(token) => token.map(|(token, times)| (token, times.identity_expires)),
+            Self::ClearIdentity | Self::ClearBoth | Self::OptOut | Self::RecordOptOut(_) => None,
+        }
+    }
+}
+
+fn opted_out_until(now: UnixMillis) -> UnixMillis {
+    now.saturating_add(OPT_OUT_REMEMBERED)
 }
 
 fn parse_anchor(hit: AnchorHit<'_>) -> Anchor {
@@ -285,7 +337,7 @@ fn parse_anchor(hit: AnchorHit<'_>) -> Anchor {
     }
 }
 
-/// How long an opt-out is remembered in the anchor.
+/// How long an opt-out is remembered.
 const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);
 /// Of an anchor that remembers an opt-out; seconds since the Unix epoch follow.
 const OPTED_OUT: &str = "out.";
@@ -339,7 +391,12 @@ mod tests {
         fn read(&self, pairs: &[&str]) -> (FoundIdentity<String>, Anchor) {
             let mut headers = HeaderMap::new();
             headers.insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
-            let found = self.cookies.read(&headers, &self.keys, |payload| Some(payload.advertising_token()));
+            let found = self.cookies.read(&headers, &self.keys, |sealed| {
+                Some(match sealed {
+                    Sealed::Identity { payload, .. } => payload.advertising_token(),
+                    Sealed::OptOut(record) => format!("opted out until {}", record.until.as_millis()),
+                })
+            });
             (found.identity, found.anchor)
         }
     }
@@ -351,21 +408,29 @@ mod tests {
     #[test]
     fn a_login_is_read_back_and_a_refresh_keeps_its_lineage() {
         let site = Site::new();
-        let login = site.pairs(Writing::Login(&identity("one")));
+        let login = site.pairs(Writing::Login(&identity("one"), None));
         let (found, anchor) = site.read(&[&login[0], &login[1]]);
         assert_eq!(found, usable("one"));
         let Anchor::Login(lineage) = anchor else { panic!("{anchor:?}") };
 
-        let refreshed = site.pairs(Writing::Store(&lineage, &identity("two")));
+        let origin = Login { lineage, subject: None };
+        let refreshed = site.pairs(Writing::Store(&origin, &identity("two")));
         assert_eq!(refreshed.len(), 1, "a refresh never writes the anchor");
         assert_eq!(site.read(&[&refreshed[0], &login[1]]).0, usable("two"));
+
+        let recorded = site.pairs(Writing::RecordOptOut(&origin));
+        assert_eq!(recorded.len(), 1, "nor if it finds an opt-out");
+        let until = NOW.as_millis() + 72 * 3_600_000;
+        assert_eq!(site.read(&[&recorded[0], &login[1]]).0, usable(&format!("opted out until {until}")));
+        let other = site.pairs(Writing::Login(&identity("other"), None));
+        assert_eq!(site.read(&[&recorded[0], &other[1]]).0, FoundIdentity::Unusable(Unusable::Anchor));
     }
 
     #[test]
     fn an_identity_without_its_anchor_is_not_usable() {
         let site = Site::new();
-        let mine = site.pairs(Writing::Login(&identity("mine")));
-        let other = site.pairs(Writing::Login(&identity("other")));
+        let mine = site.pairs(Writing::Login(&identity("mine"), None));
+        let other = site.pairs(Writing::Login(&identity("other"), None));
         let out = site.pairs(Writing::OptOut);
         let orphan = FoundIdentity::Unusable(Unusable::Anchor);
         assert_eq!(site.read(&[&mine[0]]).0, orphan);
@@ -380,9 +445,9 @@ mod tests {
     #[test]
     fn of_duplicates_the_usable_one_counts() {
         let site = Site::new();
-        let login = site.pairs(Writing::Login(&identity("usable")));
-        let other = site.pairs(Writing::Login(&identity("other")));
-        let foreign = Site::new().pairs(Writing::Login(&identity("foreign")));
+        let login = site.pairs(Writing::Login(&identity("usable"), None));
+        let other = site.pairs(Writing::Login(&identity("other"), None));
+        let foreign = Site::new().pairs(Writing::Login(&identity("foreign"), None));
         assert_eq!(site.read(&[&other[0], &foreign[0], &login[0], &login[1]]).0, usable("usable"));
         let (found, _) = site.read(&[&foreign[0], &other[0], &foreign[0], &login[1]]);
         assert_eq!(found, FoundIdentity::Unusable(Unusable::Anchor));
@@ -415,31 +480,34 @@ mod tests {
 
     #[test]
     fn removal_repeats_the_attributes_of_setting() {
-        for config in [CookieConfig::default(), CookieConfig::insecure()] {
-            let site = Site { cookies: Cookies::new(config), ..Site::new() };
+        let framed = CookieConfig::default().domain("example.com").unwrap().same_site(SameSite::Partitioned).unwrap();
+        for config in [CookieConfig::default(), CookieConfig::insecure(), framed] {
+            let site = Site { cookies: Cookies::new(config.clone()), ..Site::new() };
             let attributes = |line: &String| {
                 let (pair, attributes) = line.split_once("; ").unwrap();
                 let kept: Vec<_> = attributes.split("; ").filter(|a| !a.starts_with("Max-Age")).collect();
                 (pair.split('=').next().unwrap().to_owned(), kept.join("; "))
             };
-            let set: Vec<_> = site.write(Writing::Login(&identity("x"))).iter().map(attributes).collect();
+            let set: Vec<_> = site.write(Writing::Login(&identity("x"), None)).iter().map(attributes).collect();
             let removed: Vec<_> = site.write(Writing::ClearBoth).iter().map(attributes).collect();
             assert_eq!(set, removed);
-            assert_eq!(set[0].1.contains("Secure"), config == CookieConfig::default());
+            assert_eq!(set[0].1.contains("Secure"), config != CookieConfig::insecure());
         }
     }
 
     #[test]
     fn max_age_is_what_the_refresh_token_has_left_and_never_above_the_cap() {
         let site = Site::new();
-        let login = site.write(Writing::Login(&identity("x")));
+        let login = site.write(Writing::Login(&identity("x"), None));
         assert!(login[0].ends_with("; Max-Age=86400"), "{}", login[0]);
         assert!(login[1].ends_with("; Max-Age=34560000"), "{}", login[1]);
         let mut times = identity("x").times();
         times.refresh_expires = UnixMillis::from_millis(i64::MAX);
         let long = Identity::new("x", "r".to_owned().into(), [5; 32].into(), times).unwrap();
-        assert!(site.write(Writing::Store(&[0; 16], &long))[0].ends_with("; Max-Age=33696000"));
+        let login = Login { lineage: [0; 16], subject: None };
+        assert!(site.write(Writing::Store(&login, &long))[0].ends_with("; Max-Age=33696000"));
         assert!(site.write(Writing::OptOut)[1].ends_with("; Max-Age=259200"));
+        assert!(site.write(Writing::RecordOptOut(&login))[0].ends_with("; Max-Age=259200"));
     }
 
     #[test]
@@ -447,7 +515,7 @@ mod tests {
         let site = Site::new();
         let write = |identity: &Identity, now| {
             let mut headers = HeaderMap::new();
-            let outcome = site.cookies.write(Writing::Login(identity), &site.keys, now, &mut headers);
+            let outcome = site.cookies.write(Writing::Login(identity, None), &site.keys, now, &mut headers);
             assert_eq!(headers.is_empty(), outcome.is_err());
             outcome
         };
@@ -459,13 +527,15 @@ mod tests {
     }
 
     #[test]
-    fn a_real_pair_is_at_most_780_characters() {
+    fn a_real_pair_is_at_most_780_characters_and_800_if_bound() {
         let site = Site::new();
         let advertising = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode([0x13; 164]);
         let refresh = base64::prelude::BASE64_STANDARD.encode([0x10; 291]);
         let real = Identity::new(advertising, refresh.into(), [5; 32].into(), identity("x").times()).unwrap();
-        let value_length = site.pairs(Writing::Login(&real))[0].len() - "__Host-euid=".len();
-        assert_eq!(value_length, 771);
+        for (subject, expected) in [(None, 771), (Some(&b"17"[..]), 792)] {
+            let value_length = site.pairs(Writing::Login(&real, subject))[0].len() - "__Host-euid=".len();
+            assert_eq!(value_length, expected);
+        }
     }
 
     /// The vectors are made by the independent implementation in `tests/interop`.
@@ -473,37 +543,55 @@ mod tests {
     fn every_vector_of_the_format_opens_or_fails_as_named() {
         use serde_json::Value;
         let file: Value = serde_json::from_str(include_str!("../../tests/vectors/cookie-format.json")).unwrap();
-        let key = CookieKey::from_base64(file["key_b64"].as_str().unwrap()).unwrap();
+        let bytes = base64::prelude::BASE64_STANDARD.decode(file["key_b64"].as_str().unwrap()).unwrap();
+        let key = CookieKey::of(bytes.try_into().unwrap());
         assert_eq!(key.id(), file["key_id_hex"].as_str().unwrap());
         let keys = KeyRing::from(key);
         let name = file["name"].as_str().unwrap();
         let vectors = file["vectors"].as_array().unwrap();
-        assert_eq!(vectors.len(), 13);
+        assert_eq!(vectors.len(), 17);
         for vector in vectors {
             let value = vector["value"].as_str().unwrap();
-            let opened = seal::open(&keys, Purpose::Identity, name, value.as_bytes(), |plain| {
-                let payload = Payload::parse(plain)?;
-                Some((payload.lineage, payload.identity()?))
+            let keys = keys.keys();
+            let opened = Head::read(&keys, value.as_bytes()).map(|head| {
+                head.open(name, value.as_bytes(), |purpose, plain| match purpose {
+                    Purpose::Identity => Payload::parse(plain).map(|payload| (payload.login, payload.identity(), None)),
+                    Purpose::OptOut => OptOut::parse(plain).map(|record| (record.login, None, Some(record))),
+                })
             });
             if let Some(outcome) = vector["fails"].as_str() {
                 let got = match opened {
-                    Err(Unopened::UnknownKey) => "unknown",
-                    Err(Unopened::Forged) => "forged",
-                    Ok(None) | Err(Unopened::Undecodable) => "undecodable",
-                    Ok(Some(_)) => "nothing",
+                    None => "unknown",
+                    Some(Err(Unopened::Forged)) => "forged",
+                    Some(Ok(None) | Err(Unopened::Undecodable)) => "undecodable",
+                    Some(Ok(Some(_))) => "nothing",
                 };
                 assert_eq!(got, outcome, "{}", vector["note"]);
                 continue;
             }
-            let (lineage, identity) = opened.unwrap().unwrap();
-            assert_eq!(BASE64URL.encode(lineage), vector["identity"]["lineage"].as_str().unwrap());
-            let expected: Identity = serde_json::from_value(vector["identity"].clone()).unwrap();
-            assert_eq!(identity, expected, "{}", vector["note"]);
+            let (login, identity, record) = opened.unwrap().unwrap().unwrap();
+            let holds = if record.is_some() { &vector["opt_out"] } else { &vector["identity"] };
+            assert_eq!(BASE64URL.encode(login.lineage), holds["lineage"].as_str().unwrap());
+            match holds["subject_of"].as_str() {
+                Some(id) => assert!(login.is_bound_to(id.as_bytes()), "{}", vector["note"]),
+                None => assert!(!login.is_bound(), "{}", vector["note"]),
+            }
+            let (purpose, plain) = match (identity, record) {
+                (Some(identity), None) => {
+                    let expected: Identity = serde_json::from_value(holds.clone()).unwrap();
+                    assert_eq!(identity, expected, "{}", vector["note"]);
+                    (Purpose::Identity, format::write(&login, &identity).unwrap().to_vec())
+                }
+                (None, Some(record)) => {
+                    assert_eq!(record.until.as_millis(), holds["until"].as_i64().unwrap());
+                    (Purpose::OptOut, record.write())
+                }
+                other => panic!("{other:?}"),
+            };
 
             let digits = vector["nonce_hex"].as_str().unwrap();
             let nonce = std::array::from_fn(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap());
-            let plain = format::write(&lineage, &identity).unwrap();
-            assert_eq!(seal::seal(&keys, Purpose::Identity, name, nonce, &plain).as_deref(), Some(value));
+            assert_eq!(seal::seal(&keys, purpose, name, nonce, &plain).as_deref(), Some(value));
         }
     }
 }

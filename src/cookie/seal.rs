@@ -19,7 +19,7 @@ use xaes_256_gcm::aead::AeadInOut;
 use xaes_256_gcm::{Nonce, Tag};
 use zeroize::Zeroize;
 
-use super::key::{KeyId, KeyRing};
+use super::key::{KeyId, Keys, RingKey};
 
 /// Strict: no padding, no stray bits, so that a value has one text only.
 pub(super) static BASE64URL: LazyLock<Simd> = LazyLock::new(|| Simd::url_safe(NO_PAD));
@@ -32,25 +32,25 @@ pub(super) type SealNonce = [u8; NONCE];
 #[repr(u8)]
 pub(super) enum Purpose {
     Identity = 1,
+    /// The record of an opt-out.
+    OptOut = 2,
 }
 
-/// Why a value does not open.
+/// Why a value under one of our keys does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unopened {
-    /// Not ours to judge: another version, an unknown key, or nothing that has a version and a key.
-    /// A node that knows more may be able to read it.
-    UnknownKey,
-    /// One of our keys, but not text and length of a sealed value.
+    /// Not text and length of a sealed value.
     Undecodable,
-    /// One of our keys, and it says no.
+    /// The key says no.
     Forged,
 }
 
-/// Seals `plain` under the newest key; `None` only if the ring is empty, which it can't be, or the
-/// message is larger than any cookie.
-pub(super) fn seal(keys: &KeyRing, purpose: Purpose, name: &str, nonce: SealNonce, plain: &[u8]) -> Option<String> {
+/// Seals `plain` under the newest key; `None` only if there is no key, which can't be, or the message is
+/// larger than any cookie.
+pub(super) fn seal(keys: &Keys, purpose: Purpose, name: &str, nonce: SealNonce, plain: &[u8]) -> Option<String> {
     let key = keys.newest()?;
-    let head = head(purpose, key.id);
+    let [a, b, c, d] = key.id;
+    let head = [VERSION, purpose as u8, a, b, c, d];
     let mut bytes = Vec::with_capacity(OVERHEAD + plain.len());
     bytes.extend_from_slice(&head);
     bytes.extend_from_slice(&nonce);
@@ -62,47 +62,56 @@ pub(super) fn seal(keys: &KeyRing, purpose: Purpose, name: &str, nonce: SealNonc
     Some(BASE64URL.encode(&bytes))
 }
 
-/// Opens `value` and shows the plaintext to `read`; it lives on the stack and is wiped after.
-pub(super) fn open<T>(
-    keys: &KeyRing,
-    purpose: Purpose,
-    name: &str,
-    value: &[u8],
-    read: impl FnOnce(&[u8]) -> T,
-) -> Result<T, Unopened> {
-    let key = key_of(keys, value).ok_or(Unopened::UnknownKey)?;
-    let mut buffer = [0; MAX_BYTES];
-    let length = BASE64URL.decode_slice(value, &mut buffer).map_err(|_| Unopened::Undecodable)?;
-    let bytes = buffer.get_mut(..length).ok_or(Unopened::Undecodable)?;
+/// The first six bytes of a value: what it is for, and which of our keys it says it is sealed under.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a> {
+    purpose: u8,
+    key: &'a RingKey,
+}
 
-    let (read_head, rest) = bytes.split_first_chunk_mut::<HEAD>().ok_or(Unopened::Undecodable)?;
-    let head = head(purpose, key.id);
-    if *read_head != head {
-        return Err(Unopened::Forged);
+impl<'a> Head<'a> {
+    /// Reads the first eight characters alone. `None` if the value is not ours to judge: another
+    /// version, an unknown key, or nothing that has a version and a key. A node that knows more may be
+    /// able to read it.
+    pub(super) fn read(keys: &'a Keys, value: &[u8]) -> Option<Self> {
+        let mut head = [0; HEAD];
+        let text = value.get(..HEAD_TEXT)?;
+        (BASE64URL.decode_slice(text, &mut head) == Ok(HEAD)).then_some(())?;
+        let [version, purpose, id @ ..] = head;
+        (version == VERSION).then(|| keys.find(id))?.map(|key| Self { purpose, key })
     }
-    let (nonce, rest) = rest.split_first_chunk_mut::<NONCE>().ok_or(Unopened::Undecodable)?;
-    let (message, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(Unopened::Undecodable)?;
-    let aad = AssociatedData::new(head, name).ok_or(Unopened::Undecodable)?;
-    let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
-    key.cipher
-        .decrypt_inout_detached(&nonce, aad.as_slice(), (&mut *message).into(), &tag)
-        .map_err(|_| Unopened::Forged)?;
-    let result = read(message);
-    message.zeroize();
-    Ok(result)
-}
 
-/// Which of our keys a value says it is sealed under, by its first eight characters alone.
-pub(super) fn key_of<'a>(keys: &'a KeyRing, value: &[u8]) -> Option<&'a super::key::RingKey> {
-    let mut head = [0; HEAD];
-    let text = value.get(..HEAD_TEXT)?;
-    (BASE64URL.decode_slice(text, &mut head) == Ok(HEAD)).then_some(())?;
-    let [version, _, id @ ..] = head;
-    if version == VERSION { keys.find(id) } else { None }
-}
+    pub(super) fn key_id(self) -> KeyId {
+        self.key.id
+    }
 
-fn head(purpose: Purpose, [a, b, c, d]: KeyId) -> [u8; HEAD] {
-    [VERSION, purpose as u8, a, b, c, d]
+    /// Opens `value`, from which this was read, and shows the plaintext to `read`; it lives on the stack
+    /// and is wiped after.
+    pub(super) fn open<T>(
+        self,
+        name: &str,
+        value: &[u8],
+        read: impl FnOnce(Purpose, &[u8]) -> T,
+    ) -> Result<T, Unopened> {
+        let purpose = [Purpose::Identity, Purpose::OptOut].into_iter().find(|known| *known as u8 == self.purpose);
+        let purpose = purpose.ok_or(Unopened::Forged)?;
+        let mut buffer = [0; MAX_BYTES];
+        let length = BASE64URL.decode_slice(value, &mut buffer).map_err(|_| Unopened::Undecodable)?;
+        let bytes = buffer.get_mut(..length).ok_or(Unopened::Undecodable)?;
+
+        let (head, rest) = bytes.split_first_chunk_mut::<HEAD>().ok_or(Unopened::Undecodable)?;
+        let (nonce, rest) = rest.split_first_chunk_mut::<NONCE>().ok_or(Unopened::Undecodable)?;
+        let (message, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(Unopened::Undecodable)?;
+        let aad = AssociatedData::new(*head, name).ok_or(Unopened::Undecodable)?;
+        let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
+        self.key
+            .cipher
+            .decrypt_inout_detached(&nonce, aad.as_slice(), (&mut *message).into(), &tag)
+            .map_err(|_| Unopened::Forged)?;
+        let result = read(purpose, message);
+        message.zeroize();
+        Ok(result)
+    }
 }
 
 /// Head and cookie name, on the stack.
@@ -145,25 +154,43 @@ mod tests {
     use xaes_256_gcm::aead::KeyInit;
 
     use super::*;
-    use crate::cookie::key::CookieKey;
+    use crate::cookie::key::{CookieKey, KeyRing};
 
     fn ring() -> KeyRing {
-        CookieKey::from_base64("gHQfqxmZxOfkd2oHczx9ZwNYfSQtoMFhSrbxXmG0eA4=").unwrap().into()
+        CookieKey::of(std::array::from_fn(|i| i as u8 ^ 0x5a)).into()
     }
 
     fn sealed(plain: &[u8]) -> String {
-        seal(&ring(), Purpose::Identity, "name", [9; 24], plain).unwrap()
+        seal(&ring().keys(), Purpose::Identity, "name", [9; 24], plain).unwrap()
     }
 
-    fn opened(name: &str, value: &str) -> Result<Vec<u8>, Unopened> {
-        open(&ring(), Purpose::Identity, name, value.as_bytes(), <[u8]>::to_vec)
+    /// `None` if it is not ours to judge.
+    fn opened_by(ring: &KeyRing, name: &str, value: &[u8]) -> Option<Result<(Purpose, Vec<u8>), Unopened>> {
+        let keys = ring.keys();
+        let head = Head::read(&keys, value)?;
+        Some(head.open(name, value, |purpose, plain| (purpose, plain.to_vec())))
+    }
+
+    fn opened(name: &str, value: &str) -> Option<Result<(Purpose, Vec<u8>), Unopened>> {
+        opened_by(&ring(), name, value.as_bytes())
     }
 
     #[test]
     fn what_was_sealed_opens() {
         for length in [0, 1, 500, 3026] {
             let plain = vec![0xa5; length];
-            assert_eq!(opened("name", &sealed(&plain)), Ok(plain));
+            assert_eq!(opened("name", &sealed(&plain)), Some(Ok((Purpose::Identity, plain))));
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_for_one_purpose_does_not_open_for_another() {
+        for (purpose, other) in [(Purpose::Identity, 2), (Purpose::OptOut, 1), (Purpose::Identity, 3)] {
+            let value = seal(&ring().keys(), purpose, "name", [9; 24], b"x").unwrap();
+            assert_eq!(opened("name", &value), Some(Ok((purpose, b"x".to_vec()))));
+            let mut bytes = BASE64URL.decode(&value).unwrap();
+            bytes[1] = other;
+            assert_eq!(opened("name", &BASE64URL.encode(&bytes)), Some(Err(Unopened::Forged)));
         }
     }
 
@@ -176,8 +203,8 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let outcome = opened("name", &BASE64URL.encode(&flipped));
             let head_names_no_key = bit < 8 || (16..48).contains(&bit);
-            let expected = if head_names_no_key { Unopened::UnknownKey } else { Unopened::Forged };
-            assert_eq!(outcome, Err(expected), "bit {bit}");
+            let expected = if head_names_no_key { None } else { Some(Err(Unopened::Forged)) };
+            assert_eq!(outcome, expected, "bit {bit}");
         }
     }
 
@@ -186,26 +213,24 @@ mod tests {
         let value = sealed(b"some plaintext");
         for length in 0..value.len() {
             let outcome = opened("name", &value[..length]);
-            assert!(outcome.is_err(), "{length}");
-            assert_eq!(outcome == Err(Unopened::UnknownKey), length < HEAD_TEXT, "{length}");
+            assert!(!matches!(outcome, Some(Ok(_))), "{length}");
+            assert_eq!(outcome.is_none(), length < HEAD_TEXT, "{length}");
         }
-        assert_eq!(opened("other", &value), Err(Unopened::Forged));
-        assert_eq!(opened("name", &format!("{value}AAAA")), Err(Unopened::Forged));
-        assert_eq!(opened("name", &format!("{value}=")), Err(Unopened::Undecodable));
+        assert_eq!(opened("other", &value), Some(Err(Unopened::Forged)));
+        assert_eq!(opened("name", &format!("{value}AAAA")), Some(Err(Unopened::Forged)));
+        assert_eq!(opened("name", &format!("{value}=")), Some(Err(Unopened::Undecodable)));
     }
 
     #[test]
     fn what_is_larger_than_a_cookie_is_not_decoded() {
         let value = sealed(b"") + &"A".repeat(5000);
-        assert_eq!(opened("name", &value), Err(Unopened::Undecodable));
+        assert_eq!(opened("name", &value), Some(Err(Unopened::Undecodable)));
     }
 
     #[test]
     fn another_ring_leaves_it_alone() {
         let other = KeyRing::from(CookieKey::generate().unwrap());
-        let value = sealed(b"x");
-        let outcome = open(&other, Purpose::Identity, "name", value.as_bytes(), |_| ());
-        assert_eq!(outcome, Err(Unopened::UnknownKey));
+        assert_eq!(opened_by(&other, "name", sealed(b"x").as_bytes()), None);
     }
 
     fn xaes(key: &[u8], nonce: &[u8], aad: &[u8], plain: &[u8]) -> Vec<u8> {

@@ -7,6 +7,7 @@ With a key, a cookie name and a value it prints what the value holds.
 """
 import base64
 import hashlib
+import hmac
 import json
 import pathlib
 import struct
@@ -17,7 +18,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "cookie-format.json"
-VERSION, PURPOSE_IDENTITY = 1, 1
+VERSION, IDENTITY, OPT_OUT = 1, 1, 2
+SUBJECT = 0x10
 
 
 def b64url(data: bytes) -> str:
@@ -51,21 +53,28 @@ def xaes(key: bytes, nonce: bytes) -> tuple[AESGCM, bytes]:
     return AESGCM(derived), nonce[12:]
 
 
-def seal(key: bytes, name: str, nonce: bytes, plain: bytes) -> str:
-    head = bytes([VERSION, PURPOSE_IDENTITY]) + key_id(key)
+def seal(key: bytes, name: str, nonce: bytes, plain: bytes, purpose: int = IDENTITY) -> str:
+    head = bytes([VERSION, purpose]) + key_id(key)
     gcm, iv = xaes(key, nonce)
     return b64url(head + nonce + gcm.encrypt(iv, plain, head + name.encode()))
 
 
-def open_(key: bytes, name: str, value: str) -> bytes:
+def open_(key: bytes, name: str, value: str) -> dict:
     data = b64url_strict(value)
     head, nonce, sealed = data[:6], data[6:30], data[30:]
     if head[0] != VERSION or head[2:] != key_id(key):
         raise LookupError("unknown version or key")
-    if head[1] != PURPOSE_IDENTITY or len(sealed) < 16:
-        raise ValueError("not a sealed identity")
+    if head[1] not in (IDENTITY, OPT_OUT):
+        raise InvalidTag
+    if len(sealed) < 16:
+        raise ValueError("too short for a tag")
     gcm, iv = xaes(key, nonce)
-    return gcm.decrypt(iv, sealed, head + name.encode())
+    plain = gcm.decrypt(iv, sealed, head + name.encode())
+    return parse(plain) if head[1] == IDENTITY else parse_opt_out(plain)
+
+
+def subject(lineage: bytes, user: str) -> bytes:
+    return hmac.digest(lineage, b"tower-euid subject" + user.encode(), "sha256")[:16]
 
 
 def token_bytes(token: str) -> tuple[int, bytes]:
@@ -86,11 +95,17 @@ def token_text(encoding: int, data: bytes) -> str:
     return [lambda b: b.decode(), b64url, lambda b: base64.b64encode(b).decode()][encoding](data)
 
 
+def write_login(flags: int, holds: dict) -> bytes:
+    lineage, user = b64url_strict(holds["lineage"]), holds.get("subject_of")
+    if user is None:
+        return bytes([flags]) + lineage
+    return bytes([flags | SUBJECT]) + lineage + subject(lineage, user)
+
+
 def write(identity: dict) -> bytes:
     (a, advertising), (r, refresh) = token_bytes(identity["advertising_token"]), token_bytes(identity["refresh_token"])
     return (
-        bytes([a | r << 2])
-        + b64url_strict(identity["lineage"])
+        write_login(a | r << 2, identity)
         + struct.pack(">qqq", identity["refresh_from"], identity["identity_expires"], identity["refresh_expires"])
         + base64.b64decode(identity["refresh_response_key"])
         + struct.pack(">H", len(advertising)) + advertising
@@ -98,25 +113,42 @@ def write(identity: dict) -> bytes:
     )
 
 
+def write_opt_out(record: dict) -> bytes:
+    return write_login(0, record) + struct.pack(">q", record["until"])
+
+
+def parse_login(plain: bytes) -> tuple[int, dict, bytes]:
+    flags, lineage, rest = plain[0], plain[1:17], plain[17:]
+    assert flags & 0b1110_0000 == 0
+    holds = {"lineage": b64url(lineage)}
+    if flags & SUBJECT:
+        holds["subject"], rest = rest[:16].hex(), rest[16:]
+    return flags & 0b1111, holds, rest
+
+
 def parse(plain: bytes) -> dict:
-    flags, lineage = plain[0], plain[1:17]
-    assert flags >> 4 == 0
-    refresh_from, identity_expires, refresh_expires = struct.unpack(">qqq", plain[17:41])
-    rest, tokens = plain[73:], []
+    flags, holds, rest = parse_login(plain)
+    refresh_from, identity_expires, refresh_expires = struct.unpack(">qqq", rest[:24])
+    response_key, rest, tokens = rest[24:56], rest[56:], []
     for encoding in (flags & 3, flags >> 2):
         (length,) = struct.unpack(">H", rest[:2])
         tokens.append(token_text(encoding, rest[2 : 2 + length]))
         rest = rest[2 + length :]
     assert rest == b""
-    return {
-        "lineage": b64url(lineage),
+    return holds | {
         "refresh_from": refresh_from,
         "identity_expires": identity_expires,
         "refresh_expires": refresh_expires,
-        "refresh_response_key": base64.b64encode(plain[41:73]).decode(),
+        "refresh_response_key": base64.b64encode(response_key).decode(),
         "advertising_token": tokens[0],
         "refresh_token": tokens[1],
     }
+
+
+def parse_opt_out(plain: bytes) -> dict:
+    flags, holds, rest = parse_login(plain)
+    assert flags == 0 and len(rest) == 8
+    return holds | {"until": struct.unpack(">q", rest)[0]}
 
 
 def make() -> dict:
@@ -143,27 +175,32 @@ def make() -> dict:
         ("tokens of an older form", identity(base64.b64encode(stream("v3", 164)).decode(), real_refresh)),
         ("tokens that are no base64", identity("opaque, also é", "!")),
         ("tokens that only look like base64", identity("AB", "AA=A")),
+        ("a real pair, bound to a user", identity(real_advertising, real_refresh) | {"subject_of": "user 17, also é"}),
     ]
+    opt_out = {"lineage": b64url(stream("lineage", 16)), "until": 1735949700000}
+    opted_out = [("an opt-out", opt_out), ("an opt-out, bound to a user", opt_out | {"subject_of": "user 17, also é"})]
     vectors = []
-    for note, expected in good:
-        nonce = stream(note, 24)
-        vectors.append({
-            "note": note, "nonce_hex": nonce.hex(), "plaintext_hex": write(expected).hex(),
-            "value": seal(key, name, nonce, write(expected)), "identity": expected,
-        })
+    for purpose, kind, notes, plaintext in (IDENTITY, "identity", good, write), (OPT_OUT, "opt_out", opted_out, write_opt_out):
+        for note, expected in notes:
+            nonce = stream(note, 24)
+            vectors.append({
+                "note": note, "nonce_hex": nonce.hex(), "plaintext_hex": plaintext(expected).hex(),
+                "value": seal(key, name, nonce, plaintext(expected), purpose), kind: expected,
+            })
     value = vectors[0]["value"]
     data = b64url_strict(value)
     flipped = data[:-1] + bytes([data[-1] ^ 1])
     bad = [
         ("last bit of the tag flipped", b64url(flipped), "forged"),
         ("purpose 2", b64url(data[:1] + b"\x02" + data[2:]), "forged"),
+        ("purpose 3", b64url(data[:1] + b"\x03" + data[2:]), "forged"),
         ("version 2", b64url(b"\x02" + data[1:]), "unknown"),
         ("another key's id", b64url(data[:2] + bytes(4) + data[6:]), "unknown"),
         ("cut by one character", value[:-1], "undecodable"),
         ("standard base64 padding", value + "=", "undecodable"),
         ("sealed for another name", seal(key, "euid", stream("other", 24), write(good[0][1])), "forged"),
         ("a byte too many", seal(key, name, stream("long", 24), write(good[0][1]) + b"\0"), "undecodable"),
-        ("a flag nobody knows", seal(key, name, stream("flag", 24), bytes([write(good[0][1])[0] | 0x10]) + write(good[0][1])[1:]), "undecodable"),
+        ("a flag nobody knows", seal(key, name, stream("flag", 24), bytes([write(good[0][1])[0] | 0x20]) + write(good[0][1])[1:]), "undecodable"),
     ]
     for note, value, outcome in bad:
         vectors.append({"note": note, "value": value, "fails": outcome})
@@ -177,17 +214,22 @@ def check(file: dict) -> int:
     key = base64.b64decode(file["key_b64"])
     assert key_id(key).hex() == file["key_id_hex"]
     for vector in file["vectors"]:
+        expected = vector.get("identity", vector.get("opt_out", vector.get("fails")))
+        if isinstance(expected, dict) and (user := expected.pop("subject_of", None)) is not None:
+            expected["subject"] = subject(b64url_strict(expected["lineage"]), user).hex()
         try:
-            outcome = parse(open_(key, file["name"], vector["value"]))
+            outcome = open_(key, file["name"], vector["value"])
         except LookupError:
             outcome = "unknown"
         except InvalidTag:
             outcome = "forged"
-        except (ValueError, AssertionError) as error:
-            outcome = "forged" if "not a sealed identity" in str(error) else "undecodable"
-        assert outcome == vector.get("identity", vector.get("fails")), (vector["note"], outcome)
-        if "identity" in vector:
-            again = seal(key, file["name"], bytes.fromhex(vector["nonce_hex"]), bytes.fromhex(vector["plaintext_hex"]))
+        except (ValueError, AssertionError):
+            outcome = "undecodable"
+        assert outcome == expected, (vector["note"], outcome)
+        if "nonce_hex" in vector:
+            purpose = IDENTITY if "identity" in vector else OPT_OUT
+            plain = bytes.fromhex(vector["plaintext_hex"])
+            again = seal(key, file["name"], bytes.fromhex(vector["nonce_hex"]), plain, purpose)
             assert again == vector["value"], vector["note"]
     return len(file["vectors"])
 
@@ -199,7 +241,7 @@ def main() -> None:
         case ["--write"]:
             VECTORS.write_text(json.dumps(make(), indent=1, ensure_ascii=False) + "\n")
         case [key, name, value]:
-            print(json.dumps(parse(open_(base64.b64decode(key), name, value)), indent=1))
+            print(json.dumps(open_(base64.b64decode(key), name, value), indent=1))
         case _:
             sys.exit(__doc__)
 

@@ -127,6 +127,7 @@ identity; is "state after the token's end" "$(state)" unavailable
 is "cookies set after the token's end" "$(cookies_set)" 0
 EUID_SANDBOX_REFRESH_FROM=1 EUID_SANDBOX_IDENTITY_EXPIRES=600 EUID_SANDBOX_REFRESH_EXPIRES=600 \
     PORT=${EUID_OPERATOR_URL##*:} start operator2 'EUID_CLIENT_SECRET=.*' "$examples/sandbox_operator"
+operator=$process
 # After two failures the token rests for 10 s at most.
 for _ in $(seq 60); do identity; [ "$(state)" = active ] && break; sleep 0.25; done
 is "state when the operator is back" "$(state)" active
@@ -142,5 +143,38 @@ is "login" "$(curl -s -b "$jar" -c "$jar" -d user@example.com "$hyper/login")" "
 length=$(curl -s -b "$jar" -c "$jar" "$hyper/" | tr -d '\n' | wc -c); is "length of the token" "$length" 219
 is "logout" "$(curl -s -b "$jar" -c "$jar" -X POST "$hyper/logout")" "logged out"
 is "page" "$(curl -s -b "$jar" -c "$jar" "$hyper/")" absent
+
+echo "-- the check of an operator"
+check() { # check NAME [ARGUMENT]: sets $status; what it prints is in $scratch/NAME
+    status=0
+    "$examples/check_operator" "${@:2}" >"$scratch/$1" 2>&1 || status=$?
+    is "secrets printed" "$(grep -cF -e "$EUID_CLIENT_SECRET" -e "$EUID_API_KEY" "$scratch/$1" || true)" 0
+    is "tokens printed" "$(grep -cE '[A-Za-z0-9_/+-]{60}' "$scratch/$1" || true)" 0
+}
+says() { # says NAME TEXT
+    is "'$2' in what is said" "$(grep -cF -e "$2" "$scratch/$1" || true)" 1
+}
+check good
+is "status for a good operator" "$status" 0
+says good "10 passed, 0 failed"
+EUID_CLIENT_SECRET=$(head -c 32 /dev/zero | base64) check secret
+is "status for a wrong secret" "$status" 1
+says secret "EUID_CLIENT_SECRET is not the one that was issued with EUID_API_KEY"
+EUID_API_KEY=EUID-C-T-1-nobody.nobodys-key check key
+is "status for a wrong key" "$status" 1
+says key "Is EUID_API_KEY one of this very operator"
+EUID_OPERATOR_URL=$hyper check page
+is "status for an address that is no operator's" "$status" 1
+says page "that is no EUID operator"
+kill "$operator"; wait "$operator" 2>/dev/null || true
+check down
+is "status for an operator that is down" "$status" 1
+says down "Is EUID_OPERATOR_URL right"
+EUID_OPERATOR_URL= check unset
+is "status without an operator" "$status" 1
+says unset "not set: EUID_OPERATOR_URL"
+EUID_OPERATOR_URL= check sandbox --sandbox
+is "status for the embedded sandbox" "$status" 0
+says sandbox "10 passed, 0 failed"
 
 echo "$passed passed, 0 failed"

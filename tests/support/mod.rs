@@ -197,6 +197,8 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
         let what = match rest.split(';').next().unwrap() {
             "" if line.ends_with("; Max-Age=0") => "cleared",
             value if value.starts_with("out.") => "opted out",
+            // Version 1, purpose 2 in base64url.
+            value if ["AQI", "AQJ", "AQK", "AQL"].iter().any(|head| value.starts_with(head)) => "opted out",
             _ => "set",
         };
         Some(format!("{which} {what}"))

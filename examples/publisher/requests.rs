@@ -1,0 +1,138 @@
+//! What each request did, as far as it can be seen from outside the layer: by its `Set-Cookie`, and by
+//! the calls that the sandbox counted meanwhile.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{COOKIE, SET_COOKIE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use cookie::Cookie;
+use tower_euid::{Clock, SystemClock, UnixMillis};
+
+use crate::{Site, page};
+
+/// The last few, newest first.
+#[derive(Default)]
+pub(crate) struct Requests(VecDeque<Done>);
+
+/// What one request did.
+pub(crate) struct Done {
+    /// Method and path.
+    pub(crate) line: String,
+    /// When it was answered, on the site's clock.
+    pub(crate) at: UnixMillis,
+    pub(crate) status: StatusCode,
+    pub(crate) cookies: Cookies,
+    /// Nobody counts the calls to an operator of somebody else's.
+    pub(crate) calls: Option<Calls>,
+    pub(crate) took: Duration,
+}
+
+/// What became of our cookies.
+#[derive(Clone, Copy)]
+pub(crate) enum Cookies {
+    /// None came, none was set.
+    None,
+    Kept,
+    Refreshed,
+    SetAtLogin,
+    Cleared,
+    /// The identity is cleared, the opt-out remembered.
+    OptedOut,
+}
+
+/// Calls to the operator while the request ran, those of other requests included.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Calls {
+    pub(crate) generate: u64,
+    pub(crate) refresh: u64,
+}
+
+impl Requests {
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Done> {
+        self.0.iter()
+    }
+
+    fn push(&mut self, done: Done) {
+        self.0.push_front(done);
+        self.0.truncate(SHOWN);
+    }
+}
+
+/// A middleware around the layer: notes the request and, if its answer is the front page, completes it.
+pub(crate) async fn note(State(site): State<Site>, request: Request, next: Next) -> Response {
+    let line = format!("{} {}", request.method(), request.uri().path());
+    let brought = brings_identity(request.headers());
+    let calls_before = calls(&site);
+    // Not the site's clock, which another request may move meanwhile.
+    let begun = SystemClock.now();
+
+    let mut response = next.run(request).await;
+
+    let took = SystemClock.now().saturating_since(begun);
+    let calls = calls(&site).zip(calls_before).map(|(after, before)| Calls {
+        generate: after.generate - before.generate,
+        refresh: after.refresh - before.refresh,
+    });
+    let cookies = Cookies::of(response.headers(), brought);
+    let done = Done { line, at: site.clock.now(), status: response.status(), cookies, calls, took };
+    let mut notes = site.notes();
+    notes.requests.push(done);
+    if let Some(home) = response.extensions_mut().remove::<page::Home>() {
+        *response.body_mut() = Body::from(home.html(&notes.requests));
+    }
+    response
+}
+
+impl Cookies {
+    fn of(response: &HeaderMap, brought: bool) -> Self {
+        match (written(response, IDENTITY), written(response, ANCHOR)) {
+            (None, None) if brought => Self::Kept,
+            (None, None) => Self::None,
+            (Some(Written::Set), Some(_)) => Self::SetAtLogin,
+            (Some(Written::Set), None) => Self::Refreshed,
+            // Found by a refresh, or said by the operator at login.
+            (Some(Written::OptOut), None) | (_, Some(Written::Set)) => Self::OptedOut,
+            _ => Self::Cleared,
+        }
+    }
+}
+
+enum Written {
+    Set,
+    /// The record of an opt-out, in the identity's place.
+    OptOut,
+    Cleared,
+}
+
+fn written(response: &HeaderMap, name: &str) -> Option<Written> {
+    let cookies = response.get_all(SET_COOKIE).iter().filter_map(|value| Cookie::parse(value.to_str().ok()?).ok());
+    let cookie = cookies.into_iter().find(|cookie| cookie.name() == name)?;
+    // What a sealed value is for stands in its second byte.
+    let head = cookie.value().get(..4).and_then(|head| BASE64_URL_SAFE_NO_PAD.decode(head).ok());
+    Some(match (cookie.value(), head.as_deref()) {
+        ("", _) => Written::Cleared,
+        (_, Some([1, 2, _])) => Written::OptOut,
+        _ => Written::Set,
+    })
+}
+
+fn brings_identity(request: &HeaderMap) -> bool {
+    let texts = request.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(Cookie::split_parse).any(|cookie| cookie.is_ok_and(|cookie| cookie.name() == IDENTITY))
+}
+
+fn calls(site: &Site) -> Option<Calls> {
+    let calls = site.sandbox.as_ref()?.sandbox().calls();
+    Some(Calls { generate: calls.generate, refresh: calls.refresh })
+}
+
+const SHOWN: usize = 5;
+const IDENTITY: &str = "__Host-euid";
+const ANCHOR: &str = "__Host-euid-login";

@@ -1,0 +1,243 @@
+//! Names and attributes of the cookies: what can't be is not built.
+
+use crate::error::ConfigError;
+
+/// Names and attributes of the cookies.
+///
+/// | | identity | anchor |
+/// | --- | --- | --- |
+/// | [`default`](Self::default) | `__Host-euid` | `__Host-euid-login` |
+/// | [`domain`](Self::domain) | `__Secure-euid` | `__Secure-euid-login` |
+/// | [`insecure`](Self::insecure) | `euid` | `euid-login` |
+///
+/// All are `HttpOnly; Path=/`, and unless set otherwise `Secure; SameSite=Lax`.
+///
+/// ```
+/// use tower_euid::{CookieConfig, SameSite};
+///
+/// let config = CookieConfig::default();
+/// assert_eq!((config.identity_name(), config.anchor_name()), ("__Host-euid", "__Host-euid-login"));
+///
+/// // One login for www.example.com and shop.example.com, by which other sites may frame us:
+/// let config = CookieConfig::default().domain("example.com")?.same_site(SameSite::None)?;
+/// assert_eq!((config.identity_name(), config.anchor_name()), ("__Secure-euid", "__Secure-euid-login"));
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CookieConfig {
+    insecure: bool,
+    domain: Option<Box<str>>,
+    same_site: SameSite,
+    hand_over: bool,
+    migrate: Option<JsSdkCookie>,
+}
+
+/// The cookie of EUID's JavaScript SDK: with which `cookieDomain` the SDK set it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct JsSdkCookie {
+    pub(super) domain: Option<Box<str>>,
+}
+
+/// With which requests of other sites the cookies come along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SameSite {
+    /// With none, not even when a visitor follows a link here: the first page of a visit sees
+    /// [`Euid::Absent`](crate::Euid::Absent).
+    Strict,
+    /// When a visitor follows a link here.
+    #[default]
+    Lax,
+    /// With all, also where another site frames this one. Needs `Secure`.
+    None,
+    /// As [`None`](Self::None), in a jar of its own for each site that frames this one
+    /// (`SameSite=None; Partitioned`): a login made there counts there alone.
+    Partitioned,
+}
+
+impl CookieConfig {
+    /// Cookies without `Secure` and prefix, for plain http on a host other than this machine.
+    /// Anyone on the way can take them. Not needed for `http://localhost` and `http://127.0.0.1`,
+    /// where browsers and curl take secure cookies.
+    #[must_use]
+    pub const fn insecure() -> Self {
+        Self { insecure: true, domain: None, same_site: SameSite::Lax, hand_over: false, migrate: None }
+    }
+
+    /// Cookies for `domain` and all its sub-domains, as a site that spreads over several needs them.
+    /// Any of these can then set cookies of the same name, which `__Host-` would not let them; all
+    /// they can bring about is that a visitor is [`Absent`](crate::Euid::Absent).
+    ///
+    /// The cookies get other names, so who was logged in is not any more; the old cookies are left to
+    /// end by themselves.
+    ///
+    /// # Errors
+    ///
+    /// If it is no name of a domain with a dot in it: browsers keep no cookie for a single label or
+    /// for an address. That it is no public suffix, such as `co.uk`, is not checked.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// for wrong in ["https://example.com", "example.com:443", ".example.com", "localhost", "192.0.2.1"] {
+    ///     assert!(CookieConfig::default().domain(wrong).is_err(), "{wrong}");
+    /// }
+    /// ```
+    pub fn domain(self, domain: &str) -> Result<Self, ConfigError> {
+        Ok(Self { domain: Some(checked(domain)?), ..self })
+    }
+
+    /// With which requests of other sites the cookies come along. Default: [`SameSite::Lax`].
+    ///
+    /// # Errors
+    ///
+    /// For [`SameSite::None`] and [`SameSite::Partitioned`] on [`insecure`](Self::insecure) cookies:
+    /// browsers keep no such cookie without `Secure`.
+    pub fn same_site(self, same_site: SameSite) -> Result<Self, ConfigError> {
+        if self.insecure && matches!(same_site, SameSite::None | SameSite::Partitioned) {
+            return Err(ConfigError::new("cookies for other sites' frames (SameSite=None) need Secure"));
+        }
+        Ok(Self { same_site, ..self })
+    }
+
+    /// Takes over who is logged in by the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded
+    /// JSON. Where it comes and none of ours does, it is read, sealed as a login, and deleted, with the
+    /// first response that may write cookies. A login, a logout and an opt-out delete it too.
+    ///
+    /// `cookie_domain` is what the SDK was given as `cookieDomain`, if anything: a cookie can only be
+    /// deleted with the domain that it was set with. One that stays would, after a logout, be taken over
+    /// again. So give the right one, and take the SDK off the pages before you turn this on. The SDK's
+    /// `cookiePath` must be `/`, its default; what it keeps in `localStorage` no server can see.
+    ///
+    /// A cookie that scripts can write proves nothing of who sent it. What is taken over is one
+    /// visitor's advertising identity, not a login to the site; turn this off again after the 30 days
+    /// that a refresh token lives.
+    ///
+    /// # Errors
+    ///
+    /// As for [`domain`](Self::domain).
+    pub fn migrate_js_sdk_cookie(self, cookie_domain: Option<&str>) -> Result<Self, ConfigError> {
+        let domain = cookie_domain.map(checked).transpose()?;
+        Ok(Self { migrate: Some(JsSdkCookie { domain }), ..self })
+    }
+
+    /// Hands the advertising token to scripts in the browser, in the cookie `__euid_advertising_token`,
+    /// from which Prebid's EUID module takes it. *Every* script on the page can read it, on purpose; the
+    /// refresh token and the response key stay sealed.
+    ///
+    /// The cookie is set, replaced and cleared with the identity, put right on the next page where it
+    /// does not match, and lasts at most until `identity_expires`. What this crate promises of tokens in
+    /// handlers it cannot promise of this cookie: a late answer can bring an ended one back until the
+    /// visitor's next page. A token with characters that no cookie can hold is not handed over.
+    #[must_use]
+    pub fn expose_token_to_scripts(self) -> Self {
+        Self { hand_over: true, ..self }
+    }
+
+    /// The name of the cookie that holds the sealed identity.
+    #[must_use]
+    pub const fn identity_name(&self) -> &'static str {
+        match self {
+            Self { insecure: true, .. } => "euid",
+            Self { domain: Some(_), .. } => "__Secure-euid",
+            Self { domain: None, .. } => "__Host-euid",
+        }
+    }
+
+    /// The name of the cookie that says which login counts.
+    #[must_use]
+    pub const fn anchor_name(&self) -> &'static str {
+        match self {
+            Self { insecure: true, .. } => "euid-login",
+            Self { domain: Some(_), .. } => "__Secure-euid-login",
+            Self { domain: None, .. } => "__Host-euid-login",
+        }
+    }
+
+    pub(super) const fn hands_over(&self) -> bool {
+        self.hand_over
+    }
+
+    pub(super) const fn js_sdk_cookie(&self) -> Option<&JsSdkCookie> {
+        self.migrate.as_ref()
+    }
+
+    /// What a script's own cookie has to be overwritten with.
+    pub(super) fn as_scripts_set_it(&self, domain: Option<Box<str>>) -> Self {
+        Self { insecure: self.insecure, domain, ..Self::default() }
+    }
+
+    pub(super) const fn is_secure(&self) -> bool {
+        !self.insecure
+    }
+
+    pub(super) fn domain_attribute(&self) -> Option<&str> {
+        self.domain.as_deref()
+    }
+
+    pub(super) const fn same_site_attribute(&self) -> SameSite {
+        self.same_site
+    }
+}
+
+/// A domain that cookies can be for, in lower case.
+fn checked(domain: &str) -> Result<Box<str>, ConfigError> {
+    let is_label = |label: &str| {
+        let fits = (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-');
+        fits && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let is_address = domain.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    if domain.len() > 253 || !domain.contains('.') || is_address || !domain.split('.').all(is_label) {
+        return Err(ConfigError::new(format!("{domain:?} is no domain that cookies can be for, as example.com is")));
+    }
+    Ok(domain.to_ascii_lowercase().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_a_name_with_a_dot_and_nothing_else() {
+        for right in ["example.com", "Example.COM", "a.b.co.uk", "xn--bcher-kva.example", "1und1.de"] {
+            let config = CookieConfig::default().domain(right).unwrap();
+            assert_eq!(config.domain_attribute(), Some(right.to_ascii_lowercase().as_str()));
+        }
+        let long = format!("{}.com", "a".repeat(64));
+        let longer = format!("{}com", "abc.".repeat(63));
+        for wrong in [
+            "",
+            ".",
+            "com",
+            "localhost",
+            "example.com.",
+            ".example.com",
+            "a..b",
+            "-a.com",
+            "a-.com",
+            "a b.com",
+            "a_b.com",
+            "bücher.example",
+            "example.com/",
+            "example.com:80",
+            "http://example.com",
+            "127.0.0.1",
+            "[::1]",
+            "a.com; b",
+            &long,
+            &longer,
+        ] {
+            let error = CookieConfig::default().domain(wrong).unwrap_err().to_string();
+            assert!(error.contains("is no domain"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn cookies_for_frames_of_other_sites_are_secure() {
+        for same_site in [SameSite::None, SameSite::Partitioned] {
+            assert!(CookieConfig::default().same_site(same_site).is_ok());
+            let error = CookieConfig::insecure().same_site(same_site).unwrap_err().to_string();
+            assert!(error.contains("need Secure"), "{error}");
+        }
+        assert!(CookieConfig::insecure().same_site(SameSite::Strict).is_ok());
+    }
+}

@@ -1,0 +1,72 @@
+//! The login that a sealed value belongs to.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::random;
+
+/// Made by a login, kept by all its refreshes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) lineage: Lineage,
+    /// Whom it is bound to: a digest of their id in the application.
+    pub(crate) subject: Option<Subject>,
+}
+
+/// What tells one login from all others: 16 random bytes.
+pub(crate) type Lineage = [u8; 16];
+
+/// The first half of HMAC-SHA-256 over a label and the id, keyed with the lineage: the same person is
+/// another in each login, and the lineage stays when cookie keys change.
+pub(super) type Subject = [u8; 16];
+
+impl Login {
+    /// A login of its own, bound to `subject` if there is one.
+    pub(super) fn new(subject: Option<&[u8]>) -> Result<Self, getrandom::Error> {
+        let lineage = random::bytes()?;
+        Ok(Self { lineage, subject: subject.map(|id| digest(&lineage, id)) })
+    }
+
+    pub(crate) fn is_bound(&self) -> bool {
+        self.subject.is_some()
+    }
+
+    /// Whether it is bound to `id`.
+    pub(crate) fn is_bound_to(&self, id: &[u8]) -> bool {
+        self.subject == Some(digest(&self.lineage, id))
+    }
+}
+
+fn digest(lineage: &Lineage, id: &[u8]) -> Subject {
+    // HMAC fills a key up with zeros itself; a whole block is one that can't be refused.
+    let mut key = [0; 64];
+    key[..16].copy_from_slice(lineage);
+    let mac = Hmac::<Sha256>::new(&key.into()).chain_update(SUBJECT_LABEL).chain_update(id);
+    let digest = <[u8; 32]>::from(mac.finalize().into_bytes());
+    let mut subject = Subject::default();
+    subject.copy_from_slice(&digest[..16]);
+    subject
+}
+
+/// Keeps the digest from being of use for anything else.
+const SUBJECT_LABEL: &[u8] = b"tower-euid subject";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_bound_to_one_subject_and_an_unbound_one_to_none() {
+        let (bound, unbound) = (Login::new(Some(b"17")).unwrap(), Login::new(None).unwrap());
+        assert!(bound.is_bound_to(b"17") && !bound.is_bound_to(b"18") && !bound.is_bound_to(b""));
+        assert!(!unbound.is_bound_to(b"17") && !unbound.is_bound_to(b""));
+        assert!(Login::new(Some(b"")).unwrap().is_bound_to(b""));
+    }
+
+    #[test]
+    fn the_same_subject_is_another_in_each_login() {
+        let [one, other] = [(); 2].map(|()| Login::new(Some(b"17")).unwrap());
+        assert_ne!(one.subject, other.subject);
+        assert!(!Login { lineage: other.lineage, ..one }.is_bound_to(b"17"));
+    }
+}

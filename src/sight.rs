@@ -1,0 +1,241 @@
+//! What a request's cookies come to: the facts gathered for [`plan`](crate::plan), its decisions turned
+//! into what the handler finds and what the response will write.
+
+use http::{HeaderMap, Request};
+
+use crate::clock::UnixMillis;
+use crate::cookie::{Anchor, FoundIdentity, JsSdk, Login, OptOut, Payload, Sealed};
+use crate::error::EuidError;
+use crate::extension::{Euid, EuidLogout};
+use crate::future::{Beside, Planned};
+use crate::gate::{self, SignedIn, Visitor};
+use crate::identity::{AdvertisingToken, Identity, IdentityTimes};
+use crate::layer::Shared;
+use crate::observe;
+use crate::plan::{self, Action, AnchorSays, Answer, Consent, Plan, Presented, Sees, Subject, Verdict};
+use crate::refresh::Refreshed;
+
+/// What the cookies come to, before the handler runs.
+pub(crate) enum Sight {
+    /// Nobody needs to be asked.
+    Shown(Settled),
+    /// The operator does.
+    Due(Box<Due>),
+}
+
+/// What the handler will see and the response will do.
+pub(crate) struct Settled {
+    pub(crate) euid: Euid,
+    pub(crate) action: Action,
+    /// What the action stores, where it stores anything.
+    pub(crate) held: Option<Box<Held>>,
+    pub(crate) consent: Consent,
+    /// Whether the request brought a cookie of ours.
+    pub(crate) came: bool,
+}
+
+/// An identity to be refreshed.
+pub(crate) struct Due {
+    pub(crate) held: Held,
+    /// Its times with the margin taken off and the jitter put on.
+    pub(crate) times: IdentityTimes,
+    /// When the request came.
+    pub(crate) now: UnixMillis,
+}
+
+/// An identity, and the login that it belongs to.
+#[derive(Clone)]
+pub(crate) struct Held {
+    pub(crate) origin: Origin,
+    pub(crate) identity: Identity,
+}
+
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// The login of the cookies that came.
+    Cookies(Login),
+    /// From elsewhere: it has no login yet, and is to be bound to who is signed in.
+    Elsewhere(Option<Box<[u8]>>),
+}
+
+/// Reads the cookies and asks [`plan`](crate::plan).
+pub(crate) fn look(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> Sight {
+    let found = shared.cookies.read(headers, &shared.keys, |sealed| match sealed {
+        Sealed::Identity { payload, old_key } => sight_of(shared, visitor, payload, *old_key),
+        Sealed::OptOut(record) => Some(sight_of_opt_out(shared, visitor, record)),
+    });
+    let presented = match found.identity {
+        FoundIdentity::Usable(sight) => return sight,
+        FoundIdentity::None => Presented::Nothing,
+        FoundIdentity::UnknownKey => {
+            observe::cookie_unknown();
+            Presented::UnknownKey
+        }
+        FoundIdentity::Unusable(reason) => {
+            observe::cookie_unusable(reason);
+            Presented::Unusable
+        }
+    };
+    let came = presented != Presented::Nothing || found.anchor != Anchor::None;
+    let elsewhere = if came { None } else { sight_from_elsewhere(shared, headers, visitor) };
+    elsewhere.unwrap_or_else(|| {
+        let anchor = match found.anchor {
+            Anchor::None => AnchorSays::Nothing,
+            Anchor::OptedOut { until } if shared.clock.now() < until => AnchorSays::OptedOut,
+            Anchor::OptedOut { .. } | Anchor::Login(_) | Anchor::Unusable => AnchorSays::Something,
+        };
+        shown(plan::without_identity(presented, anchor, visitor.consent), visitor.consent, came)
+    })
+}
+
+/// What an identity that opened comes to; `None` if it breaks the rules of one.
+fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: bool) -> Option<Sight> {
+    let [a, b, c, d, ..] = payload.login.lineage;
+    let chance = u32::from_be_bytes([a, b, c, d]);
+    let (plan, times, now) = judge(shared, visitor, subject(visitor, &payload.login), &payload.times, chance);
+    let held = || Some(Held { origin: Origin::Cookies(payload.login), identity: payload.identity()? });
+    let Plan::Proceed(Verdict { sees, action }) = plan else {
+        return Some(Sight::Due(Box::new(Due { held: held()?, times, now })));
+    };
+    let token = (sees == Sees::Active).then(|| AdvertisingToken::new(&payload.advertising_token(), payload.times));
+    let (action, held) = if shared.reseal && old_key && token.is_some() {
+        (Action::Store, Some(Box::new(held()?)))
+    } else {
+        (action, None)
+    };
+    Some(Sight::Shown(Settled { euid: euid(sees, token), action, held, consent: visitor.consent, came: true }))
+}
+
+fn sight_of_opt_out(shared: &Shared, visitor: &Visitor, record: &OptOut) -> Sight {
+    let subject = subject(visitor, &record.login);
+    shown(plan::opted_out(record.until, subject, visitor.consent, shared.clock.now()), visitor.consent, true)
+}
+
+/// What an identity comes to that another kind of cookie brought, where none of ours came.
+fn sight_from_elsewhere(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> Option<Sight> {
+    let (subject, signed_in) = match &visitor.signed_in {
+        SignedIn::NotAsked => (Subject::Same, None),
+        SignedIn::Nobody => (Subject::Nobody, None),
+        SignedIn::As(id) => (Subject::Same, Some(id.clone())),
+    };
+    let identity = match shared.cookies.read_js_sdk(headers)? {
+        JsSdk::Identity(identity) => identity,
+        JsSdk::OptedOut { until } => {
+            let verdict = plan::opted_out(until, subject, visitor.consent, shared.clock.now());
+            return Some(shown(plan::taken_over(verdict), visitor.consent, true));
+        }
+    };
+    let (plan, times, now) = judge(shared, visitor, subject, &identity.times(), 0);
+    let held = Held { origin: Origin::Elsewhere(signed_in), identity };
+    Some(match plan {
+        Plan::Refresh => Sight::Due(Box::new(Due { held, times, now })),
+        Plan::Proceed(verdict) => Sight::Shown(settled(held, verdict, None, visitor.consent)),
+    })
+}
+
+/// Asks [`plan`](plan::plan) about an identity; also gives its times as they are to be taken, and the
+/// time that was asked for.
+fn judge(
+    shared: &Shared,
+    visitor: &Visitor,
+    subject: Subject,
+    times: &IdentityTimes,
+    chance: u32,
+) -> (Plan, IdentityTimes, UnixMillis) {
+    let now = shared.clock.now();
+    let jitter = plan::jitter(times, chance, shared.refresh_jitter);
+    let mut times = with_margin(shared, *times);
+    times.refresh_from = times.refresh_from.saturating_add(jitter);
+    (plan::plan(&times, subject, visitor.consent, now), times, now)
+}
+
+fn subject(visitor: &Visitor, login: &Login) -> Subject {
+    match &visitor.signed_in {
+        _ if !login.is_bound() => Subject::Same,
+        SignedIn::NotAsked => Subject::Same,
+        SignedIn::Nobody => Subject::Nobody,
+        SignedIn::As(id) if login.is_bound_to(id) => Subject::Same,
+        SignedIn::As(_) => {
+            observe::cookie_of_another();
+            Subject::Other
+        }
+    }
+}
+
+/// The answer of the operator, or its failure to come, turned into what the handler sees and what
+/// the response will do.
+pub(crate) fn settle(shared: &Shared, due: &Due, now: UnixMillis, answer: &Result<Refreshed, EuidError>) -> Settled {
+    let told = match Answer::of(answer) {
+        Answer::NewPair(times) => Answer::NewPair(with_margin(shared, times)),
+        other => other,
+    };
+    let new = if let Ok(Refreshed::Identity(new)) = answer { Some(new) } else { None };
+    // With its consent withheld or withdrawn nobody is refreshed.
+    settled(due.held.clone(), plan::settle(&due.times, now, told), new, Consent::Granted)
+}
+
+/// `held` is the identity that came, `new` what the operator gave for it.
+fn settled(held: Held, verdict: Verdict, new: Option<&Identity>, consent: Consent) -> Settled {
+    let Verdict { sees, action } = match held.origin {
+        Origin::Cookies(_) => verdict,
+        Origin::Elsewhere(_) => plan::taken_over(verdict),
+    };
+    let identity = match (sees, new) {
+        (Sees::ActiveNew, Some(new)) => new.clone(),
+        _ => held.identity,
+    };
+    let has_token = matches!(sees, Sees::Active | Sees::ActiveNew);
+    let token = has_token.then(|| AdvertisingToken::new(identity.advertising_token(), identity.times()));
+    let stores = matches!(action, Action::Store | Action::Login | Action::RecordOptOut);
+    let held = stores.then(|| Box::new(Held { origin: held.origin, identity }));
+    Settled { euid: euid(sees, token), action, held, consent, came: true }
+}
+
+fn shown(Verdict { sees, action }: Verdict, consent: Consent, came: bool) -> Sight {
+    Sight::Shown(Settled { euid: euid(sees, None), action, held: None, consent, came })
+}
+
+/// Puts what the handler sees into the request; what is left is for the response half.
+pub(crate) fn show<B>(
+    shared: &Shared,
+    request: &mut Request<B>,
+    settled: Settled,
+    beside: Option<Box<Beside>>,
+) -> Planned {
+    let Settled { euid, action, held, consent, came } = settled;
+    observe::request(&euid);
+    let token = euid.advertising_token().cloned();
+    let handed_over = token.as_ref().map(AdvertisingToken::peek);
+    let put_right = shared.cookies.handed_over_other_than(handed_over, request.headers()) && gate::is_worth_it(request);
+    let may_end = came || !request.method().is_safe();
+    let extensions = request.extensions_mut();
+    let logout = match token {
+        Some(token) => {
+            extensions.insert(token.clone());
+            EuidLogout::of_token(Some(token))
+        }
+        None if may_end => {
+            let logout = EuidLogout::own();
+            extensions.insert(logout.clone());
+            logout
+        }
+        None => EuidLogout::of_token(None),
+    };
+    extensions.insert(euid);
+    Planned { action, held, consent, logout, put_right, beside }
+}
+
+fn with_margin(shared: &Shared, mut times: IdentityTimes) -> IdentityTimes {
+    times.identity_expires = times.identity_expires.saturating_sub(shared.expiry_margin);
+    times
+}
+
+fn euid(sees: Sees, token: Option<AdvertisingToken>) -> Euid {
+    match (sees, token) {
+        (Sees::Active | Sees::ActiveNew, Some(token)) => Euid::Active(token),
+        (Sees::Absent, _) => Euid::Absent,
+        (Sees::OptedOut, _) => Euid::OptedOut,
+        (Sees::Withheld, _) => Euid::Withheld,
+        (Sees::Unavailable | Sees::Active | Sees::ActiveNew, _) => Euid::Unavailable,
+    }
+}

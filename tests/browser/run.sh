@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The publisher example in a real browser. Pictures of each state go to $BROWSER_SCREENSHOTS (target/browser).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+for command in chromium npm openssl; do
+    command -v "$command" >/dev/null || { echo "$command is not installed" >&2; exit 1; }
+done
+node=$(node -p 'process.versions.node.split(".")[0]')
+[ "$node" -ge 20 ] || { echo "playwright-core needs node 20, this is node $node" >&2; exit 1; }
+echo "installing playwright-core from npm"
+npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error
+
+cargo build --quiet --locked --features sandbox --example publisher
+# Longer than it ever takes, and then whatever it started ends with it.
+timeout 180 node --test-reporter=spec tests/browser/visit.mjs

@@ -1,0 +1,406 @@
+// The publisher example as a person with a browser meets it: real Chromium, real processes, real sockets.
+// Each test has a site of its own, with its own clock and operator. Waits are for conditions.
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import test, { after, before } from "node:test";
+import { chromium } from "playwright-core";
+import { startProxy } from "./proxy.mjs";
+
+const PUBLISHER = join(process.env.CARGO_TARGET_DIR ?? "target", "debug/examples/publisher");
+const SCREENSHOTS = process.env.BROWSER_SCREENSHOTS || "target/browser";
+const IDENTITY = "__Host-euid";
+const ANCHOR = "__Host-euid-login";
+const WIDTHS = { desktop: 1280, phone: 360 };
+
+let browser;
+before(async () => {
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    // A name that is not localhost, so that `Secure` matters.
+    args: ["--no-sandbox", "--host-resolver-rules=MAP publisher.example 127.0.0.1", "--disable-features=HttpsUpgrades"],
+  });
+});
+after(() => browser.close());
+
+// A test with a site, and a visitor who is on its front page.
+function visit(name, run, options = {}) {
+  test(name, { timeout: 30_000 }, async () => {
+    const site = await startSite();
+    const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
+    context.setDefaultTimeout(10_000);
+    try {
+      const page = await context.newPage();
+      await page.goto(site.url);
+      await run({ site, context, page });
+    } finally {
+      await context.close();
+      await site.stop();
+    }
+  });
+}
+
+async function startSite() {
+  const process_ = spawn(PUBLISHER, { env: { ...process.env, PORT: "0" }, stdio: ["ignore", "pipe", "ignore"] });
+  const ended = once(process_, "exit");
+  for await (const line of createInterface({ input: process_.stdout })) {
+    const port = /^site: +http:\/\/127\.0\.0\.1:(\d+)\//.exec(line)?.[1];
+    if (port) {
+      const stop = async () => {
+        process_.kill();
+        await ended;
+      };
+      return { port, url: `http://127.0.0.1:${port}/`, stop };
+    }
+  }
+  throw new Error(`${PUBLISHER} did not start`);
+}
+
+// What a visitor does.
+async function press(page, name) {
+  await page.getByRole("button", { name, exact: true }).click();
+  await page.waitForFunction(() => !document.body.hasAttribute("aria-busy"));
+}
+async function login(page, way, address) {
+  await page.getByLabel(way === "email" ? "Email address" : "Phone number").fill(address);
+  await press(page, `Log in with ${way}`);
+}
+async function later(page, ...buttons) {
+  for (const button of buttons) await press(page, button);
+}
+
+// What a visitor sees.
+const state = (page) => page.locator(".pill").textContent();
+const headline = (page) => page.getByRole("heading", { level: 1 }).textContent();
+const lastRequest = (page) => page.locator("#requests li").first().innerText();
+const token = async (page) => {
+  const { user } = JSON.parse(await page.locator("#bid-request code").textContent());
+  return user.eids?.[0].uids[0].id;
+};
+const cookieNames = async (context) => (await context.cookies()).map(({ name }) => name).sort();
+
+visit("a login by email or by phone gives the page a token", async ({ page }) => {
+  assert.equal(await state(page), "Absent");
+  assert.equal(await token(page), undefined);
+  await login(page, "email", "user@example.com");
+  assert.equal(await state(page), "Active");
+  const first = await token(page);
+  assert.ok(first.length > 100);
+  await login(page, "phone", "+442345678901");
+  assert.equal(await state(page), "Active");
+  assert.notEqual(await token(page), first);
+});
+
+visit("an address that is none is answered by a sentence on the page", async ({ page }) => {
+  await page.locator("form").first().evaluate((form) => (form.noValidate = true));
+  await login(page, "email", "nobody");
+  assert.match(await page.getByRole("alert").innerText(), /an email address has an @/);
+  assert.equal(await state(page), "Absent");
+});
+
+visit("the token is refreshed once its time has come, and kept before and after", async ({ page }) => {
+  await login(page, "email", "user@example.com");
+  const first = await token(page);
+  await later(page, "10 minutes later");
+  assert.match(await lastRequest(page), /kept/);
+  assert.equal(await token(page), first);
+  await later(page, "10 minutes later");
+  assert.match(await lastRequest(page), /refreshed[^]*operator call: refresh/);
+  const second = await token(page);
+  assert.notEqual(second, first);
+  await press(page, "Load the page again");
+  assert.match(await lastRequest(page), /kept[^]*No operator call/);
+  assert.equal(await token(page), second);
+});
+
+visit("an opt-out shows at the next refresh and stays", async ({ page, context }) => {
+  await login(page, "email", "user@example.com");
+  await press(page, "Opt this person out");
+  assert.equal(await state(page), "Active");
+  await later(page, "10 minutes later", "10 minutes later");
+  assert.equal(await state(page), "Opted out");
+  assert.match(await lastRequest(page), /opt-out remembered/);
+  // No room for a token: what is left is the record of the opt-out.
+  assert.deepEqual(await cookieNames(context), [IDENTITY, ANCHOR]);
+  const identity = (await context.cookies()).find((cookie) => cookie.name === IDENTITY);
+  assert.ok(identity.value.length < 100, identity.value);
+  await page.reload();
+  assert.equal(await state(page), "Opted out");
+  assert.equal(await token(page), undefined);
+});
+
+visit("a logout ends it", async ({ page, context }) => {
+  await login(page, "email", "user@example.com");
+  assert.deepEqual(await cookieNames(context), [IDENTITY, ANCHOR]);
+  await press(page, "Log out");
+  assert.equal(await state(page), "Absent");
+  assert.deepEqual(await cookieNames(context), []);
+  await page.reload();
+  assert.equal(await state(page), "Absent");
+});
+
+visit("scripts of the page can't read the cookies", async ({ page, context }) => {
+  await login(page, "email", "user@example.com");
+  assert.deepEqual(await cookieNames(context), [IDENTITY, ANCHOR]);
+  assert.equal(await page.evaluate(() => document.cookie), "");
+});
+
+visit("while the operator is down pages keep the token, until its end", async ({ page, context }) => {
+  await login(page, "email", "user@example.com");
+  const first = await token(page);
+  const cookie = async () => (await context.cookies()).find(({ name }) => name === IDENTITY).value;
+  const sealed = await cookie();
+  await press(page, "Down");
+  await later(page, "10 minutes later", "10 minutes later");
+  assert.equal((await page.reload()).status(), 200);
+  assert.equal(await headline(page), "The token still counts");
+  assert.equal(await token(page), first);
+
+  await later(page, "1 hour later");
+  assert.equal((await page.reload()).status(), 200);
+  assert.equal(await state(page), "Unavailable");
+  assert.equal(await token(page), undefined);
+  assert.equal(await cookie(), sealed);
+
+  await press(page, "Up");
+  await later(page, "10 minutes later");
+  assert.equal(await state(page), "Active");
+  assert.notEqual(await token(page), first);
+});
+
+visit("a login while the operator is down says so and ends the one before", async ({ page, context }) => {
+  await login(page, "email", "user@example.com");
+  await press(page, "Down");
+  await login(page, "email", "other@example.com");
+  assert.match(await page.getByRole("alert").innerText(), /does not answer/);
+  assert.equal(await state(page), "Absent");
+  assert.deepEqual(await cookieNames(context), []);
+});
+
+visit("without script the forms do the same", async ({ page }) => {
+  const submit = async (name) => {
+    const loaded = page.waitForEvent("load");
+    await page.getByRole("button", { name, exact: true }).click();
+    await loaded;
+  };
+  await submit("Log in with email");
+  assert.equal(await state(page), "Active");
+  await submit("10 minutes later");
+  await submit("10 minutes later");
+  assert.match(await lastRequest(page), /refreshed/);
+  await submit("Down");
+  assert.equal(await page.getByRole("button", { name: "Down", pressed: true }).count(), 1);
+  await submit("Log out");
+  assert.equal(await state(page), "Absent");
+}, { javaScriptEnabled: false });
+
+// HTTPS
+
+function visitOverTls(name, run) {
+  visit(name, async ({ site, context, page }) => {
+    const proxy = await startProxy(site.port, certificate());
+    try {
+      await page.goto(`https://publisher.example:${proxy.port}/`);
+      await run({ site, context, page, proxy });
+    } finally {
+      await proxy.stop();
+    }
+  });
+}
+
+function certificate() {
+  const folder = mkdtempSync(join(tmpdir(), "browser-"));
+  const [keyFile, certFile] = [join(folder, "key"), join(folder, "cert")];
+  try {
+    execFileSync("openssl", [
+      ..."req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1".split(" "),
+      ...["-subj", "/CN=publisher.example", "-keyout", keyFile, "-out", certFile],
+    ], { stdio: "ignore" });
+    return { key: readFileSync(keyFile), cert: readFileSync(certFile) };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const setsIdentity = ([name, value]) => name === "set-cookie" && value.startsWith(`${IDENTITY}=`);
+
+visitOverTls("over https the browser takes the cookies as they are meant", async ({ page, context }) => {
+  await login(page, "email", "user@example.com");
+  assert.equal(await state(page), "Active");
+  const cookies = (await context.cookies()).map(({ value, expires, ...attributes }) => attributes);
+  const meant = { domain: "publisher.example", path: "/", httpOnly: true, secure: true, sameSite: "Lax" };
+  assert.deepEqual(cookies.sort((a, b) => a.name.localeCompare(b.name)), [
+    { name: IDENTITY, ...meant },
+    { name: ANCHOR, ...meant },
+  ]);
+});
+
+visit("over plain http the browser refuses them", async ({ site, page, context }) => {
+  await page.goto(`http://publisher.example:${site.port}/`);
+  const answered = page.waitForResponse((response) => response.url().endsWith("/login"));
+  await login(page, "email", "user@example.com");
+  const headers = (await (await answered).headersArray()).map(({ name, value }) => [name.toLowerCase(), value]);
+  assert.equal(headers.filter(setsIdentity).length, 1);
+  assert.equal(await state(page), "Absent");
+  assert.deepEqual(await cookieNames(context), []);
+});
+
+visitOverTls("a refresh that arrives late does not undo a logout in another tab", async ({ page: a, context, proxy }) => {
+  await login(a, "email", "user@example.com");
+  const b = await context.newPage();
+  await b.goto(a.url());
+  await press(a, "Slow");
+  await later(a, "10 minutes later", "10 minutes later");
+  assert.equal(await headline(a), "The token still counts");
+
+  // The operator answers while tab A goes on; the page with the new cookie is kept on its way.
+  const late = proxy.keepBack(({ headers }) => headers["set-cookie"]?.some((value) => setsIdentity(["set-cookie", value])));
+  let reload;
+  for (let there = false; !there; ) {
+    reload = a.reload();
+    there = await Promise.race([reload.then(() => false), late.there.then(() => true)]);
+  }
+  await press(b, "Log out");
+  assert.equal(await state(b), "Absent");
+  assert.deepEqual(await cookieNames(context), []);
+
+  late.release();
+  await reload;
+  // The late answer has put the identity back, but not the login that it needs.
+  assert.deepEqual(await cookieNames(context), [IDENTITY]);
+  for (const tab of [a, b, a]) {
+    await tab.reload();
+    assert.equal(await state(tab), "Absent");
+    assert.equal(await token(tab), undefined);
+  }
+  assert.deepEqual(await cookieNames(context), []);
+});
+
+visit("a page waits for a slow operator half a second, and a later one has the answer", async ({ page }) => {
+  await login(page, "email", "user@example.com");
+  await later(page, "10 minutes later");
+  await press(page, "Slow");
+  await later(page, "10 minutes later");
+  assert.equal(await headline(page), "The token still counts");
+  const took = Number(/(\d+) ms/.exec(await lastRequest(page))[1]);
+  assert.ok(took >= 450 && took < 1900, `${took} ms`);
+  const first = await token(page);
+  while ((await token(page)) === first) await page.reload();
+  assert.match(await lastRequest(page), /refreshed[^]*the answer to an earlier page[^]*No operator call/);
+});
+
+// Accessibility and looks
+
+visit("every control has a label, is reached by keyboard and shows its focus", async ({ page }) => {
+  const controls = [
+    page.getByRole("link", { name: "The Daily Example" }),
+    page.getByLabel("Email address"),
+    page.getByLabel("Phone number"),
+    ...["Log in with email", "Log in with phone", "Log out", "Load the page again", "10 minutes later", "1 hour later"]
+      .concat(["Up", "Slow", "Down", "Opt this person out"])
+      .map((name) => page.getByRole("button", { name, exact: true })),
+    page.getByText("People who have a part to play"),
+  ];
+  const all = await page.locator("a, button, input, select, textarea, summary").count();
+  assert.equal(all, controls.length, "a control is missing from this test");
+  for (const control of controls) await control.evaluate((element) => (element.dataset.expected = "yes"));
+
+  const reached = new Set();
+  for (let tabs = 0; tabs < 2 * controls.length; tabs++) {
+    await page.keyboard.press("Tab");
+    const focus = await page.evaluate(() => {
+      const element = document.activeElement;
+      const { outlineStyle, outlineWidth } = getComputedStyle(element);
+      const index = [...document.querySelectorAll("[data-expected]")].indexOf(element);
+      return { index, shown: outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 };
+    });
+    if (focus.index < 0) continue;
+    assert.ok(focus.shown, `focus is not visible on control ${focus.index}`);
+    reached.add(focus.index);
+  }
+  assert.equal(reached.size, controls.length);
+});
+
+visit("with the keyboard alone one can log in, and a screen reader is told what came of it", async ({ page }) => {
+  await page.getByLabel("Email address").focus();
+  await page.keyboard.press("Enter");
+  const told = page.getByRole("status");
+  await told.filter({ hasText: "There is a token for the bid request" }).waitFor({ state: "attached" });
+  await page.getByRole("button", { name: "Down" }).focus();
+  await page.keyboard.press("Space");
+  await page.getByRole("button", { name: "Down", pressed: true }).waitFor();
+  // The control was drawn anew, and the focus is still on it.
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Down");
+});
+
+const SCENES = {
+  absent: async () => {},
+  active: (page) => login(page, "email", "user@example.com"),
+  refreshed: (page) => later(page, "10 minutes later", "10 minutes later"),
+  "operator-down": async (page) => {
+    await press(page, "Down");
+    await later(page, "10 minutes later", "10 minutes later");
+  },
+  unavailable: (page) => later(page, "1 hour later"),
+  "opted-out": async (page) => {
+    await press(page, "Up");
+    await press(page, "Opt this person out");
+    await later(page, "10 minutes later");
+  },
+};
+
+visit("in every state the page fits a phone and can be read", async ({ page }) => {
+  mkdirSync(SCREENSHOTS, { recursive: true });
+  for (const [scene, act] of Object.entries(SCENES)) {
+    await act(page);
+    for (const [device, width] of Object.entries(WIDTHS)) {
+      await page.setViewportSize({ width, height: 600 });
+      const content = await page.evaluate(() => {
+        const { scrollWidth: width, scrollHeight: height } = document.documentElement;
+        return { width, height };
+      });
+      assert.ok(content.width <= width, `${scene} is ${content.width} px wide on ${width} px`);
+      // The whole page at once, what is fixed to the foot of the window included.
+      await page.setViewportSize({ width, height: content.height });
+      await page.screenshot({ path: join(SCREENSHOTS, `${scene}-${device}.png`) });
+    }
+    assert.deepEqual(await page.evaluate(faintTexts), [], `${scene}: contrast below 4.5`);
+  }
+});
+
+// Runs in the page: its texts whose contrast with their ground is below 4.5 (WCAG 2, AA).
+function faintTexts() {
+  const channels = (colour) => colour.match(/[\d.]+/g).map(Number);
+  const luminance = (colour) => {
+    const [r, g, b] = channels(colour).map((value) => {
+      const part = value / 255;
+      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const { backgroundColor } = getComputedStyle(at);
+      const [, , , alpha = 1] = channels(backgroundColor);
+      if (alpha > 0) return backgroundColor;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const faint = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const { textContent, parentElement } = texts.currentNode;
+    if (!textContent.trim() || !parentElement.checkVisibility()) continue;
+    const [light, dark] = [getComputedStyle(parentElement).color, ground(parentElement)]
+      .map(luminance)
+      .sort((a, b) => b - a);
+    const contrast = (light + 0.05) / (dark + 0.05);
+    if (contrast < 4.5) faint.push(`${textContent.trim()}: ${contrast.toFixed(2)}`);
+  }
+  return faint;
+}
