@@ -250,9 +250,10 @@ pub(crate) fn settle(times: &IdentityTimes, now: UnixMillis, answer: Answer) -> 
 /// What the response writes: withdrawn consent, then the handler's wish, then what was planned.
 pub(crate) fn resolve(planned: Action, wish: Option<Wish>, consent: Consent) -> Action {
     match (consent, wish) {
-        (Consent::Withdrawn, Some(Wish::Logout | Wish::OptOut)) => Action::ClearBoth,
+        // No login is written, but whoever was there before has gone.
+        (Consent::Withdrawn, Some(_)) => Action::ClearBoth,
         // Planned with the same consent: it clears what came.
-        (Consent::Withdrawn, Some(Wish::Login) | None) => planned,
+        (Consent::Withdrawn, None) => planned,
         (_, Some(Wish::Logout)) => Action::ClearBoth,
         (_, Some(Wish::OptOut)) => Action::OptOut,
         (_, Some(Wish::Login)) => Action::Login,
@@ -482,8 +483,7 @@ mod tests {
                     assert_eq!(resolve(planned, wish, consent), expected);
                 }
                 let withdrawn = resolve(planned, wish, Consent::Withdrawn);
-                let ends = matches!(wish, Some(Wish::Logout | Wish::OptOut));
-                assert_eq!(withdrawn, if ends { Action::ClearBoth } else { planned });
+                assert_eq!(withdrawn, if wish.is_some() { Action::ClearBoth } else { planned });
             }
         }
         assert!(Wish::Logout > Wish::OptOut && Wish::OptOut > Wish::Login);
