@@ -85,6 +85,33 @@ identity; is "state after the logout" "$(state)" absent
 is "status with the old identity put back" "$(with_cookies "__Host-euid=$before")" 200
 is "state with the old identity put back" "$(state)" absent
 
+echo "-- a refresh that is answered after the logout"
+login email user@example.com
+advance 900
+cp "$jar" "$scratch/before"
+is "status of slowing the operator down" "$(visit -d operator=slow "$site/sandbox/operator")" 303
+is "status of the page that begins the refresh" "$(with_cookies "$scratch/before")" 200
+is "cookies set while the operator thinks" "$(cookies_set)" 0
+is "status of the logout meanwhile" "$(visit -X POST "$site/logout")" 303
+# This curl writes an identity that was removed back into its jar (it reads the file again before it writes); a browser
+# does not. It is the anchor that counts.
+is "anchors left by the logout" "$(grep -c __Host-euid-login "$jar" || true)" 0
+# A request that was sent before the logout gets the answer that comes after it.
+for _ in $(seq 100); do
+    cp "$scratch/before" "$scratch/late"
+    curl -s --max-time 10 -b "$scratch/late" -c "$scratch/late" -D "$scratch/head" -o "$scratch/body" "$site/api/identity"
+    [ "$(cookies_set)" = 0 ] || break
+    sleep 0.1
+done
+is "cookies set by the late answer" "$(cookies_set)" 1
+sed -i '/__Host-euid\t/d' "$jar"
+grep -P '__Host-euid\t' "$scratch/late" >>"$jar"
+is "what the jar holds after the late answer" "$(grep -o '__Host-euid[-a-z]*' "$jar")" __Host-euid
+[ "$(grep -P '__Host-euid\t' "$jar")" != "$(grep -P '__Host-euid\t' "$scratch/before")" ] || fail "the late identity is the old one"
+identity; is "state after the late answer" "$(state)" absent
+is "the late identity is cleared" "$(tr -d '\r' <"$scratch/head" | grep -ci '^set-cookie: __Host-euid=;')" 1
+is "status of speeding the operator up" "$(visit -d operator=up "$site/sandbox/operator")" 303
+
 echo "-- cookies that are not what they say"
 login email user@example.com
 identity_value=$(grep -P '__Host-euid\t' "$jar" | cut -f7) anchor_value=$(grep -P '__Host-euid-login\t' "$jar" | cut -f7)
