@@ -7,8 +7,8 @@
 //! 3. `Max-Age` ends a cookie on the jar's own clock, which only its owner moves.
 //! 4. `Clear-Site-Data` empties the jar of the whole site.
 //!
-//! Left out, as nothing here sends or looks at it: `Expires`, scripts (`HttpOnly`), other sites
-//! (`SameSite`, third parties), limits on the number of cookies ([`evict`](Jar::evict) stands for
+//! Left out, as nothing here sends or looks at it: `Expires`, scripts (`HttpOnly`), requests that other
+//! sites bring about (`SameSite`), limits on the number of cookies ([`evict`](Jar::evict) stands for
 //! them). A domain without a dot stands for the public suffix list.
 
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(crate) enum Refused {
     Empty,
     TooLarge,
     ForeignDomain,
-    /// `Secure` over plain http, or in the way of a secure cookie.
+    /// `Secure` over plain http, in the way of a secure cookie, or meant for other sites' frames without.
     Insecure,
     /// What its prefix promises is not so.
     Prefix,
@@ -88,19 +88,18 @@ impl Jar {
     fn store(&mut self, place: Place<'_>, line: &str) -> Result<(), Refused> {
         let cookie = Cookie::parse(place, line, self.now)?;
         let shadows = |other: &Cookie| {
-            let related = domain_matches(&other.domain, &cookie.domain) || domain_matches(&cookie.domain, &other.domain);
+            let related =
+                domain_matches(&other.domain, &cookie.domain) || domain_matches(&cookie.domain, &other.domain);
             other.secure && other.name == cookie.name && related && path_matches(&cookie.path, &other.path)
         };
         if !place.https && (cookie.secure || self.cookies.iter().any(shadows)) {
             return Err(Refused::Insecure);
         }
-        let over = cookie.is_over(self.now);
-        match self.cookies.iter().position(|other| other.is_twin_of(&cookie)) {
-            Some(twin) if over => drop(self.cookies.remove(twin)),
-            Some(twin) => self.cookies[twin] = cookie,
-            None if over => {}
+        match self.cookies.iter_mut().find(|other| other.is_twin_of(&cookie)) {
+            Some(twin) => *twin = cookie,
             None => self.cookies.push(cookie),
         }
+        self.wait_until(self.now);
         Ok(())
     }
 
@@ -190,7 +189,7 @@ impl Cookie {
             secure: false,
             ends: None,
         };
-        let mut says_root = false;
+        let (mut says_root, mut for_frames) = (false, false);
         for attribute in attributes.split(';') {
             let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
             let (key, value) = (key.trim_matches(BLANKS).to_ascii_lowercase(), value.trim_matches(BLANKS));
@@ -205,8 +204,13 @@ impl Cookie {
                     cookie.path = if value.starts_with('/') { value } else { default_path(place.path) }.to_owned();
                 }
                 "secure" => cookie.secure = true,
+                "samesite" => for_frames |= value.eq_ignore_ascii_case("none"),
+                "partitioned" => for_frames = true,
                 _ => {}
             }
+        }
+        if for_frames && !cookie.secure {
+            return Err(Refused::Insecure);
         }
         // A cookie without a name is sent as its value, which must not pass for a prefix either.
         let shown = if cookie.name.is_empty() { &cookie.value } else { &cookie.name }.to_ascii_lowercase();
