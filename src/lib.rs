@@ -51,6 +51,41 @@
 //! | `Unavailable` | an identity, but no usable token now | send no token; the next request may have one |
 //! | `Withheld` | an identity, but no consent | send no token |
 //!
+//! # Generating again
+//!
+//! Somebody is signed in and `Absent`: their refresh token has come to its end, the browser has dropped a
+//! cookie, or an answer that came late, to a page asked for before they logged in, has put an older login's
+//! cookie in the place of theirs. That never shows a wrong token, and one remedy heals it all: generate again.
+//!
+//! ```
+//! # #[cfg(all(feature = "client", feature = "axum"))]
+//! # mod doc {
+//! # use axum::Extension;
+//! # use axum::extract::State;
+//! # use tower_euid::{Dii, Euid, EuidClient, EuidUpdate};
+//! # #[derive(Clone)] struct User { id: u64, email: String }
+//! async fn page(
+//!     State(client): State<EuidClient>,
+//!     Extension(user): Extension<User>,
+//!     euid: Euid,
+//! ) -> (Option<EuidUpdate>, &'static str) {
+//!     let mut update = None;
+//!     if let (Euid::Absent, Ok(dii)) = (&euid, Dii::email(&user.email)) {
+//!         // Where this fails, a later page tries again.
+//!         let generated = client.generate(dii).await.ok();
+//!         update = generated.map(|generated| EuidUpdate::from(generated).subject(user.id.to_string()));
+//!     }
+//!     (update, "this page goes without a token, the next has one")
+//! }
+//! # fn app(client: EuidClient) -> axum::Router {
+//! #     axum::Router::new().route("/", axum::routing::get(page)).with_state(client)
+//! # }
+//! # }
+//! ```
+//!
+//! The answer of such a page is a login, and it may itself come late: after the next user of this browser
+//! has signed in. So only do it with [`bind`](EuidLayer::bind), which keeps it from them.
+//!
 //! # Features
 //!
 //! | feature | default | adds |
