@@ -29,7 +29,9 @@ use tower_euid::{
 fn consent_of(request: &request::Parts) -> Consent {
     let cookies = request.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut cookies = cookies.flat_map(Cookie::split_parse).flatten();
-    cookies.find(|cookie| cookie.name() == "euconsent-v2").map_or(Consent::Withheld, |cookie| consent_in(cookie.value()))
+    cookies
+        .find(|cookie| cookie.name() == "euconsent-v2")
+        .map_or(Consent::Withheld, |cookie| consent_in(cookie.value()))
 }
 
 fn consent_in(tc_string: &str) -> Consent {

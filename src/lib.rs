@@ -41,6 +41,10 @@
 //!    cookies. Logout beats login.
 //! 5. What writes a cookie is not cached by anyone, what reads the token by no stranger.
 //!
+//! More of it, and why there are two cookies: [`docs::request_flow`]. What a page sees when the
+//! operator is down, and what to do: [`docs::failures`]. Running it: [`docs::operations`]. What it
+//! protects against: [`docs::threat_model`]. Coming from something else: [`docs::migrating`].
+//!
 //! # States
 //!
 //! | [`Euid`] | meaning | what to do |
@@ -50,41 +54,6 @@
 //! | `OptedOut` | the person opted out | do not ask again soon |
 //! | `Unavailable` | an identity, but no usable token now | send no token; the next request may have one |
 //! | `Withheld` | an identity, but no consent | send no token |
-//!
-//! # Generating again
-//!
-//! Somebody is signed in and `Absent`: their refresh token has come to its end, the browser has dropped a
-//! cookie, or an answer that came late, to a page asked for before they logged in, has put an older login's
-//! cookie in the place of theirs. That never shows a wrong token, and one remedy heals it all: generate again.
-//!
-//! ```
-//! # #[cfg(all(feature = "client", feature = "axum"))]
-//! # mod doc {
-//! # use axum::Extension;
-//! # use axum::extract::State;
-//! # use tower_euid::{Dii, Euid, EuidClient, EuidUpdate};
-//! # #[derive(Clone)] struct User { id: u64, email: String }
-//! async fn page(
-//!     State(client): State<EuidClient>,
-//!     Extension(user): Extension<User>,
-//!     euid: Euid,
-//! ) -> (Option<EuidUpdate>, &'static str) {
-//!     let mut update = None;
-//!     if let (Euid::Absent, Ok(dii)) = (&euid, Dii::email(&user.email)) {
-//!         // Where this fails, a later page tries again.
-//!         let generated = client.generate(dii).await.ok();
-//!         update = generated.map(|generated| EuidUpdate::from(generated).subject(user.id.to_string()));
-//!     }
-//!     (update, "this page goes without a token, the next has one")
-//! }
-//! # fn app(client: EuidClient) -> axum::Router {
-//! #     axum::Router::new().route("/", axum::routing::get(page)).with_state(client)
-//! # }
-//! # }
-//! ```
-//!
-//! The answer of such a page is a login, and it may itself come late: after the next user of this browser
-//! has signed in. So only do it with [`bind`](EuidLayer::bind), which keeps it from them.
 //!
 //! # Features
 //!
@@ -132,12 +101,33 @@ mod service;
 mod sight;
 mod update;
 
-/// Pages for people: what is specified, and how to run it.
 pub mod docs {
+    //! Pages for people.
+    //!
+    //! | question | page |
+    //! | --- | --- |
+    //! | what happens to a request, step by step | [`request_flow`] |
+    //! | what a page sees when something goes wrong, and what to do | [`failures`] |
+    //! | keys, deploys, CDNs, proxies, alerts | [`operations`] |
+    //! | what is promised against whom, and what is not | [`threat_model`] |
+    //! | how to come here from something else | [`migrating`] |
+    //! | what it logs and counts | [`metrics`] |
+    //! | the cookies, byte by byte | [`cookie_format`] |
+
     #[doc = include_str!("docs/cookie_format.md")]
     pub mod cookie_format {}
+    #[doc = include_str!("docs/failures.md")]
+    pub mod failures {}
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
+    #[doc = include_str!("docs/migrating.md")]
+    pub mod migrating {}
+    #[doc = include_str!("docs/operations.md")]
+    pub mod operations {}
+    #[doc = include_str!("docs/request_flow.md")]
+    pub mod request_flow {}
+    #[doc = include_str!("docs/threat_model.md")]
+    pub mod threat_model {}
 }
 
 #[cfg(feature = "client")]
