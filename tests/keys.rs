@@ -64,15 +64,11 @@ async fn between_neighbouring_steps_nobody_is_logged_out_whichever_node_answers(
 async fn a_step_forward_and_back_again_logs_nobody_out() {
     let [none, first, second, third] = rotation();
     for steps in [[&none, &first, &none], [&first, &second, &first], [&second, &third, &second]] {
-        let keys = KeyRing::from(CookieKey::generate().unwrap());
-        let mut site = node(&keys);
         let mut browsers = Vec::new();
         for step in steps {
-            keys.reload(step.clone());
-            site.login("old").await;
-            browsers.push(site.clone());
+            browsers.push(logged_in(step).await);
             for browser in &mut browsers {
-                assert_eq!(browser.look().await.saw(), "active(old)");
+                assert_eq!(visit(browser, &node(step)).await.saw(), "active(old)");
             }
         }
     }

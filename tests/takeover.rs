@@ -10,7 +10,7 @@ use support::{
     ANCHOR, BOTH_CLEARED, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, Operator, REFRESH_EXPIRES, REFRESH_FROM, SDK,
     Site, Visit, at, failure, identity, new_pair,
 };
-use tower_euid::{Consent, CookieConfig, ErrorKind, EuidLogout, EuidUpdate, Refreshed};
+use tower_euid::{Consent, CookieConfig, ErrorKind, EuidLogout, EuidUpdate, RefreshMode, Refreshed};
 
 /// Both are told with one response.
 const TAKEN_OVER: &str = "identity set, anchor set, sdk cleared";
@@ -112,6 +112,16 @@ async fn what_becomes_of_it_by_its_age_and_the_operators_answer() {
         assert_eq!(outcome(&site.look().await), told(saw, writes), "{millis} {operator:?}");
         assert_eq!(outcome(&site.look().await), told(then, ""), "{millis} {operator:?}");
     }
+}
+
+#[tokio::test]
+async fn beside_its_refresh_it_is_sealed_as_it_is_and_refreshed_with_the_next_page() {
+    let mut site = of_the_sdk(Operator::answering(new_pair("new")));
+    site = site.configured(|layer| layer.refresh_mode(RefreshMode::Beside));
+    site.wait_until(DUE);
+    assert_eq!(outcome(&site.look().await), told("active(the SDK's)", TAKEN_OVER));
+    tokio::task::yield_now().await;
+    assert_eq!(outcome(&site.look().await), told("active(new)", "identity set"));
 }
 
 #[tokio::test]
