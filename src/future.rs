@@ -110,7 +110,7 @@ pub(crate) struct Beside {
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
     pub(crate) fn calling(inner: S::Future, shared: Arc<Shared>, planned: Planned) -> Self {
-        match planned.cooled() {
+        match planned.cooled(&shared) {
             Ok(token) => Self(State::Hot { inner, shared, token }),
             Err(planned) => Self::cold(Cold::Calling { inner, shared, planned }),
         }
@@ -210,11 +210,14 @@ impl Planned {
     }
 
     /// The token, if this is [`hot`](Self::hot) with it.
-    fn cooled(self) -> Result<Option<AdvertisingToken>, Self> {
+    fn cooled(self, shared: &Shared) -> Result<Option<AdvertisingToken>, Self> {
+        let no_matter = match self.consent {
+            Consent::Granted => true,
+            Consent::Withheld => !shared.cookies.hands_over(),
+            Consent::Withdrawn => false,
+        };
         match self {
-            Self { action: Action::Keep, put_right: false, beside: None, consent, logout, held }
-                if consent != Consent::Withdrawn =>
-            {
+            Self { action: Action::Keep, put_right: false, beside: None, consent, logout, held } if no_matter => {
                 logout.into_token().map_err(|logout| Self { logout, consent, held, ..Self::hot(None) })
             }
             planned => Err(planned),
@@ -247,7 +250,7 @@ fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planned) -> Respo
     let writing = writing(action, planned, update.as_ref());
     // A 304 would change the headers of a page that is stored elsewhere; the next one brings what is new.
     let writing = writing.filter(|writing| !(not_modified && wish.is_none() && writing.brings_a_token()));
-    let wrote = writing.is_some_and(|writing| write(shared, writing, response.headers_mut()));
+    let wrote = writing.is_some_and(|writing| write(shared, writing, planned.consent, response.headers_mut()));
     if wrote {
         cache::guard(Touch::Wrote, response.headers_mut());
     } else if planned.logout.token().is_some_and(AdvertisingToken::was_read) {
@@ -283,18 +286,20 @@ fn writing<'a>(action: Action, planned: &'a Planned, update: Option<&'a EuidUpda
 }
 
 /// Writes the cookies; false if none was written after all.
-fn write(shared: &Shared, writing: Writing<'_>, headers: &mut HeaderMap) -> bool {
+fn write(shared: &Shared, writing: Writing<'_>, consent: Consent, headers: &mut HeaderMap) -> bool {
     let now = shared.clock.now();
     if shared.bind.is_some() && matches!(writing, Writing::Login(_, None)) {
         observe::login_without_subject();
     }
-    let Err(reason) = shared.cookies.write(writing, &shared.keys, now, headers) else {
+    // A login is kept while consent is withheld, and handed to nobody.
+    let to_scripts = consent == Consent::Granted;
+    let Err(reason) = shared.cookies.write(writing, to_scripts, &shared.keys, now, headers) else {
         return true;
     };
     observe::cookie_not_written(reason);
     // Whoever was there before, another has logged in: the old identity must not stand for them.
     matches!(writing, Writing::Login(..))
-        && shared.cookies.write(Writing::ClearBoth, &shared.keys, now, headers).is_ok()
+        && shared.cookies.write(Writing::ClearBoth, to_scripts, &shared.keys, now, headers).is_ok()
 }
 
 /// Whether the response is a logout that no [`EuidUpdate`] says.

@@ -208,15 +208,22 @@ impl Cookies {
         self.config.js_sdk_cookie().and_then(|_| scripts::read_js_sdk(headers))
     }
 
-    /// Whether the cookie for scripts, where there is to be one, has to be put right.
-    pub(crate) fn handed_over_other_than(&self, token: Option<&str>, headers: &HeaderMap) -> bool {
-        self.config.hands_over() && scripts::disagrees(headers, token)
+    /// Whether there is to be a cookie for scripts.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.config.hands_over()
     }
 
-    /// Appends the `Set-Cookie` headers. On an error nothing was written.
+    /// Whether the cookie for scripts, where there is to be one, has to be put right.
+    pub(crate) fn handed_over_other_than(&self, token: Option<&str>, headers: &HeaderMap) -> bool {
+        self.hands_over() && scripts::disagrees(headers, token)
+    }
+
+    /// Appends the `Set-Cookie` headers; `to_scripts` says whether these may have the token. On an error
+    /// nothing was written.
     pub(crate) fn write(
         &self,
         writing: Writing<'_>,
+        to_scripts: bool,
         keys: &KeyRing,
         now: UnixMillis,
         headers: &mut HeaderMap,
@@ -245,7 +252,8 @@ impl Cookies {
             }
             Writing::HandOver(_) => (None, None),
         };
-        let scripts = self.config.hands_over().then(|| scripts::hand_over(&self.config, writing.token(), now));
+        let token = writing.token().filter(|_| to_scripts);
+        let scripts = self.hands_over().then(|| scripts::hand_over(&self.config, token, now));
         let scripts = scripts.transpose()?;
         // Who writes the anchor says who is logged in, so nobody else may any more.
         let sdk = self.config.js_sdk_cookie().filter(|_| anchor.is_some());
@@ -379,7 +387,7 @@ mod tests {
         /// The `Set-Cookie` values of a writing.
         fn write(&self, writing: Writing<'_>) -> Vec<String> {
             let mut headers = HeaderMap::new();
-            self.cookies.write(writing, &self.keys, NOW, &mut headers).unwrap();
+            self.cookies.write(writing, true, &self.keys, NOW, &mut headers).unwrap();
             headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
         }
 
@@ -515,7 +523,7 @@ mod tests {
         let site = Site::new();
         let write = |identity: &Identity, now| {
             let mut headers = HeaderMap::new();
-            let outcome = site.cookies.write(Writing::Login(identity, None), &site.keys, now, &mut headers);
+            let outcome = site.cookies.write(Writing::Login(identity, None), true, &site.keys, now, &mut headers);
             assert_eq!(headers.is_empty(), outcome.is_err());
             outcome
         };

@@ -40,6 +40,14 @@ pub(crate) const EXPIRED: i64 = 7_200_000;
 
 pub(crate) const IDENTITY: &str = "__Host-euid";
 pub(crate) const ANCHOR: &str = "__Host-euid-login";
+/// The cookie of EUID's JavaScript SDK.
+pub(crate) const SDK: &str = "__euid";
+/// The token that scripts may read.
+pub(crate) const HANDED_OVER: &str = "__euid_advertising_token";
+
+/// Both cookies, in the words of [`writes`].
+pub(crate) const BOTH_SET: &str = "identity set, anchor set";
+pub(crate) const BOTH_CLEARED: &str = "identity cleared, anchor cleared";
 
 /// `millis` after [`START`].
 pub(crate) fn at(millis: i64) -> UnixMillis {
@@ -192,6 +200,8 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
         let which = match name {
             IDENTITY => "identity",
             ANCHOR => "anchor",
+            SDK => "sdk",
+            HANDED_OVER => "token",
             _ => return None,
         };
         let what = match rest.split(';').next().unwrap() {
