@@ -40,7 +40,7 @@ async fn it_takes_the_identitys_place_and_leaves_the_anchor_alone() {
     let mut site = due(Operator::answering(Ok(Refreshed::OptedOut))).await;
     let anchor = site.jar.pair(ANCHOR);
     let visit = site.look().await;
-    assert_eq!(outcome(&visit), told("opted_out", "identity opted out"));
+    assert_eq!(outcome(&visit), told("opted_out", "identity cleared, opt-out recorded"));
     let [line] = set_cookies(visit.response.headers())[..] else { panic!("one cookie") };
     let attributes = "; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=259200";
     assert!(line.to_str().unwrap().ends_with(attributes), "{line:?}");
@@ -72,7 +72,7 @@ async fn late_after_anothers_login_it_costs_that_login_its_pair_and_is_told_to_n
         site.send(site.jar.request(), |_, _| ()),
         site.send(from_elsewhere.request(), move |_, response| another.clone().attach(response)),
     );
-    assert_eq!((late.writes().as_str(), login.writes().as_str()), ("identity opted out", BOTH_SET));
+    assert_eq!((late.writes().as_str(), login.writes().as_str()), ("identity cleared, opt-out recorded", BOTH_SET));
     let mut in_time = site.clone();
     for answer in [&late, &login] {
         in_time.jar.apply(answer.response.headers());
@@ -131,7 +131,7 @@ async fn an_operator_is_asked_once_however_often_the_page_is_seen() {
     assert_eq!(operator.asked(), 1);
     // A tab that still has the identity hears of it too, and comes to a record of its own.
     let tab = Site { jar: due, ..site };
-    assert_eq!(tab.clone().look().await.writes(), "identity opted out");
+    assert_eq!(tab.clone().look().await.writes(), "identity cleared, opt-out recorded");
 }
 
 #[tokio::test]

@@ -65,10 +65,10 @@ async fn it_follows_what_a_due_page_comes_to() {
         (DUE, new_pair("new"), told("active(new)", "identity set, token set", Some("new"))),
         (DUE, failure(ErrorKind::Transient), told("active(old)", "", Some("old"))),
         (DUE, failure(ErrorKind::RejectedToken), told("absent", "identity cleared, token cleared", None)),
-        (DUE, Ok(Refreshed::OptedOut), told("opted_out", "identity opted out, token cleared", None)),
+        (DUE, Ok(Refreshed::OptedOut), told("opted_out", "identity cleared, opt-out recorded, token cleared", None)),
         (EXPIRED, new_pair("new"), told("active(new)", "identity set, token set", Some("new"))),
         (EXPIRED, failure(ErrorKind::Transient), told("unavailable", "token cleared", None)),
-        (EXPIRED, Ok(Refreshed::OptedOut), told("opted_out", "identity opted out, token cleared", None)),
+        (EXPIRED, Ok(Refreshed::OptedOut), told("opted_out", "identity cleared, opt-out recorded, token cleared", None)),
         (REFRESH_EXPIRES, new_pair("new"), told("absent", "identity cleared, token cleared", None)),
     ] {
         let mut site = logged_in(Operator::answering(answer), millis).await;

@@ -116,7 +116,7 @@ async fn an_identity_bound_to_nobody_goes_on() {
 async fn the_record_of_an_opt_out_is_its_users_alone() {
     let mut site = of_ann(Operator::answering(Ok(Refreshed::OptedOut))).await;
     site.wait_until(DUE);
-    assert_eq!(page_of(&mut site, ANN).await, told("opted_out", "identity opted out"));
+    assert_eq!(page_of(&mut site, ANN).await, told("opted_out", "identity cleared, opt-out recorded"));
     assert_eq!(page_of(&mut site, ANN).await, told("opted_out", ""));
     assert_eq!(page_of(&mut site, NOBODY).await, told("absent", ""));
     assert_eq!(page_of(&mut site, BOB).await, told("absent", "identity cleared"));

@@ -4,11 +4,11 @@ use crate::error::ConfigError;
 
 /// Names and attributes of the cookies.
 ///
-/// | | identity | anchor |
-/// | --- | --- | --- |
-/// | [`default`](Self::default) | `__Host-euid` | `__Host-euid-login` |
-/// | [`domain`](Self::domain) | `__Secure-euid` | `__Secure-euid-login` |
-/// | [`insecure`](Self::insecure) | `euid` | `euid-login` |
+/// | | identity | anchor | record of an opt-out |
+/// | --- | --- | --- | --- |
+/// | [`default`](Self::default) | `__Host-euid` | `__Host-euid-login` | `__Host-euid-optout` |
+/// | [`domain`](Self::domain) | `__Secure-euid` | `__Secure-euid-login` | `__Secure-euid-optout` |
+/// | [`insecure`](Self::insecure) | `euid` | `euid-login` | `euid-optout` |
 ///
 /// All are `HttpOnly; Path=/`, and unless set otherwise `Secure; SameSite=Lax`.
 ///
@@ -150,6 +150,16 @@ impl CookieConfig {
             Self { insecure: true, .. } => "euid-login",
             Self { domain: Some(_), .. } => "__Secure-euid-login",
             Self { domain: None, .. } => "__Host-euid-login",
+        }
+    }
+
+    /// The name of the cookie that records an opt-out which a refresh has found.
+    #[must_use]
+    pub const fn opt_out_name(&self) -> &'static str {
+        match self {
+            Self { insecure: true, .. } => "euid-optout",
+            Self { domain: Some(_), .. } => "__Secure-euid-optout",
+            Self { domain: None, .. } => "__Host-euid-optout",
         }
     }
 

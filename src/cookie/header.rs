@@ -15,12 +15,13 @@ use memchr::memmem::Finder;
 
 use super::config::{CookieConfig, SameSite};
 
-/// The names of our two cookies, and how to find them. The anchor's name starts with the identity's,
-/// so one search finds both.
+/// The names of our cookies, and how to find them. All start with the identity's, so one search finds
+/// them.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     pub(super) identity: &'static str,
     pub(super) anchor: &'static str,
+    pub(super) opt_out: &'static str,
     finder: Finder<'static>,
 }
 
@@ -30,6 +31,7 @@ pub(super) struct Hits<'a> {
     /// The first identity values, in the order they came.
     pub(super) identities: [Option<&'a [u8]>; MAX_DUPLICATES],
     pub(super) anchor: AnchorHit<'a>,
+    pub(super) opt_outs: [Option<&'a [u8]>; MAX_DUPLICATES],
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,17 +44,23 @@ pub(super) enum AnchorHit<'a> {
 }
 
 impl Names {
-    /// `anchor` must be `identity` with something appended.
-    pub(super) fn new(identity: &'static str, anchor: &'static str) -> Self {
-        debug_assert!(anchor.starts_with(identity) && anchor.len() > identity.len());
-        Self { identity, anchor, finder: Finder::new(identity) }
+    pub(super) fn new(config: &CookieConfig) -> Self {
+        let (identity, anchor, opt_out) = (config.identity_name(), config.anchor_name(), config.opt_out_name());
+        Self { identity, anchor, opt_out, finder: Finder::new(identity) }
     }
 
     pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Hits<'a> {
         let mut hits = Hits::default();
         for_each(&self.finder, headers, |name, value| {
-            if name == self.identity.as_bytes() {
-                if let Some(free) = hits.identities.iter_mut().find(|slot| slot.is_none()) {
+            let slots = if name == self.identity.as_bytes() {
+                Some(&mut hits.identities)
+            } else if name == self.opt_out.as_bytes() {
+                Some(&mut hits.opt_outs)
+            } else {
+                None
+            };
+            if let Some(slots) = slots {
+                if let Some(free) = slots.iter_mut().find(|slot| slot.is_none()) {
                     *free = Some(value);
                 }
             } else if name == self.anchor.as_bytes() {
@@ -174,7 +182,7 @@ mod tests {
         for header in headers {
             map.append(COOKIE, HeaderValue::from_bytes(header).unwrap());
         }
-        let hits = Names::new("__Host-euid", "__Host-euid-login").find(&map);
+        let hits = Names::new(&CookieConfig::default()).find(&map);
         let anchor = match hits.anchor {
             AnchorHit::None => "none".to_owned(),
             AnchorHit::One(value) => format!("one: {}", std::str::from_utf8(value).unwrap()),

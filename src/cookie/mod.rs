@@ -1,12 +1,12 @@
-//! How an identity travels: two first-party cookies, and the only door to them.
+//! How an identity travels: two first-party cookies, a third after an opt-out, and the only door to them.
 //!
 //! 1. The *identity* cookie holds the sealed identity; a refresh rewrites it.
 //! 2. The *anchor* cookie holds, in the clear, the lineage of the login that counts. Only a login, a
 //!    logout, a withdrawal or a stated opt-out writes it; a refresh never does, whatever it brings. An
 //!    identity is usable only if the anchor names its lineage, so a late answer may bring back an old
 //!    identity cookie, but not the anchor that it needs.
-//! 3. An opt-out that a refresh has found takes the identity's place, as a sealed record of the same
-//!    lineage: it says nothing of any other login.
+//! 3. An opt-out that a refresh has found is *recorded* in a cookie of its own, sealed, of the same
+//!    lineage: no late answer brings the identity back, and it says nothing of any other login.
 //! 4. A value that no browser would keep whole is not sent at all.
 //!
 //! [`header`] finds and renders, as [`config`] wants it, [`seal`] encrypts under a [`key`], [`format`] is
@@ -66,7 +66,7 @@ pub(crate) enum FoundIdentity<T> {
     Usable(T),
 }
 
-/// What an identity cookie holds, of the login that the anchor names.
+/// What a sealed cookie holds, of the login that the anchor names.
 #[derive(Debug)]
 pub(crate) enum Sealed<'a> {
     Identity {
@@ -74,7 +74,11 @@ pub(crate) enum Sealed<'a> {
         /// Under a key that is not the newest any more.
         old_key: bool,
     },
-    OptOut(OptOut),
+    OptOut {
+        record: OptOut,
+        /// Whether an identity came beside it.
+        identity_came: bool,
+    },
 }
 
 /// Why an identity cookie under a key of ours can't be used.
@@ -109,7 +113,7 @@ pub(crate) enum Writing<'a> {
     ClearBoth,
     /// Remove the identity; the anchor says so until it ends.
     OptOut,
-    /// The record of an opt-out takes the identity's place.
+    /// Remove the identity, record the opt-out.
     RecordOptOut(&'a Login),
     /// A refreshed identity of the same login.
     Store(&'a Login, &'a Identity),
@@ -132,11 +136,11 @@ pub(crate) enum Unwritten {
 
 impl Cookies {
     pub(crate) fn new(config: CookieConfig) -> Self {
-        Self { names: Names::new(config.identity_name(), config.anchor_name()), config }
+        Self { names: Names::new(&config), config }
     }
 
-    /// Reads both cookies. `read` sees what the first identity cookie holds that opens and that the
-    /// anchor names; if it wants none of it, neither does this.
+    /// Reads the cookies. `read` sees the first record of an opt-out that opens and whose login the anchor
+    /// names, else the first such identity; if it wants none of it, neither does this.
     pub(crate) fn read<T>(
         &self,
         headers: &HeaderMap,
@@ -146,10 +150,19 @@ impl Cookies {
         let hits = self.names.find(headers);
         let anchor = parse_anchor(hits.anchor);
         let mut identity = FoundIdentity::None;
-        if hits.identities.iter().all(Option::is_none) {
+        let identity_came = hits.identities.iter().any(Option::is_some);
+        if !identity_came && hits.opt_outs.iter().all(Option::is_none) {
             return Found { identity, anchor };
         }
         let keys = keys.keys();
+        if let Anchor::Login(lineage) = anchor {
+            let mut records = hits.opt_outs.into_iter().flatten();
+            let record = records.find_map(|value| self.open_record(&keys, value, &lineage));
+            let usable = record.and_then(|record| read(&Sealed::OptOut { record, identity_came }));
+            if let Some(usable) = usable {
+                return Found { identity: FoundIdentity::Usable(usable), anchor };
+            }
+        }
         for value in hits.identities.into_iter().flatten() {
             let found = match (Head::read(&keys, value), anchor) {
                 (None, _) => FoundIdentity::UnknownKey,
@@ -179,21 +192,12 @@ impl Cookies {
         lineage: &Lineage,
         read: impl FnOnce(&Sealed<'_>) -> Option<T>,
     ) -> FoundIdentity<T> {
-        let opened = head.open(self.names.identity, value, |purpose, plain| {
-            let (login, sealed) = match purpose {
-                Purpose::Identity => {
-                    let payload = Payload::parse(plain).ok_or(Unusable::Undecodable)?;
-                    (payload.login, Sealed::Identity { payload, old_key })
-                }
-                Purpose::OptOut => {
-                    let record = OptOut::parse(plain).ok_or(Unusable::Undecodable)?;
-                    (record.login, Sealed::OptOut(record))
-                }
-            };
-            if login.lineage != *lineage {
+        let opened = head.open(Purpose::Identity, self.names.identity, value, |plain| {
+            let payload = Payload::parse(plain).ok_or(Unusable::Undecodable)?;
+            if payload.login.lineage != *lineage {
                 return Err(Unusable::Anchor);
             }
-            read(&sealed).ok_or(Unusable::Undecodable)
+            read(&Sealed::Identity { payload, old_key }).ok_or(Unusable::Undecodable)
         });
         match opened {
             Ok(Ok(usable)) => FoundIdentity::Usable(usable),
@@ -201,6 +205,13 @@ impl Cookies {
             Err(Unopened::Forged) => FoundIdentity::Unusable(Unusable::Forged),
             Err(Unopened::Undecodable) => FoundIdentity::Unusable(Unusable::Undecodable),
         }
+    }
+
+    /// The record of an opt-out, if it is one of this login.
+    fn open_record(&self, keys: &Keys, value: &[u8], lineage: &Lineage) -> Option<OptOut> {
+        let head = Head::read(keys, value)?;
+        let record = head.open(Purpose::OptOut, self.names.opt_out, value, OptOut::parse).ok()??;
+        (record.login.lineage == *lineage).then_some(record)
     }
 
     /// What EUID's JavaScript SDK left behind, where it is to be taken over.
@@ -230,7 +241,8 @@ impl Cookies {
     ) -> Result<(), Unwritten> {
         let keys = keys.keys();
         let removed = |name| self.render(name, "", Duration::ZERO);
-        let Names { identity, anchor, .. } = self.names;
+        let Names { identity, anchor, opt_out, .. } = self.names;
+        let mut record = None;
         let (identity, anchor) = match writing {
             Writing::ClearIdentity => (Some(removed(identity)?), None),
             Writing::ClearBoth => (Some(removed(identity)?), Some(removed(anchor)?)),
@@ -241,8 +253,9 @@ impl Cookies {
             }
             Writing::RecordOptOut(&login) => {
                 let plain = OptOut { login, until: opted_out_until(now) }.write();
-                let (cookie, _) = self.sealed(Purpose::OptOut, &plain, OPT_OUT_REMEMBERED, &keys)?;
-                (Some(cookie), None)
+                let (cookie, _) = self.sealed(Purpose::OptOut, opt_out, &plain, OPT_OUT_REMEMBERED, &keys)?;
+                record = Some(cookie);
+                (Some(removed(identity)?), None)
             }
             Writing::Store(login, identity) => (Some(self.identity(login, identity, &keys, now)?), None),
             Writing::Login(identity, subject) => {
@@ -256,9 +269,12 @@ impl Cookies {
         let scripts = self.hands_over().then(|| scripts::hand_over(&self.config, token, now));
         let scripts = scripts.transpose()?;
         // Who writes the anchor says who is logged in, so nobody else may any more.
+        if anchor.is_some() {
+            record = Some(removed(opt_out)?);
+        }
         let sdk = self.config.js_sdk_cookie().filter(|_| anchor.is_some());
         let sdk = sdk.into_iter().flat_map(|sdk| scripts::delete_js_sdk(&self.config, sdk));
-        for cookie in [identity, anchor, scripts].into_iter().flatten().chain(sdk) {
+        for cookie in [identity, anchor, record, scripts].into_iter().flatten().chain(sdk) {
             headers.append(SET_COOKIE, cookie);
         }
         Ok(())
@@ -277,21 +293,22 @@ impl Cookies {
             return Err(Unwritten::Expired);
         }
         let plain = format::write(login, identity).ok_or(Unwritten::TooLarge)?;
-        let (cookie, size) = self.sealed(Purpose::Identity, &plain, rest.min(IDENTITY_MAX_AGE), keys)?;
+        let max_age = rest.min(IDENTITY_MAX_AGE);
+        let (cookie, size) = self.sealed(Purpose::Identity, self.names.identity, &plain, max_age, keys)?;
         observe::cookie_written(size);
         Ok(cookie)
     }
 
-    /// The identity cookie with `plain` sealed in it, and the size of its name and value.
+    /// The cookie `name` with `plain` sealed in it, and the size of its name and value.
     fn sealed(
         &self,
         purpose: Purpose,
+        name: &str,
         plain: &[u8],
         max_age: Duration,
         keys: &Keys,
     ) -> Result<(HeaderValue, usize), Unwritten> {
         let nonce: SealNonce = crate::random::bytes().map_err(|_| Unwritten::NoRandomness)?;
-        let name = self.names.identity;
         let value = seal::seal(keys, purpose, name, nonce, plain).ok_or(Unwritten::TooLarge)?;
         let size = name.len() + value.len();
         if size > MAX_NAME_AND_VALUE {
@@ -402,7 +419,7 @@ mod tests {
             let found = self.cookies.read(&headers, &self.keys, |sealed| {
                 Some(match sealed {
                     Sealed::Identity { payload, .. } => payload.advertising_token(),
-                    Sealed::OptOut(record) => format!("opted out until {}", record.until.as_millis()),
+                    Sealed::OptOut { record, .. } => format!("opted out until {}", record.until.as_millis()),
                 })
             });
             (found.identity, found.anchor)
@@ -427,11 +444,14 @@ mod tests {
         assert_eq!(site.read(&[&refreshed[0], &login[1]]).0, usable("two"));
 
         let recorded = site.pairs(Writing::RecordOptOut(&origin));
-        assert_eq!(recorded.len(), 1, "nor if it finds an opt-out");
+        assert_eq!((recorded[0].as_str(), recorded.len()), ("__Host-euid=", 2), "nor if it finds an opt-out");
         let until = NOW.as_millis() + 72 * 3_600_000;
-        assert_eq!(site.read(&[&recorded[0], &login[1]]).0, usable(&format!("opted out until {until}")));
+        let opted_out = usable(&format!("opted out until {until}"));
+        assert_eq!(site.read(&[&recorded[1], &login[1]]).0, opted_out);
+        assert_eq!(site.read(&[&refreshed[0], &recorded[1], &login[1]]).0, opted_out, "whatever comes late");
         let other = site.pairs(Writing::Login(&identity("other"), None));
-        assert_eq!(site.read(&[&recorded[0], &other[1]]).0, FoundIdentity::Unusable(Unusable::Anchor));
+        assert_eq!(site.read(&[&recorded[1], &other[1]]).0, FoundIdentity::None);
+        assert_eq!(site.read(&[&other[0], &recorded[1], &other[1]]).0, usable("other"));
     }
 
     #[test]
@@ -515,7 +535,7 @@ mod tests {
         let login = Login { lineage: [0; 16], subject: None };
         assert!(site.write(Writing::Store(&login, &long))[0].ends_with("; Max-Age=33696000"));
         assert!(site.write(Writing::OptOut)[1].ends_with("; Max-Age=259200"));
-        assert!(site.write(Writing::RecordOptOut(&login))[0].ends_with("; Max-Age=259200"));
+        assert!(site.write(Writing::RecordOptOut(&login))[1].ends_with("; Max-Age=259200"));
     }
 
     #[test]
@@ -555,14 +575,15 @@ mod tests {
         let key = CookieKey::of(bytes.try_into().unwrap());
         assert_eq!(key.id(), file["key_id_hex"].as_str().unwrap());
         let keys = KeyRing::from(key);
-        let name = file["name"].as_str().unwrap();
         let vectors = file["vectors"].as_array().unwrap();
-        assert_eq!(vectors.len(), 17);
+        assert_eq!(vectors.len(), 19);
         for vector in vectors {
             let value = vector["value"].as_str().unwrap();
             let keys = keys.keys();
+            let name = vector["name"].as_str().unwrap();
+            let purpose = if name.ends_with("-optout") { Purpose::OptOut } else { Purpose::Identity };
             let opened = Head::read(&keys, value.as_bytes()).map(|head| {
-                head.open(name, value.as_bytes(), |purpose, plain| match purpose {
+                head.open(purpose, name, value.as_bytes(), |plain| match purpose {
                     Purpose::Identity => Payload::parse(plain).map(|payload| (payload.login, payload.identity(), None)),
                     Purpose::OptOut => OptOut::parse(plain).map(|record| (record.login, None, Some(record))),
                 })

@@ -89,12 +89,14 @@ impl<'a> Head<'a> {
     /// and is wiped after.
     pub(super) fn open<T>(
         self,
+        purpose: Purpose,
         name: &str,
         value: &[u8],
-        read: impl FnOnce(Purpose, &[u8]) -> T,
+        read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, Unopened> {
-        let purpose = [Purpose::Identity, Purpose::OptOut].into_iter().find(|known| *known as u8 == self.purpose);
-        let purpose = purpose.ok_or(Unopened::Forged)?;
+        if self.purpose != purpose as u8 {
+            return Err(Unopened::Forged);
+        }
         let mut buffer = [0; MAX_BYTES];
         let length = BASE64URL.decode_slice(value, &mut buffer).map_err(|_| Unopened::Undecodable)?;
         let bytes = buffer.get_mut(..length).ok_or(Unopened::Undecodable)?;
@@ -108,7 +110,7 @@ impl<'a> Head<'a> {
             .cipher
             .decrypt_inout_detached(&nonce, aad.as_slice(), (&mut *message).into(), &tag)
             .map_err(|_| Unopened::Forged)?;
-        let result = read(purpose, message);
+        let result = read(message);
         message.zeroize();
         Ok(result)
     }
@@ -165,32 +167,40 @@ mod tests {
     }
 
     /// `None` if it is not ours to judge.
-    fn opened_by(ring: &KeyRing, name: &str, value: &[u8]) -> Option<Result<(Purpose, Vec<u8>), Unopened>> {
+    fn opened_by(
+        ring: &KeyRing,
+        purpose: Purpose,
+        name: &str,
+        value: &[u8],
+    ) -> Option<Result<Vec<u8>, Unopened>> {
         let keys = ring.keys();
-        let head = Head::read(&keys, value)?;
-        Some(head.open(name, value, |purpose, plain| (purpose, plain.to_vec())))
+        Some(Head::read(&keys, value)?.open(purpose, name, value, <[u8]>::to_vec))
     }
 
-    fn opened(name: &str, value: &str) -> Option<Result<(Purpose, Vec<u8>), Unopened>> {
-        opened_by(&ring(), name, value.as_bytes())
+    fn opened(name: &str, value: &str) -> Option<Result<Vec<u8>, Unopened>> {
+        opened_by(&ring(), Purpose::Identity, name, value.as_bytes())
     }
 
     #[test]
     fn what_was_sealed_opens() {
         for length in [0, 1, 500, 3026] {
             let plain = vec![0xa5; length];
-            assert_eq!(opened("name", &sealed(&plain)), Some(Ok((Purpose::Identity, plain))));
+            assert_eq!(opened("name", &sealed(&plain)), Some(Ok(plain)));
         }
     }
 
     #[test]
     fn what_was_sealed_for_one_purpose_does_not_open_for_another() {
-        for (purpose, other) in [(Purpose::Identity, 2), (Purpose::OptOut, 1), (Purpose::Identity, 3)] {
+        for (purpose, other) in [(Purpose::Identity, Purpose::OptOut), (Purpose::OptOut, Purpose::Identity)] {
             let value = seal(&ring().keys(), purpose, "name", [9; 24], b"x").unwrap();
-            assert_eq!(opened("name", &value), Some(Ok((purpose, b"x".to_vec()))));
+            let opened = |purpose, value: &str| opened_by(&ring(), purpose, "name", value.as_bytes());
+            assert_eq!(opened(purpose, &value), Some(Ok(b"x".to_vec())));
+            assert_eq!(opened(other, &value), Some(Err(Unopened::Forged)));
             let mut bytes = BASE64URL.decode(&value).unwrap();
-            bytes[1] = other;
-            assert_eq!(opened("name", &BASE64URL.encode(&bytes)), Some(Err(Unopened::Forged)));
+            bytes[1] = other as u8;
+            for asked in [purpose, other] {
+                assert_eq!(opened(asked, &BASE64URL.encode(&bytes)), Some(Err(Unopened::Forged)));
+            }
         }
     }
 
@@ -230,7 +240,7 @@ mod tests {
     #[test]
     fn another_ring_leaves_it_alone() {
         let other = KeyRing::from(CookieKey::generate().unwrap());
-        assert_eq!(opened_by(&other, "name", sealed(b"x").as_bytes()), None);
+        assert_eq!(opened_by(&other, Purpose::Identity, "name", sealed(b"x").as_bytes()), None);
     }
 
     fn xaes(key: &[u8], nonce: &[u8], aad: &[u8], plain: &[u8]) -> Vec<u8> {

@@ -40,6 +40,7 @@ pub(crate) const EXPIRED: i64 = 7_200_000;
 
 pub(crate) const IDENTITY: &str = "__Host-euid";
 pub(crate) const ANCHOR: &str = "__Host-euid-login";
+pub(crate) const OPT_OUT: &str = "__Host-euid-optout";
 /// The cookie of EUID's JavaScript SDK.
 pub(crate) const SDK: &str = "__euid";
 /// The token that scripts may read.
@@ -200,6 +201,9 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
         let which = match name {
             IDENTITY => "identity",
             ANCHOR => "anchor",
+            // Each login and logout removes it; that goes without saying.
+            OPT_OUT if rest.starts_with(';') => return None,
+            OPT_OUT => return Some("opt-out recorded".to_owned()),
             SDK => "sdk",
             HANDED_OVER => "token",
             _ => return None,
@@ -207,8 +211,6 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
         let what = match rest.split(';').next().unwrap() {
             "" if line.ends_with("; Max-Age=0") => "cleared",
             value if value.starts_with("out.") => "opted out",
-            // Version 1, purpose 2 in base64url.
-            value if ["AQI", "AQJ", "AQK", "AQL"].iter().any(|head| value.starts_with(head)) => "opted out",
             _ => "set",
         };
         Some(format!("{which} {what}"))
