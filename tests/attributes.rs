@@ -1,6 +1,8 @@
 //! Names and attributes on the wire, for every configuration of the cookies: what sets a cookie and what
 //! clears it differ in value and `Max-Age` alone.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -4,6 +4,8 @@
 //! The layer between is a `map_response` that puts another response in the handler's place, as a
 //! timeout or a panic handler does; `tests/axum.rs` has the real ones.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
 use std::convert::Infallible;

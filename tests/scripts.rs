@@ -1,5 +1,7 @@
 //! The token that scripts may read, `__euid_advertising_token`: it follows the identity.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
 use std::time::Duration;

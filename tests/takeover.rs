@@ -1,6 +1,8 @@
 //! Who is logged in by the cookie of EUID's JavaScript SDK is taken over: read where none of ours came,
 //! sealed as a login, and the plain cookie deleted.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
 use base64::Engine;

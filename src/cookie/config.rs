@@ -69,7 +69,9 @@ impl CookieConfig {
     /// they can bring about is that a visitor is [`Absent`](crate::Euid::Absent).
     ///
     /// The cookies get other names, so who was logged in is not any more; the old cookies are left to
-    /// end by themselves.
+    /// end by themselves. From one domain to another the names stay: browsers then send both, no logout
+    /// removes the older ones, and who logs in again is [`Absent`](crate::Euid::Absent) until they end.
+    /// So choose it once.
     ///
     /// # Errors
     ///
@@ -107,6 +109,12 @@ impl CookieConfig {
     /// deleted with the domain that it was set with. One that stays would, after a logout, be taken over
     /// again. So give the right one, and take the SDK off the pages before you turn this on. The SDK's
     /// `cookiePath` must be `/`, its default; what it keeps in `localStorage` no server can see.
+    ///
+    /// It is the one login that no handler says. Where a page that takes it over was begun before a
+    /// logout, or before another's login, and is answered after it, its answer counts: who was there is
+    /// there again. That can befall the first pages of a visitor only, those that still brought the
+    /// SDK's cookie. With [`EuidLayer::bind`](crate::EuidLayer::bind) nobody gets another's identity all
+    /// the same.
     ///
     /// A cookie that scripts can write proves nothing of who sent it. What is taken over is one
     /// visitor's advertising identity, not a login to the site; turn this off again after the 30 days
