@@ -21,7 +21,7 @@ fn configurations() -> Vec<(CookieConfig, String, String)> {
         (SameSite::Partitioned, "; SameSite=None", "; Partitioned"),
     ];
     for (same_site, said, partitioned) in secure {
-        for (domain, prefix) in [(None, "__Host-"), (Some("shop.example.com"), "__Secure-")] {
+        for (domain, prefix) in [(None, "__Host-"), (Some("publisher.example"), "__Secure-")] {
             let in_order = [with_domain(CookieConfig::default(), domain).same_site(same_site).unwrap()];
             let reversed = [with_domain(CookieConfig::default().same_site(same_site).unwrap(), domain)];
             for config in in_order.into_iter().chain(reversed) {
@@ -31,7 +31,7 @@ fn configurations() -> Vec<(CookieConfig, String, String)> {
         }
     }
     for (same_site, said, _) in &secure[..2] {
-        for domain in [None, Some("example.com")] {
+        for domain in [None, Some("publisher.example")] {
             let config = with_domain(CookieConfig::insecure(), domain).same_site(*same_site).unwrap();
             let domain = domain.map_or(String::new(), |domain| format!("; Domain={domain}"));
             all.push((config, String::new(), format!("{said}; Path=/{domain}")));
@@ -82,15 +82,17 @@ async fn life(config: CookieConfig) -> Vec<(&'static str, BTreeSet<(String, bool
 #[tokio::test]
 async fn every_configuration_sets_and_clears_under_its_names_with_its_attributes() {
     for (config, prefix, attributes) in configurations() {
-        let (identity, anchor) = (format!("{prefix}euid"), format!("{prefix}euid-login"));
+        let [identity, anchor, record] = ["euid", "euid-login", "euid-optout"].map(|name| format!("{prefix}{name}"));
         assert_eq!((config.identity_name(), config.anchor_name()), (&*identity, &*anchor));
+        assert_eq!(config.opt_out_name(), record);
         let ours = |name: &str, cleared| (name.to_owned(), cleared, format!("; HttpOnly{attributes}"));
         for (what, told) in life(config.clone()).await {
             let expected: BTreeSet<_> = match what {
-                "login" => [ours(&identity, false), ours(&anchor, false)].into(),
-                "refresh" | "recorded" => [ours(&identity, false)].into(),
-                "logout" => [ours(&identity, true), ours(&anchor, true)].into(),
-                _ => [ours(&identity, true), ours(&anchor, false)].into(),
+                "login" => [ours(&identity, false), ours(&anchor, false), ours(&record, true)].into(),
+                "refresh" => [ours(&identity, false)].into(),
+                "recorded" => [ours(&identity, true), ours(&record, false)].into(),
+                "logout" => [ours(&identity, true), ours(&anchor, true), ours(&record, true)].into(),
+                _ => [ours(&identity, true), ours(&anchor, false), ours(&record, true)].into(),
             };
             assert_eq!(told, expected, "{what}: {config:?}");
         }
@@ -112,7 +114,8 @@ async fn the_cookie_for_scripts_differs_in_httponly_alone() {
 async fn the_sdks_cookie_is_deleted_as_of_this_host_and_as_of_its_domain() {
     for (config, ..) in configurations() {
         let secure = if config.identity_name() == "euid" { "" } else { "; Secure" };
-        for (domain, domains) in [(None, vec![""]), (Some("Example.com"), vec!["", "; Domain=example.com"])] {
+        for (domain, domains) in [(None, vec![""]), (Some("Publisher.Example"), vec!["", "; Domain=publisher.example"])]
+        {
             let config = config.clone().migrate_js_sdk_cookie(domain).unwrap();
             for (what, told) in life(config.clone()).await {
                 let told: Vec<_> = told.into_iter().filter(|(name, ..)| name == SDK).collect();
@@ -160,7 +163,7 @@ async fn no_configuration_reads_what_another_has_under_other_names() {
 fn what_no_browser_would_keep_is_not_built() {
     for same_site in [SameSite::None, SameSite::Partitioned] {
         assert!(CookieConfig::insecure().same_site(same_site).is_err());
-        assert!(with_domain(CookieConfig::insecure(), Some("example.com")).same_site(same_site).is_err());
+        assert!(with_domain(CookieConfig::insecure(), Some("publisher.example")).same_site(same_site).is_err());
     }
     for domain in
         ["", "com", "localhost", ".example.com", "example.com.", "a b.com", "10.0.0.1", "example.com; Path=/x"]

@@ -70,7 +70,11 @@ async fn it_follows_what_a_due_page_comes_to() {
         (DUE, Ok(Refreshed::OptedOut), told("opted_out", "identity cleared, opt-out recorded, token cleared", None)),
         (EXPIRED, new_pair("new"), told("active(new)", "identity set, token set", Some("new"))),
         (EXPIRED, failure(ErrorKind::Transient), told("unavailable", "token cleared", None)),
-        (EXPIRED, Ok(Refreshed::OptedOut), told("opted_out", "identity cleared, opt-out recorded, token cleared", None)),
+        (
+            EXPIRED,
+            Ok(Refreshed::OptedOut),
+            told("opted_out", "identity cleared, opt-out recorded, token cleared", None),
+        ),
         (REFRESH_EXPIRES, new_pair("new"), told("absent", "identity cleared, token cleared", None)),
     ] {
         let mut site = logged_in(Operator::answering(answer), millis).await;
@@ -126,7 +130,11 @@ async fn without_consent_it_is_taken_back_and_not_given() {
     let logged_in = logged_in(Operator::never(), 0).await;
     for (consent, writes, login) in [
         (Consent::Withheld, "token cleared", format!("{BOTH_SET}, token cleared")),
-        (Consent::Withdrawn, "identity cleared, anchor cleared, token cleared", String::new()),
+        (
+            Consent::Withdrawn,
+            "identity cleared, anchor cleared, token cleared",
+            format!("{BOTH_CLEARED}, token cleared"),
+        ),
     ] {
         let mut site = logged_in.clone().configured(|layer| layer.consent(move |_| consent));
         let visit = site.look().await;

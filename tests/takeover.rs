@@ -132,7 +132,6 @@ async fn the_mark_of_an_opt_out_is_told_until_it_ends() {
     assert_eq!(outcome(&site.look().await), told("opted_out", ""));
     assert_eq!(outcome(&site.look().await), told("opted_out", ""));
     site.wait_until(DUE);
-    assert_eq!(outcome(&site.look().await), told("absent", ALL_CLEARED));
     assert_eq!(outcome(&site.look().await), told("absent", ""));
 }
 

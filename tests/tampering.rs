@@ -8,7 +8,7 @@ mod support;
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use support::{ANCHOR, DUE, IDENTITY, Jar, Operator, Site, identity};
+use support::{ANCHOR, DUE, IDENTITY, Jar, OPT_OUT, Operator, Site, identity};
 use tower_euid::{CookieConfig, CookieKey, EuidUpdate, Identity, KeyRing, Refreshed};
 
 /// As large as those of today's operator: tokens of 219 and 388 characters.
@@ -40,9 +40,15 @@ fn decoded(value: &str) -> Vec<u8> {
     BASE64_URL_SAFE_NO_PAD.decode(value).unwrap()
 }
 
-/// Asserts that the site makes nothing of an identity with these bytes.
-async fn does_not_open(site: &Site, bytes: &[u8], what: &str) {
-    as_if_absent(site, &site.jar.clone().with(IDENTITY, &BASE64_URL_SAFE_NO_PAD.encode(bytes)), what).await;
+/// Asserts that the site makes nothing of a cookie with these bytes.
+async fn does_not_open(site: &Site, name: &str, bytes: &[u8], what: &str) {
+    as_if_absent(site, &site.jar.clone().with(name, &BASE64_URL_SAFE_NO_PAD.encode(bytes)), what).await;
+}
+
+/// An identity, and the record of an opt-out, each in a browser that has nothing else to show.
+async fn both_kinds() -> [(Site, &'static str); 2] {
+    let record = opted_out(Site::new(Operator::answering(Ok(Refreshed::OptedOut)))).await;
+    [(logged_in().await, IDENTITY), (record, OPT_OUT)]
 }
 
 async fn as_if_absent(site: &Site, jar: &Jar, what: &str) {
@@ -60,18 +66,18 @@ async fn with_any_bit_flipped_an_identity_does_not_open() {
     for bit in 0..8 * bytes.len() {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        does_not_open(&site, &flipped, &format!("bit {bit}")).await;
+        does_not_open(&site, IDENTITY, &flipped, &format!("bit {bit}")).await;
     }
 }
 
 #[tokio::test]
 async fn with_any_bit_flipped_the_record_of_an_opt_out_does_not_open() {
     let site = opted_out(Site::new(Operator::answering(Ok(Refreshed::OptedOut)))).await;
-    let bytes = decoded(site.jar.value(IDENTITY).unwrap());
+    let bytes = decoded(site.jar.value(OPT_OUT).unwrap());
     for bit in 0..8 * bytes.len() {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        does_not_open(&site, &flipped, &format!("bit {bit}")).await;
+        does_not_open(&site, OPT_OUT, &flipped, &format!("bit {bit}")).await;
     }
 }
 
@@ -90,19 +96,19 @@ async fn with_any_bit_flipped_the_anchor_names_nobody() {
 
 #[tokio::test]
 async fn cut_short_or_made_longer_by_characters_or_bytes_nothing_opens() {
-    for site in [logged_in().await, opted_out(Site::new(Operator::answering(Ok(Refreshed::OptedOut)))).await] {
-        let value = site.jar.value(IDENTITY).unwrap();
+    for (site, name) in both_kinds().await {
+        let value = site.jar.value(name).unwrap();
         for length in 0..value.len() {
             for cut in [&value[..length], &value[value.len() - length..]] {
-                as_if_absent(&site, &site.jar.clone().with(IDENTITY, cut), &format!("{length} characters")).await;
+                as_if_absent(&site, &site.jar.clone().with(name, cut), &format!("{length} characters")).await;
             }
         }
         let bytes = decoded(value);
         for length in 0..bytes.len() {
-            does_not_open(&site, &bytes[..length], &format!("{length} bytes")).await;
+            does_not_open(&site, name, &bytes[..length], &format!("{length} bytes")).await;
         }
         for more in ["A", "AA", "AAAA", "=", "==", "%3D", "\u{20}x", value] {
-            as_if_absent(&site, &site.jar.clone().with(IDENTITY, &format!("{value}{more}")), more).await;
+            as_if_absent(&site, &site.jar.clone().with(name, &format!("{value}{more}")), more).await;
         }
     }
 }
@@ -133,16 +139,19 @@ async fn any_two_parts_swapped_between_two_cookies_do_not_open() {
     for range in [6..30, 30..one.len() - 16, one.len() - 16..one.len(), 6..one.len() - 16, 30..one.len()] {
         let mut mixed = other.clone();
         mixed[range.clone()].copy_from_slice(&one[range.clone()]);
-        does_not_open(&site, &mixed, &format!("{range:?}")).await;
+        does_not_open(&site, IDENTITY, &mixed, &format!("{range:?}")).await;
     }
-    does_not_open(&site, &one, "of a login that is over").await;
+    does_not_open(&site, IDENTITY, &one, "of a login that is over").await;
 }
 
 #[tokio::test]
 async fn under_another_name_nothing_opens() {
     let keys = support::ring();
-    let configs =
-        [CookieConfig::default(), CookieConfig::default().domain("example.com").unwrap(), CookieConfig::insecure()];
+    let configs = [
+        CookieConfig::default(),
+        CookieConfig::default().domain("publisher.example").unwrap(),
+        CookieConfig::insecure(),
+    ];
     for record in [false, true] {
         for from in &configs {
             let operator = Operator::answering(Ok(Refreshed::OptedOut));
@@ -152,14 +161,23 @@ async fn under_another_name_nothing_opens() {
             } else {
                 site.update(EuidUpdate::login(real_size())).await;
             }
-            let [identity, anchor] =
-                [from.identity_name(), from.anchor_name()].map(|name| site.jar.value(name).unwrap());
+            let sealed = |config: &CookieConfig| if record { config.opt_out_name() } else { config.identity_name() };
+            let [value, anchor] = [sealed(from), from.anchor_name()].map(|name| site.jar.value(name).unwrap());
             for to in configs.iter().filter(|to| *to != from) {
-                let jar = Jar::default().with(to.identity_name(), identity).with(to.anchor_name(), anchor);
+                let jar = Jar::default().with(sealed(to), value).with(to.anchor_name(), anchor);
                 let other = site.clone().configured(|layer| layer.cookie(to.clone()));
                 assert_eq!(other.send(jar.request(), |_, _| ()).await.saw(), "absent", "{record} {to:?}");
             }
-            let swapped = Jar::default().with(from.identity_name(), anchor).with(from.anchor_name(), identity);
+            let swapped = Jar::default().with(sealed(from), anchor).with(from.anchor_name(), value);
+            assert_eq!(site.send(swapped.request(), |_, _| ()).await.saw(), "absent");
+            let [other] = [from.identity_name(), from.opt_out_name()]
+                .into_iter()
+                .filter(|name| *name != sealed(from))
+                .collect::<Vec<_>>()[..]
+            else {
+                panic!("two names")
+            };
+            let swapped = Jar::default().with(other, value).with(from.anchor_name(), anchor);
             assert_eq!(site.send(swapped.request(), |_, _| ()).await.saw(), "absent");
         }
     }
@@ -167,14 +185,12 @@ async fn under_another_name_nothing_opens() {
 
 #[tokio::test]
 async fn for_another_purpose_nothing_opens() {
-    let identity = logged_in().await;
-    let record = opted_out(Site::new(Operator::answering(Ok(Refreshed::OptedOut)))).await;
-    for (site, own) in [(identity, 1), (record, 2)] {
-        let mut bytes = decoded(site.jar.value(IDENTITY).unwrap());
+    for ((site, name), own) in both_kinds().await.into_iter().zip([1, 2]) {
+        let mut bytes = decoded(site.jar.value(name).unwrap());
         assert_eq!(bytes[1], own);
         for purpose in (0..=u8::MAX).filter(|purpose| *purpose != own) {
             bytes[1] = purpose;
-            does_not_open(&site, &bytes, &format!("purpose {purpose}")).await;
+            does_not_open(&site, name, &bytes, &format!("purpose {purpose}")).await;
         }
     }
 }
@@ -188,7 +204,7 @@ async fn under_another_key_nothing_opens() {
     let mut bytes = decoded(site.jar.value(IDENTITY).unwrap());
     let id: Vec<u8> = (0..4).map(|at| u8::from_str_radix(&other.id()[2 * at..2 * at + 2], 16).unwrap()).collect();
     bytes[2..6].copy_from_slice(&id);
-    does_not_open(&site, &bytes, "said to be under the other key of the ring").await;
+    does_not_open(&site, IDENTITY, &bytes, "said to be under the other key of the ring").await;
     let strange = Site::with_keys(other.into(), Operator::never());
     as_if_absent(&strange, &site.jar, "on a node with another key").await;
 }

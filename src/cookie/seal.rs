@@ -167,12 +167,7 @@ mod tests {
     }
 
     /// `None` if it is not ours to judge.
-    fn opened_by(
-        ring: &KeyRing,
-        purpose: Purpose,
-        name: &str,
-        value: &[u8],
-    ) -> Option<Result<Vec<u8>, Unopened>> {
+    fn opened_by(ring: &KeyRing, purpose: Purpose, name: &str, value: &[u8]) -> Option<Result<Vec<u8>, Unopened>> {
         let keys = ring.keys();
         Some(Head::read(&keys, value)?.open(purpose, name, value, <[u8]>::to_vec))
     }

@@ -116,19 +116,19 @@ identity; is "state after the late answer" "$(state)" absent
 is "the late identity is cleared" "$(tr -d '\r' <"$scratch/head" | grep -ci '^set-cookie: __Host-euid=;')" 1
 is "status of speeding the operator up" "$(visit -d operator=up "$site/sandbox/operator")" 303
 echo "-- the site's cookies, opened by another language"
-opened() { "$PYTHON" tests/interop/cookie_format.py "$site_key" __Host-euid "$(value __Host-euid)" >"$scratch/opened"; }
+opened() { "$PYTHON" tests/interop/cookie_format.py "$site_key" "$1" "$(value "$1")" >"$scratch/opened"; }
 member() { sed -nE 's/^ "'"$1"'": "?([^",]*)"?,?$/\1/p' "$scratch/opened"; }
 if [ -n "${PYTHON:-}" ]; then
     login email user@example.com
     for since in login refresh; do
-        identity; opened
+        identity; opened __Host-euid
         is "token in the cookie since the $since" "$(member advertising_token)" "$(token)"
         is "lineage in the cookie since the $since" "$(member lineage)" "$(value __Host-euid-login)"
         advance 900
     done
     login email refresh-optout@example.com
     advance 900
-    identity; opened
+    identity; opened __Host-euid-optout
     is "lineage in the record of an opt-out" "$(member lineage)" "$(value __Host-euid-login)"
     is "length of the moment in it" "$(member until | tr -d '\n' | wc -c)" 13
 else

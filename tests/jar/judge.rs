@@ -2,10 +2,10 @@
 //! write. And what is counted of it.
 
 use proptest::prelude::*;
-use tower_euid::{Clock, Consent};
+use tower_euid::{Clock, Consent, UnixMillis};
 
 use super::operator::{Login, Mode, What};
-use super::{Current, Exchange, Holds, Minted, Model, OPT_OUT_REMEMBERED, Page, Setup};
+use super::{Current, Exchange, Minted, Model, OPT_OUT_REMEMBERED, Page, Setup};
 
 impl Model {
     /// Holds an exchange against what must hold; against less where the setup can't keep it all.
@@ -14,7 +14,7 @@ impl Model {
             self.must_see(exchange)?;
             self.may_write(exchange)?;
         }
-        self.may_see(&exchange.saw)
+        self.may_see(exchange)
     }
 
     /// Whose login counts, if one does for who is signed in.
@@ -25,8 +25,8 @@ impl Model {
     }
 
     /// Nothing is seen but what counts.
-    fn may_see(&self, saw: &str) -> Result<(), TestCaseError> {
-        let now = self.clock.now();
+    fn may_see(&self, exchange: &Exchange) -> Result<(), TestCaseError> {
+        let (now, saw) = (self.clock.now(), exchange.saw.as_str());
         let (login, pair) = (self.login(), self.pair_in(saw).map(|pair| self.operator().pair(pair)));
         let may = match (saw, pair, &self.current) {
             ("absent", ..) => true,
@@ -40,7 +40,11 @@ impl Model {
             }),
             _ if self.consent == Consent::Withheld => false,
             ("unavailable", ..) => login.is_some(),
-            (_, Some(pair), _) => login == Some(pair.login) && pair.times.is_usable(now),
+            (_, Some(pair), _) => {
+                // Of a record that was lost nobody knows; another refresh finds out.
+                let opted_out = self.opted_out == Some(pair.login) && exchange.brought.record.is_some();
+                login == Some(pair.login) && pair.times.is_usable(now) && !opted_out
+            }
             _ => false,
         };
         let Self { current, signed_in, consent, .. } = self;
@@ -56,17 +60,14 @@ impl Model {
             prop_assert_eq!(saw, unless_withdrawn("absent"), "two anchors name nothing");
         }
         let sound = self.sound(exchange);
-        let known_opt_out = match (&self.current, sound.map(|identity| identity.holds)) {
-            (Current::OptedOut { until, anchor }, _) if exchange.brought.anchor.as_ref() == Some(anchor) => {
-                Some(*until)
-            }
-            (_, Some(Holds::OptOut { until })) => Some(until),
-            _ => None,
+        let known_opt_out = match &self.current {
+            Current::OptedOut { until, anchor } if exchange.brought.anchor.as_ref() == Some(anchor) => Some(*until),
+            _ => self.recorded_opt_out(exchange),
         };
         if known_opt_out.is_some_and(|until| now < until) && exchange.page != Page::TwoAnchors {
             prop_assert_eq!(saw, unless_withdrawn("opted_out"), "the opt-out is known");
         }
-        let Some(Minted { holds: Holds::Pair(pair), .. }) = sound else { return Ok(()) };
+        let Some(Minted { pair, .. }) = sound.filter(|_| known_opt_out.is_none()) else { return Ok(()) };
         let times = self.operator().pair(*pair).times;
         let said = self.operator().said(self.nodes[exchange.node].process, *pair);
         let renewed = said.is_some_and(|said| said.at == now && matches!(said.what, What::Pair(_)));
@@ -91,6 +92,15 @@ impl Model {
         (counts && self.nodes[*node].opens(identity.key)).then_some(identity)
     }
 
+    /// Until when the record that came says so, if it opens and is of the current login and of who is
+    /// signed in.
+    fn recorded_opt_out(&self, exchange: &Exchange) -> Option<UnixMillis> {
+        let Exchange { node, brought, .. } = exchange;
+        let record = brought.record.as_ref()?;
+        let counts = self.login() == Some(record.login) && brought.names == Some(record.login);
+        (counts && self.nodes[*node].opens(record.key)).then_some(record.until)
+    }
+
     /// A page that says nothing writes no anchor, and removes nothing that may be of use.
     fn may_write(&self, exchange: &Exchange) -> Result<(), TestCaseError> {
         let Exchange { page, node, brought, told, saw, writes, .. } = exchange;
@@ -100,16 +110,18 @@ impl Model {
         prop_assert!(!writes.contains("anchor"), "{writes} by a page that says nothing");
         let Some(identity) = brought.identity.as_ref().filter(|_| *page != Page::TwoAnchors) else { return Ok(()) };
         let remembers_opt_out = brought.anchor.as_deref().is_some_and(|anchor| anchor.starts_with("out."));
-        if !self.nodes[*node].opens(identity.key) && !remembers_opt_out {
+        if !self.nodes[*node].opens(identity.key) && !remembers_opt_out && brought.record.is_none() {
             prop_assert_eq!(writes, "", "what does not open is another's to judge");
         }
         if self.setup == Setup::Bound && self.signed_in.is_none() && brought.names == Some(identity.login) {
             prop_assert_eq!(writes, "", "nobody is signed in, so nothing is known of whose it is");
         }
-        let (Some(_), Holds::Pair(pair)) = (self.sound(exchange), identity.holds) else { return Ok(()) };
+        if self.sound(exchange).is_none() || self.recorded_opt_out(exchange).is_some() {
+            return Ok(());
+        }
         let now = self.clock.now();
-        let times = self.operator().pair(pair).times;
-        let said = self.operator().said(self.nodes[*node].process, pair).map(|said| said.what);
+        let times = self.operator().pair(identity.pair).times;
+        let said = self.operator().said(self.nodes[*node].process, identity.pair).map(|said| said.what);
         let ended = matches!(said, Some(What::OptedOut | What::Ended))
             || matches!(said, Some(What::Refused)) && !times.is_usable(now)
             || !times.is_refreshable(now);
@@ -143,9 +155,6 @@ impl Model {
         }
         if self.lost && self.signed_in.is_some() && saw == "absent" {
             self.tally.note("seen: absent, for a pair lost to a late answer");
-        }
-        if self.pair_in(saw).is_some() && self.opted_out.is_some() && self.opted_out == self.login() {
-            self.tally.note("seen: active after an opt-out, brought back by a late refresh");
         }
     }
 }

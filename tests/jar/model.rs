@@ -27,7 +27,7 @@ use self::operator::{Generated, Line, Login, MINUTES, Mode, Operator, Pair, Proc
 use self::steps::{NODES, Page, TABS, When};
 pub(crate) use self::steps::{Setup, Step, steps};
 pub(crate) use self::tally::Tally;
-use crate::support::{ANCHOR, IDENTITY, Jar, START, Site};
+use crate::support::{ANCHOR, IDENTITY, Jar, OPT_OUT, START, Site};
 
 /// What the browser was told last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,24 +75,24 @@ struct Exchange {
 #[derive(Clone, Debug)]
 struct Minted {
     login: Login,
-    holds: Holds,
+    pair: Pair,
     key: usize,
     /// The anchor that names its lineage.
     anchor: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holds {
-    Pair(Pair),
-    /// The record that the person has opted out.
-    OptOut {
-        until: UnixMillis,
-    },
+/// Where a record of an opt-out came from.
+#[derive(Clone, Debug)]
+struct Recorded {
+    login: Login,
+    until: UnixMillis,
+    key: usize,
 }
 
 /// What the browser's cookies of a moment are.
 struct Brought {
     identity: Option<Minted>,
+    record: Option<Recorded>,
     anchor: Option<String>,
     /// The login that the anchor names.
     names: Option<Login>,
@@ -137,6 +137,7 @@ pub(crate) struct Model {
     /// A late answer has cost the visitor their pair.
     lost: bool,
     minted: BTreeMap<String, Minted>,
+    recorded: BTreeMap<String, Recorded>,
     anchors: BTreeMap<String, Login>,
     tally: Tally,
 }
@@ -189,6 +190,7 @@ impl Model {
             opted_out: None,
             lost: false,
             minted: BTreeMap::new(),
+            recorded: BTreeMap::new(),
             anchors: BTreeMap::new(),
             tally,
         };
@@ -368,12 +370,16 @@ impl Model {
             (Some(Current::Login(login)), _) => {
                 let anchor = anchor.unwrap();
                 self.anchors.insert(anchor.clone(), *login);
-                Minted { login: *login, holds: Holds::Pair(self.operator().login(*login).first), key, anchor }
+                Minted { login: *login, pair: self.operator().login(*login).first, key, anchor }
             }
             (Some(Current::OptedOut { anchor: stated, .. }), _) => return *stated = anchor.unwrap(),
             (None, Some(old)) => {
-                let record = Holds::OptOut { until: self.clock.now().saturating_add(OPT_OUT_REMEMBERED) };
-                Minted { holds: self.pair_in(saw).map_or(record, Holds::Pair), key, ..old.clone() }
+                if let Some(record) = answered.value(OPT_OUT) {
+                    let until = self.clock.now().saturating_add(OPT_OUT_REMEMBERED);
+                    self.recorded.insert(record.to_owned(), Recorded { login: old.login, until, key });
+                }
+                // What a page writes it has shown; an identity that is removed has no value.
+                Minted { pair: self.pair_in(saw).unwrap_or(old.pair), key, ..old.clone() }
             }
             (Some(Current::Nobody), _) | (None, None) => return,
         };
@@ -432,7 +438,7 @@ impl Model {
                 (Current::Login(login), _) if self.login() != Some(*login) => {
                     "lost pair, by a late answer that generated for who had left"
                 }
-                (Current::Login(_), Some(_)) if found_opted_out.is_some() => {
+                (Current::Login(_), None) if found_opted_out.is_some() => {
                     "lost pair, by a late opt-out that a refresh had found"
                 }
                 (Current::Login(_), Some(_)) => "lost pair, by a late refresh",
@@ -458,7 +464,8 @@ impl Model {
         let anchor = self.jar.value(ANCHOR).map(str::to_owned);
         let names = anchor.as_ref().and_then(|anchor| self.anchors.get(anchor)).copied();
         let identity = self.jar.value(IDENTITY).and_then(|value| self.minted.get(value)).cloned();
-        Brought { identity, anchor, names }
+        let record = self.jar.value(OPT_OUT).and_then(|value| self.recorded.get(value)).cloned();
+        Brought { identity, record, anchor, names }
     }
 
     /// No answer waits any more, the operator works, the visitor consents: whoever is signed in is

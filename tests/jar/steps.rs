@@ -7,7 +7,7 @@ use proptest::sample::select;
 use tower_euid::Consent;
 
 use super::operator::{MINUTES, Mode, REFRESH_FROM, User};
-use crate::support::{ANCHOR, IDENTITY};
+use crate::support::{ANCHOR, IDENTITY, OPT_OUT};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
@@ -97,7 +97,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => wait.prop_map(Step::Wait),
         1 => (0..NODES).prop_map(Step::Deploy),
         1 => (0..NODES).prop_map(Step::Reload),
-        1 => select(vec![IDENTITY, ANCHOR]).prop_map(Step::Evict),
+        1 => select(vec![IDENTITY, ANCHOR, OPT_OUT]).prop_map(Step::Evict),
         1 => select(vec![Consent::Granted, Consent::Granted, Consent::Withheld, Consent::Withdrawn])
             .prop_map(Step::Choose),
         2 => user().prop_map(Step::OptOut),
