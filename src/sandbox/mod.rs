@@ -66,7 +66,7 @@
 //! 5. A page waits in real time, up to [`max_wait`](crate::EuidLayer::max_wait). With
 //!    `#[tokio::test(start_paused = true)]` it does not; but never so with a sandbox on a port.
 //!
-//! A whole site and its tests, to be pasted into `tests/site.rs` and begun with:
+//! Paste this into `tests/site.rs`, and put your own site in place of its first half:
 //!
 #![doc = concat!("```no_run\n", include_str!("../../tests/site.rs"), "```")]
 
