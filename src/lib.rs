@@ -62,7 +62,7 @@
 //! | `client` | yes | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
 //! | `axum` | yes | extractors and response parts for axum 0.8 |
 //! | `metrics` | no | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
-//! | `sandbox` | no | module `sandbox`, a stand-in operator for demos and tests |
+//! | `sandbox` | no | module `sandbox`, a stand-in operator for demos and for tests of your site |
 //!
 //! Features only add items. Without `client`, give the layer a [`Refresh`] of your own.
 //!
