@@ -111,7 +111,7 @@ impl Sandbox {
             }
         };
         let mut headers = HeaderMap::new();
-        let written = layer.cookies.write(writing, &layer.keys, now, &mut headers);
+        let written = layer.cookies.write(writing, true, &layer.keys, now, &mut headers);
         written.map_err(|reason| unminted(format_args!("{reason:?}")))?;
         visitor.keep_cookies(&headers);
         Ok(visitor)
