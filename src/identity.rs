@@ -88,9 +88,9 @@ struct Token {
 }
 
 impl AdvertisingToken {
-    pub(crate) fn new(text: &str, times: IdentityTimes) -> Self {
-        let (read, logged_out) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Token { text: text.into(), times, read, logged_out }))
+    pub(crate) fn new(text: impl Into<Box<str>>, times: IdentityTimes) -> Self {
+        let (text, read, logged_out) = (text.into(), AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Token { text, times, read, logged_out }))
     }
 
     /// The token, to be passed on verbatim.

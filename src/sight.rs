@@ -97,7 +97,7 @@ fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: 
     let Plan::Proceed(Verdict { sees, action }) = plan else {
         return Some(Sight::Due(Box::new(Due { held: held()?, times, now })));
     };
-    let token = (sees == Sees::Active).then(|| AdvertisingToken::new(&payload.advertising_token(), payload.times));
+    let token = (sees == Sees::Active).then(|| AdvertisingToken::new(payload.advertising_token(), payload.times));
     let (action, held) = if shared.reseal && old_key && token.is_some() {
         (Action::Store, Some(Box::new(held()?)))
     } else {

@@ -95,8 +95,23 @@ impl<'a> Head<'a> {
     ) -> Result<T, Unopened> {
         let purpose = [Purpose::Identity, Purpose::OptOut].into_iter().find(|known| *known as u8 == self.purpose);
         let purpose = purpose.ok_or(Unopened::Forged)?;
-        let mut buffer = [0; MAX_BYTES];
-        let length = BASE64URL.decode_slice(value, &mut buffer).map_err(|_| Unopened::Undecodable)?;
+        // A buffer is zeroed before it is filled, so the usual cookie gets one of its size.
+        if value.len() <= USUAL_TEXT {
+            self.open_in(&mut [0; USUAL_BYTES], purpose, name, value, read)
+        } else {
+            self.open_in(&mut [0; MAX_BYTES], purpose, name, value, read)
+        }
+    }
+
+    fn open_in<T>(
+        self,
+        buffer: &mut [u8],
+        purpose: Purpose,
+        name: &str,
+        value: &[u8],
+        read: impl FnOnce(Purpose, &[u8]) -> T,
+    ) -> Result<T, Unopened> {
+        let length = BASE64URL.decode_slice(value, buffer).map_err(|_| Unopened::Undecodable)?;
         let bytes = buffer.get_mut(..length).ok_or(Unopened::Undecodable)?;
 
         let (head, rest) = bytes.split_first_chunk_mut::<HEAD>().ok_or(Unopened::Undecodable)?;
@@ -145,6 +160,9 @@ const OVERHEAD: usize = HEAD + NONCE + TAG;
 const MAX_NAME: usize = 32;
 /// Of 4096 characters of base64url.
 const MAX_BYTES: usize = 3072;
+/// The length that a real pair's cookie stays below, and what it decodes to at most.
+const USUAL_TEXT: usize = 1024;
+const USUAL_BYTES: usize = USUAL_TEXT / 4 * 3;
 
 #[cfg(test)]
 mod tests {

@@ -65,7 +65,7 @@ fn due_and_remembered() -> Measured {
     let cookies = [logged_in(&layer, DUE).join("; ")];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut service = layer.layer(service_fn(no_op as Handler));
-    let first = runtime.block_on(tower::Service::call(&mut service, request(&cookies))).unwrap();
+    let first = runtime.block_on(async { tower::Service::call(&mut service, request(&cookies)).await }).unwrap();
     assert!(first.headers().contains_key(SET_COOKIE), "the operator has answered");
     Measured::new(service, service_fn(no_op), move || request(&cookies))
 }
