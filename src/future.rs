@@ -234,8 +234,15 @@ impl Planned {
 
 /// Takes the handler's wish out of its response, writes the cookies, guards the cache.
 fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planned) -> Response<R> {
-    let (mut response, mut logged_out) = is_logout(shared, response);
-    logged_out |= planned.logout.was_called();
+    let (mut response, logged_out) = match &shared.logout_when {
+        None => (response, false),
+        Some(logout_when) => {
+            let (parts, body) = response.into_parts();
+            let is_logout = logout_when(&parts);
+            (Response::from_parts(parts, body), is_logout)
+        }
+    };
+    let logged_out = logged_out || planned.logout.was_called() || clears_cookies(response.headers());
     let update = response.extensions_mut().remove::<EuidUpdate>();
     let wish = update.as_ref().map(EuidUpdate::wish).max(logged_out.then_some(Wish::Logout));
     let action = plan::resolve(planned.action, wish, planned.consent);
@@ -295,21 +302,6 @@ fn write(shared: &Shared, writing: Writing<'_>, headers: &mut HeaderMap) -> bool
     // Whoever was there before, another has logged in: the old identity must not stand for them.
     matches!(writing, Writing::Login(..))
         && shared.cookies.write(Writing::ClearBoth, &shared.keys, now, headers).is_ok()
-}
-
-/// Whether the response is a logout that no [`EuidUpdate`] says.
-fn is_logout<R>(shared: &Shared, response: Response<R>) -> (Response<R>, bool) {
-    if clears_cookies(response.headers()) {
-        return (response, true);
-    }
-    match &shared.logout_when {
-        None => (response, false),
-        Some(logout_when) => {
-            let (parts, body) = response.into_parts();
-            let is_logout = logout_when(&parts);
-            (Response::from_parts(parts, body), is_logout)
-        }
-    }
 }
 
 /// Whether `Clear-Site-Data` tells the browser to drop all cookies.

@@ -6,6 +6,7 @@
 //!
 //! Writing: setting and clearing go through one template and can't differ in an attribute.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use cookie::{Cookie, time};
@@ -162,7 +163,11 @@ pub(super) fn set_cookie(
     if let Some(domain) = config.domain_attribute() {
         cookie = cookie.domain(domain);
     }
-    let mut header = HeaderValue::try_from(cookie.to_string()).ok()?;
+    let cookie = cookie.build();
+    // With room for the attributes, so that it does not grow in steps.
+    let mut text = String::with_capacity(name.len() + value.len() + 128);
+    write!(text, "{cookie}").ok()?;
+    let mut header = HeaderValue::try_from(text).ok()?;
     header.set_sensitive(true);
     Some(header)
 }
