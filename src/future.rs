@@ -139,6 +139,9 @@ where
         match self.project().0.project() {
             StateProj::Hot { inner, shared, token } => {
                 let response = ready!(inner.poll(cx))?;
+                if is_untouched(shared, &response, token.as_ref()) {
+                    return Poll::Ready(Ok(response));
+                }
                 Poll::Ready(Ok(finish(shared, response, &Planned::hot(token.take()))))
             }
             StateProj::Cold(cold) => cold.as_mut().poll(cx),
@@ -230,6 +233,14 @@ impl Planned {
             (self.action, self.held) = (action, held);
         }
     }
+}
+
+/// Whether [`finish`] has nothing to do for the response of a hot future, which is the usual case.
+fn is_untouched<R>(shared: &Shared, response: &Response<R>, token: Option<&AdvertisingToken>) -> bool {
+    shared.logout_when.is_none()
+        && token.is_none_or(AdvertisingToken::is_untouched)
+        && response.extensions().get::<EuidUpdate>().is_none()
+        && !response.headers().contains_key(CLEAR_SITE_DATA)
 }
 
 /// Takes the handler's wish out of its response, writes the cookies, guards the cache.

@@ -116,6 +116,11 @@ impl AdvertisingToken {
         self.0.read.load(Ordering::Relaxed)
     }
 
+    /// Whether nobody has read this token, or a clone of it, or ended the login through it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        !self.was_read() && !self.logged_out().load(Ordering::Relaxed)
+    }
+
     /// Where it is noted that the login has been ended, with no other allocation than the token's.
     pub(crate) fn logged_out(&self) -> &AtomicBool {
         &self.0.logged_out
