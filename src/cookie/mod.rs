@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
 
 pub use self::config::{CookieConfig, SameSite};
@@ -150,9 +150,6 @@ impl Cookies {
         keys: &KeyRing,
         mut read: impl FnMut(&Sealed<'_>) -> Option<T>,
     ) -> Found<T> {
-        if !headers.contains_key(COOKIE) {
-            return Found { identity: FoundIdentity::None, anchor: Anchor::None };
-        }
         let hits = self.names.find(headers);
         let anchor = parse_anchor(hits.anchor);
         let mut identity = FoundIdentity::None;
@@ -363,6 +360,8 @@ const MAX_NAME_AND_VALUE: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use http::header::COOKIE;
+
     use super::*;
     use crate::identity::{IdentityTimes, RefreshToken};
 
