@@ -4,6 +4,7 @@ mod ours;
 mod peers;
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -27,6 +28,12 @@ pub struct Measured {
 
 /// One call from the request to the response. Nothing here ever waits.
 pub type Call = Box<dyn FnMut(Request<()>) -> Response<()>>;
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
 
 impl Case {
     /// Sets it up and calls it often enough that nothing is done for the first time any more.

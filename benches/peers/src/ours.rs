@@ -7,8 +7,8 @@ use http::header::SET_COOKIE;
 use http::{Request, Response};
 use tower::{Layer, service_fn};
 use tower_euid::{
-    AdvertisingToken, Clock, CookieKey, EuidError, EuidLayer, EuidUpdate, Identity, IdentityTimes, KeyRing,
-    Refreshed, SystemClock, refresh_fn,
+    AdvertisingToken, Clock, CookieKey, EuidError, EuidLayer, EuidUpdate, Identity, IdentityTimes, KeyRing, Refreshed,
+    SystemClock, refresh_fn,
 };
 
 use crate::{Answer, Case, Measured, call, no_op, request};
