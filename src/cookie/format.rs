@@ -14,7 +14,6 @@
 //! if encoding gives the same text again.
 
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
 use super::login::Login;
@@ -156,7 +155,7 @@ impl<'a> StoredToken<'a> {
         match self {
             Self::Text(text) => (*text).to_owned(),
             Self::Base64Url(bytes) => seal::BASE64URL.encode(bytes),
-            Self::Base64(bytes) => BASE64_STANDARD.encode(bytes),
+            Self::Base64(bytes) => seal::BASE64_STANDARD.encode(bytes),
         }
     }
 }
@@ -166,7 +165,7 @@ fn pack(token: &str) -> (u8, Zeroizing<Vec<u8>>) {
     // Both decoders are strict about alphabet, padding and stray bits, so what they take comes back.
     if let Ok(bytes) = seal::BASE64URL.decode(token) {
         (BASE64URL, Zeroizing::new(bytes))
-    } else if let Ok(bytes) = BASE64_STANDARD.decode(token) {
+    } else if let Ok(bytes) = seal::BASE64_STANDARD.decode(token) {
         (BASE64, Zeroizing::new(bytes))
     } else {
         (TEXT, Zeroizing::new(token.as_bytes().to_vec()))
@@ -222,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_real_pair_is_stored_decoded() {
-        let identity = identity(&seal::BASE64URL.encode([1; 164]), &BASE64_STANDARD.encode([2; 291]));
+        let identity = identity(&seal::BASE64URL.encode([1; 164]), &BASE64.encode([2; 291]));
         assert_eq!(write(&BOUND, &identity).unwrap().len(), MOST_BUT_TOKENS + 164 + 291);
         assert_eq!(write(&LOGIN, &identity).unwrap().len(), MOST_BUT_TOKENS - 16 + 164 + 291);
     }

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::Simd;
-use base64::engine::general_purpose::NO_PAD;
+use base64::engine::general_purpose::{NO_PAD, PAD};
 use xaes_256_gcm::aead::AeadInOut;
 use xaes_256_gcm::{Nonce, Tag};
 use zeroize::Zeroize;
@@ -23,6 +23,9 @@ use super::key::{KeyId, Keys, RingKey};
 
 /// Strict: no padding, no stray bits, so that a value has one text only.
 pub(super) static BASE64URL: LazyLock<Simd> = LazyLock::new(|| Simd::url_safe(NO_PAD));
+
+/// The operator's refresh tokens are in it; as strict.
+pub(super) static BASE64_STANDARD: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 
 /// The head in base64url.
 pub(super) type HeadText = [u8; HEAD_TEXT];
