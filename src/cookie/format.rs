@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_real_pair_is_stored_decoded() {
-        let identity = identity(&seal::BASE64URL.encode([1; 164]), &BASE64.encode([2; 291]));
+        let identity = identity(&seal::BASE64URL.encode([1; 164]), &seal::BASE64_STANDARD.encode([2; 291]));
         assert_eq!(write(&BOUND, &identity).unwrap().len(), MOST_BUT_TOKENS + 164 + 291);
         assert_eq!(write(&LOGIN, &identity).unwrap().len(), MOST_BUT_TOKENS - 16 + 164 + 291);
     }
