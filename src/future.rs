@@ -139,6 +139,9 @@ where
         match self.project().0.project() {
             StateProj::Hot { inner, shared, token } => {
                 let response = ready!(inner.poll(cx))?;
+                if is_untouched(shared, &response, token.as_ref()) {
+                    return Poll::Ready(Ok(response));
+                }
                 Poll::Ready(Ok(finish(shared, response, &Planned::hot(token.take()))))
             }
             StateProj::Cold(cold) => cold.as_mut().poll(cx),
@@ -235,10 +238,25 @@ impl Planned {
     }
 }
 
+/// Whether [`finish`] has nothing to do for the response of a hot future, which is the usual case.
+fn is_untouched<R>(shared: &Shared, response: &Response<R>, token: Option<&AdvertisingToken>) -> bool {
+    shared.logout_when.is_none()
+        && token.is_none_or(AdvertisingToken::is_untouched)
+        && response.extensions().get::<EuidUpdate>().is_none()
+        && !response.headers().contains_key(CLEAR_SITE_DATA)
+}
+
 /// Takes the handler's wish out of its response, writes the cookies, guards the cache.
 fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planned) -> Response<R> {
-    let (mut response, mut logged_out) = is_logout(shared, response);
-    logged_out |= planned.logout.was_called();
+    let (mut response, logged_out) = match &shared.logout_when {
+        None => (response, false),
+        Some(logout_when) => {
+            let (parts, body) = response.into_parts();
+            let is_logout = logout_when(&parts);
+            (Response::from_parts(parts, body), is_logout)
+        }
+    };
+    let logged_out = logged_out || planned.logout.was_called() || clears_cookies(response.headers());
     let update = response.extensions_mut().remove::<EuidUpdate>();
     let wish = update.as_ref().map(EuidUpdate::wish).max(logged_out.then_some(Wish::Logout));
     let action = plan::resolve(planned.action, wish, planned.consent);
@@ -300,21 +318,6 @@ fn write(shared: &Shared, writing: Writing<'_>, consent: Consent, headers: &mut 
     // Whoever was there before, another has logged in: the old identity must not stand for them.
     matches!(writing, Writing::Login(..))
         && shared.cookies.write(Writing::ClearBoth, to_scripts, &shared.keys, now, headers).is_ok()
-}
-
-/// Whether the response is a logout that no [`EuidUpdate`] says.
-fn is_logout<R>(shared: &Shared, response: Response<R>) -> (Response<R>, bool) {
-    if clears_cookies(response.headers()) {
-        return (response, true);
-    }
-    match &shared.logout_when {
-        None => (response, false),
-        Some(logout_when) => {
-            let (parts, body) = response.into_parts();
-            let is_logout = logout_when(&parts);
-            (Response::from_parts(parts, body), is_logout)
-        }
-    }
 }
 
 /// Whether `Clear-Site-Data` tells the browser to drop all cookies.

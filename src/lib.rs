@@ -43,7 +43,8 @@
 //!
 //! More of it, and why there are two cookies: [`docs::request_flow`]. What a page sees when the
 //! operator is down, and what to do: [`docs::failures`]. Running it: [`docs::operations`]. What it
-//! protects against: [`docs::threat_model`]. Coming from something else: [`docs::migrating`].
+//! protects against: [`docs::threat_model`]. Coming from something else: [`docs::migrating`]. What it
+//! costs: [`docs::performance`].
 //!
 //! # States
 //!
@@ -113,6 +114,7 @@ pub mod docs {
     //! | keys, deploys, CDNs, proxies, alerts | [`operations`] |
     //! | what is promised against whom, and what is not | [`threat_model`] |
     //! | how to come here from something else | [`migrating`] |
+    //! | what it costs, and what others do | [`performance`] |
     //! | what it logs and counts | [`metrics`] |
     //! | the cookies, byte by byte | [`cookie_format`] |
 
@@ -126,6 +128,8 @@ pub mod docs {
     pub mod migrating {}
     #[doc = include_str!("docs/operations.md")]
     pub mod operations {}
+    #[doc = include_str!("docs/performance.md")]
+    pub mod performance {}
     #[doc = include_str!("docs/request_flow.md")]
     pub mod request_flow {}
     #[doc = include_str!("docs/threat_model.md")]

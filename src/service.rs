@@ -10,7 +10,7 @@ use tower::Service;
 
 use crate::extension::Euid;
 use crate::future::{Beside, Parked, Refreshing, ResponseFuture};
-use crate::gate;
+use crate::gate::{self, Visitor};
 use crate::layer::{RefreshMode, Shared};
 use crate::observe;
 use crate::plan::Action;
@@ -44,13 +44,17 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if request.extensions().get::<Euid>().is_some() {
             // A layer further out does the work already.
             return ResponseFuture::nested(self.inner.call(request));
         }
         let shared = Arc::clone(&self.shared);
-        let (request, visitor) = gate::visitor(&shared, request);
+        let mut visitor = Visitor::ANYBODY;
+        if gate::has_hooks(&shared) {
+            // Only then is the request taken apart, and moved for it.
+            (request, visitor) = gate::visitor(&shared, request);
+        }
         match sight::look(&shared, request.headers(), &visitor) {
             Sight::Shown(settled) if settled.held.is_none() => self.call_now(shared, request, settled, None),
             Sight::Shown(settled) => {

@@ -1,6 +1,7 @@
 //! What a request's cookies come to: the facts gathered for [`plan`](crate::plan), its decisions turned
 //! into what the handler finds and what the response will write.
 
+use http::header::COOKIE;
 use http::{HeaderMap, Request};
 
 use crate::clock::UnixMillis;
@@ -60,6 +61,10 @@ pub(crate) enum Origin {
 
 /// Reads the cookies and asks [`plan`](crate::plan).
 pub(crate) fn look(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> Sight {
+    if !headers.contains_key(COOKIE) {
+        let verdict = plan::without_identity(Presented::Nothing, AnchorSays::Nothing, visitor.consent);
+        return shown(verdict, visitor.consent, false);
+    }
     let found = shared.cookies.read(headers, &shared.keys, |sealed| match sealed {
         Sealed::Identity { payload, old_key } => sight_of(shared, visitor, payload, *old_key),
         Sealed::OptOut { record, identity_came } => Some(sight_of_opt_out(shared, visitor, record, *identity_came)),
@@ -97,7 +102,7 @@ fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: 
     let Plan::Proceed(Verdict { sees, action }) = plan else {
         return Some(Sight::Due(Box::new(Due { held: held()?, times, now })));
     };
-    let token = (sees == Sees::Active).then(|| AdvertisingToken::new(&payload.advertising_token(), payload.times));
+    let token = (sees == Sees::Active).then(|| AdvertisingToken::new(payload.advertising_token(), payload.times));
     let (action, held) = if shared.reseal && old_key && token.is_some() {
         (Action::Store, Some(Box::new(held()?)))
     } else {

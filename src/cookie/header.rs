@@ -6,6 +6,7 @@
 //!
 //! Writing: setting and clearing go through one template and can't differ in an attribute.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use cookie::{Cookie, time};
@@ -85,16 +86,23 @@ pub(super) fn for_each<'a>(finder: &Finder<'_>, headers: &'a HeaderMap, mut foun
         if scanned > MAX_SCANNED {
             break;
         }
-        for start in finder.find_iter(header) {
-            if let Some((name, value)) = pair_at(header, start) {
-                found(name, value);
-            }
+        let mut from = 0;
+        while let Some(at) = header.get(from..).and_then(|rest| finder.find(rest)) {
+            let start = from + at;
+            from = match pair_at(header, start) {
+                Some((name, value, end)) => {
+                    found(name, value);
+                    // No cookie begins within another, and ours is long.
+                    end
+                }
+                None => start + finder.needle().len(),
+            };
         }
     }
 }
 
-/// Name and value of the cookie at `start`, if one begins there.
-fn pair_at(header: &[u8], start: usize) -> Option<(&[u8], &[u8])> {
+/// Name and value of the cookie at `start`, if one begins there, and where it ends.
+fn pair_at(header: &[u8], start: usize) -> Option<(&[u8], &[u8], usize)> {
     let (before, here) = header.split_at_checked(start)?;
     if !matches!(before.trim_ascii_blanks_end(), [] | [.., b';']) {
         return None;
@@ -102,7 +110,7 @@ fn pair_at(header: &[u8], start: usize) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b';', here).unwrap_or(here.len());
     let (pair, _) = here.split_at_checked(end)?;
     let (name, value) = pair.split_at_checked(memchr::memchr(b'=', pair)?)?;
-    Some((name.trim_ascii_blanks_end(), value.get(1..)?.trim_ascii_blanks()))
+    Some((name.trim_ascii_blanks_end(), value.get(1..)?.trim_ascii_blanks(), start + end))
 }
 
 /// `OWS` of HTTP is SP and HTAB; `trim_ascii` would take CR, LF and FF as well.
@@ -163,7 +171,11 @@ pub(super) fn set_cookie(
     if let Some(domain) = config.domain_attribute() {
         cookie = cookie.domain(domain);
     }
-    let mut header = HeaderValue::try_from(cookie.to_string()).ok()?;
+    let cookie = cookie.build();
+    // With room for the attributes, so that it does not grow in steps.
+    let mut text = String::with_capacity(name.len() + value.len() + 128);
+    write!(text, "{cookie}").ok()?;
+    let mut header = HeaderValue::try_from(text).ok()?;
     header.set_sensitive(true);
     Some(header)
 }

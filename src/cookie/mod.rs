@@ -24,6 +24,7 @@ mod seal;
 use std::time::Duration;
 
 use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
 
@@ -45,6 +46,9 @@ use crate::observe;
 pub(crate) struct Cookies {
     names: Names,
     config: CookieConfig,
+    removed_identity: Option<HeaderValue>,
+    removed_anchor: Option<HeaderValue>,
+    removed_record: Option<HeaderValue>,
 }
 
 /// What a request brought.
@@ -136,7 +140,12 @@ pub(crate) enum Unwritten {
 
 impl Cookies {
     pub(crate) fn new(config: CookieConfig) -> Self {
-        Self { names: Names::new(&config), config }
+        let names = Names::new(&config);
+        // Rendered once: a forged cookie must not cost more than a good one.
+        let removed = |name| header::set_cookie(&config, Readers::ServerOnly, name, "", Duration::ZERO);
+        let (removed_identity, removed_anchor) = (removed(names.identity), removed(names.anchor));
+        let removed_record = removed(names.opt_out);
+        Self { names, config, removed_identity, removed_anchor, removed_record }
     }
 
     /// Reads the cookies. `read` sees the first record of an opt-out that opens and whose login the anchor
@@ -240,22 +249,22 @@ impl Cookies {
         headers: &mut HeaderMap,
     ) -> Result<(), Unwritten> {
         let keys = keys.keys();
-        let removed = |name| self.render(name, "", Duration::ZERO);
-        let Names { identity, anchor, opt_out, .. } = self.names;
+        let removed = |cookie: &Option<HeaderValue>| cookie.clone().ok_or(Unwritten::TooLarge);
+        let Names { anchor, opt_out, .. } = self.names;
         let mut record = None;
         let (identity, anchor) = match writing {
-            Writing::ClearIdentity => (Some(removed(identity)?), None),
-            Writing::ClearBoth => (Some(removed(identity)?), Some(removed(anchor)?)),
+            Writing::ClearIdentity => (Some(removed(&self.removed_identity)?), None),
+            Writing::ClearBoth => (Some(removed(&self.removed_identity)?), Some(removed(&self.removed_anchor)?)),
             Writing::OptOut => {
                 let until = opted_out_until(now).as_millis().max(0) / 1000;
                 let anchor = self.render(anchor, &format!("{OPTED_OUT}{until}"), OPT_OUT_REMEMBERED)?;
-                (Some(removed(identity)?), Some(anchor))
+                (Some(removed(&self.removed_identity)?), Some(anchor))
             }
             Writing::RecordOptOut(&login) => {
                 let plain = OptOut { login, until: opted_out_until(now) }.write();
                 let (cookie, _) = self.sealed(Purpose::OptOut, opt_out, &plain, OPT_OUT_REMEMBERED, &keys)?;
                 record = Some(cookie);
-                (Some(removed(identity)?), None)
+                (Some(removed(&self.removed_identity)?), None)
             }
             Writing::Store(login, identity) => (Some(self.identity(login, identity, &keys, now)?), None),
             Writing::Login(identity, subject) => {
@@ -270,7 +279,7 @@ impl Cookies {
         let scripts = scripts.transpose()?;
         // Who writes the anchor says who is logged in, so nobody else may any more.
         if anchor.is_some() {
-            record = Some(removed(opt_out)?);
+            record = Some(removed(&self.removed_record)?);
         }
         let sdk = self.config.js_sdk_cookie().filter(|_| anchor.is_some());
         let sdk = sdk.into_iter().flat_map(|sdk| scripts::delete_js_sdk(&self.config, sdk));
@@ -350,8 +359,8 @@ fn parse_anchor(hit: AnchorHit<'_>) -> Anchor {
         AnchorHit::One(value) => value,
     };
     let mut lineage = Lineage::default();
-    // The slice is of the exact size, so a longer text is an error and a shorter one has another length.
-    if value.len() == LINEAGE_TEXT && BASE64URL.decode_slice(value, &mut lineage) == Ok(lineage.len()) {
+    // Too short for SIMD. The slice is of the exact size, so a longer text is an error and a shorter one has another length.
+    if value.len() == LINEAGE_TEXT && BASE64_URL_SAFE_NO_PAD.decode_slice(value, &mut lineage) == Ok(lineage.len()) {
         return Anchor::Login(lineage);
     }
     let seconds = value.strip_prefix(OPTED_OUT.as_bytes()).and_then(|digits| std::str::from_utf8(digits).ok());
