@@ -90,6 +90,9 @@ mod extension;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod identity;
 mod layer;

@@ -282,6 +282,9 @@ const fn verdict(sees: Sees, action: Action) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     const TIMES: IdentityTimes = times(100, 200, 300);
@@ -446,31 +449,57 @@ mod tests {
         }
     }
 
-    #[test]
-    fn no_token_is_shown_at_or_past_its_end_whatever_the_order_of_the_times() {
-        let moments = [0, 1, 2, 3];
-        for (from, identity, refresh) in
-            moments.iter().flat_map(|a| moments.iter().flat_map(move |b| moments.map(|c| (*a, *b, c))))
-        {
-            let times = times(from, identity, refresh);
-            for now in 0..5 {
-                for (subject, consent) in SUBJECTS.iter().flat_map(|s| CONSENTS.map(|c| (*s, c))) {
-                    match plan(&times, subject, consent, at(now)) {
-                        Plan::Proceed(Verdict { sees: Sees::Active, .. }) => assert!(now < identity),
-                        Plan::Refresh => assert!(now < refresh, "never asked past its end"),
-                        Plan::Proceed(_) => {}
-                    }
-                }
-                for answer in answers() {
-                    let Verdict { sees, action } = settle(&times, at(now), answer);
-                    assert!(sees != Sees::Active || now < identity);
-                    if let (Sees::ActiveNew, Answer::NewPair(new)) = (sees, answer) {
-                        assert!(at(now) < new.identity_expires);
-                    }
-                    let cleared = matches!(action, Action::ClearIdentity | Action::ClearBoth);
-                    assert!(answer != Answer::Failed || !cleared || now >= refresh, "a passing failure clears nothing");
-                }
+    /// Moments that often coincide, and any at all.
+    fn moment() -> impl Strategy<Value = UnixMillis> {
+        prop_oneof![4 => 0..4_i64, 1 => any::<i64>()].prop_map(at)
+    }
+
+    /// In any order, as margin and jitter may leave them.
+    fn any_times() -> impl Strategy<Value = IdentityTimes> {
+        [moment(), moment(), moment()].prop_map(|[refresh_from, identity_expires, refresh_expires]| IdentityTimes {
+            refresh_from,
+            identity_expires,
+            refresh_expires,
+        })
+    }
+
+    fn any_answer() -> impl Strategy<Value = Answer> {
+        prop_oneof![select(answers()), any_times().prop_map(Answer::NewPair)]
+    }
+
+    proptest! {
+        #[test]
+        fn no_token_is_handed_out_at_or_past_its_end(
+            times in any_times(),
+            now in moment(),
+            subject in select(&SUBJECTS[..]),
+            consent in select(&CONSENTS[..]),
+            answer in any_answer(),
+        ) {
+            let planned = plan(&times, subject, consent, now);
+            let settled = settle(&times, now, answer);
+            if matches!(planned, Plan::Proceed(Verdict { sees: Sees::Active, .. })) || settled.sees == Sees::Active {
+                prop_assert!(now < times.identity_expires);
             }
+            if settled.sees == Sees::ActiveNew {
+                prop_assert!(matches!(answer, Answer::NewPair(new) if now < new.identity_expires));
+            }
+        }
+
+        #[test]
+        fn nobody_is_asked_with_a_refresh_token_at_or_past_its_end(
+            times in any_times(),
+            now in moment(),
+            subject in select(&SUBJECTS[..]),
+            consent in select(&CONSENTS[..]),
+        ) {
+            prop_assert!(plan(&times, subject, consent, now) != Plan::Refresh || now < times.refresh_expires);
+        }
+
+        #[test]
+        fn a_passing_failure_leaves_what_can_still_be_refreshed(times in any_times(), now in moment()) {
+            let kept = settle(&times, now, Answer::Failed).action == Action::Keep;
+            prop_assert_eq!(kept, now < times.refresh_expires);
         }
     }
 

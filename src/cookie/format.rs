@@ -189,6 +189,8 @@ const MOST_BUT_TOKENS: usize = 1 + 16 + 16 + 3 * 8 + 32 + 2 * 2;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const LOGIN: Login = Login { lineage: [7; 16], subject: None };
@@ -216,6 +218,39 @@ mod tests {
                     assert_eq!(payload.login, login);
                 }
             }
+        }
+    }
+
+    /// Any text that a token may be, up to 3 KB: base64 of both kinds, nearly base64, anything.
+    fn token() -> impl Strategy<Value = String> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 1..2300);
+        prop_oneof![
+            bytes().prop_map(|bytes| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes)),
+            bytes().prop_map(|bytes| base64::prelude::BASE64_STANDARD.encode(bytes)),
+            "[A-Za-z0-9+/_=-]{1,12}",
+            "[A-Za-z0-9+/_=-]{3000}",
+            any::<String>().prop_filter("empty", |text| !text.is_empty()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_tokens_and_times_come_back_as_they_were(
+            advertising in token(),
+            refresh in token(),
+            mut millis: [i64; 3],
+            login: ([u8; 16], Option<[u8; 16]>),
+            key: [u8; 32],
+        ) {
+            millis.sort_unstable();
+            let [refresh_from, identity_expires, refresh_expires] = millis.map(UnixMillis::from_millis);
+            let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
+            let identity = Identity::new(advertising, refresh.into(), key.into(), times).unwrap();
+            let login = Login { lineage: login.0, subject: login.1 };
+            let plain = write(&login, &identity).unwrap();
+            let payload = Payload::parse(&plain).unwrap();
+            prop_assert_eq!(payload.identity(), Some(identity));
+            prop_assert_eq!(payload.login, login);
         }
     }
 

@@ -187,6 +187,8 @@ const MAX_SCANNED: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn find(headers: &[&[u8]]) -> (Vec<Vec<u8>>, String) {
@@ -250,6 +252,36 @@ mod tests {
     fn neighbours_that_are_no_text_do_not_hide_it() {
         assert_eq!(identities(&[b"a=\xff\xfe; __Host-euid=v; \x80=\"x"]), ["v"]);
         assert_eq!(identities(&[b"a=\"; __Host-euid=v; b=\""]), ["v"]);
+    }
+
+    /// Parts of a header in which much looks like ours and little is.
+    fn header() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            4 => proptest::sample::select(&["__Host-euid", "__Host-euid-login", "=", ";", "; ", " ", "\t", "\"", "x"][..])
+                .prop_map(str::to_owned),
+            // No other blanks: those the `cookie` crate strips too, where HTTP knows SP and HTAB alone.
+            1 => any::<char>()
+                .prop_filter("a blank", |character| !character.is_whitespace() && !character.is_control())
+                .prop_map(String::from),
+        ];
+        proptest::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn the_scan_finds_what_the_cookie_crate_parses(header in header()) {
+            let cookies: Vec<_> = Cookie::split_parse(&header).filter_map(Result::ok).collect();
+            let values = |name| cookies.iter().filter(move |cookie| cookie.name() == name).map(Cookie::value);
+            let mut anchors: Vec<_> = values("__Host-euid-login").collect();
+            anchors.dedup();
+            let anchor = match anchors[..] {
+                [] => "none".to_owned(),
+                [anchor] => format!("one: {anchor}"),
+                [..] => "conflict".to_owned(),
+            };
+            let identities = values("__Host-euid").take(MAX_DUPLICATES).map(|value| value.as_bytes().to_vec());
+            prop_assert_eq!(find(&[header.as_bytes()]), (identities.collect(), anchor));
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@
 
 mod config;
 mod format;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod header;
 mod key;
 mod login;
@@ -545,6 +547,17 @@ mod tests {
         assert!(site.write(Writing::Store(&login, &long))[0].ends_with("; Max-Age=33696000"));
         assert!(site.write(Writing::OptOut)[1].ends_with("; Max-Age=259200"));
         assert!(site.write(Writing::RecordOptOut(&login))[1].ends_with("; Max-Age=259200"));
+    }
+
+    #[test]
+    fn a_token_for_scripts_lasts_as_long_as_it_can_be_used_and_no_longer_than_the_identity_cookie() {
+        let config = CookieConfig::default().expose_token_to_scripts();
+        let site = Site { cookies: Cookies::new(config), ..Site::new() };
+        let hand_over = |times| site.write(Writing::HandOver(Some(("token", times)))).pop().unwrap();
+        let mut times = identity("x").times();
+        assert!(hand_over(times).ends_with("; Max-Age=3600"));
+        times.identity_expires = UnixMillis::from_millis(i64::MAX);
+        assert!(hand_over(times).ends_with("; Max-Age=33696000"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::config::{CookieConfig, JsSdkCookie};
 use super::header::{Readers, for_each, set_cookie};
-use super::{MAX_NAME_AND_VALUE, Unwritten};
+use super::{IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE, Unwritten};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
 
@@ -87,7 +87,9 @@ pub(super) fn hand_over(
     now: UnixMillis,
 ) -> Result<HeaderValue, Unwritten> {
     let (token, rest) = match token {
-        Some((token, expires)) if can_be_handed_over(token) => (token, expires.saturating_since(now)),
+        Some((token, expires)) if can_be_handed_over(token) => {
+            (token, expires.saturating_since(now).min(IDENTITY_MAX_AGE))
+        }
         _ => ("", Duration::ZERO),
     };
     // In the last second there is nothing to hand over: a Max-Age of zero removes.

@@ -5,7 +5,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod envelope;
-#[cfg(any(feature = "sandbox", test))]
+#[cfg(any(feature = "sandbox", test, fuzzing))]
 pub(crate) mod operator;
 #[cfg(test)]
 mod vectors;

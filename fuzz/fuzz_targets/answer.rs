@@ -1,0 +1,120 @@
+//! Answers of the operator: the envelope as it came, or any JSON in a good one; and requests, as the
+//! operator opens them.
+//!
+//! Input: one byte for the endpoint and what follows, two for the HTTP status, then body or JSON.
+
+#![no_main]
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use libfuzzer_sys::{Corpus, fuzz_target};
+use serde_json::Value;
+use tower_euid::fuzzing::{Endpoint, Outcome, ask, receive, receive_text, seal_answer, understand};
+use tower_euid::{ErrorKind, EuidError};
+
+fuzz_target!(|data: &[u8]| -> Corpus {
+    let [selector, a, b, rest @ ..] = data else { return Corpus::Reject };
+    let endpoint = match selector & 3 {
+        0 => Endpoint::Generate,
+        1 => Endpoint::Refresh,
+        2 => Endpoint::Validate,
+        _ => return request(selector & 4 != 0, rest),
+    };
+    let content_type = match selector >> 3 & 3 {
+        0 => None,
+        1 => Some("text/plain"),
+        2 => Some("application/octet-stream"),
+        _ => Some("Application/OCTET-stream"),
+    };
+    if selector & 4 == 0 {
+        as_it_came(endpoint, u16::from_be_bytes([*a, *b]), content_type, rest);
+    } else {
+        well_sealed(endpoint, content_type, rest);
+    }
+    Corpus::Keep
+});
+
+/// Only a 200 gives an outcome, and what an error means is told by the status first.
+fn as_it_came(endpoint: Endpoint, status: u16, content_type: Option<&str>, body: &[u8]) {
+    let error = match understand(endpoint, status, content_type, body) {
+        Ok(outcome) => return assert_eq!(status, 200, "{outcome:?}"),
+        Err(error) => error,
+    };
+    repeats_nothing(&error);
+    match (status, error.kind()) {
+        (401, kind) => assert_eq!(kind, ErrorKind::Unauthorized),
+        (408 | 429 | 500.., kind) => assert_eq!(kind, ErrorKind::Transient),
+        (_, kind) => assert!(!matches!(kind, ErrorKind::Unauthorized | ErrorKind::Transient)),
+    }
+    if error.kind() == ErrorKind::RejectedToken {
+        let body: Value = serde_json::from_slice(body).unwrap();
+        assert!(status == 400 && (body["status"] == "invalid_token" || body["status"] == "expired_token"));
+    }
+}
+
+/// What is understood is what the JSON says.
+fn well_sealed(endpoint: Endpoint, content_type: Option<&str>, json: &[u8]) {
+    let envelope = seal_answer(endpoint, json);
+    let is_binary = content_type.is_some_and(|kind| kind.eq_ignore_ascii_case("application/octet-stream"));
+    let body = if is_binary { envelope } else { BASE64_STANDARD.encode(envelope).into() };
+    let understood = understand(endpoint, 200, content_type, &body);
+    // What is ignored need not make sense.
+    let says: Option<Value> = serde_json::from_slice(json).ok();
+    let status = says.as_ref().map(|says| &says["status"]);
+    match &understood {
+        Ok(Outcome::Identity(identity)) => {
+            let times = identity.times();
+            assert!(times.refresh_from <= times.identity_expires && times.identity_expires <= times.refresh_expires);
+            let Some(says) = &says else { return };
+            let body = &says["body"];
+            assert_eq!(says["status"], "success");
+            assert_eq!(body["advertising_token"], identity.advertising_token());
+            assert_eq!(body["refresh_token"], identity.refresh_token().expose_secret());
+            assert_eq!(body["refresh_response_key"], BASE64_STANDARD.encode(identity.response_key().expose_secret()));
+            assert_eq!(body["refresh_from"], times.refresh_from.as_millis());
+            assert_eq!(body["identity_expires"], times.identity_expires.as_millis());
+            assert_eq!(body["refresh_expires"], times.refresh_expires.as_millis());
+        }
+        Ok(Outcome::OptedOut) => assert!(status.is_none_or(|status| status == "optout")),
+        Ok(Outcome::InsufficientConsent) => {
+            assert!(
+                endpoint == Endpoint::Generate && status.is_none_or(|status| status == "insufficient_user_consent")
+            );
+        }
+        Ok(Outcome::Valid(valid)) => assert!(says.as_ref().is_none_or(|says| says["body"] == *valid)),
+        Err(error) => {
+            repeats_nothing(error);
+            let is_unknown = error.kind() == ErrorKind::UnknownStatus;
+            assert!(is_unknown || error.kind() == ErrorKind::Malformed, "{error:?}");
+            assert!(!is_unknown || status.is_none_or(|status| status.is_string() && status != "success"));
+        }
+    }
+}
+
+/// An error's text is ours, but for a word.
+fn repeats_nothing(error: &EuidError) {
+    let text = error.to_string();
+    let word = text.rsplit_once(" (").map_or("", |(_, word)| word);
+    assert!(text.len() < 160 && text.is_ascii(), "{text}");
+    assert!(word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_ )".contains(&byte)), "{text}");
+}
+
+/// A request that we seal opens with what is in it; any other is refused.
+fn request(is_ours: bool, body: &[u8]) -> Corpus {
+    if is_ours {
+        let envelope = ask(body);
+        let received = receive(&envelope);
+        assert_eq!(receive_text(BASE64_STANDARD.encode(&envelope).as_bytes()), received);
+        match received {
+            Ok(None) => assert!(body.is_empty()),
+            Ok(Some(object)) => assert_eq!(serde_json::from_slice::<Value>(body).unwrap(), Value::Object(object)),
+            Err(refused) => {
+                assert!(refused.is_bad_json());
+                assert!(!serde_json::from_slice::<Value>(body).is_ok_and(|value| value.is_object()));
+            }
+        }
+    } else {
+        assert!(receive(body).is_err() && receive_text(body).is_err());
+    }
+    Corpus::Keep
+}

@@ -1,0 +1,67 @@
+//! `Cookie` headers of any bytes: we find what a plain split at `;` and `=` finds, and what else stands
+//! there changes nothing.
+//!
+//! Input: one byte for the configuration, then headers, one a line.
+
+#![no_main]
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+use libfuzzer_sys::{Corpus, fuzz_target};
+use tower_euid::CookieConfig;
+use tower_euid::fuzzing::{Scan, Site};
+
+fuzz_target!(|data: &[u8]| -> Corpus {
+    let Some((&selector, lines)) = data.split_first() else { return Corpus::Reject };
+    let config = match selector % 3 {
+        0 => CookieConfig::default(),
+        1 => CookieConfig::default().domain("example.com").unwrap(),
+        _ => CookieConfig::insecure(),
+    };
+    let mut headers = HeaderMap::new();
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Ok(value) = HeaderValue::from_bytes(line) else { return Corpus::Reject };
+        headers.append(COOKIE, value);
+    }
+    let (identity, anchor) = (config.identity_name(), config.anchor_name());
+    let site = Site::new(config.migrate_js_sdk_cookie(None).unwrap().expose_token_to_scripts());
+
+    let pairs: Vec<_> = headers.get_all(COOKIE).iter().flat_map(|header| pairs(header.as_bytes())).collect();
+    let of = |name: &str| pairs.iter().filter(|(n, _)| *n == name.as_bytes()).map(|(_, v)| *v).collect::<Vec<_>>();
+    let (mut identities, anchors) = (of(identity), of(anchor));
+    identities.truncate(4);
+    let conflict = anchors.windows(2).any(|two| two[0] != two[1]);
+    let expected = Scan { anchor: anchors.first().copied().filter(|_| !conflict), identities, conflict };
+    let scan = site.scan(&headers);
+    assert_eq!(scan, expected);
+
+    let (sdk, token) = (of("__euid"), of("__euid_advertising_token"));
+    let mut alone = HeaderMap::new();
+    let all =
+        [(identity, &scan.identities), (anchor, &anchors), ("__euid", &sdk), ("__euid_advertising_token", &token)];
+    for (name, values) in all {
+        for value in values {
+            let line = [name.as_bytes(), b"=", *value].concat();
+            alone.append(COOKIE, HeaderValue::from_bytes(&line).unwrap());
+        }
+    }
+    assert_eq!(site.read(&headers), site.read(&alone));
+    assert_eq!(site.read_scripts(&headers, "AB"), site.read_scripts(&alone, "AB"));
+    Corpus::Keep
+});
+
+/// Name and value of each cookie of a header.
+fn pairs(header: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let pairs = header.split(|byte| *byte == b';').filter_map(|pair| {
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        Some((trim(&pair[..equals]), trim(&pair[equals + 1..])))
+    });
+    pairs.collect()
+}
+
+fn trim(bytes: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = bytes.iter().position(|byte| !is_blank(byte)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|byte| !is_blank(byte)).map_or(start, |last| last + 1);
+    &bytes[start..end]
+}

@@ -1,0 +1,85 @@
+//! A sealed value, and the plaintext in it.
+//!
+//! Input: one byte says what follows, a value as it might come (0) or the plaintext of an identity (1) or
+//! of the record of an opt-out (2), after two bytes that say which bit to flip.
+
+#![no_main]
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+use libfuzzer_sys::{Corpus, fuzz_target};
+use tower_euid::CookieConfig;
+use tower_euid::fuzzing::{Opened, Site, rewrite};
+
+fuzz_target!(|data: &[u8]| -> Corpus {
+    match data {
+        [0, value @ ..] => any_value(value),
+        [opt_out @ (1 | 2), a, b, plain @ ..] => any_plaintext(*opt_out == 2, u16::from_be_bytes([*a, *b]), plain),
+        _ => Corpus::Reject,
+    }
+});
+
+/// A value of any bytes is read or not, and one that is read has no other text.
+fn any_value(value: &[u8]) -> Corpus {
+    let Ok(value) = std::str::from_utf8(value) else { return Corpus::Reject };
+    if value.contains(';') || value.trim() != value {
+        return Corpus::Reject;
+    }
+    let Some(opened) = read(value, LINEAGE) else { return Corpus::Reject };
+    let encodes = |bytes: Vec<u8>| BASE64_URL_SAFE_NO_PAD.encode(bytes) == value;
+    assert!(opened.is_none() || BASE64_URL_SAFE_NO_PAD.decode(value).is_ok_and(encodes));
+    Corpus::Keep
+}
+
+/// What can be read of a plaintext is what we would write, in fewer bytes at most, and no other bit opens.
+fn any_plaintext(opt_out: bool, bit: u16, plain: &[u8]) -> Corpus {
+    let Some(value) = site().seal(opt_out, [9; 24], plain) else { return Corpus::Reject };
+    let Some((lineage, written)) = rewrite(opt_out, plain) else {
+        // No lineage can be the right one, so try that which stands where one is looked for.
+        let lineage = plain.get(1..17).map_or([0; 16], |bytes| bytes.try_into().unwrap());
+        assert_eq!(read(&value, lineage).flatten(), None);
+        return Corpus::Keep;
+    };
+    assert!(written.len() <= plain.len());
+    assert_eq!(rewrite(opt_out, &written), Some((lineage, written.clone())));
+
+    // What is larger than a cookie does not open.
+    let Some(opened) = read(&value, lineage).flatten() else {
+        assert!(value.len() > 4096);
+        return Corpus::Keep;
+    };
+    let again = site().seal(opt_out, [9; 24], &written).unwrap();
+    assert_eq!(read(&again, lineage).flatten().as_ref(), Some(&opened));
+    if let Opened::Identity { identity, .. } = &opened {
+        let times = identity.times();
+        assert!(times.refresh_from <= times.identity_expires && times.identity_expires <= times.refresh_expires);
+        assert!(!identity.advertising_token().is_empty() && !identity.refresh_token().expose_secret().is_empty());
+    }
+
+    let mut other = lineage;
+    other[0] ^= 1;
+    assert_eq!(read(&value, other), Some(None), "another login's anchor");
+    let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&value).unwrap();
+    let bit = usize::from(bit) % (bytes.len() * 8);
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    assert_eq!(read(&BASE64_URL_SAFE_NO_PAD.encode(&bytes), lineage), Some(None), "bit {bit}");
+    Corpus::Keep
+}
+
+/// `None` if no header can hold the value.
+fn read(value: &str, lineage: [u8; 16]) -> Option<Option<Opened>> {
+    let anchor = BASE64_URL_SAFE_NO_PAD.encode(lineage);
+    let mut headers = HeaderMap::new();
+    let header = format!("__Host-euid={value}; __Host-euid-login={anchor}");
+    headers.append(COOKIE, HeaderValue::try_from(header).ok()?);
+    Some(site().read(&headers).0)
+}
+
+fn site() -> Site {
+    Site::new(CookieConfig::default())
+}
+
+/// Of the identities in `tests/vectors/cookie-format.json`.
+const LINEAGE: [u8; 16] = *b"\x1e\x52\xeb\x97\x74\x9b\x83\x8c\x39\xa6\xf1\x6e\xeb\xca\x6a\x8b";

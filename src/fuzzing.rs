@@ -1,0 +1,100 @@
+//! The door of the fuzz targets in `fuzz/`: what is not public, in public types. It is there under
+//! `--cfg fuzzing` alone.
+
+use serde_json::{Map, Value};
+
+use crate::client::Generated;
+use crate::client::protocol::answer::{self, Answer};
+use crate::client::protocol::envelope::{gcm_seal, seal_request};
+use crate::client::protocol::operator::{OpenedRequest, RequestError, open_request, open_request_text, seal_response};
+use crate::clock::UnixMillis;
+pub use crate::cookie::fuzzing::{Opened, Scan, Site, Write, rewrite};
+use crate::error::EuidError;
+use crate::identity::Identity;
+use crate::refresh::Refreshed;
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Generate,
+    Refresh,
+    Validate,
+}
+
+/// What the operator said.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Identity(Identity),
+    OptedOut,
+    InsufficientConsent,
+    Valid(bool),
+}
+
+/// Reads an answer of the operator.
+pub fn understand(
+    endpoint: Endpoint,
+    status: u16,
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<Outcome, EuidError> {
+    let answer = Answer { status, content_type, body };
+    match endpoint {
+        Endpoint::Generate => answer::generated(answer, &KEY, NONCE).map(|generated| match generated {
+            Generated::Identity(identity) => Outcome::Identity(identity),
+            Generated::OptedOut => Outcome::OptedOut,
+            Generated::InsufficientConsent => Outcome::InsufficientConsent,
+        }),
+        Endpoint::Refresh => answer::refreshed(answer, &KEY.into()).map(|refreshed| match refreshed {
+            Refreshed::Identity(identity) => Outcome::Identity(identity),
+            Refreshed::OptedOut => Outcome::OptedOut,
+        }),
+        Endpoint::Validate => answer::validated(answer, &KEY, NONCE).map(Outcome::Valid),
+    }
+}
+
+/// The envelope in which the operator answers `json`.
+#[must_use]
+pub fn seal_answer(endpoint: Endpoint, json: &[u8]) -> Vec<u8> {
+    match endpoint {
+        Endpoint::Refresh => gcm_seal(&KEY, IV, json),
+        Endpoint::Generate | Endpoint::Validate => seal_response(&KEY, IV, NOW, NONCE, json),
+    }
+}
+
+/// The body of a request with `json`.
+#[must_use]
+pub fn ask(json: &[u8]) -> Vec<u8> {
+    seal_request(&KEY, IV, NOW, NONCE, json)
+}
+
+/// What the operator reads in a body of bytes.
+pub fn receive(body: &[u8]) -> Result<Option<Map<String, Value>>, Refused> {
+    open_request(&KEY, NOW, body).map(payload).map_err(Refused)
+}
+
+/// What the operator reads in a body of text.
+pub fn receive_text(body: &[u8]) -> Result<Option<Map<String, Value>>, Refused> {
+    open_request_text(&KEY, NOW, body).map(payload).map_err(Refused)
+}
+
+fn payload(opened: OpenedRequest) -> Option<Map<String, Value>> {
+    assert_eq!(opened.nonce, NONCE);
+    opened.payload
+}
+
+/// Why a request was not read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused(RequestError);
+
+impl Refused {
+    /// Whether it opened, but holds no JSON object.
+    #[must_use]
+    pub fn is_bad_json(&self) -> bool {
+        self.0 == RequestError::BadJson
+    }
+}
+
+const KEY: [u8; 32] = [0x5a; 32];
+const IV: [u8; 12] = [7; 12];
+const NONCE: [u8; 8] = [9; 8];
+const NOW: UnixMillis = UnixMillis::from_millis(1_735_689_600_000);
