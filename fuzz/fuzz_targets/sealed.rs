@@ -44,6 +44,8 @@ fn any_plaintext(opt_out: bool, bit: u16, plain: &[u8]) -> Corpus {
     };
     assert!(written.len() <= plain.len());
     assert_eq!(rewrite(opt_out, &written), Some((lineage, written.clone())));
+    assert_eq!(rewrite(opt_out, &[plain, &[0]].concat()), None, "a byte too many");
+    assert_eq!(rewrite(opt_out, &plain[..plain.len() - 1]), None, "a byte too few");
 
     // What is larger than a cookie does not open.
     let Some(opened) = read(&value, lineage).flatten() else {
