@@ -103,7 +103,8 @@ impl CookieConfig {
 
     /// Takes over who is logged in by the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded
     /// JSON. Where it comes and none of ours does, it is read, sealed as a login, and deleted, with the
-    /// first response that may write cookies. A login, a logout and an opt-out delete it too.
+    /// first response that may write cookies. A login, a logout and an opt-out delete it too. What the SDK
+    /// leaves there of a person who opted out is believed until it ends.
     ///
     /// `cookie_domain` is what the SDK was given as `cookieDomain`, if anything: a cookie can only be
     /// deleted with the domain that it was set with. One that stays would, after a logout, be taken over
