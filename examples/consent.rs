@@ -21,8 +21,8 @@ use http::{HeaderMap, Request, Response, request};
 use iab_gpp::sections::tcfeuv2::TcfEuV2;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::{
-    Clock, Consent, CookieKey, ErrorKind, Euid, EuidError, EuidLayer, EuidUpdate, Identity, IdentityTimes, SystemClock,
-    refresh_fn,
+    Clock, Consent, CookieConfig, CookieKey, ErrorKind, Euid, EuidError, EuidLayer, EuidUpdate, Identity,
+    IdentityTimes, SystemClock, refresh_fn,
 };
 
 /// The hook: what this visitor allows.
@@ -97,7 +97,10 @@ async fn page_of_a_visitor_with(tc_string: &str) -> Result<(&'static str, usize)
     });
     let request = Request::builder().header(COOKIE, cookies.join("; ")).body(())?;
     let Ok(page) = layer.layer(page).oneshot(request).await;
-    let cleared = cookies_of(page.headers()).filter(|cookie| cookie.value().is_empty()).count();
+    let is_cleared =
+        |name: &&str| cookies_of(page.headers()).any(|cookie| cookie.name() == *name && cookie.value().is_empty());
+    let config = CookieConfig::default();
+    let cleared = [config.identity_name(), config.anchor_name()].iter().filter(|name| is_cleared(name)).count();
     Ok((page.body(), 2 - cleared))
 }
 

@@ -32,10 +32,13 @@ pub(crate) fn guard(touch: Touch, headers: &mut HeaderMap) {
 
 /// The new `Cache-Control`, if the present one is not strict enough.
 fn restricted(touch: Touch, headers: &HeaderMap) -> Option<HeaderValue> {
-    let required: &[&str] = match touch {
-        Touch::Read => &["private"],
-        Touch::Wrote => &["private", "no-store"],
+    let (required, alone): (&[&str], _) = match touch {
+        Touch::Read => (&["private"], "private"),
+        Touch::Wrote => (&["private", "no-store"], "private, no-store"),
     };
+    if !headers.contains_key(CACHE_CONTROL) {
+        return Some(HeaderValue::from_static(alone));
+    }
     let mut kept: Vec<&str> = Vec::new();
     let mut missing = required.to_vec();
     let mut strict = true;

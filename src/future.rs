@@ -110,7 +110,7 @@ pub(crate) struct Beside {
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
     pub(crate) fn calling(inner: S::Future, shared: Arc<Shared>, planned: Planned) -> Self {
-        match planned.cooled() {
+        match planned.cooled(&shared) {
             Ok(token) => Self(State::Hot { inner, shared, token }),
             Err(planned) => Self::cold(Cold::Calling { inner, shared, planned }),
         }
@@ -139,6 +139,9 @@ where
         match self.project().0.project() {
             StateProj::Hot { inner, shared, token } => {
                 let response = ready!(inner.poll(cx))?;
+                if is_untouched(shared, &response, token.as_ref()) {
+                    return Poll::Ready(Ok(response));
+                }
                 Poll::Ready(Ok(finish(shared, response, &Planned::hot(token.take()))))
             }
             StateProj::Cold(cold) => cold.as_mut().poll(cx),
@@ -210,11 +213,14 @@ impl Planned {
     }
 
     /// The token, if this is [`hot`](Self::hot) with it.
-    fn cooled(self) -> Result<Option<AdvertisingToken>, Self> {
+    fn cooled(self, shared: &Shared) -> Result<Option<AdvertisingToken>, Self> {
+        let no_matter = match self.consent {
+            Consent::Granted => true,
+            Consent::Withheld => !shared.cookies.hands_over(),
+            Consent::Withdrawn => false,
+        };
         match self {
-            Self { action: Action::Keep, put_right: false, beside: None, consent, logout, held }
-                if consent != Consent::Withdrawn =>
-            {
+            Self { action: Action::Keep, put_right: false, beside: None, consent, logout, held } if no_matter => {
                 logout.into_token().map_err(|logout| Self { logout, consent, held, ..Self::hot(None) })
             }
             planned => Err(planned),
@@ -232,10 +238,25 @@ impl Planned {
     }
 }
 
+/// Whether [`finish`] has nothing to do for the response of a hot future, which is the usual case.
+fn is_untouched<R>(shared: &Shared, response: &Response<R>, token: Option<&AdvertisingToken>) -> bool {
+    shared.logout_when.is_none()
+        && token.is_none_or(AdvertisingToken::is_untouched)
+        && response.extensions().get::<EuidUpdate>().is_none()
+        && !response.headers().contains_key(CLEAR_SITE_DATA)
+}
+
 /// Takes the handler's wish out of its response, writes the cookies, guards the cache.
 fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planned) -> Response<R> {
-    let (mut response, mut logged_out) = is_logout(shared, response);
-    logged_out |= planned.logout.was_called();
+    let (mut response, logged_out) = match &shared.logout_when {
+        None => (response, false),
+        Some(logout_when) => {
+            let (parts, body) = response.into_parts();
+            let is_logout = logout_when(&parts);
+            (Response::from_parts(parts, body), is_logout)
+        }
+    };
+    let logged_out = logged_out || planned.logout.was_called() || clears_cookies(response.headers());
     let update = response.extensions_mut().remove::<EuidUpdate>();
     let wish = update.as_ref().map(EuidUpdate::wish).max(logged_out.then_some(Wish::Logout));
     let action = plan::resolve(planned.action, wish, planned.consent);
@@ -247,7 +268,7 @@ fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planned) -> Respo
     let writing = writing(action, planned, update.as_ref());
     // A 304 would change the headers of a page that is stored elsewhere; the next one brings what is new.
     let writing = writing.filter(|writing| !(not_modified && wish.is_none() && writing.brings_a_token()));
-    let wrote = writing.is_some_and(|writing| write(shared, writing, response.headers_mut()));
+    let wrote = writing.is_some_and(|writing| write(shared, writing, planned.consent, response.headers_mut()));
     if wrote {
         cache::guard(Touch::Wrote, response.headers_mut());
     } else if planned.logout.token().is_some_and(AdvertisingToken::was_read) {
@@ -283,33 +304,20 @@ fn writing<'a>(action: Action, planned: &'a Planned, update: Option<&'a EuidUpda
 }
 
 /// Writes the cookies; false if none was written after all.
-fn write(shared: &Shared, writing: Writing<'_>, headers: &mut HeaderMap) -> bool {
+fn write(shared: &Shared, writing: Writing<'_>, consent: Consent, headers: &mut HeaderMap) -> bool {
     let now = shared.clock.now();
     if shared.bind.is_some() && matches!(writing, Writing::Login(_, None)) {
         observe::login_without_subject();
     }
-    let Err(reason) = shared.cookies.write(writing, &shared.keys, now, headers) else {
+    // A login is kept while consent is withheld, and handed to nobody.
+    let to_scripts = consent == Consent::Granted;
+    let Err(reason) = shared.cookies.write(writing, to_scripts, &shared.keys, now, headers) else {
         return true;
     };
     observe::cookie_not_written(reason);
     // Whoever was there before, another has logged in: the old identity must not stand for them.
     matches!(writing, Writing::Login(..))
-        && shared.cookies.write(Writing::ClearBoth, &shared.keys, now, headers).is_ok()
-}
-
-/// Whether the response is a logout that no [`EuidUpdate`] says.
-fn is_logout<R>(shared: &Shared, response: Response<R>) -> (Response<R>, bool) {
-    if clears_cookies(response.headers()) {
-        return (response, true);
-    }
-    match &shared.logout_when {
-        None => (response, false),
-        Some(logout_when) => {
-            let (parts, body) = response.into_parts();
-            let is_logout = logout_when(&parts);
-            (Response::from_parts(parts, body), is_logout)
-        }
-    }
+        && shared.cookies.write(Writing::ClearBoth, to_scripts, &shared.keys, now, headers).is_ok()
 }
 
 /// Whether `Clear-Site-Data` tells the browser to drop all cookies.

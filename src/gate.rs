@@ -16,6 +16,11 @@ pub(crate) struct Visitor {
     pub(crate) signed_in: SignedIn,
 }
 
+impl Visitor {
+    /// Where the application says nothing.
+    pub(crate) const ANYBODY: Self = Self { consent: Consent::Granted, signed_in: SignedIn::NotAsked };
+}
+
 pub(crate) enum SignedIn {
     /// The application binds no identity to anybody.
     NotAsked,
@@ -24,12 +29,14 @@ pub(crate) enum SignedIn {
     As(Box<[u8]>),
 }
 
-/// Asks the hooks, where there are any.
+/// Whether there is a hook to ask.
+pub(crate) fn has_hooks(shared: &Shared) -> bool {
+    shared.consent.is_some() || shared.bind.is_some()
+}
+
+/// Asks the hooks.
 pub(crate) fn visitor<B>(shared: &Shared, request: Request<B>) -> (Request<B>, Visitor) {
-    let (mut consent, mut signed_in) = (Consent::Granted, SignedIn::NotAsked);
-    if shared.consent.is_none() && shared.bind.is_none() {
-        return (request, Visitor { consent, signed_in });
-    }
+    let Visitor { mut consent, mut signed_in } = Visitor::ANYBODY;
     let (parts, body) = request.into_parts();
     if let Some(hook) = &shared.consent {
         consent = hook(&parts);

@@ -89,9 +89,9 @@ struct Token {
 }
 
 impl AdvertisingToken {
-    pub(crate) fn new(text: &str, times: IdentityTimes) -> Self {
-        let (read, logged_out) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Token { text: text.into(), times, read, logged_out }))
+    pub(crate) fn new(text: impl Into<Box<str>>, times: IdentityTimes) -> Self {
+        let (text, read, logged_out) = (text.into(), AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Token { text, times, read, logged_out }))
     }
 
     /// The token, to be passed on verbatim.
@@ -115,6 +115,11 @@ impl AdvertisingToken {
     /// Whether this token, or a clone of it, has been read.
     pub(crate) fn was_read(&self) -> bool {
         self.0.read.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody has read this token, or a clone of it, or ended the login through it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        !self.was_read() && !self.logged_out().load(Ordering::Relaxed)
     }
 
     /// Where it is noted that the login has been ended, with no other allocation than the token's.

@@ -32,7 +32,7 @@ use crate::service::EuidService;
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct EuidLayer {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// When the handler runs, while a refresh is due.

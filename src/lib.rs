@@ -43,7 +43,8 @@
 //!
 //! More of it, and why there are two cookies: [`docs::request_flow`]. What a page sees when the
 //! operator is down, and what to do: [`docs::failures`]. Running it: [`docs::operations`]. What it
-//! protects against: [`docs::threat_model`]. Coming from something else: [`docs::migrating`].
+//! protects against: [`docs::threat_model`]. Coming from something else: [`docs::migrating`]. What it
+//! costs: [`docs::performance`].
 //!
 //! # States
 //!
@@ -57,13 +58,15 @@
 //!
 //! # Features
 //!
-//! | feature | default | adds |
-//! | --- | --- | --- |
-//! | `client` | yes | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
-//! | `axum` | yes | extractors and response parts for axum 0.8 |
-//! | `metrics` | no | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
-//! | `sandbox` | no | module `sandbox`, a stand-in operator for demos and tests |
+//! | feature | default | packages | adds |
+//! | --- | --- | --- | --- |
+//! | none | | 63 | the layer, cookies, [`openrtb`] |
+//! | `client` | yes | 132 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
+//! | `axum` | yes | 69 | extractors and response parts for axum 0.8 |
+//! | `metrics` | no | 65 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
+//! | `sandbox` | no | 150 | module `sandbox`, a stand-in operator for demos and for tests of your site |
 //!
+//! The packages are those that cargo builds for the feature alone, on x86-64 Linux.
 //! Features only add items. Without `client`, give the layer a [`Refresh`] of your own.
 //!
 //! # Running
@@ -114,6 +117,7 @@ pub mod docs {
     //! | keys, deploys, CDNs, proxies, alerts | [`operations`] |
     //! | what is promised against whom, and what is not | [`threat_model`] |
     //! | how to come here from something else | [`migrating`] |
+    //! | what it costs, and what others do | [`performance`] |
     //! | what it logs and counts | [`metrics`] |
     //! | the cookies, byte by byte | [`cookie_format`] |
 
@@ -127,6 +131,8 @@ pub mod docs {
     pub mod migrating {}
     #[doc = include_str!("docs/operations.md")]
     pub mod operations {}
+    #[doc = include_str!("docs/performance.md")]
+    pub mod performance {}
     #[doc = include_str!("docs/request_flow.md")]
     pub mod request_flow {}
     #[doc = include_str!("docs/threat_model.md")]

@@ -14,23 +14,23 @@
 //! | unknown version or key id | | | `Absent` | keep |
 //! | known key, does not open or parse; anchor is not its lineage; other subject | | | `Absent` | clear identity |
 //! | bound identity, nobody signed in | | | `Absent` | keep |
-//! | record of an opt-out | | | `OptedOut` | keep |
-//! | | 72 h later | | `Absent` | clear identity |
+//! | record of an opt-out, whatever else | | | `OptedOut` | clear identity, if one came |
+//! | | 72 h later | | `Absent` | clear identity, if one came |
 //! | identity | ≥ refresh_expires | | `Absent` | clear identity |
 //! | identity | < refresh_from | | `Active` | keep |
 //! | identity | refresh_from … identity_expires | new pair | `Active(new)` | store |
-//! | | | optout | `OptedOut` | record the opt-out |
+//! | | | optout | `OptedOut` | clear identity, record the opt-out |
 //! | | | invalid_token, expired_token | `Absent` | clear identity |
 //! | | | anything else, or not in time | `Active(old)` | keep |
 //! | identity | identity_expires … refresh_expires | new pair | `Active(new)` | store |
-//! | | | optout | `OptedOut` | record the opt-out |
+//! | | | optout | `OptedOut` | clear identity, record the opt-out |
 //! | | | invalid_token, expired_token, client_error | `Absent` | clear identity |
 //! | | | anything else, or not in time | `Unavailable` | keep |
 //! | usable identity | consent withheld | not asked | `Withheld` | keep |
 //! | any of ours | consent withdrawn | not asked | `Withheld` | clear both |
 //!
-//! The record stands in the identity's place and is bound to its login and subject. Only what is stated,
-//! by a handler or by consent, writes the anchor.
+//! The record is bound to login and subject of the identity. Only what is stated, by a handler or by
+//! consent, writes the anchor.
 
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ pub(crate) enum Action {
     ClearBoth,
     /// Clear the identity, remember the opt-out in the anchor.
     OptOut,
-    /// Put the record of the opt-out into the identity's place.
+    /// Clear the identity, record the opt-out for its login.
     RecordOptOut,
     /// Write the refreshed identity.
     Store,
@@ -198,13 +198,19 @@ pub(crate) fn plan(times: &IdentityTimes, subject: Subject, consent: Consent, no
     }
 }
 
-/// A request with the record of an opt-out, remembered `until` then.
-pub(crate) fn opted_out(until: UnixMillis, subject: Subject, consent: Consent, now: UnixMillis) -> Verdict {
-    barred(subject, consent).unwrap_or(if now < until {
-        verdict(Sees::OptedOut, Action::Keep)
-    } else {
-        verdict(Sees::Absent, Action::ClearIdentity)
-    })
+/// A request with the record of an opt-out, remembered `until` then, for the login that the anchor names.
+pub(crate) fn opted_out(
+    until: UnixMillis,
+    identity_came: bool,
+    subject: Subject,
+    consent: Consent,
+    now: UnixMillis,
+) -> Verdict {
+    let sees = if now < until { Sees::OptedOut } else { Sees::Absent };
+    match barred(subject, consent).unwrap_or(verdict(sees, Action::ClearIdentity)) {
+        Verdict { sees, action: Action::ClearIdentity } if !identity_came => verdict(sees, Action::Keep),
+        verdict => verdict,
+    }
 }
 
 /// What stands against an identity, or the record of one, whatever it says.
@@ -250,9 +256,10 @@ pub(crate) fn settle(times: &IdentityTimes, now: UnixMillis, answer: Answer) -> 
 /// What the response writes: withdrawn consent, then the handler's wish, then what was planned.
 pub(crate) fn resolve(planned: Action, wish: Option<Wish>, consent: Consent) -> Action {
     match (consent, wish) {
-        (Consent::Withdrawn, Some(Wish::Logout | Wish::OptOut)) => Action::ClearBoth,
+        // No login is written, but whoever was there before has gone.
+        (Consent::Withdrawn, Some(_)) => Action::ClearBoth,
         // Planned with the same consent: it clears what came.
-        (Consent::Withdrawn, Some(Wish::Login) | None) => planned,
+        (Consent::Withdrawn, None) => planned,
         (_, Some(Wish::Logout)) => Action::ClearBoth,
         (_, Some(Wish::OptOut)) => Action::OptOut,
         (_, Some(Wish::Login)) => Action::Login,
@@ -388,18 +395,17 @@ mod tests {
         for now in [0, 99, 100, 101] {
             for consent in CONSENTS {
                 for subject in SUBJECTS {
-                    let expected = match (consent, subject) {
-                        (Consent::Withdrawn, _) => verdict(Sees::Withheld, Action::ClearBoth),
-                        (_, Subject::Other) => verdict(Sees::Absent, Action::ClearIdentity),
-                        (_, Subject::Nobody) => verdict(Sees::Absent, Action::Keep),
-                        _ if now < 100 => verdict(Sees::OptedOut, Action::Keep),
-                        _ => verdict(Sees::Absent, Action::ClearIdentity),
-                    };
-                    assert_eq!(
-                        opted_out(at(100), subject, consent, at(now)),
-                        expected,
-                        "{now} {consent:?} {subject:?}"
-                    );
+                    for (came, clear) in [(true, Action::ClearIdentity), (false, Action::Keep)] {
+                        let expected = match (consent, subject) {
+                            (Consent::Withdrawn, _) => verdict(Sees::Withheld, Action::ClearBoth),
+                            (_, Subject::Other) => verdict(Sees::Absent, clear),
+                            (_, Subject::Nobody) => verdict(Sees::Absent, Action::Keep),
+                            _ if now < 100 => verdict(Sees::OptedOut, clear),
+                            _ => verdict(Sees::Absent, clear),
+                        };
+                        let got = opted_out(at(100), came, subject, consent, at(now));
+                        assert_eq!(got, expected, "{now} {came} {consent:?} {subject:?}");
+                    }
                 }
             }
         }
@@ -511,8 +517,7 @@ mod tests {
                     assert_eq!(resolve(planned, wish, consent), expected);
                 }
                 let withdrawn = resolve(planned, wish, Consent::Withdrawn);
-                let ends = matches!(wish, Some(Wish::Logout | Wish::OptOut));
-                assert_eq!(withdrawn, if ends { Action::ClearBoth } else { planned });
+                assert_eq!(withdrawn, if wish.is_some() { Action::ClearBoth } else { planned });
             }
         }
         assert!(Wish::Logout > Wish::OptOut && Wish::OptOut > Wish::Login);

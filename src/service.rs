@@ -10,12 +10,12 @@ use tower::Service;
 
 use crate::extension::Euid;
 use crate::future::{Beside, Parked, Refreshing, ResponseFuture};
-use crate::gate;
+use crate::gate::{self, Visitor};
 use crate::layer::{RefreshMode, Shared};
 use crate::observe;
 use crate::plan::Action;
 use crate::refresh::{Asked, failed};
-use crate::sight::{self, Due, Settled, Sight};
+use crate::sight::{self, Due, Origin, Settled, Sight};
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
 ///
@@ -44,13 +44,17 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if request.extensions().get::<Euid>().is_some() {
             // A layer further out does the work already.
             return ResponseFuture::nested(self.inner.call(request));
         }
         let shared = Arc::clone(&self.shared);
-        let (request, visitor) = gate::visitor(&shared, request);
+        let mut visitor = Visitor::ANYBODY;
+        if gate::has_hooks(&shared) {
+            // Only then is the request taken apart, and moved for it.
+            (request, visitor) = gate::visitor(&shared, request);
+        }
         match sight::look(&shared, request.headers(), &visitor) {
             Sight::Shown(settled) if settled.held.is_none() => self.call_now(shared, request, settled, None),
             Sight::Shown(settled) => {
@@ -67,7 +71,7 @@ where
                     // What another request has found out holds for this one too.
                     shared.desk.recall(&due.held.identity, due.now)
                 };
-                self.call_due(shared, request, *due, asked)
+                self.call_due(shared, request, *due, asked, may_refresh)
             }
         }
     }
@@ -90,19 +94,22 @@ impl<S> EuidService<S> {
     }
 
     /// Calls the handler of a request whose identity is due: now, or once the operator has answered.
-    fn call_due<B>(&mut self, shared: Arc<Shared>, request: Request<B>, due: Due, asked: Asked) -> ResponseFuture<S, B>
+    fn call_due<B>(
+        &mut self,
+        shared: Arc<Shared>,
+        request: Request<B>,
+        due: Due,
+        asked: Asked,
+        may_log_in: bool,
+    ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>> + Clone,
     {
-        match asked {
-            Asked::Known(outcome) => {
-                let settled = sight::settle(&shared, &due, due.now, &outcome);
-                self.call_now(shared, request, settled, None)
-            }
+        let answer = match asked {
+            Asked::Known(outcome) => outcome,
             Asked::Refused(why) => {
                 observe::refresh_refused(why);
-                let settled = sight::settle(&shared, &due, due.now, &failed(why));
-                self.call_now(shared, request, settled, None)
+                Arc::new(failed(why))
             }
             Asked::Waiting(waiter, patience) => {
                 let unanswered = sight::settle(&shared, &due, due.now, &failed("not answered yet"));
@@ -116,9 +123,15 @@ impl<S> EuidService<S> {
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 let refreshing = Refreshing::new(shared, waiter, patience, Parked { due, ready, request });
-                ResponseFuture::refreshing(refreshing)
+                return ResponseFuture::refreshing(refreshing);
             }
-        }
+        };
+        let settled = sight::settle(&shared, &due, due.now, &answer);
+        // What another request has found out is stored beside an image too, or each would ask again; who
+        // is to be logged in is left to a page.
+        let is_left = !may_log_in && matches!(due.held.origin, Origin::Elsewhere(_));
+        let settled = if is_left { Settled { action: Action::Keep, ..settled } } else { settled };
+        self.call_now(shared, request, settled, None)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a request's cookies come to: the facts gathered for [`plan`](crate::plan), its decisions turned
 //! into what the handler finds and what the response will write.
 
+use http::header::COOKIE;
 use http::{HeaderMap, Request};
 
 use crate::clock::UnixMillis;
@@ -60,9 +61,13 @@ pub(crate) enum Origin {
 
 /// Reads the cookies and asks [`plan`](crate::plan).
 pub(crate) fn look(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> Sight {
+    if !headers.contains_key(COOKIE) {
+        let verdict = plan::without_identity(Presented::Nothing, AnchorSays::Nothing, visitor.consent);
+        return shown(verdict, visitor.consent, false);
+    }
     let found = shared.cookies.read(headers, &shared.keys, |sealed| match sealed {
         Sealed::Identity { payload, old_key } => sight_of(shared, visitor, payload, *old_key),
-        Sealed::OptOut(record) => Some(sight_of_opt_out(shared, visitor, record)),
+        Sealed::OptOut { record, identity_came } => Some(sight_of_opt_out(shared, visitor, record, *identity_came)),
     });
     let presented = match found.identity {
         FoundIdentity::Usable(sight) => return sight,
@@ -97,7 +102,7 @@ fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: 
     let Plan::Proceed(Verdict { sees, action }) = plan else {
         return Some(Sight::Due(Box::new(Due { held: held()?, times, now })));
     };
-    let token = (sees == Sees::Active).then(|| AdvertisingToken::new(&payload.advertising_token(), payload.times));
+    let token = (sees == Sees::Active).then(|| AdvertisingToken::new(payload.advertising_token(), payload.times));
     let (action, held) = if shared.reseal && old_key && token.is_some() {
         (Action::Store, Some(Box::new(held()?)))
     } else {
@@ -106,9 +111,9 @@ fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: 
     Some(Sight::Shown(Settled { euid: euid(sees, token), action, held, consent: visitor.consent, came: true }))
 }
 
-fn sight_of_opt_out(shared: &Shared, visitor: &Visitor, record: &OptOut) -> Sight {
-    let subject = subject(visitor, &record.login);
-    shown(plan::opted_out(record.until, subject, visitor.consent, shared.clock.now()), visitor.consent, true)
+fn sight_of_opt_out(shared: &Shared, visitor: &Visitor, record: &OptOut, identity_came: bool) -> Sight {
+    let (subject, now) = (subject(visitor, &record.login), shared.clock.now());
+    shown(plan::opted_out(record.until, identity_came, subject, visitor.consent, now), visitor.consent, true)
 }
 
 /// What an identity comes to that another kind of cookie brought, where none of ours came.
@@ -121,7 +126,7 @@ fn sight_from_elsewhere(shared: &Shared, headers: &HeaderMap, visitor: &Visitor)
     let identity = match shared.cookies.read_js_sdk(headers)? {
         JsSdk::Identity(identity) => identity,
         JsSdk::OptedOut { until } => {
-            let verdict = plan::opted_out(until, subject, visitor.consent, shared.clock.now());
+            let verdict = plan::opted_out(until, false, subject, visitor.consent, shared.clock.now());
             return Some(shown(plan::taken_over(verdict), visitor.consent, true));
         }
     };

@@ -5,15 +5,19 @@
 
 mod support;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{get, post};
 use http_body_util::BodyExt;
-use support::{ANCHOR, DUE, Operator, Site, identity, new_pair, writes};
+use support::{ANCHOR, BOTH_CLEARED, DUE, Operator, Site, identity, new_pair, writes};
 use tower::ServiceExt;
-use tower_euid::{AdvertisingToken, Euid, EuidUpdate, Refreshed};
+use tower_euid::{AdvertisingToken, Euid, EuidLogout, EuidUpdate, Refreshed};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
 
 async fn state(euid: Euid) -> &'static str {
     euid.state()
@@ -40,6 +44,7 @@ fn pages() -> Router {
         .route("/login", post(async || (EuidUpdate::login(identity("one")), Redirect::to("/"))))
         .route("/logout", post(async || (EuidUpdate::logout(), Redirect::to("/"))))
         .route("/update", post(async || EuidUpdate::logout()))
+        .route("/now", post(async |euid: EuidLogout| euid.now()))
         .route("/ok", post(async || Ok::<_, AppError>((EuidUpdate::logout(), "done"))))
         .route("/err", post(async || Err::<(), _>((EuidUpdate::logout(), AppError))))
         .route("/twice", post(async || (EuidUpdate::logout(), EuidUpdate::login(identity("one")), "done")))
@@ -116,8 +121,8 @@ async fn a_page_that_extracted_the_token_is_private() {
 
 #[tokio::test]
 async fn without_the_layer_the_extractors_answer_500() {
-    for path in ["/state", "/token"] {
-        let request = Request::get(path).body(Body::empty()).unwrap();
+    for (method, path) in [("GET", "/state"), ("GET", "/token"), ("POST", "/now")] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         let response = pages().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(text(response).await.contains("EuidLayer"), "it says what is missing");
@@ -126,10 +131,10 @@ async fn without_the_layer_the_extractors_answer_500() {
 
 #[tokio::test]
 async fn a_logout_handler_clears_both_cookies() {
-    for path in ["/logout", "/update", "/ok"] {
+    for path in ["/logout", "/update", "/ok", "/now"] {
         let mut site = logged_in(Operator::never()).await;
         let response = ask(&mut site, "POST", path).await;
-        assert_eq!(writes(response.headers()), "identity cleared, anchor cleared", "{path}");
+        assert_eq!(writes(response.headers()), BOTH_CLEARED, "{path}");
     }
 }
 
@@ -167,4 +172,43 @@ async fn a_route_layer_inside_a_router_layer_passes_through() {
     let response = router.oneshot(Request::from_parts(parts, Body::empty())).await.unwrap();
     assert_eq!((writes(response.headers()), operator.asked()), ("identity set".into(), 1));
     assert_eq!(text(response).await, "new");
+}
+
+/// Handlers that log out and do not come to a response of their own, with what makes one for them.
+fn disturbed() -> Router {
+    let slow = async |euid: EuidLogout| {
+        euid.now();
+        std::future::pending::<()>().await;
+    };
+    let panicking = async |euid: EuidLogout| {
+        euid.now();
+        panics();
+    };
+    let failing = async |euid: EuidLogout| {
+        euid.now();
+        Err::<(), _>(AppError)
+    };
+    let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(1));
+    Router::new()
+        .route("/slow", post(slow).layer(timeout))
+        .route("/panicking", post(panicking).layer(CatchPanicLayer::new()))
+        .route("/failing", post(failing))
+}
+
+#[expect(clippy::panic, reason = "the handler is to panic")]
+fn panics() {
+    panic!("the test wants it")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_said_first_survives_timeout_panic_and_error() {
+    for (path, status) in [("/slow", 408), ("/panicking", 500), ("/failing", 422)] {
+        let site = logged_in(Operator::never()).await;
+        let (mut parts, ()) = site.jar.request().into_parts();
+        (parts.method, parts.uri) = ("POST".parse().unwrap(), path.parse().unwrap());
+        let router = disturbed().layer(site.layer.clone());
+        let response = router.oneshot(Request::from_parts(parts, Body::empty())).await.unwrap();
+        let got = (response.status().as_u16(), writes(response.headers()));
+        assert_eq!(got, (status, BOTH_CLEARED.to_owned()), "{path}");
+    }
 }

@@ -120,7 +120,7 @@ async fn a_request_that_still_brings_the_old_cookie_gets_the_known_answer_for_45
 #[tokio::test]
 async fn an_opt_out_and_a_rejection_are_remembered_too() {
     for (answer, seen) in [
-        (Ok(Refreshed::OptedOut), "opted_out, identity opted out"),
+        (Ok(Refreshed::OptedOut), "opted_out, identity cleared, opt-out recorded"),
         (failure(ErrorKind::RejectedToken), "absent, identity cleared"),
     ] {
         let operator = Operator::answering(answer);
@@ -375,7 +375,7 @@ async fn beside_a_handler_that_is_faster_the_next_request_gets_the_answer() {
 async fn beside_an_opt_out_ends_the_identity_though_the_handler_saw_it() {
     let operator = Operator::answering(Ok(Refreshed::OptedOut));
     let (_, saw, _) = beside(&operator, DUE, Duration::from_millis(10)).await;
-    assert_eq!(saw, "active(old), identity opted out");
+    assert_eq!(saw, "active(old), identity cleared, opt-out recorded");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use http::{Request, Response};
-use support::{DUE, EXPIRED, Operator, Seen, Site, new_pair, page, writes};
+use support::{DUE, EXPIRED, Operator, Seen, Site, new_pair, page, ring, writes};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -57,6 +58,20 @@ fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
 
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> bool {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
+}
+
+#[test]
+fn the_future_is_at_most_two_words_larger_than_the_inner_one() {
+    fn size<S: Service<Request<()>>>(_: &S) -> usize {
+        size_of::<S::Future>()
+    }
+    let layer = EuidLayer::new(ring(), Operator::never());
+    let inner = service_fn(|request: Request<()>| async move {
+        sleep(Duration::from_secs(1)).await;
+        drop(request);
+        Ok::<_, Infallible>(Response::new(()))
+    });
+    assert!(size(&layer.layer(inner)) <= size(&inner) + 16);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use support::{ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, START, Site, failure, identity_until, new_pair};
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt};
-use tower_euid::{ErrorKind, EuidError, EuidUpdate, ManualClock, Refreshed, refresh_fn};
+use tower_euid::{Consent, ErrorKind, EuidError, EuidUpdate, ManualClock, Refreshed, refresh_fn};
 
 /// Notes what this thread counts.
 struct Meter {
@@ -311,6 +311,38 @@ async fn a_cookie_of_no_use_is_counted_and_logged_with_its_reason() {
         assert_eq!(log.take(), [format!("DEBUG tower_euid: the identity cookie can't be used reason=\"{reason}\"")]);
         let rejected = format!("euid_cookie_rejected_total{{reason={reason}}} 1");
         assert_eq!(meter.take(), [&rejected, "euid_requests_total{state=absent} 1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_of_another_user_is_counted_and_logged_and_one_that_nobody_claims_is_not() {
+    let mut site = Site::asking_nobody();
+    site.update(EuidUpdate::login(identity_until("anns", [DUE, EXPIRED, EXPIRED])).subject("ann")).await;
+    for (user, state, rejected) in
+        [(Some("ann"), "active", false), (Some("bob"), "absent", true), (None, "absent", false)]
+    {
+        let site = site.clone().configured(|layer| layer.bind(move |_| user));
+        let (meter, log) = (Meter::start(), Log::default());
+        let logging = log.start();
+        site.send(site.jar.request(), |_, _| ()).await;
+        drop(logging);
+        let event = "DEBUG tower_euid: the identity cookie can't be used reason=\"subject\"";
+        assert_eq!(log.take(), Vec::from_iter(rejected.then_some(event)));
+        let counted = rejected.then(|| "euid_cookie_rejected_total{reason=subject} 1".to_owned());
+        let counted: Vec<_> = counted.into_iter().chain([format!("euid_requests_total{{state={state}}} 1")]).collect();
+        assert_eq!(meter.take(), counted);
+    }
+}
+
+#[tokio::test]
+async fn without_consent_a_request_is_counted_as_such() {
+    let mut site = Site::asking_nobody();
+    site.login("old").await;
+    for consent in [Consent::Withheld, Consent::Withdrawn] {
+        let site = site.clone().configured(|layer| layer.consent(move |_| consent));
+        let meter = Meter::start();
+        site.send(site.jar.request(), |_, _| ()).await;
+        assert_eq!(meter.take(), ["euid_requests_total{state=withheld} 1"]);
     }
 }
 

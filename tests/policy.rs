@@ -194,7 +194,7 @@ async fn what_was_stored_is_active_on_the_next_page_without_asking() {
 async fn an_opt_out_ends_the_identity_and_is_remembered() {
     for millis in [DUE, EXPIRED] {
         let got = answered(millis, Ok(Refreshed::OptedOut)).await;
-        assert_eq!(got, expected("opted_out", "identity opted out"), "{millis}");
+        assert_eq!(got, expected("opted_out", "identity cleared, opt-out recorded"), "{millis}");
     }
 }
 
@@ -369,7 +369,7 @@ async fn not_modified_does_not_postpone_a_clear() {
 #[tokio::test]
 async fn not_modified_does_not_postpone_an_opt_out() {
     let got = with_status(StatusCode::NOT_MODIFIED, Ok(Refreshed::OptedOut)).await;
-    assert_eq!(got.2, "identity opted out");
+    assert_eq!(got.2, "identity cleared, opt-out recorded");
 }
 
 #[tokio::test]

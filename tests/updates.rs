@@ -15,14 +15,12 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, Operator, Seen, Site, identity, identity_until, new_pair, page, ring,
-    set_cookies, writes,
+    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Operator, Seen, Site, identity, identity_until,
+    new_pair, page, ring, set_cookies, writes,
 };
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::{Euid, EuidUpdate, Refreshed};
 
-const BOTH_SET: &str = "identity set, anchor set";
-const BOTH_CLEARED: &str = "identity cleared, anchor cleared";
 const OPTED_OUT: &str = "identity cleared, anchor opted out";
 
 async fn logged_in(name: &str) -> Site {

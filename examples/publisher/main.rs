@@ -13,6 +13,7 @@
 //! | `OPERATOR_PORT` | of the embedded sandbox; any if not set |
 //! | `EUID_OPERATOR_URL`, `EUID_API_KEY`, `EUID_CLIENT_SECRET` | all three: use that operator, start no sandbox |
 //! | `EUID_COOKIE_KEYS` | cookie keys, newest first; a fresh one if not set |
+//! | `COOKIES_FOR_SCRIPTS` | if set: hand the token to Prebid, and take over logins from EUID's JavaScript SDK |
 //!
 //! With curl, send a phone number by `--data-urlencode phone=+442345678901`: a bare `+` is a space.
 
@@ -38,8 +39,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_euid::sandbox::{Sandbox, SandboxServer};
 use tower_euid::{
-    AdvertisingToken, Clock, CookieKey, Dii, ErrorKind, Euid, EuidClient, EuidClientBuilder, EuidError, EuidLayer,
-    EuidUpdate, IdentityTimes, InvalidDii, KeyRing, ManualClock,
+    AdvertisingToken, Clock, ConfigError, CookieConfig, CookieKey, Dii, ErrorKind, Euid, EuidClient, EuidClientBuilder,
+    EuidError, EuidLayer, EuidUpdate, IdentityTimes, InvalidDii, KeyRing, ManualClock,
 };
 use tower_http::csrf::CsrfLayer;
 use tower_http::trace::TraceLayer;
@@ -107,6 +108,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     };
     // Without jitter, so that "ten minutes later" does what it says.
     let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone()).refresh_jitter(Duration::ZERO);
+    let layer = layer.cookie(cookies()?);
     let app = app(Site { client, clock, sandbox, notes: Arc::default() }, layer);
 
     let port = port("PORT", 3000)?;
@@ -248,6 +250,14 @@ fn cookie_keys() -> Result<KeyRing, Box<dyn Error>> {
     }
     println!("cookies:  under a fresh key, so a restart forgets every login; set EUID_COOKIE_KEYS to keep them");
     Ok(CookieKey::generate()?.into())
+}
+
+fn cookies() -> Result<CookieConfig, ConfigError> {
+    let config = CookieConfig::default();
+    match variable("COOKIES_FOR_SCRIPTS") {
+        Some(_) => config.expose_token_to_scripts().migrate_js_sdk_cookie(None),
+        None => Ok(config),
+    }
 }
 
 fn port(name: &str, default: u16) -> Result<u16, String> {

@@ -10,8 +10,6 @@ use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use cookie::Cookie;
 use tower_euid::{Clock, SystemClock, UnixMillis};
 
@@ -97,8 +95,10 @@ impl Cookies {
             (None, None) => Self::None,
             (Some(Written::Set), Some(_)) => Self::SetAtLogin,
             (Some(Written::Set), None) => Self::Refreshed,
-            // Found by a refresh, or said by the operator at login.
-            (Some(Written::OptOut), None) | (_, Some(Written::Set)) => Self::OptedOut,
+            // Said by the operator at login.
+            (_, Some(Written::Set)) => Self::OptedOut,
+            // Found by a refresh.
+            _ if matches!(written(response, OPT_OUT), Some(Written::Set)) => Self::OptedOut,
             _ => Self::Cleared,
         }
     }
@@ -106,21 +106,13 @@ impl Cookies {
 
 enum Written {
     Set,
-    /// The record of an opt-out, in the identity's place.
-    OptOut,
     Cleared,
 }
 
 fn written(response: &HeaderMap, name: &str) -> Option<Written> {
     let cookies = response.get_all(SET_COOKIE).iter().filter_map(|value| Cookie::parse(value.to_str().ok()?).ok());
     let cookie = cookies.into_iter().find(|cookie| cookie.name() == name)?;
-    // What a sealed value is for stands in its second byte.
-    let head = cookie.value().get(..4).and_then(|head| BASE64_URL_SAFE_NO_PAD.decode(head).ok());
-    Some(match (cookie.value(), head.as_deref()) {
-        ("", _) => Written::Cleared,
-        (_, Some([1, 2, _])) => Written::OptOut,
-        _ => Written::Set,
-    })
+    Some(if cookie.value().is_empty() { Written::Cleared } else { Written::Set })
 }
 
 fn brings_identity(request: &HeaderMap) -> bool {
@@ -136,3 +128,4 @@ fn calls(site: &Site) -> Option<Calls> {
 const SHOWN: usize = 5;
 const IDENTITY: &str = "__Host-euid";
 const ANCHOR: &str = "__Host-euid-login";
+const OPT_OUT: &str = "__Host-euid-optout";

@@ -23,22 +23,28 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         let Ok(value) = HeaderValue::from_bytes(line) else { return Corpus::Reject };
         headers.append(COOKIE, value);
     }
-    let (identity, anchor) = (config.identity_name(), config.anchor_name());
+    let (identity, anchor, opt_out) = (config.identity_name(), config.anchor_name(), config.opt_out_name());
     let site = Site::new(config.migrate_js_sdk_cookie(None).unwrap().expose_token_to_scripts());
 
     let pairs: Vec<_> = headers.get_all(COOKIE).iter().flat_map(|header| pairs(header.as_bytes())).collect();
     let of = |name: &str| pairs.iter().filter(|(n, _)| *n == name.as_bytes()).map(|(_, v)| *v).collect::<Vec<_>>();
-    let (mut identities, anchors) = (of(identity), of(anchor));
+    let (mut identities, anchors, mut opt_outs) = (of(identity), of(anchor), of(opt_out));
     identities.truncate(4);
+    opt_outs.truncate(4);
     let conflict = anchors.windows(2).any(|two| two[0] != two[1]);
-    let expected = Scan { anchor: anchors.first().copied().filter(|_| !conflict), identities, conflict };
+    let expected = Scan { anchor: anchors.first().copied().filter(|_| !conflict), identities, opt_outs, conflict };
     let scan = site.scan(&headers);
     assert_eq!(scan, expected);
 
     let (sdk, token) = (of("__euid"), of("__euid_advertising_token"));
     let mut alone = HeaderMap::new();
-    let all =
-        [(identity, &scan.identities), (anchor, &anchors), ("__euid", &sdk), ("__euid_advertising_token", &token)];
+    let all = [
+        (identity, &scan.identities),
+        (anchor, &anchors),
+        (opt_out, &scan.opt_outs),
+        ("__euid", &sdk),
+        ("__euid_advertising_token", &token),
+    ];
     for (name, values) in all {
         for value in values {
             let line = [name.as_bytes(), b"=", *value].concat();

@@ -27,7 +27,7 @@ fn any_value(value: &[u8]) -> Corpus {
     if value.contains(';') || value.trim() != value {
         return Corpus::Reject;
     }
-    let Some(opened) = read(value, LINEAGE) else { return Corpus::Reject };
+    let Some(opened) = read(false, value, LINEAGE) else { return Corpus::Reject };
     let encodes = |bytes: Vec<u8>| BASE64_URL_SAFE_NO_PAD.encode(bytes) == value;
     assert!(opened.is_none() || BASE64_URL_SAFE_NO_PAD.decode(value).is_ok_and(encodes));
     Corpus::Keep
@@ -39,7 +39,7 @@ fn any_plaintext(opt_out: bool, bit: u16, plain: &[u8]) -> Corpus {
     let Some((lineage, written)) = rewrite(opt_out, plain) else {
         // No lineage can be the right one, so try that which stands where one is looked for.
         let lineage = plain.get(1..17).map_or([0; 16], |bytes| bytes.try_into().unwrap());
-        assert_eq!(read(&value, lineage).flatten(), None);
+        assert_eq!(read(opt_out, &value, lineage).flatten(), None);
         return Corpus::Keep;
     };
     assert!(written.len() <= plain.len());
@@ -48,12 +48,12 @@ fn any_plaintext(opt_out: bool, bit: u16, plain: &[u8]) -> Corpus {
     assert_eq!(rewrite(opt_out, &plain[..plain.len() - 1]), None, "a byte too few");
 
     // What is larger than a cookie does not open.
-    let Some(opened) = read(&value, lineage).flatten() else {
+    let Some(opened) = read(opt_out, &value, lineage).flatten() else {
         assert!(value.len() > 4096);
         return Corpus::Keep;
     };
     let again = site().seal(opt_out, [9; 24], &written).unwrap();
-    assert_eq!(read(&again, lineage).flatten().as_ref(), Some(&opened));
+    assert_eq!(read(opt_out, &again, lineage).flatten().as_ref(), Some(&opened));
     if let Opened::Identity { identity, .. } = &opened {
         let times = identity.times();
         assert!(times.refresh_from <= times.identity_expires && times.identity_expires <= times.refresh_expires);
@@ -62,19 +62,20 @@ fn any_plaintext(opt_out: bool, bit: u16, plain: &[u8]) -> Corpus {
 
     let mut other = lineage;
     other[0] ^= 1;
-    assert_eq!(read(&value, other), Some(None), "another login's anchor");
+    assert_eq!(read(opt_out, &value, other), Some(None), "another login's anchor");
     let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&value).unwrap();
     let bit = usize::from(bit) % (bytes.len() * 8);
     bytes[bit / 8] ^= 1 << (bit % 8);
-    assert_eq!(read(&BASE64_URL_SAFE_NO_PAD.encode(&bytes), lineage), Some(None), "bit {bit}");
+    assert_eq!(read(opt_out, &BASE64_URL_SAFE_NO_PAD.encode(&bytes), lineage), Some(None), "bit {bit}");
     Corpus::Keep
 }
 
 /// `None` if no header can hold the value.
-fn read(value: &str, lineage: [u8; 16]) -> Option<Option<Opened>> {
+fn read(opt_out: bool, value: &str, lineage: [u8; 16]) -> Option<Option<Opened>> {
     let anchor = BASE64_URL_SAFE_NO_PAD.encode(lineage);
     let mut headers = HeaderMap::new();
-    let header = format!("__Host-euid={value}; __Host-euid-login={anchor}");
+    let name = if opt_out { "__Host-euid-optout" } else { "__Host-euid" };
+    let header = format!("{name}={value}; __Host-euid-login={anchor}");
     headers.append(COOKIE, HeaderValue::try_from(header).ok()?);
     Some(site().read(&headers).0)
 }

@@ -63,6 +63,7 @@ fn fuzz(data: &[u8]) -> Option<()> {
     let wrote = |name: &str| cookies.iter().any(|(other, _)| other == name);
     let writes_anchor = matches!(write, Write::Login(..) | Write::ClearBoth | Write::OptOut);
     assert_eq!(wrote(config.anchor_name()), written && writes_anchor);
+    assert_eq!(wrote(config.opt_out_name()), written && (writes_anchor || matches!(write, Write::RecordOptOut)));
     assert_eq!(wrote(config.identity_name()), written && !matches!(write, Write::HandOver(_)));
     Some(())
 }
@@ -103,7 +104,7 @@ fn check(config: &CookieConfig, line: &HeaderValue) -> (String, String) {
     let is_octet = |byte| matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e);
     assert!(value.bytes().all(is_octet), "{line}");
     assert!(name.len() + value.len() <= 4096);
-    let is_ours = [config.identity_name(), config.anchor_name()].contains(&name);
+    let is_ours = [config.identity_name(), config.anchor_name(), config.opt_out_name()].contains(&name);
     assert!(is_ours || ["__euid", "__euid_advertising_token"].contains(&name), "{line}");
 
     let (secure, domain, path) = (attribute("Secure"), attribute("Domain"), attribute("Path"));

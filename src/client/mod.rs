@@ -24,10 +24,14 @@ use self::protocol::answer::{self, Question};
 use self::protocol::envelope::{BASE64, Key, RequestNonce, seal_request};
 use self::transport::{Received, Transport};
 use crate::clock::Clock;
+#[cfg(feature = "sandbox")]
+use crate::error::ConfigError;
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
 use crate::random;
 use crate::refresh::{Refresh, Refreshed};
+#[cfg(feature = "sandbox")]
+use crate::sandbox::Sandbox;
 
 /// Whom to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +94,19 @@ impl EuidClient {
         EuidClientBuilder::new(Given::in_code(environment), None)
     }
 
+    /// A client of a sandbox in this process, with its credentials and clock.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn in_process(sandbox: &Sandbox) -> Result<Self, ConfigError> {
+        let authorization = transport::bearer(sandbox.api_key())?;
+        let inner = Inner {
+            transport: Transport::in_process(sandbox.clone(), authorization, Self::DEFAULT_TIMEOUT),
+            secret: Some(parse_secret(sandbox.client_secret())?),
+            clock: Arc::new(sandbox.clock()),
+            optout_check: false,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
     /// Asks for an identity: `POST /v2/token/generate`. To be called when a visitor has logged in
     /// and has consented to it.
     ///
@@ -136,7 +153,11 @@ impl EuidClient {
     }
 
     /// Seals a question, posts it, and hands back what is needed to open the answer.
-    async fn ask(&self, path: &str, question: &Question<'_>) -> Result<(&Key, RequestNonce, Received), EuidError> {
+    async fn ask(
+        &self,
+        path: &'static str,
+        question: &Question<'_>,
+    ) -> Result<(&Key, RequestNonce, Received), EuidError> {
         let Some(secret) = &self.0.secret else {
             return Err(EuidError::new(ErrorKind::Unauthorized, "this client was built without credentials"));
         };

@@ -3,22 +3,40 @@
 //! 1. https only; plain http is for this very machine, or for who asks for it by name.
 //! 2. No redirects, no retries, no answer above 64 KiB, a deadline for connecting and one for all.
 //! 3. Where plain http is spoken, no proxy is: it would see the API key in clear.
+//! 4. With a sandbox in this very process there is no network, and all else is the same.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Url, redirect, retry};
 
 use super::protocol::answer::Answer;
 use crate::error::{ConfigError, ErrorKind, EuidError};
+#[cfg(feature = "sandbox")]
+use crate::sandbox::Sandbox;
 
 pub(super) struct Transport {
+    line: Line,
+    /// Of every request.
+    headers: HeaderMap,
+}
+
+/// How the operator is reached.
+enum Line {
+    Network(Network),
+    #[cfg(feature = "sandbox")]
+    InProcess {
+        sandbox: Sandbox,
+        timeout: Duration,
+    },
+}
+
+struct Network {
     http: Client,
     /// Scheme, host and path prefix, without a slash at the end.
     base_url: String,
-    authorization: Option<HeaderValue>,
 }
 
 /// What the builder hands over, each checked.
@@ -39,6 +57,19 @@ pub(super) struct Received {
 }
 
 impl Received {
+    fn with(status: u16, headers: &HeaderMap) -> Self {
+        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Self { status, content_type, body: Vec::new() }
+    }
+
+    fn push(&mut self, chunk: &[u8]) -> Result<(), EuidError> {
+        if self.body.len() + chunk.len() > MAX_ANSWER {
+            return Err(EuidError::new(ErrorKind::Malformed, "the operator's answer is larger than 64 KiB"));
+        }
+        self.body.extend_from_slice(chunk);
+        Ok(())
+    }
+
     pub(super) fn answer(&self) -> Answer<'_> {
         Answer { status: self.status, content_type: self.content_type.as_deref(), body: &self.body }
     }
@@ -46,6 +77,37 @@ impl Received {
 
 impl Transport {
     pub(super) fn new(settings: Settings) -> Result<Self, ConfigError> {
+        let headers = headers(settings.authorization.clone());
+        Ok(Self { line: Line::Network(Network::new(settings)?), headers })
+    }
+
+    #[cfg(feature = "sandbox")]
+    pub(super) fn in_process(sandbox: Sandbox, authorization: HeaderValue, timeout: Duration) -> Self {
+        Self { line: Line::InProcess { sandbox, timeout }, headers: headers(Some(authorization)) }
+    }
+
+    pub(super) fn has_api_key(&self) -> bool {
+        self.headers.contains_key(AUTHORIZATION)
+    }
+
+    pub(super) async fn post(&self, path: &'static str, body: String) -> Result<Received, EuidError> {
+        let headers = self.headers.clone();
+        match &self.line {
+            Line::Network(network) => network.post(path, headers, body).await,
+            #[cfg(feature = "sandbox")]
+            Line::InProcess { sandbox, timeout } => {
+                let answer = tokio::time::timeout(*timeout, sandbox.post(path, headers, body)).await;
+                let answer = answer.map_err(|_| EuidError::new(ErrorKind::Transient, TIMED_OUT))?;
+                let mut received = Received::with(answer.status().as_u16(), answer.headers());
+                received.push(answer.body())?;
+                Ok(received)
+            }
+        }
+    }
+}
+
+impl Network {
+    fn new(settings: Settings) -> Result<Self, ConfigError> {
         let http = Client::builder()
             .redirect(redirect::Policy::none())
             .retry(retry::never())
@@ -61,34 +123,29 @@ impl Transport {
         };
         let http = http.build().map_err(|error| ConfigError::new(why_unbuilt(&error)))?;
         let base_url = settings.url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { http, base_url, authorization: settings.authorization })
+        Ok(Self { http, base_url })
     }
 
-    pub(super) fn has_api_key(&self) -> bool {
-        self.authorization.is_some()
-    }
-
-    pub(super) async fn post(&self, path: &str, body: String) -> Result<Received, EuidError> {
-        let mut request = self
-            .http
-            .post(format!("{}{path}", self.base_url))
-            .header(CONTENT_TYPE, "text/plain")
-            .header(CLIENT_VERSION, concat!("tower-euid-", env!("CARGO_PKG_VERSION")));
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization);
-        }
-        let mut response = request.body(body).send().await.map_err(unanswered)?;
-        let content_type =
-            response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let mut received = Received { status: response.status().as_u16(), content_type, body: Vec::new() };
+    async fn post(&self, path: &str, headers: HeaderMap, body: String) -> Result<Received, EuidError> {
+        let request = self.http.post(format!("{}{path}", self.base_url)).headers(headers).body(body);
+        let mut response = request.send().await.map_err(unanswered)?;
+        let mut received = Received::with(response.status().as_u16(), response.headers());
         while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
-            if received.body.len() + chunk.len() > MAX_ANSWER {
-                return Err(EuidError::new(ErrorKind::Malformed, "the operator's answer is larger than 64 KiB"));
-            }
-            received.body.extend_from_slice(&chunk);
+            received.push(&chunk)?;
         }
         Ok(received)
     }
+}
+
+fn headers(authorization: Option<HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    let version = concat!("tower-euid-", env!("CARGO_PKG_VERSION"));
+    headers.insert(CLIENT_VERSION, HeaderValue::from_static(version));
+    if let Some(authorization) = authorization {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    headers
 }
 
 pub(super) fn operator_url(text: &str, insecure_http: bool) -> Result<Url, ConfigError> {
@@ -141,7 +198,7 @@ fn why_unbuilt(error: &reqwest::Error) -> String {
 
 fn unanswered(error: reqwest::Error) -> EuidError {
     let what = if error.is_timeout() {
-        "the operator did not answer in time"
+        TIMED_OUT
     } else if error.is_connect() {
         "the operator can't be reached"
     } else {
@@ -151,7 +208,8 @@ fn unanswered(error: reqwest::Error) -> EuidError {
 }
 
 /// The name keeps its `UID2` for EUID too.
-const CLIENT_VERSION: &str = "x-uid2-client-version";
+const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-uid2-client-version");
+const TIMED_OUT: &str = "the operator did not answer in time";
 const MAX_ANSWER: usize = 64 * 1024;
 /// Below the minute that load balancers usually keep a connection.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -164,9 +222,9 @@ mod tests {
         let second = Duration::from_secs(1);
         operator_url(base_url, insecure_http)
             .and_then(|url| {
-                Transport::new(Settings { url, authorization: None, connect_timeout: second, timeout: second })
+                Network::new(Settings { url, authorization: None, connect_timeout: second, timeout: second })
             })
-            .map(|transport| transport.base_url)
+            .map(|network| network.base_url)
             .map_err(|error| error.to_string())
     }
 

@@ -4,11 +4,11 @@ use crate::error::ConfigError;
 
 /// Names and attributes of the cookies.
 ///
-/// | | identity | anchor |
-/// | --- | --- | --- |
-/// | [`default`](Self::default) | `__Host-euid` | `__Host-euid-login` |
-/// | [`domain`](Self::domain) | `__Secure-euid` | `__Secure-euid-login` |
-/// | [`insecure`](Self::insecure) | `euid` | `euid-login` |
+/// | | identity | anchor | record of an opt-out |
+/// | --- | --- | --- | --- |
+/// | [`default`](Self::default) | `__Host-euid` | `__Host-euid-login` | `__Host-euid-optout` |
+/// | [`domain`](Self::domain) | `__Secure-euid` | `__Secure-euid-login` | `__Secure-euid-optout` |
+/// | [`insecure`](Self::insecure) | `euid` | `euid-login` | `euid-optout` |
 ///
 /// All are `HttpOnly; Path=/`, and unless set otherwise `Secure; SameSite=Lax`.
 ///
@@ -69,7 +69,9 @@ impl CookieConfig {
     /// they can bring about is that a visitor is [`Absent`](crate::Euid::Absent).
     ///
     /// The cookies get other names, so who was logged in is not any more; the old cookies are left to
-    /// end by themselves.
+    /// end by themselves. From one domain to another the names stay: browsers then send both, no logout
+    /// removes the older ones, and who logs in again is [`Absent`](crate::Euid::Absent) until they end.
+    /// So choose it once.
     ///
     /// # Errors
     ///
@@ -101,12 +103,19 @@ impl CookieConfig {
 
     /// Takes over who is logged in by the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded
     /// JSON. Where it comes and none of ours does, it is read, sealed as a login, and deleted, with the
-    /// first response that may write cookies. A login, a logout and an opt-out delete it too.
+    /// first response that may write cookies. A login, a logout and an opt-out delete it too. What the SDK
+    /// leaves there of a person who opted out is believed until it ends.
     ///
     /// `cookie_domain` is what the SDK was given as `cookieDomain`, if anything: a cookie can only be
     /// deleted with the domain that it was set with. One that stays would, after a logout, be taken over
     /// again. So give the right one, and take the SDK off the pages before you turn this on. The SDK's
     /// `cookiePath` must be `/`, its default; what it keeps in `localStorage` no server can see.
+    ///
+    /// It is the one login that no handler says. Where a page that takes it over was begun before a
+    /// logout, or before another's login, and is answered after it, its answer counts: who was there is
+    /// there again. That can befall the first pages of a visitor only, those that still brought the
+    /// SDK's cookie. With [`EuidLayer::bind`](crate::EuidLayer::bind) nobody gets another's identity all
+    /// the same.
     ///
     /// A cookie that scripts can write proves nothing of who sent it. What is taken over is one
     /// visitor's advertising identity, not a login to the site; turn this off again after the 30 days
@@ -150,6 +159,16 @@ impl CookieConfig {
             Self { insecure: true, .. } => "euid-login",
             Self { domain: Some(_), .. } => "__Secure-euid-login",
             Self { domain: None, .. } => "__Host-euid-login",
+        }
+    }
+
+    /// The name of the cookie that records an opt-out which a refresh has found.
+    #[must_use]
+    pub const fn opt_out_name(&self) -> &'static str {
+        match self {
+            Self { insecure: true, .. } => "euid-optout",
+            Self { domain: Some(_), .. } => "__Secure-euid-optout",
+            Self { domain: None, .. } => "__Host-euid-optout",
         }
     }
 

@@ -14,10 +14,10 @@
 //! if encoding gives the same text again.
 
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::login::Login;
+use super::seal;
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes, RefreshToken};
 
@@ -154,8 +154,8 @@ impl<'a> StoredToken<'a> {
     fn text(&self) -> String {
         match self {
             Self::Text(text) => (*text).to_owned(),
-            Self::Base64Url(bytes) => BASE64_URL_SAFE_NO_PAD.encode(bytes),
-            Self::Base64(bytes) => BASE64_STANDARD.encode(bytes),
+            Self::Base64Url(bytes) => seal::BASE64URL.encode(bytes),
+            Self::Base64(bytes) => seal::BASE64_STANDARD.encode(bytes),
         }
     }
 }
@@ -163,9 +163,9 @@ impl<'a> StoredToken<'a> {
 /// The shortest form that gives the same text again, and its number in the flags.
 fn pack(token: &str) -> (u8, Zeroizing<Vec<u8>>) {
     // Both decoders are strict about alphabet, padding and stray bits, so what they take comes back.
-    if let Ok(bytes) = BASE64_URL_SAFE_NO_PAD.decode(token) {
+    if let Ok(bytes) = seal::BASE64URL.decode(token) {
         (BASE64URL, Zeroizing::new(bytes))
-    } else if let Ok(bytes) = BASE64_STANDARD.decode(token) {
+    } else if let Ok(bytes) = seal::BASE64_STANDARD.decode(token) {
         (BASE64, Zeroizing::new(bytes))
     } else {
         (TEXT, Zeroizing::new(token.as_bytes().to_vec()))
@@ -225,8 +225,8 @@ mod tests {
     fn token() -> impl Strategy<Value = String> {
         let bytes = || proptest::collection::vec(any::<u8>(), 1..2300);
         prop_oneof![
-            bytes().prop_map(|bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes)),
-            bytes().prop_map(|bytes| BASE64_STANDARD.encode(bytes)),
+            bytes().prop_map(|bytes| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes)),
+            bytes().prop_map(|bytes| base64::prelude::BASE64_STANDARD.encode(bytes)),
             "[A-Za-z0-9+/_=-]{1,12}",
             "[A-Za-z0-9+/_=-]{3000}",
             any::<String>().prop_filter("empty", |text| !text.is_empty()),
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_real_pair_is_stored_decoded() {
-        let identity = identity(&BASE64_URL_SAFE_NO_PAD.encode([1; 164]), &BASE64_STANDARD.encode([2; 291]));
+        let identity = identity(&seal::BASE64URL.encode([1; 164]), &seal::BASE64_STANDARD.encode([2; 291]));
         assert_eq!(write(&BOUND, &identity).unwrap().len(), MOST_BUT_TOKENS + 164 + 291);
         assert_eq!(write(&LOGIN, &identity).unwrap().len(), MOST_BUT_TOKENS - 16 + 164 + 291);
     }

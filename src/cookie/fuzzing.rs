@@ -22,6 +22,7 @@ pub struct Site {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scan<'a> {
     pub identities: Vec<&'a [u8]>,
+    pub opt_outs: Vec<&'a [u8]>,
     pub anchor: Option<&'a [u8]>,
     /// There are two anchors that differ.
     pub conflict: bool,
@@ -61,7 +62,8 @@ impl Site {
             AnchorHit::One(value) => (Some(value), false),
             AnchorHit::Conflict => (None, true),
         };
-        Scan { identities: hits.identities.into_iter().flatten().collect(), anchor, conflict }
+        let [identities, opt_outs] = [hits.identities, hits.opt_outs].map(|hits| hits.into_iter().flatten().collect());
+        Scan { identities, opt_outs, anchor, conflict }
     }
 
     /// Reads the cookies; what can be used, and all that is said of them.
@@ -73,7 +75,7 @@ impl Site {
                 Sealed::Identity { payload, .. } => {
                     Opened::Identity { identity: payload.identity()?, bound: payload.login.is_bound() }
                 }
-                Sealed::OptOut(record) => Opened::OptOut(record.until),
+                Sealed::OptOut { record, .. } => Opened::OptOut(record.until),
             });
             Some(())
         });
@@ -90,8 +92,10 @@ impl Site {
     /// Seals any plaintext at all, as an identity or as the record of an opt-out.
     #[must_use]
     pub fn seal(&self, opt_out: bool, nonce: [u8; 24], plain: &[u8]) -> Option<String> {
-        let purpose = if opt_out { Purpose::OptOut } else { Purpose::Identity };
-        seal::seal(&self.keys.keys(), purpose, self.cookies.names.identity, nonce, plain)
+        let names = &self.cookies.names;
+        let (purpose, name) =
+            if opt_out { (Purpose::OptOut, names.opt_out) } else { (Purpose::Identity, names.identity) };
+        seal::seal(&self.keys.keys(), purpose, name, nonce, plain)
     }
 
     /// Writes the cookies, or nothing.
@@ -109,7 +113,7 @@ impl Site {
                 Writing::HandOver(identity.map(|identity| (identity.advertising_token(), identity.times())))
             }
         };
-        self.cookies.write(writing, &self.keys, now, headers).is_ok()
+        self.cookies.write(writing, true, &self.keys, now, headers).is_ok()
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Writing: setting and clearing go through one template and can't differ in an attribute.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use cookie::{Cookie, time};
@@ -15,12 +16,13 @@ use memchr::memmem::Finder;
 
 use super::config::{CookieConfig, SameSite};
 
-/// The names of our two cookies, and how to find them. The anchor's name starts with the identity's,
-/// so one search finds both.
+/// The names of our cookies, and how to find them. All start with the identity's, so one search finds
+/// them.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     pub(super) identity: &'static str,
     pub(super) anchor: &'static str,
+    pub(super) opt_out: &'static str,
     finder: Finder<'static>,
 }
 
@@ -30,6 +32,7 @@ pub(super) struct Hits<'a> {
     /// The first identity values, in the order they came.
     pub(super) identities: [Option<&'a [u8]>; MAX_DUPLICATES],
     pub(super) anchor: AnchorHit<'a>,
+    pub(super) opt_outs: [Option<&'a [u8]>; MAX_DUPLICATES],
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,17 +45,23 @@ pub(super) enum AnchorHit<'a> {
 }
 
 impl Names {
-    /// `anchor` must be `identity` with something appended.
-    pub(super) fn new(identity: &'static str, anchor: &'static str) -> Self {
-        debug_assert!(anchor.starts_with(identity) && anchor.len() > identity.len());
-        Self { identity, anchor, finder: Finder::new(identity) }
+    pub(super) fn new(config: &CookieConfig) -> Self {
+        let (identity, anchor, opt_out) = (config.identity_name(), config.anchor_name(), config.opt_out_name());
+        Self { identity, anchor, opt_out, finder: Finder::new(identity) }
     }
 
     pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Hits<'a> {
         let mut hits = Hits::default();
         for_each(&self.finder, headers, |name, value| {
-            if name == self.identity.as_bytes() {
-                if let Some(free) = hits.identities.iter_mut().find(|slot| slot.is_none()) {
+            let slots = if name == self.identity.as_bytes() {
+                Some(&mut hits.identities)
+            } else if name == self.opt_out.as_bytes() {
+                Some(&mut hits.opt_outs)
+            } else {
+                None
+            };
+            if let Some(slots) = slots {
+                if let Some(free) = slots.iter_mut().find(|slot| slot.is_none()) {
                     *free = Some(value);
                 }
             } else if name == self.anchor.as_bytes() {
@@ -77,16 +86,23 @@ pub(super) fn for_each<'a>(finder: &Finder<'_>, headers: &'a HeaderMap, mut foun
         if scanned > MAX_SCANNED {
             break;
         }
-        for start in finder.find_iter(header) {
-            if let Some((name, value)) = pair_at(header, start) {
-                found(name, value);
-            }
+        let mut from = 0;
+        while let Some(at) = header.get(from..).and_then(|rest| finder.find(rest)) {
+            let start = from + at;
+            from = match pair_at(header, start) {
+                Some((name, value, end)) => {
+                    found(name, value);
+                    // No cookie begins within another, and ours is long.
+                    end
+                }
+                None => start + finder.needle().len(),
+            };
         }
     }
 }
 
-/// Name and value of the cookie at `start`, if one begins there.
-fn pair_at(header: &[u8], start: usize) -> Option<(&[u8], &[u8])> {
+/// Name and value of the cookie at `start`, if one begins there, and where it ends.
+fn pair_at(header: &[u8], start: usize) -> Option<(&[u8], &[u8], usize)> {
     let (before, here) = header.split_at_checked(start)?;
     if !matches!(before.trim_ascii_blanks_end(), [] | [.., b';']) {
         return None;
@@ -94,7 +110,7 @@ fn pair_at(header: &[u8], start: usize) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b';', here).unwrap_or(here.len());
     let (pair, _) = here.split_at_checked(end)?;
     let (name, value) = pair.split_at_checked(memchr::memchr(b'=', pair)?)?;
-    Some((name.trim_ascii_blanks_end(), value.get(1..)?.trim_ascii_blanks()))
+    Some((name.trim_ascii_blanks_end(), value.get(1..)?.trim_ascii_blanks(), start + end))
 }
 
 /// `OWS` of HTTP is SP and HTAB; `trim_ascii` would take CR, LF and FF as well.
@@ -155,7 +171,11 @@ pub(super) fn set_cookie(
     if let Some(domain) = config.domain_attribute() {
         cookie = cookie.domain(domain);
     }
-    let mut header = HeaderValue::try_from(cookie.to_string()).ok()?;
+    let cookie = cookie.build();
+    // With room for the attributes, so that it does not grow in steps.
+    let mut text = String::with_capacity(name.len() + value.len() + 128);
+    write!(text, "{cookie}").ok()?;
+    let mut header = HeaderValue::try_from(text).ok()?;
     header.set_sensitive(true);
     Some(header)
 }
@@ -176,7 +196,7 @@ mod tests {
         for header in headers {
             map.append(COOKIE, HeaderValue::from_bytes(header).unwrap());
         }
-        let hits = Names::new("__Host-euid", "__Host-euid-login").find(&map);
+        let hits = Names::new(&CookieConfig::default()).find(&map);
         let anchor = match hits.anchor {
             AnchorHit::None => "none".to_owned(),
             AnchorHit::One(value) => format!("one: {}", std::str::from_utf8(value).unwrap()),

@@ -19,6 +19,7 @@ use xaes_256_gcm::Xaes256Gcm;
 use xaes_256_gcm::aead::KeyInit;
 use zeroize::Zeroizing;
 
+use super::seal::{self, HeadText};
 use crate::error::ConfigError;
 use crate::random;
 
@@ -146,6 +147,7 @@ pub(super) struct Keys(Vec<RingKey>);
 pub(super) struct RingKey {
     pub(super) id: KeyId,
     pub(super) cipher: Xaes256Gcm,
+    identity_head: HeadText,
 }
 
 /// The first four bytes of SHA-256 over a label and the key.
@@ -220,6 +222,11 @@ impl Keys {
         self.0.iter().find(|key| key.id == id)
     }
 
+    /// The key of an identity cookie that begins with this text.
+    pub(super) fn find_by_head(&self, head: &HeadText) -> Option<&RingKey> {
+        self.0.iter().find(|key| key.identity_head == *head)
+    }
+
     /// The key that seals.
     pub(super) fn newest(&self) -> Option<&RingKey> {
         self.0.first()
@@ -233,7 +240,8 @@ impl Keys {
 
 impl From<CookieKey> for RingKey {
     fn from(key: CookieKey) -> Self {
-        Self { id: key.key_id(), cipher: Xaes256Gcm::new((&*key.0).into()) }
+        let id = key.key_id();
+        Self { id, cipher: Xaes256Gcm::new((&*key.0).into()), identity_head: seal::identity_head(id) }
     }
 }
 

@@ -1,12 +1,12 @@
-//! How an identity travels: two first-party cookies, and the only door to them.
+//! How an identity travels: two first-party cookies, a third after an opt-out, and the only door to them.
 //!
 //! 1. The *identity* cookie holds the sealed identity; a refresh rewrites it.
 //! 2. The *anchor* cookie holds, in the clear, the lineage of the login that counts. Only a login, a
 //!    logout, a withdrawal or a stated opt-out writes it; a refresh never does, whatever it brings. An
 //!    identity is usable only if the anchor names its lineage, so a late answer may bring back an old
 //!    identity cookie, but not the anchor that it needs.
-//! 3. An opt-out that a refresh has found takes the identity's place, as a sealed record of the same
-//!    lineage: it says nothing of any other login.
+//! 3. An opt-out that a refresh has found is *recorded* in a cookie of its own, sealed, of the same
+//!    lineage: no late answer brings the identity back, and it says nothing of any other login.
 //! 4. A value that no browser would keep whole is not sent at all.
 //!
 //! [`header`] finds and renders, as [`config`] wants it, [`seal`] encrypts under a [`key`], [`format`] is
@@ -26,6 +26,7 @@ mod seal;
 use std::time::Duration;
 
 use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
 
@@ -47,6 +48,9 @@ use crate::observe;
 pub(crate) struct Cookies {
     names: Names,
     config: CookieConfig,
+    removed_identity: Option<HeaderValue>,
+    removed_anchor: Option<HeaderValue>,
+    removed_record: Option<HeaderValue>,
 }
 
 /// What a request brought.
@@ -68,7 +72,7 @@ pub(crate) enum FoundIdentity<T> {
     Usable(T),
 }
 
-/// What an identity cookie holds, of the login that the anchor names.
+/// What a sealed cookie holds, of the login that the anchor names.
 #[derive(Debug)]
 pub(crate) enum Sealed<'a> {
     Identity {
@@ -76,7 +80,11 @@ pub(crate) enum Sealed<'a> {
         /// Under a key that is not the newest any more.
         old_key: bool,
     },
-    OptOut(OptOut),
+    OptOut {
+        record: OptOut,
+        /// Whether an identity came beside it.
+        identity_came: bool,
+    },
 }
 
 /// Why an identity cookie under a key of ours can't be used.
@@ -111,7 +119,7 @@ pub(crate) enum Writing<'a> {
     ClearBoth,
     /// Remove the identity; the anchor says so until it ends.
     OptOut,
-    /// The record of an opt-out takes the identity's place.
+    /// Remove the identity, record the opt-out.
     RecordOptOut(&'a Login),
     /// A refreshed identity of the same login.
     Store(&'a Login, &'a Identity),
@@ -134,11 +142,16 @@ pub(crate) enum Unwritten {
 
 impl Cookies {
     pub(crate) fn new(config: CookieConfig) -> Self {
-        Self { names: Names::new(config.identity_name(), config.anchor_name()), config }
+        let names = Names::new(&config);
+        // Rendered once: a forged cookie must not cost more than a good one.
+        let removed = |name| header::set_cookie(&config, Readers::ServerOnly, name, "", Duration::ZERO);
+        let (removed_identity, removed_anchor) = (removed(names.identity), removed(names.anchor));
+        let removed_record = removed(names.opt_out);
+        Self { names, config, removed_identity, removed_anchor, removed_record }
     }
 
-    /// Reads both cookies. `read` sees what the first identity cookie holds that opens and that the
-    /// anchor names; if it wants none of it, neither does this.
+    /// Reads the cookies. `read` sees the first record of an opt-out that opens and whose login the anchor
+    /// names, else the first such identity; if it wants none of it, neither does this.
     pub(crate) fn read<T>(
         &self,
         headers: &HeaderMap,
@@ -148,10 +161,19 @@ impl Cookies {
         let hits = self.names.find(headers);
         let anchor = parse_anchor(hits.anchor);
         let mut identity = FoundIdentity::None;
-        if hits.identities.iter().all(Option::is_none) {
+        let identity_came = hits.identities.iter().any(Option::is_some);
+        if !identity_came && hits.opt_outs.iter().all(Option::is_none) {
             return Found { identity, anchor };
         }
         let keys = keys.keys();
+        if let Anchor::Login(lineage) = anchor {
+            let mut records = hits.opt_outs.into_iter().flatten();
+            let record = records.find_map(|value| self.open_record(&keys, value, &lineage));
+            let usable = record.and_then(|record| read(&Sealed::OptOut { record, identity_came }));
+            if let Some(usable) = usable {
+                return Found { identity: FoundIdentity::Usable(usable), anchor };
+            }
+        }
         for value in hits.identities.into_iter().flatten() {
             let found = match (Head::read(&keys, value), anchor) {
                 (None, _) => FoundIdentity::UnknownKey,
@@ -181,21 +203,12 @@ impl Cookies {
         lineage: &Lineage,
         read: impl FnOnce(&Sealed<'_>) -> Option<T>,
     ) -> FoundIdentity<T> {
-        let opened = head.open(self.names.identity, value, |purpose, plain| {
-            let (login, sealed) = match purpose {
-                Purpose::Identity => {
-                    let payload = Payload::parse(plain).ok_or(Unusable::Undecodable)?;
-                    (payload.login, Sealed::Identity { payload, old_key })
-                }
-                Purpose::OptOut => {
-                    let record = OptOut::parse(plain).ok_or(Unusable::Undecodable)?;
-                    (record.login, Sealed::OptOut(record))
-                }
-            };
-            if login.lineage != *lineage {
+        let opened = head.open(Purpose::Identity, self.names.identity, value, |plain| {
+            let payload = Payload::parse(plain).ok_or(Unusable::Undecodable)?;
+            if payload.login.lineage != *lineage {
                 return Err(Unusable::Anchor);
             }
-            read(&sealed).ok_or(Unusable::Undecodable)
+            read(&Sealed::Identity { payload, old_key }).ok_or(Unusable::Undecodable)
         });
         match opened {
             Ok(Ok(usable)) => FoundIdentity::Usable(usable),
@@ -205,39 +218,55 @@ impl Cookies {
         }
     }
 
+    /// The record of an opt-out, if it is one of this login.
+    fn open_record(&self, keys: &Keys, value: &[u8], lineage: &Lineage) -> Option<OptOut> {
+        let head = Head::read(keys, value)?;
+        let record = head.open(Purpose::OptOut, self.names.opt_out, value, OptOut::parse).ok()??;
+        (record.login.lineage == *lineage).then_some(record)
+    }
+
     /// What EUID's JavaScript SDK left behind, where it is to be taken over.
     pub(crate) fn read_js_sdk(&self, headers: &HeaderMap) -> Option<JsSdk> {
         self.config.js_sdk_cookie().and_then(|_| scripts::read_js_sdk(headers))
     }
 
-    /// Whether the cookie for scripts, where there is to be one, has to be put right.
-    pub(crate) fn handed_over_other_than(&self, token: Option<&str>, headers: &HeaderMap) -> bool {
-        self.config.hands_over() && scripts::disagrees(headers, token)
+    /// Whether there is to be a cookie for scripts.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.config.hands_over()
     }
 
-    /// Appends the `Set-Cookie` headers. On an error nothing was written.
+    /// Whether the cookie for scripts, where there is to be one, has to be put right.
+    pub(crate) fn handed_over_other_than(&self, token: Option<&str>, headers: &HeaderMap) -> bool {
+        self.hands_over() && scripts::disagrees(headers, token)
+    }
+
+    /// Appends the `Set-Cookie` headers; `to_scripts` says whether these may have the token. On an error
+    /// nothing was written.
     pub(crate) fn write(
         &self,
         writing: Writing<'_>,
+        to_scripts: bool,
         keys: &KeyRing,
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<(), Unwritten> {
         let keys = keys.keys();
-        let removed = |name| self.render(name, "", Duration::ZERO);
-        let Names { identity, anchor, .. } = self.names;
+        let removed = |cookie: &Option<HeaderValue>| cookie.clone().ok_or(Unwritten::TooLarge);
+        let Names { anchor, opt_out, .. } = self.names;
+        let mut record = None;
         let (identity, anchor) = match writing {
-            Writing::ClearIdentity => (Some(removed(identity)?), None),
-            Writing::ClearBoth => (Some(removed(identity)?), Some(removed(anchor)?)),
+            Writing::ClearIdentity => (Some(removed(&self.removed_identity)?), None),
+            Writing::ClearBoth => (Some(removed(&self.removed_identity)?), Some(removed(&self.removed_anchor)?)),
             Writing::OptOut => {
                 let until = opted_out_until(now).as_millis().max(0) / 1000;
                 let anchor = self.render(anchor, &format!("{OPTED_OUT}{until}"), OPT_OUT_REMEMBERED)?;
-                (Some(removed(identity)?), Some(anchor))
+                (Some(removed(&self.removed_identity)?), Some(anchor))
             }
             Writing::RecordOptOut(&login) => {
                 let plain = OptOut { login, until: opted_out_until(now) }.write();
-                let (cookie, _) = self.sealed(Purpose::OptOut, &plain, OPT_OUT_REMEMBERED, &keys)?;
-                (Some(cookie), None)
+                let (cookie, _) = self.sealed(Purpose::OptOut, opt_out, &plain, OPT_OUT_REMEMBERED, &keys)?;
+                record = Some(cookie);
+                (Some(removed(&self.removed_identity)?), None)
             }
             Writing::Store(login, identity) => (Some(self.identity(login, identity, &keys, now)?), None),
             Writing::Login(identity, subject) => {
@@ -247,12 +276,16 @@ impl Cookies {
             }
             Writing::HandOver(_) => (None, None),
         };
-        let scripts = self.config.hands_over().then(|| scripts::hand_over(&self.config, writing.token(), now));
+        let token = writing.token().filter(|_| to_scripts);
+        let scripts = self.hands_over().then(|| scripts::hand_over(&self.config, token, now));
         let scripts = scripts.transpose()?;
         // Who writes the anchor says who is logged in, so nobody else may any more.
+        if anchor.is_some() {
+            record = Some(removed(&self.removed_record)?);
+        }
         let sdk = self.config.js_sdk_cookie().filter(|_| anchor.is_some());
         let sdk = sdk.into_iter().flat_map(|sdk| scripts::delete_js_sdk(&self.config, sdk));
-        for cookie in [identity, anchor, scripts].into_iter().flatten().chain(sdk) {
+        for cookie in [identity, anchor, record, scripts].into_iter().flatten().chain(sdk) {
             headers.append(SET_COOKIE, cookie);
         }
         Ok(())
@@ -271,21 +304,22 @@ impl Cookies {
             return Err(Unwritten::Expired);
         }
         let plain = format::write(login, identity).ok_or(Unwritten::TooLarge)?;
-        let (cookie, size) = self.sealed(Purpose::Identity, &plain, rest.min(IDENTITY_MAX_AGE), keys)?;
+        let max_age = rest.min(IDENTITY_MAX_AGE);
+        let (cookie, size) = self.sealed(Purpose::Identity, self.names.identity, &plain, max_age, keys)?;
         observe::cookie_written(size);
         Ok(cookie)
     }
 
-    /// The identity cookie with `plain` sealed in it, and the size of its name and value.
+    /// The cookie `name` with `plain` sealed in it, and the size of its name and value.
     fn sealed(
         &self,
         purpose: Purpose,
+        name: &str,
         plain: &[u8],
         max_age: Duration,
         keys: &Keys,
     ) -> Result<(HeaderValue, usize), Unwritten> {
         let nonce: SealNonce = crate::random::bytes().map_err(|_| Unwritten::NoRandomness)?;
-        let name = self.names.identity;
         let value = seal::seal(keys, purpose, name, nonce, plain).ok_or(Unwritten::TooLarge)?;
         let size = name.len() + value.len();
         if size > MAX_NAME_AND_VALUE {
@@ -327,8 +361,8 @@ fn parse_anchor(hit: AnchorHit<'_>) -> Anchor {
         AnchorHit::One(value) => value,
     };
     let mut lineage = Lineage::default();
-    // The slice is of the exact size, so a longer text is an error and a shorter one has another length.
-    if value.len() == LINEAGE_TEXT && BASE64URL.decode_slice(value, &mut lineage) == Ok(lineage.len()) {
+    // Too short for SIMD. The slice is of the exact size, so a longer text is an error and a shorter one has another length.
+    if value.len() == LINEAGE_TEXT && BASE64_URL_SAFE_NO_PAD.decode_slice(value, &mut lineage) == Ok(lineage.len()) {
         return Anchor::Login(lineage);
     }
     let seconds = value.strip_prefix(OPTED_OUT.as_bytes()).and_then(|digits| std::str::from_utf8(digits).ok());
@@ -381,7 +415,7 @@ mod tests {
         /// The `Set-Cookie` values of a writing.
         fn write(&self, writing: Writing<'_>) -> Vec<String> {
             let mut headers = HeaderMap::new();
-            self.cookies.write(writing, &self.keys, NOW, &mut headers).unwrap();
+            self.cookies.write(writing, true, &self.keys, NOW, &mut headers).unwrap();
             headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
         }
 
@@ -396,7 +430,7 @@ mod tests {
             let found = self.cookies.read(&headers, &self.keys, |sealed| {
                 Some(match sealed {
                     Sealed::Identity { payload, .. } => payload.advertising_token(),
-                    Sealed::OptOut(record) => format!("opted out until {}", record.until.as_millis()),
+                    Sealed::OptOut { record, .. } => format!("opted out until {}", record.until.as_millis()),
                 })
             });
             (found.identity, found.anchor)
@@ -421,11 +455,14 @@ mod tests {
         assert_eq!(site.read(&[&refreshed[0], &login[1]]).0, usable("two"));
 
         let recorded = site.pairs(Writing::RecordOptOut(&origin));
-        assert_eq!(recorded.len(), 1, "nor if it finds an opt-out");
+        assert_eq!((recorded[0].as_str(), recorded.len()), ("__Host-euid=", 2), "nor if it finds an opt-out");
         let until = NOW.as_millis() + 72 * 3_600_000;
-        assert_eq!(site.read(&[&recorded[0], &login[1]]).0, usable(&format!("opted out until {until}")));
+        let opted_out = usable(&format!("opted out until {until}"));
+        assert_eq!(site.read(&[&recorded[1], &login[1]]).0, opted_out);
+        assert_eq!(site.read(&[&refreshed[0], &recorded[1], &login[1]]).0, opted_out, "whatever comes late");
         let other = site.pairs(Writing::Login(&identity("other"), None));
-        assert_eq!(site.read(&[&recorded[0], &other[1]]).0, FoundIdentity::Unusable(Unusable::Anchor));
+        assert_eq!(site.read(&[&recorded[1], &other[1]]).0, FoundIdentity::None);
+        assert_eq!(site.read(&[&other[0], &recorded[1], &other[1]]).0, usable("other"));
     }
 
     #[test]
@@ -509,7 +546,7 @@ mod tests {
         let login = Login { lineage: [0; 16], subject: None };
         assert!(site.write(Writing::Store(&login, &long))[0].ends_with("; Max-Age=33696000"));
         assert!(site.write(Writing::OptOut)[1].ends_with("; Max-Age=259200"));
-        assert!(site.write(Writing::RecordOptOut(&login))[0].ends_with("; Max-Age=259200"));
+        assert!(site.write(Writing::RecordOptOut(&login))[1].ends_with("; Max-Age=259200"));
     }
 
     #[test]
@@ -528,7 +565,7 @@ mod tests {
         let site = Site::new();
         let write = |identity: &Identity, now| {
             let mut headers = HeaderMap::new();
-            let outcome = site.cookies.write(Writing::Login(identity, None), &site.keys, now, &mut headers);
+            let outcome = site.cookies.write(Writing::Login(identity, None), true, &site.keys, now, &mut headers);
             assert_eq!(headers.is_empty(), outcome.is_err());
             outcome
         };
@@ -560,14 +597,15 @@ mod tests {
         let key = CookieKey::of(bytes.try_into().unwrap());
         assert_eq!(key.id(), file["key_id_hex"].as_str().unwrap());
         let keys = KeyRing::from(key);
-        let name = file["name"].as_str().unwrap();
         let vectors = file["vectors"].as_array().unwrap();
-        assert_eq!(vectors.len(), 17);
+        assert_eq!(vectors.len(), 19);
         for vector in vectors {
             let value = vector["value"].as_str().unwrap();
             let keys = keys.keys();
+            let name = vector["name"].as_str().unwrap();
+            let purpose = if name.ends_with("-optout") { Purpose::OptOut } else { Purpose::Identity };
             let opened = Head::read(&keys, value.as_bytes()).map(|head| {
-                head.open(name, value.as_bytes(), |purpose, plain| match purpose {
+                head.open(purpose, name, value.as_bytes(), |plain| match purpose {
                     Purpose::Identity => Payload::parse(plain).map(|payload| (payload.login, payload.identity(), None)),
                     Purpose::OptOut => OptOut::parse(plain).map(|record| (record.login, None, Some(record))),
                 })

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::Simd;
-use base64::engine::general_purpose::NO_PAD;
+use base64::engine::general_purpose::{NO_PAD, PAD};
 use xaes_256_gcm::aead::AeadInOut;
 use xaes_256_gcm::{Nonce, Tag};
 use zeroize::Zeroize;
@@ -23,6 +23,12 @@ use super::key::{KeyId, Keys, RingKey};
 
 /// Strict: no padding, no stray bits, so that a value has one text only.
 pub(super) static BASE64URL: LazyLock<Simd> = LazyLock::new(|| Simd::url_safe(NO_PAD));
+
+/// The operator's refresh tokens are in it; as strict.
+pub(super) static BASE64_STANDARD: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
+
+/// The head in base64url.
+pub(super) type HeadText = [u8; HEAD_TEXT];
 
 /// Random bytes for one message.
 pub(super) type SealNonce = [u8; NONCE];
@@ -43,6 +49,14 @@ pub(crate) enum Unopened {
     Undecodable,
     /// The key says no.
     Forged,
+}
+
+/// The characters that an identity sealed under the key of this id begins with.
+pub(super) fn identity_head([a, b, c, d]: KeyId) -> HeadText {
+    let mut text = HeadText::default();
+    // Six bytes are these eight characters; if not, no value would begin with it.
+    let _ = BASE64URL.encode_slice([VERSION, Purpose::Identity as u8, a, b, c, d], &mut text);
+    text
 }
 
 /// Seals `plain` under the newest key; `None` only if there is no key, which can't be, or the message is
@@ -74,8 +88,12 @@ impl<'a> Head<'a> {
     /// version, an unknown key, or nothing that has a version and a key. A node that knows more may be
     /// able to read it.
     pub(super) fn read(keys: &'a Keys, value: &[u8]) -> Option<Self> {
+        let text = value.first_chunk::<HEAD_TEXT>()?;
+        // The usual one is told by its text.
+        if let Some(key) = keys.find_by_head(text) {
+            return Some(Self { purpose: Purpose::Identity as u8, key });
+        }
         let mut head = [0; HEAD];
-        let text = value.get(..HEAD_TEXT)?;
         (BASE64URL.decode_slice(text, &mut head) == Ok(HEAD)).then_some(())?;
         let [version, purpose, id @ ..] = head;
         (version == VERSION).then(|| keys.find(id))?.map(|key| Self { purpose, key })
@@ -89,14 +107,30 @@ impl<'a> Head<'a> {
     /// and is wiped after.
     pub(super) fn open<T>(
         self,
+        purpose: Purpose,
         name: &str,
         value: &[u8],
-        read: impl FnOnce(Purpose, &[u8]) -> T,
+        read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, Unopened> {
-        let purpose = [Purpose::Identity, Purpose::OptOut].into_iter().find(|known| *known as u8 == self.purpose);
-        let purpose = purpose.ok_or(Unopened::Forged)?;
-        let mut buffer = [0; MAX_BYTES];
-        let length = BASE64URL.decode_slice(value, &mut buffer).map_err(|_| Unopened::Undecodable)?;
+        if self.purpose != purpose as u8 {
+            return Err(Unopened::Forged);
+        }
+        // A buffer is zeroed before it is filled, so the usual cookie gets one of its size.
+        if value.len() <= USUAL_TEXT {
+            self.open_in(&mut [0; USUAL_BYTES], name, value, read)
+        } else {
+            self.open_in(&mut [0; MAX_BYTES], name, value, read)
+        }
+    }
+
+    fn open_in<T>(
+        self,
+        buffer: &mut [u8],
+        name: &str,
+        value: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Unopened> {
+        let length = BASE64URL.decode_slice(value, buffer).map_err(|_| Unopened::Undecodable)?;
         let bytes = buffer.get_mut(..length).ok_or(Unopened::Undecodable)?;
 
         let (head, rest) = bytes.split_first_chunk_mut::<HEAD>().ok_or(Unopened::Undecodable)?;
@@ -108,7 +142,7 @@ impl<'a> Head<'a> {
             .cipher
             .decrypt_inout_detached(&nonce, aad.as_slice(), (&mut *message).into(), &tag)
             .map_err(|_| Unopened::Forged)?;
-        let result = read(purpose, message);
+        let result = read(message);
         message.zeroize();
         Ok(result)
     }
@@ -145,6 +179,9 @@ const OVERHEAD: usize = HEAD + NONCE + TAG;
 const MAX_NAME: usize = 32;
 /// Of 4096 characters of base64url.
 const MAX_BYTES: usize = 3072;
+/// The length that a real pair's cookie stays below, and what it decodes to at most.
+const USUAL_TEXT: usize = 1024;
+const USUAL_BYTES: usize = USUAL_TEXT / 4 * 3;
 
 #[cfg(test)]
 mod tests {
@@ -165,32 +202,35 @@ mod tests {
     }
 
     /// `None` if it is not ours to judge.
-    fn opened_by(ring: &KeyRing, name: &str, value: &[u8]) -> Option<Result<(Purpose, Vec<u8>), Unopened>> {
+    fn opened_by(ring: &KeyRing, purpose: Purpose, name: &str, value: &[u8]) -> Option<Result<Vec<u8>, Unopened>> {
         let keys = ring.keys();
-        let head = Head::read(&keys, value)?;
-        Some(head.open(name, value, |purpose, plain| (purpose, plain.to_vec())))
+        Some(Head::read(&keys, value)?.open(purpose, name, value, <[u8]>::to_vec))
     }
 
-    fn opened(name: &str, value: &str) -> Option<Result<(Purpose, Vec<u8>), Unopened>> {
-        opened_by(&ring(), name, value.as_bytes())
+    fn opened(name: &str, value: &str) -> Option<Result<Vec<u8>, Unopened>> {
+        opened_by(&ring(), Purpose::Identity, name, value.as_bytes())
     }
 
     #[test]
     fn what_was_sealed_opens() {
         for length in [0, 1, 500, 3026] {
             let plain = vec![0xa5; length];
-            assert_eq!(opened("name", &sealed(&plain)), Some(Ok((Purpose::Identity, plain))));
+            assert_eq!(opened("name", &sealed(&plain)), Some(Ok(plain)));
         }
     }
 
     #[test]
     fn what_was_sealed_for_one_purpose_does_not_open_for_another() {
-        for (purpose, other) in [(Purpose::Identity, 2), (Purpose::OptOut, 1), (Purpose::Identity, 3)] {
+        for (purpose, other) in [(Purpose::Identity, Purpose::OptOut), (Purpose::OptOut, Purpose::Identity)] {
             let value = seal(&ring().keys(), purpose, "name", [9; 24], b"x").unwrap();
-            assert_eq!(opened("name", &value), Some(Ok((purpose, b"x".to_vec()))));
+            let opened = |purpose, value: &str| opened_by(&ring(), purpose, "name", value.as_bytes());
+            assert_eq!(opened(purpose, &value), Some(Ok(b"x".to_vec())));
+            assert_eq!(opened(other, &value), Some(Err(Unopened::Forged)));
             let mut bytes = BASE64URL.decode(&value).unwrap();
-            bytes[1] = other;
-            assert_eq!(opened("name", &BASE64URL.encode(&bytes)), Some(Err(Unopened::Forged)));
+            bytes[1] = other as u8;
+            for asked in [purpose, other] {
+                assert_eq!(opened(asked, &BASE64URL.encode(&bytes)), Some(Err(Unopened::Forged)));
+            }
         }
     }
 
@@ -230,7 +270,7 @@ mod tests {
     #[test]
     fn another_ring_leaves_it_alone() {
         let other = KeyRing::from(CookieKey::generate().unwrap());
-        assert_eq!(opened_by(&other, "name", sealed(b"x").as_bytes()), None);
+        assert_eq!(opened_by(&other, Purpose::Identity, "name", sealed(b"x").as_bytes()), None);
     }
 
     fn xaes(key: &[u8], nonce: &[u8], aad: &[u8], plain: &[u8]) -> Vec<u8> {

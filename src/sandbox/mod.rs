@@ -44,6 +44,31 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Testing a site
+//!
+//! ```toml
+//! [dev-dependencies]
+//! tower-euid = { version = "0.1", features = ["sandbox"] }
+//! tokio = { version = "1", features = ["macros", "rt", "test-util"] }
+//! ```
+//!
+//! 1. Make the site a function of client and layer. In production [`from_env`](crate::from_env) gives
+//!    it both, in tests [`client_and_layer`](Sandbox::client_and_layer): with one clock for all and
+//!    without a port.
+//! 2. [`Sandbox::visitor`] is a browser that comes with cookies in any [state](VisitorState);
+//!    [`Visitor::send`] sends a request of it to the site. Where the site sets more on the layer, such as
+//!    [`cookie`](crate::EuidLayer::cookie), let the visitor be made of the layer that has it set.
+//! 3. [`advance`](Sandbox::advance) time, make the operator [fail](Sandbox::fault), let a person
+//!    [opt out](Sandbox::opt_out).
+//! 4. After a failure the operator is left in peace for a while, as in production: seconds for that
+//!    token, after five in a row for all. So advance time before you expect it to be asked again.
+//! 5. A page waits in real time, up to [`max_wait`](crate::EuidLayer::max_wait). With
+//!    `#[tokio::test(start_paused = true)]` it does not; but never so with a sandbox on a port.
+//!
+//! Paste this into `tests/site.rs`, and put your own site in place of its first half:
+//!
+#![doc = concat!("```no_run\n", include_str!("../../tests/site.rs"), "```")]
 
 mod answer;
 mod builder;
@@ -55,6 +80,7 @@ mod operator;
 mod person;
 mod server;
 mod token;
+mod visitor;
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -66,7 +92,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use http::{Request, Response};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower::Service;
@@ -80,6 +106,7 @@ use crate::clock::{Clock, ManualClock};
 pub use self::builder::{Lifetimes, SandboxBuilder};
 pub use self::fault::Fault;
 pub use self::server::SandboxServer;
+pub use self::visitor::{Visitor, VisitorState};
 
 /// A stand-in operator. Cheap to clone; clones share clock, opt-outs, fault and counters.
 ///
@@ -153,6 +180,17 @@ impl Sandbox {
     #[must_use]
     pub fn refresh_calls(&self) -> u64 {
         self.calls().refresh
+    }
+
+    /// A call without a socket.
+    pub(crate) async fn post(&self, path: &'static str, headers: HeaderMap, body: String) -> Response<Bytes> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from_static(path);
+        *request.headers_mut() = headers;
+        let (parts, body) = self.clone().answer(request).await.into_parts();
+        let body = body.collect().await.unwrap_or_else(|never| match never {}).to_bytes();
+        Response::from_parts(parts, body)
     }
 
     async fn answer<B: Body>(self, request: Request<B>) -> Response<Full<Bytes>> {

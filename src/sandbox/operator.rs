@@ -224,7 +224,12 @@ impl Operator {
     }
 
     /// The JSON of a fresh identity.
-    fn issue(&self, person: Person, established: UnixMillis, now: UnixMillis) -> Result<Vec<u8>, getrandom::Error> {
+    pub(super) fn issue(
+        &self,
+        person: Person,
+        established: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<Vec<u8>, getrandom::Error> {
         let identity_expires = now.saturating_add(self.lifetimes.identity_expires);
         let refresh_expires = now.saturating_add(self.lifetimes.refresh_expires);
         let grant = |expires| Grant { person, established, expires };

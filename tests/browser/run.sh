@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The publisher example in a real browser. Pictures of each state go to $BROWSER_SCREENSHOTS (target/browser).
+# The publisher example in a real browser, beside Prebid and EUID's JavaScript SDK too. Pictures of each state go to $BROWSER_SCREENSHOTS (target/browser).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,9 +8,10 @@ for command in chromium npm openssl; do
 done
 node=$(node -p 'process.versions.node.split(".")[0]')
 [ "$node" -ge 20 ] || { echo "playwright-core needs node 20, this is node $node" >&2; exit 1; }
-echo "installing playwright-core from npm"
-npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error
+echo "installing playwright-core, prebid.js and @unified-id/euid-sdk from npm"
+npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel=error
 
-cargo build --quiet --locked --features sandbox --example publisher
+cargo build --quiet --locked --features sandbox --example publisher --example sandbox_operator
 # Longer than it ever takes, and then whatever it started ends with it.
 timeout 180 node --test-reporter=spec tests/browser/visit.mjs
+timeout 180 node --test-reporter=spec tests/browser/scripts.mjs

@@ -1,88 +1,15 @@
-// The publisher example as a person with a browser meets it: real Chromium, real processes, real sockets.
-// Each test has a site of its own, with its own clock and operator. Waits are for conditions.
+// The publisher example as a person with a browser meets it.
 
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
-import { once } from "node:events";
+import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import test, { after, before } from "node:test";
-import { chromium } from "playwright-core";
 import { startProxy } from "./proxy.mjs";
+import { ANCHOR, IDENTITY, OPT_OUT, cookieNames, headline, lastRequest, later, login, press, state, token, visit } from "./stage.mjs";
 
-const PUBLISHER = join(process.env.CARGO_TARGET_DIR ?? "target", "debug/examples/publisher");
 const SCREENSHOTS = process.env.BROWSER_SCREENSHOTS || "target/browser";
-const IDENTITY = "__Host-euid";
-const ANCHOR = "__Host-euid-login";
 const WIDTHS = { desktop: 1280, phone: 360 };
-
-let browser;
-before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    // A name that is not localhost, so that `Secure` matters.
-    args: ["--no-sandbox", "--host-resolver-rules=MAP publisher.example 127.0.0.1", "--disable-features=HttpsUpgrades"],
-  });
-});
-after(() => browser.close());
-
-// A test with a site, and a visitor who is on its front page.
-function visit(name, run, options = {}) {
-  test(name, { timeout: 30_000 }, async () => {
-    const site = await startSite();
-    const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
-    context.setDefaultTimeout(10_000);
-    try {
-      const page = await context.newPage();
-      await page.goto(site.url);
-      await run({ site, context, page });
-    } finally {
-      await context.close();
-      await site.stop();
-    }
-  });
-}
-
-async function startSite() {
-  const process_ = spawn(PUBLISHER, { env: { ...process.env, PORT: "0" }, stdio: ["ignore", "pipe", "ignore"] });
-  const ended = once(process_, "exit");
-  for await (const line of createInterface({ input: process_.stdout })) {
-    const port = /^site: +http:\/\/127\.0\.0\.1:(\d+)\//.exec(line)?.[1];
-    if (port) {
-      const stop = async () => {
-        process_.kill();
-        await ended;
-      };
-      return { port, url: `http://127.0.0.1:${port}/`, stop };
-    }
-  }
-  throw new Error(`${PUBLISHER} did not start`);
-}
-
-// What a visitor does.
-async function press(page, name) {
-  await page.getByRole("button", { name, exact: true }).click();
-  await page.waitForFunction(() => !document.body.hasAttribute("aria-busy"));
-}
-async function login(page, way, address) {
-  await page.getByLabel(way === "email" ? "Email address" : "Phone number").fill(address);
-  await press(page, `Log in with ${way}`);
-}
-async function later(page, ...buttons) {
-  for (const button of buttons) await press(page, button);
-}
-
-// What a visitor sees.
-const state = (page) => page.locator(".pill").textContent();
-const headline = (page) => page.getByRole("heading", { level: 1 }).textContent();
-const lastRequest = (page) => page.locator("#requests li").first().innerText();
-const token = async (page) => {
-  const { user } = JSON.parse(await page.locator("#bid-request code").textContent());
-  return user.eids?.[0].uids[0].id;
-};
-const cookieNames = async (context) => (await context.cookies()).map(({ name }) => name).sort();
 
 visit("a login by email or by phone gives the page a token", async ({ page }) => {
   assert.equal(await state(page), "Absent");
@@ -125,10 +52,7 @@ visit("an opt-out shows at the next refresh and stays", async ({ page, context }
   await later(page, "10 minutes later", "10 minutes later");
   assert.equal(await state(page), "Opted out");
   assert.match(await lastRequest(page), /opt-out remembered/);
-  // No room for a token: what is left is the record of the opt-out.
-  assert.deepEqual(await cookieNames(context), [IDENTITY, ANCHOR]);
-  const identity = (await context.cookies()).find((cookie) => cookie.name === IDENTITY);
-  assert.ok(identity.value.length < 100, identity.value);
+  assert.deepEqual(await cookieNames(context), [ANCHOR, OPT_OUT]);
   await page.reload();
   assert.equal(await state(page), "Opted out");
   assert.equal(await token(page), undefined);

@@ -60,17 +60,18 @@ def seal(key: bytes, name: str, nonce: bytes, plain: bytes, purpose: int = IDENT
 
 
 def open_(key: bytes, name: str, value: str) -> dict:
+    purpose = OPT_OUT if name.endswith("-optout") else IDENTITY
     data = b64url_strict(value)
     head, nonce, sealed = data[:6], data[6:30], data[30:]
     if head[0] != VERSION or head[2:] != key_id(key):
         raise LookupError("unknown version or key")
-    if head[1] not in (IDENTITY, OPT_OUT):
+    if head[1] != purpose:
         raise InvalidTag
     if len(sealed) < 16:
         raise ValueError("too short for a tag")
     gcm, iv = xaes(key, nonce)
     plain = gcm.decrypt(iv, sealed, head + name.encode())
-    return parse(plain) if head[1] == IDENTITY else parse_opt_out(plain)
+    return parse(plain) if purpose == IDENTITY else parse_opt_out(plain)
 
 
 def subject(lineage: bytes, user: str) -> bytes:
@@ -153,7 +154,7 @@ def parse_opt_out(plain: bytes) -> dict:
 
 def make() -> dict:
     key = hashlib.sha256(b"a cookie key for test vectors").digest()
-    name = "__Host-euid"
+    name, opt_out_name = "__Host-euid", "__Host-euid-optout"
     def stream(label: str, length: int) -> bytes:
         return hashlib.shake_128(label.encode()).digest(length)
 
@@ -180,12 +181,15 @@ def make() -> dict:
     opt_out = {"lineage": b64url(stream("lineage", 16)), "until": 1735949700000}
     opted_out = [("an opt-out", opt_out), ("an opt-out, bound to a user", opt_out | {"subject_of": "user 17, also é"})]
     vectors = []
-    for purpose, kind, notes, plaintext in (IDENTITY, "identity", good, write), (OPT_OUT, "opt_out", opted_out, write_opt_out):
+    for purpose, kind, cookie, notes, plaintext in (
+        (IDENTITY, "identity", name, good, write),
+        (OPT_OUT, "opt_out", opt_out_name, opted_out, write_opt_out),
+    ):
         for note, expected in notes:
             nonce = stream(note, 24)
             vectors.append({
-                "note": note, "nonce_hex": nonce.hex(), "plaintext_hex": plaintext(expected).hex(),
-                "value": seal(key, name, nonce, plaintext(expected), purpose), kind: expected,
+                "note": note, "name": cookie, "nonce_hex": nonce.hex(), "plaintext_hex": plaintext(expected).hex(),
+                "value": seal(key, cookie, nonce, plaintext(expected), purpose), kind: expected,
             })
     value = vectors[0]["value"]
     data = b64url_strict(value)
@@ -203,10 +207,14 @@ def make() -> dict:
         ("a flag nobody knows", seal(key, name, stream("flag", 24), bytes([write(good[0][1])[0] | 0x20]) + write(good[0][1])[1:]), "undecodable"),
     ]
     for note, value, outcome in bad:
-        vectors.append({"note": note, "value": value, "fails": outcome})
+        vectors.append({"note": note, "name": name, "value": value, "fails": outcome})
+    # As an identity a record does not open, whatever name it was sealed for.
+    record = seal(key, name, stream("swapped", 24), write_opt_out(opt_out), OPT_OUT)
+    vectors.append({"note": "an opt-out sealed for the identity's name", "name": name, "value": record, "fails": "forged"})
+    vectors.append({"note": "the same under its own name", "name": opt_out_name, "value": record, "fails": "forged"})
     return {
         "what": "Identity cookies as src/docs/cookie_format.md specifies them, made by tests/interop/cookie_format.py.",
-        "key_b64": base64.b64encode(key).decode(), "key_id_hex": key_id(key).hex(), "name": name, "vectors": vectors,
+        "key_b64": base64.b64encode(key).decode(), "key_id_hex": key_id(key).hex(), "vectors": vectors,
     }
 
 
@@ -218,7 +226,7 @@ def check(file: dict) -> int:
         if isinstance(expected, dict) and (user := expected.pop("subject_of", None)) is not None:
             expected["subject"] = subject(b64url_strict(expected["lineage"]), user).hex()
         try:
-            outcome = open_(key, file["name"], vector["value"])
+            outcome = open_(key, vector["name"], vector["value"])
         except LookupError:
             outcome = "unknown"
         except InvalidTag:
@@ -229,7 +237,7 @@ def check(file: dict) -> int:
         if "nonce_hex" in vector:
             purpose = IDENTITY if "identity" in vector else OPT_OUT
             plain = bytes.fromhex(vector["plaintext_hex"])
-            again = seal(key, file["name"], bytes.fromhex(vector["nonce_hex"]), plain, purpose)
+            again = seal(key, vector["name"], bytes.fromhex(vector["nonce_hex"]), plain, purpose)
             assert again == vector["value"], vector["note"]
     return len(file["vectors"])
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The examples as a visitor meets them: curl with a cookie jar, real processes, real sockets.
+# With PYTHON set to one that has the package cryptography, it opens what the publisher sets.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -43,10 +44,13 @@ attributes() { tr -d '\r' <"$scratch/head" | sed -nE "s/^set-cookie: $1=[^;]*; (
 cookies_set() { grep -ciE '^set-cookie: __Host-euid' "$scratch/head" || true; }
 login() { is "status of a login as $2" "$(visit --data-urlencode "$1=$2" "$site/login")" 303; }
 advance() { is "status of advance" "$(visit -d "seconds=$1" "$site/sandbox/advance")" 303; }
+key() { "$examples/keygen" | sed -n 's/EUID_COOKIE_KEYS=//p'; }
+value() { grep -P "$1\t" "$jar" | cut -f7; }
 with_cookies() { curl -s --max-time 10 -o "$scratch/body" -D "$scratch/head" -w '%{http_code}' -b "$1" "$site/api/identity"; }
 
 echo "-- the site on its embedded sandbox"
-PORT=0 start site 'http://127.0.0.1:[0-9]+' "$examples/publisher"
+site_key=$(key)
+EUID_COOKIE_KEYS=$site_key PORT=0 start site 'http://127.0.0.1:[0-9]+' "$examples/publisher"
 # The first line is the operator's; the site's is told by its name.
 for _ in $(seq 100); do site=$(sed -nE 's/^site: +(http:.*)\/$/\1/p' "$scratch/site.log"); [ -n "$site" ] && break; sleep 0.05; done
 [ -n "$site" ] || fail "no address of the site"
@@ -77,7 +81,7 @@ identity; is "state after a login of somebody who opted out" "$(state)" opted_ou
 
 login phone +12345678901
 identity; is "state after a login as someone else" "$(state)" active
-before=$(grep -P '__Host-euid\t' "$jar" | cut -f7)
+before=$(value __Host-euid)
 is "status of the logout" "$(visit -X POST "$site/logout")" 303
 is "attributes of clearing and setting the identity" "$(attributes __Host-euid)" "$set_identity"
 is "attributes of clearing and setting the anchor" "$(attributes __Host-euid-login)" "$set_anchor"
@@ -111,10 +115,29 @@ is "what the jar holds after the late answer" "$(grep -o '__Host-euid[-a-z]*' "$
 identity; is "state after the late answer" "$(state)" absent
 is "the late identity is cleared" "$(tr -d '\r' <"$scratch/head" | grep -ci '^set-cookie: __Host-euid=;')" 1
 is "status of speeding the operator up" "$(visit -d operator=up "$site/sandbox/operator")" 303
+echo "-- the site's cookies, opened by another language"
+opened() { "$PYTHON" tests/interop/cookie_format.py "$site_key" "$1" "$(value "$1")" >"$scratch/opened"; }
+member() { sed -nE 's/^ "'"$1"'": "?([^",]*)"?,?$/\1/p' "$scratch/opened"; }
+if [ -n "${PYTHON:-}" ]; then
+    login email user@example.com
+    for since in login refresh; do
+        identity; opened __Host-euid
+        is "token in the cookie since the $since" "$(member advertising_token)" "$(token)"
+        is "lineage in the cookie since the $since" "$(member lineage)" "$(value __Host-euid-login)"
+        advance 900
+    done
+    login email refresh-optout@example.com
+    advance 900
+    identity; opened __Host-euid-optout
+    is "lineage in the record of an opt-out" "$(member lineage)" "$(value __Host-euid-login)"
+    is "length of the moment in it" "$(member until | tr -d '\n' | wc -c)" 13
+else
+    echo "left out: PYTHON is not set"
+fi
 
 echo "-- cookies that are not what they say"
 login email user@example.com
-identity_value=$(grep -P '__Host-euid\t' "$jar" | cut -f7) anchor_value=$(grep -P '__Host-euid-login\t' "$jar" | cut -f7)
+identity_value=$(value __Host-euid) anchor_value=$(value __Host-euid-login)
 middle=${identity_value:300:1}; [ "$middle" = A ] && other=B || other=A
 for bad in "${identity_value:0:300}$other${identity_value:301}" "${identity_value:0:500}" "${identity_value%?}" \
     "$(head -c 3750 /dev/zero | base64 -w0 | tr = A)" "$anchor_value" ""; do
@@ -161,15 +184,36 @@ is "state when the operator is back" "$(state)" active
 [ "$(token)" != "$first" ] || fail "the token is the old one"
 
 echo "-- the layer on plain hyper"
-EUID_COOKIE_KEYS=$("$examples/keygen" | sed -n 's/EUID_COOKIE_KEYS=//p') PORT=0 \
-    start hyper 'http://127.0.0.1:[0-9]+' "$examples/hyper_service"
-hyper=$line
+node() { EUID_COOKIE_KEYS=$2 PORT=0 start "$1" 'http://127.0.0.1:[0-9]+' "$examples/hyper_service"; } # node NAME KEYS
+node hyper "$(key)"; hyper=$line
 rm -f "$jar"
 is "page" "$(curl -s -b "$jar" -c "$jar" "$hyper/")" absent
 is "login" "$(curl -s -b "$jar" -c "$jar" -d user@example.com "$hyper/login")" "logged in"
 length=$(curl -s -b "$jar" -c "$jar" "$hyper/" | tr -d '\n' | wc -c); is "length of the token" "$length" 219
 is "logout" "$(curl -s -b "$jar" -c "$jar" -X POST "$hyper/logout")" "logged out"
 is "page" "$(curl -s -b "$jar" -c "$jar" "$hyper/")" absent
+
+echo "-- cookies of one process in others"
+old=$(key) new=$(key)
+node one "$old"; one=$line
+node two "$old"; two=$line
+node both "$old,$new"; both=$line
+node turned "$new,$old"; turned=$line
+node stranger "$new"; stranger=$line
+at() { curl -s --max-time 10 -b "$jar" -c "$jar" "${@:2}" "$1" | tr -d '\n'; }
+page() { at "$1/" | sed -E 's/^.{219}$/a token/'; }
+rm -f "$jar"
+is "login at one process" "$(at "$one/login" -d user@example.com)" "logged in"
+for other in "$two" "$both" "$turned" "$one"; do is "page of a process with its key" "$(page "$other")" "a token"; done
+before=$(value __Host-euid)
+is "page of a process without" "$(page "$stranger")" absent
+is "the cookie afterwards" "$(value __Host-euid)" "$before"
+is "page of the first, again" "$(page "$one")" "a token"
+is "login at the process that seals under the new key" "$(at "$turned/login" -d user@example.com)" "logged in"
+is "page of the one that knows the new key alone" "$(page "$stranger")" "a token"
+is "page of one that has not heard of it" "$(page "$two")" absent
+is "logout there" "$(at "$two/logout" -X POST)" "logged out"
+is "page after it" "$(page "$turned")" absent
 
 echo "-- the check of an operator"
 check() { # check NAME [ARGUMENT]: sets $status; what it prints is in $scratch/NAME

@@ -8,8 +8,8 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 pub(crate) mod faulty;
+pub(crate) mod jar;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::io;
@@ -17,8 +17,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Request, Response};
+pub(crate) use jar::Jar;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_euid::{
     AdvertisingToken, CookieKey, ErrorKind, Euid, EuidError, EuidLayer, EuidUpdate, Identity, IdentityTimes, KeyRing,
@@ -39,6 +40,15 @@ pub(crate) const EXPIRED: i64 = 7_200_000;
 
 pub(crate) const IDENTITY: &str = "__Host-euid";
 pub(crate) const ANCHOR: &str = "__Host-euid-login";
+pub(crate) const OPT_OUT: &str = "__Host-euid-optout";
+/// The cookie of EUID's JavaScript SDK.
+pub(crate) const SDK: &str = "__euid";
+/// The token that scripts may read.
+pub(crate) const HANDED_OVER: &str = "__euid_advertising_token";
+
+/// Both cookies, in the words of [`writes`].
+pub(crate) const BOTH_SET: &str = "identity set, anchor set";
+pub(crate) const BOTH_CLEARED: &str = "identity cleared, anchor cleared";
 
 /// `millis` after [`START`].
 pub(crate) fn at(millis: i64) -> UnixMillis {
@@ -152,57 +162,6 @@ impl Drop for Call<'_> {
     }
 }
 
-/// A browser's cookies, as far as names and removal go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Jar(BTreeMap<String, String>);
-
-impl Jar {
-    pub(crate) fn apply(&mut self, headers: &HeaderMap) {
-        for line in headers.get_all(SET_COOKIE) {
-            let line = line.to_str().unwrap();
-            let (name, rest) = line.split_once('=').unwrap();
-            let value = rest.split(';').next().unwrap();
-            if line.split("; ").any(|attribute| attribute == "Max-Age=0") {
-                self.0.remove(name);
-            } else {
-                self.put(name, value);
-            }
-        }
-    }
-
-    pub(crate) fn put(&mut self, name: &str, value: &str) {
-        self.0.insert(name.to_owned(), value.to_owned());
-    }
-
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        self.put(name, value);
-        self
-    }
-
-    pub(crate) fn without(mut self, name: &str) -> Self {
-        self.0.remove(name);
-        self
-    }
-
-    pub(crate) fn value(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// `name=value` as a browser sends it.
-    pub(crate) fn pair(&self, name: &str) -> String {
-        format!("{name}={}", self.value(name).unwrap())
-    }
-
-    pub(crate) fn request(&self) -> Request<()> {
-        let pairs: Vec<String> = self.0.keys().map(|name| self.pair(name)).collect();
-        let mut request = Request::new(());
-        if !pairs.is_empty() {
-            request.headers_mut().insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
-        }
-        request
-    }
-}
-
 /// What came of one request.
 #[derive(Debug)]
 pub(crate) struct Visit {
@@ -242,13 +201,16 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
         let which = match name {
             IDENTITY => "identity",
             ANCHOR => "anchor",
+            // Each login and logout removes it; that goes without saying.
+            OPT_OUT if rest.starts_with(';') => return None,
+            OPT_OUT => return Some("opt-out recorded".to_owned()),
+            SDK => "sdk",
+            HANDED_OVER => "token",
             _ => return None,
         };
         let what = match rest.split(';').next().unwrap() {
             "" if line.ends_with("; Max-Age=0") => "cleared",
             value if value.starts_with("out.") => "opted out",
-            // Version 1, purpose 2 in base64url.
-            value if ["AQI", "AQJ", "AQK", "AQL"].iter().any(|head| value.starts_with(head)) => "opted out",
             _ => "set",
         };
         Some(format!("{which} {what}"))
@@ -256,7 +218,8 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
     said.collect::<Vec<_>>().join(", ")
 }
 
-/// A site behind the layer, and one browser that visits it.
+/// A site behind the layer, and one browser that visits it. The browser's clock stands still, so that
+/// it brings cookies past their end.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     pub(crate) clock: ManualClock,

@@ -1,17 +1,28 @@
 import com.uid2.client.IdentityTokens;
 import com.uid2.client.PublisherUid2Client;
 import com.uid2.client.TokenGenerateInput;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
+import java.util.function.Consumer;
 
 /**
- * The Java SDK against the `sandbox_operator` example, which is found by the three EUID_ variables.
+ * The Java SDK against the `sandbox_operator` example, whose path is the argument.
  * Run by run.sh beside this file.
  */
 public class JavaSdk {
-    public static void main(String[] args) {
-        PublisherUid2Client client = new PublisherUid2Client(
-            System.getenv("EUID_OPERATOR_URL"), System.getenv("EUID_API_KEY"), System.getenv("EUID_CLIENT_SECRET"));
+    public static void main(String[] args) throws Exception {
+        String operator = args[0];
+        against(operator, Map.of(), JavaSdk::roundTrip);
+        against(operator, Map.of(), JavaSdk::optOut);
+        against(operator, Map.of("REFRESH_FROM", "0", "IDENTITY_EXPIRES", "0", "REFRESH_EXPIRES", "0"), JavaSdk::expired);
+        System.out.println("3 passed, 0 failed");
+    }
 
+    private static void roundTrip(PublisherUid2Client client) {
         List<TokenGenerateInput> people = List.of(
             TokenGenerateInput.fromEmail("user@example.com"),
             TokenGenerateInput.fromPhone("+442345678901"),
@@ -28,13 +39,50 @@ public class JavaSdk {
                 identity = refreshed.getIdentity();
             }
         }
+    }
 
+    private static void optOut(PublisherUid2Client client) {
         check(client.generateTokenResponse(TokenGenerateInput.fromEmail("optout@example.com")).isOptout(), "opt-out at generate");
         var later = client.generateTokenResponse(TokenGenerateInput.fromEmail("refresh-optout@example.com"));
         check(later.isSuccess(), "generate before the opt-out");
         check(client.refreshToken(later.getIdentity()).isOptout(), "opt-out at refresh");
+    }
 
-        System.out.println("1 passed, 0 failed");
+    private static void expired(PublisherUid2Client client) {
+        IdentityTokens identity = client.generateTokenResponse(TokenGenerateInput.fromEmail("user@example.com")).getIdentity();
+        waitForTheNextMillisecond();
+        check(!identity.isRefreshable(), "an expired identity is not refreshable");
+        try {
+            client.refreshToken(identity);
+        } catch (RuntimeException error) { // its class is not public
+            check(error.getMessage().contains("code=400"), error.getMessage());
+            return;
+        }
+        throw new AssertionError("an expired refresh token was refreshed");
+    }
+
+    private static void waitForTheNextMillisecond() {
+        for (long now = System.currentTimeMillis(); System.currentTimeMillis() == now;) Thread.onSpinWait();
+    }
+
+    /** A sandbox with these lifetimes, in seconds, for one test. */
+    private static void against(String operator, Map<String, String> lifetimes, Consumer<PublisherUid2Client> test) throws IOException {
+        ProcessBuilder builder = new ProcessBuilder(operator).redirectError(ProcessBuilder.Redirect.INHERIT);
+        builder.environment().put("PORT", "0");
+        lifetimes.forEach((name, seconds) -> builder.environment().put("EUID_SANDBOX_" + name, seconds));
+        Process process = builder.start();
+        try {
+            BufferedReader output = new BufferedReader(new InputStreamReader(process.getInputStream()));
+            Map<String, String> settings = new HashMap<>();
+            for (int i = 0; i < 3; i++) {
+                String[] setting = output.readLine().split("=", 2);
+                settings.put(setting[0], setting[1]);
+            }
+            test.accept(new PublisherUid2Client(
+                settings.get("EUID_OPERATOR_URL"), settings.get("EUID_API_KEY"), settings.get("EUID_CLIENT_SECRET")));
+        } finally {
+            process.destroy();
+        }
     }
 
     private static void check(boolean holds, String what) {

@@ -6,8 +6,4 @@ target=$(cd ../../.. && echo "${CARGO_TARGET_DIR:-$PWD/target}")
 mkdir -p "$target/interop"
 classpath=$target/interop/java.classpath
 mvn -q -f pom.xml dependency:build-classpath -Dmdep.outputFile="$classpath"
-
-coproc OPERATOR { PORT=0 exec "$target/debug/examples/sandbox_operator"; }
-trap 'kill "$OPERATOR_PID"' EXIT
-for _ in 1 2 3; do read -r line <&"${OPERATOR[0]}"; export "${line?}"; done
-java -cp "$(cat "$classpath")" JavaSdk.java
+java -cp "$(cat "$classpath")" JavaSdk.java "$target/debug/examples/sandbox_operator"

@@ -1,0 +1,80 @@
+//! Instructions of each case over the bare service, counted by callgrind, beside the recorded ones.
+//!
+//! Fails if one has grown by more than 5 %. With `--record` it writes them down instead.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::hint::black_box;
+use std::process::{Command, ExitCode};
+
+use http::{Request, Response};
+use tower_euid_peers::{Call, Measured, cases};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["call", which, name] => call(which, name),
+        ["--record"] => report(true),
+        [] => report(false),
+        _ => panic!("usage: instructions [--record | call layered|bare CASE]"),
+    }
+}
+
+fn report(records: bool) -> ExitCode {
+    let recorded = std::fs::read_to_string(RECORDED).unwrap_or_default();
+    let recorded: BTreeMap<&str, i64> = recorded.lines().filter_map(parse).collect();
+    let (mut lines, mut has_grown) = (String::new(), false);
+    for case in cases() {
+        let count = counted("layered", case.name) - counted("bare", case.name);
+        writeln!(lines, "{}: {count}", case.name).unwrap();
+        let before = recorded.get(case.name).copied();
+        let growth = before.map(|before| (count - before) as f64 / before as f64 * 100.0);
+        let grown = growth.is_none_or(|growth| growth > ALLOWED);
+        has_grown |= grown;
+        let growth = growth.map_or("not recorded".to_owned(), |growth| format!("{growth:+.1} %"));
+        println!("{:<30} {count:>7}   {growth}{}", case.name, if grown { "   TOO MUCH" } else { "" });
+    }
+    if records {
+        std::fs::write(RECORDED, lines).unwrap();
+    } else if has_grown {
+        eprintln!("grown by more than {ALLOWED} % over {RECORDED}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn parse(line: &str) -> Option<(&str, i64)> {
+    let (name, count) = line.rsplit_once(": ")?;
+    Some((name, count.parse().ok()?))
+}
+
+/// Instructions of one call, counted in a process of its own.
+fn counted(which: &str, name: &str) -> i64 {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*instructions::measured*"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["call", which, name])
+        .output()
+        .expect("valgrind is installed");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {log}");
+    let count = log.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim().parse());
+    count.unwrap_or_else(|| panic!("{name}: {log}")).unwrap()
+}
+
+fn call(which: &str, name: &str) -> ExitCode {
+    let case = cases().find(|case| case.name == name).expect("there is such a case");
+    let Measured { mut layered, mut bare, request } = case.set_up();
+    let call = if which == "bare" { &mut bare } else { &mut layered };
+    drop(measured(call, request()));
+    ExitCode::SUCCESS
+}
+
+#[inline(never)]
+fn measured(call: &mut Call, request: Request<()>) -> Response<()> {
+    black_box(call(request))
+}
+
+/// What two compilers may differ by, in percent.
+const ALLOWED: f64 = 5.0;
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/recorded.txt");

@@ -1,0 +1,139 @@
+//! The layer in its cases, each over the same handler without it.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use http::header::SET_COOKIE;
+use http::{Request, Response};
+use tower::{Layer, service_fn};
+use tower_euid::{
+    AdvertisingToken, Clock, CookieKey, EuidError, EuidLayer, EuidUpdate, Identity, IdentityTimes, KeyRing, Refreshed,
+    SystemClock, refresh_fn,
+};
+
+use crate::{Answer, Case, Measured, call, no_op, request};
+
+pub(crate) const CASES: &[Case] = &[
+    Case { name: "no cookie", set_up: || with_cookies(|_| Vec::new()) },
+    Case { name: "40 foreign cookies", set_up: || with_cookies(|_| vec![foreign(40).join("; ")]) },
+    Case { name: "fresh", set_up: || with_cookies(|ours| vec![ours.join("; ")]) },
+    Case { name: "fresh, used extensions", set_up: fresh_in_used_extensions },
+    Case { name: "fresh, token read", set_up: fresh_and_read },
+    Case { name: "ours among 40", set_up: || with_cookies(|ours| vec![among_40(ours).join("; ")]) },
+    Case { name: "ours among 40, HTTP/2", set_up: || with_cookies(among_40) },
+    Case { name: "forged", set_up: || with_cookies(|ours| vec![forged(ours).join("; ")]) },
+    Case { name: "forged, 4 KB", set_up: || with_cookies(|ours| vec![forged_4_kb(ours).join("; ")]) },
+    Case { name: "due, answer remembered", set_up: due_and_remembered },
+    Case { name: "login", set_up: || says(|| EuidUpdate::login(identity(FRESH))) },
+    Case { name: "logout", set_up: || says(EuidUpdate::logout) },
+];
+
+type Handler = fn(Request<()>) -> Answer;
+
+/// The handler that does nothing, behind the layer, and without.
+fn with_cookies(cookies: impl FnOnce(&[String]) -> Vec<String>) -> Measured {
+    let layer = layer();
+    let cookies = cookies(&logged_in(&layer, FRESH));
+    Measured::new(layer.layer(service_fn(no_op)), service_fn(no_op), move || request(&cookies))
+}
+
+/// Somebody else has put something into the extensions before.
+fn fresh_in_used_extensions() -> Measured {
+    let mut measured = with_cookies(|ours| vec![ours.join("; ")]);
+    let plain = measured.request;
+    measured.request = Box::new(move || {
+        let mut request = plain();
+        request.extensions_mut().insert("somebody else's");
+        request
+    });
+    measured
+}
+
+/// With a handler that puts the token into a bid request, so that the response becomes `private`.
+fn fresh_and_read() -> Measured {
+    fn handler(request: Request<()>) -> Answer {
+        black_box(request.extensions().get::<AdvertisingToken>().map(|token| token.as_str().len()));
+        no_op(request)
+    }
+    let layer = layer();
+    let cookies = [logged_in(&layer, FRESH).join("; ")];
+    Measured::new(layer.layer(service_fn(handler)), service_fn(no_op), move || request(&cookies))
+}
+
+fn due_and_remembered() -> Measured {
+    let layer = layer();
+    let cookies = [logged_in(&layer, DUE).join("; ")];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut service = layer.layer(service_fn(no_op as Handler));
+    let first = runtime.block_on(async { tower::Service::call(&mut service, request(&cookies)).await }).unwrap();
+    assert!(first.headers().contains_key(SET_COOKIE), "the operator has answered");
+    Measured::new(service, service_fn(no_op), move || request(&cookies))
+}
+
+/// A handler that says so, of a visitor who brings no cookie.
+fn says(update: fn() -> EuidUpdate) -> Measured {
+    let handler = move |_: Request<()>| {
+        let mut response = Response::new(());
+        update().attach(&mut response);
+        std::future::ready(Ok(response))
+    };
+    Measured::new(layer().layer(service_fn(handler)), service_fn(handler), || request(&[]))
+}
+
+fn layer() -> EuidLayer {
+    let key = CookieKey::from_base64("nCq3Yv4rO0k2tB8o7pLxW1sZfE6uGhJdAaRmQyTi5D0=").unwrap();
+    let operator = refresh_fn(|_| async { Ok::<_, EuidError>(Refreshed::Identity(identity(FRESH))) });
+    EuidLayer::new(KeyRing::from(key), operator)
+}
+
+/// The cookies of a login: an identity of real size, and the anchor.
+fn logged_in(layer: &EuidLayer, ages: Ages) -> Vec<String> {
+    let login = service_fn(move |_: Request<()>| {
+        let mut response = Response::new(());
+        EuidUpdate::login(identity(ages)).attach(&mut response);
+        std::future::ready(Ok(response))
+    });
+    let response = call(layer.layer(login))(request(&[]));
+    let lines = response.headers().get_all(SET_COOKIE).iter();
+    let pairs: Vec<_> = lines.map(|line| line.to_str().unwrap().split(';').next().unwrap().to_owned()).collect();
+    assert_eq!(pairs[0].len(), "__Host-euid=".len() + 771, "the size of a real one");
+    pairs
+}
+
+/// Since when it has been due, and for how long it is valid, in seconds from now.
+type Ages = (i64, u64);
+const FRESH: Ages = (900, 3600);
+const DUE: Ages = (-3600, 3600);
+
+/// Tokens of the sizes that the operator gives.
+fn identity((due, expires): Ages) -> Identity {
+    let now = SystemClock.now();
+    let at = |seconds| now.saturating_add(Duration::from_secs(seconds));
+    let ago = |seconds| now.saturating_sub(Duration::from_secs(seconds));
+    let refresh_from = if due < 0 { ago(due.unsigned_abs()) } else { at(due.unsigned_abs()) };
+    let times = IdentityTimes { refresh_from, identity_expires: at(expires), refresh_expires: at(86_400) };
+    Identity::new("Ab3_".repeat(54) + "Abc", "Ab3/".repeat(97).into(), [7; 32].into(), times).unwrap()
+}
+
+fn foreign(count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("_ga_{i:03}=GS1.1.{i}.1795371587.60.0.0")).collect()
+}
+
+fn among_40(ours: &[String]) -> Vec<String> {
+    let foreign = foreign(40);
+    let (before, after) = foreign.split_at(20);
+    [before, ours, after].concat()
+}
+
+/// Of the usual length, under a key id of ours, with one character changed.
+fn forged(ours: &[String]) -> Vec<String> {
+    let (before, after) = ours[0].split_at(300);
+    let other = if after.starts_with('A') { 'B' } else { 'A' };
+    vec![format!("{before}{other}{}", &after[1..]), ours[1].clone()]
+}
+
+/// As long as a browser would send it.
+fn forged_4_kb(ours: &[String]) -> Vec<String> {
+    let filler = "A".repeat(4096 - ours[0].len());
+    vec![format!("{}{filler}", ours[0]), ours[1].clone()]
+}

@@ -1,0 +1,242 @@
+//! The visitors of a site under test, and what the site needs to meet them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::time::Duration;
+
+use cookie::{Cookie, time};
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tower::Service;
+
+use super::{Lifetimes, Sandbox};
+use crate::client::EuidClient;
+use crate::client::dii::Dii;
+use crate::client::protocol::answer::Reply;
+use crate::clock::{Clock, UnixMillis};
+use crate::cookie::{CookieKey, Writing};
+use crate::error::ConfigError;
+use crate::identity::Identity;
+use crate::layer::EuidLayer;
+use crate::random;
+
+impl Sandbox {
+    /// A client of this sandbox, with its credentials and its clock. It needs no port: requests are
+    /// handed over in memory, sealed as for the network.
+    ///
+    /// # Errors
+    ///
+    /// If the sandbox was given an API key with characters that no API key has.
+    pub fn client(&self) -> Result<EuidClient, ConfigError> {
+        EuidClient::in_process(self)
+    }
+
+    /// What [`from_env`](crate::from_env) gives a site in production, here for its tests: a
+    /// [`client`](Self::client) of this sandbox, and a layer that asks it, goes by its clock and seals
+    /// under a key of its own. The layer has no [jitter](EuidLayer::refresh_jitter), so that a token is
+    /// due to the millisecond.
+    ///
+    /// A layer with the site's own keys is
+    /// `EuidLayer::new(keys, sandbox.client()?).clock(sandbox.clock())`.
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client), or if the operating system gives no random bytes.
+    pub fn client_and_layer(&self) -> Result<(EuidClient, EuidLayer), ConfigError> {
+        let client = self.client()?;
+        let layer = EuidLayer::new(CookieKey::generate()?.into(), client.clone());
+        Ok((client, layer.clock(self.clock()).refresh_jitter(Duration::ZERO)))
+    }
+
+    /// A visitor of a site behind `layer`: a person of their own, and a browser with the cookies that
+    /// a login so long ago has left there. The identity is issued by this sandbox, which will refresh
+    /// it, and sealed as that layer seals: give a clone of the very layer that the site has, with all
+    /// its settings.
+    ///
+    /// ```
+    /// use tower_euid::CookieConfig;
+    /// use tower_euid::sandbox::{Sandbox, VisitorState};
+    ///
+    /// let sandbox = Sandbox::builder().build()?;
+    /// let (client, layer) = sandbox.client_and_layer()?;
+    /// let layer = layer.cookie(CookieConfig::insecure());
+    /// let visitor = sandbox.visitor(&layer, VisitorState::Due)?;
+    /// assert!(visitor.cookie_header().starts_with("euid="));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the layer goes by another clock, if the sandbox's [`Lifetimes`] leave no time for this
+    /// state, or if the operating system gives no random bytes.
+    pub fn visitor(&self, layer: &EuidLayer, state: VisitorState) -> Result<Visitor, ConfigError> {
+        self.mint(layer, state, None)
+    }
+
+    /// As [`visitor`](Self::visitor), logged in by the user whom [`EuidLayer::bind`] knows by this
+    /// `subject`.
+    ///
+    /// # Errors
+    ///
+    /// As [`visitor`](Self::visitor).
+    pub fn bound_visitor(
+        &self,
+        layer: &EuidLayer,
+        state: VisitorState,
+        subject: impl AsRef<[u8]>,
+    ) -> Result<Visitor, ConfigError> {
+        self.mint(layer, state, Some(subject.as_ref()))
+    }
+
+    fn mint(&self, layer: &EuidLayer, state: VisitorState, subject: Option<&[u8]>) -> Result<Visitor, ConfigError> {
+        let layer = &layer.shared;
+        let (now, layers) = (self.0.clock.now(), layer.clock.now());
+        if now.saturating_since(layers).max(layers.saturating_since(now)) > SAME_CLOCK {
+            return Err(ConfigError::new("the layer goes by another clock: give it `.clock(sandbox.clock())`"));
+        }
+        let number = u128::from_ne_bytes(random::bytes().map_err(unminted)?);
+        let dii = Dii::email(&format!("visitor-{number}@example.com")).map_err(unminted)?;
+        let mut visitor = Visitor { dii, cookies: BTreeMap::new() };
+        let identity = match state.age(&self.0.operator.lifetimes, layer.expiry_margin)? {
+            Some(age) => Some(self.issue(dii, now.saturating_sub(age))?),
+            None => None,
+        };
+        let writing = match &identity {
+            Some(identity) => Writing::Login(identity, subject),
+            None if state == VisitorState::Absent => return Ok(visitor),
+            None => {
+                self.opt_out(dii);
+                Writing::OptOut
+            }
+        };
+        let mut headers = HeaderMap::new();
+        let written = layer.cookies.write(writing, true, &layer.keys, now, &mut headers);
+        written.map_err(|reason| unminted(format_args!("{reason:?}")))?;
+        visitor.keep_cookies(&headers);
+        Ok(visitor)
+    }
+
+    /// As generate would have answered at `then`.
+    fn issue(&self, dii: Dii, then: UnixMillis) -> Result<Identity, ConfigError> {
+        let json = self.0.operator.issue(dii.into(), then, then).map_err(unminted)?;
+        match Reply::parse(&json) {
+            Ok(Reply::Success(identity)) => Ok(identity),
+            other => Err(unminted(format_args!("{other:?}"))),
+        }
+    }
+}
+
+/// What a [`Visitor`] begins with, see [`Sandbox::visitor`]; what handlers see of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum VisitorState {
+    /// No cookies: [`Absent`](crate::Euid::Absent).
+    Absent,
+    /// Has just logged in: [`Active`](crate::Euid::Active).
+    Fresh,
+    /// The token is good, and to be refreshed: [`Active`](crate::Euid::Active) with the new one or, if
+    /// the operator fails, the old one.
+    Due,
+    /// The token is over, and can be refreshed: [`Active`](crate::Euid::Active) or, if the operator
+    /// fails, [`Unavailable`](crate::Euid::Unavailable).
+    Expired,
+    /// Was told at login that they opted out, and is known to the sandbox so:
+    /// [`OptedOut`](crate::Euid::OptedOut). For who opts out later, take another state and
+    /// [`Sandbox::opt_out`] with the visitor's [`dii`](Visitor::dii): the next refresh says so.
+    OptedOut,
+}
+
+impl VisitorState {
+    /// How long ago the identity of this state was issued, if it has one.
+    fn age(self, lifetimes: &Lifetimes, margin: Duration) -> Result<Option<Duration>, ConfigError> {
+        let Lifetimes { refresh_from, identity_expires, refresh_expires } = *lifetimes;
+        let usable = identity_expires.saturating_sub(margin);
+        let (from, until) = match self {
+            Self::Absent | Self::OptedOut => return Ok(None),
+            Self::Fresh => (Duration::ZERO, refresh_from.min(usable)),
+            Self::Due => (refresh_from, usable),
+            Self::Expired => (identity_expires, refresh_expires),
+        };
+        if from >= until {
+            return Err(ConfigError::new(format!("with the sandbox's lifetimes no identity is ever {self:?}")));
+        }
+        // The middle is behind any jitter, and has time left on both sides.
+        Ok(Some(if self == Self::Fresh { from } else { from + (until - from) / 2 }))
+    }
+}
+
+/// A person with a browser: sends requests with the cookies it has, keeps those it is given. From
+/// [`Sandbox::visitor`].
+///
+/// It knows names, values and `Max-Age=0`; paths, domains and the time are not looked at.
+#[derive(Clone)]
+pub struct Visitor {
+    dii: Dii,
+    cookies: BTreeMap<String, String>,
+}
+
+impl Visitor {
+    /// Who it is to the operator, as for [`Sandbox::opt_out`].
+    #[must_use]
+    pub fn dii(&self) -> Dii {
+        self.dii
+    }
+
+    /// Sends a request with the visitor's cookies to `app`, a router or any other service, and keeps
+    /// the cookies of its response.
+    ///
+    /// # Errors
+    ///
+    /// Those of the service.
+    pub async fn send<S, B, R>(&mut self, app: &S, mut request: Request<B>) -> Result<Response<R>, S::Error>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+    {
+        if let Ok(cookies) = HeaderValue::try_from(self.cookie_header())
+            && !cookies.is_empty()
+        {
+            request.headers_mut().append(COOKIE, cookies);
+        }
+        let mut app = app.clone();
+        poll_fn(|context| app.poll_ready(context)).await?;
+        let response = app.call(request).await?;
+        self.keep_cookies(response.headers());
+        Ok(response)
+    }
+
+    /// The value of the `Cookie` header of the visitor's next request, for one that is not sent with
+    /// [`send`](Self::send). Empty if there are no cookies.
+    #[must_use]
+    pub fn cookie_header(&self) -> String {
+        let pairs: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join("; ")
+    }
+
+    /// Keeps the cookies that a response sets, and drops those that it removes.
+    pub fn keep_cookies(&mut self, response: &HeaderMap) {
+        let lines = response.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
+        for cookie in lines.filter_map(|line| Cookie::parse(line).ok()) {
+            if cookie.max_age().is_some_and(|max_age| max_age <= time::Duration::ZERO) {
+                self.cookies.remove(cookie.name());
+            } else {
+                self.cookies.insert(cookie.name().to_owned(), cookie.value().to_owned());
+            }
+        }
+    }
+}
+
+/// Names no values.
+impl fmt::Debug for Visitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cookies: Vec<_> = self.cookies.keys().collect();
+        f.debug_struct("Visitor").field("dii", &self.dii).field("cookies", &cookies).finish()
+    }
+}
+
+fn unminted(why: impl fmt::Display) -> ConfigError {
+    ConfigError::new(format!("no visitor can be made: {why}"))
+}
+
+/// What two readings of one clock may differ by, on a machine that is busy.
+const SAME_CLOCK: Duration = Duration::from_secs(60);

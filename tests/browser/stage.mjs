@@ -1,0 +1,94 @@
+// What every test on the publisher example needs: real Chromium, real processes, real sockets.
+// Each test has a site of its own, with its own clock and operator. Waits are for conditions.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import test, { after, before } from "node:test";
+import { chromium } from "playwright-core";
+
+const EXAMPLES = join(process.env.CARGO_TARGET_DIR ?? "target", "debug/examples");
+export const IDENTITY = "__Host-euid";
+export const ANCHOR = "__Host-euid-login";
+export const OPT_OUT = "__Host-euid-optout";
+
+let browser;
+before(async () => {
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    // A name that is not localhost, so that `Secure` matters.
+    args: ["--no-sandbox", "--host-resolver-rules=MAP publisher.example 127.0.0.1", "--disable-features=HttpsUpgrades"],
+  });
+});
+after(() => browser.close());
+
+// A test with a site, and a visitor who is on its front page. The site has its own operator inside, unless
+// `lifetimes` are given for one beside it. `env` is for the site, what else there is for the browser.
+export function visit(name, run, { env, lifetimes, ...options } = {}) {
+  test(name, { timeout: 30_000 }, async () => {
+    const operator = lifetimes && (await startOperator(lifetimes));
+    const site = await startSite({ ...env, ...operator?.env });
+    const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
+    context.setDefaultTimeout(10_000);
+    try {
+      const page = await context.newPage();
+      await page.goto(site.url);
+      await run({ site, operator, context, page });
+    } finally {
+      await context.close();
+      await site.stop();
+      await operator?.stop();
+    }
+  });
+}
+
+async function startSite(env) {
+  const [[, url, port], stop] = await start("publisher", env, /^site: +(http:\/\/127\.0\.0\.1:(\d+)\/)/m);
+  return { port, url, stop };
+}
+
+async function startOperator(lifetimes) {
+  const [[output], stop] = await start("sandbox_operator", lifetimes, /(^EUID_[A-Z_]+=.+\n){3}/m);
+  const env = Object.fromEntries([...output.matchAll(/^([A-Z_]+)=(.+)$/gm)].map(([, name, value]) => [name, value]));
+  return { env, stop };
+}
+
+// Starts an example on a free port; resolves once its output matches, with the match and how to stop it.
+async function start(example, env, pattern) {
+  const program = join(EXAMPLES, example);
+  const process_ = spawn(program, { env: { ...process.env, PORT: "0", ...env }, stdio: ["ignore", "pipe", "ignore"] });
+  const ended = once(process_, "exit");
+  const stop = async () => {
+    process_.kill();
+    await ended;
+  };
+  let output = "";
+  for await (const line of createInterface({ input: process_.stdout })) {
+    output += `${line}\n`;
+    const match = pattern.exec(output);
+    if (match) return [match, stop];
+  }
+  throw new Error(`${program} did not start`);
+}
+
+// What a visitor does.
+export async function press(page, name) {
+  await page.getByRole("button", { name, exact: true }).click();
+  await page.waitForFunction(() => !document.body.hasAttribute("aria-busy"));
+}
+export async function login(page, way, address) {
+  await page.getByLabel(way === "email" ? "Email address" : "Phone number").fill(address);
+  await press(page, `Log in with ${way}`);
+}
+export async function later(page, ...buttons) {
+  for (const button of buttons) await press(page, button);
+}
+
+// What a visitor sees.
+export const state = (page) => page.locator(".pill").textContent();
+export const headline = (page) => page.getByRole("heading", { level: 1 }).textContent();
+export const lastRequest = (page) => page.locator("#requests li").first().innerText();
+export const bidRequest = async (page) => JSON.parse(await page.locator("#bid-request code").textContent());
+export const token = async (page) => (await bidRequest(page)).user.eids?.[0].uids[0].id;
+export const cookieNames = async (context) => (await context.cookies()).map(({ name }) => name).sort();

@@ -1,0 +1,155 @@
+//! A site, and how it tests what its visitors meet.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Form, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Request, Response, StatusCode};
+use axum::response::{IntoResponse, Redirect};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use tower_euid::sandbox::{Fault, Sandbox, Visitor, VisitorState};
+use tower_euid::{Dii, Euid, EuidClient, EuidLayer, EuidUpdate};
+
+// The site, in `src/` of yours. In production: `let (client, layer) = tower_euid::from_env()?`.
+
+fn app(client: EuidClient, layer: EuidLayer) -> Router {
+    let routes = Router::new().route("/", get(page)).route("/login", post(login)).route("/logout", post(logout));
+    routes.layer(layer).with_state(client)
+}
+
+async fn page(euid: Euid) -> String {
+    euid.state().to_owned()
+}
+
+#[derive(Deserialize)]
+struct Login {
+    email: String,
+}
+
+async fn login(State(client): State<EuidClient>, Form(form): Form<Login>) -> impl IntoResponse {
+    let Ok(dii) = Dii::email(&form.email) else {
+        return (StatusCode::BAD_REQUEST, "please check the address").into_response();
+    };
+    match client.generate(dii).await {
+        Ok(generated) => (EuidUpdate::from(generated), Redirect::to("/")).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, EuidUpdate::logout(), "please try later").into_response(),
+    }
+}
+
+async fn logout() -> (EuidUpdate, Redirect) {
+    (EuidUpdate::logout(), Redirect::to("/"))
+}
+
+// What the tests share: the site on an operator of its own, and two kinds of request.
+
+type Tested<T = ()> = Result<T, Box<dyn Error>>;
+
+fn site() -> Tested<(Sandbox, EuidLayer, Router)> {
+    let sandbox = Sandbox::builder().build()?;
+    let (client, layer) = sandbox.client_and_layer()?;
+    Ok((sandbox, layer.clone(), app(client, layer)))
+}
+
+/// What the front page says.
+async fn look(app: &Router, visitor: &mut Visitor) -> Tested<String> {
+    let response = visitor.send(app, Request::get("/").body(Body::empty())?).await?;
+    Ok(String::from_utf8(to_bytes(response.into_body(), 1024).await?.into())?)
+}
+
+async fn submit(app: &Router, visitor: &mut Visitor, path: &str, form: &'static str) -> Tested<Response<Body>> {
+    let request = Request::post(path).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    Ok(visitor.send(app, request.body(Body::from(form))?).await?)
+}
+
+// The tests.
+
+#[tokio::test]
+async fn who_has_logged_in_is_known_until_they_log_out() -> Tested {
+    let (sandbox, layer, app) = site()?;
+    let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
+    submit(&app, &mut visitor, "/login", "email=user@example.com").await?;
+    assert_eq!(look(&app, &mut visitor).await?, "active");
+    submit(&app, &mut visitor, "/logout", "").await?;
+    assert_eq!((look(&app, &mut visitor).await?, visitor.cookie_header()), ("absent".into(), "".into()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_fresh_token_is_used_as_it_is() -> Tested {
+    let (sandbox, layer, app) = site()?;
+    let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    assert_eq!(look(&app, &mut visitor).await?, "active");
+    assert_eq!(sandbox.refresh_calls(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_that_is_due_is_refreshed_once() -> Tested {
+    let (sandbox, layer, app) = site()?;
+    let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
+    assert_eq!(look(&app, &mut visitor).await?, "active");
+    assert_eq!(look(&app, &mut visitor).await?, "active");
+    assert_eq!(sandbox.refresh_calls(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_the_operator_is_down_a_token_is_used_until_it_is_over() -> Tested {
+    let (sandbox, layer, app) = site()?;
+    let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
+    sandbox.fault(Fault::Status(503));
+    assert_eq!(look(&app, &mut visitor).await?, "active");
+    sandbox.advance(Duration::from_secs(3600));
+    assert_eq!(look(&app, &mut visitor).await?, "unavailable");
+
+    sandbox.fault(None);
+    sandbox.advance(Duration::from_secs(60)); // after a failure it is not asked at once again
+    assert_eq!(look(&app, &mut visitor).await?, "active");
+    Ok(())
+}
+
+/// Time stands still but for timers, so nobody really waits: tokio's feature `test-util`.
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_hangs_costs_a_page_no_more_than_max_wait() -> Tested {
+    let (sandbox, layer, app) = site()?;
+    let mut visitor = sandbox.visitor(&layer, VisitorState::Expired)?;
+    sandbox.fault(Fault::Delay(Duration::from_secs(3600)));
+    let page = tokio::time::timeout(Duration::from_millis(501), look(&app, &mut visitor));
+    assert_eq!(page.await??, "unavailable");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_has_opted_out_gets_no_token_by_logging_in_again() -> Tested {
+    let (sandbox, layer, app) = site()?;
+    let mut visitor = sandbox.visitor(&layer, VisitorState::OptedOut)?;
+    assert_eq!(look(&app, &mut visitor).await?, "opted_out");
+    sandbox.opt_out(Dii::email("user@example.com")?);
+    submit(&app, &mut visitor, "/login", "email=user@example.com").await?;
+    assert_eq!(look(&app, &mut visitor).await?, "opted_out");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_opts_out_later_has_no_token_from_the_next_refresh_on() -> Tested {
+    let (sandbox, layer, app) = site()?;
+    let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
+    sandbox.opt_out(visitor.dii());
+    assert_eq!(look(&app, &mut visitor).await?, "opted_out");
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_stays_logged_in_when_a_login_fails() -> Tested {
+    let (sandbox, layer, app) = site()?;
+    let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    sandbox.fault(Fault::Status(503));
+    let response = submit(&app, &mut visitor, "/login", "email=other@example.com").await?;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(look(&app, &mut visitor).await?, "absent");
+    Ok(())
+}

@@ -1,0 +1,288 @@
+//! A browser's cookies, by RFC 6265bis (§5.6 parsing, §5.7 storage, §5.8.3 retrieval), as far as one
+//! site and its sub-domains can notice.
+//!
+//! 1. A `Set-Cookie` line is stored or refused as a whole; a stored one replaces its twin of the same
+//!    name, host and path.
+//! 2. A `__Host-` or `__Secure-` cookie that breaks its promise is refused, as is a line too long.
+//! 3. `Max-Age` ends a cookie on the jar's own clock, which only its owner moves.
+//! 4. `Clear-Site-Data` empties the jar of the whole site.
+//!
+//! Left out, as nothing here sends or looks at it: `Expires`, scripts (`HttpOnly`), requests that other
+//! sites bring about (`SameSite`), limits on the number of cookies ([`evict`](Jar::evict) stands for
+//! them). A domain without a dot stands for the public suffix list.
+
+use std::time::Duration;
+
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Request};
+use tower_euid::UnixMillis;
+
+use super::START;
+
+/// Where a browser asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) https: bool,
+    pub(crate) host: &'a str,
+    pub(crate) path: &'a str,
+}
+
+/// The site of all rooms.
+pub(crate) const HOME: Place<'_> = Place { https: true, host: "publisher.example", path: "/" };
+
+/// Why a line was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    ControlCharacter,
+    Empty,
+    TooLarge,
+    ForeignDomain,
+    /// `Secure` over plain http, in the way of a secure cookie, or meant for other sites' frames without.
+    Insecure,
+    /// What its prefix promises is not so.
+    Prefix,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Jar {
+    now: UnixMillis,
+    /// Oldest first.
+    cookies: Vec<Cookie>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cookie {
+    name: String,
+    value: String,
+    domain: String,
+    host_only: bool,
+    path: String,
+    secure: bool,
+    /// `None`: with the session.
+    ends: Option<UnixMillis>,
+}
+
+impl Default for Jar {
+    fn default() -> Self {
+        Self { now: START, cookies: Vec::new() }
+    }
+}
+
+impl Jar {
+    /// Takes what the site answered; everything in it must be worth storing.
+    pub(crate) fn apply(&mut self, headers: &HeaderMap) {
+        assert_eq!(self.apply_from(HOME, headers), [], "a cookie that no browser stores");
+    }
+
+    /// Takes what was answered from `place`; what was refused, and why.
+    pub(crate) fn apply_from(&mut self, place: Place<'_>, headers: &HeaderMap) -> Vec<Refused> {
+        // Browsers differ in what comes first; this order leaves more behind.
+        if place.https && clears_cookies(headers) {
+            let site = registrable(place.host);
+            self.cookies.retain(|cookie| !domain_matches(&cookie.domain, site));
+        }
+        let lines = headers.get_all(SET_COOKIE).iter();
+        lines.filter_map(|line| self.store(place, line.to_str().unwrap()).err()).collect()
+    }
+
+    fn store(&mut self, place: Place<'_>, line: &str) -> Result<(), Refused> {
+        let cookie = Cookie::parse(place, line, self.now)?;
+        let shadows = |other: &Cookie| {
+            let related =
+                domain_matches(&other.domain, &cookie.domain) || domain_matches(&cookie.domain, &other.domain);
+            other.secure && other.name == cookie.name && related && path_matches(&cookie.path, &other.path)
+        };
+        if !place.https && (cookie.secure || self.cookies.iter().any(shadows)) {
+            return Err(Refused::Insecure);
+        }
+        match self.cookies.iter_mut().find(|other| other.is_twin_of(&cookie)) {
+            Some(twin) => *twin = cookie,
+            None => self.cookies.push(cookie),
+        }
+        self.wait_until(self.now);
+        Ok(())
+    }
+
+    /// The jar's clock; it only goes forward.
+    pub(crate) fn wait_until(&mut self, now: UnixMillis) {
+        self.now = self.now.max(now);
+        self.cookies.retain(|cookie| !cookie.is_over(now));
+    }
+
+    /// Drops a cookie, as browsers do that have too many.
+    pub(crate) fn evict(&mut self, name: &str) {
+        self.cookies.retain(|cookie| cookie.name != name);
+    }
+
+    /// Puts a session cookie of the site there by hand.
+    pub(crate) fn put(&mut self, name: &str, value: &str) {
+        self.evict(name);
+        self.cookies.push(Cookie {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            domain: HOME.host.to_owned(),
+            host_only: true,
+            path: HOME.path.to_owned(),
+            secure: true,
+            ends: None,
+        });
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.put(name, value);
+        self
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.evict(name);
+        self
+    }
+
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.cookies.iter().find(|cookie| cookie.name == name).map(|cookie| cookie.value.as_str())
+    }
+
+    /// `name=value` as a browser sends it.
+    pub(crate) fn pair(&self, name: &str) -> String {
+        format!("{name}={}", self.value(name).unwrap())
+    }
+
+    /// A request to the site, with its cookies.
+    pub(crate) fn request(&self) -> Request<()> {
+        let mut request = Request::new(());
+        if let Some(cookies) = self.cookies_for(HOME) {
+            request.headers_mut().insert(COOKIE, HeaderValue::try_from(cookies).unwrap());
+        }
+        request
+    }
+
+    /// The value of the `Cookie` header: longer paths first, then older cookies.
+    pub(crate) fn cookies_for(&self, place: Place<'_>) -> Option<String> {
+        let mut sent: Vec<&Cookie> = self.cookies.iter().filter(|cookie| cookie.goes_to(place, self.now)).collect();
+        sent.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
+        let pairs: Vec<String> = sent.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
+        (!pairs.is_empty()).then(|| pairs.join("; "))
+    }
+}
+
+impl Cookie {
+    /// A `Set-Cookie` line that came from `place`.
+    fn parse(place: Place<'_>, line: &str, now: UnixMillis) -> Result<Self, Refused> {
+        if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+            return Err(Refused::ControlCharacter);
+        }
+        let (pair, attributes) = line.split_once(';').unwrap_or((line, ""));
+        let (name, value) = pair.split_once('=').unwrap_or(("", pair));
+        let (name, value) = (name.trim_matches(BLANKS), value.trim_matches(BLANKS));
+        if name.is_empty() && value.is_empty() {
+            return Err(Refused::Empty);
+        }
+        if name.len() + value.len() > 4096 {
+            return Err(Refused::TooLarge);
+        }
+        let mut cookie = Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            domain: place.host.to_owned(),
+            host_only: true,
+            path: default_path(place.path).to_owned(),
+            secure: false,
+            ends: None,
+        };
+        let (mut says_root, mut for_frames) = (false, false);
+        for attribute in attributes.split(';') {
+            let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+            let (key, value) = (key.trim_matches(BLANKS).to_ascii_lowercase(), value.trim_matches(BLANKS));
+            if value.len() > 1024 {
+                continue;
+            }
+            match key.as_str() {
+                "max-age" => cookie.ends = ending(value, now).or(cookie.ends),
+                "domain" => (cookie.domain, cookie.host_only) = domain(value, place.host)?,
+                "path" => {
+                    says_root = value == "/";
+                    cookie.path = if value.starts_with('/') { value } else { default_path(place.path) }.to_owned();
+                }
+                "secure" => cookie.secure = true,
+                "samesite" => for_frames |= value.eq_ignore_ascii_case("none"),
+                "partitioned" => for_frames = true,
+                _ => {}
+            }
+        }
+        if for_frames && !cookie.secure {
+            return Err(Refused::Insecure);
+        }
+        // A cookie without a name is sent as its value, which must not pass for a prefix either.
+        let shown = if cookie.name.is_empty() { &cookie.value } else { &cookie.name }.to_ascii_lowercase();
+        let (host, secure) = (shown.starts_with("__host-"), shown.starts_with("__secure-"));
+        let keeps_it = cookie.secure && !cookie.name.is_empty() && (secure || (cookie.host_only && says_root));
+        if keeps_it || !(host || secure) { Ok(cookie) } else { Err(Refused::Prefix) }
+    }
+
+    fn is_twin_of(&self, other: &Self) -> bool {
+        (&self.name, &self.domain, self.host_only, &self.path)
+            == (&other.name, &other.domain, other.host_only, &other.path)
+    }
+
+    fn is_over(&self, now: UnixMillis) -> bool {
+        self.ends.is_some_and(|ends| ends <= now)
+    }
+
+    fn goes_to(&self, place: Place<'_>, now: UnixMillis) -> bool {
+        let host = if self.host_only { self.domain == place.host } else { domain_matches(place.host, &self.domain) };
+        host && path_matches(place.path, &self.path) && (place.https || !self.secure) && !self.is_over(now)
+    }
+}
+
+/// When a cookie of this `Max-Age` ends; `None` for what is no number.
+fn ending(max_age: &str, now: UnixMillis) -> Option<UnixMillis> {
+    let digits = max_age.strip_prefix('-').unwrap_or(max_age);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let seconds = if digits.len() < max_age.len() { 0 } else { digits.parse().unwrap_or(u64::MAX) };
+    Some(now.saturating_add(Duration::from_secs(seconds.min(MOST))))
+}
+
+/// The domain of a cookie, and whether it is for that host alone.
+fn domain(said: &str, host: &str) -> Result<(String, bool), Refused> {
+    let said = said.strip_prefix('.').unwrap_or(said).to_ascii_lowercase();
+    if said.is_empty() {
+        Ok((host.to_owned(), true))
+    } else if said.contains('.') && domain_matches(host, &said) {
+        Ok((said, false))
+    } else {
+        Err(Refused::ForeignDomain)
+    }
+}
+
+fn domain_matches(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+fn path_matches(path: &str, of_cookie: &str) -> bool {
+    path.strip_prefix(of_cookie)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || of_cookie.ends_with('/'))
+}
+
+fn default_path(path: &str) -> &str {
+    match path.rfind('/') {
+        Some(last) if last > 0 => &path[..last],
+        _ => "/",
+    }
+}
+
+/// The site that a host belongs to.
+fn registrable(host: &str) -> &str {
+    let mut dots = host.rmatch_indices('.').map(|(at, _)| at + 1);
+    dots.nth(1).map_or(host, |start| &host[start..])
+}
+
+fn clears_cookies(headers: &HeaderMap) -> bool {
+    let said = headers.get_all("clear-site-data").iter().filter_map(|value| value.to_str().ok());
+    said.flat_map(|value| value.split(',')).any(|kind| matches!(kind.trim(), "\"cookies\"" | "\"*\""))
+}
+
+const BLANKS: [char; 2] = [' ', '\t'];
+/// 400 days, in seconds.
+const MOST: u64 = 400 * 86_400;
