@@ -562,18 +562,31 @@ mod tests {
 
     #[test]
     fn what_a_browser_would_not_keep_is_not_written() {
-        let site = Site::new();
-        let write = |identity: &Identity, now| {
+        let write = |site: &Site, identity: &Identity, now| {
             let mut headers = HeaderMap::new();
             let outcome = site.cookies.write(Writing::Login(identity, None), true, &site.keys, now, &mut headers);
             assert_eq!(headers.is_empty(), outcome.is_err());
             outcome
         };
-        // name 11 + 4/3 of (46 + 77 + token + 7): at 2933 bytes of token the sum is 4095, then 4097.
-        let longest = (1..4000).take_while(|length| write(&identity(&"!".repeat(*length)), NOW).is_ok()).last();
-        assert_eq!(longest, Some(2933));
-        assert_eq!(write(&identity(&"!".repeat(2934)), NOW), Err(Unwritten::TooLarge));
-        assert_eq!(write(&identity("x"), NOW.saturating_add(Duration::from_secs(86_400))), Err(Unwritten::Expired));
+        // Name and 4/3 of (46 + 77 + token + 7): with a name of 11 the sums are 4095 and 4097, with one of
+        // 13 they are 4096 and 4097.
+        let wide = CookieConfig::default().domain("example.com").unwrap();
+        for (config, longest) in [(CookieConfig::default(), 2933), (wide, 2932)] {
+            let site = Site { cookies: Cookies::new(config), ..Site::new() };
+            assert_eq!(write(&site, &identity(&"!".repeat(longest)), NOW), Ok(()));
+            assert_eq!(write(&site, &identity(&"!".repeat(longest + 1)), NOW), Err(Unwritten::TooLarge));
+        }
+    }
+
+    #[test]
+    fn what_would_be_removed_by_its_max_age_is_not_written() {
+        let site = Site::new();
+        let write = |now| {
+            site.cookies.write(Writing::Login(&identity("x"), None), true, &site.keys, now, &mut HeaderMap::new())
+        };
+        let last_second = NOW.saturating_add(Duration::from_secs(86_399));
+        assert_eq!(write(last_second), Ok(()));
+        assert_eq!(write(last_second.saturating_add(Duration::from_millis(1))), Err(Unwritten::Expired));
     }
 
     #[test]
