@@ -315,9 +315,14 @@ fn write(shared: &Shared, writing: Writing<'_>, consent: Consent, headers: &mut 
         return true;
     };
     observe::cookie_not_written(reason);
-    // Whoever was there before, another has logged in: the old identity must not stand for them.
-    matches!(writing, Writing::Login(..))
-        && shared.cookies.write(Writing::ClearBoth, to_scripts, &shared.keys, now, headers).is_ok()
+    let instead = match writing {
+        // Whoever was there before, another has logged in: the old identity must not stand for them.
+        Writing::Login(..) => Writing::ClearBoth,
+        // It ends, though there is nothing to record it with.
+        Writing::RecordOptOut(_) => Writing::ClearIdentity,
+        _ => return false,
+    };
+    shared.cookies.write(instead, to_scripts, &shared.keys, now, headers).is_ok()
 }
 
 /// Whether `Clear-Site-Data` tells the browser to drop all cookies.

@@ -43,7 +43,7 @@ async fn it_has_a_cookie_of_its_own_and_leaves_the_anchor_alone() {
     let visit = site.look().await;
     assert_eq!(outcome(&visit), told("opted_out", "identity cleared, opt-out recorded"));
     let [_, line] = set_cookies(visit.response.headers())[..] else { panic!("two cookies") };
-    let attributes = "; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=259200";
+    let attributes = "; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=33696000";
     assert!(line.to_str().unwrap().ends_with(attributes), "{line:?}");
     assert_eq!(site.jar.pair(ANCHOR), anchor);
     assert_eq!(outcome(&site.look().await), told("opted_out", ""));

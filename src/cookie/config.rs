@@ -65,8 +65,8 @@ impl CookieConfig {
     }
 
     /// Cookies for `domain` and all its sub-domains, as a site that spreads over several needs them.
-    /// Any of these can then set cookies of the same name, which `__Host-` would not let them; all
-    /// they can bring about is that a visitor is [`Absent`](crate::Euid::Absent).
+    /// All of these are then sent our cookies and can replace them, which `__Host-` would not let them:
+    /// trust each as much as this one.
     ///
     /// The cookies get other names, so who was logged in is not any more; the old cookies are left to
     /// end by themselves. From one domain to another the names stay: browsers then send both, no logout
@@ -114,8 +114,8 @@ impl CookieConfig {
     /// It is the one login that no handler says. Where a page that takes it over was begun before a
     /// logout, or before another's login, and is answered after it, its answer counts: who was there is
     /// there again. That can befall the first pages of a visitor only, those that still brought the
-    /// SDK's cookie. With [`EuidLayer::bind`](crate::EuidLayer::bind) nobody gets another's identity all
-    /// the same.
+    /// SDK's cookie. It names nobody: with [`EuidLayer::bind`](crate::EuidLayer::bind) it is taken for
+    /// whoever is signed in first, and from then on for nobody else.
     ///
     /// A cookie that scripts can write proves nothing of who sent it. What is taken over is one
     /// visitor's advertising identity, not a login to the site; turn this off again after the 30 days

@@ -6,7 +6,7 @@
 //!    identity is usable only if the anchor names its lineage, so a late answer may bring back an old
 //!    identity cookie, but not the anchor that it needs.
 //! 3. An opt-out that a refresh has found is *recorded* in a cookie of its own, sealed, of the same
-//!    lineage: no late answer brings the identity back, and it says nothing of any other login.
+//!    lineage: it says nothing of any other login, and no late answer of this one removes it.
 //! 4. A value that no browser would keep whole is not sent at all.
 //!
 //! [`header`] finds and renders, as [`config`] wants it, [`seal`] encrypts under a [`key`], [`format`] is
@@ -264,7 +264,7 @@ impl Cookies {
             }
             Writing::RecordOptOut(&login) => {
                 let plain = OptOut { login, until: opted_out_until(now) }.write();
-                let (cookie, _) = self.sealed(Purpose::OptOut, opt_out, &plain, OPT_OUT_REMEMBERED, &keys)?;
+                let (cookie, _) = self.sealed(Purpose::OptOut, opt_out, &plain, IDENTITY_MAX_AGE, &keys)?;
                 record = Some(cookie);
                 (Some(removed(&self.removed_identity)?), None)
             }
@@ -285,7 +285,9 @@ impl Cookies {
         }
         let sdk = self.config.js_sdk_cookie().filter(|_| anchor.is_some());
         let sdk = sdk.into_iter().flat_map(|sdk| scripts::delete_js_sdk(&self.config, sdk));
-        for cookie in [identity, anchor, record, scripts].into_iter().flatten().chain(sdk) {
+        // The anchor's removal comes last: curl's jar file forgets all removals but the last.
+        let (first, last) = if matches!(writing, Writing::ClearBoth) { (None, anchor) } else { (anchor, None) };
+        for cookie in [identity, first, record, scripts].into_iter().flatten().chain(sdk).chain(last) {
             headers.append(SET_COOKIE, cookie);
         }
         Ok(())
@@ -527,8 +529,10 @@ mod tests {
                 let kept: Vec<_> = attributes.split("; ").filter(|a| !a.starts_with("Max-Age")).collect();
                 (pair.split('=').next().unwrap().to_owned(), kept.join("; "))
             };
-            let set: Vec<_> = site.write(Writing::Login(&identity("x"), None)).iter().map(attributes).collect();
-            let removed: Vec<_> = site.write(Writing::ClearBoth).iter().map(attributes).collect();
+            let mut set: Vec<_> = site.write(Writing::Login(&identity("x"), None)).iter().map(attributes).collect();
+            let mut removed: Vec<_> = site.write(Writing::ClearBoth).iter().map(attributes).collect();
+            set.sort();
+            removed.sort();
             assert_eq!(set, removed);
             assert_eq!(set[0].1.contains("Secure"), config != CookieConfig::insecure());
         }
@@ -546,7 +550,7 @@ mod tests {
         let login = Login { lineage: [0; 16], subject: None };
         assert!(site.write(Writing::Store(&login, &long))[0].ends_with("; Max-Age=33696000"));
         assert!(site.write(Writing::OptOut)[1].ends_with("; Max-Age=259200"));
-        assert!(site.write(Writing::RecordOptOut(&login))[1].ends_with("; Max-Age=259200"));
+        assert!(site.write(Writing::RecordOptOut(&login))[1].ends_with("; Max-Age=33696000"));
     }
 
     #[test]

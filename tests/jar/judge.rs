@@ -41,8 +41,13 @@ impl Model {
             _ if self.consent == Consent::Withheld => false,
             ("unavailable", ..) => login.is_some(),
             (_, Some(pair), _) => {
-                // Of a record that was lost nobody knows; another refresh finds out.
-                let opted_out = self.opted_out == Some(pair.login) && exchange.brought.record.is_some();
+                // Of a record that was lost, or that the node can't open, nobody knows; another refresh finds out.
+                let opted_out = self.opted_out == Some(pair.login)
+                    && exchange
+                        .brought
+                        .record
+                        .as_ref()
+                        .is_some_and(|record| self.nodes[exchange.node].opens(record.key));
                 login == Some(pair.login) && pair.times.is_usable(now) && !opted_out
             }
             _ => false,

@@ -215,7 +215,10 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
         };
         Some(format!("{which} {what}"))
     });
-    said.collect::<Vec<_>>().join(", ")
+    let mut said: Vec<String> = said.collect();
+    let order = ["identity", "anchor", "opt-out", "token", "sdk"];
+    said.sort_by_key(|said| order.iter().position(|which| said.starts_with(which)));
+    said.join(", ")
 }
 
 /// A site behind the layer, and one browser that visits it. The browser's clock stands still, so that
