@@ -30,30 +30,67 @@ pub struct UnixMillis(i64);
 
 impl UnixMillis {
     /// The moment `millis` milliseconds after the epoch (before it, if negative).
+    ///
+    /// ```
+    /// use tower_euid::UnixMillis;
+    ///
+    /// let expires = UnixMillis::from_millis(1_735_948_800_000); // a number of the operator's answer
+    /// assert!(UnixMillis::from_millis(-1) < UnixMillis::from_millis(0) && UnixMillis::from_millis(0) < expires);
+    /// ```
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
     /// Milliseconds since the epoch.
+    ///
+    /// ```
+    /// # use tower_euid::UnixMillis;
+    /// let expires = UnixMillis::from_millis(1_735_948_800_999);
+    /// assert_eq!(expires.as_millis() / 1000, 1_735_948_800); // for what counts in seconds
+    /// ```
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
     /// `duration` later, in whole milliseconds, at most the largest moment there is.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::UnixMillis;
+    /// let now = UnixMillis::from_millis(1_000);
+    /// assert_eq!(now.saturating_add(Duration::from_micros(1_999)), UnixMillis::from_millis(1_001));
+    /// assert_eq!(now.saturating_add(Duration::MAX), UnixMillis::from_millis(i64::MAX));
+    /// ```
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
     /// `duration` earlier, in whole milliseconds, at least the smallest moment there is.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::UnixMillis;
+    /// let expires = UnixMillis::from_millis(60_000);
+    /// assert_eq!(expires.saturating_sub(Duration::from_secs(1)), UnixMillis::from_millis(59_000));
+    /// assert_eq!(expires.saturating_sub(Duration::from_secs(61)), UnixMillis::from_millis(-1_000)); // before 1970
+    /// ```
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
     /// How long after `earlier` this is; zero if it is not after it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::UnixMillis;
+    /// let (now, expires) = (UnixMillis::from_millis(1_000), UnixMillis::from_millis(61_000));
+    /// assert_eq!(expires.saturating_since(now), Duration::from_secs(60)); // what is left
+    /// assert_eq!(now.saturating_since(expires), Duration::ZERO);
+    /// ```
     #[must_use]
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))
@@ -69,9 +106,33 @@ fn millis(duration: Duration) -> i64 {
 /// The default is [`SystemClock`]; tests and demos use a [`ManualClock`]. A clock more than a
 /// minute away from the operator's makes its every answer a refusal
 /// ([`ErrorKind::ClockDrift`](crate::ErrorKind::ClockDrift)).
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_euid::{Clock, SystemClock, UnixMillis};
+///
+/// /// Sees now what users will see in an hour.
+/// struct Ahead;
+///
+/// impl Clock for Ahead {
+///     fn now(&self) -> UnixMillis {
+///         SystemClock.now().saturating_add(Duration::from_secs(3600))
+///     }
+/// }
+/// assert!(Ahead.now() > SystemClock.now());
+/// ```
 pub trait Clock: Send + Sync + 'static {
     /// The present moment. Called at most three times per request: when an identity has come, after
     /// a wait for its refresh, when a cookie is written. Must not block.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tower_euid::{Clock, ManualClock, UnixMillis};
+    ///
+    /// // An `Arc` of a clock is one too, whichever is inside.
+    /// let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(UnixMillis::from_millis(7)));
+    /// assert_eq!(clock.now().as_millis(), 7);
+    /// ```
     fn now(&self) -> UnixMillis;
 }
 
@@ -127,18 +188,45 @@ struct Manual {
 
 impl ManualClock {
     /// A clock that stands at `now` until it is moved.
+    ///
+    /// ```
+    /// # use tower_euid::{Clock, ManualClock, UnixMillis};
+    /// let new_year = UnixMillis::from_millis(1_735_689_600_000);
+    /// assert_eq!(ManualClock::at(new_year).now(), new_year);
+    /// ```
     #[must_use]
     pub fn at(now: UnixMillis) -> Self {
         Self(Arc::new(Manual { runs: false, millis: AtomicI64::new(now.0) }))
     }
 
     /// A clock that starts at the present and runs as the system clock does.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::{Clock, ManualClock, SystemClock};
+    /// let clock = ManualClock::running();
+    /// let began = SystemClock.now();
+    /// assert!(clock.now() >= began);
+    /// clock.advance(Duration::from_secs(3600)); // it keeps this lead
+    /// assert!(clock.now() >= began.saturating_add(Duration::from_secs(3600)));
+    /// ```
     #[must_use]
     pub fn running() -> Self {
         Self(Arc::new(Manual { runs: true, millis: AtomicI64::new(0) }))
     }
 
     /// Moves the clock forward, in whole milliseconds.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::{Clock, IdentityTimes, ManualClock, UnixMillis};
+    /// # let at = UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(900_000), identity_expires: at(3_600_000), refresh_expires: at(86_400_000) };
+    /// let clock = ManualClock::at(UnixMillis::from_millis(0));
+    /// assert!(!times.is_due(clock.now()));
+    /// clock.advance(Duration::from_secs(900));
+    /// assert!(times.is_due(clock.now()));
+    /// ```
     pub fn advance(&self, duration: Duration) {
         let step = millis(duration);
         // Wrapping would be a jump into the past; the closure never refuses, so the result is moot.

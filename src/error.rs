@@ -14,6 +14,13 @@ use std::sync::Arc;
 ///
 /// Raised while the application is put together, never while it serves. The text names what is
 /// wrong, never its value.
+///
+/// ```
+/// use tower_euid::KeyRing;
+///
+/// let error = "aHVudGVyMg==".parse::<KeyRing>().unwrap_err();
+/// assert_eq!(error.to_string(), "cookie key 1: a cookie key is 32 bytes, not 7");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(Cow<'static, str>);
 
@@ -32,6 +39,13 @@ impl fmt::Display for ConfigError {
 impl Error for ConfigError {}
 
 /// The parts do not make an [`Identity`](crate::Identity): one is missing, malformed or out of order.
+///
+/// ```
+/// use tower_euid::ResponseKey;
+///
+/// let error = ResponseKey::from_base64("aHVudGVyMg==").unwrap_err();
+/// assert_eq!(error.to_string(), "not an identity: refresh_response_key is not 32 bytes");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidIdentity(&'static str);
 
@@ -71,6 +85,17 @@ pub struct EuidError {
 }
 
 /// Why a call gave no outcome, by what to do about it.
+///
+/// ```
+/// use tower_euid::ErrorKind;
+///
+/// /// Whether whoever runs the site has something to repair.
+/// fn is_ours(kind: ErrorKind) -> bool {
+///     use ErrorKind::{ClockDrift, Undecryptable, Unauthorized};
+///     matches!(kind, ClockDrift | Undecryptable | Unauthorized)
+/// }
+/// assert!(is_ours(ErrorKind::ClockDrift) && !is_ours(ErrorKind::Transient));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -102,12 +127,28 @@ impl EuidError {
     /// An error of `kind`; `what` says in words what happened and must hold no secret.
     ///
     /// For those who implement [`Refresh`](crate::Refresh) themselves.
+    ///
+    /// ```
+    /// use tower_euid::{ErrorKind, EuidError};
+    ///
+    /// let error = EuidError::new(ErrorKind::Transient, "our gateway is closed at night");
+    /// assert_eq!(error.to_string(), "our gateway is closed at night"); // this is what gets into the log
+    /// ```
     #[must_use]
     pub fn new(kind: ErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, what: what.into(), source: None }
     }
 
     /// The same error with its cause, shown by [`Error::source`].
+    ///
+    /// ```
+    /// use std::error::Error;
+    /// use tower_euid::{ErrorKind, EuidError};
+    ///
+    /// let cause = std::io::Error::from(std::io::ErrorKind::TimedOut);
+    /// let error = EuidError::new(ErrorKind::Transient, "our gateway did not answer").with_source(cause);
+    /// assert_eq!(error.source().map(ToString::to_string), Some("timed out".to_owned()));
+    /// ```
     #[must_use]
     pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
@@ -115,6 +156,12 @@ impl EuidError {
     }
 
     /// What to do about it.
+    ///
+    /// ```
+    /// # use tower_euid::{ErrorKind, EuidError};
+    /// let error = EuidError::new(ErrorKind::RejectedToken, "our gateway knows no such token");
+    /// assert_eq!(error.clone().kind(), ErrorKind::RejectedToken);
+    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind

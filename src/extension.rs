@@ -40,6 +40,17 @@ pub enum Euid {
 
 impl Euid {
     /// The token for the bid request, if there is one to use.
+    ///
+    /// ```
+    /// # use tower_euid::{AdvertisingToken, Euid, Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// let euid = Euid::Active(AdvertisingToken::from(&identity));
+    /// assert_eq!(euid.advertising_token().map(AdvertisingToken::as_str), Some("E4AAAABl…"));
+    /// assert!(Euid::Unavailable.advertising_token().is_none());
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
     #[must_use]
     pub fn advertising_token(&self) -> Option<&AdvertisingToken> {
         match self {
@@ -49,6 +60,11 @@ impl Euid {
     }
 
     /// The state in one word: `absent`, `active`, `opted_out`, `unavailable` or `withheld`.
+    ///
+    /// ```
+    /// # use tower_euid::Euid;
+    /// assert_eq!(Euid::OptedOut.state(), "opted_out");
+    /// ```
     #[must_use]
     pub fn state(&self) -> &'static str {
         match self {
@@ -69,6 +85,8 @@ impl Euid {
 /// whatever response passes the layer in the end.
 ///
 /// ```
+/// # #[cfg(feature = "axum")]
+/// # fn doc() {
 /// use axum::response::Redirect;
 /// use tower_euid::EuidLogout;
 ///
@@ -80,6 +98,7 @@ impl Euid {
 ///     Ok(Redirect::to("/"))
 /// }
 /// # let _: axum::Router = axum::Router::new().route("/logout", axum::routing::post(logout));
+/// # }
 /// ```
 ///
 /// Nothing can be written where there is no response: if the inner service returns its `Error`, or once
@@ -121,6 +140,31 @@ impl EuidLogout {
 
     /// From now on the response is a logout, whatever else it is: as
     /// [`EuidUpdate::logout`](crate::EuidUpdate::logout), it beats a login.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use http::{Request, Response, StatusCode};
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::EuidLogout;
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// async fn logout(request: Request<()>) -> Result<Response<()>, std::convert::Infallible> {
+    ///     if let Some(logout) = EuidLogout::of(request.extensions()) {
+    ///         logout.now();
+    ///     }
+    ///     let mut response = Response::new(()); // some way on, something fails
+    ///     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    ///     Ok(response)
+    /// }
+    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// visitor.send(&layer.layer(service_fn(logout)), Request::new(())).await?;
+    /// assert_eq!(visitor.cookie_header(), ""); // logged out all the same
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn now(&self) {
         if let Some(switch) = self.switch() {
             switch.store(true, Ordering::Relaxed);

@@ -56,6 +56,19 @@ impl<S: Sync> FromRequestParts<S> for EuidLogout {
 /// An extractor found no [`Euid`] in the request: the route is not behind an
 /// [`EuidLayer`](crate::EuidLayer). Answers 500, as it is a mistake in how the application is put
 /// together.
+///
+/// ```
+/// # use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};
+/// # use tower::ServiceExt;
+/// # use tower_euid::Euid;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let app = Router::new().route("/", get(|euid: Euid| async move { euid.state() })); // no `.layer(…)`
+/// let response = app.oneshot(Request::get("/").body(Body::empty())?).await?;
+/// assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct EuidLayerMissing(());
 

@@ -34,6 +34,31 @@ use crate::sight::{self, Due, Held, Origin, Settled};
 use crate::update::EuidUpdate;
 
 /// The future of [`EuidService`](crate::EuidService).
+///
+/// ```
+/// use std::task::{Context, Poll};
+/// use http::{Request, Response};
+/// use tower::Service;
+/// use tower_euid::{EuidService, ResponseFuture};
+///
+/// /// A service around it needs no box, as the future has a name.
+/// struct Counted<S>(EuidService<S>, u64);
+///
+/// impl<S, B, R> Service<Request<B>> for Counted<S>
+/// where
+///     S: Service<Request<B>, Response = Response<R>> + Clone,
+/// {
+///     type Response = S::Response;
+///     type Error = S::Error;
+///     type Future = ResponseFuture<S, B>;
+/// #   fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> { self.0.poll_ready(context) }
+///
+///     fn call(&mut self, request: Request<B>) -> Self::Future {
+///         self.1 += 1;
+///         self.0.call(request)
+///     }
+/// }
+/// ```
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<S: Service<Request<B>>, B>(#[pin] State<S, B>);

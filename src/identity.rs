@@ -44,18 +44,41 @@ pub struct IdentityTimes {
 
 impl IdentityTimes {
     /// Whether a refresh is due.
+    ///
+    /// ```
+    /// # use tower_euid::{IdentityTimes, UnixMillis};
+    /// # let at = UnixMillis::from_millis;
+    /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+    /// assert!(!times.is_due(at(9)) && times.is_due(at(10)));
+    /// assert!(times.is_due(at(30))); // also when it is too late
+    /// ```
     #[must_use]
     pub fn is_due(&self, now: UnixMillis) -> bool {
         now >= self.refresh_from
     }
 
     /// Whether the advertising token may be used.
+    ///
+    /// ```
+    /// # use tower_euid::{IdentityTimes, UnixMillis};
+    /// # let at = UnixMillis::from_millis;
+    /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+    /// assert!(times.is_usable(at(19)) && !times.is_usable(at(20)));
+    /// ```
     #[must_use]
     pub fn is_usable(&self, now: UnixMillis) -> bool {
         now < self.identity_expires
     }
 
     /// Whether the refresh token may be used.
+    ///
+    /// ```
+    /// # use tower_euid::{IdentityTimes, UnixMillis};
+    /// # let at = UnixMillis::from_millis;
+    /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+    /// assert!(times.is_refreshable(at(5))); // before it is due, too
+    /// assert!(times.is_refreshable(at(29)) && !times.is_refreshable(at(30)));
+    /// ```
     #[must_use]
     pub fn is_refreshable(&self, now: UnixMillis) -> bool {
         now < self.refresh_expires
@@ -95,6 +118,17 @@ impl AdvertisingToken {
     }
 
     /// The token, to be passed on verbatim.
+    ///
+    /// ```
+    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes, UnixMillis};
+    /// # let at = UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// let token = AdvertisingToken::from(&identity);
+    /// assert_eq!(token.as_str(), "E4AAAABl…");
+    /// assert!(!format!("{token:?}").contains("E4AAAABl"));
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.read.store(true, Ordering::Relaxed);
@@ -102,6 +136,16 @@ impl AdvertisingToken {
     }
 
     /// When it falls due and when it ends. Looking at the times does not count as reading.
+    ///
+    /// ```
+    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// let token = AdvertisingToken::from(&identity);
+    /// assert!(token.times().is_usable(at(1)) && !token.times().is_usable(at(2)));
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
     #[must_use]
     pub fn times(&self) -> IdentityTimes {
         self.0.times
@@ -155,11 +199,24 @@ impl Serialize for AdvertisingToken {
 }
 
 /// What a refresh is asked for with. Wiped when dropped, redacted in `Debug`.
+///
+/// ```
+/// use tower_euid::RefreshToken;
+///
+/// let token = RefreshToken::from("EAAAAGZ…".to_owned());
+/// assert_eq!(format!("{token:?}"), "RefreshToken(..)");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshToken(Zeroizing<String>);
 
 impl RefreshToken {
     /// The token itself: the body of `POST /token/refresh`, and nothing for a log.
+    ///
+    /// ```
+    /// # use tower_euid::RefreshToken;
+    /// let token = RefreshToken::from("EAAAAGZ…".to_owned());
+    /// assert_eq!(token.expose_secret(), "EAAAAGZ…");
+    /// ```
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         &self.0
@@ -182,11 +239,24 @@ impl fmt::Debug for RefreshToken {
 /// `Debug`.
 ///
 /// It belongs to one refresh token; both are replaced together.
+///
+/// ```
+/// use tower_euid::ResponseKey;
+///
+/// let key = ResponseKey::from([5; 32]);
+/// assert_eq!(format!("{key:?}"), "ResponseKey(..)");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct ResponseKey(Zeroizing<[u8; 32]>);
 
 impl ResponseKey {
     /// From the operator's form: standard base64 of 32 bytes.
+    ///
+    /// ```
+    /// # use tower_euid::ResponseKey;
+    /// assert!(ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").is_ok());
+    /// assert!(ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8").is_err()); // no padding
+    /// ```
     ///
     /// # Errors
     ///
@@ -203,6 +273,13 @@ impl ResponseKey {
     }
 
     /// The 32 bytes themselves.
+    ///
+    /// ```
+    /// # use tower_euid::ResponseKey;
+    /// let key = ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")?;
+    /// assert_eq!(key.expose_secret()[..4], [0, 1, 2, 3]);
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
     #[must_use]
     pub fn expose_secret(&self) -> &[u8; 32] {
         &self.0
@@ -250,6 +327,16 @@ pub struct Identity {
 impl Identity {
     /// Puts an identity together.
     ///
+    /// ```
+    /// use tower_euid::{Identity, IdentityTimes, UnixMillis};
+    ///
+    /// let at = UnixMillis::from_millis;
+    /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+    /// let new = |times| Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times);
+    /// assert!(new(times).is_ok());
+    /// assert!(new(IdentityTimes { refresh_expires: at(19), ..times }).is_err()); // ends before its token
+    /// ```
+    ///
     /// # Errors
     ///
     /// If a token is empty, or the times are not `refresh_from ≤ identity_expires ≤ refresh_expires`.
@@ -276,24 +363,61 @@ impl Identity {
     }
 
     /// The advertising token, e.g. for a bid request of the very response that logs in.
+    ///
+    /// ```
+    /// # use tower_euid::{Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// assert_eq!(identity.advertising_token(), "E4AAAABl…");
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
     #[must_use]
     pub fn advertising_token(&self) -> &str {
         &self.advertising_token
     }
 
     /// What the next refresh is asked for with.
+    ///
+    /// ```
+    /// # use tower_euid::{Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// let body = identity.refresh_token().expose_secret(); // of `POST /v2/token/refresh`
+    /// assert_eq!(body, "EAAAAGZ…");
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
     #[must_use]
     pub fn refresh_token(&self) -> &RefreshToken {
         &self.refresh_token
     }
 
     /// What the answer to the next refresh is encrypted under.
+    ///
+    /// ```
+    /// # use tower_euid::{Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// assert_eq!(identity.response_key(), &[5; 32].into());
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
     #[must_use]
     pub fn response_key(&self) -> &ResponseKey {
         &self.response_key
     }
 
     /// The three clocks.
+    ///
+    /// ```
+    /// # use tower_euid::{Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// assert!(identity.times().is_due(at(1))); // and is refreshed on the next page
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
     #[must_use]
     pub fn times(&self) -> IdentityTimes {
         self.times

@@ -20,14 +20,14 @@ use crate::service::EuidService;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_euid::{CookieKey, Environment, EuidClient, EuidLayer, KeyRing};
+/// use tower_euid::{CookieConfig, EuidLayer};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let keys = KeyRing::from(CookieKey::generate()?);
-/// # let client = EuidClient::builder(Environment::Url("http://localhost:9".into())).build()?;
-/// let layer = EuidLayer::new(keys, client).max_wait(Duration::from_millis(300));
-/// # Ok(())
-/// # }
+/// # let keys = tower_euid::CookieKey::generate()?.into();
+/// # let client = tower_euid::refresh_fn(async |identity| Ok(tower_euid::Refreshed::Identity(identity)));
+/// let layer = EuidLayer::new(keys, client)
+///     .cookie(CookieConfig::default().domain("example.com")?)
+///     .max_wait(Duration::from_millis(300));
+/// # Ok::<_, tower_euid::ConfigError>(())
 /// ```
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]

@@ -66,6 +66,20 @@ use crate::identity::AdvertisingToken;
 impl Euid {
     /// The entry of a bid request's `eids`, if there is a token to use. An `Option` is an iterator:
     /// `eids.extend(euid.eid())` does the right thing.
+    ///
+    /// ```
+    /// # use tower_euid::{AdvertisingToken, Euid, Identity, IdentityTimes};
+    /// # use tower_euid::openrtb::Eid;
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let euid = Euid::Active(AdvertisingToken::from(&identity));
+    /// let mut eids: Vec<Eid> = Vec::new(); // or of whatever other ids there are
+    /// eids.extend(euid.eid());
+    /// eids.extend(Euid::OptedOut.eid());
+    /// assert_eq!(eids.len(), 1);
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
     #[must_use]
     pub fn eid(&self) -> Option<Eid> {
         self.advertising_token().cloned().map(Eid::new)
@@ -73,6 +87,12 @@ impl Euid {
 
     /// The member `eids` of a bid request's `user` (OpenRTB 2.6) or `user.ext` (2.5); nothing, if
     /// there is no token to use. See [`openrtb`](self).
+    ///
+    /// ```
+    /// # use tower_euid::Euid;
+    /// # use serde_json::json;
+    /// assert_eq!(json!({ "user": Euid::Absent.eids() }).to_string(), r#"{"user":{}}"#);
+    /// ```
     pub fn eids(&self) -> Eids {
         self.eid().into()
     }
@@ -81,6 +101,22 @@ impl Euid {
 /// An extended identifier, the object `EID` of OpenRTB: one entry of `eids`.
 ///
 /// It shares the token with the request it was made from, so that writing it counts as reading.
+///
+/// ```
+/// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+/// use tower_euid::openrtb::{Eid, MatchMethod};
+///
+/// # let at = tower_euid::UnixMillis::from_millis;
+/// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+/// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+/// # let token = AdvertisingToken::from(&identity);
+/// let eid = Eid::new(token).inserter("publisher.example").mm(MatchMethod::Authenticated);
+/// assert_eq!(
+///     serde_json::to_string(&eid)?,
+///     r#"{"source":"euid.eu","inserter":"publisher.example","mm":3,"uids":[{"id":"E4AAAABl…","atype":3}]}"#
+/// );
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[must_use = "an eid does nothing until it is written into a bid request"]
 pub struct Eid {
@@ -102,24 +138,73 @@ struct Uid {
 
 impl Eid {
     /// The entry for this token, with what every receiver asks for and nothing optional.
+    ///
+    /// ```
+    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+    /// # use tower_euid::openrtb::Eid;
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let token = AdvertisingToken::from(&identity);
+    /// let json = serde_json::to_value(Eid::new(token))?;
+    /// assert_eq!(json["uids"][0]["id"], "E4AAAABl…");
+    /// assert!(json.get("inserter").is_none());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(token: AdvertisingToken) -> Self {
         Self { source: SOURCE, inserter: None, matcher: None, mm: None, uids: [Uid { id: token, atype: PERSON }] }
     }
 
     /// The domain of who adds the entry, as in `ads.txt`: for a publisher its own. Since OpenRTB
     /// 2.6-202409.
+    ///
+    /// ```
+    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+    /// # use tower_euid::openrtb::Eid;
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let token = AdvertisingToken::from(&identity);
+    /// let eid = Eid::new(token).inserter("publisher.example");
+    /// assert_eq!(serde_json::to_value(eid)?["inserter"], "publisher.example");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn inserter(mut self, domain: impl Into<Cow<'static, str>>) -> Self {
         self.inserter = Some(domain.into());
         self
     }
 
     /// Whose technology matched the id to the visitor, if not the source's. Since OpenRTB 2.6-202409.
+    ///
+    /// ```
+    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+    /// # use tower_euid::openrtb::Eid;
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let token = AdvertisingToken::from(&identity);
+    /// let eid = Eid::new(token).matcher("logins.example"); // a company that logs in for many sites
+    /// assert_eq!(serde_json::to_value(eid)?["matcher"], "logins.example");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn matcher(mut self, domain: impl Into<Cow<'static, str>>) -> Self {
         self.matcher = Some(domain.into());
         self
     }
 
     /// How the id was matched to the visitor. Since OpenRTB 2.6-202409.
+    ///
+    /// ```
+    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+    /// # use tower_euid::openrtb::{Eid, MatchMethod};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let token = AdvertisingToken::from(&identity);
+    /// let eid = Eid::new(token).mm(MatchMethod::Authenticated);
+    /// assert_eq!(serde_json::to_value(eid)?["mm"], 3);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mm(mut self, method: MatchMethod) -> Self {
         self.mm = Some(method);
         self
@@ -127,6 +212,13 @@ impl Eid {
 }
 
 /// The member `eids` with at most one entry, to be an object of its own or flattened into one.
+///
+/// ```
+/// use tower_euid::openrtb::Eids;
+///
+/// assert_eq!(serde_json::to_string(&Eids::from(None))?, "{}"); // no token, and no `"eids": []`
+/// # Ok::<_, serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[must_use = "eids do nothing until they are written into a bid request"]
 pub struct Eids {
@@ -144,6 +236,13 @@ impl From<Option<Eid>> for Eids {
 ///
 /// The variants from [`Authenticated`](Self::Authenticated) on go with a
 /// [`matcher`](Eid::matcher), unless that is the source.
+///
+/// ```
+/// use tower_euid::openrtb::MatchMethod;
+///
+/// assert_eq!(serde_json::to_string(&MatchMethod::Authenticated)?, "3");
+/// # Ok::<_, serde_json::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]

@@ -73,6 +73,33 @@ pub(crate) enum Subject {
 }
 
 /// What the visitor allows, as the hook [`EuidLayer::consent`](crate::EuidLayer::consent) says.
+///
+/// ```
+/// # #[cfg(feature = "sandbox")]
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # use http::{Request, Response};
+/// # use tower::{Layer, service_fn};
+/// # use tower_euid::{Consent, Euid};
+/// # use tower_euid::sandbox::{Sandbox, VisitorState};
+/// # async fn page(request: Request<()>) -> Result<Response<&'static str>, std::convert::Infallible> {
+/// #     Ok(Response::new(request.extensions().get::<Euid>().map_or("", Euid::state)))
+/// # }
+/// # let sandbox = Sandbox::builder().build()?;
+/// # let (_, layer) = sandbox.client_and_layer()?;
+/// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+/// for (consent, state, has_cookies) in [
+///     (Consent::Granted, "active", true),
+///     (Consent::Withheld, "withheld", true), // as if not asked yet
+///     (Consent::Withdrawn, "withheld", false),
+/// ] {
+///     let app = layer.clone().consent(move |_| consent).layer(service_fn(page));
+///     assert_eq!(visitor.send(&app, Request::new(())).await?.into_body(), state);
+///     assert_eq!(!visitor.cookie_header().is_empty(), has_cookies);
+/// }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consent {
     /// The identity may be used.

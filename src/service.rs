@@ -20,6 +20,25 @@ use crate::sight::{self, Due, Origin, Settled, Sight};
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
 ///
 /// Its error is the inner one's, its responses are the inner one's; bodies are not touched.
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_euid::{Euid, EuidService};
+///
+/// async fn page(request: Request<()>) -> Result<Response<Euid>, std::convert::Infallible> {
+///     Ok(Response::new(request.extensions().get().cloned().unwrap_or_default()))
+/// }
+/// # let keys = tower_euid::CookieKey::generate()?.into();
+/// # let layer = tower_euid::EuidLayer::new(keys, tower_euid::refresh_fn(async |identity| Ok(tower_euid::Refreshed::Identity(identity))));
+/// let service: EuidService<_> = layer.layer(service_fn(page));
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let response = service.oneshot(Request::new(())).await?;
+/// assert!(matches!(response.body(), Euid::Absent)); // no cookie, no identity
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct EuidService<S> {
     inner: S,

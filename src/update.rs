@@ -34,6 +34,17 @@ enum Update {
 
 impl EuidUpdate {
     /// The visitor has logged in, and this is who they are to advertisers. Ends what was there.
+    ///
+    /// ```
+    /// # use tower_euid::{EuidUpdate, Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// let mut response = http::Response::new("welcome");
+    /// EuidUpdate::login(identity).attach(&mut response);
+    /// assert!(response.extensions().get::<EuidUpdate>().is_some()); // until the layer takes it out
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
     pub fn login(identity: Identity) -> Self {
         Self(Arc::new(Update::Login { identity, subject: None }))
     }
@@ -60,17 +71,72 @@ impl EuidUpdate {
     /// The visitor has logged out. Ends what is there, also what this node can't read; the operator
     /// is not told, as EUID wants it. A handler that may fail before its response is made says
     /// [`EuidLogout::now`](crate::EuidLogout::now) first.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use http::{Request, Response};
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::EuidUpdate;
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// async fn logout(_: Request<()>) -> Result<Response<&'static str>, std::convert::Infallible> {
+    ///     let mut response = Response::new("bye");
+    ///     EuidUpdate::logout().attach(&mut response);
+    ///     Ok(response)
+    /// }
+    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// let response = visitor.send(&layer.layer(service_fn(logout)), Request::new(())).await?;
+    /// assert_eq!(response.headers()["cache-control"], "private, no-store");
+    /// assert_eq!(visitor.cookie_header(), "");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn logout() -> Self {
         Self(Arc::new(Update::Logout))
     }
 
     /// The person has opted out of EUID, as the operator said at login. Ends what was there; for
     /// 72 hours pages see [`Euid::OptedOut`](crate::Euid::OptedOut).
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use http::{Request, Response};
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::EuidUpdate;
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// async fn login(_: Request<()>) -> Result<Response<()>, std::convert::Infallible> {
+    ///     let mut response = Response::new(());
+    ///     EuidUpdate::opt_out().attach(&mut response); // what `EuidUpdate::from` makes of `Generated::OptedOut`
+    ///     Ok(response)
+    /// }
+    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
+    /// visitor.send(&layer.layer(service_fn(login)), Request::new(())).await?;
+    /// assert!(visitor.cookie_header().starts_with("__Host-euid-login=out."));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn opt_out() -> Self {
         Self(Arc::new(Update::OptOut))
     }
 
     /// Attaches it to a response; a stronger one that is there stays.
+    ///
+    /// ```
+    /// # use http::Response;
+    /// # use tower_euid::EuidUpdate;
+    /// let mut response = Response::new(());
+    /// EuidUpdate::logout().attach(&mut response);
+    /// EuidUpdate::opt_out().attach(&mut response); // weaker, and so without effect
+    /// let update = response.extensions().get::<EuidUpdate>();
+    /// assert_eq!(format!("{update:?}"), "Some(EuidUpdate(Logout))");
+    /// ```
     pub fn attach<B>(self, response: &mut Response<B>) {
         self.merge_into(response.extensions_mut());
     }

@@ -27,6 +27,18 @@ use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
 
 /// What became of an identity whose renewal was asked for.
+///
+/// ```
+/// use tower_euid::Refreshed;
+///
+/// fn told(outcome: &Refreshed) -> &'static str {
+///     match outcome {
+///         Refreshed::Identity(_) => "goes on",
+///         Refreshed::OptedOut => "is over",
+///     }
+/// }
+/// assert_eq!(told(&Refreshed::OptedOut), "is over");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refreshed {
     /// A new one takes its place.
@@ -54,6 +66,21 @@ pub enum Refreshed {
 pub trait Refresh: Send + Sync + 'static {
     /// Asks for the successor of `identity`. Runs in a task of its own; like any future it must not
     /// block the thread, on which pages may be waiting.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use tower_euid::{EuidError, Identity, Refresh, Refreshed};
+    ///
+    /// /// Counts, and leaves the work to another.
+    /// struct Counted<R>(R, AtomicU64);
+    ///
+    /// impl<R: Refresh> Refresh for Counted<R> {
+    ///     async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
+    ///         self.1.fetch_add(1, Ordering::Relaxed);
+    ///         self.0.refresh(identity).await
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -86,6 +113,15 @@ where
 }
 
 /// The [`Refresh`] that [`refresh_fn`] makes.
+///
+/// ```
+/// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
+/// # let keys = KeyRing::from(CookieKey::generate()?);
+/// // Nobody is ever refreshed otherwise than opted out: one function for two layers.
+/// let all_opt_out = refresh_fn(|_identity| async { Ok(Refreshed::OptedOut) });
+/// let (site, shop) = (EuidLayer::new(keys.clone(), all_opt_out), EuidLayer::new(keys, all_opt_out));
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct RefreshFn<F>(F);
 
