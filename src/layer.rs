@@ -36,6 +36,30 @@ pub struct EuidLayer {
 }
 
 /// When the handler runs, while a refresh is due.
+///
+/// ```
+/// # #[cfg(feature = "sandbox")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+/// # use std::time::Duration;
+/// # use tokio::time::Instant;
+/// # use tower::{Layer, service_fn};
+/// # use tower_euid::RefreshMode;
+/// # use tower_euid::sandbox::{Fault, Sandbox, VisitorState};
+/// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+/// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+/// # let sandbox = Sandbox::builder().build()?;
+/// # let (_, layer) = sandbox.client_and_layer()?;
+/// sandbox.fault(Fault::Delay(Duration::from_millis(200))); // the operator takes its time
+/// for (mode, waited) in [(RefreshMode::Before, true), (RefreshMode::Beside, false)] {
+///     let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
+///     let (app, begun) = (layer.clone().refresh_mode(mode).layer(page), Instant::now());
+///     assert_eq!(visitor.send(&app, http::Request::new(())).await?.into_body(), "active");
+///     assert_eq!(!begun.elapsed().is_zero(), waited);
+/// }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefreshMode {
@@ -89,6 +113,15 @@ impl EuidLayer {
 
     /// A layer that seals under `keys` and asks `refresh`, usually an
     /// [`EuidClient`](crate::EuidClient), for new identities.
+    ///
+    /// ```
+    /// use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
+    ///
+    /// // In a test that is about something else:
+    /// let keeps_all = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), keeps_all);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn new(keys: KeyRing, refresh: impl Refresh) -> Self {
         let clock = Arc::new(SystemClock);
         let settings = Settings {
@@ -118,6 +151,19 @@ impl EuidLayer {
 
     /// Names and attributes of the cookies, and which cookies of scripts there are beside them.
     /// Default: `__Host-euid`, secure, and none.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")] {
+    /// # use tower_euid::CookieConfig;
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// let layer = layer.cookie(CookieConfig::default().domain("example.com")?);
+    /// let visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// assert!(visitor.cookie_header().starts_with("__Secure-euid="));
+    /// # }
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn cookie(self, config: CookieConfig) -> Self {
         self.set(|shared| shared.cookies = Cookies::new(config))
     }
@@ -126,17 +172,59 @@ impl EuidLayer {
     /// readiness, so with a `load_shed` inside others may be shed. With zero no page waits, and the
     /// answer is there for the visitor's next request.
     /// Default: [`DEFAULT_MAX_WAIT`](Self::DEFAULT_MAX_WAIT).
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
+    /// # use std::time::Duration;
+    /// # use tokio::time::timeout;
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::sandbox::{Fault, Sandbox, VisitorState};
+    /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// let app = layer.clone().max_wait(Duration::from_millis(100)).layer(page);
+    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
+    /// sandbox.fault(Fault::Delay(Duration::from_secs(60))); // the operator hangs
+    /// let page = timeout(Duration::from_millis(101), visitor.send(&app, http::Request::new(()))).await?;
+    /// assert_eq!(page?.into_body(), "active"); // with the old token, which is still good
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_wait(self, max_wait: Duration) -> Self {
         self.set_desk(|settings| settings.max_wait = max_wait)
     }
 
     /// When the handler runs, while a refresh is due. Default: [`RefreshMode::Before`].
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// use tower_euid::RefreshMode;
+    ///
+    /// // Pages that must not wait, and whose bidders take an older token:
+    /// let layer = EuidLayer::new(keys, client).refresh_mode(RefreshMode::Beside);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn refresh_mode(self, mode: RefreshMode) -> Self {
         self.set(|shared| shared.refresh_mode = mode)
     }
 
     /// How long one refresh may take. It runs in a task of its own and goes on when the page that
     /// began it has gone. Default: [`DEFAULT_REFRESH_DEADLINE`](Self::DEFAULT_REFRESH_DEADLINE).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// // A little above the client's own timeout of 5 s:
+    /// let layer = EuidLayer::new(keys, client).refresh_deadline(Duration::from_secs(6));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn refresh_deadline(self, deadline: Duration) -> Self {
         self.set_desk(|settings| settings.deadline = deadline)
     }
@@ -144,6 +232,15 @@ impl EuidLayer {
     /// How many refreshes may be under way at once, at least one; others queue, and their pages wait
     /// no longer for it. Default:
     /// [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// // 20 nodes, and an operator that takes 400 calls at once:
+    /// let layer = EuidLayer::new(keys, client).max_concurrent_refreshes(20);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn max_concurrent_refreshes(self, max: usize) -> Self {
         self.set_desk(|settings| settings.max_concurrent = max)
     }
@@ -154,6 +251,15 @@ impl EuidLayer {
     /// first, which costs a call at worst. Defaults:
     /// [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
     /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// // 2000 refreshes a second, each remembered for 45 s, and as many bytes a token as by default:
+    /// let layer = EuidLayer::new(keys, client).memo_limit(90_000, 144 << 20);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn memo_limit(self, entries: usize, bytes: usize) -> Self {
         self.set_desk(|settings| settings.memo_limit = MemoLimit { entries: entries.max(1), bytes })
     }
@@ -163,6 +269,30 @@ impl EuidLayer {
     /// node: at most this, and at most a tenth of the time from `refresh_from` to
     /// `identity_expires`. Zero turns it off. Default:
     /// [`DEFAULT_REFRESH_JITTER`](Self::DEFAULT_REFRESH_JITTER).
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use std::time::Duration;
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+    /// # let clock = tower_euid::ManualClock::at(tower_euid::UnixMillis::from_millis(1_735_689_600_000));
+    /// # let sandbox = Sandbox::builder().clock(clock).build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// let app = layer.refresh_jitter(Duration::ZERO).layer(page);
+    /// sandbox.advance(Duration::from_secs(900) - Duration::from_millis(1)); // due 15 min after the login
+    /// visitor.send(&app, http::Request::new(())).await?;
+    /// assert_eq!(sandbox.refresh_calls(), 0);
+    /// sandbox.advance(Duration::from_millis(1));
+    /// visitor.send(&app, http::Request::new(())).await?;
+    /// assert_eq!(sandbox.refresh_calls(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn refresh_jitter(self, most: Duration) -> Self {
         self.set(|shared| shared.refresh_jitter = most)
     }
@@ -186,12 +316,43 @@ impl EuidLayer {
     /// How long before `identity_expires` a token is no longer handed out, for the time that a bid
     /// request takes and for clocks that are a little off. Default:
     /// [`DEFAULT_EXPIRY_MARGIN`](Self::DEFAULT_EXPIRY_MARGIN).
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use std::time::Duration;
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::sandbox::{Fault, Sandbox, VisitorState};
+    /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// let app = layer.expiry_margin(Duration::from_secs(120)).layer(page);
+    /// sandbox.fault(Fault::Status(503)); // no new token is to be had
+    /// sandbox.advance(Duration::from_secs(3600 - 60)); // and a minute is left of the old one
+    /// assert_eq!(visitor.send(&app, http::Request::new(())).await?.into_body(), "unavailable");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn expiry_margin(self, margin: Duration) -> Self {
         self.set(|shared| shared.expiry_margin = margin)
     }
 
     /// The clock that identities are held against. Default: [`SystemClock`]. Give the same to the
     /// client, and to a sandbox.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")] {
+    /// # use tower_euid::{CookieKey, EuidLayer, ManualClock};
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// let clock = ManualClock::running();
+    /// let sandbox = Sandbox::builder().clock(clock.clone()).build()?; // and its client with it
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), sandbox.client()?).clock(clock);
+    /// # }
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn clock(self, clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
         self.set(|shared| shared.clock = Arc::clone(&clock)).set_desk(|settings| settings.clock = clock)
@@ -246,6 +407,27 @@ impl EuidLayer {
     /// Whether a page whose identity is sealed under a key that is not the newest writes it anew at
     /// once, not only when it is refreshed. For the last step of a [change of
     /// keys](KeyRing#changing-keys), when all nodes seal under the same one. Default: no.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing};
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (old, new) = (CookieKey::generate()?, CookieKey::generate()?);
+    /// let keys = KeyRing::from(old.clone());
+    /// let layer = EuidLayer::new(keys.clone(), sandbox.client()?).clock(sandbox.clock()).reseal(true);
+    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?; // sealed under the old key
+    /// keys.reload(KeyRing::new([new, old])?);
+    /// let response = visitor.send(&layer.layer(page), http::Request::new(())).await?;
+    /// assert!(response.headers().contains_key("set-cookie"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reseal(self, at_once: bool) -> Self {
         self.set(|shared| shared.reseal = at_once)
     }

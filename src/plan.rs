@@ -81,9 +81,8 @@ pub(crate) enum Subject {
 /// # use tower::{Layer, service_fn};
 /// # use tower_euid::{Consent, Euid};
 /// # use tower_euid::sandbox::{Sandbox, VisitorState};
-/// # async fn page(request: Request<()>) -> Result<Response<&'static str>, std::convert::Infallible> {
-/// #     Ok(Response::new(request.extensions().get::<Euid>().map_or("", Euid::state)))
-/// # }
+/// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+/// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
 /// # let sandbox = Sandbox::builder().build()?;
 /// # let (_, layer) = sandbox.client_and_layer()?;
 /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
@@ -92,7 +91,7 @@ pub(crate) enum Subject {
 ///     (Consent::Withheld, "withheld", true), // as if not asked yet
 ///     (Consent::Withdrawn, "withheld", false),
 /// ] {
-///     let app = layer.clone().consent(move |_| consent).layer(service_fn(page));
+///     let app = layer.clone().consent(move |_| consent).layer(page);
 ///     assert_eq!(visitor.send(&app, Request::new(())).await?.into_body(), state);
 ///     assert_eq!(!visitor.cookie_header().is_empty(), has_cookies);
 /// }

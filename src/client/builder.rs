@@ -15,6 +15,18 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
 
 /// Configures an [`EuidClient`]; see [`EuidClient::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_euid::{Environment, EuidClient, EuidClientBuilder};
+///
+/// /// What is the same in production and in tests.
+/// fn configured(builder: EuidClientBuilder) -> EuidClientBuilder {
+///     builder.connect_timeout(Duration::from_millis(500)).timeout(Duration::from_secs(2))
+/// }
+/// let client = configured(EuidClient::builder(Environment::Url("http://localhost:3000".to_owned()))).build()?;
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
 #[derive(Clone)]
 #[must_use = "a builder makes no client until `build` is called"]
 pub struct EuidClientBuilder {
@@ -42,6 +54,14 @@ impl EuidClientBuilder {
 
     /// The API key and the client secret (standard base64 of 32 bytes) that belongs to it. Without
     /// them the client can only refresh.
+    ///
+    /// ```
+    /// # use tower_euid::{Environment, EuidClient};
+    /// let builder = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned()));
+    /// assert!(builder.clone().credentials("EUID-C-T-124-…", "AAECAwQF").build().is_err()); // what is no secret
+    /// let client = builder.credentials("EUID-C-T-124-twrEUD.example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=").build()?;
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn credentials(mut self, api_key: impl Into<String>, client_secret: impl Into<String>) -> Self {
         self.credentials = Some(Credentials {
             api_key: Given::in_code(Zeroizing::new(api_key.into())),
@@ -51,12 +71,36 @@ impl EuidClientBuilder {
     }
 
     /// The clock that requests are stamped with. Default: [`SystemClock`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower_euid::{Dii, ErrorKind, ManualClock, UnixMillis};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+    /// let slow = ManualClock::at(UnixMillis::from_millis(0));
+    /// let client = sandbox.client_builder().clock(slow).build()?;
+    /// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::ClockDrift);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
     /// How long connecting may take. Default: [`EuidClient::DEFAULT_CONNECT_TIMEOUT`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::{Environment, EuidClient};
+    /// # let builder = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned()));
+    /// // An operator in the same building: who can't be reached by then can't be reached.
+    /// let client = builder.connect_timeout(Duration::from_millis(100)).build()?;
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -64,6 +108,22 @@ impl EuidClientBuilder {
 
     /// How long a whole call may take, connecting and reading included. Default:
     /// [`EuidClient::DEFAULT_TIMEOUT`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use std::time::Duration;
+    /// # use tower_euid::{Dii, ErrorKind};
+    /// # use tower_euid::sandbox::{Fault, Sandbox};
+    /// # let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+    /// let client = sandbox.client_builder().timeout(Duration::from_millis(20)).build()?;
+    /// sandbox.fault(Fault::Delay(Duration::from_secs(60)));
+    /// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Transient);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -71,6 +131,13 @@ impl EuidClientBuilder {
 
     /// Sends `optout_check: 1` with generate. Private operators up to 5.65 insist on it, current
     /// ones always check and ignore it. Default: off.
+    ///
+    /// ```
+    /// # use tower_euid::{Environment, EuidClient};
+    /// let operator = Environment::Url("http://localhost:3000".to_owned()); // a private one of last year
+    /// let client = EuidClient::builder(operator).optout_check(true).build()?;
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn optout_check(mut self, send: bool) -> Self {
         self.optout_check = send;
         self
@@ -78,12 +145,25 @@ impl EuidClientBuilder {
 
     /// Allows plain http to other machines, for an operator inside a private network. API key and
     /// refresh tokens then cross that network in clear. Loopback needs no permission.
+    ///
+    /// ```
+    /// # use tower_euid::{Environment, EuidClient};
+    /// let builder = EuidClient::builder(Environment::Url("http://10.0.0.7:8080".to_owned()));
+    /// assert!(builder.clone().build().is_err());
+    /// assert!(builder.insecure_http().build().is_ok());
+    /// ```
     pub fn insecure_http(mut self) -> Self {
         self.insecure_http = true;
         self
     }
 
     /// Makes the client.
+    ///
+    /// ```
+    /// # use tower_euid::{Environment, EuidClient};
+    /// let error = EuidClient::builder(Environment::Url("ftp://localhost".to_owned())).build().unwrap_err();
+    /// assert_eq!(error.to_string(), "the operator's URL starts with https://");
+    /// ```
     ///
     /// # Errors
     ///

@@ -45,6 +45,14 @@ impl Dii {
     /// and everything from the first `+` leave the local part. All else stays, also tabs and
     /// letters outside ASCII; a web form should refuse those itself.
     ///
+    /// ```
+    /// # use tower_euid::Dii;
+    /// assert_eq!(Dii::email("Jane.Saoirse+Ads@gmail.com")?, Dii::email("janesaoirse@gmail.com")?);
+    /// assert_ne!(Dii::email("jane.saoirse@example.com")?, Dii::email("janesaoirse@example.com")?);
+    /// assert!(Dii::email("jane.saoirse").is_err());
+    /// # Ok::<_, tower_euid::InvalidDii>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// If there is not exactly one `@`, or nothing is left before or after it.
@@ -54,6 +62,12 @@ impl Dii {
 
     /// From a phone number in E.164: `+`, country code, number, no spaces. It is checked, not
     /// repaired.
+    ///
+    /// ```
+    /// # use tower_euid::Dii;
+    /// assert!(Dii::phone("+442345678901").is_ok());
+    /// assert!(Dii::phone("+44 2345 678901").is_err() && Dii::phone("02345678901").is_err());
+    /// ```
     ///
     /// # Errors
     ///
@@ -71,6 +85,13 @@ impl Dii {
 
     /// From the SHA-256 of a normalized email address: standard base64 (44 characters) or hex (64).
     ///
+    /// ```
+    /// # use tower_euid::Dii;
+    /// let hex = "92ee26057ed9dea2535d6c8b141d48373932476599196e00352254896db5888f";
+    /// assert_eq!(Dii::email_hash(hex)?, Dii::email("janesaoirse@gmail.com")?);
+    /// # Ok::<_, tower_euid::InvalidDii>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// If it is neither, or not 32 bytes.
@@ -79,6 +100,14 @@ impl Dii {
     }
 
     /// From the SHA-256 of a phone number in E.164: standard base64 (44 characters) or hex (64).
+    ///
+    /// ```
+    /// # use tower_euid::Dii;
+    /// let hash = "vg2Z1qgdkpHePsT1llro3iXVrOQW7Xl2xmBqmn2zBBg=";
+    /// assert_eq!(Dii::phone_hash(hash)?, Dii::phone("+442345678901")?);
+    /// assert_ne!(Dii::phone_hash(hash)?, Dii::email_hash(hash)?); // the operator is told which it is
+    /// # Ok::<_, tower_euid::InvalidDii>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -114,6 +143,13 @@ impl fmt::Debug for Dii {
 }
 
 /// An email address, phone number or hash is not one. The text names the rule, never the input.
+///
+/// ```
+/// use tower_euid::Dii;
+///
+/// let error = Dii::phone("02345678901").unwrap_err();
+/// assert_eq!(error.to_string(), "a phone number starts with +");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidDii(&'static str);
 

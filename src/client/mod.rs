@@ -34,6 +34,14 @@ use crate::refresh::{Refresh, Refreshed};
 use crate::sandbox::Sandbox;
 
 /// Whom to ask.
+///
+/// ```
+/// use tower_euid::{Environment, EuidClient};
+///
+/// let sandbox = Environment::Url("http://localhost:3000".to_owned());
+/// let client = EuidClient::builder(sandbox).build()?;
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Environment {
@@ -90,6 +98,18 @@ impl EuidClient {
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Starts configuring a client.
+    ///
+    /// ```
+    /// # use tower_euid::{Dii, Environment, ErrorKind, EuidClient};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Without credentials it can refresh, which is all that the layer asks of it.
+    /// let client = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned())).build()?;
+    /// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder(environment: Environment) -> EuidClientBuilder {
         EuidClientBuilder::new(Given::in_code(environment), None)
     }
@@ -110,6 +130,20 @@ impl EuidClient {
     /// Asks for an identity: `POST /v2/token/generate`. To be called when a visitor has logged in
     /// and has consented to it.
     ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower_euid::{Dii, Generated};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// let client = Sandbox::builder().build()?.client()?;
+    /// let user = client.generate(Dii::email("user@example.com")?).await?;
+    /// assert!(matches!(user, Generated::Identity(_)));
+    /// assert_eq!(client.generate(Dii::email("optout@example.com")?).await?, Generated::OptedOut);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RejectedInput`](ErrorKind::RejectedInput) for an address the operator does not take,
@@ -127,6 +161,21 @@ impl EuidClient {
     /// Asks whether `advertising_token` is one that this publisher got for this person:
     /// `POST /v2/token/validate`. For tests of an integration; expiry is not looked at.
     ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower_euid::{Dii, Generated};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # let client = Sandbox::builder().build()?.client()?;
+    /// let (user, other) = (Dii::email("user@example.com")?, Dii::email("other@example.com")?);
+    /// let Generated::Identity(identity) = client.generate(user).await? else { unreachable!() };
+    /// assert!(client.validate(identity.advertising_token(), user).await?);
+    /// assert!(!client.validate(identity.advertising_token(), other).await?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`generate`](Self::generate); [`RejectedInput`](ErrorKind::RejectedInput) also for a token
@@ -140,6 +189,23 @@ impl EuidClient {
 
     /// Asks for the successor of an identity: `POST /v2/token/refresh`. The layer does this by
     /// itself; needs no credentials, but says more about a failure with them.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower_euid::{Dii, Generated, Refreshed};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (client, user) = (sandbox.client()?, Dii::email("user@example.com")?);
+    /// # let Generated::Identity(identity) = client.generate(user).await? else { unreachable!() };
+    /// let Refreshed::Identity(next) = client.refresh(&identity).await? else { unreachable!() };
+    /// assert_ne!(next.advertising_token(), identity.advertising_token());
+    /// sandbox.opt_out(user);
+    /// assert_eq!(client.refresh(&next).await?, Refreshed::OptedOut);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -201,6 +267,20 @@ pub struct GenerateRequest {
 impl GenerateRequest {
     /// The visitor's TCF v2 consent string. The operator then checks it and may answer
     /// [`Generated::InsufficientConsent`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower_euid::{Dii, GenerateRequest, Generated};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # let client = Sandbox::builder().build()?.client()?;
+    /// let too_little = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA";
+    /// let request = GenerateRequest::from(Dii::email("user@example.com")?).tcf_consent_string(too_little);
+    /// assert_eq!(client.generate(request).await?, Generated::InsufficientConsent);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn tcf_consent_string(mut self, consent: impl Into<String>) -> Self {
         self.tcf_consent_string = Some(consent.into());
         self
@@ -220,6 +300,14 @@ impl fmt::Debug for GenerateRequest {
 }
 
 /// The outcome of [`EuidClient::generate`].
+///
+/// ```
+/// use tower_euid::{EuidUpdate, Generated};
+///
+/// // What the response to a login says, whatever came of it:
+/// assert_eq!(format!("{:?}", EuidUpdate::from(Generated::OptedOut)), "EuidUpdate(OptOut)");
+/// assert_eq!(format!("{:?}", EuidUpdate::from(Generated::InsufficientConsent)), "EuidUpdate(Logout)");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Generated {

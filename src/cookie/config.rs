@@ -39,6 +39,14 @@ pub(super) struct JsSdkCookie {
 }
 
 /// With which requests of other sites the cookies come along.
+///
+/// ```
+/// use tower_euid::{CookieConfig, SameSite};
+///
+/// // For a site that other sites show in a frame:
+/// let cookies = CookieConfig::default().same_site(SameSite::Partitioned)?;
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SameSite {
@@ -59,6 +67,11 @@ impl CookieConfig {
     /// Cookies without `Secure` and prefix, for plain http on a host other than this machine.
     /// Anyone on the way can take them. Not needed for `http://localhost` and `http://127.0.0.1`,
     /// where browsers and curl take secure cookies.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// assert_eq!(CookieConfig::insecure().identity_name(), "euid"); // browsers take `__Host-…` with `Secure` only
+    /// ```
     #[must_use]
     pub const fn insecure() -> Self {
         Self { insecure: true, domain: None, same_site: SameSite::Lax, hand_over: false, migrate: None }
@@ -89,6 +102,12 @@ impl CookieConfig {
     }
 
     /// With which requests of other sites the cookies come along. Default: [`SameSite::Lax`].
+    ///
+    /// ```
+    /// # use tower_euid::{CookieConfig, SameSite};
+    /// assert!(CookieConfig::default().same_site(SameSite::None).is_ok());
+    /// assert!(CookieConfig::insecure().same_site(SameSite::None).is_err());
+    /// ```
     ///
     /// # Errors
     ///
@@ -121,6 +140,13 @@ impl CookieConfig {
     /// visitor's advertising identity, not a login to the site; turn this off again after the 30 days
     /// that a refresh token lives.
     ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// // On the pages it said: `cookieDomain: "example.com"`.
+    /// let cookies = CookieConfig::default().migrate_js_sdk_cookie(Some("example.com"))?;
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`domain`](Self::domain).
@@ -137,12 +163,30 @@ impl CookieConfig {
     /// does not match, and lasts at most until `identity_expires`. What this crate promises of tokens in
     /// handlers it cannot promise of this cookie: a late answer can bring an ended one back until the
     /// visitor's next page. A token with characters that no cookie can hold is not handed over.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")] {
+    /// # use tower_euid::CookieConfig;
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// let layer = layer.cookie(CookieConfig::default().expose_token_to_scripts());
+    /// let visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// assert!(visitor.cookie_header().contains("__euid_advertising_token="));
+    /// # }
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn expose_token_to_scripts(self) -> Self {
         Self { hand_over: true, ..self }
     }
 
     /// The name of the cookie that holds the sealed identity.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// assert_eq!(CookieConfig::default().identity_name(), "__Host-euid");
+    /// ```
     #[must_use]
     pub const fn identity_name(&self) -> &'static str {
         match self {
@@ -153,6 +197,11 @@ impl CookieConfig {
     }
 
     /// The name of the cookie that says which login counts.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// assert_eq!(CookieConfig::default().anchor_name(), "__Host-euid-login");
+    /// ```
     #[must_use]
     pub const fn anchor_name(&self) -> &'static str {
         match self {
@@ -163,6 +212,11 @@ impl CookieConfig {
     }
 
     /// The name of the cookie that records an opt-out which a refresh has found.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// assert_eq!(CookieConfig::default().opt_out_name(), "__Host-euid-optout");
+    /// ```
     #[must_use]
     pub const fn opt_out_name(&self) -> &'static str {
         match self {

@@ -38,6 +38,12 @@ pub struct CookieKey(Zeroizing<[u8; 32]>);
 impl CookieKey {
     /// A fresh key from the operating system's randomness.
     ///
+    /// ```
+    /// # use tower_euid::CookieKey;
+    /// assert_ne!(CookieKey::generate()?.id(), CookieKey::generate()?.id());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the operating system has none to give.
@@ -76,12 +82,28 @@ impl CookieKey {
 
     /// The key in the form that [`from_base64`](Self::from_base64) and `EUID_COOKIE_KEYS` take. A
     /// secret; wiped when dropped.
+    ///
+    /// ```
+    /// # use tower_euid::CookieKey;
+    /// let key = CookieKey::generate()?;
+    /// let same = CookieKey::from_base64(&key.expose_base64())?;
+    /// assert_eq!(same.id(), key.id());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn expose_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64_STANDARD.encode(self.0.as_slice()))
     }
 
     /// What tells this key from others: eight hex digits, no secret.
+    ///
+    /// ```
+    /// # use tower_euid::CookieKey;
+    /// let key = CookieKey::generate()?;
+    /// assert_eq!(key.id().len(), 8);
+    /// assert!(format!("{key:?}").contains(&key.id())); // the one thing of it that `Debug` shows
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn id(&self) -> String {
         self.key_id().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -156,6 +178,14 @@ pub(super) type KeyId = [u8; 4];
 impl KeyRing {
     /// A ring of `keys`, newest first.
     ///
+    /// ```
+    /// # use tower_euid::{CookieKey, KeyRing};
+    /// let key = CookieKey::generate()?;
+    /// assert!(KeyRing::new([CookieKey::generate()?, key.clone()]).is_ok());
+    /// assert!(KeyRing::new([key.clone(), key]).is_err() && KeyRing::new([]).is_err());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// If there is none, or two have the same key id (as the same key given twice has).
@@ -179,6 +209,12 @@ impl KeyRing {
 
     /// The ring in the environment variable `name`: keys newest first, standard base64 of 32 bytes
     /// each, separated by commas.
+    ///
+    /// ```
+    /// # use tower_euid::KeyRing;
+    /// let error = KeyRing::from_env("EUID_COOKIE_KEY").unwrap_err(); // without the `S`
+    /// assert_eq!(error.to_string(), "EUID_COOKIE_KEY is not set (or is not UTF-8)");
+    /// ```
     ///
     /// # Errors
     ///

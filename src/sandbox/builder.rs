@@ -13,6 +13,15 @@ use crate::clock::ManualClock;
 use crate::error::ConfigError;
 
 /// Configures a [`Sandbox`]; see [`Sandbox::builder`].
+///
+/// ```
+/// use tower_euid::ManualClock;
+/// use tower_euid::sandbox::{Lifetimes, Sandbox};
+///
+/// let builder = Sandbox::builder().clock(ManualClock::running()).lifetimes(Lifetimes::default());
+/// let (one, other) = (builder.clone().build()?, builder.build()?); // two operators, one time
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
 #[derive(Clone)]
 #[must_use = "a builder makes no sandbox until `build` is called"]
 pub struct SandboxBuilder {
@@ -34,6 +43,14 @@ impl SandboxBuilder {
 
     /// The API key to take, and the client secret (standard base64 of 32 bytes) that belongs to it.
     /// Default: [`Sandbox::DEFAULT_API_KEY`] and [`Sandbox::DEFAULT_CLIENT_SECRET`].
+    ///
+    /// ```
+    /// # use tower_euid::sandbox::Sandbox;
+    /// let secret = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM="; // as the tests of the site have it
+    /// let sandbox = Sandbox::builder().credentials("EUID-C-T-124-ours", secret).build()?;
+    /// assert_eq!((sandbox.api_key(), sandbox.client_secret()), ("EUID-C-T-124-ours", secret));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn credentials(mut self, api_key: impl Into<String>, client_secret: impl Into<String>) -> Self {
         self.api_key = Zeroizing::new(api_key.into());
         self.client_secret = Zeroizing::new(client_secret.into());
@@ -44,18 +61,44 @@ impl SandboxBuilder {
     ///
     /// Before March 2021 every refresh answers that the person opted out: the operator has given up
     /// on tokens that old.
+    ///
+    /// ```
+    /// # use tower_euid::{Clock, ManualClock, UnixMillis};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// let new_year = UnixMillis::from_millis(1_735_689_600_000);
+    /// let sandbox = Sandbox::builder().clock(ManualClock::at(new_year)).build()?;
+    /// assert_eq!(sandbox.clock().now(), new_year); // and stays so until `advance`
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.clock = clock;
         self
     }
 
     /// How long identities last. Default: [`Lifetimes::default`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::sandbox::{Lifetimes, Sandbox, VisitorState};
+    /// // Due as soon as issued: each page that comes with an identity refreshes.
+    /// let lifetimes = Lifetimes { refresh_from: Duration::ZERO, ..Lifetimes::default() };
+    /// let sandbox = Sandbox::builder().lifetimes(lifetimes).build()?;
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn lifetimes(mut self, lifetimes: Lifetimes) -> Self {
         self.lifetimes = lifetimes;
         self
     }
 
     /// Makes the sandbox.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::sandbox::{Lifetimes, Sandbox};
+    /// let short = Lifetimes { refresh_expires: Duration::from_secs(60), ..Lifetimes::default() };
+    /// let error = Sandbox::builder().lifetimes(short).build().unwrap_err();
+    /// assert_eq!(error.to_string(), "identity_expires is after refresh_expires");
+    /// ```
     ///
     /// # Errors
     ///

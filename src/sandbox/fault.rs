@@ -5,6 +5,27 @@ use std::time::Duration;
 use crate::client::protocol::envelope::{Key, RequestNonce};
 
 /// A disturbance of every call until it is taken back; see [`Sandbox::fault`](super::Sandbox::fault).
+///
+/// ```
+/// use tower_euid::{Dii, ErrorKind};
+/// use tower_euid::sandbox::{Fault, Sandbox};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let sandbox = Sandbox::builder().build()?;
+/// let client = sandbox.client()?;
+/// for (fault, kind) in [
+///     (Fault::Status(503), ErrorKind::Transient),
+///     (Fault::Refuse("client_error"), ErrorKind::RejectedInput),
+///     (Fault::Garbage, ErrorKind::Malformed),
+///     (Fault::WrongKey, ErrorKind::Undecryptable),
+/// ] {
+///     sandbox.fault(fault);
+///     assert_eq!(client.generate(Dii::email("user@example.com")?).await.unwrap_err().kind(), kind);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {

@@ -68,7 +68,8 @@
 //!
 //! Paste this into `tests/site.rs`, and put your own site in place of its first half:
 //!
-#![doc = concat!("```no_run\n", include_str!("../../tests/site.rs"), "```")]
+#![cfg_attr(feature = "axum", doc = concat!("```no_run\n", include_str!("../../tests/site.rs"), "```"))]
+#![cfg_attr(not(feature = "axum"), doc = concat!("```ignore\n", include_str!("../../tests/site.rs"), "```"))]
 
 mod answer;
 mod builder;
@@ -112,6 +113,20 @@ pub use self::visitor::{Visitor, VisitorState};
 ///
 /// A [`tower::Service`] of any `http::Request`, always ready, which never fails: what is wrong with a
 /// request, the response says. See the [module](self).
+///
+/// ```
+/// use http::Request;
+/// use tower::ServiceExt;
+/// use tower_euid::sandbox::Sandbox;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let sandbox = Sandbox::builder().build()?;
+/// let unauthorized = sandbox.oneshot(Request::post("/v2/token/generate").body(String::new())?).await?;
+/// assert_eq!(unauthorized.status(), 401);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Sandbox(Arc<Inner>);
 
@@ -131,44 +146,138 @@ impl Sandbox {
     pub const DEFAULT_CLIENT_SECRET: &str = "dG93ZXItZXVpZCBzYW5kYm94OiBubyBzZWNyZXQgMDE=";
 
     /// Starts configuring a sandbox.
+    ///
+    /// ```
+    /// # use tower_euid::sandbox::{Calls, Sandbox};
+    /// let sandbox = Sandbox::builder().build()?; // with all defaults
+    /// assert_eq!(sandbox.api_key(), Sandbox::DEFAULT_API_KEY);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     pub fn builder() -> SandboxBuilder {
         SandboxBuilder::new()
     }
 
     /// The API key it takes.
+    ///
+    /// ```
+    /// # use tower_euid::{Environment, EuidClient};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// // A client that knows the sandbox by its URL only, as one in another process does:
+    /// let client = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned()))
+    ///     .credentials(sandbox.api_key(), sandbox.client_secret())
+    ///     .build()?;
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn api_key(&self) -> &str {
         &self.0.operator.api_key
     }
 
     /// The client secret it takes: standard base64 of 32 bytes.
+    ///
+    /// ```
+    /// # use tower_euid::sandbox::Sandbox;
+    /// let sandbox = Sandbox::builder().build()?;
+    /// println!("EUID_API_KEY={} EUID_CLIENT_SECRET={}", sandbox.api_key(), sandbox.client_secret());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn client_secret(&self) -> &str {
         &self.0.client_secret
     }
 
     /// The clock it goes by, to be shared with layer and client.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::Clock;
+    /// # use tower_euid::sandbox::Sandbox;
+    /// let sandbox = Sandbox::builder().build()?;
+    /// let (clock, before) = (sandbox.clock(), sandbox.clock().now());
+    /// sandbox.advance(Duration::from_secs(60));
+    /// assert!(clock.now().saturating_since(before) >= Duration::from_secs(60)); // one clock
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn clock(&self) -> ManualClock {
         self.0.clock.clone()
     }
 
     /// Moves the clock forward, in whole milliseconds.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::{Clock, Dii, Generated};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let Generated::Identity(identity) = sandbox.client()?.generate(Dii::email("user@example.com")?).await? else { unreachable!() };
+    /// assert!(!identity.times().is_due(sandbox.clock().now()));
+    /// sandbox.advance(Duration::from_secs(900));
+    /// assert!(identity.times().is_due(sandbox.clock().now()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn advance(&self, duration: Duration) {
         self.0.clock.advance(duration);
     }
 
     /// Records that this person opted out of EUID, for good: generate and refresh say so from now on.
+    ///
+    /// ```
+    /// # use tower_euid::{Dii, Generated};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let client = sandbox.client()?;
+    /// let user = Dii::email("user@example.com")?;
+    /// sandbox.opt_out(user);
+    /// assert_eq!(client.generate(user).await?, Generated::OptedOut);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn opt_out(&self, person: Dii) {
         lock(&self.0.opted_out).insert(person.into());
     }
 
     /// Disturbs all calls from now on; `None` ends it.
+    ///
+    /// ```
+    /// # use tower_euid::Dii;
+    /// # use tower_euid::sandbox::{Fault, Sandbox};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (client, user) = (sandbox.client()?, Dii::email("user@example.com")?);
+    /// sandbox.fault(Fault::Status(502));
+    /// assert!(client.generate(user).await.is_err());
+    /// sandbox.fault(None);
+    /// assert!(client.generate(user).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fault(&self, fault: impl Into<Option<Fault>>) {
         *lock(&self.0.fault) = fault.into();
     }
 
     /// How many calls have arrived so far, disturbed and refused ones included.
+    ///
+    /// ```
+    /// # use tower_euid::Dii;
+    /// # use tower_euid::sandbox::{Fault, Sandbox};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let client = sandbox.client()?;
+    /// sandbox.fault(Fault::Garbage);
+    /// let _ = client.generate(Dii::email("user@example.com")?).await;
+    /// assert_eq!((sandbox.calls().generate, sandbox.calls().refresh), (1, 0)); // it has arrived
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn calls(&self) -> Calls {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -177,6 +286,25 @@ impl Sandbox {
     }
 
     /// How many of them were for `/v2/token/refresh`.
+    ///
+    /// ```
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let app = layer.layer(page);
+    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
+    /// for _ in 0..2 {
+    ///     visitor.send(&app, http::Request::new(())).await?;
+    /// }
+    /// assert_eq!(sandbox.refresh_calls(), 1); // the second page came with the new cookie
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn refresh_calls(&self) -> u64 {
         self.calls().refresh
@@ -243,6 +371,14 @@ impl fmt::Debug for Sandbox {
 }
 
 /// How many calls a [`Sandbox`] has had, by path.
+///
+/// ```
+/// use tower_euid::sandbox::{Calls, Sandbox};
+///
+/// let sandbox = Sandbox::builder().build()?;
+/// assert_eq!(sandbox.calls(), Calls::default()); // nobody has asked anything
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Calls {

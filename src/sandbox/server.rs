@@ -19,6 +19,18 @@ impl Sandbox {
     /// Serves this sandbox, HTTP/1 without TLS, on a loopback address; port 0 is any free port. It
     /// shares clock, opt-outs, fault and counters with the original.
     ///
+    /// ```
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sandbox = Sandbox::builder().build()?;
+    /// let server = sandbox.clone().serve(([127, 0, 0, 1], 0).into()).await?;
+    /// println!("export EUID_OPERATOR_URL={}", server.base_url());
+    /// assert!(sandbox.serve(([192, 0, 2, 1], 0).into()).await.is_err()); // not this machine alone
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the address is not a loopback address;
@@ -40,6 +52,16 @@ impl Sandbox {
     /// As [`serve`](Self::serve), on any address: for a container or a closed network. Everything,
     /// the API key included, crosses that network in clear.
     ///
+    /// ```
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // In a container, whose neighbours are to reach it:
+    /// let server = Sandbox::builder().build()?.serve_insecure(([0, 0, 0, 0], 0).into()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// What binding says.
@@ -56,6 +78,21 @@ impl Sandbox {
 }
 
 /// A [`Sandbox`] on a port; stops when dropped, with all its connections.
+///
+/// ```
+/// use tower_euid::{Dii, ErrorKind};
+/// use tower_euid::sandbox::Sandbox;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+/// let client = server.client_builder().build()?;
+/// drop(server);
+/// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Transient);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the server stops when this is dropped"]
 pub struct SandboxServer {
     sandbox: Sandbox,
@@ -65,6 +102,16 @@ pub struct SandboxServer {
 
 impl SandboxServer {
     /// Where it is reached, as in `http://127.0.0.1:8080`. A server on all addresses says loopback.
+    ///
+    /// ```
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+    /// assert!(server.base_url().starts_with("http://127.0.0.1:")); // whichever port was free
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn base_url(&self) -> String {
         let mut address = self.address;
@@ -78,6 +125,18 @@ impl SandboxServer {
     }
 
     /// Starts configuring a client of this server, with its URL, credentials and clock.
+    ///
+    /// ```
+    /// # use tower_euid::{Dii, Generated};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+    /// let client = server.client_builder().build()?;
+    /// assert!(matches!(client.generate(Dii::email("user@example.com")?).await?, Generated::Identity(_)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn client_builder(&self) -> EuidClientBuilder {
         let builder = EuidClient::builder(Environment::Url(self.base_url()))
             .credentials(self.sandbox.api_key(), self.sandbox.client_secret())
@@ -87,22 +146,73 @@ impl SandboxServer {
     }
 
     /// The sandbox that is served.
+    ///
+    /// ```
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+    /// assert_eq!(server.sandbox().refresh_calls(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
     }
 
     /// [`Sandbox::advance`]
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::{Dii, Generated};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+    /// # let client = server.client_builder().build()?;
+    /// server.advance(Duration::from_secs(3600)); // the client's clock too, or it would be refused
+    /// assert!(client.generate(Dii::email("user@example.com")?).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn advance(&self, duration: Duration) {
         self.sandbox.advance(duration);
     }
 
     /// [`Sandbox::opt_out`]
+    ///
+    /// ```
+    /// # use tower_euid::{Dii, Generated};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+    /// # let client = server.client_builder().build()?;
+    /// server.opt_out(Dii::phone("+442345678901")?);
+    /// assert_eq!(client.generate(Dii::phone("+442345678901")?).await?, Generated::OptedOut);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn opt_out(&self, person: Dii) {
         self.sandbox.opt_out(person);
     }
 
     /// [`Sandbox::fault`]
+    ///
+    /// ```
+    /// # use tower_euid::{Dii, ErrorKind};
+    /// # use tower_euid::sandbox::{Fault, Sandbox};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+    /// # let client = server.client_builder().build()?;
+    /// server.fault(Fault::Redirect);
+    /// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Malformed); // it was not followed
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fault(&self, fault: impl Into<Option<Fault>>) {
         self.sandbox.fault(fault);
     }

@@ -25,6 +25,19 @@ impl Sandbox {
     /// A client of this sandbox, with its credentials and its clock. It needs no port: requests are
     /// handed over in memory, sealed as for the network.
     ///
+    /// ```
+    /// # use tower_euid::{Dii, Generated};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sandbox = Sandbox::builder().build()?;
+    /// let generated = sandbox.client()?.generate(Dii::email("user@example.com")?).await?;
+    /// assert!(matches!(generated, Generated::Identity(_)));
+    /// assert_eq!(sandbox.calls().generate, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the sandbox was given an API key with characters that no API key has.
@@ -39,6 +52,22 @@ impl Sandbox {
     ///
     /// A layer with the site's own keys is
     /// `EuidLayer::new(keys, sandbox.client()?).clock(sandbox.clock())`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")]
+    /// # {
+    /// # use axum::{Router, routing::get};
+    /// # use tower_euid::{Euid, EuidClient, EuidLayer};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// /// The site; in production with those of `tower_euid::from_env()?`.
+    /// fn app(client: EuidClient, layer: EuidLayer) -> Router {
+    ///     Router::new().route("/", get(|euid: Euid| async move { euid.state() })).layer(layer).with_state(client)
+    /// }
+    /// let (client, layer) = Sandbox::builder().build()?.client_and_layer()?;
+    /// let app = app(client, layer);
+    /// # }
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -76,6 +105,26 @@ impl Sandbox {
 
     /// As [`visitor`](Self::visitor), logged in by the user whom [`EuidLayer::bind`] knows by this
     /// `subject`.
+    ///
+    /// ```
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// let layer = layer.bind(|request| request.headers.get("x-user").cloned()); // as a test signs in
+    /// let app = layer.layer(page);
+    /// for (user, state) in [("17", "active"), ("18", "absent")] {
+    ///     let mut visitor = sandbox.bound_visitor(&layer, VisitorState::Fresh, "17")?;
+    ///     let request = http::Request::builder().header("x-user", user).body(())?;
+    ///     assert_eq!(visitor.send(&app, request).await?.into_body(), state);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -128,6 +177,31 @@ impl Sandbox {
 }
 
 /// What a [`Visitor`] begins with, see [`Sandbox::visitor`]; what handlers see of it.
+///
+/// ```
+/// # use tower::{Layer, service_fn};
+/// use tower_euid::sandbox::{Sandbox, VisitorState};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+/// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+/// # let sandbox = Sandbox::builder().build()?;
+/// # let (_, layer) = sandbox.client_and_layer()?;
+/// # let app = layer.layer(page);
+/// for (visitor, sees) in [
+///     (VisitorState::Absent, "absent"),
+///     (VisitorState::Fresh, "active"),
+///     (VisitorState::Due, "active"),
+///     (VisitorState::Expired, "active"),
+///     (VisitorState::OptedOut, "opted_out"),
+/// ] {
+///     let mut visitor = sandbox.visitor(&layer, visitor)?;
+///     assert_eq!(visitor.send(&app, http::Request::new(())).await?.into_body(), sees);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VisitorState {
@@ -170,6 +244,26 @@ impl VisitorState {
 /// [`Sandbox::visitor`].
 ///
 /// It knows names, values and `Max-Age=0`; paths, domains and the time are not looked at.
+///
+/// ```
+/// # use tower::{Layer, service_fn};
+/// use tower_euid::sandbox::{Sandbox, VisitorState};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+/// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+/// # let sandbox = Sandbox::builder().build()?;
+/// # let (_, layer) = sandbox.client_and_layer()?;
+/// # let app = layer.layer(page);
+/// let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
+/// let mut other_tab = visitor.clone(); // with the cookies of now
+/// visitor.send(&app, http::Request::new(())).await?;
+/// other_tab.send(&app, http::Request::new(())).await?;
+/// assert_eq!(sandbox.refresh_calls(), 1); // the answer is remembered for a while
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Visitor {
     dii: Dii,
@@ -178,6 +272,23 @@ pub struct Visitor {
 
 impl Visitor {
     /// Who it is to the operator, as for [`Sandbox::opt_out`].
+    ///
+    /// ```
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
+    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let app = layer.layer(page);
+    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
+    /// sandbox.opt_out(visitor.dii());
+    /// assert_eq!(visitor.send(&app, http::Request::new(())).await?.into_body(), "opted_out");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn dii(&self) -> Dii {
         self.dii
@@ -185,6 +296,24 @@ impl Visitor {
 
     /// Sends a request with the visitor's cookies to `app`, a router or any other service, and keeps
     /// the cookies of its response.
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// use axum::{Router, body::Body, http::Request, routing::get};
+    /// use tower_euid::Euid;
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    ///
+    /// let app: Router = Router::new().route("/", get(|euid: Euid| async move { euid.state() })).layer(layer.clone());
+    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// let response = visitor.send(&app, Request::get("/").body(Body::empty())?).await?;
+    /// assert_eq!(response.status(), 200);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -207,6 +336,16 @@ impl Visitor {
 
     /// The value of the `Cookie` header of the visitor's next request, for one that is not sent with
     /// [`send`](Self::send). Empty if there are no cookies.
+    ///
+    /// ```
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// let visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// assert!(visitor.cookie_header().starts_with("__Host-euid="));
+    /// assert!(visitor.cookie_header().contains("; __Host-euid-login="));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn cookie_header(&self) -> String {
         let pairs: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -214,6 +353,19 @@ impl Visitor {
     }
 
     /// Keeps the cookies that a response sets, and drops those that it removes.
+    ///
+    /// ```
+    /// # use http::HeaderMap;
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
+    /// let mut response = HeaderMap::new();
+    /// response.append("set-cookie", "theme=dark; Path=/".parse()?);
+    /// visitor.keep_cookies(&response);
+    /// assert_eq!(visitor.cookie_header(), "theme=dark");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn keep_cookies(&mut self, response: &HeaderMap) {
         let lines = response.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
         for cookie in lines.filter_map(|line| Cookie::parse(line).ok()) {
