@@ -103,9 +103,9 @@ fn millis(duration: Duration) -> i64 {
 
 /// Tells the present moment.
 ///
-/// The default is [`SystemClock`]; tests and demos use a [`ManualClock`]. A clock more than a
-/// minute away from the operator's makes its every answer a refusal
-/// ([`ErrorKind::ClockDrift`](crate::ErrorKind::ClockDrift)).
+/// The default is [`SystemClock`]; tests and demos use a [`ManualClock`]. With a client's clock two
+/// minutes or more away from the operator's, every login is refused
+/// ([`ErrorKind::ClockDrift`](crate::ErrorKind::ClockDrift)); a refresh carries no time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -123,7 +123,8 @@ fn millis(duration: Duration) -> i64 {
 /// ```
 pub trait Clock: Send + Sync + 'static {
     /// The present moment. Called at most three times per request: when an identity has come, after
-    /// a wait for its refresh, when a cookie is written. Must not block.
+    /// a wait for its refresh, when a cookie is written; once or twice more by each call to the
+    /// operator. Must not block.
     ///
     /// ```
     /// use std::sync::Arc;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Something configured can't work: a key, a secret, a URL, an environment variable.
 ///
 /// Raised while the application is put together, never while it serves. The text names what is
-/// wrong, never its value.
+/// wrong, and repeats no key, secret or URL.
 ///
 /// ```
 /// use tower_euid::KeyRing;
@@ -99,8 +99,8 @@ pub struct EuidError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The operator (or this crate, before asking) refused what was sent: status `client_error`.
-    /// Asking again with the same input can't help.
+    /// The operator (or this crate, before asking) refused what was sent: status `client_error`. On
+    /// refresh: a refresh token that no operator can read. Asking again with the same input can't help.
     RejectedInput,
     /// The API key is unknown, disabled or lacks the role, or the client has none: status
     /// `unauthorized`.
@@ -113,10 +113,10 @@ pub enum ErrorKind {
     /// The refresh token has come to its end: status `invalid_token` or `expired_token`. Only a new
     /// login helps.
     RejectedToken,
-    /// No answer, or one that says "later": network, deadline, 5xx, 429.
+    /// No answer, or one that says "later": network, deadline, HTTP 408, 429 and 5xx.
     Transient,
     /// An answer that no operator gives: not the envelope, not the JSON, an unfitting identity, a
-    /// redirect, a page of HTML.
+    /// redirect, a page of HTML, more than 64 KiB.
     Malformed,
     /// A refusal whose status does not say why: `error` (what a caller without an API key gets for
     /// a dead refresh token), or one this crate does not know.

@@ -68,8 +68,8 @@ pub enum RefreshMode {
     #[default]
     Before,
     /// At once, as long as the token is valid. The new cookie goes out if the answer is there when
-    /// the response head is, else with the next request of this visitor that meets this node. An
-    /// expired token is waited for as in [`Before`](Self::Before).
+    /// the response head is, else with the next request of this visitor that meets this node within
+    /// 45 s. An expired token is waited for as in [`Before`](Self::Before).
     Beside,
 }
 
@@ -213,8 +213,9 @@ impl EuidLayer {
         self.set(|shared| shared.refresh_mode = mode)
     }
 
-    /// How long one refresh may take. It runs in a task of its own and goes on when the page that
-    /// began it has gone. Default: [`DEFAULT_REFRESH_DEADLINE`](Self::DEFAULT_REFRESH_DEADLINE).
+    /// How long one refresh may take, the time in the queue for
+    /// [`max_concurrent_refreshes`](Self::max_concurrent_refreshes) included. It runs in a task of its
+    /// own and goes on when the page that began it has gone. Default: [`DEFAULT_REFRESH_DEADLINE`](Self::DEFAULT_REFRESH_DEADLINE).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -230,7 +231,7 @@ impl EuidLayer {
     }
 
     /// How many refreshes may be under way at once, at least one; others queue, and their pages wait
-    /// no longer for it. Default:
+    /// no longer for it. The one that finds out whether an operator is back does not queue. Default:
     /// [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
     ///
     /// ```
@@ -246,9 +247,9 @@ impl EuidLayer {
     }
 
     /// How much is remembered of refreshes: of how many tokens (at least one), calls under way
-    /// included, and in how many bytes. An answer is remembered for 45 s, so that requests which still carry the old
-    /// cookie get it without a call; a failure until the token is asked for again. The oldest goes
-    /// first, which costs a call at worst. Defaults:
+    /// included, and in how many bytes. An answer is remembered for 45 s, so that requests which still
+    /// carry the old cookie get it without a call; a failure for as long as the token rests, and 5 min
+    /// more, so that the next rest is longer. The oldest goes first, which costs a call at worst. Defaults:
     /// [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
     /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
     ///

@@ -2,22 +2,39 @@
 //! visitor's token pair lives in one encrypted first-party cookie, is refreshed on the way through,
 //! and every handler knows the current advertising token.
 //!
+//! EUID's *operator* issues an [`Identity`] for whoever logs in with an email address or phone number:
+//! an *advertising token* for bid requests, a *refresh token* for the next such pair, the key under
+//! which that comes encrypted, and the times at which a refresh is due and either token ends.
+//!
 //! ```
 //! # #[cfg(all(feature = "client", feature = "axum"))]
 //! # fn doc() -> Result<axum::Router, tower_euid::ConfigError> {
-//! use axum::{Router, routing::{get, post}};
-//! use tower_euid::{Environment, Euid, EuidClient, EuidLayer, EuidUpdate, KeyRing};
+//! use axum::{Router, extract::State, http::StatusCode, routing::{get, post}};
+//! use tower_euid::{Dii, Euid, EuidClient, EuidUpdate};
 //!
-//! let client = EuidClient::builder(Environment::Integration).build()?;
+//! let (client, layer) = tower_euid::from_env()?;
 //! let app = Router::new()
 //!     .route("/", get(|euid: Euid| async move { euid.state() }))
+//!     .route("/login", post(login))
 //!     .route("/logout", post(|| async { EuidUpdate::logout() }))
-//!     .layer(EuidLayer::new(KeyRing::from_env("EUID_COOKIE_KEYS")?, client));
+//!     .layer(layer)
+//!     .with_state(client);
+//!
+//! /// After you have checked who they are and that they consent.
+//! async fn login(State(client): State<EuidClient>, email: String) -> Result<EuidUpdate, (EuidUpdate, StatusCode)> {
+//!     // Whoever was here before must not stand for them.
+//!     let failed = |status| (EuidUpdate::logout(), status);
+//!     let dii = Dii::email(&email).map_err(|_| failed(StatusCode::BAD_REQUEST))?;
+//!     let generated = client.generate(dii).await.map_err(|_| failed(StatusCode::SERVICE_UNAVAILABLE))?;
+//!     Ok(EuidUpdate::from(generated))
+//! }
 //! # Ok(app)
 //! # }
 //! ```
 //!
-//! [`from_env`] makes client and layer from environment variables.
+//! [`from_env`] lists its environment variables; [`EuidClient::builder`] and [`EuidLayer::new`] are there
+//! for everything else. Without axum a handler reads `request.extensions().get::<AdvertisingToken>()`
+//! and says `EuidUpdate::logout().attach(&mut response)`.
 //!
 //! # How a request flows
 //!

@@ -167,8 +167,9 @@ impl EuidClientBuilder {
     ///
     /// # Errors
     ///
-    /// If the URL can't be used, the API key can't be one, the secret is not base64 of 32 bytes, or
-    /// the machine has no CA certificates for https.
+    /// If the URL can't be used (no http or https, plain http to another machine, a user, query or
+    /// fragment in it), the API key can't be one, the secret is not base64 of 32 bytes, or the machine
+    /// has no CA certificates for https.
     pub fn build(self) -> Result<EuidClient, ConfigError> {
         let url = self.environment.check(|environment| operator_url(environment.base_url(), self.insecure_http))?;
         let (authorization, secret) = match &self.credentials {

@@ -65,7 +65,8 @@ impl Environment {
 
 /// A client of the EUID operator. Cheap to clone; clones share connections.
 ///
-/// Every call is one POST: no retry, no redirect, at most [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+/// Every call is one POST: no retry, no redirect, an answer of at most 64 KiB, within
+/// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT) unless set otherwise.
 ///
 /// ```no_run
 /// use tower_euid::{Dii, Environment, EuidClient, Generated};
@@ -149,6 +150,10 @@ impl EuidClient {
     /// [`RejectedInput`](ErrorKind::RejectedInput) for an address the operator does not take,
     /// [`Unauthorized`](ErrorKind::Unauthorized) also for a client without credentials, and every
     /// other [`ErrorKind`] but [`RejectedToken`](ErrorKind::RejectedToken).
+    ///
+    /// # Panics
+    ///
+    /// Where it would call the operator outside a tokio runtime with I/O and time enabled.
     pub async fn generate(&self, request: impl Into<GenerateRequest>) -> Result<Generated, EuidError> {
         let request = request.into();
         let mut question = Question::about(&request.dii);
@@ -180,6 +185,10 @@ impl EuidClient {
     ///
     /// As [`generate`](Self::generate); [`RejectedInput`](ErrorKind::RejectedInput) also for a token
     /// that the operator can't decode or that belongs to another publisher.
+    ///
+    /// # Panics
+    ///
+    /// As [`generate`](Self::generate).
     pub async fn validate(&self, advertising_token: &str, dii: Dii) -> Result<bool, EuidError> {
         let mut question = Question::about(&dii);
         question.token = Some(advertising_token);
@@ -210,8 +219,15 @@ impl EuidClient {
     /// # Errors
     ///
     /// [`RejectedToken`](ErrorKind::RejectedToken) for a refresh token at its end. Without an API
-    /// key the operator does not tell that from other failures:
-    /// [`UnknownStatus`](ErrorKind::UnknownStatus).
+    /// key, or with a wrong one, the operator does not tell that from other failures:
+    /// [`UnknownStatus`](ErrorKind::UnknownStatus). [`RejectedInput`](ErrorKind::RejectedInput) for
+    /// what it can't read as a refresh token, [`Undecryptable`](ErrorKind::Undecryptable) if the
+    /// response key is another token's; and [`Transient`](ErrorKind::Transient) or
+    /// [`Malformed`](ErrorKind::Malformed).
+    ///
+    /// # Panics
+    ///
+    /// As [`generate`](Self::generate).
     pub async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
         let token = identity.refresh_token().expose_secret().to_owned();
         let received = self.0.transport.post(protocol::REFRESH, token).await?;
@@ -266,7 +282,8 @@ pub struct GenerateRequest {
 
 impl GenerateRequest {
     /// The visitor's TCF v2 consent string. The operator then checks it and may answer
-    /// [`Generated::InsufficientConsent`].
+    /// [`Generated::InsufficientConsent`]; one that it can't read is
+    /// [`RejectedInput`](ErrorKind::RejectedInput).
     ///
     /// ```
     /// # #[cfg(feature = "sandbox")]

@@ -4,8 +4,9 @@
 //! the sizes of tokens; what it can't do is make an id that bidders know.
 //!
 //! 1. [`Sandbox`] is a [`tower::Service`]; [`Sandbox::serve`] puts it on a loopback port.
-//! 2. It answers `/v2/token/generate`, `/refresh` and `/validate`. What a publisher's key has no role
-//!    for is a 401, as is `/v2/token/logout`; client-side generation is not there (404).
+//! 2. It answers `/v2/token/generate`, `/refresh` and `/validate`, and `GET /ops/healthcheck`. What a
+//!    publisher's key has no role for is a 401, as is `/v2/token/logout`; client-side generation is not
+//!    there (404).
 //! 3. Time is its [`ManualClock`]: [`advance`](Sandbox::advance) it rather than sleep.
 //! 4. Stateless but for who [opted out](Sandbox::opt_out): token keys are constants, so tokens
 //!    outlive the sandbox, can be refreshed more than once, and are worth nothing.
