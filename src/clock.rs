@@ -35,7 +35,7 @@ impl UnixMillis {
     /// use tower_euid::UnixMillis;
     ///
     /// let expires = UnixMillis::from_millis(1_735_948_800_000); // a number of the operator's answer
-    /// assert!(UnixMillis::from_millis(-1) < UnixMillis::from_millis(0) && UnixMillis::from_millis(0) < expires);
+    /// assert!(UnixMillis::from_millis(0) < expires); // 1970 is before it
     /// ```
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
@@ -222,7 +222,8 @@ impl ManualClock {
     /// # use std::time::Duration;
     /// # use tower_euid::{Clock, IdentityTimes, ManualClock, UnixMillis};
     /// # let at = UnixMillis::from_millis;
-    /// # let times = IdentityTimes { refresh_from: at(900_000), identity_expires: at(3_600_000), refresh_expires: at(86_400_000) };
+    /// # let (refresh_from, identity_expires) = (at(900_000), at(3_600_000));
+    /// # let times = IdentityTimes { refresh_from, identity_expires, refresh_expires: at(86_400_000) };
     /// let clock = ManualClock::at(UnixMillis::from_millis(0));
     /// assert!(!times.is_due(clock.now()));
     /// clock.advance(Duration::from_secs(900));

@@ -55,8 +55,8 @@ impl EuidClientBuilder {
     ///
     /// # Errors
     ///
-    /// If a variable is missing. What a value can't be, [`build`](Self::build) says, and names the
-    /// variable too.
+    /// If a variable is missing or not UTF-8, or `EUID_OPERATOR_URL` is neither of its words nor a URL.
+    /// What else a value can't be, [`build`](Self::build) says, and names the variable too.
     pub fn from_env() -> Result<Self, ConfigError> {
         builder(required(&|name| std::env::var_os(name), [OPERATOR_URL, API_KEY, CLIENT_SECRET])?)
     }

@@ -91,7 +91,7 @@ pub struct EuidError {
 ///
 /// /// Whether whoever runs the site has something to repair.
 /// fn is_ours(kind: ErrorKind) -> bool {
-///     use ErrorKind::{ClockDrift, Undecryptable, Unauthorized};
+///     use ErrorKind::{ClockDrift, Unauthorized, Undecryptable};
 ///     matches!(kind, ClockDrift | Undecryptable | Unauthorized)
 /// }
 /// assert!(is_ours(ErrorKind::ClockDrift) && !is_ours(ErrorKind::Transient));

@@ -120,14 +120,25 @@ impl AdvertisingToken {
     /// The token, to be passed on verbatim.
     ///
     /// ```
-    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes, UnixMillis};
-    /// # let at = UnixMillis::from_millis;
-    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
-    /// let token = AdvertisingToken::from(&identity);
-    /// assert_eq!(token.as_str(), "E4AAAABl…");
-    /// assert!(!format!("{token:?}").contains("E4AAAABl"));
-    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use http::{Request, Response};
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::AdvertisingToken;
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// let page = service_fn(async |request: Request<()>| {
+    ///     let token = request.extensions().get::<AdvertisingToken>();
+    ///     Ok::<_, std::convert::Infallible>(Response::new(token.map(|token| token.as_str().to_owned())))
+    /// });
+    /// let response = visitor.send(&layer.layer(page), Request::new(())).await?;
+    /// assert!(response.body().is_some());
+    /// assert_eq!(response.headers()["cache-control"], "private"); // the token has been read
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn as_str(&self) -> &str {

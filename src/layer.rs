@@ -215,7 +215,8 @@ impl EuidLayer {
 
     /// How long one refresh may take, the time in the queue for
     /// [`max_concurrent_refreshes`](Self::max_concurrent_refreshes) included. It runs in a task of its
-    /// own and goes on when the page that began it has gone. Default: [`DEFAULT_REFRESH_DEADLINE`](Self::DEFAULT_REFRESH_DEADLINE).
+    /// own and goes on when the page that began it has gone. Default:
+    /// [`DEFAULT_REFRESH_DEADLINE`](Self::DEFAULT_REFRESH_DEADLINE).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -347,7 +348,7 @@ impl EuidLayer {
     /// ```
     /// # #[cfg(feature = "sandbox")] {
     /// # use tower_euid::{CookieKey, EuidLayer, ManualClock};
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use tower_euid::sandbox::Sandbox;
     /// let clock = ManualClock::running();
     /// let sandbox = Sandbox::builder().clock(clock.clone()).build()?; // and its client with it
     /// let layer = EuidLayer::new(CookieKey::generate()?.into(), sandbox.client()?).clock(clock);

@@ -30,7 +30,8 @@ use crate::sight::{self, Due, Origin, Settled, Sight};
 ///     Ok(Response::new(request.extensions().get().cloned().unwrap_or_default()))
 /// }
 /// # let keys = tower_euid::CookieKey::generate()?.into();
-/// # let layer = tower_euid::EuidLayer::new(keys, tower_euid::refresh_fn(async |identity| Ok(tower_euid::Refreshed::Identity(identity))));
+/// # let refresh = tower_euid::refresh_fn(async |identity| Ok(tower_euid::Refreshed::Identity(identity)));
+/// # let layer = tower_euid::EuidLayer::new(keys, refresh);
 /// let service: EuidService<_> = layer.layer(service_fn(page));
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// let response = service.oneshot(Request::new(())).await?;

@@ -24,7 +24,8 @@ use crate::error::ConfigError;
 /// fn configured(builder: EuidClientBuilder) -> EuidClientBuilder {
 ///     builder.connect_timeout(Duration::from_millis(500)).timeout(Duration::from_secs(2))
 /// }
-/// let client = configured(EuidClient::builder(Environment::Url("http://localhost:3000".to_owned()))).build()?;
+/// let sandbox = Environment::Url("http://localhost:3000".to_owned());
+/// let client = configured(EuidClient::builder(sandbox)).build()?;
 /// # Ok::<_, tower_euid::ConfigError>(())
 /// ```
 #[derive(Clone)]
@@ -58,9 +59,9 @@ impl EuidClientBuilder {
     /// ```
     /// # use tower_euid::{Environment, EuidClient};
     /// let builder = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned()));
-    /// assert!(builder.clone().credentials("EUID-C-T-124-…", "AAECAwQF").build().is_err()); // what is no secret
-    /// let client = builder.credentials("EUID-C-T-124-twrEUD.example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=").build()?;
-    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// let (key, secret) = ("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=");
+    /// assert!(builder.clone().credentials(key, secret).build().is_ok());
+    /// assert!(builder.credentials(secret, key).build().is_err()); // the one for the other
     /// ```
     pub fn credentials(mut self, api_key: impl Into<String>, client_secret: impl Into<String>) -> Self {
         self.credentials = Some(Credentials {
@@ -78,7 +79,7 @@ impl EuidClientBuilder {
     /// # use tower_euid::{Dii, ErrorKind, ManualClock, UnixMillis};
     /// # use tower_euid::sandbox::Sandbox;
     /// # let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-    /// let slow = ManualClock::at(UnixMillis::from_millis(0));
+    /// let slow = ManualClock::at(UnixMillis::from_millis(0)); // it is 1970
     /// let client = sandbox.client_builder().clock(slow).build()?;
     /// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::ClockDrift);

@@ -79,7 +79,7 @@ impl SandboxBuilder {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_euid::sandbox::{Lifetimes, Sandbox, VisitorState};
+    /// # use tower_euid::sandbox::{Lifetimes, Sandbox};
     /// // Due as soon as issued: each page that comes with an identity refreshes.
     /// let lifetimes = Lifetimes { refresh_from: Duration::ZERO, ..Lifetimes::default() };
     /// let sandbox = Sandbox::builder().lifetimes(lifetimes).build()?;

@@ -124,7 +124,7 @@ pub use self::visitor::{Visitor, VisitorState};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let sandbox = Sandbox::builder().build()?;
 /// let unauthorized = sandbox.oneshot(Request::post("/v2/token/generate").body(String::new())?).await?;
-/// assert_eq!(unauthorized.status(), 401);
+/// assert_eq!(unauthorized.status(), 401); // it came without an API key
 /// # Ok(())
 /// # }
 /// ```
@@ -149,7 +149,7 @@ impl Sandbox {
     /// Starts configuring a sandbox.
     ///
     /// ```
-    /// # use tower_euid::sandbox::{Calls, Sandbox};
+    /// # use tower_euid::sandbox::Sandbox;
     /// let sandbox = Sandbox::builder().build()?; // with all defaults
     /// assert_eq!(sandbox.api_key(), Sandbox::DEFAULT_API_KEY);
     /// # Ok::<_, tower_euid::ConfigError>(())
@@ -214,7 +214,8 @@ impl Sandbox {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let Generated::Identity(identity) = sandbox.client()?.generate(Dii::email("user@example.com")?).await? else { unreachable!() };
+    /// # let user = Dii::email("user@example.com")?;
+    /// # let Generated::Identity(identity) = sandbox.client()?.generate(user).await? else { unreachable!() };
     /// assert!(!identity.times().is_due(sandbox.clock().now()));
     /// sandbox.advance(Duration::from_secs(900));
     /// assert!(identity.times().is_due(sandbox.clock().now()));

@@ -165,7 +165,7 @@ impl SandboxServer {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_euid::{Dii, Generated};
+    /// # use tower_euid::Dii;
     /// # use tower_euid::sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

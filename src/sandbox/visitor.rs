@@ -40,7 +40,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// If the sandbox was given an API key with characters that no API key has.
+    /// If the sandbox was given an empty API key, or one with characters that no API key has.
     pub fn client(&self) -> Result<EuidClient, ConfigError> {
         EuidClient::in_process(self)
     }
