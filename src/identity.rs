@@ -9,8 +9,8 @@
 mod json;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -102,19 +102,47 @@ impl IdentityTimes {
 #[derive(Clone)]
 pub struct AdvertisingToken(Arc<Token>);
 
-/// One allocation for the token of a request: text, times, whether anybody looked and whether the
-/// visitor's login has been ended meanwhile.
+/// One allocation for the token of a request, until somebody reads it: text, times, whether anybody looked
+/// and whether the visitor's login has been ended meanwhile.
 struct Token {
-    text: Box<str>,
+    /// Made from `packed` when it is first read, as many handlers never do.
+    text: OnceLock<Box<str>>,
+    packed: Packed,
     times: IdentityTimes,
     read: AtomicBool,
     logged_out: AtomicBool,
 }
 
+/// A text as the bytes that it encodes.
+struct Packed {
+    bytes: [u8; PACKED],
+    length: usize,
+    encode: Encode,
+}
+
+/// The encoding.
+type Encode = fn(&[u8]) -> String;
+
 impl AdvertisingToken {
     pub(crate) fn new(text: impl Into<Box<str>>, times: IdentityTimes) -> Self {
-        let (text, read, logged_out) = (text.into(), AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Token { text, times, read, logged_out }))
+        Self::of(
+            OnceLock::from(text.into()),
+            Packed { bytes: [0; PACKED], length: 0, encode: |_| String::new() },
+            times,
+        )
+    }
+
+    /// The one whose text `encode` makes of `bytes`.
+    pub(crate) fn packed(bytes: &[u8], encode: Encode, times: IdentityTimes) -> Self {
+        let (mut packed, length) = ([0; PACKED], bytes.len());
+        let Some(room) = packed.get_mut(..length) else { return Self::new(encode(bytes), times) };
+        room.copy_from_slice(bytes);
+        Self::of(OnceLock::new(), Packed { bytes: packed, length, encode }, times)
+    }
+
+    fn of(text: OnceLock<Box<str>>, packed: Packed, times: IdentityTimes) -> Self {
+        let (read, logged_out) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Token { text, packed, times, read, logged_out }))
     }
 
     /// The token, to be passed on verbatim.
@@ -143,7 +171,7 @@ impl AdvertisingToken {
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.read.store(true, Ordering::Relaxed);
-        &self.0.text
+        self.peek()
     }
 
     /// When it falls due and when it ends. Looking at the times does not count as reading.
@@ -164,7 +192,7 @@ impl AdvertisingToken {
 
     /// The token for our own eyes: does not count as reading.
     pub(crate) fn peek(&self) -> &str {
-        &self.0.text
+        self.0.text.get_or_init(|| self.0.packed.text())
     }
 
     /// Whether this token, or a clone of it, has been read.
@@ -183,6 +211,12 @@ impl AdvertisingToken {
     }
 }
 
+impl Packed {
+    fn text(&self) -> Box<str> {
+        (self.encode)(self.bytes.get(..self.length).unwrap_or_default()).into()
+    }
+}
+
 /// For the response that logs in, whose handler was given no token, and for tests of handlers that
 /// are. The layer does not see it being read; what logs in is cached by nobody anyway.
 impl From<&Identity> for AdvertisingToken {
@@ -190,6 +224,9 @@ impl From<&Identity> for AdvertisingToken {
         Self::new(identity.advertising_token(), identity.times())
     }
 }
+
+/// Room for the bytes of a token as the operator gives it, 164.
+const PACKED: usize = 168;
 
 impl fmt::Display for AdvertisingToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -61,11 +61,12 @@ pub(crate) enum Origin {
 
 /// Reads the cookies and asks [`plan`](crate::plan).
 pub(crate) fn look(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> Sight {
-    if !headers.contains_key(COOKIE) {
+    let cookies = headers.get_all(COOKIE);
+    if cookies.iter().next().is_none() {
         let verdict = plan::without_identity(Presented::Nothing, AnchorSays::Nothing, visitor.consent);
         return shown(verdict, visitor.consent, false);
     }
-    let found = shared.cookies.read(headers, &shared.keys, |sealed| match sealed {
+    let found = shared.cookies.read(cookies, &shared.keys, |sealed| match sealed {
         Sealed::Identity { payload, old_key } => sight_of(shared, visitor, payload, *old_key),
         Sealed::OptOut { record, identity_came } => Some(sight_of_opt_out(shared, visitor, record, *identity_came)),
     });
@@ -102,7 +103,7 @@ fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: 
     let Plan::Proceed(Verdict { sees, action }) = plan else {
         return Some(Sight::Due(Box::new(Due { held: held()?, times, now })));
     };
-    let token = (sees == Sees::Active).then(|| AdvertisingToken::new(payload.advertising_token(), payload.times));
+    let token = (sees == Sees::Active).then(|| payload.advertising_token());
     let (action, held) = if shared.reseal && old_key && token.is_some() {
         (Action::Store, Some(Box::new(held()?)))
     } else {
@@ -210,8 +211,8 @@ pub(crate) fn show<B>(
     let Settled { euid, action, held, consent, came } = settled;
     observe::request(&euid);
     let token = euid.advertising_token().cloned();
-    let handed_over = token.as_ref().map(AdvertisingToken::peek);
-    let put_right = shared.cookies.handed_over_other_than(handed_over, request.headers()) && gate::is_worth_it(request);
+    let put_right =
+        shared.cookies.handed_over_other_than(token.as_ref(), request.headers()) && gate::is_worth_it(request);
     let may_end = came || !request.method().is_safe();
     let extensions = request.extensions_mut();
     let logout = match token {

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::login::Login;
 use super::seal;
 use crate::clock::UnixMillis;
-use crate::identity::{Identity, IdentityTimes, RefreshToken};
+use crate::identity::{AdvertisingToken, Identity, IdentityTimes, RefreshToken};
 
 /// An identity, read in place.
 #[derive(Debug)]
@@ -56,9 +56,17 @@ impl<'a> Payload<'a> {
         (ordered && whole).then_some(Self { login, times, response_key, advertising_token, refresh_token })
     }
 
-    /// The text of the advertising token.
-    pub(crate) fn advertising_token(&self) -> String {
-        self.advertising_token.text()
+    /// The advertising token, for a handler. Its text is put together when somebody reads it.
+    pub(crate) fn advertising_token(&self) -> AdvertisingToken {
+        match self.advertising_token {
+            StoredToken::Text(text) => AdvertisingToken::new(text, self.times),
+            StoredToken::Base64Url(bytes) => {
+                AdvertisingToken::packed(bytes, |bytes| seal::BASE64URL.encode(bytes), self.times)
+            }
+            StoredToken::Base64(bytes) => {
+                AdvertisingToken::packed(bytes, |bytes| seal::BASE64_STANDARD.encode(bytes), self.times)
+            }
+        }
     }
 
     /// The whole identity; `None` if it breaks the rules of one, which nothing sealed here does.
@@ -214,9 +222,22 @@ mod tests {
                     let plain = write(&login, &identity).unwrap();
                     let payload = Payload::parse(&plain).unwrap();
                     assert_eq!(payload.identity().as_ref(), Some(&identity), "{advertising:?} {refresh:?}");
-                    assert_eq!(payload.advertising_token(), advertising);
+                    assert_eq!(payload.advertising_token().as_str(), advertising);
                     assert_eq!(payload.login, login);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_handler_reads_the_text_whatever_its_length() {
+        for length in 1..200 {
+            let bytes = vec![0xfe; length];
+            for text in [seal::BASE64URL.encode(&bytes), seal::BASE64_STANDARD.encode(&bytes)] {
+                let plain = write(&LOGIN, &identity(&text, "refresh")).unwrap();
+                let token = Payload::parse(&plain).unwrap().advertising_token();
+                assert_eq!(token.as_str(), text, "{length}");
+                assert_eq!(token.as_str(), text, "{length}, once more");
             }
         }
     }

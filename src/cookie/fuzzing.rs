@@ -3,13 +3,14 @@
 #![expect(missing_docs, reason = "for the fuzz targets alone")]
 
 use http::HeaderMap;
+use http::header::COOKIE;
 
 use super::format::{self, OptOut, Payload};
 use super::header::AnchorHit;
 use super::seal::{self, Purpose};
 use super::{CookieConfig, CookieKey, Cookies, KeyRing, Login, Sealed, Writing};
 use crate::clock::UnixMillis;
-use crate::identity::Identity;
+use crate::identity::{AdvertisingToken, Identity, IdentityTimes};
 
 /// The cookies of one configuration, under the key of `tests/vectors/cookie-format.json`.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Site {
     /// Where the headers name our cookies.
     #[must_use]
     pub fn scan<'a>(&self, headers: &'a HeaderMap) -> Scan<'a> {
-        let hits = self.cookies.names.find(headers);
+        let hits = self.cookies.names.find(headers.get_all(COOKIE));
         let (anchor, conflict) = match hits.anchor {
             AnchorHit::None => (None, false),
             AnchorHit::One(value) => (Some(value), false),
@@ -70,7 +71,7 @@ impl Site {
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> (Option<Opened>, String) {
         let mut opened = None;
-        let found = self.cookies.read(headers, &self.keys, |sealed| {
+        let found = self.cookies.read(headers.get_all(COOKIE), &self.keys, |sealed| {
             opened = Some(match sealed {
                 Sealed::Identity { payload, .. } => {
                     Opened::Identity { identity: payload.identity()?, bound: payload.login.is_bound() }
@@ -85,7 +86,10 @@ impl Site {
     /// All that is said of the cookies of scripts, where `token` is to be handed over.
     #[must_use]
     pub fn read_scripts(&self, headers: &HeaderMap, token: &str) -> String {
-        let put_right = [None, Some(token)].map(|token| self.cookies.handed_over_other_than(token, headers));
+        let zero = UnixMillis::from_millis(0);
+        let times = IdentityTimes { refresh_from: zero, identity_expires: zero, refresh_expires: zero };
+        let token = AdvertisingToken::new(token, times);
+        let put_right = [None, Some(&token)].map(|token| self.cookies.handed_over_other_than(token, headers));
         format!("{:?} {put_right:?}", self.cookies.read_js_sdk(headers))
     }
 

@@ -1,5 +1,7 @@
 //! The login that a sealed value belongs to.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -16,6 +18,9 @@ pub(crate) struct Login {
 /// What tells one login from all others: 16 random bytes.
 pub(crate) type Lineage = [u8; 16];
 
+/// A lineage in base64url, as the anchor names it.
+pub(crate) type LineageText = [u8; 22];
+
 /// The first half of HMAC-SHA-256 over a label and the id, keyed with the lineage: the same person is
 /// another in each login, and the lineage stays when cookie keys change.
 pub(super) type Subject = [u8; 16];
@@ -25,6 +30,13 @@ impl Login {
     pub(super) fn new(subject: Option<&[u8]>) -> Result<Self, getrandom::Error> {
         let lineage = random::bytes()?;
         Ok(Self { lineage, subject: subject.map(|id| digest(&lineage, id)) })
+    }
+
+    pub(super) fn lineage_text(&self) -> LineageText {
+        let mut text = LineageText::default();
+        // Sixteen bytes are these 22 characters, too few for SIMD; if not, no anchor would name them.
+        let _ = BASE64_URL_SAFE_NO_PAD.encode_slice(self.lineage, &mut text);
+        text
     }
 
     pub(crate) fn is_bound(&self) -> bool {

@@ -25,9 +25,7 @@ mod seal;
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use http::header::SET_COOKIE;
+use http::header::{COOKIE, GetAll, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
 pub use self::config::{CookieConfig, SameSite};
@@ -35,12 +33,13 @@ pub(crate) use self::format::{OptOut, Payload};
 use self::header::{AnchorHit, Names, Readers};
 use self::key::Keys;
 pub use self::key::{CookieKey, KeyRing};
-pub(crate) use self::login::{Lineage, Login};
+use self::login::LineageText;
+pub(crate) use self::login::Login;
 pub(crate) use self::scripts::JsSdk;
 pub(crate) use self::seal::Unopened;
-use self::seal::{BASE64URL, Head, Purpose, SealNonce};
+use self::seal::{Head, Purpose, SealNonce};
 use crate::clock::UnixMillis;
-use crate::identity::{Identity, IdentityTimes};
+use crate::identity::{AdvertisingToken, Identity, IdentityTimes};
 use crate::observe;
 
 /// The cookies of one configuration, ready to be read and written.
@@ -102,7 +101,8 @@ pub(crate) enum Unusable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Anchor {
     None,
-    Login(Lineage),
+    /// It names a login, if any.
+    Login(LineageText),
     OptedOut {
         until: UnixMillis,
     },
@@ -150,11 +150,11 @@ impl Cookies {
         Self { names, config, removed_identity, removed_anchor, removed_record }
     }
 
-    /// Reads the cookies. `read` sees the first record of an opt-out that opens and whose login the anchor
+    /// Reads our cookies among the `Cookie` headers. `read` sees the first record of an opt-out that opens and whose login the anchor
     /// names, else the first such identity; if it wants none of it, neither does this.
     pub(crate) fn read<T>(
         &self,
-        headers: &HeaderMap,
+        headers: GetAll<'_, HeaderValue>,
         keys: &KeyRing,
         mut read: impl FnMut(&Sealed<'_>) -> Option<T>,
     ) -> Found<T> {
@@ -168,7 +168,7 @@ impl Cookies {
         let keys = keys.keys();
         if let Anchor::Login(lineage) = anchor {
             let mut records = hits.opt_outs.into_iter().flatten();
-            let record = records.find_map(|value| self.open_record(&keys, value, &lineage));
+            let record = records.find_map(|value| self.open_record(&keys, value, lineage));
             let usable = record.and_then(|record| read(&Sealed::OptOut { record, identity_came }));
             if let Some(usable) = usable {
                 return Found { identity: FoundIdentity::Usable(usable), anchor };
@@ -182,7 +182,7 @@ impl Cookies {
                     FoundIdentity::Unusable(Unusable::Anchor)
                 }
                 (Some(head), Anchor::Login(lineage)) => {
-                    self.open(head, keys.is_old(head.key_id()), value, &lineage, &mut read)
+                    self.open(head, keys.is_old(head.key_id()), value, lineage, &mut read)
                 }
             };
             match (&found, &identity) {
@@ -200,12 +200,12 @@ impl Cookies {
         head: Head<'_>,
         old_key: bool,
         value: &[u8],
-        lineage: &Lineage,
+        lineage: LineageText,
         read: impl FnOnce(&Sealed<'_>) -> Option<T>,
     ) -> FoundIdentity<T> {
         let opened = head.open(Purpose::Identity, self.names.identity, value, |plain| {
             let payload = Payload::parse(plain).ok_or(Unusable::Undecodable)?;
-            if payload.login.lineage != *lineage {
+            if payload.login.lineage_text() != lineage {
                 return Err(Unusable::Anchor);
             }
             read(&Sealed::Identity { payload, old_key }).ok_or(Unusable::Undecodable)
@@ -219,15 +219,15 @@ impl Cookies {
     }
 
     /// The record of an opt-out, if it is one of this login.
-    fn open_record(&self, keys: &Keys, value: &[u8], lineage: &Lineage) -> Option<OptOut> {
+    fn open_record(&self, keys: &Keys, value: &[u8], lineage: LineageText) -> Option<OptOut> {
         let head = Head::read(keys, value)?;
         let record = head.open(Purpose::OptOut, self.names.opt_out, value, OptOut::parse).ok()??;
-        (record.login.lineage == *lineage).then_some(record)
+        (record.login.lineage_text() == lineage).then_some(record)
     }
 
     /// What EUID's JavaScript SDK left behind, where it is to be taken over.
     pub(crate) fn read_js_sdk(&self, headers: &HeaderMap) -> Option<JsSdk> {
-        self.config.js_sdk_cookie().and_then(|_| scripts::read_js_sdk(headers))
+        self.config.js_sdk_cookie().and_then(|_| scripts::read_js_sdk(headers.get_all(COOKIE)))
     }
 
     /// Whether there is to be a cookie for scripts.
@@ -236,8 +236,8 @@ impl Cookies {
     }
 
     /// Whether the cookie for scripts, where there is to be one, has to be put right.
-    pub(crate) fn handed_over_other_than(&self, token: Option<&str>, headers: &HeaderMap) -> bool {
-        self.hands_over() && scripts::disagrees(headers, token)
+    pub(crate) fn handed_over_other_than(&self, token: Option<&AdvertisingToken>, headers: &HeaderMap) -> bool {
+        self.hands_over() && scripts::disagrees(headers.get_all(COOKIE), token.map(AdvertisingToken::peek))
     }
 
     /// Appends the `Set-Cookie` headers; `to_scripts` says whether these may have the token. On an error
@@ -271,7 +271,9 @@ impl Cookies {
             Writing::Store(login, identity) => (Some(self.identity(login, identity, &keys, now)?), None),
             Writing::Login(identity, subject) => {
                 let login = Login::new(subject).map_err(|_| Unwritten::NoRandomness)?;
-                let anchor = self.render(anchor, &BASE64URL.encode(login.lineage), ANCHOR_MAX_AGE)?;
+                let lineage = login.lineage_text();
+                let lineage = std::str::from_utf8(&lineage).unwrap_or_default();
+                let anchor = self.render(anchor, lineage, ANCHOR_MAX_AGE)?;
                 (Some(self.identity(&login, identity, &keys, now)?), Some(anchor))
             }
             Writing::HandOver(_) => (None, None),
@@ -362,25 +364,20 @@ fn parse_anchor(hit: AnchorHit<'_>) -> Anchor {
         AnchorHit::Conflict => return Anchor::Unusable,
         AnchorHit::One(value) => value,
     };
-    let mut lineage = Lineage::default();
-    // Too short for SIMD. The slice is of the exact size, so a longer text is an error and a shorter one has another length.
-    if value.len() == LINEAGE_TEXT && BASE64_URL_SAFE_NO_PAD.decode_slice(value, &mut lineage) == Ok(lineage.len()) {
-        return Anchor::Login(lineage);
+    if let Some(seconds) = value.strip_prefix(OPTED_OUT.as_bytes()) {
+        let digits = std::str::from_utf8(seconds).ok().filter(|text| text.bytes().all(|digit| digit.is_ascii_digit()));
+        return match digits.and_then(|digits| digits.parse::<i64>().ok()) {
+            Some(seconds) => Anchor::OptedOut { until: UnixMillis::from_millis(seconds.saturating_mul(1000)) },
+            None => Anchor::Unusable,
+        };
     }
-    let seconds = value.strip_prefix(OPTED_OUT.as_bytes()).and_then(|digits| std::str::from_utf8(digits).ok());
-    let seconds = seconds.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
-    match seconds.and_then(|digits| digits.parse::<i64>().ok()) {
-        Some(seconds) => Anchor::OptedOut { until: UnixMillis::from_millis(seconds.saturating_mul(1000)) },
-        None => Anchor::Unusable,
-    }
+    value.try_into().map_or(Anchor::Unusable, Anchor::Login)
 }
 
 /// How long an opt-out is remembered.
 const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);
 /// Of an anchor that remembers an opt-out; seconds since the Unix epoch follow.
 const OPTED_OUT: &str = "out.";
-/// 16 bytes in base64url.
-const LINEAGE_TEXT: usize = 22;
 /// The most that browsers take. The anchor is never sent again, so no login lasts longer.
 const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
 /// Below the anchor's. Where a refresh late in a login sets more than the anchor has left, the anchor
@@ -391,8 +388,9 @@ const MAX_NAME_AND_VALUE: usize = 4096;
 
 #[cfg(test)]
 mod tests {
-    use http::header::COOKIE;
+    use base64::Engine;
 
+    use super::seal::BASE64URL;
     use super::*;
     use crate::identity::{IdentityTimes, RefreshToken};
 
@@ -429,9 +427,9 @@ mod tests {
         fn read(&self, pairs: &[&str]) -> (FoundIdentity<String>, Anchor) {
             let mut headers = HeaderMap::new();
             headers.insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
-            let found = self.cookies.read(&headers, &self.keys, |sealed| {
+            let found = self.cookies.read(headers.get_all(COOKIE), &self.keys, |sealed| {
                 Some(match sealed {
-                    Sealed::Identity { payload, .. } => payload.advertising_token(),
+                    Sealed::Identity { payload, .. } => payload.advertising_token().to_string(),
                     Sealed::OptOut { record, .. } => format!("opted out until {}", record.until.as_millis()),
                 })
             });
@@ -451,6 +449,7 @@ mod tests {
         assert_eq!(found, usable("one"));
         let Anchor::Login(lineage) = anchor else { panic!("{anchor:?}") };
 
+        let lineage = BASE64URL.decode(lineage).unwrap().try_into().unwrap();
         let origin = Login { lineage, subject: None };
         let refreshed = site.pairs(Writing::Store(&origin, &identity("two")));
         assert_eq!(refreshed.len(), 1, "a refresh never writes the anchor");
@@ -506,8 +505,9 @@ mod tests {
             "out.+1",
             "out.99999999999999999999",
             "out.1 ",
-            "AAAAAAAAAAAAAAAAAAAAAB",
-            "AAAA",
+            "out.123456789012345678x",
+            "AAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAA",
         ] {
             let (_, anchor) = site.read(&[&format!("__Host-euid-login={value}")]);
             let expected = if value == "out.1 " {
@@ -517,6 +517,18 @@ mod tests {
             };
             assert_eq!(anchor, expected, "{value:?}");
         }
+    }
+
+    #[test]
+    fn a_lineage_has_one_text_only() {
+        let site = Site::new();
+        let plain = format::write(&Login { lineage: [0; 16], subject: None }, &identity("x")).unwrap();
+        let sealed = seal::seal(&site.keys.keys(), Purpose::Identity, "__Host-euid", [9; 24], &plain).unwrap();
+        let read =
+            |anchor: &str| site.read(&[&format!("__Host-euid={sealed}"), &format!("__Host-euid-login={anchor}")]).0;
+        assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAA"), usable("x"));
+        // Its last four bits are no part of the lineage, and no other text of it names it.
+        assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAB"), FoundIdentity::Unusable(Unusable::Anchor));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
+use http::header::GetAll;
 use memchr::memmem::Finder;
 use percent_encoding::percent_decode;
 use serde::Deserialize;
@@ -35,7 +36,7 @@ struct OptOutMarker {
 }
 
 /// The first SDK cookie that can be read.
-pub(super) fn read_js_sdk(headers: &HeaderMap) -> Option<JsSdk> {
+pub(super) fn read_js_sdk(headers: GetAll<'_, HeaderValue>) -> Option<JsSdk> {
     let mut found = None;
     for_each(&FINDER, headers, |name, value| {
         if name == JS_SDK.as_bytes() && found.is_none() {
@@ -65,7 +66,7 @@ pub(super) fn delete_js_sdk(config: &CookieConfig, sdk: &JsSdkCookie) -> impl It
 }
 
 /// Whether no cookie for scripts holds `token`, or, where there is none to hold, one came at all.
-pub(super) fn disagrees(headers: &HeaderMap, token: Option<&str>) -> bool {
+pub(super) fn disagrees(headers: GetAll<'_, HeaderValue>, token: Option<&str>) -> bool {
     let token = token.filter(|token| can_be_handed_over(token));
     let (mut came, mut agrees) = (false, false);
     for_each(&FINDER, headers, |name, value| {

@@ -1,10 +1,13 @@
 //! Instructions of each case over the bare service, counted by callgrind, beside the recorded ones.
 //!
-//! Fails if one has grown by more than 5 %. With `--record` it writes them down instead.
+//! Fails if one has grown by more than 5 %. With `--record` it writes them down instead; with `--parts` it
+//! shows what single functions take of a case.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use http::{Request, Response};
@@ -15,8 +18,9 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["call", which, name] => call(which, name),
         ["--record"] => report(true),
+        ["--parts"] => parts(),
         [] => report(false),
-        _ => panic!("usage: instructions [--record | call layered|bare CASE]"),
+        _ => panic!("usage: instructions [--record | --parts | call layered|bare CASE]"),
     }
 }
 
@@ -43,6 +47,23 @@ fn report(records: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Instructions of single functions, with all that they call.
+fn parts() -> ExitCode {
+    let file = std::env::temp_dir().join(format!("tower-euid-parts-{}", std::process::id()));
+    for (part, case, function) in PARTS {
+        callgrind("layered", case, &file);
+        let annotate =
+            Command::new("callgrind_annotate").args(["--inclusive=yes", "--threshold=100"]).arg(&file).output();
+        let table = annotate.expect("callgrind_annotate comes with valgrind").stdout;
+        let table = String::from_utf8_lossy(&table);
+        let line = table.lines().find(|line| line.contains(&format!(":tower_euid::{function} ")));
+        let count = line.and_then(|line| line.split_whitespace().next()).unwrap_or("part of its caller");
+        println!("{case:<10} {part:<28} {count:>7}");
+    }
+    let _ = std::fs::remove_file(file);
+    ExitCode::SUCCESS
+}
+
 fn parse(line: &str) -> Option<(&str, i64)> {
     let (name, count) = line.rsplit_once(": ")?;
     Some((name, count.parse().ok()?))
@@ -50,16 +71,25 @@ fn parse(line: &str) -> Option<(&str, i64)> {
 
 /// Instructions of one call, counted in a process of its own.
 fn counted(which: &str, name: &str) -> i64 {
+    let log = callgrind(which, name, Path::new("/dev/null"));
+    let count = log.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim().parse());
+    count.unwrap_or_else(|| panic!("{name}: {log}")).unwrap()
+}
+
+/// Runs one call under callgrind, which writes what it found to `file`; its log.
+fn callgrind(which: &str, name: &str, file: &Path) -> String {
+    let mut out_file = OsString::from("--callgrind-out-file=");
+    out_file.push(file);
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*instructions::measured*"])
+        .args(["--tool=callgrind", "--toggle-collect=*instructions::measured*"])
+        .arg(out_file)
         .arg(std::env::current_exe().unwrap())
         .args(["call", which, name])
         .output()
         .expect("valgrind is installed");
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {log}");
-    let count = log.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim().parse());
-    count.unwrap_or_else(|| panic!("{name}: {log}")).unwrap()
+    log.into_owned()
 }
 
 fn call(which: &str, name: &str) -> ExitCode {
@@ -75,6 +105,16 @@ fn measured(call: &mut Call, request: Request<()>) -> Response<()> {
     black_box(call(request))
 }
 
+/// Part, case, and the function that does it, below `tower_euid::`.
+const PARTS: &[(&str, &str, &str)] = &[
+    ("find our cookies", "fresh", "cookie::header::Names::find"),
+    ("open: base64 and cipher", "fresh", "cookie::seal::Head::open_in"),
+    ("parse the plaintext", "fresh", "cookie::format::Payload::parse"),
+    ("show it to the handler", "fresh", "sight::show"),
+    ("pack the tokens", "login", "cookie::format::write"),
+    ("seal: cipher and base64", "login", "cookie::seal::seal"),
+    ("render the Set-Cookies", "login", "cookie::header::set_cookie"),
+];
 /// What two compilers may differ by, in percent.
 const ALLOWED: f64 = 5.0;
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/recorded.txt");
