@@ -137,6 +137,17 @@ async fn test_identities_play_their_part() {
 }
 
 #[tokio::test]
+async fn an_operator_of_the_year_before_wants_to_be_told_to_check_for_opt_outs() {
+    let server = Sandbox::builder().wants_optout_check(true).build().unwrap().serve(LOOPBACK).await.unwrap();
+    let error = client(&server).generate(user()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RejectedInput);
+    assert!(error.to_string().contains("EuidClientBuilder::optout_check"), "{error}");
+    login(&server.client_builder().optout_check(true).build().unwrap(), user()).await;
+    let of_today = serve().await;
+    login(&of_today.client_builder().optout_check(true).build().unwrap(), user()).await;
+}
+
+#[tokio::test]
 async fn a_consent_string_is_checked_if_there_is_one() {
     let server = serve().await;
     let client = client(&server);

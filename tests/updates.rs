@@ -110,6 +110,22 @@ async fn a_logout_ends_a_remembered_opt_out() {
     assert_eq!(site.look().await.saw(), "absent");
 }
 
+#[cfg(feature = "client")]
+#[tokio::test]
+async fn whatever_generate_says_ends_the_identity_that_was_there() {
+    use tower_euid::Generated;
+
+    for (generated, writes, then) in [
+        (Generated::Identity(identity("another")), BOTH_SET, "active(another)"),
+        (Generated::OptedOut, OPTED_OUT, "opted_out"),
+        (Generated::InsufficientConsent, BOTH_CLEARED, "absent"),
+    ] {
+        let mut site = logged_in("one").await;
+        assert_eq!(site.update(generated.into()).await.writes(), writes);
+        assert_eq!(site.look().await.saw(), then);
+    }
+}
+
 #[tokio::test]
 async fn of_two_updates_the_stronger_one_wins_in_either_order() {
     let (login, opt_out, logout) = (EuidUpdate::login(identity("one")), EuidUpdate::opt_out(), EuidUpdate::logout());

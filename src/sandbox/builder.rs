@@ -29,6 +29,7 @@ pub struct SandboxBuilder {
     client_secret: Zeroizing<String>,
     clock: ManualClock,
     lifetimes: Lifetimes,
+    wants_optout_check: bool,
 }
 
 impl SandboxBuilder {
@@ -38,6 +39,7 @@ impl SandboxBuilder {
             client_secret: Zeroizing::new(Sandbox::DEFAULT_CLIENT_SECRET.to_owned()),
             clock: ManualClock::running(),
             lifetimes: Lifetimes::default(),
+            wants_optout_check: false,
         }
     }
 
@@ -90,6 +92,26 @@ impl SandboxBuilder {
         self
     }
 
+    /// Whether generate is refused without `optout_check: 1`, as private operators up to 5.65 do; see
+    /// [`EuidClientBuilder::optout_check`](crate::EuidClientBuilder::optout_check). Default: no, as
+    /// today's operators.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower_euid::{Dii, ErrorKind};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// let sandbox = Sandbox::builder().wants_optout_check(true).build()?;
+    /// let error = sandbox.client()?.generate(Dii::email("user@example.com")?).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::RejectedInput);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wants_optout_check(mut self, wants: bool) -> Self {
+        self.wants_optout_check = wants;
+        self
+    }
+
     /// Makes the sandbox.
     ///
     /// ```
@@ -113,8 +135,10 @@ impl SandboxBuilder {
         if identity_expires > refresh_expires {
             return Err(ConfigError::new("identity_expires is after refresh_expires"));
         }
+        let mut operator = Operator::new(self.api_key, secret, self.lifetimes);
+        operator.wants_optout_check = self.wants_optout_check;
         Ok(Sandbox(Arc::new(Inner {
-            operator: Operator::new(self.api_key, secret, self.lifetimes),
+            operator,
             client_secret: self.client_secret,
             clock: self.clock,
             opted_out: Mutex::default(),
@@ -129,6 +153,7 @@ impl fmt::Debug for SandboxBuilder {
         f.debug_struct("SandboxBuilder")
             .field("clock", &self.clock)
             .field("lifetimes", &self.lifetimes)
+            .field("wants_optout_check", &self.wants_optout_check)
             .finish_non_exhaustive()
     }
 }

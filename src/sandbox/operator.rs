@@ -33,6 +33,8 @@ pub(super) struct Operator {
     pub(super) api_key: Zeroizing<String>,
     pub(super) secret: Zeroizing<Key>,
     pub(super) lifetimes: Lifetimes,
+    /// As it was up to 5.65: nobody is generated for without `optout_check`.
+    pub(super) wants_optout_check: bool,
     test_identities: HashMap<Person, Script>,
 }
 
@@ -74,7 +76,7 @@ impl Endpoint {
 
 impl Operator {
     pub(super) fn new(api_key: Zeroizing<String>, secret: Zeroizing<Key>, lifetimes: Lifetimes) -> Self {
-        Self { api_key, secret, lifetimes, test_identities: test_identities() }
+        Self { api_key, secret, lifetimes, wants_optout_check: false, test_identities: test_identities() }
     }
 
     pub(super) fn answer(&self, call: &Call<'_>) -> Response<Full<Bytes>> {
@@ -151,6 +153,9 @@ impl Operator {
 
     fn generate(&self, call: &Call<'_>, payload: &Map<String, Value>) -> Result<Vec<u8>, Answer> {
         let person = Person::named_in(payload)?;
+        if self.wants_optout_check && payload.get("optout_check") != Some(&Value::from(1)) {
+            return Err(Answer::client_error(NO_OPTOUT_CHECK));
+        }
         if let Some(consent) = payload.get("tcf_consent_string") {
             match consent.as_str().map_or(Consent::Invalid, consent::check) {
                 Consent::Sufficient => {}
@@ -295,6 +300,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 /// Longer bodies are refused, in bytes.
 pub(super) const MAX_BODY: usize = 1024 * 1024;
 
+const NO_OPTOUT_CHECK: &str = "Required opt-out policy argument for token/generate is missing or not set to 1";
 const HEALTH: &str = "/ops/healthcheck";
 const WITHOUT_ROLE: [&str; 8] = [
     "/v2/token/logout",
