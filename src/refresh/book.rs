@@ -298,6 +298,7 @@ const FAILURES_REMEMBERED: Duration = Duration::from_secs(300);
 mod tests {
     use super::*;
     use crate::error::EuidError;
+    use crate::identity::{Identity, IdentityTimes};
 
     const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
 
@@ -438,12 +439,32 @@ mod tests {
     }
 
     #[test]
+    fn a_memory_written_anew_is_not_the_oldest_any_more() {
+        let mut book = Book::new(LIMIT);
+        [1, 2, 1, 3, 4, 5].iter().for_each(|&key| land(&mut book, key, &opted_out(), 0));
+        assert!(book.known(&[2; 32], at(0)).is_none());
+        assert!(book.known(&[1; 32], at(0)).is_some());
+    }
+
+    #[test]
     fn the_oldest_memory_goes_when_it_weighs_too_much() {
         let each = weight(&opted_out());
         let mut book = Book::new(MemoLimit { entries: 100, bytes: 3 * each });
         (1..=4).for_each(|key| land(&mut book, key, &opted_out(), 0));
         assert_eq!((book.entries.len(), book.bytes), (3, 3 * each));
         assert!(book.known(&[1; 32], at(0)).is_none());
+    }
+
+    #[test]
+    fn a_memory_weighs_what_it_keeps_and_little_more() {
+        let times = IdentityTimes { refresh_from: at(0), identity_expires: at(0), refresh_expires: at(0) };
+        let identity = Identity::new("a".repeat(1000), "r".repeat(100).into(), [0; 32].into(), times).unwrap();
+        for (outcome, texts) in [(opted_out(), 0), (Arc::new(Ok(Refreshed::Identity(identity))), 1100)] {
+            // The key stands in the queue and in the map.
+            let kept = 2 * size_of::<Key>() + size_of::<Entry>() + size_of_val(&*outcome) + texts;
+            let weight = weight(&outcome);
+            assert!((kept..kept + 64).contains(&weight), "{weight} for {kept}");
+        }
     }
 
     #[test]
