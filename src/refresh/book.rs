@@ -213,10 +213,14 @@ impl Book {
         Some(entry)
     }
 
+    /// Whether the queue is worth a sweep: a token that is written often leaves its old places behind.
+    fn is_littered(&self) -> bool {
+        self.oldest.len() > 2 * self.remembered + QUEUE_SLACK
+    }
+
     /// Forgets what is over, and the oldest of the rest until the bounds are kept.
     fn make_room(&mut self, now: UnixMillis) {
-        if self.oldest.len() > 2 * self.remembered + QUEUE_SLACK {
-            // A token that is written often leaves its old places behind.
+        if self.is_littered() {
             let entries = &self.entries;
             self.oldest.retain(|(key, number)| entries.get(key).is_some_and(|entry| entry.number == *number));
         }
