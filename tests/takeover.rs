@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{Request, Response, StatusCode};
 use support::{
-    ANCHOR, BOTH_CLEARED, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, Operator, REFRESH_EXPIRES, REFRESH_FROM, SDK,
-    Site, Visit, at, failure, identity, new_pair,
+    ANCHOR, BOTH_CLEARED, DUE, EXPIRED, HANDED_OVER, IDENTITY, IDENTITY_EXPIRES, Jar, Operator, REFRESH_EXPIRES,
+    REFRESH_FROM, SDK, Site, Visit, at, failure, identity, new_pair,
 };
 use tower_euid::{Consent, CookieConfig, ErrorKind, EuidLogout, EuidUpdate, RefreshMode, Refreshed};
 
@@ -162,6 +162,21 @@ async fn what_is_neither_is_nobody_and_harms_no_page() {
         site.login("mine").await;
         assert_eq!(site.jar.value(SDK), None, "{value}");
         assert_eq!(site.look().await.saw(), "active(mine)", "{value}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_the_first_that_can_be_read_is_taken_over_and_none_of_another_name() {
+    let cookie = |name: &str, token: &str| format!("{name}={}", encoded(&json().replace("the SDK's", token)));
+    let site = of_the_sdk(Operator::never());
+    for (cookies, saw) in [
+        (vec![cookie(SDK, "first"), cookie(SDK, "second")], "active(first)"),
+        (vec![format!("{SDK}=garbled"), cookie(SDK, "second")], "active(second)"),
+        (vec![cookie(HANDED_OVER, "foreign"), cookie(SDK, "second")], "active(second)"),
+        (vec![cookie(HANDED_OVER, "foreign")], "absent"),
+    ] {
+        let request = Request::builder().header("cookie", cookies.join("; ")).body(()).unwrap();
+        assert_eq!(site.send(request, |_, _| ()).await.saw(), saw, "{cookies:?}");
     }
 }
 

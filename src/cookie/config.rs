@@ -271,12 +271,15 @@ mod tests {
 
     #[test]
     fn a_domain_is_a_name_with_a_dot_and_nothing_else() {
-        for right in ["example.com", "Example.COM", "a.b.co.uk", "xn--bcher-kva.example", "1und1.de"] {
+        let (label, name) = (format!("{}.com", "a".repeat(63)), format!("{}d", "abc.".repeat(63)));
+        for right in
+            ["example.com", "Example.COM", "a.b.co.uk", "xn--bcher-kva.example", "1und1.de", "127.0.0.x", &label, &name]
+        {
             let config = CookieConfig::default().domain(right).unwrap();
             assert_eq!(config.domain_attribute(), Some(right.to_ascii_lowercase().as_str()));
         }
         let long = format!("{}.com", "a".repeat(64));
-        let longer = format!("{}com", "abc.".repeat(63));
+        let longer = format!("{}de", "abc.".repeat(63));
         for wrong in [
             "",
             ".",

@@ -283,6 +283,12 @@ mod tests {
     }
 
     #[test]
+    fn room_for_all_of_it_is_taken_at_once_so_that_growing_leaves_no_copy_behind() {
+        let identity = identity(&"!".repeat(1000), &"!".repeat(2000));
+        assert_eq!(write(&BOUND, &identity).unwrap().capacity(), MOST_BUT_TOKENS + 1000 + 2000);
+    }
+
+    #[test]
     fn the_record_of_an_opt_out_comes_back_whole_or_not_at_all() {
         for login in [LOGIN, BOUND] {
             let record = OptOut { login, until: UnixMillis::from_millis(5) };

@@ -72,6 +72,7 @@ mod tests {
         let (bound, unbound) = (Login::new(Some(b"17")).unwrap(), Login::new(None).unwrap());
         assert!(bound.is_bound_to(b"17") && !bound.is_bound_to(b"18") && !bound.is_bound_to(b""));
         assert!(!unbound.is_bound_to(b"17") && !unbound.is_bound_to(b""));
+        assert!(bound.is_bound() && !unbound.is_bound());
         assert!(Login::new(Some(b"")).unwrap().is_bound_to(b""));
     }
 

@@ -220,6 +220,27 @@ mod tests {
     }
 
     #[test]
+    fn room_is_made_for_what_is_sealed_and_decoded_and_no_more() {
+        let sealed = BASE64URL.decode(sealed(&[0; 500])).unwrap();
+        assert_eq!(sealed.len(), OVERHEAD + 500);
+        for (bytes, text) in [(USUAL_BYTES, USUAL_TEXT), (MAX_BYTES, 4096)] {
+            assert_eq!(BASE64URL.encode(vec![0; bytes]).len(), text);
+        }
+    }
+
+    #[test]
+    fn an_identity_is_told_by_its_first_characters_under_the_newest_key_and_an_older_one() {
+        let older = CookieKey::generate().unwrap();
+        let ring = KeyRing::new([CookieKey::generate().unwrap(), older.clone()]).unwrap();
+        for sealing in [ring.clone(), older.into()] {
+            let value = seal(&sealing.keys(), Purpose::Identity, "name", [9; 24], b"x").unwrap();
+            let keys = ring.keys();
+            let found = keys.find_by_head(value.as_bytes().first_chunk().unwrap());
+            assert_eq!(found.map(|key| key.id), sealing.keys().newest().map(|key| key.id));
+        }
+    }
+
+    #[test]
     fn what_was_sealed_for_one_purpose_does_not_open_for_another() {
         for (purpose, other) in [(Purpose::Identity, Purpose::OptOut), (Purpose::OptOut, Purpose::Identity)] {
             let value = seal(&ring().keys(), purpose, "name", [9; 24], b"x").unwrap();

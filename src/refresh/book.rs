@@ -213,10 +213,14 @@ impl Book {
         Some(entry)
     }
 
+    /// Whether the queue is worth a sweep: a token that is written often leaves its old places behind.
+    fn is_littered(&self) -> bool {
+        self.oldest.len() > 2 * self.remembered + QUEUE_SLACK
+    }
+
     /// Forgets what is over, and the oldest of the rest until the bounds are kept.
     fn make_room(&mut self, now: UnixMillis) {
-        if self.oldest.len() > 2 * self.remembered + QUEUE_SLACK {
-            // A token that is written often leaves its old places behind.
+        if self.is_littered() {
             let entries = &self.entries;
             self.oldest.retain(|(key, number)| entries.get(key).is_some_and(|entry| entry.number == *number));
         }
@@ -298,6 +302,7 @@ const FAILURES_REMEMBERED: Duration = Duration::from_secs(300);
 mod tests {
     use super::*;
     use crate::error::EuidError;
+    use crate::identity::{Identity, IdentityTimes};
 
     const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
 
@@ -438,12 +443,32 @@ mod tests {
     }
 
     #[test]
+    fn a_memory_written_anew_is_not_the_oldest_any_more() {
+        let mut book = Book::new(LIMIT);
+        [1, 2, 1, 3, 4, 5].iter().for_each(|&key| land(&mut book, key, &opted_out(), 0));
+        assert!(book.known(&[2; 32], at(0)).is_none());
+        assert!(book.known(&[1; 32], at(0)).is_some());
+    }
+
+    #[test]
     fn the_oldest_memory_goes_when_it_weighs_too_much() {
         let each = weight(&opted_out());
         let mut book = Book::new(MemoLimit { entries: 100, bytes: 3 * each });
         (1..=4).for_each(|key| land(&mut book, key, &opted_out(), 0));
         assert_eq!((book.entries.len(), book.bytes), (3, 3 * each));
         assert!(book.known(&[1; 32], at(0)).is_none());
+    }
+
+    #[test]
+    fn a_memory_weighs_what_it_keeps_and_little_more() {
+        let times = IdentityTimes { refresh_from: at(0), identity_expires: at(0), refresh_expires: at(0) };
+        let identity = Identity::new("a".repeat(1000), "r".repeat(100).into(), [0; 32].into(), times).unwrap();
+        for (outcome, texts) in [(opted_out(), 0), (Arc::new(Ok(Refreshed::Identity(identity))), 1100)] {
+            // The key stands in the queue and in the map.
+            let kept = 2 * size_of::<Key>() + size_of::<Entry>() + size_of_val(&*outcome) + texts;
+            let weight = weight(&outcome);
+            assert!((kept..kept + 64).contains(&weight), "{weight} for {kept}");
+        }
     }
 
     #[test]
@@ -461,11 +486,26 @@ mod tests {
     }
 
     #[test]
-    fn a_token_written_often_does_not_fill_the_queue() {
+    fn a_token_written_often_does_not_fill_the_queue_whenever_another_leaves_it() {
+        for writes in 1..100 {
+            let mut book = Book::new(LIMIT);
+            land(&mut book, 1, &failed(ErrorKind::Undecryptable), 0);
+            land(&mut book, 3, &opted_out(), 0);
+            (0..writes).for_each(|_| land(&mut book, 2, &opted_out(), 0));
+            assert_eq!(next(&mut book, 3, 45), "lead");
+            (0..100).for_each(|_| land(&mut book, 2, &opted_out(), 45));
+            assert!(book.oldest.len() <= 2 * 2 + QUEUE_SLACK, "{} after {writes}", book.oldest.len());
+        }
+    }
+
+    #[test]
+    fn a_token_written_often_costs_no_other_its_place_in_the_queue() {
         let mut book = Book::new(LIMIT);
-        land(&mut book, 1, &failed(ErrorKind::Undecryptable), 0);
-        (0..1000).for_each(|_| land(&mut book, 2, &opted_out(), 0));
-        assert!(book.oldest.len() <= 2 * 2 + QUEUE_SLACK, "{}", book.oldest.len());
+        land(&mut book, 1, &opted_out(), 0);
+        (0..100).for_each(|_| land(&mut book, 2, &opted_out(), 0));
+        (3..=5).for_each(|key| land(&mut book, key, &opted_out(), 0));
+        assert!(book.known(&[1; 32], at(0)).is_none());
+        assert!((2..=5).all(|key| book.known(&[key; 32], at(0)).is_some()));
     }
 
     #[test]

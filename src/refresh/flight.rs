@@ -104,3 +104,68 @@ impl Drop for Waiter {
         drop(waker);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Bell {
+        fn poll(self: &Arc<Self>, waiter: Pin<&mut Waiter>) -> Poll<Outcome> {
+            waiter.poll(&mut Context::from_waker(&Waker::from(Arc::clone(self))))
+        }
+
+        fn rung(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    fn opted_out() -> Outcome {
+        Arc::new(Ok(Refreshed::OptedOut))
+    }
+
+    #[test]
+    fn who_has_left_is_not_woken_and_their_waker_is_let_go_at_once() {
+        let (flight, left, stayed) = (Arc::new(Flight::default()), Arc::<Bell>::default(), Arc::<Bell>::default());
+        let mut waiter = pin!(Arc::clone(&flight).wait());
+        assert!(stayed.poll(waiter.as_mut()).is_pending());
+        assert!(left.poll(pin!(Arc::clone(&flight).wait())).is_pending());
+        assert_eq!(Arc::strong_count(&left), 1);
+        flight.land(opted_out());
+        assert_eq!((left.rung(), stayed.rung()), (0, 1));
+    }
+
+    #[test]
+    fn who_has_moved_to_another_task_is_woken_there_and_once() {
+        let (flight, before, after) = (Arc::new(Flight::default()), Arc::<Bell>::default(), Arc::<Bell>::default());
+        let mut waiter = pin!(Arc::clone(&flight).wait());
+        for bell in [&before, &before, &after] {
+            assert!(bell.poll(waiter.as_mut()).is_pending());
+        }
+        flight.land(opted_out());
+        assert_eq!((before.rung(), after.rung()), (0, 1));
+        assert!(after.poll(waiter).is_ready());
+    }
+
+    #[test]
+    fn only_the_first_landing_counts() {
+        let flight = Arc::new(Flight::default());
+        let first = opted_out();
+        flight.land(Arc::clone(&first));
+        flight.land(opted_out());
+        assert!(flight.outcome().is_some_and(|outcome| Arc::ptr_eq(&outcome, &first)));
+    }
+}

@@ -158,3 +158,13 @@ impl<R: Refresh> ErasedRefresh for R {
         Box::pin(async move { self.refresh(&identity).await })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_a_refresher_made_of_a_function_names_it() {
+        assert_eq!(format!("{:?}", refresh_fn(|_| async { failed("x") })), "RefreshFn(..)");
+    }
+}

@@ -208,6 +208,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::client::protocol::envelope::gcm_seal;
+    use crate::client::protocol::operator::seal_response;
+    use crate::clock::UnixMillis;
 
     fn refusal(status: u16, body: &str) -> ErrorKind {
         let answer = Answer { status, content_type: None, body: body.as_bytes() };
@@ -295,6 +298,22 @@ mod tests {
     }
 
     #[test]
+    fn an_encrypted_status_that_nobody_knows_ends_no_identity() {
+        let json = br#"{"status":"brand_new"}"#;
+        let answered = seal_response(&[1; 32], [2; 12], UnixMillis::from_millis(0), [3; 8], json);
+        let answer = |body| Answer { status: 200, content_type: Some("application/octet-stream"), body };
+        let renewed = gcm_seal(&[1; 32], [2; 12], json);
+        for error in [
+            generated(answer(&answered), &[1; 32], [3; 8]).unwrap_err(),
+            validated(answer(&answered), &[1; 32], [3; 8]).unwrap_err(),
+            refreshed(answer(&renewed), &[1; 32].into()).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::UnknownStatus);
+            assert!(error.to_string().contains("brand_new"), "{error}");
+        }
+    }
+
+    #[test]
     fn an_error_repeats_no_text_of_the_answer_but_a_word() {
         let body = br#"{"status":"E4AAAABl secret","message":"visitor@example.com"}"#;
         let error = Answer { status: 400, content_type: None, body }.refusal();
@@ -302,6 +321,16 @@ mod tests {
         let body = br#"{"status":"client_error","message":"visitor@example.com"}"#;
         let error = Answer { status: 400, content_type: None, body }.refusal();
         assert!(!format!("{error} {error:?}").contains("visitor"));
+    }
+
+    #[test]
+    fn an_unknown_status_is_named_up_to_forty_characters() {
+        for (length, named) in [(1, true), (40, true), (41, false)] {
+            let status = "x".repeat(length);
+            let body = format!(r#"{{"status":"{status}"}}"#);
+            let error = Answer { status: 400, content_type: None, body: body.as_bytes() }.refusal();
+            assert_eq!(error.to_string().contains(&format!("({status})")), named, "{error}");
+        }
     }
 
     #[test]

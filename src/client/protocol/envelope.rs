@@ -118,3 +118,17 @@ const NONCE: usize = 8;
 /// Time and nonce.
 pub(super) const STAMP: usize = 8 + NONCE;
 pub(super) const TAG: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_message_opens_and_what_is_shorter_than_its_tag_does_not() {
+        let sealed = gcm_seal(&[1; 32], [2; 12], b"");
+        assert_eq!(gcm_open(&[1; 32], &sealed).unwrap().as_slice(), b"");
+        for length in 0..sealed.len() {
+            assert_eq!(gcm_open(&[1; 32], &sealed[..length]), Err(EnvelopeError::TooShort), "{length}");
+        }
+    }
+}
