@@ -24,7 +24,8 @@ use crate::identity::AdvertisingToken;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Euid {
-    /// No identity. If the visitor is signed in, a login may be generated again.
+    /// No identity. If the visitor is signed in, a login may be generated again: the hook
+    /// [`EuidLayer::consent`](crate::EuidLayer::consent), where there is one, says that they allow it.
     #[default]
     Absent,
     /// The current advertising token.
@@ -34,7 +35,7 @@ pub enum Euid {
     /// There is an identity, but no usable token now: the operator did not give one in time. It may
     /// be back with the next request.
     Unavailable,
-    /// There is an identity, and no consent to use it.
+    /// There is no consent: an identity, if there is one, is not to be used, and none to be generated.
     Withheld,
 }
 

@@ -67,11 +67,11 @@
 //!
 //! | [`Euid`] | meaning | what to do |
 //! | --- | --- | --- |
-//! | `Absent` | no identity | if the visitor is signed in, generate one |
+//! | `Absent` | no identity | if the visitor is signed in and consents, generate one |
 //! | `Active` | here is the token | put it into the bid request: [`openrtb`] |
 //! | `OptedOut` | the person opted out | do not ask again soon |
 //! | `Unavailable` | an identity, but no usable token now | send no token; the next request may have one |
-//! | `Withheld` | an identity, but no consent | send no token |
+//! | `Withheld` | no consent, says the hook [`EuidLayer::consent`] | send no token, generate none |
 //!
 //! # Features
 //!

@@ -26,10 +26,10 @@
 //! | | | optout | `OptedOut` | clear identity, record the opt-out |
 //! | | | invalid_token, expired_token, client_error | `Absent` | clear identity |
 //! | | | anything else, or not in time | `Unavailable` | keep |
-//! | usable identity | consent withheld | not asked | `Withheld` | keep |
+//! | identity < refresh_expires | consent withheld | not asked | `Withheld` | keep |
 //! | any of ours | consent withdrawn | not asked | `Withheld` | clear both |
 //!
-//! The record is bound to login and subject of the identity. Only what is stated, by a handler or by
+//! Without consent `Absent` is `Withheld`, for it would read as: generate. The record is bound to login and subject of the identity. Only what is stated, by a handler or by
 //! consent, writes the anchor.
 
 use std::time::Duration;
@@ -101,12 +101,13 @@ pub(crate) enum Subject {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consent {
-    /// The identity may be used.
+    /// The identity may be used, and one may be generated.
     Granted,
-    /// Not known, or not now: the identity is neither refreshed nor handed out, but kept. Handlers see
-    /// [`Euid::Withheld`](crate::Euid::Withheld).
+    /// Not known, or not now: an identity is neither refreshed nor handed out, but kept; a login that a
+    /// handler says is written, for later. Handlers see [`Euid::Withheld`](crate::Euid::Withheld).
     Withheld,
-    /// No longer: the identity ends. No login is written either.
+    /// No longer: the identity ends, and no login is written. Handlers see
+    /// [`Euid::Withheld`](crate::Euid::Withheld).
     Withdrawn,
 }
 
@@ -198,12 +199,13 @@ pub(crate) fn without_identity(presented: Presented, anchor: AnchorSays, consent
     if consent == Consent::Withdrawn && (came || anchor != AnchorSays::Nothing) {
         return verdict(Sees::Withheld, Action::ClearBoth);
     }
-    match (presented, anchor) {
+    let verdict = match (presented, anchor) {
         (Presented::Nothing, AnchorSays::OptedOut) => verdict(Sees::OptedOut, Action::Keep),
         (_, AnchorSays::OptedOut) => verdict(Sees::OptedOut, Action::ClearIdentity),
         (Presented::Nothing | Presented::UnknownKey, _) => verdict(Sees::Absent, Action::Keep),
         (Presented::Unusable, _) => verdict(Sees::Absent, Action::ClearIdentity),
-    }
+    };
+    verdict.under(consent)
 }
 
 /// A request with an identity that its anchor names. `times.refresh_from` may be moved by jitter,
@@ -212,7 +214,7 @@ pub(crate) fn plan(times: &IdentityTimes, subject: Subject, consent: Consent, no
     if let Some(verdict) = barred(subject, consent) {
         return Plan::Proceed(verdict);
     }
-    let proceed = |sees, action| Plan::Proceed(verdict(sees, action));
+    let proceed = |sees, action| Plan::Proceed(verdict(sees, action).under(consent));
     if !times.is_refreshable(now) {
         proceed(Sees::Absent, Action::ClearIdentity)
     } else if consent == Consent::Withheld {
@@ -233,7 +235,7 @@ pub(crate) fn opted_out(
     now: UnixMillis,
 ) -> Verdict {
     let sees = if now < until { Sees::OptedOut } else { Sees::Absent };
-    match barred(subject, consent).unwrap_or(verdict(sees, Action::ClearIdentity)) {
+    match barred(subject, consent).unwrap_or(verdict(sees, Action::ClearIdentity).under(consent)) {
         Verdict { sees, action: Action::ClearIdentity } if !identity_came => verdict(sees, Action::Keep),
         verdict => verdict,
     }
@@ -241,12 +243,13 @@ pub(crate) fn opted_out(
 
 /// What stands against an identity, or the record of one, whatever it says.
 fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
-    match (consent, subject) {
-        (Consent::Withdrawn, _) => Some(verdict(Sees::Withheld, Action::ClearBoth)),
-        (_, Subject::Other) => Some(verdict(Sees::Absent, Action::ClearIdentity)),
-        (_, Subject::Nobody) => Some(verdict(Sees::Absent, Action::Keep)),
-        (Consent::Granted | Consent::Withheld, Subject::Same) => None,
-    }
+    let verdict = match (consent, subject) {
+        (Consent::Withdrawn, _) => verdict(Sees::Withheld, Action::ClearBoth),
+        (_, Subject::Other) => verdict(Sees::Absent, Action::ClearIdentity),
+        (_, Subject::Nobody) => verdict(Sees::Absent, Action::Keep),
+        (Consent::Granted | Consent::Withheld, Subject::Same) => return None,
+    };
+    Some(verdict.under(consent))
 }
 
 /// What is planned for an identity that comes from elsewhere and has no cookies of ours yet: what
@@ -304,6 +307,16 @@ pub(crate) fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Dura
 
 const fn verdict(sees: Sees, action: Action) -> Verdict {
     Verdict { sees, action }
+}
+
+impl Verdict {
+    /// Who sees `Absent` may generate; nobody does so without consent.
+    fn under(self, consent: Consent) -> Self {
+        match (self.sees, consent) {
+            (Sees::Absent, Consent::Withheld | Consent::Withdrawn) => Self { sees: Sees::Withheld, ..self },
+            _ => self,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -366,6 +379,8 @@ mod tests {
                 (Presented::Unusable, AnchorSays::OptedOut, Sees::OptedOut, Action::ClearIdentity),
             ] {
                 let got = without_identity(presented, anchor, consent);
+                let withheld = consent == Consent::Withheld && sees == Sees::Absent;
+                let sees = if withheld { Sees::Withheld } else { sees };
                 assert_eq!(got, verdict(sees, action), "{presented:?} {anchor:?} {consent:?}");
             }
         }
@@ -377,11 +392,8 @@ mod tests {
             for anchor in ANCHORS {
                 let got = without_identity(presented, anchor, Consent::Withdrawn);
                 let nothing = (presented, anchor) == (Presented::Nothing, AnchorSays::Nothing);
-                let expected = if nothing {
-                    verdict(Sees::Absent, Action::Keep)
-                } else {
-                    verdict(Sees::Withheld, Action::ClearBoth)
-                };
+                let action = if nothing { Action::Keep } else { Action::ClearBoth };
+                let expected = verdict(Sees::Withheld, action);
                 assert_eq!(got, expected, "{presented:?} {anchor:?}");
             }
         }
@@ -398,20 +410,20 @@ mod tests {
         for now in 0..400 {
             let granted = plan(&TIMES, Subject::Same, Consent::Granted, at(now));
             let withheld = plan(&TIMES, Subject::Same, Consent::Withheld, at(now));
-            let (expected_granted, expected_withheld) = match now {
-                0..100 => (Plan::Proceed(verdict(Sees::Active, Action::Keep)), Sees::Withheld),
-                100..300 => (Plan::Refresh, Sees::Withheld),
-                _ => (Plan::Proceed(verdict(Sees::Absent, Action::ClearIdentity)), Sees::Absent),
+            let expected_granted = match now {
+                0..100 => Plan::Proceed(verdict(Sees::Active, Action::Keep)),
+                100..300 => Plan::Refresh,
+                _ => Plan::Proceed(verdict(Sees::Absent, Action::ClearIdentity)),
             };
             assert_eq!(granted, expected_granted, "{now}");
             let kept = if now < 300 { Action::Keep } else { Action::ClearIdentity };
-            assert_eq!(withheld, Plan::Proceed(verdict(expected_withheld, kept)), "{now}");
+            assert_eq!(withheld, Plan::Proceed(verdict(Sees::Withheld, kept)), "{now}");
 
-            for consent in [Consent::Granted, Consent::Withheld] {
+            for (consent, sees) in [(Consent::Granted, Sees::Absent), (Consent::Withheld, Sees::Withheld)] {
                 let other = plan(&TIMES, Subject::Other, consent, at(now));
-                assert_eq!(other, Plan::Proceed(verdict(Sees::Absent, Action::ClearIdentity)), "{now}");
+                assert_eq!(other, Plan::Proceed(verdict(sees, Action::ClearIdentity)), "{now}");
                 let nobody = plan(&TIMES, Subject::Nobody, consent, at(now));
-                assert_eq!(nobody, Plan::Proceed(verdict(Sees::Absent, Action::Keep)), "{now}");
+                assert_eq!(nobody, Plan::Proceed(verdict(sees, Action::Keep)), "{now}");
             }
         }
     }
@@ -420,14 +432,15 @@ mod tests {
     fn every_row_of_the_record_of_an_opt_out() {
         for now in [0, 99, 100, 101] {
             for consent in CONSENTS {
+                let absent = if consent == Consent::Granted { Sees::Absent } else { Sees::Withheld };
                 for subject in SUBJECTS {
                     for (came, clear) in [(true, Action::ClearIdentity), (false, Action::Keep)] {
                         let expected = match (consent, subject) {
                             (Consent::Withdrawn, _) => verdict(Sees::Withheld, Action::ClearBoth),
-                            (_, Subject::Other) => verdict(Sees::Absent, clear),
-                            (_, Subject::Nobody) => verdict(Sees::Absent, Action::Keep),
+                            (_, Subject::Other) => verdict(absent, clear),
+                            (_, Subject::Nobody) => verdict(absent, Action::Keep),
                             _ if now < 100 => verdict(Sees::OptedOut, clear),
-                            _ => verdict(Sees::Absent, clear),
+                            _ => verdict(absent, clear),
                         };
                         let got = opted_out(at(100), came, subject, consent, at(now));
                         assert_eq!(got, expected, "{now} {came} {consent:?} {subject:?}");

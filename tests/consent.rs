@@ -38,7 +38,7 @@ async fn withheld_the_identity_rests_and_nobody_is_asked() {
         (0, told("withheld", "")),
         (DUE, told("withheld", "")),
         (EXPIRED, told("withheld", "")),
-        (REFRESH_EXPIRES, told("absent", "identity cleared")),
+        (REFRESH_EXPIRES, told("withheld", "identity cleared")),
     ] {
         let mut site = consenting(&logged_in(operator.clone(), millis).await, Consent::Withheld);
         assert_eq!(outcome(&site.look().await), expected, "{millis}");
@@ -58,7 +58,7 @@ async fn granted_again_the_identity_goes_on() {
 #[tokio::test]
 async fn withheld_a_login_is_stored_all_the_same() {
     let mut site = consenting(&Site::asking_nobody(), Consent::Withheld);
-    assert_eq!(outcome(&site.login("new").await), told("absent", BOTH_SET));
+    assert_eq!(outcome(&site.login("new").await), told("withheld", BOTH_SET));
     assert_eq!(outcome(&site.look().await), told("withheld", ""));
 }
 
@@ -100,28 +100,30 @@ async fn withdrawn_whatever_came_is_cleared_and_nobody_is_asked() {
     ] {
         let mut site = consenting(&site, Consent::Withdrawn);
         assert_eq!(outcome(&site.look().await), told("withheld", BOTH_CLEARED), "{what}");
-        assert_eq!(outcome(&site.look().await), told("absent", ""), "{what}: nothing is left");
+        assert_eq!(outcome(&site.look().await), told("withheld", ""), "{what}: nothing is left");
     }
     assert_eq!(operator.asked(), 0);
 }
 
 #[tokio::test]
-async fn withdrawn_a_page_of_a_visitor_without_cookies_is_as_any_other() {
-    let visit = consenting(&Site::asking_nobody(), Consent::Withdrawn).look().await;
-    assert_eq!(visit.saw(), "absent");
-    assert!(visit.response.headers().is_empty());
+async fn without_consent_a_visitor_without_cookies_is_not_absent_which_would_read_as_generate() {
+    for consent in [Consent::Withheld, Consent::Withdrawn] {
+        let visit = consenting(&Site::asking_nobody(), consent).look().await;
+        assert_eq!(visit.saw(), "withheld", "{consent:?}");
+        assert!(visit.response.headers().is_empty());
+    }
 }
 
 #[tokio::test]
 async fn withdrawn_a_login_is_not_written_and_warned_about() {
     let warning = "WARN tower_euid: a login was not written: the visitor has withdrawn consent";
     let logged_in = logged_in(Operator::never(), 0).await;
-    for (site, saw) in [(logged_in, "withheld"), (Site::asking_nobody(), "absent")] {
+    for site in [logged_in, Site::asking_nobody()] {
         let mut site = consenting(&site, Consent::Withdrawn).configured(|layer| layer.bind(|_| Some("ann")));
         let log = Log::default();
         let _logging = log.start();
         // Somebody has come all the same, so whoever was there before has gone.
-        assert_eq!(outcome(&site.login("new").await), told(saw, BOTH_CLEARED));
+        assert_eq!(outcome(&site.login("new").await), told("withheld", BOTH_CLEARED));
         assert_eq!(log.take(), [warning]);
     }
 }
@@ -140,7 +142,7 @@ async fn withdrawn_a_logout_still_clears_however_it_is_said() {
     for say in said {
         let mut site = consenting(&Site::asking_nobody(), Consent::Withdrawn);
         assert_eq!(site.visit(move |_, response| say(response)).await.writes(), BOTH_CLEARED);
-        assert_eq!(site.look().await.saw(), "absent", "no opt-out is remembered");
+        assert_eq!(site.look().await.saw(), "withheld", "no opt-out is remembered");
     }
 }
 
@@ -166,7 +168,7 @@ async fn the_hooks_see_the_request_and_leave_it_whole() {
     let handler = service_fn(|request: Request<&'static str>| async move {
         let whole = request.method() == Method::POST && request.uri() == "/here" && request.headers()["x"] == "y";
         assert!(whole && request.extensions().get::<User>().unwrap().0 == "ann" && *request.body() == "the body");
-        assert!(matches!(request.extensions().get(), Some(Euid::Absent)));
+        assert!(matches!(request.extensions().get(), Some(Euid::Withheld)));
         EuidLogout::of(request.extensions()).unwrap().now();
         Ok::<_, std::convert::Infallible>(Response::new(()))
     });

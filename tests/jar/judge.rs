@@ -29,10 +29,9 @@ impl Model {
         let (now, saw) = (self.clock.now(), exchange.saw.as_str());
         let (login, pair) = (self.login(), self.pair_in(saw).map(|pair| self.operator().pair(pair)));
         let may = match (saw, pair, &self.current) {
-            ("absent", ..) => true,
-            ("withheld", ..) if self.consent == Consent::Withdrawn => true,
+            ("absent", ..) => self.consent == Consent::Granted,
+            ("withheld", ..) => self.consent != Consent::Granted,
             _ if self.consent == Consent::Withdrawn => false,
-            ("withheld", ..) => self.consent == Consent::Withheld && login.is_some(),
             ("opted_out", _, Current::OptedOut { until, .. }) => now < *until,
             ("opted_out", ..) => login.is_some_and(|login| {
                 let found = self.operator().login(login).found_opted_out;
@@ -60,9 +59,9 @@ impl Model {
     /// What is there is seen: a token that is good, an opt-out that is known.
     fn must_see(&self, exchange: &Exchange) -> Result<(), TestCaseError> {
         let (now, saw) = (self.clock.now(), exchange.saw.as_str());
-        let unless_withdrawn = |seen| if self.consent == Consent::Withdrawn { "withheld" } else { seen };
         if exchange.page == Page::TwoAnchors {
-            prop_assert_eq!(saw, unless_withdrawn("absent"), "two anchors name nothing");
+            let nothing = if self.consent == Consent::Granted { "absent" } else { "withheld" };
+            prop_assert_eq!(saw, nothing, "two anchors name nothing");
         }
         let sound = self.sound(exchange);
         let known_opt_out = match &self.current {
@@ -70,7 +69,8 @@ impl Model {
             _ => self.recorded_opt_out(exchange),
         };
         if known_opt_out.is_some_and(|until| now < until) && exchange.page != Page::TwoAnchors {
-            prop_assert_eq!(saw, unless_withdrawn("opted_out"), "the opt-out is known");
+            let known = if self.consent == Consent::Withdrawn { "withheld" } else { "opted_out" };
+            prop_assert_eq!(saw, known, "the opt-out is known");
         }
         let Some(Minted { pair, .. }) = sound.filter(|_| known_opt_out.is_none()) else { return Ok(()) };
         let times = self.operator().pair(*pair).times;
@@ -78,13 +78,12 @@ impl Model {
         let renewed = said.is_some_and(|said| said.at == now && matches!(said.what, What::Pair(_)));
         let ended = said.is_some_and(|said| matches!(said.what, What::OptedOut | What::Ended));
         match self.consent {
-            Consent::Withdrawn => prop_assert_eq!(saw, "withheld"),
-            Consent::Withheld if times.is_refreshable(now) => prop_assert_eq!(saw, "withheld"),
+            Consent::Withheld | Consent::Withdrawn => prop_assert_eq!(saw, "withheld"),
             // A slow answer that comes after the page is no answer for it.
             Consent::Granted if times.is_usable(now) && !ended || renewed && self.operator().mode != Mode::Slow => {
                 prop_assert!(self.pair_in(saw).is_some(), "{saw} is seen of {pair} while {:?} counts", self.current);
             }
-            Consent::Granted | Consent::Withheld => {}
+            Consent::Granted => {}
         }
         Ok(())
     }
