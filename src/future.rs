@@ -282,7 +282,7 @@ fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planned) -> Respo
         }
     };
     let logged_out = logged_out || planned.logout.was_called() || clears_cookies(response.headers());
-    let update = response.extensions_mut().remove::<EuidUpdate>();
+    let update = EuidUpdate::take_from(response.extensions_mut());
     let wish = update.as_ref().map(EuidUpdate::wish).max(logged_out.then_some(Wish::Logout));
     let action = plan::resolve(planned.action, wish, planned.consent);
     if planned.consent == Consent::Withdrawn && wish == Some(Wish::Login) {

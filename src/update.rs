@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Extensions, Response};
 
 use crate::identity::Identity;
+use crate::observe;
 use crate::plan::Wish;
 
 /// Login, logout or opt-out, said by a handler to the layer around it.
@@ -13,6 +15,9 @@ use crate::plan::Wish;
 /// With axum it is part of a response; without, [`attach`](Self::attach) it. The layer takes it out
 /// and writes the cookies. Where two are attached to one response the stronger one stays: logout,
 /// then opt-out, then login; of two logins the later.
+///
+/// A route that logs in or out has to be behind the layer too (in axum: added before `.layer(…)`).
+/// From any other nothing is written, and an event warns of it.
 ///
 /// ```
 /// use http::Response;
@@ -23,7 +28,14 @@ use crate::plan::Wish;
 /// ```
 #[derive(Clone)]
 #[must_use = "nothing changes until it is attached to a response"]
-pub struct EuidUpdate(Arc<Update>);
+pub struct EuidUpdate(Arc<Said>);
+
+/// An update, and whether a layer has heard of it.
+struct Said {
+    update: Update,
+    /// It is in a response, and no layer has taken it out.
+    unheard: AtomicBool,
+}
 
 #[derive(Clone)]
 enum Update {
@@ -46,7 +58,7 @@ impl EuidUpdate {
     /// # Ok::<_, tower_euid::InvalidIdentity>(())
     /// ```
     pub fn login(identity: Identity) -> Self {
-        Self(Arc::new(Update::Login { identity, subject: None }))
+        Self::of(Update::Login { identity, subject: None })
     }
 
     /// Binds a login to the user whom the handler has just signed in, for
@@ -61,11 +73,11 @@ impl EuidUpdate {
     /// # }
     /// ```
     pub fn subject(self, id: impl AsRef<[u8]>) -> Self {
-        let mut update = Arc::unwrap_or_clone(self.0);
+        let mut update = self.0.update.clone();
         if let Update::Login { subject, .. } = &mut update {
             *subject = Some(id.as_ref().into());
         }
-        Self(Arc::new(update))
+        Self::of(update)
     }
 
     /// The visitor has logged out. Ends what is there, also what this node can't read; the operator
@@ -95,7 +107,7 @@ impl EuidUpdate {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn logout() -> Self {
-        Self(Arc::new(Update::Logout))
+        Self::of(Update::Logout)
     }
 
     /// The person has opted out of EUID, as the operator said at login. Ends what was there; for
@@ -123,7 +135,7 @@ impl EuidUpdate {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn opt_out() -> Self {
-        Self(Arc::new(Update::OptOut))
+        Self::of(Update::OptOut)
     }
 
     /// Attaches it to a response; a stronger one that is there stays.
@@ -144,12 +156,28 @@ impl EuidUpdate {
     pub(crate) fn merge_into(self, extensions: &mut Extensions) {
         let stronger = extensions.get::<Self>().is_some_and(|other| other.wish() > self.wish());
         if !stronger {
-            extensions.insert(self);
+            let said = Arc::clone(&self.0);
+            // The weaker one that was there has been heard: by this one.
+            extensions.insert(self).inspect(Self::heard);
+            said.unheard.store(true, Ordering::Relaxed);
         }
     }
 
+    /// A layer takes it out of the response.
+    pub(crate) fn take_from(extensions: &mut Extensions) -> Option<Self> {
+        extensions.remove::<Self>().inspect(Self::heard)
+    }
+
+    fn heard(&self) {
+        self.0.unheard.store(false, Ordering::Relaxed);
+    }
+
+    fn of(update: Update) -> Self {
+        Self(Arc::new(Said { update, unheard: AtomicBool::new(false) }))
+    }
+
     pub(crate) fn wish(&self) -> Wish {
-        match &*self.0 {
+        match &self.0.update {
             Update::Login { .. } => Wish::Login,
             Update::OptOut => Wish::OptOut,
             Update::Logout => Wish::Logout,
@@ -158,9 +186,17 @@ impl EuidUpdate {
 
     /// The identity of a login, and to whom it is bound.
     pub(crate) fn as_login(&self) -> Option<(&Identity, Option<&[u8]>)> {
-        match &*self.0 {
+        match &self.0.update {
             Update::Login { identity, subject } => Some((identity, subject.as_deref())),
             Update::OptOut | Update::Logout => None,
+        }
+    }
+}
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        if *self.unheard.get_mut() {
+            observe::update_unheard();
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Operator, Seen, Site, identity, identity_until,
+    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Seen, Site, identity, identity_until,
     new_pair, page, ring, set_cookies, writes,
 };
 use tower::{Layer, ServiceExt, service_fn};
@@ -351,6 +351,27 @@ async fn an_update_attached_between_two_layers_counts_with_the_one_inside() {
     });
     let Ok(response) = outer.layer.layer(between).oneshot(outer.jar.request()).await;
     assert_eq!(writes(response.headers()), BOTH_CLEARED);
+}
+
+#[tokio::test]
+async fn an_update_that_reaches_no_layer_is_warned_about_and_no_other() {
+    let log = Log::default();
+    let _logging = log.start();
+    let said = |updates: &[fn() -> EuidUpdate]| {
+        let mut response = Response::new(());
+        updates.iter().for_each(|update| update().attach(&mut response));
+        response
+    };
+    drop(said(&[EuidUpdate::logout, EuidUpdate::opt_out]));
+    assert_eq!(log.take(), ["WARN tower_euid: an EuidUpdate was lost: its response did not pass an EuidLayer"]);
+
+    drop(EuidUpdate::logout());
+    let mut site = Site::asking_nobody();
+    site.visit(move |_, response| *response = said(&[EuidUpdate::logout])).await;
+    site.visit(move |_, response| *response = said(&[EuidUpdate::opt_out, EuidUpdate::logout, EuidUpdate::opt_out]))
+        .await;
+    site.login("x").await;
+    assert_eq!(log.take(), [""; 0]);
 }
 
 #[tokio::test]
