@@ -2,7 +2,7 @@
 //!
 //! ```console
 //! $ cargo run --example sandbox_operator --features sandbox    # prints three variables; set them here too
-//! $ export $(cargo run -q --example keygen | head -1)          # EUID_COOKIE_KEYS
+//! $ export $(cargo run -q --example keygen)                    # EUID_COOKIE_KEYS
 //! $ cargo run --example hyper_service
 //! $ curl http://127.0.0.1:3001/
 //! absent

@@ -1,4 +1,4 @@
-//! Prints a fresh cookie key in the form that `EUID_COOKIE_KEYS` takes, and its id.
+//! Prints a fresh cookie key in the form that `EUID_COOKIE_KEYS` takes; its id goes to standard error.
 //!
 //! ```console
 //! $ cargo run -q --example keygen
@@ -11,6 +11,6 @@ use tower_euid::{ConfigError, CookieKey};
 fn main() -> Result<(), ConfigError> {
     let key = CookieKey::generate()?;
     println!("EUID_COOKIE_KEYS={}", key.expose_base64().as_str());
-    println!("# key id {}", key.id());
+    eprintln!("# key id {}", key.id());
     Ok(())
 }

@@ -14,7 +14,8 @@
 //! | `EUID_SANDBOX_IDENTITY_EXPIRES` | seconds until the advertising token ends; 3600 |
 //! | `EUID_SANDBOX_REFRESH_EXPIRES` | seconds until the refresh token ends; 86400 |
 //!
-//! Its keys are constants, so its tokens outlive a restart.
+//! For identities that are due or over, make them short: `EUID_SANDBOX_REFRESH_FROM=2`. The test identities of EUID
+//! (`optout@example.com`, `refresh-optout@example.com`) opt out. Its keys are constants, so its tokens outlive a restart.
 
 use std::env;
 use std::error::Error;

@@ -26,7 +26,8 @@ use crate::layer::EuidLayer;
 ///
 /// White space around a value is ignored, and a variable that is empty counts as not set. The
 /// layer's other settings go on top: `layer.expiry_margin(…)`; for the client's, start with
-/// [`EuidClientBuilder::from_env`].
+/// [`EuidClientBuilder::from_env`]. To change keys while running, [`reload`](crate::KeyRing::reload) the
+/// layer's [`keys`](EuidLayer::keys).
 ///
 /// ```no_run
 /// let (client, layer) = tower_euid::from_env()?;
@@ -83,7 +84,7 @@ fn environment(text: &str) -> Result<Environment, ConfigError> {
         "production" => Ok(Environment::Production),
         "integration" => Ok(Environment::Integration),
         url if url.contains("://") => Ok(Environment::Url(url.to_owned())),
-        _ => Err(ConfigError::new("neither `production`, `integration` nor a URL")),
+        _ => Err(ConfigError::new("neither `production`, `integration` nor a URL, which begins with https://")),
     }
 }
 

@@ -149,6 +149,23 @@ impl EuidLayer {
         Self { shared: Arc::new(shared) }
     }
 
+    /// The keys that cookies are sealed under, to [`reload`](KeyRing::reload) while the layer works: clones
+    /// of a ring share its keys.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// # let (old, new) = (CookieKey::generate()?, CookieKey::generate()?);
+    /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
+    /// # let layer = EuidLayer::new(old.clone().into(), client);
+    /// let keys = layer.keys(); // e.g. for a task that reads a mounted secret again
+    /// keys.reload(KeyRing::new([new, old])?);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn keys(&self) -> KeyRing {
+        self.shared.keys.clone()
+    }
+
     /// Names and attributes of the cookies, and which cookies of scripts there are beside them.
     /// Default: `__Host-euid`, secure, and none.
     ///
@@ -385,8 +402,12 @@ impl EuidLayer {
 
     /// Who is signed in, by whatever id the application knows its users. An identity whose login named
     /// a [subject](crate::EuidUpdate::subject) is then used for this user only: for another it is
-    /// removed, while nobody is signed in it is kept and not handed out. The cookie holds a keyed digest
-    /// of the id, not the id. Default: identities are bound to nobody.
+    /// removed, while nobody is signed in it is kept and pages see `Absent`. The cookie holds a keyed
+    /// digest of the id, not the id. Default: identities are bound to nobody.
+    ///
+    /// The hook sees what layers further out have put into the request. In axum that is those added after
+    /// this one, so the session comes last: `.layer(euid).layer(session)`. The other way round nobody is
+    /// ever signed in; `examples/site.rs` is a whole site.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};

@@ -28,23 +28,25 @@ pub(crate) enum Ending {
     Answered,
     /// It met its deadline.
     Deadline,
-    /// It panicked, or was dropped with its runtime.
-    BrokeDown,
+    Panicked,
+    /// With its runtime, which is shutting down.
+    Dropped,
 }
 
 /// A call to the operator has landed. `took` is the time since a page asked for it.
 pub(crate) fn refresh_ended(ending: Ending, outcome: &Result<Refreshed, EuidError>, took: Duration) {
     let word = match (ending, outcome) {
         (Ending::Deadline, _) => "timeout",
-        (Ending::BrokeDown, _) => "failed",
+        (Ending::Panicked | Ending::Dropped, _) => "failed",
         (Ending::Answered, Ok(Refreshed::Identity(_))) => "refreshed",
         (Ending::Answered, Ok(Refreshed::OptedOut)) => "optout",
         (Ending::Answered, Err(error)) if error.kind() == ErrorKind::RejectedToken => "rejected",
         (Ending::Answered, Err(_)) => "failed",
     };
     match (ending, outcome) {
-        (Ending::BrokeDown, _) => {
-            tracing::error!(target: TARGET, outcome = word, "a refresh panicked, or its runtime is shutting down");
+        (Ending::Panicked, _) => tracing::error!(target: TARGET, outcome = word, "a refresh panicked"),
+        (Ending::Dropped, _) => {
+            tracing::debug!(target: TARGET, outcome = word, "a refresh ended with its runtime, which is shutting down");
         }
         (_, Ok(Refreshed::Identity(_))) => {
             tracing::debug!(target: TARGET, outcome = word, "an identity was refreshed");

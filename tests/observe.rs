@@ -172,9 +172,27 @@ async fn a_refresh_that_panics_is_a_failure_and_an_error() {
     let logging = log.start();
     site.look().await;
     drop(logging);
-    let event = "ERROR tower_euid: a refresh panicked, or its runtime is shutting down outcome=\"failed\"";
+    let event = "ERROR tower_euid: a refresh panicked outcome=\"failed\"";
     assert_eq!(log.take(), [event]);
     assert_eq!(meter.take_of("euid_refresh_total"), ["euid_refresh_total{outcome=failed} 1"]);
+}
+
+#[test]
+fn refreshes_that_end_with_their_runtime_are_no_failure_of_the_operator() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (meter, log) = (Meter::start(), Log::default());
+    runtime.block_on(async {
+        let site = Site::new(Operator::never()).configured(|layer| layer.max_wait(Duration::ZERO));
+        for visitor in ["a", "b", "c", "d", "e", "f"] {
+            due(site.clone(), visitor).await.look().await;
+        }
+    });
+    let logging = log.start();
+    drop(runtime);
+    drop(logging);
+    let event = "DEBUG tower_euid: a refresh ended with its runtime, which is shutting down outcome=\"failed\"";
+    assert_eq!(log.take(), [event; 6]);
+    assert_eq!(meter.take_of("euid_refresh_total"), ["euid_refresh_total{outcome=failed} 6"]);
 }
 
 #[tokio::test]

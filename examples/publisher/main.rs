@@ -15,7 +15,18 @@
 //! | `EUID_COOKIE_KEYS` | cookie keys, newest first; a fresh one if not set |
 //! | `COOKIES_FOR_SCRIPTS` | if set: hand the token to Prebid, and take over logins from EUID's JavaScript SDK |
 //!
-//! With curl, send a phone number by `--data-urlencode phone=+442345678901`: a bare `+` is a space.
+//! With curl and a cookie jar (`-b jar -c jar`):
+//!
+//! | | |
+//! | --- | --- |
+//! | `-d email=user@example.com …/login` | log in; a phone number by `--data-urlencode phone=+442345678901`, as a bare `+` is a space |
+//! | `…/api/identity` | what a page sees |
+//! | `-d seconds=600 …/sandbox/advance` | time passes |
+//! | `-d operator=down …/sandbox/operator` | `up`, `slow` or `down` |
+//! | `-X POST …/sandbox/opt-out` | whoever is logged in opts out |
+//! | `-X POST …/logout` | log out |
+//!
+//! curl 7 writes some removed cookies back into its jar; they are of no use there.
 
 mod page;
 mod requests;

@@ -262,6 +262,8 @@ mod tests {
             ("", SECRET, "API key"),
             ("hunter2\r\nX: y", SECRET, "API key"),
             ("hunter2 ", SECRET, "API key"),
+            ("\"hunter2\"", SECRET, "quotes"),
+            ("'hunter2'", SECRET, "quotes"),
             ("k", "hunter2", "not standard base64"),
             ("k", "aHVudGVyMg==", "not 32 bytes"),
         ] {

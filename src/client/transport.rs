@@ -159,9 +159,14 @@ pub(super) fn operator_url(text: &str, insecure_http: bool) -> Result<Url, Confi
     if url.query().is_some() || url.fragment().is_some() {
         return Err(ConfigError::new("the operator's URL has a query or fragment; give the base URL only"));
     }
+    if url.path().trim_end_matches('/').ends_with("/v2") {
+        return Err(ConfigError::new(
+            "the operator's URL ends in /v2, which each call puts behind it; give what is before",
+        ));
+    }
     if url.scheme() == "http" && !is_loopback(&url) && !insecure_http {
         return Err(ConfigError::new(
-            "the operator's URL is plain http to another machine: use https, or call `insecure_http()`",
+            "the operator's URL is plain http to another machine: use https, or `EuidClientBuilder::insecure_http`",
         ));
     }
     Ok(url)
@@ -175,8 +180,8 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 pub(super) fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
-    if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(ConfigError::new("the API key is empty or has characters that no API key has"));
+    if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'')) {
+        return Err(ConfigError::new("the API key is empty, or has characters that no API key has (quotes?)"));
     }
     let mut value = HeaderValue::try_from(format!("Bearer {api_key}"))
         .map_err(|_| ConfigError::new("the API key does not fit into a header"))?;
@@ -255,6 +260,8 @@ mod tests {
             ("ftp://prod.euid.eu", "starts with https"),
             ("https://key:hunter2@prod.euid.eu", "user name or password"),
             ("https://prod.euid.eu/?key=hunter2", "query"),
+            ("https://prod.euid.eu/v2", "ends in /v2"),
+            ("https://prod.euid.eu/euid/v2/", "ends in /v2"),
         ] {
             let error = build(url, false).unwrap_err();
             assert!(error.contains(complaint) && !error.contains("hunter2"), "{url}: {error}");

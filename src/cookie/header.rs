@@ -6,7 +6,7 @@
 //!
 //! Writing: setting and clearing go through one template and can't differ in an attribute.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use cookie::{Cookie, time};
@@ -18,7 +18,7 @@ use super::config::{CookieConfig, SameSite};
 
 /// The names of our cookies, and how to find them. All start with the identity's, so one search finds
 /// them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Names {
     pub(super) identity: &'static str,
     pub(super) anchor: &'static str,
@@ -73,6 +73,12 @@ impl Names {
             }
         });
         hits
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries([self.identity, self.anchor, self.opt_out]).finish()
     }
 }
 

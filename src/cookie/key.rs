@@ -67,8 +67,14 @@ impl CookieKey {
     pub fn from_base64(text: &str) -> Result<Self, ConfigError> {
         let bytes = BASE64_STANDARD.decode(text).map(Zeroizing::new);
         let bytes = bytes.map_err(|_| ConfigError::new("a cookie key is standard base64"))?;
+        if bytes.is_empty() {
+            return Err(ConfigError::new("it is empty; is there a comma too many?"));
+        }
         let Ok(key) = <[u8; 32]>::try_from(bytes.as_slice()) else {
-            return Err(ConfigError::new(format!("a cookie key is 32 bytes, not {}", bytes.len())));
+            return Err(ConfigError::new(format!(
+                "a cookie key is 32 bytes (44 characters of base64), not {}",
+                bytes.len()
+            )));
         };
         let key = Zeroizing::new(key);
         if key.iter().all(|byte| Some(byte) == key.first()) {
@@ -328,11 +334,11 @@ mod tests {
     fn a_ring_is_refused_by_position_and_rule_never_by_value() {
         let (a, b) = (text(), text());
         for (keys, complaint) in [
-            (String::new(), "key 1: a cookie key is 32 bytes, not 0"),
-            (format!("{a},"), "key 2: a cookie key is 32 bytes, not 0"),
+            (String::new(), "key 1: it is empty"),
+            (format!("{a},"), "key 2: it is empty; is there a comma too many?"),
             (format!("{a},{a}"), "keys 1 and 2 have the same"),
             (format!("{a}, {b} ,{a}"), "keys 1 and 3 have the same"),
-            (format!("{a},c2hvcnQ="), "key 2: a cookie key is 32 bytes, not 5"),
+            (format!("{a},c2hvcnQ="), "key 2: a cookie key is 32 bytes (44 characters of base64), not 5"),
             (format!("hunter2!,{a}"), "key 1: a cookie key is standard base64"),
             (BASE64_STANDARD.encode([7; 32]), "key 1: a cookie key is random"),
             (format!("{a},{}", PRINTED[0]), "key 2: this cookie key is printed in documents"),

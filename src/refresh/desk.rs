@@ -8,6 +8,7 @@ use std::fmt;
 use std::panic::catch_unwind;
 use std::pin::pin;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use reliakit_circuit::State;
@@ -225,9 +226,15 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        if !self.landed {
-            self.land(Ending::BrokeDown, failed("the refresh broke down"));
+        if self.landed {
+            return;
         }
+        let ending = if thread::panicking() { Ending::Panicked } else { Ending::Dropped };
+        if ending == Ending::Dropped {
+            // The runtime is shutting down, which says nothing of the operator.
+            self.made = Made::NotAtAll;
+        }
+        self.land(ending, failed("the refresh broke down"));
     }
 }
 

@@ -97,7 +97,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// If the layer goes by another clock, if the sandbox's [`Lifetimes`] leave no time for this
+    /// If the clocks of layer and sandbox show different times, if the sandbox's [`Lifetimes`] leave no time for this
     /// state, or if the operating system gives no random bytes.
     pub fn visitor(&self, layer: &EuidLayer, state: VisitorState) -> Result<Visitor, ConfigError> {
         self.mint(layer, state, None)
