@@ -1,1 +1,4 @@
 //! Pictures.
+pub fn soak(_: &str) -> String {
+    String::new()
+}

@@ -10,6 +10,7 @@
 use std::future::{Future, pending, ready};
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
 
 /// What is live after each of so many visitors has seen a page, and before none.
 fn fresh_visitors() -> usize {
-    let site = Site::new(Operator::Silent);
+    let site = Site::new(Operator::default());
     let requests = site.requests(VisitorState::Fresh, VISITORS);
     site.visit(site.requests(VisitorState::Fresh, 1));
     grown(|| site.visit(requests.iter().map(copy)))
@@ -60,7 +61,7 @@ fn remembered(visitors: usize) -> usize {
 
 /// Of each of many tokens that the operator is asked about.
 fn under_way() -> usize {
-    let site = Site::new(Operator::Silent);
+    let site = Site::new(Operator::default());
     let requests = site.requests(VisitorState::Due, FEW);
     let bytes = grown(|| {
         for request in &requests {
@@ -68,25 +69,26 @@ fn under_way() -> usize {
         }
         site.run_tasks();
     });
-    assert_eq!(ASKED.swap(0, Ordering::Relaxed), FEW, "each is asked for");
+    assert_eq!(site.operator.asked.load(Ordering::Relaxed), FEW, "each is asked for");
     bytes / FEW
 }
 
 /// Of each of many pages of one visitor, while the operator is being asked.
 fn waiting() -> usize {
-    let site = Site::new(Operator::Silent);
+    let site = Site::new(Operator::default());
     let [request] = &site.requests(VisitorState::Due, 1)[..] else { unreachable!() };
     let _first = site.begin(copy(request));
     site.run_tasks();
     let (requests, mut pages) = ((0..FEW).map(|_| copy(request)).collect::<Vec<_>>(), Vec::with_capacity(FEW));
     let bytes = grown(|| pages.extend(requests.into_iter().map(|request| site.begin(request))));
-    assert_eq!(ASKED.swap(0, Ordering::Relaxed), 1, "one is asked for");
+    assert_eq!(site.operator.asked.load(Ordering::Relaxed), 1, "one is asked for");
     // The future of the page is a server's, whether it waits or not.
     bytes / FEW - size_of_val(&*pages[0])
 }
 
 /// A page behind the layer, and a runtime for its refreshes that runs when it is told to.
 struct Site {
+    operator: Operator,
     sandbox: Sandbox,
     layer: EuidLayer,
     runtime: Runtime,
@@ -95,8 +97,8 @@ struct Site {
 impl Site {
     fn new(operator: Operator) -> Self {
         let sandbox = Sandbox::builder().build().unwrap();
-        let layer = EuidLayer::new(CookieKey::generate().unwrap().into(), operator).clock(sandbox.clock());
-        Self { sandbox, layer: layer.max_concurrent_refreshes(VISITORS), runtime: runtime() }
+        let layer = EuidLayer::new(CookieKey::generate().unwrap().into(), operator.clone()).clock(sandbox.clock());
+        Self { operator, sandbox, layer: layer.max_concurrent_refreshes(VISITORS), runtime: runtime() }
     }
 
     fn requests(&self, state: VisitorState, count: usize) -> Vec<Request<()>> {
@@ -139,9 +141,11 @@ fn page(_: Request<()>) -> std::future::Ready<Result<Response<()>, std::convert:
     ready(Ok(Response::new(())))
 }
 
-enum Operator {
-    Silent,
-    Answering(Identity),
+#[derive(Clone, Default)]
+struct Operator {
+    /// None ever comes, if there is none.
+    answer: Option<Identity>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Operator {
@@ -149,7 +153,7 @@ impl Operator {
         let client = Sandbox::builder().build().unwrap().client().unwrap();
         let generated = client.generate(Dii::email("somebody@example.com").unwrap());
         match runtime().block_on(generated) {
-            Ok(Generated::Identity(identity)) => Self::Answering(identity),
+            Ok(Generated::Identity(identity)) => Self { answer: Some(identity), ..Self::default() },
             other => panic!("{other:?}"),
         }
     }
@@ -157,10 +161,10 @@ impl Operator {
 
 impl Refresh for Operator {
     async fn refresh(&self, _: &Identity) -> Result<Refreshed, EuidError> {
-        ASKED.fetch_add(1, Ordering::Relaxed);
-        match self {
-            Self::Silent => pending().await,
-            Self::Answering(identity) => Ok(Refreshed::Identity(identity.clone())),
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match &self.answer {
+            None => pending().await,
+            Some(identity) => Ok(Refreshed::Identity(identity.clone())),
         }
     }
 }
@@ -185,8 +189,6 @@ fn request(cookies: &str) -> Request<()> {
 fn copy(request: &Request<()>) -> Request<()> {
     self::request(request.headers()[COOKIE].to_str().unwrap())
 }
-
-static ASKED: AtomicUsize = AtomicUsize::new(0);
 
 /// As many as the layer remembers.
 const VISITORS: usize = EuidLayer::DEFAULT_MEMO_ENTRIES;
