@@ -261,8 +261,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-const ROUNDS: usize = 1;
-const ROUND: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_secs(1);
 const CONNECTIONS: &str = "--connections=256";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/visitors.lua");

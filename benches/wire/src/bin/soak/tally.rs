@@ -86,9 +86,11 @@ impl Tally {
 
     /// What broke a rule, and what never happened.
     pub(crate) fn complaints(&self) -> Vec<String> {
+        if let Some(broken) = self.broken.get() {
+            return vec![broken.clone()];
+        }
         let never = self.counters().into_iter().filter(|(_, counter)| counter.count() == 0);
-        let never = never.map(|(name, _)| format!("never happened: {name}"));
-        self.broken.get().cloned().into_iter().chain(never).collect()
+        never.map(|(name, _)| format!("never happened: {}", name.trim())).collect()
     }
 
     fn counters(&self) -> [(&'static str, &Counter); 14] {

@@ -206,7 +206,7 @@ impl Visitor {
         let status = response.status().as_u16();
         let renewed = self.keep_cookies(response.headers());
         let took = answer.came_at.saturating_since(answer.asked_at);
-        self.note(format!("is told {status} by node {} after {took:?}, cookies: {renewed}: {body}", answer.node));
+        self.note(format!("is told {status} by node {} after {took:?}, cookies: {renewed}: {body:.90}", answer.node));
         let world = Arc::clone(&self.world);
         match (&answer.order, status, &*body) {
             (Order::Page { status: wanted, word }, ..) => {
