@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::panic::catch_unwind;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -134,8 +134,7 @@ impl Desk {
 
     /// Lets a call go on for longer than a page waits, but from then on has no other page wait for it:
     /// one visitor's pages would each wait for the same silence.
-    async fn noting_overdue<T>(&self, key: &Key, call: impl Future<Output = T>) -> T {
-        let mut call = pin!(call);
+    async fn noting_overdue<T>(&self, key: &Key, mut call: Pin<&mut impl Future<Output = T>>) -> T {
         match timeout(self.settings.max_wait, call.as_mut()).await {
             Ok(outcome) => outcome,
             Err(_) => {
@@ -180,16 +179,20 @@ impl Leader {
     async fn lead(mut self, identity: Identity, probe: bool) {
         let (desk, key) = (Arc::clone(&self.desk), self.key);
         let Settings { refresh, deadline, .. } = &desk.settings;
-        let queued_and_called = async {
-            // A probe finds out whether the calls that hold the permits hang for nothing.
-            let _permit = if probe { None } else { desk.permits.acquire().await.ok() };
-            if !probe && lock(&desk.book).breaker() != State::Closed {
-                // It went down while this one queued.
-                return failed("the operator is down");
-            }
-            self.call(Arc::clone(refresh), identity).await
+        let ended = {
+            // Pinned here, not handed on: by value it would be in the task three times over.
+            let queued_and_called = pin!(async {
+                // A probe finds out whether the calls that hold the permits hang for nothing.
+                let _permit = if probe { None } else { desk.permits.acquire().await.ok() };
+                if !probe && lock(&desk.book).breaker() != State::Closed {
+                    // It went down while this one queued.
+                    return failed("the operator is down");
+                }
+                self.call(Arc::clone(refresh), identity).await
+            });
+            timeout(*deadline, desk.noting_overdue(&key, queued_and_called)).await
         };
-        match timeout(*deadline, desk.noting_overdue(&key, queued_and_called)).await {
+        match ended {
             Ok(outcome) => self.land(Ending::Answered, outcome),
             Err(_) => self.land(Ending::Deadline, failed("no answer within the deadline")),
         }

@@ -1,0 +1,36 @@
+//! Draws what the other programs have recorded into `src/docs/plots` of the crate.
+//!
+//! ```console
+//! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin plots
+//! ```
+//!
+//! The same numbers give the same bytes. `for_rustdoc.md` is the pictures once more: where GitHub shows
+//! a file, rustdoc has none, so the page's names for them are defined there first, as data.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use tower_euid_wire::{plot, recorded};
+
+fn main() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/docs/plots");
+    fs::create_dir_all(&folder).unwrap();
+    let mut for_rustdoc = String::new();
+    for (name, draw) in PLOTS {
+        let csv = fs::read_to_string(recorded(&format!("{name}.csv"))).unwrap();
+        let svg = draw(&csv);
+        assert!(svg.len() < LARGEST, "{name}: {} bytes", svg.len());
+        writeln!(for_rustdoc, "[{name}]: data:image/svg+xml;base64,{}", BASE64_STANDARD.encode(&svg)).unwrap();
+        fs::write(folder.join(name).with_extension("svg"), svg).unwrap();
+    }
+    fs::write(folder.join("for_rustdoc.md"), for_rustdoc).unwrap();
+}
+
+type Draw = fn(&str) -> String;
+
+const PLOTS: [(&str, Draw); 4] =
+    [("foreign", plot::foreign), ("nodes", plot::nodes), ("due", plot::due), ("soak", plot::soak)];
+const LARGEST: usize = 20_000;

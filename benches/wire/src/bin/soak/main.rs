@@ -1,0 +1,118 @@
+//! A site, its visitors and its operator for a long time, and everything goes wrong.
+//!
+//! ```console
+//! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin soak -- 1200
+//! ```
+//!
+//! The argument is how many seconds it lasts. All over loopback, with real sockets and one clock:
+//!
+//! 1. [`site`]: a publisher's site in a process of its own: two nodes with the same keys, so that its
+//!    memory can be told from ours.
+//! 2. [`operator`]: the sandbox, on whose port a fault follows the other, and sometimes nobody listens.
+//!    Tokens live for seconds, so that there is always one to be refreshed.
+//! 3. [`visitor`]: [`VISITORS`] browsers that log in, look at pages, in several tabs too, hang up, log
+//!    out and opt out. Each answer is held against the [`rules`].
+//!
+//! The first answer that breaks a rule ends it: it is told with what the visitor did before, and the
+//! exit status is a failure. So it is if memory grows, or if something that should have been played
+//! never happened. `--record` keeps the samples of memory for the plot.
+
+mod operator;
+mod rules;
+mod site;
+mod tally;
+mod visitor;
+
+use std::fs;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tower_euid_wire::{Spawned, now, plot, recorded, resident};
+
+use self::operator::{Operator, weather};
+use self::tally::Tally;
+use self::visitor::{Visitor, World};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (seconds, records) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["site", operator] => return site::serve(operator),
+        [seconds] => (seconds.parse().expect("a number of seconds"), false),
+        [seconds, "--record"] => (seconds.parse().expect("a number of seconds"), true),
+        _ => panic!("usage: soak SECONDS [--record]"),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(soak(Duration::from_secs(seconds), records))
+}
+
+async fn soak(lasts: Duration, records: bool) -> ExitCode {
+    let operator = Arc::new(Operator::start().await);
+    let site = Spawned::start(&["site", &operator.url()]);
+    let tally = Arc::new(Tally::default());
+    let seed = fastrand::u64(..);
+    println!("{VISITORS} visitors for {lasts:?}, seed {seed}");
+    let nodes = site.says.split(' ').map(str::to_owned).collect();
+    let world = Arc::new(World::new(nodes, Arc::clone(&operator), Arc::clone(&tally)));
+
+    let mut background = JoinSet::new();
+    background.spawn(weather(Arc::clone(&operator), Arc::clone(&tally), lasts));
+    let mut browsing = JoinSet::new();
+    for number in 0..VISITORS {
+        browsing.spawn(Visitor::new(number, seed, Arc::clone(&world)).browse());
+    }
+
+    let begun = now();
+    let mut samples = Vec::new();
+    let pause = (lasts / SAMPLES).max(Duration::from_millis(250));
+    while begun.elapsed() < lasts && !tally.is_broken() {
+        sleep(pause).await;
+        samples.push(Sample {
+            seconds: begun.elapsed().as_secs_f64(),
+            site: resident(site.id()),
+            visitors: resident(std::process::id()),
+        });
+    }
+    background.shutdown().await;
+    browsing.shutdown().await;
+
+    let mut text = "seconds,site_kb,visitors_kb\n".to_owned();
+    text.extend(samples.iter().map(|sample| format!("{:.0},{},{}\n", sample.seconds, sample.site, sample.visitors)));
+    let csv = if records { recorded("soak.csv") } else { std::env::temp_dir().join("tower-euid-soak.csv") };
+    fs::write(&csv, &text).unwrap();
+    fs::write(csv.with_extension("svg"), plot::soak(&text)).unwrap();
+    println!("{}", tally.report(operator.sandbox().calls().refresh));
+    println!("memory: {}, {}", csv.display(), csv.with_extension("svg").display());
+    let complaints: Vec<String> = tally.complaints().into_iter().chain(growth(&samples, lasts)).collect();
+    for complaint in &complaints {
+        eprintln!("\n{complaint}");
+    }
+    if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Resident memory in kB.
+struct Sample {
+    seconds: f64,
+    site: u64,
+    visitors: u64,
+}
+
+/// Says how the site's memory went; complains if its second half is above its first half's end.
+fn growth(samples: &[Sample], lasts: Duration) -> Option<String> {
+    let most = |samples: &[Sample]| samples.iter().map(|sample| sample.site).max().unwrap_or(0);
+    // The first fifth fills what is remembered.
+    let (_, settled) = samples.split_at(samples.len() / 5);
+    let (first, second) = settled.split_at(settled.len() / 2);
+    println!("the site's memory at most: {} kB in the first half, {} kB in the second", most(first), most(second));
+    let grows = lasts >= LONG_ENOUGH && most(second) * 100 > most(first) * (100 + MAY_GROW);
+    grows.then(|| format!("the site's memory grows: more than {MAY_GROW} % from one half to the other"))
+}
+
+const VISITORS: u64 = 2000;
+const SAMPLES: u32 = 120;
+/// For memory to have settled.
+const LONG_ENOUGH: Duration = Duration::from_secs(600);
+/// In percent.
+const MAY_GROW: u64 = 5;

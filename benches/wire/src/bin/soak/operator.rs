@@ -1,0 +1,112 @@
+//! The operator: the sandbox on a port of its own, and what goes wrong there.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tower_euid::Dii;
+use tower_euid::sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
+
+use crate::tally::Tally;
+
+/// Short, so that there is always one to be refreshed.
+pub(crate) const LIFETIMES: Lifetimes = Lifetimes {
+    refresh_from: Duration::from_secs(3),
+    identity_expires: Duration::from_secs(10),
+    refresh_expires: Duration::from_secs(40),
+};
+
+pub(crate) struct Operator {
+    sandbox: Sandbox,
+    address: SocketAddr,
+    /// None, while nobody listens.
+    server: Mutex<Option<SandboxServer>>,
+}
+
+/// What can be wrong with it.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    Fault(Fault),
+    /// Nobody listens, and connections that were there are gone.
+    Killed,
+}
+
+/// Those that the breaker does not count come first: a short run should see them before it opens.
+const TROUBLES: [Trouble; 16] = [
+    Trouble::Fault(Fault::Delay(Duration::from_millis(50))),
+    Trouble::Fault(Fault::WrongNonce),
+    Trouble::Fault(Fault::Refuse("client_error")),
+    Trouble::Fault(Fault::Refuse("error")),
+    Trouble::Fault(Fault::Refuse("invalid_token")),
+    Trouble::Fault(Fault::Refuse("expired_token")),
+    Trouble::Fault(Fault::WrongKey),
+    Trouble::Fault(Fault::Delay(Duration::from_millis(500))),
+    Trouble::Killed,
+    Trouble::Fault(Fault::Status(500)),
+    Trouble::Fault(Fault::Status(429)),
+    Trouble::Fault(Fault::Garbage),
+    Trouble::Fault(Fault::Redirect),
+    Trouble::Fault(Fault::LargeBody(60_000)),
+    Trouble::Fault(Fault::LargeBody(1 << 20)),
+    Trouble::Fault(Fault::Delay(Duration::from_secs(3600))),
+];
+
+impl Operator {
+    pub(crate) async fn start() -> Self {
+        let sandbox = Sandbox::builder().lifetimes(LIFETIMES).build().unwrap();
+        let server = sandbox.clone().serve((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let address = server.base_url().trim_start_matches("http://").parse().unwrap();
+        Self { sandbox, address, server: Mutex::new(Some(server)) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    pub(crate) fn opt_out(&self, person: Dii) {
+        self.sandbox.opt_out(person);
+    }
+
+    async fn begin(&self, trouble: Trouble) {
+        match trouble {
+            Trouble::Fault(fault) => self.sandbox.fault(fault),
+            Trouble::Killed => *self.server.lock().unwrap() = None,
+        }
+    }
+
+    async fn end(&self, trouble: Trouble) {
+        match trouble {
+            Trouble::Fault(_) => self.sandbox.fault(None),
+            Trouble::Killed => {
+                let server = loop {
+                    match self.sandbox.clone().serve(self.address).await {
+                        Ok(server) => break server,
+                        // A connection of somebody else's has taken the port for its own end.
+                        Err(_) => sleep(Duration::from_millis(50)).await,
+                    }
+                };
+                *self.server.lock().unwrap() = Some(server);
+            }
+        }
+    }
+}
+
+/// One trouble after the other, with good weather between them; all of them at least once.
+pub(crate) async fn weather(operator: Arc<Operator>, tally: Arc<Tally>, lasts: Duration) {
+    let turn = (lasts / u32::try_from(TROUBLES.len()).unwrap()).min(LONGEST_TURN);
+    for trouble in TROUBLES.into_iter().cycle() {
+        sleep(turn.mul_f64(0.6)).await;
+        tally.faults.one_more();
+        operator.begin(trouble).await;
+        sleep(turn.mul_f64(0.35)).await;
+        operator.end(trouble).await;
+    }
+}
+
+/// Long enough for the breaker to find out that all is well again.
+const LONGEST_TURN: Duration = Duration::from_secs(15);

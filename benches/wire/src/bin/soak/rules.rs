@@ -1,0 +1,107 @@
+//! What must hold of every answer.
+//!
+//! 1. A page comes as its handler made it: status and body.
+//! 2. A token is one of the very login whose cookies the request brought; logged out, there is none.
+//! 3. No token past its end: by what the handler knew, and, whatever the layer believes, not after
+//!    a token's lifetime since it was first seen.
+//! 4. Who was told that they opted out sees no token any more. Who opted out and was not told yet
+//!    sees none that was issued since.
+//! 5. What sets a cookie is stored by nobody; what shows a token, by the browser at most.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, SET_COOKIE};
+use tower_euid::{Dii, EuidClient, UnixMillis};
+
+use crate::operator::LIFETIMES;
+
+/// A visitor's login, and what is known of it.
+pub(crate) struct Login {
+    pub(crate) person: Dii,
+    pub(crate) opted_out_at: Option<UnixMillis>,
+    /// A page has said so.
+    pub(crate) told: bool,
+    /// When each token was first seen, by its hash.
+    seen: HashMap<u64, UnixMillis>,
+}
+
+/// What a page said.
+pub(crate) struct Page<'a> {
+    pub(crate) asked_at: UnixMillis,
+    pub(crate) came_at: UnixMillis,
+    /// Whether the visitor had been told of the opt-out when they asked.
+    pub(crate) asked_told: bool,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) state: &'a str,
+    pub(crate) token: Option<Token<'a>>,
+}
+
+pub(crate) struct Token<'a> {
+    pub(crate) shown_at: UnixMillis,
+    pub(crate) ends: UnixMillis,
+    pub(crate) text: &'a str,
+}
+
+impl Login {
+    pub(crate) fn new(person: Dii) -> Self {
+        Self { person, opted_out_at: None, told: false, seen: HashMap::new() }
+    }
+}
+
+/// Holds a page against the rules; `login` is the one of the cookies that it was asked with.
+pub(crate) async fn judge(page: &Page<'_>, login: Option<&mut Login>, judge: &EuidClient) -> Result<(), String> {
+    caching(page.headers, page.token.is_some())?;
+    if (page.state == "active") != page.token.is_some() {
+        return Err(format!("`{}`, but token: {}", page.state, page.token.is_some()));
+    }
+    let Some(login) = login else {
+        return if page.token.is_some() { Err("a token of nobody's: logged out".to_owned()) } else { Ok(()) };
+    };
+    login.told |= page.state == "opted_out";
+    let Some(token) = &page.token else { return Ok(()) };
+    if page.asked_told {
+        return Err("a token after the visitor was told that they opted out".to_owned());
+    }
+    if token.shown_at >= token.ends {
+        return Err("a token past its end".to_owned());
+    }
+    if login.opted_out_at.is_some_and(|since| page.asked_at >= since.saturating_add(LIFETIMES.identity_expires)) {
+        return Err("a token that was issued after the opt-out".to_owned());
+    }
+    let hash = hash_of(token.text);
+    let first_seen = match login.seen.get(&hash) {
+        Some(first) => *first,
+        None => {
+            // Nothing disturbs this one; tokens mean the same to all sandboxes.
+            let own = judge.validate(token.text, login.person).await.map_err(|error| format!("no token: {error}"))?;
+            if !own {
+                return Err("a token of another person's, or another login's".to_owned());
+            }
+            login.seen.insert(hash, page.came_at);
+            page.came_at
+        }
+    };
+    if page.asked_at > first_seen.saturating_add(LIFETIMES.identity_expires) {
+        return Err("a token that was first seen longer ago than it lives".to_owned());
+    }
+    Ok(())
+}
+
+pub(crate) fn caching(headers: &HeaderMap, has_token: bool) -> Result<(), String> {
+    let said = headers.get(CACHE_CONTROL).map_or("", |value| value.to_str().unwrap_or_default());
+    if headers.contains_key(SET_COOKIE) && !(said.contains("private") && said.contains("no-store")) {
+        return Err(format!("sets a cookie, and may be stored: `{said}`"));
+    }
+    if has_token && !said.contains("private") {
+        return Err(format!("shows a token, and may be shared: `{said}`"));
+    }
+    Ok(())
+}
+
+fn hash_of(token: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    token.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,288 @@
+//! A person with a browser, who does what comes to mind.
+//!
+//! Each login is a person of its own to the operator, so that a token tells which login it is of.
+//! Answers are taken in the order in which they come, as a browser does with several tabs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tower_euid::sandbox::Sandbox;
+use tower_euid::{Clock, Dii, EuidClient, SystemClock, UnixMillis};
+
+use crate::operator::Operator;
+use crate::rules::{self, Login, Page, Token};
+use crate::tally::Tally;
+
+/// What all visitors share.
+pub(crate) struct World {
+    nodes: Vec<String>,
+    http: Client<HttpConnector, Full<Bytes>>,
+    operator: Arc<Operator>,
+    /// Tells whose a token is, whatever the weather.
+    judge: EuidClient,
+    tally: Arc<Tally>,
+}
+
+impl World {
+    pub(crate) fn new(nodes: Vec<String>, operator: Arc<Operator>, tally: Arc<Tally>) -> Self {
+        let judge = Sandbox::builder().build().unwrap().client().unwrap();
+        Self { nodes, http: Client::builder(TokioExecutor::new()).build_http(), operator, judge, tally }
+    }
+}
+
+pub(crate) struct Visitor {
+    number: u64,
+    seed: u64,
+    chance: fastrand::Rng,
+    world: Arc<World>,
+    jar: BTreeMap<String, String>,
+    login: Option<Login>,
+    /// The one before, for the answers that come late.
+    previous: Option<Login>,
+    /// How often it has changed.
+    changes: u64,
+    /// What was done last, for who reads a complaint.
+    lately: VecDeque<String>,
+}
+
+/// What a browser is about to ask for.
+#[derive(Clone, Debug)]
+enum Order {
+    Page { status: u16, word: u64 },
+    Login { address: String },
+    Logout,
+}
+
+/// What a browser got, and what was known when it asked.
+struct Answer {
+    order: Order,
+    node: usize,
+    changes: u64,
+    told: bool,
+    asked_at: UnixMillis,
+    came_at: UnixMillis,
+    response: Result<Response<Bytes>, String>,
+}
+
+impl Visitor {
+    pub(crate) fn new(number: u64, seed: u64, world: Arc<World>) -> Self {
+        let chance = fastrand::Rng::with_seed(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let (jar, lately) = (BTreeMap::new(), VecDeque::new());
+        Self { number, seed, chance, world, jar, login: None, previous: None, changes: 0, lately }
+    }
+
+    /// Until something breaks, or for ever.
+    pub(crate) async fn browse(mut self) {
+        while !self.world.tally.is_broken() {
+            sleep(Duration::from_millis(self.chance.u64(200..3000))).await;
+            let step = self.step().await;
+            if let Err(rule) = step {
+                let lately: Vec<String> = self.lately.into();
+                let what = format!("BROKEN: {rule}\nseed {}, visitor {}, who last did:\n", self.seed, self.number);
+                self.world.tally.breaks(what + &lately.join("\n"));
+                return;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), String> {
+        match self.chance.u32(..100) {
+            _ if self.login.is_none() && self.chance.bool() => {
+                let login = self.a_login();
+                self.at_once(vec![login]).await
+            }
+            0..70 => {
+                let page = self.a_page();
+                self.at_once(vec![page]).await
+            }
+            70..82 => {
+                let tabs = (0..self.chance.usize(2..5)).map(|_| self.a_page()).collect();
+                self.at_once(tabs).await
+            }
+            82..86 => {
+                self.hang_up().await;
+                Ok(())
+            }
+            86..88 => {
+                self.opt_out();
+                Ok(())
+            }
+            88..92 => self.at_once(vec![Order::Logout]).await,
+            92..96 => {
+                let orders = vec![self.a_page(), Order::Logout, self.a_page()];
+                self.at_once(orders).await
+            }
+            _ => {
+                let orders = vec![self.a_page(), self.a_login(), self.a_page()];
+                self.at_once(orders).await
+            }
+        }
+    }
+
+    fn a_page(&mut self) -> Order {
+        let status = self.chance.choice([200, 200, 200, 404, 503]).unwrap();
+        Order::Page { status, word: self.chance.u64(..) }
+    }
+
+    /// As somebody new, or now and then as who was here before.
+    fn a_login(&mut self) -> Order {
+        let of = if self.chance.u32(..10) == 0 { self.changes } else { self.changes + 1 };
+        Order::Login { address: format!("visitor{}-{of}@example.com", self.number) }
+    }
+
+    fn opt_out(&mut self) {
+        let Some(login) = &mut self.login else { return };
+        self.world.operator.opt_out(login.person);
+        login.opted_out_at.get_or_insert_with(|| SystemClock.now());
+        self.world.tally.opt_outs.one_more();
+        self.note("opts out at the operator".to_owned());
+    }
+
+    /// Asks for a page and does not wait for it.
+    async fn hang_up(&mut self) {
+        let page = self.a_page();
+        let patience = Duration::from_millis(self.chance.u64(..20));
+        if timeout(patience, self.send(page)).await.is_err() {
+            self.world.tally.hung_up.one_more();
+            self.note(format!("hangs up on a page after {patience:?}"));
+        }
+    }
+
+    /// Sends all of these, and takes the answers as they come.
+    async fn at_once(&mut self, orders: Vec<Order>) -> Result<(), String> {
+        if orders.len() > 1 && orders.iter().any(|order| !matches!(order, Order::Page { .. })) {
+            self.world.tally.raced.one_more();
+        }
+        let mut under_way = JoinSet::new();
+        for order in orders {
+            self.note(format!("asks for {order:?}"));
+            under_way.spawn(self.send(order));
+        }
+        while let Some(answer) = under_way.join_next().await {
+            self.take(&answer.unwrap()).await?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, order: Order) -> impl Future<Output = Answer> + Send + 'static {
+        let node = self.chance.usize(..self.world.nodes.len());
+        let (method, path, body) = match &order {
+            Order::Page { status, word } => (Method::GET, format!("/?status={status}&word={word}"), String::new()),
+            Order::Login { address } => (Method::POST, "/login".to_owned(), address.clone()),
+            Order::Logout => (Method::POST, "/logout".to_owned(), String::new()),
+        };
+        let request = Request::builder().method(method).uri(format!("http://{}{path}", self.world.nodes[node]));
+        let cookies: Vec<String> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = if cookies.is_empty() { request } else { request.header(COOKIE, cookies.join("; ")) };
+        let request = request.body(Full::from(body)).unwrap();
+        let (changes, told) = (self.changes, self.login.as_ref().is_some_and(|login| login.told));
+        let world = Arc::clone(&self.world);
+        async move {
+            let asked_at = SystemClock.now();
+            let response = async {
+                let (parts, body) = world.http.request(request).await.map_err(|error| error.to_string())?.into_parts();
+                let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+                Ok(Response::from_parts(parts, body))
+            };
+            let response = response.await;
+            Answer { order, node, changes, told, asked_at, came_at: SystemClock.now(), response }
+        }
+    }
+
+    /// What the browser does with an answer, and what is to be thought of it.
+    async fn take(&mut self, answer: &Answer) -> Result<(), String> {
+        let response = answer.response.as_ref().map_err(|error| format!("no answer: {error}"))?;
+        let body = String::from_utf8_lossy(response.body());
+        let status = response.status().as_u16();
+        let renewed = self.keep_cookies(response.headers());
+        let took = answer.came_at.saturating_since(answer.asked_at);
+        self.note(format!("is told {status} by node {} after {took:?}, cookies: {renewed}: {body:.90}", answer.node));
+        let world = Arc::clone(&self.world);
+        match (&answer.order, status, &*body) {
+            (Order::Page { status: wanted, word }, ..) => {
+                let page = page(answer, response.headers(), &body, *word).filter(|_| status == *wanted);
+                let page = page.ok_or("a page that its handler did not make")?;
+                world.tally.page(page.state, renewed, took);
+                let late = answer.changes != self.changes;
+                let login = if late { &mut self.previous } else { &mut self.login };
+                return rules::judge(&page, login.as_mut(), &world.judge).await;
+            }
+            (Order::Login { address }, 200, "identity") => {
+                world.tally.logins.one_more();
+                self.change(Some(Login::new(Dii::email(address).unwrap())));
+            }
+            (Order::Login { .. }, 200, "opted out") => {
+                world.tally.refused_logins.one_more();
+                self.change(None);
+            }
+            (Order::Login { .. }, 503, "try later") => {
+                world.tally.failed_logins.one_more();
+                self.change(None);
+            }
+            (Order::Logout, 200, "bye") => {
+                world.tally.logouts.one_more();
+                self.change(None);
+            }
+            _ => return Err("an answer that its handler did not make".to_owned()),
+        }
+        rules::caching(response.headers(), false)
+    }
+
+    fn change(&mut self, login: Option<Login>) {
+        self.previous = std::mem::replace(&mut self.login, login);
+        self.changes += 1;
+    }
+
+    /// Whether there was one to keep.
+    fn keep_cookies(&mut self, headers: &HeaderMap) -> bool {
+        let mut kept = false;
+        for line in headers.get_all(SET_COOKIE) {
+            let line = line.to_str().unwrap();
+            let (name, rest) = line.split_once('=').unwrap();
+            let value = rest.split(';').next().unwrap();
+            if line.contains("Max-Age=0") {
+                self.jar.remove(name);
+            } else {
+                self.jar.insert(name.to_owned(), value.to_owned());
+                kept = true;
+            }
+        }
+        kept
+    }
+
+    fn note(&mut self, what: String) {
+        if self.lately.len() == REMEMBERED {
+            self.lately.pop_front();
+        }
+        self.lately.push_back(format!("{} {what}", SystemClock.now().as_millis()));
+    }
+}
+
+/// Reads what [`site`](crate::site)'s page says; `None` if it is no such page.
+fn page<'a>(answer: &Answer, headers: &'a HeaderMap, body: &'a str, word: u64) -> Option<Page<'a>> {
+    let (said, seen) = body.split_once('\n')?;
+    let mut seen = seen.split(' ');
+    let (state, shown_at) = (seen.next()?, moment(seen.next()?)?);
+    let token = match (seen.next(), seen.next()) {
+        (Some(ends), Some(text)) => Some(Token { shown_at, ends: moment(ends)?, text }),
+        _ => None,
+    };
+    let Answer { asked_at, came_at, told, .. } = *answer;
+    (said == word.to_string()).then_some(Page { asked_at, came_at, asked_told: told, headers, state, token })
+}
+
+fn moment(text: &str) -> Option<UnixMillis> {
+    text.parse().ok().map(UnixMillis::from_millis)
+}
+
+const REMEMBERED: usize = 16;

@@ -1,0 +1,268 @@
+//! Requests a second over loopback with keep-alive, of the layer and of what people would use instead.
+//!
+//! ```console
+//! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin wire             # 5 minutes
+//! ```
+//!
+//! Each [`Site`] is a process with one thread, loaded by `wrk` with one thread. The sites take turns,
+//! [`ROUNDS`] times for [`ROUND`] each, so that whatever else the machine does meets all of them. A
+//! figure is the median of the rounds, a ratio the median of the ratios to the bare site of the same
+//! round. "cpu" is the time that a site's thread was on a processor: what the machine does besides
+//! does not count there. `--record` keeps what the plot needs.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use std::{env, fs};
+
+use tokio::net::TcpListener;
+use tower_euid::sandbox::{Fault, Sandbox};
+use tower_euid_wire::{Site, Spawned, ended_with_parent, median, on_cpu, recorded};
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve", name, operator, cookies] => serve(name, operator, cookies.into()),
+        ["operator"] => operate(),
+        ["--record"] => measure(true),
+        [] => measure(false),
+        _ => panic!("usage: wire [--record]"),
+    }
+}
+
+/// One site and the share of its requests that bring a due cookie, in percent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Case {
+    site: &'static str,
+    due: u32,
+}
+
+const fn case(site: &'static str, due: u32) -> Case {
+    Case { site, due }
+}
+
+const BARE: Case = case("bare", 0);
+const FRESH: Case = case("layer, Before", 0);
+const JAR: Case = case("PrivateCookieJar", 0);
+const STORE: Case = case("MemoryStore", 0);
+const BEFORE: Case = case("layer, Before", 5);
+const BESIDE: Case = case("layer, Beside", 5);
+const HANGS: Case = case("layer, operator hangs", 5);
+const CASES: [Case; 18] = [
+    BARE,
+    FRESH,
+    JAR,
+    STORE,
+    BEFORE,
+    BESIDE,
+    case("layer, Before, over a socket", 5),
+    case("layer, Beside, over a socket", 5),
+    HANGS,
+    case("layer, Beside", 0),
+    case("layer, Before", 1),
+    case("layer, Beside", 1),
+    case("layer, Before", 2),
+    case("layer, Beside", 2),
+    case("layer, Before", 10),
+    case("layer, Beside", 10),
+    case("layer, Before", 20),
+    case("layer, Beside", 20),
+];
+/// What is asked of requests a second, as a ratio of two cases.
+const TARGETS: [(Case, Case, f64); 6] = [
+    (FRESH, BARE, 0.86),
+    (FRESH, JAR, 1.7),
+    (FRESH, STORE, 1.3),
+    (BEFORE, BARE, 0.82),
+    (BESIDE, BARE, 0.82),
+    (HANGS, BARE, 0.82),
+];
+/// At most so many times the bare site's, of a fresh cookie.
+const P99_TARGET: f64 = 1.25;
+
+/// What one round found.
+#[derive(Clone, Copy)]
+struct Round {
+    per_second: f64,
+    /// Microseconds.
+    p50: f64,
+    p99: f64,
+    cpu: f64,
+    calls_per_1000: f64,
+    errors: u64,
+}
+
+fn measure(records: bool) {
+    let operator = Spawned::start(&["operator"]);
+    let folder = env::temp_dir().join(format!("tower-euid-wire-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let mut sites = HashMap::new();
+    for Case { site, .. } in CASES {
+        sites.entry(site).or_insert_with(|| Running::start(site, &operator.says, folder.join(site)));
+    }
+    for case in CASES {
+        sites.get_mut(case.site).unwrap().load(case.due, WARM_UP);
+    }
+    let mut found: HashMap<Case, Vec<Round>> = HashMap::new();
+    for round in 0..ROUNDS {
+        for turn in 0..CASES.len() {
+            let case = CASES[(turn + round) % CASES.len()];
+            found.entry(case).or_default().push(sites.get_mut(case.site).unwrap().load(case.due, ROUND));
+        }
+        eprintln!("round {} of {ROUNDS}", round + 1);
+    }
+    let _ = fs::remove_dir_all(folder);
+    report(&found);
+    if records {
+        fs::write(recorded("due.csv"), by_share(&found)).unwrap();
+    }
+}
+
+fn report(found: &HashMap<Case, Vec<Round>>) {
+    let of = |case: Case, what: fn(&Round) -> f64| median(found[&case].iter().map(what).collect());
+    let ratio = |case: Case, to: Case, what: fn(&Round) -> f64| {
+        median(found[&case].iter().zip(&found[&to]).map(|(one, other)| what(one) / what(other)).collect())
+    };
+    println!("| site | due | requests/s | of bare | cpu, µs | of bare | p50, ms | p99, ms | of bare | calls/1000 |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for case in CASES {
+        println!(
+            "| {} | {} % | {:.0} | {:.2} | {:.1} | {:.2} | {:.1} | {:.1} | {:.2} | {:.1} |",
+            case.site,
+            case.due,
+            of(case, |round| round.per_second),
+            ratio(case, BARE, |round| round.per_second),
+            of(case, |round| round.cpu),
+            ratio(case, BARE, |round| round.cpu),
+            of(case, |round| round.p50 / 1e3),
+            of(case, |round| round.p99 / 1e3),
+            ratio(case, BARE, |round| round.p99),
+            of(case, |round| round.calls_per_1000),
+        );
+    }
+    println!();
+    for (case, to, target) in TARGETS {
+        let (wall, cpu) = (ratio(case, to, |round| round.per_second), ratio(to, case, |round| round.cpu));
+        let met = if wall >= target { "met" } else { "MISSED" };
+        println!(
+            "{} ({} % due) : {} = {wall:.2}, by cpu {cpu:.2}; target {target}: {met}",
+            case.site, case.due, to.site
+        );
+    }
+    let p99 = ratio(FRESH, BARE, |round| round.p99);
+    println!("p99, fresh : bare = {p99:.2}; target {P99_TARGET}: {}", if p99 <= P99_TARGET { "met" } else { "MISSED" });
+    let errors: u64 = found.values().flatten().map(|round| round.errors).sum();
+    assert_eq!(errors, 0, "each request is answered with a page");
+}
+
+/// Requests a second as a ratio of the bare site's, by share of visitors due.
+fn by_share(found: &HashMap<Case, Vec<Round>>) -> String {
+    let mut text = "mode,due_percent,of_bare,of_bare_by_cpu\n".to_owned();
+    for mode in ["Before", "Beside"] {
+        let mut cases: Vec<&Case> = found.keys().filter(|case| case.site == format!("layer, {mode}")).collect();
+        cases.sort_by_key(|case| case.due);
+        for case in cases {
+            let pairs = || found[case].iter().zip(&found[&BARE]);
+            let wall = median(pairs().map(|(round, bare)| round.per_second / bare.per_second).collect());
+            let cpu = median(pairs().map(|(round, bare)| bare.cpu / round.cpu).collect());
+            writeln!(text, "{mode},{},{wall:.3},{cpu:.3}", case.due).unwrap();
+        }
+    }
+    text
+}
+
+/// A site in a process of its own.
+struct Running {
+    process: Spawned,
+    cookies: PathBuf,
+    /// How many due visitors have come; the next one is the next in turn.
+    due_seen: usize,
+}
+
+impl Running {
+    fn start(site: &str, operator: &str, cookies: PathBuf) -> Self {
+        let process = Spawned::start(&["serve", site, operator, cookies.to_str().unwrap()]);
+        Self { process, cookies, due_seen: 0 }
+    }
+
+    fn load(&mut self, due: u32, lasts: Duration) -> Round {
+        let [fresh, of_due] = files(&self.cookies);
+        let share = f64::from(due) / 100.0;
+        let (cpu, calls) = (on_cpu(self.process.id()), self.calls());
+        let output = Command::new("wrk")
+            .args(["--threads=1", CONNECTIONS, "--script", SCRIPT])
+            .arg(format!("--duration={}", lasts.as_secs()))
+            .arg(format!("http://{}/", self.process.says))
+            .arg("--")
+            .args([fresh, of_due])
+            .args([share.to_string(), self.due_seen.to_string()])
+            .output()
+            .expect("wrk is installed");
+        let cpu = on_cpu(self.process.id()) - cpu;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let done = text.lines().find_map(|line| line.strip_prefix("done ")).unwrap_or_else(|| panic!("{output:?}"));
+        let numbers: Vec<f64> = done.split(' ').map(|number| number.parse().unwrap()).collect();
+        let [requests, micros, p50, p99, errors] = numbers[..] else { panic!("{done}") };
+        self.due_seen += (requests * share) as usize;
+        Round {
+            per_second: requests / micros * 1e6,
+            p50,
+            p99,
+            cpu: cpu.as_secs_f64() * 1e6 / requests,
+            calls_per_1000: (self.calls() - calls) / requests * 1e3,
+            errors: errors as u64,
+        }
+    }
+
+    /// How often the site has asked its operator.
+    fn calls(&self) -> f64 {
+        let mut stream = TcpStream::connect(&self.process.says).unwrap();
+        stream.write_all(b"GET /calls HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text.rsplit("\r\n").next().unwrap().parse().unwrap_or(0.0)
+    }
+}
+
+fn files(cookies: &PathBuf) -> [PathBuf; 2] {
+    ["fresh", "due"].map(|kind| cookies.with_extension(kind))
+}
+
+/// In a process of its own: serves a site and says where; the cookies go to files.
+fn serve(name: &str, operator: &str, cookies: PathBuf) {
+    ended_with_parent();
+    runtime().block_on(async {
+        let Site { router, fresh, due } = Site::named(name, operator).await;
+        for (file, lines) in files(&cookies).iter().zip([fresh, due]) {
+            fs::write(file, lines.join("\n")).unwrap();
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        println!("{}", listener.local_addr().unwrap());
+        axum::serve(listener, router).await.unwrap();
+    });
+}
+
+/// In a process of its own: an operator that takes 20 ms.
+fn operate() {
+    ended_with_parent();
+    runtime().block_on(async {
+        let sandbox = Sandbox::builder().build().unwrap().serve((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        sandbox.fault(Fault::Delay(Duration::from_millis(20)));
+        println!("{}", sandbox.base_url());
+        std::future::pending::<()>().await;
+    });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(3);
+const WARM_UP: Duration = Duration::from_secs(1);
+const CONNECTIONS: &str = "--connections=256";
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/visitors.lua");

@@ -1,0 +1,60 @@
+//! Other processes: this program again in another role, and what the system says of it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// This program in another role. It ends when this is dropped, and with its parent at the latest.
+pub struct Spawned {
+    child: Child,
+    /// The first line that it printed.
+    pub says: String,
+}
+
+impl Spawned {
+    /// Starts it and waits until it has something to say.
+    pub fn start(arguments: &[&str]) -> Self {
+        let program = std::env::current_exe().expect("there is a program that runs");
+        let mut command = Command::new(program);
+        let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("a program that runs can be started again");
+        let mut says = String::new();
+        let output = child.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut says).expect("it speaks UTF-8");
+        assert!(!says.is_empty(), "it ended without a word: {arguments:?}");
+        Self { child, says: says.trim().to_owned() }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// In the other role: ends this process once its parent is gone, which closes its input.
+pub fn ended_with_parent() {
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+}
+
+/// How long the first thread of a process has been on a processor. (Linux)
+pub fn on_cpu(process: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
+    Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
+}
+
+/// Resident memory of a process in kB. (Linux)
+pub fn resident(process: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,169 @@
+//! The sites that are compared: one page, with different things in front of it.
+//!
+//! 1. Each page answers with the 219 characters of a token. Whoever keeps state reads them out of a
+//!    text as long as the plaintext of the layer's cookie, out of one encrypted cookie or a store.
+//! 2. All get requests of the same kind; the bare site gets the cookies of the layer's visitors.
+//! 3. A page that does not find what it should is a 404, which the load generator counts.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::SET_COOKIE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum_extra::extract::PrivateCookieJar;
+use axum_extra::extract::cookie::{Cookie, Key};
+use tower_euid::sandbox::{Lifetimes, Sandbox, VisitorState};
+use tower_euid::{
+    CookieKey, Dii, Environment, Euid, EuidClient, EuidError, EuidLayer, Generated, Identity, Refresh, RefreshMode,
+    Refreshed, refresh_fn,
+};
+use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
+
+/// A site, and the `Cookie` headers of its visitors.
+pub struct Site {
+    pub router: Router,
+    pub fresh: Vec<String>,
+    /// Each with a refresh token of its own.
+    pub due: Vec<String>,
+}
+
+impl Site {
+    /// By name; `operator` is the address of one, for the sites whose name ends in `over a socket`.
+    pub async fn named(name: &str, operator: &str) -> Self {
+        let (before, beside) = (RefreshMode::Before, RefreshMode::Beside);
+        match name {
+            "bare" => Self { router: bare(), ..layered(before, nobody()).await },
+            "layer, Before" => layered(before, in_20_ms().await).await,
+            "layer, Beside" => layered(beside, in_20_ms().await).await,
+            "layer, Before, over a socket" => layered(before, over_a_socket(operator)).await,
+            "layer, Beside, over a socket" => layered(beside, over_a_socket(operator)).await,
+            "layer, operator hangs" => layered(before, nobody()).await,
+            "PrivateCookieJar" => private_cookie_jar(),
+            "MemoryStore" => memory_store().await,
+            other => panic!("no site is called {other}"),
+        }
+    }
+}
+
+fn bare() -> Router {
+    Router::new().route("/", get(async || PAGE.to_owned()))
+}
+
+/// Behind the layer, with visitors whose tokens are as long and last as long as the operator's.
+async fn layered(mode: RefreshMode, refresh: impl Refresh) -> Site {
+    async fn page(euid: Euid) -> Result<String, StatusCode> {
+        euid.advertising_token().map(ToString::to_string).ok_or(StatusCode::NOT_FOUND)
+    }
+    let calls = Arc::new(AtomicU64::new(0));
+    let sandbox = sandbox();
+    let layer = EuidLayer::new(CookieKey::generate().unwrap().into(), Counted { refresh, calls: calls.clone() });
+    // The operator shall not be what is measured.
+    let layer = layer.clock(sandbox.clock()).refresh_mode(mode).max_concurrent_refreshes(1024);
+    let visitors =
+        |state, count| (0..count).map(|_| sandbox.visitor(&layer, state).unwrap().cookie_header().to_owned()).collect();
+    let (fresh, due) = (visitors(VisitorState::Fresh, FRESH), visitors(VisitorState::Due, DUE));
+    let router = Router::new().route("/", get(page)).layer(layer);
+    let router = router.route("/calls", get(async move || calls.load(Ordering::Relaxed).to_string()));
+    Site { router, fresh, due }
+}
+
+fn private_cookie_jar() -> Site {
+    async fn page(jar: PrivateCookieJar) -> Result<String, StatusCode> {
+        jar.get(NAME).map(|cookie| token_in(cookie.value())).ok_or(StatusCode::NOT_FOUND)
+    }
+    let key = Key::generate();
+    let cookie = || {
+        let response = PrivateCookieJar::<Key>::new(key.clone()).add(Cookie::new(NAME, plaintext())).into_response();
+        response.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned()
+    };
+    let fresh = (0..FRESH).map(|_| cookie()).collect();
+    Site { router: Router::new().route("/", get(page)).with_state(key), fresh, due: Vec::new() }
+}
+
+async fn memory_store() -> Site {
+    async fn page(session: Session) -> Result<String, StatusCode> {
+        let text: Option<String> = session.get(NAME).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+        text.map(|text| token_in(&text)).ok_or(StatusCode::NOT_FOUND)
+    }
+    let store = MemoryStore::default();
+    let mut fresh = Vec::new();
+    for _ in 0..FRESH {
+        let session = Session::new(None, Arc::new(store.clone()), None);
+        session.insert(NAME, plaintext()).await.unwrap();
+        session.save().await.unwrap();
+        fresh.push(format!("id={}", session.id().unwrap()));
+    }
+    let router = Router::new().route("/", get(page)).layer(SessionManagerLayer::new(store));
+    Site { router, fresh, due: Vec::new() }
+}
+
+/// Never answers.
+fn nobody() -> impl Refresh {
+    refresh_fn(|_| pending())
+}
+
+/// Answers in 20 ms and takes no time of the processor's for it.
+async fn in_20_ms() -> impl Refresh {
+    let client = sandbox().client().unwrap();
+    let Generated::Identity(answer) = client.generate(Dii::email("somebody@example.com").unwrap()).await.unwrap()
+    else {
+        panic!("the sandbox gave no identity");
+    };
+    refresh_fn(move |_| {
+        let answer = answer.clone();
+        async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(Refreshed::Identity(answer))
+        }
+    })
+}
+
+fn over_a_socket(operator: &str) -> impl Refresh {
+    let client = EuidClient::builder(Environment::Url(operator.to_owned()));
+    client.credentials(Sandbox::DEFAULT_API_KEY, Sandbox::DEFAULT_CLIENT_SECRET).build().unwrap()
+}
+
+struct Counted<R> {
+    refresh: R,
+    calls: Arc<AtomicU64>,
+}
+
+impl<R: Refresh> Refresh for Counted<R> {
+    async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.refresh.refresh(identity).await
+    }
+}
+
+/// With the lifetimes of EUID's production.
+fn sandbox() -> Sandbox {
+    let hour = Duration::from_secs(3600);
+    let lifetimes = Lifetimes { refresh_from: hour, identity_expires: 72 * hour, refresh_expires: 720 * hour };
+    Sandbox::builder().lifetimes(lifetimes).build().unwrap()
+}
+
+fn plaintext() -> String {
+    PAGE.chars().cycle().take(PLAINTEXT).collect()
+}
+
+fn token_in(text: &str) -> String {
+    assert_eq!(text.len(), PLAINTEXT);
+    text[..PAGE.len()].to_owned()
+}
+
+/// As long as a token.
+pub const PAGE: &str = "Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_\
+    Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_\
+    Ab3_Ab3_Ab3_Ab3_Abc";
+const NAME: &str = "identity";
+/// As long as the plaintext of the layer's cookie.
+const PLAINTEXT: usize = 532;
+/// Visitors of each kind. Of the due ones more than the layer remembers, so that in turn each is
+/// forgotten before it comes again.
+const FRESH: usize = 1000;
+const DUE: usize = 20_000;
