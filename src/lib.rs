@@ -148,6 +148,7 @@ pub mod docs {
     pub mod migrating {}
     #[doc = include_str!("docs/operations.md")]
     pub mod operations {}
+    #[doc = include_str!("docs/plots/for_rustdoc.md")]
     #[doc = include_str!("docs/performance.md")]
     pub mod performance {}
     #[doc = include_str!("docs/request_flow.md")]

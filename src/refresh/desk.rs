@@ -180,7 +180,7 @@ impl Leader {
         let (desk, key) = (Arc::clone(&self.desk), self.key);
         let Settings { refresh, deadline, .. } = &desk.settings;
         let ended = {
-            // Pinned here, not handed on: by value it would be in the task three times over.
+            // Pinned here, not handed on: by value it would be in the task twice.
             let queued_and_called = pin!(async {
                 // A probe finds out whether the calls that hold the permits hang for nothing.
                 let _permit = if probe { None } else { desk.permits.acquire().await.ok() };

@@ -12,7 +12,7 @@ pub fn foreign(csv: &str) -> String {
     let lines = [("no cookie of ours", line(csv, 1, 1.0)), ("ours among them", line(csv, 2, 1.0))];
     Chart {
         title: "What foreign cookies cost a request",
-        x: ("foreign cookies, 40 bytes each", 0.0..80.0),
+        x: ("foreign cookies, 34 bytes each", 0.0..80.0),
         y: ("instructions", 0.0..16_000.0),
         format: |value| format!("{value:.0}"),
     }

@@ -38,6 +38,9 @@ impl Site {
         let (before, beside) = (RefreshMode::Before, RefreshMode::Beside);
         match name {
             "bare" => Self { router: bare(), ..layered(before, nobody()).await },
+            "a layer that does nothing" => {
+                Self { router: bare().layer(tower::layer::util::Identity::new()), ..layered(before, nobody()).await }
+            }
             "layer, Before" => layered(before, in_20_ms().await).await,
             "layer, Beside" => layered(beside, in_20_ms().await).await,
             "layer, Before, over a socket" => layered(before, over_a_socket(operator)).await,

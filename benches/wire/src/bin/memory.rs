@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         ("an answer that is remembered", "each", remembered(VISITORS) / VISITORS, 1500),
         ("all that is remembered, at its bound", "all", remembered(2 * VISITORS), 16 << 20),
         ("a refresh under way, its page gone", "each", under_way(), 2700),
-        ("a page that waits, its request apart", "each", waiting(), 1900),
+        ("a page that waits, its request apart", "each", waiting(), 1200),
     ];
     let mut all_kept = true;
     println!("{:<42} {:>10} {:>10}", "", "bytes", "bound");

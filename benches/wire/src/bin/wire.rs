@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use std::{env, fs};
@@ -52,8 +52,9 @@ const STORE: Case = case("MemoryStore", 0);
 const BEFORE: Case = case("layer, Before", 5);
 const BESIDE: Case = case("layer, Beside", 5);
 const HANGS: Case = case("layer, operator hangs", 5);
-const CASES: [Case; 18] = [
+const CASES: [Case; 19] = [
     BARE,
+    case("a layer that does nothing", 0),
     FRESH,
     JAR,
     STORE,
@@ -228,7 +229,7 @@ impl Running {
     }
 }
 
-fn files(cookies: &PathBuf) -> [PathBuf; 2] {
+fn files(cookies: &Path) -> [PathBuf; 2] {
     ["fresh", "due"].map(|kind| cookies.with_extension(kind))
 }
 
