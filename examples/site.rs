@@ -13,6 +13,7 @@
 //! {"imp":[{"id":"1"}],"user":{"eids":[{"source":"euid.eu",…}]}}
 //! ```
 //!
+//! Put `tower_http::csrf` around it too: another site must not log a visitor in or out, or consent for them.
 //! The order of the two layers matters: the EUID layer's hooks see what the session layer, further out, has
 //! put into the request.
 
@@ -128,6 +129,7 @@ struct Login {
     email: String,
 }
 
+/// A real site checks here who they are: this one takes their word for it.
 async fn login(State(site): State<Site>, headers: HeaderMap, Form(Login { email }): Form<Login>) -> Response {
     if Dii::email(&email).is_err() {
         return (StatusCode::BAD_REQUEST, "please check the address\n").into_response();
@@ -139,17 +141,22 @@ async fn login(State(site): State<Site>, headers: HeaderMap, Form(Login { email 
     let sid = format!("{:032x}", u128::from_ne_bytes(random));
     let consents = cookie(&headers, "consent") == Some("yes");
     let update = if consents { site.generate(&user).await } else { None };
-    site.sessions().insert(sid.clone(), user);
+    // Nobody goes on in the session of whoever was here before.
+    let mut sessions = site.sessions();
+    cookie(&headers, "sid").map(|old| sessions.remove(old));
+    sessions.insert(sid.clone(), user);
+    drop(sessions);
     // Whoever was here before must not stand for them.
     let update = update.unwrap_or_else(EuidUpdate::logout);
-    (update, [(SET_COOKIE, format!("sid={sid}; HttpOnly; SameSite=Lax; Path=/"))], Redirect::to("/")).into_response()
+    (update, [(SET_COOKIE, format!("sid={sid}; Secure; HttpOnly; SameSite=Lax; Path=/"))], Redirect::to("/"))
+        .into_response()
 }
 
 async fn logout(State(site): State<Site>, headers: HeaderMap) -> impl IntoResponse {
     if let Some(sid) = cookie(&headers, "sid") {
         site.sessions().remove(sid);
     }
-    (EuidUpdate::logout(), [(SET_COOKIE, "sid=; Max-Age=0; Path=/")], Redirect::to("/"))
+    (EuidUpdate::logout(), [(SET_COOKIE, "sid=; Max-Age=0; Secure; HttpOnly; SameSite=Lax; Path=/")], Redirect::to("/"))
 }
 
 #[derive(serde::Deserialize)]
@@ -157,9 +164,13 @@ struct Choice {
     choice: String,
 }
 
-async fn choose(Form(Choice { choice }): Form<Choice>) -> impl IntoResponse {
-    let choice = if choice == "yes" { "yes" } else { "no" };
-    ([(SET_COOKIE, format!("consent={choice}; Max-Age=15552000; SameSite=Lax; Path=/"))], Redirect::to("/"))
+async fn choose(Form(Choice { choice }): Form<Choice>) -> Response {
+    let consents = choice == "yes";
+    let choice = if consents { "yes" } else { "no" };
+    let cookie = format!("consent={choice}; Max-Age=15552000; Secure; HttpOnly; SameSite=Lax; Path=/");
+    let response = ([(SET_COOKIE, cookie)], Redirect::to("/"));
+    // Withdrawn, the identity ends with this very answer.
+    if consents { response.into_response() } else { (EuidUpdate::logout(), response).into_response() }
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -151,9 +151,9 @@ pub(crate) fn login_without_subject() {
     tracing::warn!(target: TARGET, "a login is bound to nobody: it was said without a subject");
 }
 
-/// A handler has said an update in a response that has come by no layer.
+/// A handler has said an update in a response that has come to no layer.
 pub(crate) fn update_unheard() {
-    tracing::warn!(target: TARGET, "an EuidUpdate was lost: its response did not pass an EuidLayer");
+    tracing::warn!(target: TARGET, "an EuidUpdate was lost: its response did not reach an EuidLayer");
 }
 
 /// Of all events, whichever module they tell of.

@@ -104,7 +104,8 @@ pub enum Consent {
     /// The identity may be used, and one may be generated.
     Granted,
     /// Not known, or not now: an identity is neither refreshed nor handed out, but kept; a login that a
-    /// handler says is written, for later. Handlers see [`Euid::Withheld`](crate::Euid::Withheld).
+    /// handler says is written, for later. Handlers see [`Euid::Withheld`](crate::Euid::Withheld), or
+    /// that the person opted out.
     Withheld,
     /// No longer: the identity ends, and no login is written. Handlers see
     /// [`Euid::Withheld`](crate::Euid::Withheld).

@@ -83,10 +83,10 @@ where
                 let settled = if may_write { settled } else { Settled { action: Action::Keep, ..settled } };
                 self.call_now(shared, request, settled, None)
             }
-            Sight::Due(due) => {
+            Sight::Due(mut due) => {
                 let (request, may_refresh) = gate::may_refresh(request, shared.refresh_when.as_deref());
                 let asked = if may_refresh {
-                    shared.desk.ask(&due.held.identity, due.now)
+                    shared.desk.ask(&mut due.held.identity, due.now)
                 } else {
                     // What another request has found out holds for this one too.
                     shared.desk.recall(&due.held.identity, due.now)

@@ -1,6 +1,8 @@
 //! What a request's cookies come to: the facts gathered for [`plan`](crate::plan), its decisions turned
 //! into what the handler finds and what the response will write.
 
+use std::sync::Arc;
+
 use http::header::COOKIE;
 use http::{HeaderMap, Request};
 
@@ -48,7 +50,7 @@ pub(crate) struct Due {
 #[derive(Clone)]
 pub(crate) struct Held {
     pub(crate) origin: Origin,
-    pub(crate) identity: Identity,
+    pub(crate) identity: Arc<Identity>,
 }
 
 #[derive(Clone)]
@@ -99,7 +101,7 @@ fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: 
     let [a, b, c, d, ..] = payload.login.lineage;
     let chance = u32::from_be_bytes([a, b, c, d]);
     let (plan, times, now) = judge(shared, visitor, subject(visitor, &payload.login), &payload.times, chance);
-    let held = || Some(Held { origin: Origin::Cookies(payload.login), identity: payload.identity()? });
+    let held = || Some(Held { origin: Origin::Cookies(payload.login), identity: Arc::new(payload.identity()?) });
     let Plan::Proceed(Verdict { sees, action }) = plan else {
         return Some(Sight::Due(Box::new(Due { held: held()?, times, now })));
     };
@@ -125,7 +127,7 @@ fn sight_from_elsewhere(shared: &Shared, headers: &HeaderMap, visitor: &Visitor)
         SignedIn::As(id) => (Subject::Same, Some(id.clone())),
     };
     let identity = match shared.cookies.read_js_sdk(headers)? {
-        JsSdk::Identity(identity) => identity,
+        JsSdk::Identity(identity) => Arc::new(identity),
         JsSdk::OptedOut { until } => {
             let verdict = plan::opted_out(until, false, subject, visitor.consent, shared.clock.now());
             return Some(shown(plan::taken_over(verdict), visitor.consent, true));
@@ -187,7 +189,7 @@ fn settled(held: Held, verdict: Verdict, new: Option<&Identity>, consent: Consen
         Origin::Elsewhere(_) => plan::taken_over(verdict),
     };
     let identity = match (sees, new) {
-        (Sees::ActiveNew, Some(new)) => new.clone(),
+        (Sees::ActiveNew, Some(new)) => Arc::new(new.clone()),
         _ => held.identity,
     };
     let has_token = matches!(sees, Sees::Active | Sees::ActiveNew);
@@ -211,8 +213,9 @@ pub(crate) fn show<B>(
     let Settled { euid, action, held, consent, came } = settled;
     observe::request(&euid);
     let token = euid.advertising_token().cloned();
-    let put_right =
-        shared.cookies.handed_over_other_than(token.as_ref(), request.headers()) && gate::is_worth_it(request);
+    let put_right = shared.cookies.hands_over()
+        && gate::is_worth_it(request)
+        && shared.cookies.handed_over_other_than(token.as_ref(), request.headers());
     let may_end = came || !request.method().is_safe();
     let extensions = request.extensions_mut();
     let logout = match token {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use http::{Extensions, Response};
 
@@ -17,7 +18,8 @@ use crate::plan::Wish;
 /// then opt-out, then login; of two logins the later.
 ///
 /// A route that logs in or out has to be behind the layer too (in axum: added before `.layer(…)`).
-/// From any other nothing is written, and an event warns of it.
+/// From any other nothing is written, and an event warns of it; so it does where a layer between puts
+/// another response in its place.
 ///
 /// ```
 /// use http::Response;
@@ -73,6 +75,7 @@ impl EuidUpdate {
     /// # }
     /// ```
     pub fn subject(self, id: impl AsRef<[u8]>) -> Self {
+        self.heard();
         let mut update = self.0.update.clone();
         if let Update::Login { subject, .. } = &mut update {
             *subject = Some(id.as_ref().into());
@@ -195,7 +198,8 @@ impl EuidUpdate {
 
 impl Drop for Said {
     fn drop(&mut self) {
-        if *self.unheard.get_mut() {
+        // While unwinding a second panic, of the application's logging, would be the end.
+        if *self.unheard.get_mut() && !thread::panicking() {
             observe::update_unheard();
         }
     }

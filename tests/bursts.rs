@@ -531,3 +531,35 @@ async fn a_pair_that_is_past_on_our_clock_is_not_asked_for_on_every_page() {
     assert_eq!(operator.asked(), 1);
     assert!(site.clock.now() > at(1));
 }
+
+#[test]
+fn a_probe_that_ends_with_its_runtime_is_followed_by_another() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let operator = {
+        let asked = Arc::clone(&asked);
+        refresh_fn(move |_| {
+            let hangs = asked.fetch_add(1, Ordering::SeqCst) >= 5;
+            async move { if hangs { std::future::pending().await } else { failure(ErrorKind::Transient) } }
+        })
+    };
+    let site = Site::new(operator).configured(|layer| layer.max_wait(Duration::ZERO));
+    // A visitor each; what is asked for them is under way, or over, when their page is through.
+    let pages = |visitors: std::ops::Range<usize>, millis| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for visitor in visitors {
+                let mut site = site.clone();
+                site.login(&format!("visitor {visitor}")).await;
+                site.wait_until(millis);
+                site.look().await;
+                tokio::task::yield_now().await;
+            }
+        });
+    };
+    pages(0..5, DUE);
+    assert_eq!(asked.load(Ordering::SeqCst), 5);
+    pages(5..7, DUE + 5 * SECOND);
+    assert_eq!(asked.load(Ordering::SeqCst), 6, "one probe, and its runtime has ended");
+    pages(7..9, DUE + 10 * SECOND);
+    assert_eq!(asked.load(Ordering::SeqCst), 7, "another probe");
+}

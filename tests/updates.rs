@@ -363,7 +363,7 @@ async fn an_update_that_reaches_no_layer_is_warned_about_and_no_other() {
         response
     };
     drop(said(&[EuidUpdate::logout, EuidUpdate::opt_out]));
-    assert_eq!(log.take(), ["WARN tower_euid: an EuidUpdate was lost: its response did not pass an EuidLayer"]);
+    assert_eq!(log.take(), ["WARN tower_euid: an EuidUpdate was lost: its response did not reach an EuidLayer"]);
 
     drop(EuidUpdate::logout());
     let mut site = Site::asking_nobody();

@@ -72,7 +72,7 @@ enum State {
 /// How far a call got, and how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Made {
-    /// It never left our queue.
+    /// It never left our queue, or ended with its runtime.
     NotAtAll,
     InTime,
     /// It took longer than pages wait, and [`slow`](Book::slow) was told.
@@ -176,7 +176,8 @@ impl Book {
     /// succeeded of late: then it is its way to be slow.
     pub(super) fn slow(&mut self, now: UnixMillis) {
         let is_its_way = self.slow_success.is_some_and(|last| now < last.saturating_add(SLOW_IS_ITS_WAY));
-        if !is_its_way {
+        // Of a probe it counts in any case: nothing else would end it.
+        if !is_its_way || self.breaker() != CircuitState::Closed {
             self.breaker.failure(now);
         }
     }
@@ -431,6 +432,18 @@ mod tests {
         assert_eq!(next(&mut book, 90, 60), "lead");
         (0..5).for_each(|_| book.slow(at(61)));
         assert_eq!(next(&mut book, 91, 61), "refused");
+    }
+
+    #[test]
+    fn a_probe_that_fails_slowly_is_followed_by_another() {
+        let mut book = Book::new(MemoLimit { entries: 100, ..LIMIT });
+        book.land(&[1; 32], &opted_out(), Made::Slowly, at(0), 0);
+        (2..=6).for_each(|key| land(&mut book, key, &failed(ErrorKind::Transient), 0));
+        assert_eq!(next(&mut book, 90, 5), "probe");
+        book.slow(at(5));
+        book.land(&[90; 32], &failed(ErrorKind::Transient), Made::Slowly, at(6), 0);
+        assert_eq!(next(&mut book, 91, 9), "refused");
+        assert_eq!(next(&mut book, 92, 11), "probe");
     }
 
     #[test]

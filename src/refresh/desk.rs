@@ -5,7 +5,7 @@
 //! says what is to be done, [`flight`](super::flight) tells those who wait.
 
 use std::fmt;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::thread;
@@ -80,8 +80,9 @@ impl Desk {
         }
     }
 
-    /// Asks for the successor of `identity`. Never waits.
-    pub(crate) fn ask(self: &Arc<Self>, identity: &Identity, now: UnixMillis) -> Asked {
+    /// Asks for the successor of `identity`, which then is the one that all hold who wait for it. Never
+    /// waits.
+    pub(crate) fn ask(self: &Arc<Self>, identity: &mut Arc<Identity>, now: UnixMillis) -> Asked {
         let key = key_of(identity);
         if let Some(outcome) = lock(&self.book).known(&key, now) {
             return Asked::Known(outcome);
@@ -100,6 +101,7 @@ impl Desk {
             Next::Known(outcome) => Asked::Known(outcome),
             Next::Join(flight) => {
                 observe::refresh_joined();
+                *identity = flight.share(identity);
                 Asked::Waiting(flight.wait(), patience)
             }
             Next::BreakerOpen => {
@@ -114,10 +116,13 @@ impl Desk {
                     key,
                     flight: Arc::clone(&flight),
                     begun: now,
-                    made: Made::NotAtAll,
+                    // A probe does not queue, and whatever becomes of it is its outcome.
+                    made: if probe { Made::InTime } else { Made::NotAtAll },
+                    probe,
                     landed: false,
                 };
-                runtime.spawn(leader.lead(identity.clone(), probe));
+                *identity = flight.share(identity);
+                runtime.spawn(leader.lead(Arc::clone(identity)));
                 Asked::Waiting(flight.wait(), patience)
             }
         }
@@ -172,12 +177,13 @@ struct Leader {
     flight: Arc<Flight>,
     begun: UnixMillis,
     made: Made,
+    probe: bool,
     landed: bool,
 }
 
 impl Leader {
-    async fn lead(mut self, identity: Identity, probe: bool) {
-        let (desk, key) = (Arc::clone(&self.desk), self.key);
+    async fn lead(mut self, identity: Arc<Identity>) {
+        let (desk, key, probe) = (Arc::clone(&self.desk), self.key, self.probe);
         let Settings { refresh, deadline, .. } = &desk.settings;
         let ended = {
             // Pinned here, not handed on: by value it would be in the task twice.
@@ -198,7 +204,7 @@ impl Leader {
         }
     }
 
-    async fn call(&mut self, refresh: Arc<dyn ErasedRefresh>, identity: Identity) -> Result<Refreshed, EuidError> {
+    async fn call(&mut self, refresh: Arc<dyn ErasedRefresh>, identity: Arc<Identity>) -> Result<Refreshed, EuidError> {
         self.made = Made::InTime;
         let Settings { clock, max_wait, .. } = &self.desk.settings;
         let mut call = pin!(refresh.call(identity));
@@ -233,11 +239,12 @@ impl Drop for Leader {
             return;
         }
         let ending = if thread::panicking() { Ending::Panicked } else { Ending::Dropped };
-        if ending == Ending::Dropped {
+        if ending == Ending::Dropped && !self.probe {
             // The runtime is shutting down, which says nothing of the operator.
             self.made = Made::NotAtAll;
         }
-        self.land(ending, failed("the refresh broke down"));
+        // Of the application's code that this runs, some may be what has panicked.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.land(ending, failed("the refresh broke down"))));
     }
 }
 

@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use super::Refreshed;
 use super::sync::{Mutex, MutexGuard, lock};
 use crate::error::EuidError;
+use crate::identity::Identity;
 
 /// What the operator said, or why it did not; the same for all who waited.
 pub(crate) type Outcome = Arc<Result<Refreshed, EuidError>>;
@@ -26,12 +27,19 @@ pub(crate) struct Flight(Mutex<Landing>);
 
 #[derive(Debug, Default)]
 struct Landing {
+    /// What it is about, held once for all.
+    identity: Option<Arc<Identity>>,
     outcome: Option<Outcome>,
     /// A seat for each waiter that has been polled; empty once it has left.
     seats: Vec<Option<Waker>>,
 }
 
 impl Flight {
+    /// The identity that this flight is about, in place of a copy of it.
+    pub(crate) fn share(&self, copy: &Arc<Identity>) -> Arc<Identity> {
+        Arc::clone(self.landing().identity.get_or_insert_with(|| Arc::clone(copy)))
+    }
+
     /// Ends the flight and wakes all who wait. Only the first landing counts.
     pub(crate) fn land(&self, outcome: Outcome) {
         let mut landing = self.landing();
@@ -112,6 +120,7 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
+    use crate::identity::IdentityTimes;
 
     /// Counts how often it is woken.
     #[derive(Default)]
@@ -158,6 +167,19 @@ mod tests {
         flight.land(opted_out());
         assert_eq!((before.rung(), after.rung()), (0, 1));
         assert!(after.poll(waiter).is_ready());
+    }
+
+    #[test]
+    fn the_identity_is_held_once_for_all_who_wait() {
+        let at = crate::clock::UnixMillis::from_millis;
+        let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+        let copy = || Arc::new(Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap());
+        let flight = Flight::default();
+        let (first, second) = (copy(), copy());
+        for asked_with in [&first, &second, &first] {
+            assert!(Arc::ptr_eq(&flight.share(asked_with), &first));
+        }
+        assert_eq!(Arc::strong_count(&second), 1);
     }
 
     #[test]

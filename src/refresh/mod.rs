@@ -148,13 +148,13 @@ pub(crate) fn failed(why: &'static str) -> Result<Refreshed, EuidError> {
 
 /// [`Refresh`] without its type, one box a call.
 pub(crate) trait ErasedRefresh: Send + Sync {
-    fn call(self: Arc<Self>, identity: Identity) -> BoxedCall;
+    fn call(self: Arc<Self>, identity: Arc<Identity>) -> BoxedCall;
 }
 
 pub(crate) type BoxedCall = Pin<Box<dyn Future<Output = Result<Refreshed, EuidError>> + Send>>;
 
 impl<R: Refresh> ErasedRefresh for R {
-    fn call(self: Arc<Self>, identity: Identity) -> BoxedCall {
+    fn call(self: Arc<Self>, identity: Arc<Identity>) -> BoxedCall {
         Box::pin(async move { self.refresh(&identity).await })
     }
 }
