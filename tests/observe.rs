@@ -177,6 +177,16 @@ async fn a_refresh_that_panics_is_a_failure_and_an_error() {
     assert_eq!(meter.take_of("euid_refresh_total"), ["euid_refresh_total{outcome=failed} 1"]);
 }
 
+#[tokio::test]
+async fn refreshes_that_panic_open_the_breaker_as_other_failures_do() {
+    let site = Site::new(refresh_fn(|_| async { panics() }));
+    let meter = Meter::start();
+    for visitor in ["a", "b", "c", "d", "e"] {
+        due(site.clone(), visitor).await.look().await;
+    }
+    assert_eq!(meter.take_of("euid_breaker_state"), ["euid_breaker_state{} 2"]);
+}
+
 #[test]
 fn refreshes_that_end_with_their_runtime_are_no_failure_of_the_operator() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
