@@ -84,7 +84,6 @@ pub(crate) fn refresh_joined() {
 /// The breaker for the operator went from one state to another.
 pub(crate) fn breaker_moved(from: State, to: State) {
     tracing::warn!(target: TARGET, ?from, ?to, "the breaker for the operator");
-    breaker_is(to);
 }
 
 /// A page asked the breaker, which is in this state. Said without a change too, so that the gauge is

@@ -69,7 +69,7 @@ impl Home {
                  have one.",
             ),
             Euid::Withheld => {
-                ("Withheld", "There is no consent to use the token", "The identity is kept, and not handed out.")
+                ("Withheld", "There is no consent to use the token", "An identity, if there is one, is not handed out.")
             }
             _ => (
                 "Absent",
