@@ -192,12 +192,15 @@ impl EuidLogout {
         }
     }
 
-    /// The token alone, if nothing else has to be kept to know all of this.
-    pub(crate) fn into_token(self) -> Result<Option<AdvertisingToken>, Self> {
+    /// Whether its note is neither in a token nor needless, so that it has to be kept itself.
+    pub(crate) fn has_own_note(&self) -> bool {
+        matches!(self.0, Switch::Own(_))
+    }
+
+    pub(crate) fn into_token(self) -> Option<AdvertisingToken> {
         match self.0 {
-            Switch::Token(token) => Ok(Some(token)),
-            Switch::Nothing => Ok(None),
-            Switch::Own(_) => Err(self),
+            Switch::Token(token) => Some(token),
+            Switch::Own(_) | Switch::Nothing => None,
         }
     }
 

@@ -134,11 +134,12 @@ pub(crate) struct Beside {
 }
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
+    #[inline]
     pub(crate) fn calling(inner: S::Future, shared: Arc<Shared>, planned: Planned) -> Self {
-        match planned.cooled(&shared) {
-            Ok(token) => Self(State::Hot { inner, shared, token }),
-            Err(planned) => Self::cold(Cold::Calling { inner, shared, planned }),
+        if planned.is_hot(&shared) {
+            return Self(State::Hot { inner, shared, token: planned.logout.into_token() });
         }
+        Self::cold(Cold::Calling { inner, shared, planned })
     }
 
     pub(crate) fn refreshing(refreshing: Refreshing<S, B>) -> Self {
@@ -237,19 +238,15 @@ impl Planned {
         Self { action: Action::Keep, held: None, consent: Consent::Granted, logout, put_right: false, beside: None }
     }
 
-    /// The token, if this is [`hot`](Self::hot) with it.
-    fn cooled(self, shared: &Shared) -> Result<Option<AdvertisingToken>, Self> {
+    /// Whether this is no more than [`hot`](Self::hot).
+    fn is_hot(&self, shared: &Shared) -> bool {
         let no_matter = match self.consent {
             Consent::Granted => true,
             Consent::Withheld => !shared.cookies.hands_over(),
             Consent::Withdrawn => false,
         };
-        match self {
-            Self { action: Action::Keep, put_right: false, beside: None, consent, logout, held } if no_matter => {
-                logout.into_token().map_err(|logout| Self { logout, consent, held, ..Self::hot(None) })
-            }
-            planned => Err(planned),
-        }
+        let is_nothing_planned = self.action == Action::Keep && !self.put_right && self.beside.is_none();
+        no_matter && is_nothing_planned && !self.logout.has_own_note()
     }
 
     /// The handler has answered: has the refresh beside it, too?

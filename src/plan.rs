@@ -300,10 +300,10 @@ pub(crate) fn resolve(planned: Action, wish: Option<Wish>, consent: Consent) -> 
 /// How long after `refresh_from` a refresh is due for this login, so that a cohort spreads: by
 /// `chance` of 2^32 up to `most`, and up to a tenth of the time in which it can be done.
 pub(crate) fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Duration {
-    let tenth = times.identity_expires.saturating_since(times.refresh_from) / 10;
-    let most = tenth.min(most).as_millis();
-    let millis = (most * u128::from(chance)) >> u32::BITS;
-    Duration::from_millis(millis.try_into().unwrap_or(0))
+    let usable = times.identity_expires.as_millis().saturating_sub(times.refresh_from.as_millis());
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).min(u64::try_from(usable / 10).unwrap_or(0));
+    // `most` times a fraction of one.
+    Duration::from_millis(((u128::from(most) * u128::from(chance)) >> u32::BITS) as u64)
 }
 
 const fn verdict(sees: Sees, action: Action) -> Verdict {

@@ -99,6 +99,7 @@ where
 
 impl<S> EuidService<S> {
     /// Calls the handler of a request for which all is known that can be.
+    #[inline]
     fn call_now<B>(
         &mut self,
         shared: Arc<Shared>,

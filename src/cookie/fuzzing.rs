@@ -63,7 +63,7 @@ impl Site {
             AnchorHit::One(value) => (Some(value), false),
             AnchorHit::Conflict => (None, true),
         };
-        let [identities, opt_outs] = [hits.identities, hits.opt_outs].map(|hits| hits.into_iter().flatten().collect());
+        let [identities, opt_outs] = [hits.identities, hits.opt_outs].map(|hits| hits.as_slice().to_vec());
         Scan { identities, opt_outs, anchor, conflict }
     }
 

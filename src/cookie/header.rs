@@ -29,10 +29,16 @@ pub(super) struct Names {
 /// Where a request names our cookies. Values as they came.
 #[derive(Debug, Default)]
 pub(super) struct Hits<'a> {
-    /// The first identity values, in the order they came.
-    pub(super) identities: [Option<&'a [u8]>; MAX_DUPLICATES],
+    pub(super) identities: Values<'a>,
     pub(super) anchor: AnchorHit<'a>,
-    pub(super) opt_outs: [Option<&'a [u8]>; MAX_DUPLICATES],
+    pub(super) opt_outs: Values<'a>,
+}
+
+/// The first values under one name, in the order they came.
+#[derive(Debug, Default)]
+pub(super) struct Values<'a> {
+    values: [&'a [u8]; MAX_DUPLICATES],
+    count: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,29 +56,39 @@ impl Names {
         Self { identity, anchor, opt_out, finder: Finder::new(identity) }
     }
 
+    #[inline]
     pub(super) fn find<'a>(&self, headers: GetAll<'a, HeaderValue>) -> Hits<'a> {
         let mut hits = Hits::default();
-        for_each(&self.finder, headers, |name, value| {
-            let slots = if name == self.identity.as_bytes() {
-                Some(&mut hits.identities)
-            } else if name == self.opt_out.as_bytes() {
-                Some(&mut hits.opt_outs)
-            } else {
-                None
-            };
-            if let Some(slots) = slots {
-                if let Some(free) = slots.iter_mut().find(|slot| slot.is_none()) {
-                    *free = Some(value);
-                }
-            } else if name == self.anchor.as_bytes() {
-                hits.anchor = match hits.anchor {
-                    AnchorHit::None => AnchorHit::One(value),
-                    AnchorHit::One(other) if other == value => AnchorHit::One(value),
-                    AnchorHit::One(_) | AnchorHit::Conflict => AnchorHit::Conflict,
-                };
-            }
+        for_each(&self.finder, headers, |rest_of_name, value| match rest_of_name {
+            b"" => hits.identities.push(value),
+            ANCHOR => hits.anchor.push(value),
+            OPT_OUT => hits.opt_outs.push(value),
+            _ => {}
         });
         hits
+    }
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn as_slice(&self) -> &[&'a [u8]] {
+        self.values.get(..self.count).unwrap_or_default()
+    }
+
+    fn push(&mut self, value: &'a [u8]) {
+        if let Some(free) = self.values.get_mut(self.count) {
+            *free = value;
+            self.count += 1;
+        }
+    }
+}
+
+impl<'a> AnchorHit<'a> {
+    fn push(&mut self, value: &'a [u8]) {
+        *self = match *self {
+            Self::None => Self::One(value),
+            Self::One(other) if other == value => Self::One(value),
+            Self::One(_) | Self::Conflict => Self::Conflict,
+        };
     }
 }
 
@@ -82,14 +98,14 @@ impl fmt::Debug for Names {
     }
 }
 
-/// Names and values of the cookies whose names begin with what `finder` looks for, in `Cookie` headers,
-/// up to [`MAX_SCANNED`] bytes of them.
+/// The cookies whose names begin with what `finder` looks for, in `Cookie` headers, up to
+/// [`MAX_SCANNED`] bytes of them: what of the name follows that beginning, and the value.
 pub(super) fn for_each<'a>(
     finder: &Finder<'_>,
     headers: GetAll<'a, HeaderValue>,
     mut found: impl FnMut(&'a [u8], &'a [u8]),
 ) {
-    let beginning = finder.needle().len();
+    let beginning = finder.needle();
     let mut scanned = 0;
     for header in headers {
         let header = header.as_bytes();
@@ -98,36 +114,37 @@ pub(super) fn for_each<'a>(
             break;
         }
         let mut from = 0;
-        while let Some(rest) = header.get(from..).filter(|rest| rest.len() > beginning)
-            && let Some(at) = finder.find(rest)
-        {
-            let start = from + at;
-            from = match pair_at(header, start, beginning) {
-                Some((name, value, end)) => {
-                    found(name, value);
+        while let Some(rest) = header.get(from..).filter(|rest| rest.len() > beginning.len()) {
+            // Ours often stand side by side, where a look is less than a search.
+            let is_next = from > 0 && rest.strip_prefix(b"; ").is_some_and(|next| next.starts_with(beginning));
+            let at = if is_next { Some(2) } else { finder.find(rest) };
+            let Some(start) = at.map(|at| from + at) else { break };
+            from = match pair_at(header, start, beginning.len()) {
+                Some((rest_of_name, value, end)) => {
+                    found(rest_of_name, value);
                     // No cookie begins within another, and ours is long.
                     end
                 }
-                None => start + beginning,
+                None => start + beginning.len(),
             };
         }
     }
 }
 
-/// Name and value of the cookie at `start`, if one begins there, and where it ends. Of its name, the
-/// first `beginning` bytes are known to be there.
+/// Name, but for its first `beginning` bytes, and value of the cookie at `start`, if one begins there,
+/// and where it ends.
 fn pair_at(header: &[u8], start: usize, beginning: usize) -> Option<(&[u8], &[u8], usize)> {
     let (before, here) = header.split_at_checked(start)?;
     if !matches!(before.trim_ascii_blanks_end(), [] | [.., b';']) {
         return None;
     }
+    let here = here.get(beginning..)?;
     // Names are short, and most of ours is behind us: no search is quicker.
-    let name = beginning + here.get(beginning..)?.iter().position(|&byte| matches!(byte, b'=' | b';'))?;
-    let (name, rest) = here.split_at_checked(name)?;
+    let (name, rest) = here.split_at_checked(here.iter().take_while(|&&byte| !matches!(byte, b'=' | b';')).count())?;
     let rest = rest.strip_prefix(b"=")?;
     let length = memchr::memchr(b';', rest).unwrap_or(rest.len());
     let value = rest.get(..length)?;
-    Some((name.trim_ascii_blanks_end(), value.trim_ascii_blanks(), start + name.len() + 1 + length))
+    Some((name.trim_ascii_blanks_end(), value.trim_ascii_blanks(), start + beginning + name.len() + 1 + length))
 }
 
 /// `OWS` of HTTP is SP and HTAB; `trim_ascii` would take CR, LF and FF as well.
@@ -197,6 +214,9 @@ pub(super) fn set_cookie(
     Some(header)
 }
 
+/// How the names of anchor and record go on after the identity's.
+const ANCHOR: &[u8] = b"-login";
+const OPT_OUT: &[u8] = b"-optout";
 /// Of duplicates, so many are tried.
 pub(super) const MAX_DUPLICATES: usize = 4;
 /// Bytes of `Cookie` headers that are looked at. Servers cap a request's head far below.
@@ -221,7 +241,7 @@ mod tests {
             AnchorHit::One(value) => format!("one: {}", std::str::from_utf8(value).unwrap()),
             AnchorHit::Conflict => "conflict".to_owned(),
         };
-        (hits.identities.into_iter().flatten().map(<[u8]>::to_vec).collect(), anchor)
+        (hits.identities.as_slice().iter().map(|value| value.to_vec()).collect(), anchor)
     }
 
     fn identities(headers: &[&[u8]]) -> Vec<String> {

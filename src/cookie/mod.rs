@@ -161,20 +161,20 @@ impl Cookies {
         let hits = self.names.find(headers);
         let anchor = parse_anchor(hits.anchor);
         let mut identity = FoundIdentity::None;
-        let identity_came = hits.identities.iter().any(Option::is_some);
-        if !identity_came && hits.opt_outs.iter().all(Option::is_none) {
+        let (identities, opt_outs) = (hits.identities.as_slice(), hits.opt_outs.as_slice());
+        let identity_came = !identities.is_empty();
+        if !identity_came && opt_outs.is_empty() {
             return Found { identity, anchor };
         }
         let keys = keys.keys();
         if let Anchor::Login(lineage) = anchor {
-            let mut records = hits.opt_outs.into_iter().flatten();
-            let record = records.find_map(|value| self.open_record(&keys, value, lineage));
+            let record = opt_outs.iter().find_map(|value| self.open_record(&keys, value, lineage));
             let usable = record.and_then(|record| read(&Sealed::OptOut { record, identity_came }));
             if let Some(usable) = usable {
                 return Found { identity: FoundIdentity::Usable(usable), anchor };
             }
         }
-        for value in hits.identities.into_iter().flatten() {
+        for &value in identities {
             let found = match (Head::read(&keys, value), anchor) {
                 (None, _) => FoundIdentity::UnknownKey,
                 // No lineage is named, so none can match; there is no need to open it.

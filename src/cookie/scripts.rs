@@ -38,8 +38,8 @@ struct OptOutMarker {
 /// The first SDK cookie that can be read.
 pub(super) fn read_js_sdk(headers: GetAll<'_, HeaderValue>) -> Option<JsSdk> {
     let mut found = None;
-    for_each(&FINDER, headers, |name, value| {
-        if name == JS_SDK.as_bytes() && found.is_none() {
+    for_each(&FINDER, headers, |rest_of_name, value| {
+        if rest_of_name.is_empty() && found.is_none() {
             let json: Vec<u8> = percent_decode(value).collect();
             found = parse_js_sdk(&json);
         }
@@ -69,8 +69,8 @@ pub(super) fn delete_js_sdk(config: &CookieConfig, sdk: &JsSdkCookie) -> impl It
 pub(super) fn disagrees(headers: GetAll<'_, HeaderValue>, token: Option<&str>) -> bool {
     let token = token.filter(|token| can_be_handed_over(token));
     let (mut came, mut agrees) = (false, false);
-    for_each(&FINDER, headers, |name, value| {
-        if name == HANDED_OVER.as_bytes() {
+    for_each(&FINDER, headers, |rest_of_name, value| {
+        if rest_of_name == AFTER_JS_SDK {
             came = true;
             agrees |= token.is_some_and(|token| token.as_bytes() == value);
         }
@@ -106,5 +106,7 @@ pub(super) fn can_be_handed_over(token: &str) -> bool {
 
 const JS_SDK: &str = "__euid";
 const HANDED_OVER: &str = "__euid_advertising_token";
+/// How the second name goes on after the first.
+const AFTER_JS_SDK: &[u8] = b"_advertising_token";
 /// Finds both, as the second name begins with the first.
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(JS_SDK));
