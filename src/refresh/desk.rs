@@ -15,7 +15,7 @@ use reliakit_circuit::State;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::book::{Book, Key, Made, MemoLimit, Next};
 use super::flight::{Flight, Outcome, Waiter};
@@ -91,7 +91,7 @@ impl Desk {
             return Asked::Refused("there is no tokio runtime to refresh on");
         };
         // That a runtime was built without its timer, tokio tells by a panic only.
-        let max_wait = self.settings.max_wait;
+        let Settings { max_wait, deadline, .. } = self.settings;
         let Ok(patience) = catch_unwind(|| sleep(max_wait)) else {
             return Asked::Refused("the tokio runtime has no timer");
         };
@@ -119,6 +119,7 @@ impl Desk {
                     // A probe does not queue, and whatever becomes of it is its outcome.
                     made: if probe { Made::InTime } else { Made::NotAtAll },
                     probe,
+                    marks: Marks { overdue: Some(patience.deadline()), slow: None, deadline: after(deadline) },
                     landed: false,
                 };
                 *identity = flight.share(identity);
@@ -135,18 +136,6 @@ impl Desk {
         let from = book.breaker();
         let result = change(&mut book);
         (result, BreakerMoved { from, to: book.breaker() })
-    }
-
-    /// Lets a call go on for longer than a page waits, but from then on has no other page wait for it:
-    /// one visitor's pages would each wait for the same silence.
-    async fn noting_overdue<T>(&self, key: &Key, mut call: Pin<&mut impl Future<Output = T>>) -> T {
-        match timeout(self.settings.max_wait, call.as_mut()).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                lock(&self.book).overdue(key);
-                call.await
-            }
-        }
     }
 }
 
@@ -166,6 +155,11 @@ impl BreakerMoved {
     }
 }
 
+/// In tokio's time, in which all waiting is; as far ahead as it goes, where that is not as far.
+fn after(duration: Duration) -> Instant {
+    sleep(duration).deadline()
+}
+
 fn key_of(identity: &Identity) -> Key {
     Sha256::digest(identity.refresh_token().expose_secret()).into()
 }
@@ -178,43 +172,75 @@ struct Leader {
     begun: UnixMillis,
     made: Made,
     probe: bool,
+    marks: Marks,
     landed: bool,
 }
 
+/// When a refresh has taken long, where that is still ahead.
+struct Marks {
+    /// Longer than a page waits: from then on no other page waits for it, as one visitor's pages would
+    /// each wait for the same silence.
+    overdue: Option<Instant>,
+    /// The call itself, longer than is held against the operator.
+    slow: Option<Instant>,
+    /// It ends here.
+    deadline: Instant,
+}
+
+/// A mark that has been passed.
+#[derive(Clone, Copy)]
+enum Passed {
+    Overdue,
+    Slow,
+    Deadline,
+}
+
 impl Leader {
-    async fn lead(mut self, identity: Arc<Identity>) {
-        let (desk, key, probe) = (Arc::clone(&self.desk), self.key, self.probe);
-        let Settings { refresh, deadline, .. } = &desk.settings;
-        let ended = {
-            // Pinned here, not handed on: by value it would be in the task twice.
-            let queued_and_called = pin!(async {
-                // A probe finds out whether the calls that hold the permits hang for nothing.
-                let _permit = if probe { None } else { desk.permits.acquire().await.ok() };
-                if !probe && lock(&desk.book).breaker() != State::Closed {
-                    // It went down while this one queued.
-                    return failed("the operator is down");
-                }
-                self.call(Arc::clone(refresh), identity).await
-            });
-            timeout(*deadline, desk.noting_overdue(&key, queued_and_called)).await
-        };
-        match ended {
-            Ok(outcome) => self.land(Ending::Answered, outcome),
-            Err(_) => self.land(Ending::Deadline, failed("no answer within the deadline")),
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice")]
+    fn lead(mut self, identity: Arc<Identity>) -> impl Future<Output = ()> {
+        async move {
+            match self.queue_and_call(identity).await {
+                Some(outcome) => self.land(Ending::Answered, outcome),
+                None => self.land(Ending::Deadline, failed("no answer within the deadline")),
+            }
         }
     }
 
-    async fn call(&mut self, refresh: Arc<dyn ErasedRefresh>, identity: Arc<Identity>) -> Result<Refreshed, EuidError> {
+    /// `None` at the deadline.
+    async fn queue_and_call(&mut self, identity: Arc<Identity>) -> Option<Result<Refreshed, EuidError>> {
+        let desk = Arc::clone(&self.desk);
+        // A probe finds out whether the calls that hold the permits hang for nothing.
+        let _permit = if self.probe { None } else { self.watch(pin!(desk.permits.acquire())).await?.ok() };
+        if !self.probe && lock(&desk.book).breaker() != State::Closed {
+            // It went down while this one queued.
+            return Some(failed("the operator is down"));
+        }
+        let Settings { refresh, max_wait, .. } = &desk.settings;
         self.made = Made::InTime;
-        let Settings { clock, max_wait, .. } = &self.desk.settings;
-        let mut call = pin!(refresh.call(identity));
-        match timeout((*max_wait).max(SLOW_AT_LEAST), call.as_mut()).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                self.made = Made::Slowly;
-                let now = clock.now();
-                self.desk.with_book(|book| book.slow(now)).1.report();
-                call.await
+        self.marks.slow = Some(after((*max_wait).max(SLOW_AT_LEAST)));
+        self.watch(Arc::clone(refresh).call(identity).as_mut()).await
+    }
+
+    /// What `step` comes to, `None` at the deadline; what takes long is noted on the way. One timer at a
+    /// time, as they are the largest part of the task.
+    async fn watch<T>(&mut self, mut step: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Option<T> {
+        loop {
+            let (at, passed) = self.marks.next();
+            if let Ok(done) = timeout_at(at, step.as_mut()).await {
+                return Some(done);
+            }
+            match passed {
+                Passed::Overdue => {
+                    self.marks.overdue = None;
+                    lock(&self.desk.book).overdue(&self.key);
+                }
+                Passed::Slow => {
+                    self.marks.slow = None;
+                    self.made = Made::Slowly;
+                    let now = self.desk.settings.clock.now();
+                    self.desk.with_book(|book| book.slow(now)).1.report();
+                }
+                Passed::Deadline => return None,
             }
         }
     }
@@ -230,6 +256,16 @@ impl Leader {
         // Last, as it runs code of the application's: should that panic, the flight has landed.
         moved.report();
         observe::refresh_ended(ending, &outcome, now.saturating_since(self.begun));
+    }
+}
+
+impl Marks {
+    /// The next one; of several at one moment, the end last.
+    fn next(&self) -> (Instant, Passed) {
+        let end = (self.deadline, Passed::Deadline);
+        let notes = [(self.overdue, Passed::Overdue), (self.slow, Passed::Slow)];
+        let ahead = notes.into_iter().filter_map(|(at, passed)| Some((at?, passed))).chain([end]);
+        ahead.min_by_key(|(at, _)| *at).unwrap_or(end)
     }
 }
 
