@@ -1,14 +1,15 @@
 //! Requests a second over loopback with keep-alive, of the layer and of what people would use instead.
 //!
 //! ```console
-//! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin wire             # 5 minutes
+//! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin wire             # 8 minutes
 //! ```
 //!
-//! Each [`Site`] is a process with one thread, loaded by `wrk` with one thread. The sites take turns,
-//! [`ROUNDS`] times for [`ROUND`] each, so that whatever else the machine does meets all of them. A
-//! figure is the median of the rounds, a ratio the median of the ratios to the bare site of the same
-//! round. "cpu" is the time that a site's thread was on a processor: what the machine does besides
-//! does not count there. `--record` keeps what the plot needs.
+//! Each [`Site`] is a process with one thread, loaded by `wrk` with one thread. A shared machine is
+//! faster in one second than in another, so each site is measured between two measurements of the bare
+//! one, [`ROUND`] each, and compared with the mean of these two; a ratio is the median of [`ROUNDS`]
+//! such comparisons, with the middle half of them beside it. "cpu" is the time that a site's thread was
+//! on a processor: what else the machine does while it waits does not count there. `--record` keeps what
+//! the plot needs.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -52,8 +53,8 @@ const STORE: Case = case("MemoryStore", 0);
 const BEFORE: Case = case("layer, Before", 5);
 const BESIDE: Case = case("layer, Beside", 5);
 const HANGS: Case = case("layer, operator hangs", 5);
-const CASES: [Case; 19] = [
-    BARE,
+/// What is compared with the bare site.
+const CASES: [Case; 18] = [
     case("a layer that does nothing", 0),
     FRESH,
     JAR,
@@ -73,7 +74,7 @@ const CASES: [Case; 19] = [
     case("layer, Before", 20),
     case("layer, Beside", 20),
 ];
-/// What is asked of requests a second, as a ratio of two cases.
+/// What is asked of requests a second, as a ratio of two sites.
 const TARGETS: [(Case, Case, f64); 6] = [
     (FRESH, BARE, 0.86),
     (FRESH, JAR, 1.7),
@@ -85,7 +86,7 @@ const TARGETS: [(Case, Case, f64); 6] = [
 /// At most so many times the bare site's, of a fresh cookie.
 const P99_TARGET: f64 = 1.25;
 
-/// What one round found.
+/// What one measurement found.
 #[derive(Clone, Copy)]
 struct Round {
     per_second: f64,
@@ -97,22 +98,42 @@ struct Round {
     errors: u64,
 }
 
+/// A measurement and those of the bare site before and after it.
+struct Compared {
+    bare: [Round; 2],
+    round: Round,
+}
+
+impl Compared {
+    /// One of the numbers, of the bare site's.
+    fn of_bare(&self, what: fn(&Round) -> f64) -> f64 {
+        let [before, after] = &self.bare;
+        what(&self.round) / ((what(before) + what(after)) / 2.0)
+    }
+}
+
+type Found = HashMap<Case, Vec<Compared>>;
+
 fn measure(records: bool) {
     let operator = Spawned::start(&["operator"]);
     let folder = env::temp_dir().join(format!("tower-euid-wire-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let mut sites = HashMap::new();
-    for Case { site, .. } in CASES {
+    for Case { site, .. } in CASES.into_iter().chain([BARE]) {
         sites.entry(site).or_insert_with(|| Running::start(site, &operator.says, folder.join(site)));
     }
+    let mut load = |Case { site, due }| sites.get_mut(site).unwrap().load(due, ROUND);
     for case in CASES {
-        sites.get_mut(case.site).unwrap().load(case.due, WARM_UP);
+        load(case);
     }
-    let mut found: HashMap<Case, Vec<Round>> = HashMap::new();
+    let mut found = Found::new();
+    let mut before = load(BARE);
     for round in 0..ROUNDS {
         for turn in 0..CASES.len() {
             let case = CASES[(turn + round) % CASES.len()];
-            found.entry(case).or_default().push(sites.get_mut(case.site).unwrap().load(case.due, ROUND));
+            let (round, after) = (load(case), load(BARE));
+            found.entry(case).or_default().push(Compared { bare: [before, after], round });
+            before = after;
         }
         eprintln!("round {} of {ROUNDS}", round + 1);
     }
@@ -123,54 +144,60 @@ fn measure(records: bool) {
     }
 }
 
-fn report(found: &HashMap<Case, Vec<Round>>) {
-    let of = |case: Case, what: fn(&Round) -> f64| median(found[&case].iter().map(what).collect());
-    let ratio = |case: Case, to: Case, what: fn(&Round) -> f64| {
-        median(found[&case].iter().zip(&found[&to]).map(|(one, other)| what(one) / what(other)).collect())
+fn report(found: &Found) {
+    let of = |case: Case, what: fn(&Round) -> f64| median(found[&case].iter().map(|one| what(&one.round)).collect());
+    let of_bare = |case: Case, what: fn(&Round) -> f64| -> Vec<f64> {
+        let mut ratios: Vec<f64> = found[&case].iter().map(|one| one.of_bare(what)).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios
     };
-    println!("| site | due | requests/s | of bare | cpu, µs | of bare | p50, ms | p99, ms | of bare | calls/1000 |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!(
+        "| site | due | requests/s | of bare | middle half | cpu, µs | of bare | p50, ms | p99, ms | of bare | calls/1000 |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for case in CASES {
+        let ratios = of_bare(case, PER_SECOND);
         println!(
-            "| {} | {} % | {:.0} | {:.2} | {:.1} | {:.2} | {:.1} | {:.1} | {:.2} | {:.1} |",
+            "| {} | {} % | {:.0} | {:.2} | {:.2} to {:.2} | {:.1} | {:.2} | {:.1} | {:.1} | {:.2} | {:.1} |",
             case.site,
             case.due,
-            of(case, |round| round.per_second),
-            ratio(case, BARE, |round| round.per_second),
-            of(case, |round| round.cpu),
-            ratio(case, BARE, |round| round.cpu),
+            of(case, PER_SECOND),
+            median(ratios.clone()),
+            ratios[ratios.len() / 4],
+            ratios[ratios.len() * 3 / 4],
+            of(case, CPU),
+            median(of_bare(case, CPU)),
             of(case, |round| round.p50 / 1e3),
             of(case, |round| round.p99 / 1e3),
-            ratio(case, BARE, |round| round.p99),
+            median(of_bare(case, P99)),
             of(case, |round| round.calls_per_1000),
         );
     }
     println!();
+    let ratio = |case, what| if case == BARE { 1.0 } else { median(of_bare(case, what)) };
     for (case, to, target) in TARGETS {
-        let (wall, cpu) = (ratio(case, to, |round| round.per_second), ratio(to, case, |round| round.cpu));
+        let (wall, cpu) = (ratio(case, PER_SECOND) / ratio(to, PER_SECOND), ratio(to, CPU) / ratio(case, CPU));
         let met = if wall >= target { "met" } else { "MISSED" };
         println!(
             "{} ({} % due) : {} = {wall:.2}, by cpu {cpu:.2}; target {target}: {met}",
             case.site, case.due, to.site
         );
     }
-    let p99 = ratio(FRESH, BARE, |round| round.p99);
+    let p99 = ratio(FRESH, P99);
     println!("p99, fresh : bare = {p99:.2}; target {P99_TARGET}: {}", if p99 <= P99_TARGET { "met" } else { "MISSED" });
-    let errors: u64 = found.values().flatten().map(|round| round.errors).sum();
-    assert_eq!(errors, 0, "each request is answered with a page");
+    let rounds = found.values().flatten().flat_map(|one| one.bare.into_iter().chain([one.round]));
+    assert_eq!(rounds.map(|round| round.errors).sum::<u64>(), 0, "each request is answered with a page");
 }
 
 /// Requests a second as a ratio of the bare site's, by share of visitors due.
-fn by_share(found: &HashMap<Case, Vec<Round>>) -> String {
+fn by_share(found: &Found) -> String {
     let mut text = "mode,due_percent,of_bare,of_bare_by_cpu\n".to_owned();
     for mode in ["Before", "Beside"] {
         let mut cases: Vec<&Case> = found.keys().filter(|case| case.site == format!("layer, {mode}")).collect();
         cases.sort_by_key(|case| case.due);
         for case in cases {
-            let pairs = || found[case].iter().zip(&found[&BARE]);
-            let wall = median(pairs().map(|(round, bare)| round.per_second / bare.per_second).collect());
-            let cpu = median(pairs().map(|(round, bare)| bare.cpu / round.cpu).collect());
-            writeln!(text, "{mode},{},{wall:.3},{cpu:.3}", case.due).unwrap();
+            let ratio = |what| median(found[case].iter().map(|one| one.of_bare(what)).collect());
+            writeln!(text, "{mode},{},{:.3},{:.3}", case.due, ratio(PER_SECOND), 1.0 / ratio(CPU)).unwrap();
         }
     }
     text
@@ -262,8 +289,11 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(3);
-const WARM_UP: Duration = Duration::from_secs(1);
+const PER_SECOND: fn(&Round) -> f64 = |round| round.per_second;
+const CPU: fn(&Round) -> f64 = |round| round.cpu;
+const P99: fn(&Round) -> f64 = |round| round.p99;
+const ROUNDS: usize = 12;
+/// The shortest that `wrk` can.
+const ROUND: Duration = Duration::from_secs(1);
 const CONNECTIONS: &str = "--connections=256";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/visitors.lua");
