@@ -197,6 +197,7 @@ impl EuidLogout {
         matches!(self.0, Switch::Own(_))
     }
 
+    /// The token; a note of its own is lost.
     pub(crate) fn into_token(self) -> Option<AdvertisingToken> {
         match self.0 {
             Switch::Token(token) => Some(token),

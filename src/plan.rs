@@ -302,7 +302,7 @@ pub(crate) fn resolve(planned: Action, wish: Option<Wish>, consent: Consent) -> 
 pub(crate) fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Duration {
     let usable = times.identity_expires.as_millis().saturating_sub(times.refresh_from.as_millis());
     let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).min(u64::try_from(usable / 10).unwrap_or(0));
-    // `most` times a fraction of one.
+    // `chance` in 2^32 of `most`.
     Duration::from_millis(((u128::from(most) * u128::from(chance)) >> u32::BITS) as u64)
 }
 

@@ -115,7 +115,8 @@ pub(super) fn for_each<'a>(
         }
         let mut from = 0;
         while let Some(rest) = header.get(from..).filter(|rest| rest.len() > beginning.len()) {
-            // Ours often stand side by side, where a look is less than a search.
+            // Ours often stand side by side, where a look is quicker than a search; nothing stands beside
+            // the beginning.
             let is_next = from > 0 && rest.strip_prefix(b"; ").is_some_and(|next| next.starts_with(beginning));
             let at = if is_next { Some(2) } else { finder.find(rest) };
             let Some(start) = at.map(|at| from + at) else { break };
@@ -246,6 +247,16 @@ mod tests {
 
     fn identities(headers: &[&[u8]]) -> Vec<String> {
         find(headers).0.into_iter().map(|value| String::from_utf8(value).unwrap()).collect()
+    }
+
+    #[test]
+    fn all_names_of_a_configuration_go_on_after_the_identitys_as_the_search_takes_for_granted() {
+        let domain = CookieConfig::default().domain("example.com").unwrap();
+        for config in [CookieConfig::default(), domain, CookieConfig::insecure()] {
+            let Names { identity, anchor, opt_out, .. } = Names::new(&config);
+            assert_eq!(anchor.strip_prefix(identity).map(str::as_bytes), Some(ANCHOR));
+            assert_eq!(opt_out.strip_prefix(identity).map(str::as_bytes), Some(OPT_OUT));
+        }
     }
 
     #[test]

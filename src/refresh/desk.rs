@@ -91,7 +91,7 @@ impl Desk {
             return Asked::Refused("there is no tokio runtime to refresh on");
         };
         // That a runtime was built without its timer, tokio tells by a panic only.
-        let Settings { max_wait, deadline, .. } = self.settings;
+        let max_wait = self.settings.max_wait;
         let Ok(patience) = catch_unwind(|| sleep(max_wait)) else {
             return Asked::Refused("the tokio runtime has no timer");
         };
@@ -119,7 +119,6 @@ impl Desk {
                     // A probe does not queue, and whatever becomes of it is its outcome.
                     made: if probe { Made::InTime } else { Made::NotAtAll },
                     probe,
-                    marks: Marks { overdue: Some(patience.deadline()), slow: None, deadline: after(deadline) },
                     landed: false,
                 };
                 *identity = flight.share(identity);
@@ -155,7 +154,7 @@ impl BreakerMoved {
     }
 }
 
-/// In tokio's time, in which all waiting is; as far ahead as it goes, where that is not as far.
+/// A moment of tokio's time, in which all waiting is, 30 years ahead at the most.
 fn after(duration: Duration) -> Instant {
     sleep(duration).deadline()
 }
@@ -172,24 +171,22 @@ struct Leader {
     begun: UnixMillis,
     made: Made,
     probe: bool,
-    marks: Marks,
     landed: bool,
 }
 
-/// When a refresh has taken long, where that is still ahead.
+/// What is still to be noted of a refresh under way, and when.
 struct Marks {
-    /// Longer than a page waits: from then on no other page waits for it, as one visitor's pages would
-    /// each wait for the same silence.
+    /// It takes longer than a page waits. From then on no other page waits for it: one visitor's pages
+    /// would each wait for the same silence.
     overdue: Option<Instant>,
-    /// The call itself, longer than is held against the operator.
+    /// The call itself takes so long that it is held against the operator.
     slow: Option<Instant>,
     /// It ends here.
     deadline: Instant,
 }
 
-/// A mark that has been passed.
 #[derive(Clone, Copy)]
-enum Passed {
+enum Mark {
     Overdue,
     Slow,
     Deadline,
@@ -209,38 +206,43 @@ impl Leader {
     /// `None` at the deadline.
     async fn queue_and_call(&mut self, identity: Arc<Identity>) -> Option<Result<Refreshed, EuidError>> {
         let desk = Arc::clone(&self.desk);
+        let Settings { refresh, max_wait, deadline, .. } = &desk.settings;
+        let mut marks = Marks { overdue: Some(after(*max_wait)), slow: None, deadline: after(*deadline) };
         // A probe finds out whether the calls that hold the permits hang for nothing.
-        let _permit = if self.probe { None } else { self.watch(pin!(desk.permits.acquire())).await?.ok() };
+        let _permit = if self.probe { None } else { self.watch(&mut marks, pin!(desk.permits.acquire())).await?.ok() };
         if !self.probe && lock(&desk.book).breaker() != State::Closed {
             // It went down while this one queued.
             return Some(failed("the operator is down"));
         }
-        let Settings { refresh, max_wait, .. } = &desk.settings;
         self.made = Made::InTime;
-        self.marks.slow = Some(after((*max_wait).max(SLOW_AT_LEAST)));
-        self.watch(Arc::clone(refresh).call(identity).as_mut()).await
+        marks.slow = Some(after((*max_wait).max(SLOW_AT_LEAST)));
+        self.watch(&mut marks, Arc::clone(refresh).call(identity).as_mut()).await
     }
 
     /// What `step` comes to, `None` at the deadline; what takes long is noted on the way. One timer at a
     /// time, as they are the largest part of the task.
-    async fn watch<T>(&mut self, mut step: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Option<T> {
+    async fn watch<T>(
+        &mut self,
+        marks: &mut Marks,
+        mut step: Pin<&mut (impl Future<Output = T> + ?Sized)>,
+    ) -> Option<T> {
         loop {
-            let (at, passed) = self.marks.next();
+            let (at, mark) = marks.next();
             if let Ok(done) = timeout_at(at, step.as_mut()).await {
                 return Some(done);
             }
-            match passed {
-                Passed::Overdue => {
-                    self.marks.overdue = None;
+            match mark {
+                Mark::Overdue => {
+                    marks.overdue = None;
                     lock(&self.desk.book).overdue(&self.key);
                 }
-                Passed::Slow => {
-                    self.marks.slow = None;
+                Mark::Slow => {
+                    marks.slow = None;
                     self.made = Made::Slowly;
                     let now = self.desk.settings.clock.now();
                     self.desk.with_book(|book| book.slow(now)).1.report();
                 }
-                Passed::Deadline => return None,
+                Mark::Deadline => return None,
             }
         }
     }
@@ -261,10 +263,10 @@ impl Leader {
 
 impl Marks {
     /// The next one; of several at one moment, the end last.
-    fn next(&self) -> (Instant, Passed) {
-        let end = (self.deadline, Passed::Deadline);
-        let notes = [(self.overdue, Passed::Overdue), (self.slow, Passed::Slow)];
-        let ahead = notes.into_iter().filter_map(|(at, passed)| Some((at?, passed))).chain([end]);
+    fn next(&self) -> (Instant, Mark) {
+        let end = (self.deadline, Mark::Deadline);
+        let notes = [(self.overdue, Mark::Overdue), (self.slow, Mark::Slow)];
+        let ahead = notes.into_iter().filter_map(|(at, mark)| Some((at?, mark))).chain([end]);
         ahead.min_by_key(|(at, _)| *at).unwrap_or(end)
     }
 }

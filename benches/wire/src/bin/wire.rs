@@ -1,13 +1,13 @@
 //! Requests a second over loopback with keep-alive, of the layer and of what people would use instead.
 //!
 //! ```console
-//! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin wire             # 8 minutes
+//! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin wire             # 11 minutes
 //! ```
 //!
 //! Each [`Site`] is a process with one thread, loaded by `wrk` with one thread. A shared machine is
 //! faster in one second than in another, so each site is measured between two measurements of the bare
-//! one, [`ROUND`] each, and compared with the mean of these two; a ratio is the median of [`ROUNDS`]
-//! such comparisons, with the middle half of them beside it. "cpu" is the time that a site's thread was
+//! one, [`LASTS`] each, and compared with the geometric mean of these two; a ratio is the median of
+//! [`ROUNDS`] such comparisons, with the middle half of them beside it. "cpu" is the time that a site's thread was
 //! on a processor: what else the machine does while it waits does not count there. `--record` keeps what
 //! the plot needs.
 
@@ -18,7 +18,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use tokio::net::TcpListener;
 use tower_euid::sandbox::{Fault, Sandbox};
@@ -53,8 +53,9 @@ const STORE: Case = case("MemoryStore", 0);
 const BEFORE: Case = case("layer, Before", 5);
 const BESIDE: Case = case("layer, Beside", 5);
 const HANGS: Case = case("layer, operator hangs", 5);
-/// What is compared with the bare site.
-const CASES: [Case; 18] = [
+/// What is compared with the bare site; itself, too, which shows what chance alone does.
+const CASES: [Case; 19] = [
+    BARE,
     case("a layer that does nothing", 0),
     FRESH,
     JAR,
@@ -88,7 +89,7 @@ const P99_TARGET: f64 = 1.25;
 
 /// What one measurement found.
 #[derive(Clone, Copy)]
-struct Round {
+struct Figures {
     per_second: f64,
     /// Microseconds.
     p50: f64,
@@ -100,15 +101,15 @@ struct Round {
 
 /// A measurement and those of the bare site before and after it.
 struct Compared {
-    bare: [Round; 2],
-    round: Round,
+    bare: [Figures; 2],
+    site: Figures,
 }
 
 impl Compared {
     /// One of the numbers, of the bare site's.
-    fn of_bare(&self, what: fn(&Round) -> f64) -> f64 {
+    fn of_bare(&self, what: fn(&Figures) -> f64) -> f64 {
         let [before, after] = &self.bare;
-        what(&self.round) / ((what(before) + what(after)) / 2.0)
+        what(&self.site) / (what(before) * what(after)).sqrt()
     }
 }
 
@@ -119,10 +120,10 @@ fn measure(records: bool) {
     let folder = env::temp_dir().join(format!("tower-euid-wire-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let mut sites = HashMap::new();
-    for Case { site, .. } in CASES.into_iter().chain([BARE]) {
+    for Case { site, .. } in CASES {
         sites.entry(site).or_insert_with(|| Running::start(site, &operator.says, folder.join(site)));
     }
-    let mut load = |Case { site, due }| sites.get_mut(site).unwrap().load(due, ROUND);
+    let mut load = |Case { site, due }| sites.get_mut(site).unwrap().load(due, LASTS);
     for case in CASES {
         load(case);
     }
@@ -131,8 +132,8 @@ fn measure(records: bool) {
     for round in 0..ROUNDS {
         for turn in 0..CASES.len() {
             let case = CASES[(turn + round) % CASES.len()];
-            let (round, after) = (load(case), load(BARE));
-            found.entry(case).or_default().push(Compared { bare: [before, after], round });
+            let (site, after) = (load(case), load(BARE));
+            found.entry(case).or_default().push(Compared { bare: [before, after], site });
             before = after;
         }
         eprintln!("round {} of {ROUNDS}", round + 1);
@@ -145,8 +146,8 @@ fn measure(records: bool) {
 }
 
 fn report(found: &Found) {
-    let of = |case: Case, what: fn(&Round) -> f64| median(found[&case].iter().map(|one| what(&one.round)).collect());
-    let of_bare = |case: Case, what: fn(&Round) -> f64| -> Vec<f64> {
+    let of = |case: Case, what: fn(&Figures) -> f64| median(found[&case].iter().map(|one| what(&one.site)).collect());
+    let of_bare = |case: Case, what: fn(&Figures) -> f64| -> Vec<f64> {
         let mut ratios: Vec<f64> = found[&case].iter().map(|one| one.of_bare(what)).collect();
         ratios.sort_by(f64::total_cmp);
         ratios
@@ -164,17 +165,17 @@ fn report(found: &Found) {
             of(case, PER_SECOND),
             median(ratios.clone()),
             ratios[ratios.len() / 4],
-            ratios[ratios.len() * 3 / 4],
+            ratios[ratios.len() - 1 - ratios.len() / 4],
             of(case, CPU),
             median(of_bare(case, CPU)),
-            of(case, |round| round.p50 / 1e3),
-            of(case, |round| round.p99 / 1e3),
+            of(case, |figures| figures.p50 / 1e3),
+            of(case, |figures| figures.p99 / 1e3),
             median(of_bare(case, P99)),
-            of(case, |round| round.calls_per_1000),
+            of(case, |figures| figures.calls_per_1000),
         );
     }
     println!();
-    let ratio = |case, what| if case == BARE { 1.0 } else { median(of_bare(case, what)) };
+    let ratio = |case, what| median(of_bare(case, what));
     for (case, to, target) in TARGETS {
         let (wall, cpu) = (ratio(case, PER_SECOND) / ratio(to, PER_SECOND), ratio(to, CPU) / ratio(case, CPU));
         let met = if wall >= target { "met" } else { "MISSED" };
@@ -185,8 +186,8 @@ fn report(found: &Found) {
     }
     let p99 = ratio(FRESH, P99);
     println!("p99, fresh : bare = {p99:.2}; target {P99_TARGET}: {}", if p99 <= P99_TARGET { "met" } else { "MISSED" });
-    let rounds = found.values().flatten().flat_map(|one| one.bare.into_iter().chain([one.round]));
-    assert_eq!(rounds.map(|round| round.errors).sum::<u64>(), 0, "each request is answered with a page");
+    let all = found.values().flatten().flat_map(|one| one.bare.into_iter().chain([one.site]));
+    assert_eq!(all.map(|figures| figures.errors).sum::<u64>(), 0, "each request is answered with a page");
 }
 
 /// Requests a second as a ratio of the bare site's, by share of visitors due.
@@ -217,7 +218,8 @@ impl Running {
         Self { process, cookies, due_seen: 0 }
     }
 
-    fn load(&mut self, due: u32, lasts: Duration) -> Round {
+    fn load(&mut self, due: u32, lasts: Duration) -> Figures {
+        thread::sleep(PAUSE);
         let [fresh, of_due] = files(&self.cookies);
         let share = f64::from(due) / 100.0;
         let (cpu, calls) = (on_cpu(self.process.id()), self.calls());
@@ -236,7 +238,7 @@ impl Running {
         let numbers: Vec<f64> = done.split(' ').map(|number| number.parse().unwrap()).collect();
         let [requests, micros, p50, p99, errors] = numbers[..] else { panic!("{done}") };
         self.due_seen += (requests * share) as usize;
-        Round {
+        Figures {
             per_second: requests / micros * 1e6,
             p50,
             p99,
@@ -289,11 +291,12 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-const PER_SECOND: fn(&Round) -> f64 = |round| round.per_second;
-const CPU: fn(&Round) -> f64 = |round| round.cpu;
-const P99: fn(&Round) -> f64 = |round| round.p99;
-const ROUNDS: usize = 12;
-/// The shortest that `wrk` can.
-const ROUND: Duration = Duration::from_secs(1);
+const PER_SECOND: fn(&Figures) -> f64 = |figures| figures.per_second;
+const CPU: fn(&Figures) -> f64 = |figures| figures.cpu;
+const P99: fn(&Figures) -> f64 = |figures| figures.p99;
+const ROUNDS: usize = 8;
+const LASTS: Duration = Duration::from_secs(2);
+/// For connections and refreshes of the measurement before.
+const PAUSE: Duration = Duration::from_millis(50);
 const CONNECTIONS: &str = "--connections=256";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/visitors.lua");
