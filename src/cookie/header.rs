@@ -253,7 +253,9 @@ mod tests {
     fn all_names_of_a_configuration_go_on_after_the_identitys_as_the_search_takes_for_granted() {
         let domain = CookieConfig::default().domain("example.com").unwrap();
         for config in [CookieConfig::default(), domain, CookieConfig::insecure()] {
-            let Names { identity, anchor, opt_out, .. } = Names::new(&config);
+            let names = Names::new(&config);
+            let Names { identity, anchor, opt_out, .. } = names;
+            assert_eq!(format!("{names:?}"), format!("{:?}", [identity, anchor, opt_out]));
             assert_eq!(anchor.strip_prefix(identity).map(str::as_bytes), Some(ANCHOR));
             assert_eq!(opt_out.strip_prefix(identity).map(str::as_bytes), Some(OPT_OUT));
         }
