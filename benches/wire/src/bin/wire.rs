@@ -7,9 +7,9 @@
 //! Each [`Site`] is a process with one thread, loaded by `wrk` with one thread. A shared machine is
 //! faster in one second than in another, so each site is measured between two measurements of the bare
 //! one, [`LASTS`] each, and compared with the geometric mean of these two; a ratio is the median of
-//! [`ROUNDS`] such comparisons, with the middle half of them beside it. "cpu" is the time that a site's thread was
-//! on a processor: what else the machine does while it waits does not count there. `--record` keeps what
-//! the plot needs.
+//! [`ROUNDS`] such comparisons, with the middle half of them beside it. "cpu" is the time that a site's
+//! thread was on a processor: what else the machine does while it waits does not count there. `--record`
+//! keeps what the plot needs.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -123,7 +123,7 @@ fn measure(records: bool) {
     for Case { site, .. } in CASES {
         sites.entry(site).or_insert_with(|| Running::start(site, &operator.says, folder.join(site)));
     }
-    let mut load = |Case { site, due }| sites.get_mut(site).unwrap().load(due, LASTS);
+    let mut load = |Case { site, due }| sites.get_mut(site).unwrap().load(due);
     for case in CASES {
         load(case);
     }
@@ -218,14 +218,14 @@ impl Running {
         Self { process, cookies, due_seen: 0 }
     }
 
-    fn load(&mut self, due: u32, lasts: Duration) -> Figures {
+    fn load(&mut self, due: u32) -> Figures {
         thread::sleep(PAUSE);
         let [fresh, of_due] = files(&self.cookies);
         let share = f64::from(due) / 100.0;
         let (cpu, calls) = (on_cpu(self.process.id()), self.calls());
         let output = Command::new("wrk")
             .args(["--threads=1", CONNECTIONS, "--script", SCRIPT])
-            .arg(format!("--duration={}", lasts.as_secs()))
+            .arg(format!("--duration={}", LASTS.as_secs()))
             .arg(format!("http://{}/", self.process.says))
             .arg("--")
             .args([fresh, of_due])
