@@ -26,18 +26,18 @@ pub(crate) fn guard(touch: Touch, headers: &mut HeaderMap) {
     }
     let for_a_cdn: Vec<HeaderName> = headers.keys().filter(|name| is_for_a_cdn(name)).cloned().collect();
     for name in for_a_cdn {
-        headers.insert(name, HeaderValue::from_static("no-store"));
+        headers.insert(name, NO_STORE);
     }
 }
 
 /// The new `Cache-Control`, if the present one is not strict enough.
 fn restricted(touch: Touch, headers: &HeaderMap) -> Option<HeaderValue> {
     let (required, alone): (&[&str], _) = match touch {
-        Touch::Read => (&["private"], "private"),
-        Touch::Wrote => (&["private", "no-store"], "private, no-store"),
+        Touch::Read => (&["private"], PRIVATE),
+        Touch::Wrote => (&["private", "no-store"], PRIVATE_NO_STORE),
     };
     if !headers.contains_key(CACHE_CONTROL) {
-        return Some(HeaderValue::from_static(alone));
+        return Some(alone);
     }
     let mut kept: Vec<&str> = Vec::new();
     let mut missing = required.to_vec();
@@ -63,7 +63,7 @@ fn restricted(touch: Touch, headers: &HeaderMap) -> Option<HeaderValue> {
     }
     let directives: Vec<&str> = required.iter().copied().chain(kept).collect();
     // Text that came out of header values goes into one again.
-    Some(HeaderValue::try_from(directives.join(", ")).unwrap_or(HeaderValue::from_static("private, no-store")))
+    Some(HeaderValue::try_from(directives.join(", ")).unwrap_or(PRIVATE_NO_STORE))
 }
 
 /// Whether a directive allows more than `touch` does.
@@ -90,6 +90,10 @@ fn directives(value: &str) -> Vec<&str> {
     };
     value.split(separates).map(str::trim).filter(|directive| !directive.is_empty()).collect()
 }
+
+const PRIVATE: HeaderValue = HeaderValue::from_static("private");
+const PRIVATE_NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 #[cfg(test)]
 mod tests {

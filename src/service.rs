@@ -76,30 +76,19 @@ where
             (request, visitor) = gate::visitor(&shared, request);
         }
         match sight::look(&shared, request.headers(), &visitor) {
-            Sight::Shown(settled) if settled.held.is_none() => self.call_now(shared, request, settled, None),
-            Sight::Shown(settled) => {
-                // What can be written with the next page as well is not written beside an image.
-                let (request, may_write) = gate::may_refresh(request, shared.refresh_when.as_deref());
-                let settled = if may_write { settled } else { Settled { action: Action::Keep, ..settled } };
-                self.call_now(shared, request, settled, None)
+            Sight::Shown(settled) if settled.held.is_none() => {
+                // The usual case, in place: what is not handed on once more is not copied once more.
+                let planned = sight::show(&shared, &mut request, settled, None);
+                ResponseFuture::calling(self.inner.call(request), shared, planned)
             }
-            Sight::Due(mut due) => {
-                let (request, may_refresh) = gate::may_refresh(request, shared.refresh_when.as_deref());
-                let asked = if may_refresh {
-                    shared.desk.ask(&mut due.held.identity, due.now)
-                } else {
-                    // What another request has found out holds for this one too.
-                    shared.desk.recall(&due.held.identity, due.now)
-                };
-                self.call_due(shared, request, *due, asked, may_refresh)
-            }
+            Sight::Shown(settled) => self.call_to_store(shared, request, settled),
+            Sight::Due(due) => self.call_due(shared, request, *due),
         }
     }
 }
 
 impl<S> EuidService<S> {
     /// Calls the handler of a request for which all is known that can be.
-    #[inline]
     fn call_now<B>(
         &mut self,
         shared: Arc<Shared>,
@@ -114,18 +103,36 @@ impl<S> EuidService<S> {
         ResponseFuture::calling(self.inner.call(request), shared, planned)
     }
 
-    /// Calls the handler of a request whose identity is due: now, or once the operator has answered.
-    fn call_due<B>(
+    /// Calls the handler of a request with a cookie that is to be written anew.
+    fn call_to_store<B>(
         &mut self,
         shared: Arc<Shared>,
         request: Request<B>,
-        due: Due,
-        asked: Asked,
-        may_log_in: bool,
+        mut settled: Settled,
     ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        let (request, may_write) = gate::may_refresh(request, shared.refresh_when.as_deref());
+        if !may_write {
+            // What can be written with the next page as well is not written beside an image.
+            settled.action = Action::Keep;
+        }
+        self.call_now(shared, request, settled, None)
+    }
+
+    /// Calls the handler of a request whose identity is due: now, or once the operator has answered.
+    fn call_due<B>(&mut self, shared: Arc<Shared>, request: Request<B>, mut due: Due) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>> + Clone,
     {
+        let (request, may_refresh) = gate::may_refresh(request, shared.refresh_when.as_deref());
+        let asked = if may_refresh {
+            shared.desk.ask(&mut due.held.identity, due.now)
+        } else {
+            // What another request has found out holds for this one too.
+            shared.desk.recall(&due.held.identity, due.now)
+        };
         let answer = match asked {
             Asked::Known(outcome) => outcome,
             Asked::Refused(why) => {
@@ -147,11 +154,12 @@ impl<S> EuidService<S> {
                 return ResponseFuture::refreshing(refreshing);
             }
         };
-        let settled = sight::settle(&shared, &due, due.now, &answer);
-        // What another request has found out is stored beside an image too, or each would ask again; who
-        // is to be logged in is left to a page.
-        let is_left = !may_log_in && matches!(due.held.origin, Origin::Elsewhere(_));
-        let settled = if is_left { Settled { action: Action::Keep, ..settled } } else { settled };
+        let mut settled = sight::settle(&shared, &due, due.now, &answer);
+        if !may_refresh && matches!(due.held.origin, Origin::Elsewhere(_)) {
+            // What another request has found out is stored beside an image too, or each would ask again; who
+            // is to be logged in is left to a page.
+            settled.action = Action::Keep;
+        }
         self.call_now(shared, request, settled, None)
     }
 }

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::COOKIE;
 
 use super::format::{self, OptOut, Payload};
-use super::header::AnchorHit;
+use super::header::{AnchorHit, Hits};
 use super::seal::{self, Purpose};
 use super::{CookieConfig, CookieKey, Cookies, KeyRing, Login, Sealed, Writing};
 use crate::clock::UnixMillis;
@@ -57,13 +57,14 @@ impl Site {
     /// Where the headers name our cookies.
     #[must_use]
     pub fn scan<'a>(&self, headers: &'a HeaderMap) -> Scan<'a> {
-        let hits = self.cookies.names.find(headers.get_all(COOKIE));
+        let mut hits = Hits::default();
+        self.cookies.names.find(headers.get_all(COOKIE), &mut hits);
         let (anchor, conflict) = match hits.anchor {
             AnchorHit::None => (None, false),
             AnchorHit::One(value) => (Some(value), false),
             AnchorHit::Conflict => (None, true),
         };
-        let [identities, opt_outs] = [hits.identities, hits.opt_outs].map(|hits| hits.as_slice().to_vec());
+        let [identities, opt_outs] = [hits.identities, hits.opt_outs].map(|hits| hits.to_vec());
         Scan { identities, opt_outs, anchor, conflict }
     }
 

@@ -9,6 +9,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use cookie::{Cookie, time};
 use http::HeaderValue;
 use http::header::GetAll;
@@ -26,19 +27,12 @@ pub(super) struct Names {
     finder: Finder<'static>,
 }
 
-/// Where a request names our cookies. Values as they came.
+/// Where a request names our cookies. Values as they came, of duplicates the first.
 #[derive(Debug, Default)]
 pub(super) struct Hits<'a> {
-    pub(super) identities: Values<'a>,
+    pub(super) identities: ArrayVec<&'a [u8], MAX_DUPLICATES>,
     pub(super) anchor: AnchorHit<'a>,
-    pub(super) opt_outs: Values<'a>,
-}
-
-/// The first values under one name, in the order they came.
-#[derive(Debug, Default)]
-pub(super) struct Values<'a> {
-    values: [&'a [u8]; MAX_DUPLICATES],
-    count: usize,
+    pub(super) opt_outs: ArrayVec<&'a [u8], MAX_DUPLICATES>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,29 +50,17 @@ impl Names {
         Self { identity, anchor, opt_out, finder: Finder::new(identity) }
     }
 
-    #[inline]
-    pub(super) fn find<'a>(&self, headers: GetAll<'a, HeaderValue>) -> Hits<'a> {
-        let mut hits = Hits::default();
-        for_each(&self.finder, headers, |rest_of_name, value| match rest_of_name {
-            b"" => hits.identities.push(value),
-            ANCHOR => hits.anchor.push(value),
-            OPT_OUT => hits.opt_outs.push(value),
-            _ => {}
+    pub(super) fn find<'a>(&self, headers: GetAll<'a, HeaderValue>, hits: &mut Hits<'a>) {
+        // Of duplicates past the last that is kept nobody wants to know.
+        for_each(&self.finder, headers, |rest_of_name, value| {
+            if rest_of_name.is_empty() {
+                let _ = hits.identities.try_push(value);
+            } else if rest_of_name == ANCHOR {
+                hits.anchor.push(value);
+            } else if rest_of_name == OPT_OUT {
+                let _ = hits.opt_outs.try_push(value);
+            }
         });
-        hits
-    }
-}
-
-impl<'a> Values<'a> {
-    pub(super) fn as_slice(&self) -> &[&'a [u8]] {
-        self.values.get(..self.count).unwrap_or_default()
-    }
-
-    fn push(&mut self, value: &'a [u8]) {
-        if let Some(free) = self.values.get_mut(self.count) {
-            *free = value;
-            self.count += 1;
-        }
     }
 }
 
@@ -236,13 +218,14 @@ mod tests {
         for header in headers {
             map.append(COOKIE, HeaderValue::from_bytes(header).unwrap());
         }
-        let hits = Names::new(&CookieConfig::default()).find(map.get_all(COOKIE));
+        let mut hits = Hits::default();
+        Names::new(&CookieConfig::default()).find(map.get_all(COOKIE), &mut hits);
         let anchor = match hits.anchor {
             AnchorHit::None => "none".to_owned(),
             AnchorHit::One(value) => format!("one: {}", std::str::from_utf8(value).unwrap()),
             AnchorHit::Conflict => "conflict".to_owned(),
         };
-        (hits.identities.as_slice().iter().map(|value| value.to_vec()).collect(), anchor)
+        (hits.identities.iter().map(|value| value.to_vec()).collect(), anchor)
     }
 
     fn identities(headers: &[&[u8]]) -> Vec<String> {

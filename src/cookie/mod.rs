@@ -30,7 +30,7 @@ use http::{HeaderMap, HeaderValue};
 
 pub use self::config::{CookieConfig, SameSite};
 pub(crate) use self::format::{OptOut, Payload};
-use self::header::{AnchorHit, Names, Readers};
+use self::header::{AnchorHit, Hits, Names, Readers};
 use self::key::Keys;
 pub use self::key::{CookieKey, KeyRing};
 use self::login::LineageText;
@@ -75,12 +75,12 @@ pub(crate) enum FoundIdentity<T> {
 #[derive(Debug)]
 pub(crate) enum Sealed<'a> {
     Identity {
-        payload: Payload<'a>,
+        payload: &'a Payload<'a>,
         /// Under a key that is not the newest any more.
         old_key: bool,
     },
     OptOut {
-        record: OptOut,
+        record: &'a OptOut,
         /// Whether an identity came beside it.
         identity_came: bool,
     },
@@ -158,10 +158,11 @@ impl Cookies {
         keys: &KeyRing,
         mut read: impl FnMut(&Sealed<'_>) -> Option<T>,
     ) -> Found<T> {
-        let hits = self.names.find(headers);
-        let anchor = parse_anchor(hits.anchor);
+        let mut hits = Hits::default();
+        self.names.find(headers, &mut hits);
+        let Hits { identities, anchor, opt_outs } = &hits;
+        let anchor = parse_anchor(*anchor);
         let mut identity = FoundIdentity::None;
-        let (identities, opt_outs) = (hits.identities.as_slice(), hits.opt_outs.as_slice());
         let identity_came = !identities.is_empty();
         if !identity_came && opt_outs.is_empty() {
             return Found { identity, anchor };
@@ -169,12 +170,12 @@ impl Cookies {
         let keys = keys.keys();
         if let Anchor::Login(lineage) = anchor {
             let record = opt_outs.iter().find_map(|value| self.open_record(&keys, value, lineage));
-            let usable = record.and_then(|record| read(&Sealed::OptOut { record, identity_came }));
+            let usable = record.and_then(|record| read(&Sealed::OptOut { record: &record, identity_came }));
             if let Some(usable) = usable {
                 return Found { identity: FoundIdentity::Usable(usable), anchor };
             }
         }
-        for &value in identities {
+        for value in identities {
             let found = match (Head::read(&keys, value), anchor) {
                 (None, _) => FoundIdentity::UnknownKey,
                 // No lineage is named, so none can match; there is no need to open it.
@@ -208,7 +209,7 @@ impl Cookies {
             if payload.login.lineage_text() != lineage {
                 return Err(Unusable::Anchor);
             }
-            read(&Sealed::Identity { payload, old_key }).ok_or(Unusable::Undecodable)
+            read(&Sealed::Identity { payload: &payload, old_key }).ok_or(Unusable::Undecodable)
         });
         match opened {
             Ok(Ok(usable)) => FoundIdentity::Usable(usable),
@@ -289,9 +290,17 @@ impl Cookies {
         let sdk = sdk.into_iter().flat_map(|sdk| scripts::delete_js_sdk(&self.config, sdk));
         // The anchor's removal comes last: curl's jar file forgets all removals but the last.
         let (first, last) = if matches!(writing, Writing::ClearBoth) { (None, anchor) } else { (anchor, None) };
-        for cookie in [identity, first, record, scripts].into_iter().flatten().chain(sdk).chain(last) {
-            headers.append(SET_COOKIE, cookie);
-        }
+        let mut append = |cookie: Option<HeaderValue>| {
+            if let Some(cookie) = cookie {
+                headers.append(SET_COOKIE, cookie);
+            }
+        };
+        append(identity);
+        append(first);
+        append(record);
+        append(scripts);
+        sdk.for_each(|cookie| append(Some(cookie)));
+        append(last);
         Ok(())
     }
 

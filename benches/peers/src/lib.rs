@@ -1,6 +1,7 @@
 //! The cases that are measured: a service, and the request that is put to it.
 
 mod ours;
+mod pair;
 mod peers;
 
 use std::convert::Infallible;

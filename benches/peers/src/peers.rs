@@ -1,6 +1,6 @@
-//! What people would use instead. Each gives its handler a text as long as the layer's plaintext, out of
-//! one encrypted cookie, or out of the store that a session cookie names. None of them knows when a token
-//! ends, and what to do then.
+//! What people would use instead. Each keeps a [`TokenPair`] as JSON, in one encrypted cookie or in the
+//! store that a session cookie names, and its handler takes the token out of it. None of them knows what to
+//! do when one ends.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -16,6 +16,7 @@ use tower::{Layer, service_fn};
 use tower_cookies::{CookieManagerLayer, Cookies};
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
 
+use crate::pair::TokenPair;
 use crate::{Case, Measured, call, no_op, request};
 
 pub(crate) const CASES: &[Case] = &[
@@ -30,13 +31,13 @@ fn tower_sessions() -> Measured {
     type Answer = Pin<Box<dyn Future<Output = Result<Response<()>, Infallible>> + Send>>;
     fn write(request: Request<()>) -> Answer {
         Box::pin(async move {
-            request.extensions().get::<Session>().unwrap().insert(NAME, plaintext()).await.unwrap();
+            request.extensions().get::<Session>().unwrap().insert(NAME, TokenPair::fresh()).await.unwrap();
             Ok(Response::new(()))
         })
     }
     fn read(request: Request<()>) -> Answer {
         Box::pin(async move {
-            seen(&request.extensions().get::<Session>().unwrap().get::<String>(NAME).await.unwrap().unwrap());
+            used(request.extensions().get::<Session>().unwrap().get(NAME).await.unwrap().unwrap());
             Ok(Response::new(()))
         })
     }
@@ -55,11 +56,11 @@ fn biscotti() -> Measured {
     });
     let processor = Processor::from(config);
     let mut cookies = ResponseCookies::new();
-    cookies.insert((NAME, plaintext()));
+    cookies.insert((NAME, TokenPair::fresh().to_json()));
     let cookie = cookies.header_values(&processor).next().unwrap();
     let read = move |request: Request<()>| {
         let cookies = RequestCookies::parse_header(header(&request), &processor).unwrap();
-        seen(cookies.get(NAME).unwrap().value());
+        used_json(cookies.get(NAME).unwrap().value());
         drop(cookies);
         no_op(request)
     };
@@ -69,14 +70,14 @@ fn biscotti() -> Measured {
 fn cookie_private_jar() -> Measured {
     let key = cookie::Key::from(&KEY);
     let mut jar = CookieJar::new();
-    jar.private_mut(&key).add((NAME, plaintext()));
+    jar.private_mut(&key).add((NAME, TokenPair::fresh().to_json()));
     let cookie = jar.get(NAME).unwrap().to_string();
     let read = move |request: Request<()>| {
         let mut jar = CookieJar::new();
         for cookie in Cookie::split_parse(header(&request)) {
             jar.add_original(cookie.unwrap().into_owned());
         }
-        seen(jar.private(&key).get(NAME).unwrap().value());
+        used_json(jar.private(&key).get(NAME).unwrap().value());
         drop(jar);
         no_op(request)
     };
@@ -87,11 +88,16 @@ fn tower_cookies_private() -> Measured {
     let key = tower_cookies::Key::from(&KEY);
     let (writing, layer) = (key.clone(), CookieManagerLayer::new());
     let write = move |request: Request<()>| {
-        request.extensions().get::<Cookies>().unwrap().private(&writing).add(Cookie::new(NAME, plaintext()));
+        request
+            .extensions()
+            .get::<Cookies>()
+            .unwrap()
+            .private(&writing)
+            .add(Cookie::new(NAME, TokenPair::fresh().to_json()));
         no_op(request)
     };
     let read = move |request: Request<()>| {
-        seen(request.extensions().get::<Cookies>().unwrap().private(&key).get(NAME).unwrap().value());
+        used_json(request.extensions().get::<Cookies>().unwrap().private(&key).get(NAME).unwrap().value());
         no_op(request)
     };
     let written = call(layer.layer(service_fn(write)))(request(&[]));
@@ -100,11 +106,11 @@ fn tower_cookies_private() -> Measured {
 
 fn axum_extra_private() -> Measured {
     let key = axum_extra::extract::cookie::Key::from(&KEY);
-    let jar: PrivateCookieJar = PrivateCookieJar::new(key.clone()).add((NAME, plaintext()));
+    let jar: PrivateCookieJar = PrivateCookieJar::new(key.clone()).add((NAME, TokenPair::fresh().to_json()));
     let written = axum_core_response(jar);
     let read = move |request: Request<()>| {
         let jar: PrivateCookieJar = PrivateCookieJar::from_headers(request.headers(), key.clone());
-        seen(jar.get(NAME).unwrap().value());
+        used_json(jar.get(NAME).unwrap().value());
         drop(jar);
         no_op(request)
     };
@@ -123,13 +129,13 @@ where
     Measured::new(service, service_fn(no_op), move || request(&cookies))
 }
 
-/// The handler has read it.
-fn seen(text: &str) {
-    assert_eq!(black_box(text).len(), PLAINTEXT);
+fn used_json(text: &str) {
+    used(TokenPair::from_json(text));
 }
 
-fn plaintext() -> String {
-    "Ab3_".repeat(PLAINTEXT / 4)
+/// The handler has its token.
+fn used(pair: TokenPair) {
+    assert!(black_box(pair.usable_token()).is_some());
 }
 
 fn header(request: &Request<()>) -> &str {
@@ -142,6 +148,4 @@ fn cookie_of<B>(response: &Response<B>) -> String {
 }
 
 const NAME: &str = "identity";
-/// As long as the plaintext of the layer's cookie.
-const PLAINTEXT: usize = 532;
 const KEY: [u8; 64] = *b"0f9b1c46a8d2e37c5b60e9417a3d8f2c6e05b7194dc2a8f3b16e7d905a4c823f";

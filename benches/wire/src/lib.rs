@@ -8,6 +8,8 @@
 //! | `curves` | instructions by number of foreign cookies, operator calls by number of nodes |
 //! | `plots` | pictures of what the others have written to `recorded/` |
 
+#[path = "../../peers/src/pair.rs"]
+mod pair;
 pub mod plot;
 mod process;
 mod site;

@@ -1,7 +1,7 @@
 //! The sites that are compared: one page, with different things in front of it.
 //!
-//! 1. Each page answers with the 219 characters of a token. Whoever keeps state reads them out of a
-//!    text as long as the plaintext of the layer's cookie, out of one encrypted cookie or a store.
+//! 1. Each page answers with the 219 characters of a token. Whoever does without the layer takes them out
+//!    of a [`TokenPair`] as JSON, in one encrypted cookie or a store.
 //! 2. All get requests of the same kind; the bare site gets the cookies of the layer's visitors.
 //! 3. A page that does not find what it should is a 404, which the load generator counts.
 
@@ -23,6 +23,8 @@ use tower_euid::{
     Refreshed, refresh_fn,
 };
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
+
+use crate::pair::TokenPair;
 
 /// A site, and the `Cookie` headers of its visitors.
 pub struct Site {
@@ -60,7 +62,7 @@ fn bare() -> Router {
 /// Behind the layer, with visitors whose tokens are as long and last as long as the operator's.
 async fn layered(mode: RefreshMode, refresh: impl Refresh) -> Site {
     async fn page(euid: Euid) -> Result<String, StatusCode> {
-        euid.advertising_token().map(ToString::to_string).ok_or(StatusCode::NOT_FOUND)
+        euid.advertising_token().map(|token| token.as_str().to_owned()).ok_or(StatusCode::NOT_FOUND)
     }
     let calls = Arc::new(AtomicU64::new(0));
     let sandbox = sandbox();
@@ -77,11 +79,14 @@ async fn layered(mode: RefreshMode, refresh: impl Refresh) -> Site {
 
 fn private_cookie_jar() -> Site {
     async fn page(jar: PrivateCookieJar) -> Result<String, StatusCode> {
-        jar.get(NAME).map(|cookie| token_in(cookie.value())).ok_or(StatusCode::NOT_FOUND)
+        let pair = jar.get(NAME).map(|cookie| TokenPair::from_json(cookie.value()));
+        pair.and_then(TokenPair::usable_token).ok_or(StatusCode::NOT_FOUND)
     }
     let key = Key::generate();
     let cookie = || {
-        let response = PrivateCookieJar::<Key>::new(key.clone()).add(Cookie::new(NAME, plaintext())).into_response();
+        let response = PrivateCookieJar::<Key>::new(key.clone())
+            .add(Cookie::new(NAME, TokenPair::fresh().to_json()))
+            .into_response();
         response.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned()
     };
     let fresh = (0..FRESH).map(|_| cookie()).collect();
@@ -90,14 +95,14 @@ fn private_cookie_jar() -> Site {
 
 async fn memory_store() -> Site {
     async fn page(session: Session) -> Result<String, StatusCode> {
-        let text: Option<String> = session.get(NAME).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-        text.map(|text| token_in(&text)).ok_or(StatusCode::NOT_FOUND)
+        let pair: Option<TokenPair> = session.get(NAME).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+        pair.and_then(TokenPair::usable_token).ok_or(StatusCode::NOT_FOUND)
     }
     let store = MemoryStore::default();
     let mut fresh = Vec::new();
     for _ in 0..FRESH {
         let session = Session::new(None, Arc::new(store.clone()), None);
-        session.insert(NAME, plaintext()).await.unwrap();
+        session.insert(NAME, TokenPair::fresh()).await.unwrap();
         session.save().await.unwrap();
         fresh.push(format!("id={}", session.id().unwrap()));
     }
@@ -150,22 +155,11 @@ fn sandbox() -> Sandbox {
     Sandbox::builder().lifetimes(lifetimes).build().unwrap()
 }
 
-fn plaintext() -> String {
-    PAGE.chars().cycle().take(PLAINTEXT).collect()
-}
-
-fn token_in(text: &str) -> String {
-    assert_eq!(text.len(), PLAINTEXT);
-    text[..PAGE.len()].to_owned()
-}
-
 /// As long as a token.
 pub const PAGE: &str = "Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_\
     Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_\
     Ab3_Ab3_Ab3_Ab3_Abc";
 const NAME: &str = "identity";
-/// As long as the plaintext of the layer's cookie.
-const PLAINTEXT: usize = 532;
 /// Visitors of each kind. Of the due ones more than the layer remembers, so that in turn each is
 /// forgotten before it comes again.
 const FRESH: usize = 1000;
