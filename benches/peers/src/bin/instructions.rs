@@ -107,7 +107,7 @@ fn measured(call: &mut Call, request: Request<()>) -> Response<()> {
 
 /// Part, case, and the function that does it, below `tower_euid::`.
 const PARTS: &[(&str, &str, &str)] = &[
-    ("find our cookies", "fresh", "cookie::header::for_each"),
+    ("find our cookies", "fresh", "cookie::header::Names::find"),
     ("open: base64 and cipher", "fresh", "cookie::seal::Head::open_in"),
     ("parse the plaintext", "fresh", "cookie::format::Payload::parse"),
     ("show it to the handler", "fresh", "sight::show"),

@@ -298,5 +298,5 @@ const ROUNDS: usize = 8;
 const LASTS: Duration = Duration::from_secs(2);
 /// For connections and refreshes of the measurement before.
 const PAUSE: Duration = Duration::from_millis(50);
-const CONNECTIONS: &str = "--connections=128";
+const CONNECTIONS: &str = "--connections=256";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/visitors.lua");
