@@ -103,7 +103,7 @@ impl<S> EuidService<S> {
         ResponseFuture::calling(self.inner.call(request), shared, planned)
     }
 
-    /// Calls the handler of a request with a cookie that is to be written anew.
+    /// Calls the handler of a request with an identity that is to be stored, or taken over, without being refreshed.
     fn call_to_store<B>(
         &mut self,
         shared: Arc<Shared>,

@@ -98,6 +98,7 @@ fn logged_in(layer: &EuidLayer, ages: Ages) -> Vec<String> {
     // A browser sends back what it keeps.
     let kept = lines.filter(|line| !line.ends_with("; Max-Age=0"));
     let pairs: Vec<_> = kept.map(|line| line.split(';').next().unwrap().to_owned()).collect();
+    assert_eq!(pairs.len(), 2, "identity and anchor");
     assert_eq!(pairs[0].len(), "__Host-euid=".len() + 771, "the size of a real one");
     pairs
 }
