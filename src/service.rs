@@ -103,7 +103,8 @@ impl<S> EuidService<S> {
         ResponseFuture::calling(self.inner.call(request), shared, planned)
     }
 
-    /// Calls the handler of a request with an identity that is to be stored, or taken over, without being refreshed.
+    /// Calls the handler of a request whose identity is to be written without being refreshed: under a new
+    /// key, or because another kind of cookie brought it.
     fn call_to_store<B>(
         &mut self,
         shared: Arc<Shared>,

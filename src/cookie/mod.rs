@@ -290,17 +290,9 @@ impl Cookies {
         let sdk = sdk.into_iter().flat_map(|sdk| scripts::delete_js_sdk(&self.config, sdk));
         // The anchor's removal comes last: curl's jar file forgets all removals but the last.
         let (first, last) = if matches!(writing, Writing::ClearBoth) { (None, anchor) } else { (anchor, None) };
-        let mut append = |cookie: Option<HeaderValue>| {
-            if let Some(cookie) = cookie {
-                headers.append(SET_COOKIE, cookie);
-            }
-        };
-        append(identity);
-        append(first);
-        append(record);
-        append(scripts);
-        sdk.for_each(|cookie| append(Some(cookie)));
-        append(last);
+        let mut append = |cookie| _ = headers.append(SET_COOKIE, cookie);
+        [identity, first, record, scripts].into_iter().flatten().for_each(&mut append);
+        sdk.chain(last).for_each(append);
         Ok(())
     }
 

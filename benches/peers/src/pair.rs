@@ -31,8 +31,8 @@ impl TokenPair {
         serde_json::to_string(self).unwrap()
     }
 
-    pub fn from_json(text: &str) -> Self {
-        serde_json::from_str(text).unwrap()
+    pub fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
     }
 
     /// What goes into the bid request, if it has not ended.

@@ -130,7 +130,7 @@ where
 }
 
 fn used_json(text: &str) {
-    used(TokenPair::from_json(text));
+    used(TokenPair::from_json(text).unwrap());
 }
 
 /// The handler has its token.

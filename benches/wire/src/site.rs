@@ -79,7 +79,7 @@ async fn layered(mode: RefreshMode, refresh: impl Refresh) -> Site {
 
 fn private_cookie_jar() -> Site {
     async fn page(jar: PrivateCookieJar) -> Result<String, StatusCode> {
-        let pair = jar.get(NAME).map(|cookie| TokenPair::from_json(cookie.value()));
+        let pair = jar.get(NAME).and_then(|cookie| TokenPair::from_json(cookie.value()));
         pair.and_then(TokenPair::usable_token).ok_or(StatusCode::NOT_FOUND)
     }
     let key = Key::generate();
