@@ -100,6 +100,8 @@ async function startSdk(page, operator, identity) {
     await route.fulfill({ status: answer.status, headers, body: await answer.text() });
   });
   await page.addScriptTag({ content: SDK, type: "module" });
+  // A module runs some time after its tag is there.
+  await page.waitForFunction(() => window.__euid?.init);
   await page.evaluate(
     (identity) => new Promise((callback) => __euid.init({ identity, useCookie: true, callback })),
     identity,
