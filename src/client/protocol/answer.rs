@@ -217,6 +217,10 @@ mod tests {
         generated(answer, &[0; 32], [0; 8]).expect_err("a refusal").kind()
     }
 
+    fn binary(body: &[u8]) -> Answer<'_> {
+        Answer { status: 200, content_type: Some("application/octet-stream"), body }
+    }
+
     /// Each recorded answer becomes the JSON it was opened to, or the error kind it stands for.
     #[test]
     fn every_recorded_answer_of_the_operator_is_understood() {
@@ -301,15 +305,24 @@ mod tests {
     fn an_encrypted_status_that_nobody_knows_ends_no_identity() {
         let json = br#"{"status":"brand_new"}"#;
         let answered = seal_response(&[1; 32], [2; 12], UnixMillis::from_millis(0), [3; 8], json);
-        let answer = |body| Answer { status: 200, content_type: Some("application/octet-stream"), body };
         let renewed = gcm_seal(&[1; 32], [2; 12], json);
         for error in [
-            generated(answer(&answered), &[1; 32], [3; 8]).unwrap_err(),
-            validated(answer(&answered), &[1; 32], [3; 8]).unwrap_err(),
-            refreshed(answer(&renewed), &[1; 32].into()).unwrap_err(),
+            generated(binary(&answered), &[1; 32], [3; 8]).unwrap_err(),
+            validated(binary(&answered), &[1; 32], [3; 8]).unwrap_err(),
+            refreshed(binary(&renewed), &[1; 32].into()).unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::UnknownStatus);
             assert!(error.to_string().contains("brand_new"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_decrypts_and_makes_no_sense_is_malformed_and_says_so() {
+        for (json, says) in [(r#"{"status":"success"}"#, "no body"), ("[]", "does not make sense")] {
+            let renewed = gcm_seal(&[1; 32], [2; 12], json.as_bytes());
+            let error = refreshed(binary(&renewed), &[1; 32].into()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Malformed);
+            assert!(error.to_string().contains(says), "{error}");
         }
     }
 
