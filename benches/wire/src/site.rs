@@ -39,15 +39,15 @@ impl Site {
     pub async fn named(name: &str, operator: &str) -> Self {
         let (before, beside) = (RefreshMode::Before, RefreshMode::Beside);
         match name {
-            "bare" => Self { router: bare(), ..layered(before, nobody()).await },
-            "a layer that does nothing" => {
-                Self { router: bare().layer(tower::layer::util::Identity::new()), ..layered(before, nobody()).await }
-            }
-            "layer, Before" => layered(before, in_20_ms().await).await,
-            "layer, Beside" => layered(beside, in_20_ms().await).await,
-            "layer, Before, over a socket" => layered(before, over_a_socket(operator)).await,
-            "layer, Beside, over a socket" => layered(beside, over_a_socket(operator)).await,
-            "layer, operator hangs" => layered(before, nobody()).await,
+            "bare" => without_layer(bare()).await,
+            "bare, each 20th page waits" => without_layer(each_20th_waits()).await,
+            "a layer that does nothing" => without_layer(bare().layer(tower::layer::util::Identity::new())).await,
+            "layer, token not read" => layered(bare(), before, nobody()).await,
+            "layer, Before" => layered(token(), before, in_20_ms().await).await,
+            "layer, Beside" => layered(token(), beside, in_20_ms().await).await,
+            "layer, Before, over a socket" => layered(token(), before, over_a_socket(operator)).await,
+            "layer, Beside, over a socket" => layered(token(), beside, over_a_socket(operator)).await,
+            "layer, operator hangs" => layered(token(), before, nobody()).await,
             "PrivateCookieJar" => private_cookie_jar(),
             "MemoryStore" => memory_store().await,
             other => panic!("no site is called {other}"),
@@ -59,11 +59,33 @@ fn bare() -> Router {
     Router::new().route("/", get(async || PAGE.to_owned()))
 }
 
-/// Behind the layer, with visitors whose tokens are as long and last as long as the operator's.
-async fn layered(mode: RefreshMode, refresh: impl Refresh) -> Site {
+/// As [`bare`], and waits as long as the operator takes, as often as 5 % of the visitors are due.
+fn each_20th_waits() -> Router {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    async fn page() -> String {
+        if ASKED.fetch_add(1, Ordering::Relaxed).is_multiple_of(20) {
+            tokio::time::sleep(OPERATOR_TAKES).await;
+        }
+        PAGE.to_owned()
+    }
+    Router::new().route("/", get(page))
+}
+
+/// Reads the token.
+fn token() -> Router {
     async fn page(euid: Euid) -> Result<String, StatusCode> {
         euid.advertising_token().map(|token| token.as_str().to_owned()).ok_or(StatusCode::NOT_FOUND)
     }
+    Router::new().route("/", get(page))
+}
+
+/// With the cookies of the layer's visitors, and nobody who looks at them.
+async fn without_layer(router: Router) -> Site {
+    Site { router, ..layered(bare(), RefreshMode::Before, nobody()).await }
+}
+
+/// Behind the layer, with visitors whose tokens are as long and last as long as the operator's.
+async fn layered(page: Router, mode: RefreshMode, refresh: impl Refresh) -> Site {
     let calls = Arc::new(AtomicU64::new(0));
     let sandbox = sandbox();
     let layer = EuidLayer::new(CookieKey::generate().unwrap().into(), Counted { refresh, calls: calls.clone() });
@@ -72,7 +94,7 @@ async fn layered(mode: RefreshMode, refresh: impl Refresh) -> Site {
     let visitors =
         |state, count| (0..count).map(|_| sandbox.visitor(&layer, state).unwrap().cookie_header().to_owned()).collect();
     let (fresh, due) = (visitors(VisitorState::Fresh, FRESH), visitors(VisitorState::Due, DUE));
-    let router = Router::new().route("/", get(page)).layer(layer);
+    let router = page.layer(layer);
     let router = router.route("/calls", get(async move || calls.load(Ordering::Relaxed).to_string()));
     Site { router, fresh, due }
 }
@@ -125,7 +147,7 @@ async fn in_20_ms() -> impl Refresh {
     refresh_fn(move |_| {
         let answer = answer.clone();
         async {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(OPERATOR_TAKES).await;
             Ok(Refreshed::Identity(answer))
         }
     })
@@ -160,6 +182,7 @@ pub const PAGE: &str = "Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_
     Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_\
     Ab3_Ab3_Ab3_Ab3_Abc";
 const NAME: &str = "identity";
+const OPERATOR_TAKES: Duration = Duration::from_millis(20);
 /// Visitors of each kind. Of the due ones more than the layer remembers, so that in turn each is
 /// forgotten before it comes again.
 const FRESH: usize = 1000;

@@ -1,7 +1,7 @@
 //! Requests a second over loopback with keep-alive, of the layer and of what people would use instead.
 //!
 //! ```console
-//! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin wire             # 11 minutes
+//! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin wire             # 12 minutes
 //! ```
 //!
 //! Each [`Site`] is a process with one thread, loaded by `wrk` with one thread. A shared machine is
@@ -54,12 +54,14 @@ const BEFORE: Case = case("layer, Before", 5);
 const BESIDE: Case = case("layer, Beside", 5);
 const HANGS: Case = case("layer, operator hangs", 5);
 /// What is compared with the bare site; itself, too, which shows what chance alone does.
-const CASES: [Case; 19] = [
+const CASES: [Case; 21] = [
     BARE,
     case("a layer that does nothing", 0),
+    case("layer, token not read", 0),
     FRESH,
     JAR,
     STORE,
+    case("bare, each 20th page waits", 0),
     BEFORE,
     BESIDE,
     case("layer, Before, over a socket", 5),
