@@ -1,4 +1,6 @@
-//! What the application configures.
+//! What the application configures; how the layer refreshes is in [`refreshing`].
+
+mod refreshing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use http::{request, response};
 use tower::Layer;
 
+pub use self::refreshing::RefreshMode;
 use crate::clock::{Clock, SystemClock};
 use crate::cookie::{CookieConfig, Cookies, KeyRing};
 use crate::plan::Consent;
@@ -35,44 +38,6 @@ pub struct EuidLayer {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// When the handler runs, while a refresh is due.
-///
-/// ```
-/// # #[cfg(feature = "sandbox")]
-/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
-/// # use std::time::Duration;
-/// # use tokio::time::timeout;
-/// # use tower::{Layer, service_fn};
-/// # use tower_euid::RefreshMode;
-/// # use tower_euid::sandbox::{Fault, Sandbox, VisitorState};
-/// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
-/// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
-/// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = sandbox.client_and_layer()?;
-/// sandbox.fault(Fault::Delay(Duration::from_millis(200))); // the operator takes its time
-/// for (mode, at_once) in [(RefreshMode::Before, false), (RefreshMode::Beside, true)] {
-///     let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
-///     let app = layer.clone().refresh_mode(mode).layer(page);
-///     let sent = timeout(Duration::from_millis(100), visitor.send(&app, http::Request::new(()))).await;
-///     assert_eq!(sent.is_ok_and(|page| page.is_ok_and(|page| *page.body() == "active")), at_once);
-/// }
-/// # Ok::<_, Box<dyn std::error::Error>>(())
-/// # })?;
-/// # Ok::<_, Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RefreshMode {
-    /// After the refresh, or after [`max_wait`](EuidLayer::max_wait) with what is still valid: the
-    /// token is refreshed before it is used, as the EUID guide asks.
-    #[default]
-    Before,
-    /// At once, as long as the token is valid. The new cookie goes out if the answer is there when
-    /// the response head is, else with the next request of this visitor that meets this node within
-    /// 45 s. An expired token is waited for as in [`Before`](Self::Before).
-    Beside,
-}
-
 /// All that requests share. Read-only once the layer has been put together.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -96,18 +61,6 @@ pub(crate) type SignedInUser = dyn Fn(&request::Parts) -> Option<Box<[u8]>> + Se
 pub(crate) type LogoutWhen = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 impl EuidLayer {
-    /// How long a page waits for a refresh, unless set otherwise: 500 ms.
-    pub const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(500);
-    /// How long a refresh may take, pages waiting or not, unless set otherwise: 10 s.
-    pub const DEFAULT_REFRESH_DEADLINE: Duration = Duration::from_secs(10);
-    /// How many refreshes may be under way at once, unless set otherwise: 64.
-    pub const DEFAULT_MAX_CONCURRENT_REFRESHES: usize = 64;
-    /// How many refresh tokens are kept in mind, unless set otherwise: 10 000.
-    pub const DEFAULT_MEMO_ENTRIES: usize = 10_000;
-    /// How many bytes that may take, unless set otherwise: 16 MiB.
-    pub const DEFAULT_MEMO_BYTES: usize = 16 << 20;
-    /// By how much the moment of a refresh is spread at most, unless set otherwise: 10 min.
-    pub const DEFAULT_REFRESH_JITTER: Duration = Duration::from_secs(600);
     /// How long before its end a token is no longer handed out, unless set otherwise: 1 s.
     pub const DEFAULT_EXPIRY_MARGIN: Duration = Duration::from_secs(1);
 
@@ -183,153 +136,6 @@ impl EuidLayer {
     /// ```
     pub fn cookie(self, config: CookieConfig) -> Self {
         self.set(|shared| shared.cookies = Cookies::new(config))
-    }
-
-    /// How long a page waits for a refresh at most. Meanwhile it keeps the inner service's
-    /// readiness, so with a `load_shed` inside others may be shed. With zero no page waits, and the
-    /// answer is there for the visitor's next request.
-    /// Default: [`DEFAULT_MAX_WAIT`](Self::DEFAULT_MAX_WAIT).
-    ///
-    /// ```
-    /// # #[cfg(feature = "sandbox")]
-    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
-    /// # use std::time::Duration;
-    /// # use tokio::time::timeout;
-    /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::sandbox::{Fault, Sandbox, VisitorState};
-    /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
-    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
-    /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
-    /// let app = layer.clone().max_wait(Duration::from_millis(100)).layer(page);
-    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
-    /// sandbox.fault(Fault::Delay(Duration::from_secs(60))); // the operator hangs
-    /// let page = timeout(Duration::from_millis(101), visitor.send(&app, http::Request::new(()))).await?;
-    /// assert_eq!(page?.into_body(), "active"); // with the old token, which is still good
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn max_wait(self, max_wait: Duration) -> Self {
-        self.set_desk(|settings| settings.max_wait = max_wait)
-    }
-
-    /// When the handler runs, while a refresh is due. Default: [`RefreshMode::Before`].
-    ///
-    /// ```
-    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
-    /// # let keys = KeyRing::from(CookieKey::generate()?);
-    /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
-    /// use tower_euid::RefreshMode;
-    ///
-    /// // Pages that must not wait, and whose bidders take an older token:
-    /// let layer = EuidLayer::new(keys, client).refresh_mode(RefreshMode::Beside);
-    /// # Ok::<_, tower_euid::ConfigError>(())
-    /// ```
-    pub fn refresh_mode(self, mode: RefreshMode) -> Self {
-        self.set(|shared| shared.refresh_mode = mode)
-    }
-
-    /// How long one refresh may take, the time in the queue for
-    /// [`max_concurrent_refreshes`](Self::max_concurrent_refreshes) included. It runs in a task of its
-    /// own and goes on when the page that began it has gone. Default:
-    /// [`DEFAULT_REFRESH_DEADLINE`](Self::DEFAULT_REFRESH_DEADLINE).
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
-    /// # let keys = KeyRing::from(CookieKey::generate()?);
-    /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
-    /// // A little above the client's own timeout of 5 s:
-    /// let layer = EuidLayer::new(keys, client).refresh_deadline(Duration::from_secs(6));
-    /// # Ok::<_, tower_euid::ConfigError>(())
-    /// ```
-    pub fn refresh_deadline(self, deadline: Duration) -> Self {
-        self.set_desk(|settings| settings.deadline = deadline)
-    }
-
-    /// How many refreshes may be under way at once, at least one; others queue, and their pages wait
-    /// no longer for it. The one that finds out whether an operator is back does not queue. Default:
-    /// [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
-    ///
-    /// ```
-    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
-    /// # let keys = KeyRing::from(CookieKey::generate()?);
-    /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
-    /// // 20 nodes, and an operator that takes 400 calls at once:
-    /// let layer = EuidLayer::new(keys, client).max_concurrent_refreshes(20);
-    /// # Ok::<_, tower_euid::ConfigError>(())
-    /// ```
-    pub fn max_concurrent_refreshes(self, max: usize) -> Self {
-        self.set_desk(|settings| settings.max_concurrent = max)
-    }
-
-    /// How much is remembered of refreshes: of how many tokens (at least one), calls under way
-    /// included, and in how many bytes. An answer is remembered for 45 s, so that requests which still
-    /// carry the old cookie get it without a call; a failure for as long as the token rests, and 5 min
-    /// more, so that the next rest is longer. The oldest goes first, which costs a call at worst. Defaults:
-    /// [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
-    /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
-    ///
-    /// ```
-    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
-    /// # let keys = KeyRing::from(CookieKey::generate()?);
-    /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
-    /// // 2000 refreshes a second, each remembered for 45 s, and as many bytes a token as by default:
-    /// let layer = EuidLayer::new(keys, client).memo_limit(90_000, 144 << 20);
-    /// # Ok::<_, tower_euid::ConfigError>(())
-    /// ```
-    pub fn memo_limit(self, entries: usize, bytes: usize) -> Self {
-        self.set_desk(|settings| settings.memo_limit = MemoLimit { entries: entries.max(1), bytes })
-    }
-
-    /// By how much the moment of a refresh may lie behind `refresh_from`, so that visitors who
-    /// logged in together do not refresh together. Each login has its own delay, the same on every
-    /// node: at most this, and at most a tenth of the time from `refresh_from` to
-    /// `identity_expires`. Zero turns it off. Default:
-    /// [`DEFAULT_REFRESH_JITTER`](Self::DEFAULT_REFRESH_JITTER).
-    ///
-    /// ```
-    /// # #[cfg(feature = "sandbox")]
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # use std::time::Duration;
-    /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
-    /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
-    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
-    /// # let clock = tower_euid::ManualClock::at(tower_euid::UnixMillis::from_millis(1_735_689_600_000));
-    /// # let sandbox = Sandbox::builder().clock(clock).build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
-    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
-    /// let app = layer.refresh_jitter(Duration::ZERO).layer(page);
-    /// sandbox.advance(Duration::from_secs(900) - Duration::from_millis(1)); // due 15 min after the login
-    /// visitor.send(&app, http::Request::new(())).await?;
-    /// assert_eq!(sandbox.refresh_calls(), 0);
-    /// sandbox.advance(Duration::from_millis(1));
-    /// visitor.send(&app, http::Request::new(())).await?;
-    /// assert_eq!(sandbox.refresh_calls(), 1);
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn refresh_jitter(self, most: Duration) -> Self {
-        self.set(|shared| shared.refresh_jitter = most)
-    }
-
-    /// Which requests may refresh. Those that no page is shown for never do: prefetches and
-    /// prerenders, `OPTIONS`, upgrades, and what a browser fetches as image, script, style or font;
-    /// they see a token that is still valid. Default: all others.
-    ///
-    /// ```
-    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
-    /// # let keys = KeyRing::from(CookieKey::generate()?);
-    /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
-    /// let layer = EuidLayer::new(keys, client)
-    ///     .refresh_when(|request| !request.uri.path().starts_with("/beacon/"));
-    /// # Ok::<_, tower_euid::ConfigError>(())
-    /// ```
-    pub fn refresh_when(self, may_refresh: impl Fn(&request::Parts) -> bool + Send + Sync + 'static) -> Self {
-        self.set(|shared| shared.refresh_when = Some(Arc::new(may_refresh)))
     }
 
     /// How long before `identity_expires` a token is no longer handed out, for the time that a bid

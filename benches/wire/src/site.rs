@@ -1,8 +1,8 @@
 //! The sites that are compared: one page, with different things in front of it.
 //!
-//! 1. Each page answers with the 219 characters of a token. Whoever does without the layer takes them out
-//!    of a [`TokenPair`] as JSON, in one encrypted cookie or a store.
-//! 2. All get requests of the same kind; the bare site gets the cookies of the layer's visitors.
+//! 1. Each page answers with the 219 characters of a token, or with as many that it has at hand. The
+//!    peers take them out of a [`TokenPair`] as JSON, in one encrypted cookie or a store.
+//! 2. All get requests of the same kind; the bare sites get the cookies of the layer's visitors.
 //! 3. A page that does not find what it should is a 404, which the load generator counts.
 
 use std::future::pending;
