@@ -16,7 +16,7 @@
 //! | bound identity, nobody signed in | | | `Absent` | keep |
 //! | record of an opt-out, whatever else | | | `OptedOut` | clear identity, if one came |
 //! | | 72 h later | | `Absent` | clear identity, if one came |
-//! | identity | ≥ refresh_expires | | `Absent` | clear identity |
+//! | identity | ≥ refresh_expires | | `Absent` | keep |
 //! | identity | < refresh_from | | `Active` | keep |
 //! | identity | refresh_from … identity_expires | new pair | `Active(new)` | store |
 //! | | | optout | `OptedOut` | clear identity, record the opt-out |
@@ -29,8 +29,9 @@
 //! | identity < refresh_expires | consent withheld | not asked | `Withheld` | keep |
 //! | any of ours | consent withdrawn | not asked | `Withheld` | clear both |
 //!
-//! Without consent `Absent` is `Withheld`, for it would read as: generate. The record is bound to login and subject of the identity. Only what is stated, by a handler or by
-//! consent, writes the anchor.
+//! Without consent `Absent` is `Withheld`, for it would read as: generate. The record is bound to login and subject of the
+//! identity. Only a statement, by a handler or by consent, writes the anchor. No identity is removed because of the time
+//! alone: this machine's clock may be wrong, and the cookie's `Max-Age` ends it anyway.
 
 use std::time::Duration;
 
@@ -217,7 +218,7 @@ pub(crate) fn plan(times: &IdentityTimes, subject: Subject, consent: Consent, no
     }
     let proceed = |sees, action| Plan::Proceed(verdict(sees, action).under(consent));
     if !times.is_refreshable(now) {
-        proceed(Sees::Absent, Action::ClearIdentity)
+        proceed(Sees::Absent, Action::Keep)
     } else if consent == Consent::Withheld {
         proceed(Sees::Withheld, Action::Keep)
     } else if !times.is_due(now) && times.is_usable(now) {
@@ -274,7 +275,7 @@ pub(crate) fn settle(times: &IdentityTimes, now: UnixMillis, answer: Answer) -> 
         }
         Answer::OptOut => verdict(Sees::OptedOut, Action::RecordOptOut),
         Answer::Ended => ended,
-        _ if !times.is_refreshable(now) => ended,
+        _ if !times.is_refreshable(now) => verdict(Sees::Absent, Action::Keep),
         _ if times.is_usable(now) => verdict(Sees::Active, Action::Keep),
         // No operator can read this token any more, and nothing of it is left to use up.
         Answer::ClientError => ended,
@@ -305,6 +306,17 @@ pub(crate) fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Dura
     // `chance` in 2^32 of `most`.
     Duration::from_millis(((u128::from(most) * u128::from(chance)) >> u32::BITS) as u64)
 }
+
+/// From when on a pair that arrives at `now` by a refresh is due: as its own `refresh_from` says, but not within a minute
+/// or a tenth of what its token has left, whichever is less. A clock that is ahead of the operator's would else refresh on
+/// every page.
+pub(crate) fn refresh_again_from(times: &IdentityTimes, now: UnixMillis) -> UnixMillis {
+    let pause = REFRESH_PAUSE.min(times.identity_expires.saturating_since(now) / 10);
+    times.refresh_from.max(now.saturating_add(pause))
+}
+
+/// The most that [`refresh_again_from`] waits.
+const REFRESH_PAUSE: Duration = Duration::from_secs(60);
 
 const fn verdict(sees: Sees, action: Action) -> Verdict {
     Verdict { sees, action }
@@ -414,11 +426,10 @@ mod tests {
             let expected_granted = match now {
                 0..100 => Plan::Proceed(verdict(Sees::Active, Action::Keep)),
                 100..300 => Plan::Refresh,
-                _ => Plan::Proceed(verdict(Sees::Absent, Action::ClearIdentity)),
+                _ => Plan::Proceed(verdict(Sees::Absent, Action::Keep)),
             };
             assert_eq!(granted, expected_granted, "{now}");
-            let kept = if now < 300 { Action::Keep } else { Action::ClearIdentity };
-            assert_eq!(withheld, Plan::Proceed(verdict(Sees::Withheld, kept)), "{now}");
+            assert_eq!(withheld, Plan::Proceed(verdict(Sees::Withheld, Action::Keep)), "{now}");
 
             for (consent, sees) in [(Consent::Granted, Sees::Absent), (Consent::Withheld, Sees::Withheld)] {
                 let other = plan(&TIMES, Subject::Other, consent, at(now));
@@ -477,11 +488,11 @@ mod tests {
                     Answer::NewPair(new) if at(now) < new.identity_expires => verdict(Sees::ActiveNew, Action::Store),
                     Answer::OptOut => verdict(Sees::OptedOut, Action::RecordOptOut),
                     Answer::Ended => ended,
-                    Answer::ClientError if now >= 200 => ended,
+                    Answer::ClientError if (200..300).contains(&now) => ended,
                     Answer::NewPair(_) | Answer::Failed | Answer::ClientError => match now {
                         0..200 => verdict(Sees::Active, Action::Keep),
                         200..300 => verdict(Sees::Unavailable, Action::Keep),
-                        _ => ended,
+                        _ => verdict(Sees::Absent, Action::Keep),
                     },
                 };
                 assert_eq!(settle(&TIMES, at(now), answer), expected, "{now} {answer:?}");
@@ -537,9 +548,22 @@ mod tests {
         }
 
         #[test]
-        fn a_passing_failure_leaves_what_can_still_be_refreshed(times in any_times(), now in moment()) {
-            let kept = settle(&times, now, Answer::Failed).action == Action::Keep;
-            prop_assert_eq!(kept, now < times.refresh_expires);
+        fn no_identity_is_removed_because_of_the_time_or_a_transient_failure(times in any_times(), now in moment()) {
+            prop_assert_eq!(settle(&times, now, Answer::Failed).action, Action::Keep);
+            for consent in [Consent::Granted, Consent::Withheld] {
+                let planned = plan(&times, Subject::Same, consent, now);
+                let removes = matches!(planned, Plan::Proceed(Verdict { action, .. }) if action != Action::Keep);
+                prop_assert!(!removes, "{:?}", planned);
+            }
+        }
+
+        #[test]
+        fn refreshed_pair_is_due_within_its_life_and_not_at_once(times in any_times(), now in moment()) {
+            let from = refresh_again_from(&times, now);
+            prop_assert!(from >= times.refresh_from);
+            if times.refresh_from < times.identity_expires && now < times.identity_expires {
+                prop_assert!(from < times.identity_expires);
+            }
         }
     }
 
@@ -575,6 +599,20 @@ mod tests {
         let endless = times(i64::MIN, i64::MAX, i64::MAX);
         assert!(jitter(&endless, u32::MAX, Duration::MAX) < Duration::from_millis(u64::MAX / 10));
         assert_eq!(jitter(&times(5, 5, 5), u32::MAX, minute), Duration::ZERO);
+    }
+
+    #[test]
+    fn refreshed_pair_is_not_due_within_a_minute_or_a_tenth_of_its_life() {
+        let now = at(1_000_000);
+        for (refresh_from, identity_expires, from) in [
+            (1_900_000, 4_600_000, 1_900_000),
+            (900_000, 4_600_000, 1_060_000),
+            (1_000_001, 1_600_000, 1_060_000),
+            (900_000, 1_100_000, 1_010_000),
+            (0, 1_000_005, 1_000_000),
+        ] {
+            assert_eq!(refresh_again_from(&times(refresh_from, identity_expires, 9_000_000), now), at(from));
+        }
     }
 
     #[test]

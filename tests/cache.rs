@@ -8,7 +8,7 @@ mod support;
 
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Response, StatusCode};
-use support::{DUE, EXPIRED, Operator, REFRESH_EXPIRES, Site, failure, new_pair};
+use support::{DUE, EXPIRED, Operator, Site, failure, new_pair};
 use tower_euid::{AdvertisingToken, ErrorKind, Euid, EuidUpdate, Refreshed};
 
 /// `Cache-Control` of a page `millis` after the login that itself says `said`.
@@ -47,7 +47,6 @@ async fn a_response_that_writes_our_cookie_is_private_and_not_stored() {
         (new_pair("new"), EXPIRED),
         (Ok(Refreshed::OptedOut), DUE),
         (failure(ErrorKind::RejectedToken), DUE),
-        (new_pair("new"), REFRESH_EXPIRES),
     ] {
         for said in [None, Some("public, max-age=600")] {
             let got = cache_control(Operator::answering(answer.clone()), millis, said, NOTHING).await;

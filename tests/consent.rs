@@ -38,7 +38,7 @@ async fn withheld_the_identity_rests_and_nobody_is_asked() {
         (0, told("withheld", "")),
         (DUE, told("withheld", "")),
         (EXPIRED, told("withheld", "")),
-        (REFRESH_EXPIRES, told("withheld", "identity cleared")),
+        (REFRESH_EXPIRES, told("withheld", "")),
     ] {
         let mut site = consenting(&logged_in(operator.clone(), millis).await, Consent::Withheld);
         assert_eq!(outcome(&site.look().await), expected, "{millis}");

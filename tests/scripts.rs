@@ -75,7 +75,7 @@ async fn it_follows_what_a_due_page_comes_to() {
             Ok(Refreshed::OptedOut),
             told("opted_out", "identity cleared, opt-out recorded, token cleared", None),
         ),
-        (REFRESH_EXPIRES, new_pair("new"), told("absent", "identity cleared, token cleared", None)),
+        (REFRESH_EXPIRES, new_pair("new"), told("absent", "token cleared", None)),
     ] {
         let mut site = logged_in(Operator::answering(answer), millis).await;
         let visit = site.look().await;

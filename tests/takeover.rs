@@ -107,7 +107,7 @@ async fn what_becomes_of_it_by_its_age_and_the_operators_answer() {
         (EXPIRED, failing(ErrorKind::Transient), "unavailable", TAKEN_OVER, "unavailable"),
         (EXPIRED, failing(ErrorKind::RejectedInput), "absent", ALL_CLEARED, "absent"),
         (EXPIRED, opted_out(), "opted_out", OPTED_OUT, "opted_out"),
-        (REFRESH_EXPIRES, pair(), "absent", ALL_CLEARED, "absent"),
+        (REFRESH_EXPIRES, pair(), "absent", "", "absent"),
     ] {
         let mut site = of_the_sdk(operator.clone());
         site.wait_until(millis);
