@@ -164,6 +164,12 @@ impl Clock for SystemClock {
     }
 }
 
+/// The runtime's clock, which is never set back: by it requests wait, and nothing of an identity is judged.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the runtime's clock")]
+pub(crate) fn steady_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// A clock that its owner moves: for tests and demos.
 ///
 /// Clones share one time, so the clock given to the layer, the client and the sandbox can be moved

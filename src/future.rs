@@ -19,11 +19,11 @@ use std::task::{Context, Poll, ready};
 use http::header::HeaderName;
 use http::{HeaderMap, Request, Response, StatusCode};
 use pin_project::pin_project;
-use tokio::time::Sleep;
 use tower::Service;
 
 use crate::cache::{self, Touch};
 use crate::cookie::Writing;
+use crate::deadline::Deadline;
 use crate::extension::EuidLogout;
 use crate::identity::AdvertisingToken;
 use crate::layer::Shared;
@@ -101,7 +101,7 @@ pub(crate) struct Refreshing<S, B> {
     waiter: Waiter,
     /// Ends the wait; the refresh goes on without it.
     #[pin]
-    patience: Sleep,
+    patience: Deadline,
     /// Taken when the handler is called.
     parked: Option<Parked<S, B>>,
 }
@@ -198,7 +198,7 @@ where
 }
 
 impl<S, B> Refreshing<S, B> {
-    pub(crate) fn new(shared: Arc<Shared>, waiter: Waiter, patience: Sleep, parked: Parked<S, B>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, waiter: Waiter, patience: Deadline, parked: Parked<S, B>) -> Self {
         Self { shared, waiter, patience, parked: Some(parked) }
     }
 
@@ -334,6 +334,9 @@ fn write(shared: &Shared, writing: Writing<'_>, consent: Consent, headers: &mut 
     // A login is kept while consent is withheld, and handed to nobody.
     let to_scripts = consent == Consent::Granted;
     let Err(reason) = shared.cookies.write(writing, to_scripts, &shared.keys, now, headers) else {
+        if let Writing::Store(login, _) = writing {
+            shared.desk.delivered(login.lineage);
+        }
         return true;
     };
     observe::cookie_not_written(reason);

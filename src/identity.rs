@@ -308,6 +308,12 @@ impl Identity {
     pub fn times(&self) -> IdentityTimes {
         self.times
     }
+
+    /// The same identity, due from another moment, which must not be after its token's end.
+    pub(crate) fn with_refresh_from(mut self, refresh_from: UnixMillis) -> Self {
+        self.times.refresh_from = refresh_from;
+        self
+    }
 }
 
 impl fmt::Debug for Identity {

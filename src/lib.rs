@@ -100,6 +100,7 @@ mod cache;
 mod client;
 mod clock;
 mod cookie;
+mod deadline;
 #[cfg(feature = "client")]
 mod env;
 mod error;

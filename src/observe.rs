@@ -9,13 +9,11 @@
 
 use std::time::Duration;
 
-use reliakit_circuit::State;
-
 use self::meter::{count, count_by, record, set};
 use crate::cookie::{Unusable, Unwritten};
 use crate::error::{ErrorKind, EuidError};
 use crate::extension::Euid;
-use crate::refresh::Refreshed;
+use crate::refresh::{BreakerState, Refreshed};
 
 /// The handler of a request is called, and this is what it sees.
 pub(crate) fn request(euid: &Euid) {
@@ -76,23 +74,33 @@ pub(crate) fn refresh_refused(why: &'static str) {
     tracing::trace!(target: TARGET, why, "a refresh is due and not asked for");
 }
 
+/// A new pair was due for a refresh, since `due_by`, as it arrived. Said once.
+pub(crate) fn refreshed_pair_is_due(due_by: Duration) {
+    let due_by_seconds = due_by.as_secs();
+    tracing::warn!(
+        target: TARGET,
+        due_by_seconds,
+        "a new pair is due for a refresh as it arrives: this machine's clock is ahead of the operator's, by that much or more"
+    );
+}
+
 /// A due page joined a call that was under way.
 pub(crate) fn refresh_joined() {
     count("euid_refresh_coalesced_total");
 }
 
 /// The breaker for the operator went from one state to another.
-pub(crate) fn breaker_moved(from: State, to: State) {
+pub(crate) fn breaker_moved(from: BreakerState, to: BreakerState) {
     tracing::warn!(target: TARGET, ?from, ?to, "the breaker for the operator");
 }
 
 /// A page asked the breaker, which is in this state. Said without a change too, so that the gauge is
 /// there before the first failure.
-pub(crate) fn breaker_is(state: State) {
+pub(crate) fn breaker_is(state: BreakerState) {
     let number = match state {
-        State::Closed => 0.0,
-        State::HalfOpen => 1.0,
-        State::Open => 2.0,
+        BreakerState::Closed => 0.0,
+        BreakerState::HalfOpen => 1.0,
+        BreakerState::Open => 2.0,
     };
     set("euid_breaker_state", number);
 }

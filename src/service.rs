@@ -128,11 +128,12 @@ impl<S> EuidService<S> {
         S: Service<Request<B>> + Clone,
     {
         let (request, may_refresh) = gate::may_refresh(request, shared.refresh_when.as_deref());
+        let key = due.held.refresh_key();
         let asked = if may_refresh {
-            shared.desk.ask(&mut due.held.identity, due.now)
+            shared.desk.ask(&key, &mut due.held.identity, due.now)
         } else {
             // What another request has found out holds for this one too.
-            shared.desk.recall(&due.held.identity, due.now)
+            shared.desk.recall(&key, due.now)
         };
         let answer = match asked {
             Asked::Known(outcome) => outcome,

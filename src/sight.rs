@@ -16,7 +16,7 @@ use crate::identity::{AdvertisingToken, Identity, IdentityTimes};
 use crate::layer::Shared;
 use crate::observe;
 use crate::plan::{self, Action, AnchorSays, Answer, Consent, Plan, Presented, Sees, Subject, Verdict};
-use crate::refresh::Refreshed;
+use crate::refresh::{RefreshKey, Refreshed};
 
 /// What the cookies come to, before the handler runs.
 pub(crate) enum Sight {
@@ -59,6 +59,16 @@ pub(crate) enum Origin {
     Cookies(Login),
     /// From elsewhere: it has no login yet, and is to be bound to who is signed in.
     Elsewhere(Option<Box<[u8]>>),
+}
+
+impl Held {
+    pub(crate) fn refresh_key(&self) -> RefreshKey {
+        let lineage = match &self.origin {
+            Origin::Cookies(login) => Some(login.lineage),
+            Origin::Elsewhere(_) => None,
+        };
+        RefreshKey::new(&self.identity, lineage)
+    }
 }
 
 /// Reads the cookies and asks [`plan`](crate::plan).

@@ -1,140 +1,88 @@
-//! When not to ask: after a failure of one token for a while, while the operator is down at all.
+//! How long to wait before the next call: after a failure of one token.
 //!
-//! Pure; `now` and randomness are arguments. The state machines are those of `reliakit-circuit` and
-//! `reliakit-backoff`; what is added here is that a half-open breaker lets one probe pass, not all.
+//! Pure; `now` and randomness are arguments.
 
-use std::mem;
 use std::time::Duration;
-
-use reliakit_backoff::{Backoff, equal_jitter};
-use reliakit_circuit::{CircuitBreaker, State};
 
 use crate::clock::UnixMillis;
 
-/// How long one token rests after its `failures`-th failure in a row (from 1): 5 s, doubling to
-/// 5 min, half of it by chance.
-pub(super) fn rest(failures: u32, chance: u32) -> Duration {
-    let delays = Backoff::exponential(FIRST_REST, 2).with_max_delay(LONGEST_REST);
-    equal_jitter(delays.delay(failures.saturating_sub(1)).unwrap_or(LONGEST_REST), chance)
-}
-
-/// Whether the operator is worth asking at all. Opens after [`FAILURES_TO_OPEN`] consecutive
-/// failures, lets one probe through after [`COOLDOWN`], closes when it succeeds.
-#[derive(Debug)]
-pub(super) struct Breaker {
-    circuit: CircuitBreaker,
-    /// A half-open breaker's probe is under way.
-    probing: bool,
-}
-
-/// May a call be made?
+/// A span of the wall clock, which can be set back while the span lasts.
+///
+/// A span that begins in the future was made before the clock was set back: it is over. Else a clock
+/// that was set back by two hours would make a wait of five seconds last two hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
-    Call,
-    /// The one call that finds out whether the operator is back.
-    Probe,
-    Refused,
+pub(super) struct Span {
+    from: UnixMillis,
+    until: UnixMillis,
 }
 
-impl Breaker {
-    pub(super) fn admit(&mut self, now: UnixMillis) -> Admission {
-        let allowed = self.circuit.allow(millis(now));
-        match self.circuit.state() {
-            State::HalfOpen if mem::replace(&mut self.probing, true) => Admission::Refused,
-            State::HalfOpen => Admission::Probe,
-            State::Closed | State::Open if allowed => Admission::Call,
-            State::Closed | State::Open => Admission::Refused,
-        }
+impl Span {
+    pub(super) fn new(from: UnixMillis, length: Duration) -> Self {
+        Self { from, until: from.saturating_add(length) }
     }
 
-    /// A success shows that the operator is there, also that of a call which pages found too slow.
-    pub(super) fn success(&mut self) {
-        self.probing = false;
-        match self.circuit.state() {
-            State::Open => self.circuit.reset(),
-            State::Closed | State::HalfOpen => self.circuit.on_success(),
-        }
+    pub(super) fn contains(&self, now: UnixMillis) -> bool {
+        self.from <= now.saturating_add(CLOCK_STEP) && now < self.until
     }
 
-    pub(super) fn failure(&mut self, now: UnixMillis) {
-        self.probing = false;
-        self.circuit.on_failure(millis(now));
-    }
-
-    pub(super) fn state(&self) -> State {
-        self.circuit.state()
+    /// The same span with another end.
+    pub(super) fn extended(self, by: Duration) -> Self {
+        Self { until: self.until.saturating_add(by), ..self }
     }
 }
 
-impl Default for Breaker {
-    fn default() -> Self {
-        Self { circuit: CircuitBreaker::new(FAILURES_TO_OPEN, COOLDOWN), probing: false }
-    }
+/// How long one token waits after its `failures`-th failure in a row (from 1): 5 s, doubling to 5 min, half of it
+/// random. At least as long as the operator's `Retry-After` says, but not above 5 min.
+pub(super) fn backoff(failures: u32, retry_after: Option<Duration>, chance: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(MOST_DOUBLINGS);
+    let longest = (FIRST_BACKOFF * (1 << doublings)).min(LONGEST_BACKOFF);
+    let half = longest / 2;
+    // `chance` in 2^32 of the other half.
+    let random = Duration::from_nanos(((half.as_nanos() * u128::from(chance)) >> u32::BITS) as u64);
+    (half + random).max(heeded(retry_after))
 }
 
-fn millis(now: UnixMillis) -> u64 {
-    now.as_millis().try_into().unwrap_or(0)
+/// How much of a `Retry-After` is heeded.
+pub(super) fn heeded(retry_after: Option<Duration>) -> Duration {
+    retry_after.unwrap_or_default().min(LONGEST_BACKOFF)
 }
 
-const FIRST_REST: Duration = Duration::from_secs(5);
-const LONGEST_REST: Duration = Duration::from_secs(300);
-const FAILURES_TO_OPEN: u32 = 5;
-/// In milliseconds.
-const COOLDOWN: u64 = 5_000;
+const FIRST_BACKOFF: Duration = Duration::from_secs(5);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+/// 5 s doubled six times is above the longest.
+const MOST_DOUBLINGS: u32 = 6;
+/// Threads read the clock in one order and take the lock in another, and clocks are adjusted by small steps: a step
+/// back of this size ends no span.
+const CLOCK_STEP: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(millis: i64) -> UnixMillis {
-        UnixMillis::from_millis(millis)
-    }
-
     #[test]
-    fn a_token_rests_five_seconds_then_twice_as_long_up_to_five_minutes() {
-        let longest: Vec<u64> = (1..=9).map(|failures| rest(failures, u32::MAX).as_secs_f64().round() as u64).collect();
+    fn backoff_is_five_seconds_then_doubles_up_to_five_minutes() {
+        let longest: Vec<u64> =
+            (1..=9).map(|failures| backoff(failures, None, u32::MAX).as_secs_f64().round() as u64).collect();
         assert_eq!(longest, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
         for failures in [1, 2, 3, 40, u32::MAX] {
-            let (shortest, longest) = (rest(failures, 0), rest(failures, u32::MAX));
+            let (shortest, longest) = (backoff(failures, None, 0), backoff(failures, None, u32::MAX));
             assert!(shortest >= longest / 2 && shortest < longest, "{failures}: {shortest:?} {longest:?}");
         }
     }
 
     #[test]
-    fn it_opens_after_five_failures_in_a_row_and_not_before() {
-        let mut breaker = Breaker::default();
-        for _ in 0..4 {
-            breaker.failure(at(0));
-        }
-        breaker.success();
-        for _ in 0..4 {
-            breaker.failure(at(0));
-            assert_eq!(breaker.admit(at(0)), Admission::Call);
-        }
-        breaker.failure(at(0));
-        assert_eq!(breaker.admit(at(0)), Admission::Refused);
-        assert_eq!(breaker.admit(at(4_999)), Admission::Refused);
+    fn backoff_heeds_retry_after_up_to_five_minutes_and_never_gets_shorter_by_it() {
+        let seconds = |retry_after| backoff(1, Some(Duration::from_secs(retry_after)), 0).as_millis();
+        assert_eq!([0, 1, 60, 300, 301, u64::MAX].map(seconds), [2_500, 2_500, 60_000, 300_000, 300_000, 300_000]);
     }
 
     #[test]
-    fn half_open_it_lets_one_probe_through_and_its_outcome_decides() {
-        let mut breaker = Breaker::default();
-        (0..5).for_each(|_| breaker.failure(at(0)));
-        assert_eq!(breaker.admit(at(5_000)), Admission::Probe);
-        assert_eq!(breaker.admit(at(5_000)), Admission::Refused);
-        breaker.failure(at(6_000));
-        assert_eq!(breaker.admit(at(10_999)), Admission::Refused);
-        assert_eq!(breaker.admit(at(11_000)), Admission::Probe);
-        breaker.success();
-        assert_eq!(breaker.admit(at(11_000)), Admission::Call);
-        assert_eq!(breaker.admit(at(11_000)), Admission::Call);
-    }
-
-    #[test]
-    fn the_success_of_a_slow_call_closes_it() {
-        let mut breaker = Breaker::default();
-        (0..5).for_each(|_| breaker.failure(at(0)));
-        breaker.success();
-        assert_eq!(breaker.admit(at(0)), Admission::Call);
+    fn span_ends_at_its_end_and_when_the_clock_is_set_back_before_its_beginning() {
+        let at = |seconds: i64| UnixMillis::from_millis(seconds * 1000);
+        let span = Span::new(at(7200), Duration::from_secs(10));
+        for (now, contained) in [(7200, true), (7209, true), (7210, false), (7195, true), (7194, false), (0, false)] {
+            assert_eq!(span.contains(at(now)), contained, "{now}");
+        }
+        assert!(span.extended(Duration::from_secs(1)).contains(at(7210)));
     }
 }

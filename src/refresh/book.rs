@@ -1,72 +1,35 @@
-//! What is known of each refresh token: under way, answered, or resting after a failure.
+//! Decides what a due request does: use an outcome that is known, join a call, begin one, or none of these.
 //!
-//! 1. A token is known by the SHA-256 of its whole text.
-//! 2. An answer is remembered for [`MEMO_FOR`]: requests that still carry the old cookie get it
-//!    without a call. A failure is remembered as the moment before which nobody asks again.
-//! 3. Bounded in entries and in bytes: the oldest memory goes first, and at worst a call is made
-//!    again. Calls under way are never forgotten; where they alone fill the book, no more begin.
+//! 1. One call at a time per refresh token, and per login, whichever of its tokens comes.
+//! 2. After an answer or a failure none for a while: [`memo`](super::memo) remembers.
+//! 3. While the operator is down none at all: [`breaker`](super::breaker).
 //!
-//! Pure; `now` and randomness are arguments.
+//! Pure; times and randomness are arguments.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reliakit_circuit::State as CircuitState;
+use tokio::time::Instant;
 
-use super::Refreshed;
-use super::backoff::{self, Admission, Breaker};
+use super::backoff::{self, Span};
+use super::breaker::{Admission, Breaker, BreakerState};
 use super::flight::{Flight, Outcome};
+use super::memo::{Lineage, Memo, MemoLimit, RefreshKey, State};
 use crate::clock::UnixMillis;
 use crate::error::ErrorKind;
 
-/// SHA-256 of a refresh token.
-pub(super) type Key = [u8; 32];
-
-/// How much is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MemoLimit {
-    pub(crate) entries: usize,
-    pub(crate) bytes: usize,
-}
-
 #[derive(Debug)]
 pub(super) struct Book {
-    limit: MemoLimit,
-    entries: HashMap<Key, Entry>,
-    /// Memories, oldest first, by the number of their entry; what has changed since is skipped.
-    oldest: VecDeque<(Key, u64)>,
-    remembered: usize,
-    bytes: usize,
-    written: u64,
+    memo: Memo,
     breaker: Breaker,
-    /// When a call that pages found too slow succeeded last.
-    slow_success: Option<UnixMillis>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    number: u64,
-    state: State,
-    /// Failures in a row.
-    failures: u32,
-}
-
-#[derive(Debug)]
-enum State {
-    /// `overdue`: for longer than a page waits.
-    UnderWay {
-        flight: Arc<Flight>,
-        overdue: bool,
-    },
-    Answered {
-        outcome: Outcome,
-        until: UnixMillis,
-    },
-    Resting {
-        outcome: Outcome,
-        until: UnixMillis,
-    },
+    /// How long a page waits.
+    max_wait: Duration,
+    /// How many calls may be under way at once.
+    max_concurrent: usize,
+    /// How many calls under way were found slow.
+    slow_calls: usize,
+    /// While it lasts slowness is no failure: a slow call has succeeded shortly before.
+    slow_is_normal: Option<Span>,
 }
 
 /// How far a call got, and how fast.
@@ -75,61 +38,76 @@ pub(super) enum Made {
     /// It never left our queue, or ended with its runtime.
     NotAtAll,
     InTime,
-    /// It took longer than pages wait, and [`slow`](Book::slow) was told.
-    Slowly,
+    /// It took longer than pages wait. `counted` says whether that was held against the operator already.
+    Slowly {
+        counted: bool,
+    },
 }
 
-/// What there is to do about a token that is due.
+/// What there is to do for a request that is due.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// The outcome is known, or nobody asks now: then it is the failure that the rest is for.
+    /// The outcome is known. While a token backs off, it is the failure.
     Known(Outcome),
-    /// Somebody asks already.
+    /// A call is under way.
     Join(Arc<Flight>),
-    /// Ask, and [`land`](Book::land) what comes of it.
+    /// Begin a call; its end must [`land`](Book::land).
     Lead { flight: Arc<Flight>, probe: bool },
-    /// Somebody asks already, and has waited too long for it: whoever comes next need not.
+    /// A call is under way, for longer than a page waits.
     Overdue,
-    /// Nobody asks now: the operator is down.
+    /// Another token of the same login is being refreshed, or was refused just now.
+    LoginBusy,
+    /// The operator is down.
     BreakerOpen,
-    /// Nobody asks now: too many calls are under way.
+    /// Too many calls are under way.
     Full,
 }
 
+impl Made {
+    /// The same call, if its outcome says nothing of the operator.
+    pub(super) fn undone(self) -> Self {
+        match self {
+            Self::NotAtAll | Self::InTime => Self::NotAtAll,
+            // What was counted stays counted, and the call is not slow any more.
+            Self::Slowly { .. } => Self::Slowly { counted: true },
+        }
+    }
+}
+
 impl Book {
-    pub(super) fn new(limit: MemoLimit) -> Self {
+    pub(super) fn new(limit: MemoLimit, max_wait: Duration, max_concurrent: usize) -> Self {
         Self {
-            limit,
-            entries: HashMap::new(),
-            oldest: VecDeque::new(),
-            remembered: 0,
-            bytes: 0,
-            written: 0,
+            memo: Memo::new(limit),
             breaker: Breaker::default(),
-            slow_success: None,
+            max_wait,
+            max_concurrent,
+            slow_calls: 0,
+            slow_is_normal: None,
         }
     }
 
-    /// What is known, without beginning anything.
-    pub(super) fn known(&self, key: &Key, now: UnixMillis) -> Option<Outcome> {
-        match &self.entries.get(key)?.state {
-            State::Answered { outcome, until } | State::Resting { outcome, until } if now < *until => {
-                Some(Arc::clone(outcome))
-            }
-            _ => None,
-        }
+    /// The outcome that is known without a call. An opt-out or a new pair holds for every token of its login; a failure
+    /// or a rejection for its own token alone.
+    pub(super) fn known(&mut self, key: &RefreshKey, now: UnixMillis) -> Option<Outcome> {
+        self.memo.sweep(now);
+        let of_token = self.memo.of_token(key).and_then(|state| state.known(now));
+        let of_lineage = || self.memo.of_lineage(key)?.known(now).filter(|outcome| outcome.is_ok());
+        of_token.or_else(of_lineage).cloned()
     }
 
-    /// What there is to do.
-    pub(super) fn next(&mut self, key: &Key, now: UnixMillis) -> Next {
+    /// What there is to do. `steady` is the runtime's clock, by which pages wait.
+    pub(super) fn next(&mut self, key: &RefreshKey, now: UnixMillis, steady: Instant) -> Next {
         if let Some(outcome) = self.known(key, now) {
             return Next::Known(outcome);
         }
-        if let Some(Entry { state: State::UnderWay { flight, overdue }, .. }) = self.entries.get(key) {
-            return if *overdue { Next::Overdue } else { Next::Join(Arc::clone(flight)) };
+        match (self.memo.of_token(key), self.memo.of_lineage(key)) {
+            // Judged here, not by a timer: on a runtime that is blocked the timer would be late too.
+            (Some(State::UnderWay { overdue_from: Some(from), .. }), _) if steady >= *from => return Next::Overdue,
+            (Some(State::UnderWay { flight, .. }), _) => return Next::Join(Arc::clone(flight)),
+            (_, Some(state)) if state.is_under_way() || state.known(now).is_some() => return Next::LoginBusy,
+            _ => {}
         }
-        let under_way = self.entries.len() - self.remembered;
-        if under_way >= self.limit.entries {
+        if self.memo.is_full_of_calls() {
             return Next::Full;
         }
         let probe = match self.breaker.admit(now) {
@@ -137,144 +115,65 @@ impl Book {
             Admission::Probe => true,
             Admission::Refused => return Next::BreakerOpen,
         };
-        let failures = self.forget(key).map_or(0, |entry| entry.failures);
         let flight = Arc::new(Flight::default());
-        self.write(*key, State::UnderWay { flight: Arc::clone(&flight), overdue: false }, failures);
-        self.make_room(now);
+        self.memo.begin(*key, Arc::clone(&flight), steady.checked_add(self.max_wait), now);
         Next::Lead { flight, probe }
     }
 
-    /// Notes what came of a call.
-    pub(super) fn land(&mut self, key: &Key, outcome: &Outcome, call: Made, now: UnixMillis, chance: u32) {
+    /// Notes the outcome of a call.
+    pub(super) fn land(&mut self, key: &RefreshKey, outcome: &Outcome, call: Made, now: UnixMillis, chance: u32) {
+        if let Made::Slowly { .. } = call {
+            self.slow_calls = self.slow_calls.saturating_sub(1);
+        }
+        let retry_after = outcome.as_ref().as_ref().err().and_then(crate::EuidError::retry_after);
         match call {
             // Time spent in our own queue says nothing of the operator.
             Made::NotAtAll => {}
-            Made::InTime | Made::Slowly if !is_failure_of_the_operator(outcome) => {
-                if call == Made::Slowly {
-                    self.slow_success = Some(now);
+            _ if !is_failure_of_the_operator(outcome) => {
+                if let Made::Slowly { .. } = call {
+                    self.slow_is_normal = Some(Span::new(now, SLOW_IS_NORMAL_FOR));
                 }
                 self.breaker.success();
             }
-            Made::InTime => self.breaker.failure(now),
-            // It has been counted when it was found slow.
-            Made::Slowly => {}
+            Made::Slowly { counted: true } => {}
+            Made::InTime | Made::Slowly { counted: false } => self.breaker.failure(now, retry_after),
         }
-        let failures = self.forget(key).map_or(0, |entry| entry.failures);
-        let outcome = Arc::clone(outcome);
-        if settles_the_token(&outcome) {
-            self.write(*key, State::Answered { outcome, until: now.saturating_add(MEMO_FOR) }, 0);
-        } else {
-            let failures = failures.saturating_add(1);
-            let until = now.saturating_add(backoff::rest(failures, chance));
-            self.write(*key, State::Resting { outcome, until }, failures);
+        match &**outcome {
+            Err(error) if error.kind() != ErrorKind::RejectedToken => {
+                let failures = self.memo.failures(key).saturating_add(1);
+                let wait = backoff::backoff(failures, retry_after, chance);
+                self.memo.failed(*key, error, wait, failures, now);
+            }
+            _ => self.memo.answered(*key, outcome, now),
         }
-        self.make_room(now);
     }
 
-    /// A call takes longer than a page waits: as good as a failure to the pages, and so to the
-    /// breaker, which otherwise would learn of a hanging operator too late. Unless slow calls have
-    /// succeeded of late: then it is its way to be slow.
-    pub(super) fn slow(&mut self, now: UnixMillis) {
-        let is_its_way = self.slow_success.is_some_and(|last| now < last.saturating_add(SLOW_IS_ITS_WAY));
+    /// A call takes longer than a page waits: to pages as good as a failure, and so to the breaker, which otherwise
+    /// would learn too late that the operator hangs. Unless slow calls have succeeded shortly before: then it counts only
+    /// if it fails. Returns how the call is to be landed.
+    pub(super) fn slow(&mut self, now: UnixMillis) -> Made {
+        self.slow_calls += 1;
+        let is_closed = self.breaker() == BreakerState::Closed;
         // Of a probe it counts in any case: nothing else would end it.
-        if !is_its_way || self.breaker() != CircuitState::Closed {
-            self.breaker.failure(now);
+        let counted = !is_closed || self.slow_is_normal.is_none_or(|span| !span.contains(now));
+        if counted && is_closed && self.slow_calls >= self.max_concurrent {
+            // Every permit is held by a call that hangs: no other can be made that would be counted.
+            self.breaker.open(now, None);
+        } else if counted {
+            self.breaker.failure(now, None);
         }
+        Made::Slowly { counted }
+    }
+
+    /// A response has written the new pair of this login.
+    pub(super) fn delivered(&mut self, lineage: Lineage) {
+        self.memo.delivered(lineage);
     }
 
     /// Whether the operator is believed to be there.
-    pub(super) fn breaker(&self) -> CircuitState {
+    pub(super) fn breaker(&self) -> BreakerState {
         self.breaker.state()
     }
-
-    /// A call about this token has been under way, queued or made, for as long as a page waits.
-    pub(super) fn overdue(&mut self, key: &Key) {
-        if let Some(Entry { state: State::UnderWay { overdue, .. }, .. }) = self.entries.get_mut(key) {
-            *overdue = true;
-        }
-    }
-
-    fn write(&mut self, key: Key, state: State, failures: u32) {
-        self.written += 1;
-        let entry = Entry { number: self.written, state, failures };
-        if let Some(bytes) = entry.state.remembered_bytes() {
-            self.remembered += 1;
-            self.bytes += bytes;
-            self.oldest.push_back((key, entry.number));
-        }
-        self.entries.insert(key, entry);
-    }
-
-    fn forget(&mut self, key: &Key) -> Option<Entry> {
-        let entry = self.entries.remove(key)?;
-        if let Some(bytes) = entry.state.remembered_bytes() {
-            self.remembered -= 1;
-            self.bytes -= bytes;
-        }
-        Some(entry)
-    }
-
-    /// Whether the queue is worth a sweep: a token that is written often leaves its old places behind.
-    fn is_littered(&self) -> bool {
-        self.oldest.len() > 2 * self.remembered + QUEUE_SLACK
-    }
-
-    /// Forgets what is over, and the oldest of the rest until the bounds are kept.
-    fn make_room(&mut self, now: UnixMillis) {
-        if self.is_littered() {
-            let entries = &self.entries;
-            self.oldest.retain(|(key, number)| entries.get(key).is_some_and(|entry| entry.number == *number));
-        }
-        while let Some((key, number)) = self.oldest.front().copied() {
-            let goes = match self.entries.get(&key) {
-                Some(entry) if entry.number == number => {
-                    let full = self.entries.len() > self.limit.entries || self.bytes > self.limit.bytes;
-                    full || entry.state.is_over(now)
-                }
-                // Written anew since, or gone.
-                _ => {
-                    self.oldest.pop_front();
-                    continue;
-                }
-            };
-            if !goes {
-                return;
-            }
-            self.oldest.pop_front();
-            self.forget(&key);
-        }
-    }
-}
-
-impl State {
-    /// What a memory weighs; `None` for a call under way, which is none.
-    fn remembered_bytes(&self) -> Option<usize> {
-        match self {
-            Self::UnderWay { .. } => None,
-            Self::Answered { outcome, .. } | Self::Resting { outcome, .. } => Some(weight(outcome)),
-        }
-    }
-
-    /// Whether a memory is of no more use. How often a token has failed in a row is of use a while
-    /// longer than the rest that came of it.
-    fn is_over(&self, now: UnixMillis) -> bool {
-        match self {
-            Self::UnderWay { .. } => false,
-            Self::Answered { until, .. } => now >= *until,
-            Self::Resting { until, .. } => now >= until.saturating_add(FAILURES_REMEMBERED),
-        }
-    }
-}
-
-/// Key, entry and queue place, and the texts of an identity.
-fn weight(outcome: &Outcome) -> usize {
-    let texts = match &**outcome {
-        Ok(Refreshed::Identity(identity)) => {
-            identity.advertising_token().len() + identity.refresh_token().expose_secret().len()
-        }
-        Ok(Refreshed::OptedOut) | Err(_) => 0,
-    };
-    size_of::<(Key, Entry)>() + size_of::<(Key, u64)>() + size_of::<Result<Refreshed, crate::EuidError>>() + texts
 }
 
 /// Any answer that parses, a refusal too, shows that the operator is there.
@@ -282,33 +181,82 @@ fn is_failure_of_the_operator(outcome: &Outcome) -> bool {
     matches!(&**outcome, Err(error) if matches!(error.kind(), ErrorKind::Transient | ErrorKind::Malformed))
 }
 
-/// Whether asking again about this token would be told the same.
-fn settles_the_token(outcome: &Outcome) -> bool {
-    match &**outcome {
-        Ok(_) => true,
-        Err(error) => error.kind() == ErrorKind::RejectedToken,
-    }
-}
-
-/// Longer than a browser takes to bring the new cookie with its parallel requests.
-pub(super) const MEMO_FOR: Duration = Duration::from_secs(45);
 /// After a slow success, slow calls are not held against the operator.
-const SLOW_IS_ITS_WAY: Duration = Duration::from_secs(60);
-/// Stale places in the queue that are not worth a sweep.
-const QUEUE_SLACK: usize = 64;
-/// After the rest of the last failure.
-const FAILURES_REMEMBERED: Duration = Duration::from_secs(300);
+const SLOW_IS_NORMAL_FOR: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
+    use super::super::Refreshed;
     use super::*;
+    use crate::clock;
     use crate::error::EuidError;
-    use crate::identity::{Identity, IdentityTimes};
 
     const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
+    const LARGE: MemoLimit = MemoLimit { entries: 100, bytes: 1 << 20 };
+    const MAX_WAIT: Duration = Duration::from_millis(500);
+
+    /// A book, and the two clocks of a process that began when the wall clock stood at 0.
+    struct Process {
+        book: Book,
+        began: Instant,
+    }
+
+    impl Process {
+        fn with(limit: MemoLimit, max_concurrent: usize) -> Self {
+            Self { book: Book::new(limit, MAX_WAIT, max_concurrent), began: clock::steady_now() }
+        }
+
+        fn new(limit: MemoLimit) -> Self {
+            Self::with(limit, 64)
+        }
+
+        fn next_of(&mut self, key: RefreshKey, seconds: i64) -> &'static str {
+            let steady = self.began + Duration::from_secs(seconds.try_into().unwrap_or_default());
+            self.next_at(key, at(seconds), steady)
+        }
+
+        /// What `next` says, in a word.
+        fn next_at(&mut self, key: RefreshKey, now: UnixMillis, steady: Instant) -> &'static str {
+            match self.book.next(&key, now, steady) {
+                Next::Known(_) => "known",
+                Next::Join(_) => "join",
+                Next::Lead { probe: false, .. } => "lead",
+                Next::Lead { probe: true, .. } => "probe",
+                Next::BreakerOpen => "refused",
+                Next::Full => "full",
+                Next::Overdue => "overdue",
+                Next::LoginBusy => "busy",
+            }
+        }
+
+        fn next(&mut self, token: u8, seconds: i64) -> &'static str {
+            self.next_of(key(token), seconds)
+        }
+
+        fn land(&mut self, token: u8, outcome: &Outcome, seconds: i64) {
+            self.land_made(token, outcome, Made::InTime, seconds);
+        }
+
+        fn land_made(&mut self, token: u8, outcome: &Outcome, made: Made, seconds: i64) {
+            self.book.land(&key(token), outcome, made, at(seconds), u32::MAX);
+        }
+
+        fn knows(&mut self, token: u8, seconds: i64) -> bool {
+            self.book.known(&key(token), at(seconds)).is_some()
+        }
+    }
 
     fn at(seconds: i64) -> UnixMillis {
         UnixMillis::from_millis(seconds * 1000)
+    }
+
+    fn key(token: u8) -> RefreshKey {
+        RefreshKey { token: [token; 32], lineage: None }
+    }
+
+    /// A token of one login.
+    fn of_login(token: u8) -> RefreshKey {
+        RefreshKey { lineage: Some([9; 16]), ..key(token) }
     }
 
     fn opted_out() -> Outcome {
@@ -319,74 +267,119 @@ mod tests {
         Arc::new(Err(EuidError::new(kind, "x")))
     }
 
-    /// What `next` says, in a word.
-    fn next(book: &mut Book, key: u8, now: i64) -> &'static str {
-        match book.next(&[key; 32], at(now)) {
-            Next::Known(_) => "known",
-            Next::Join(_) => "join",
-            Next::Lead { probe: false, .. } => "lead",
-            Next::Lead { probe: true, .. } => "probe",
-            Next::BreakerOpen => "refused",
-            Next::Full => "full",
-            Next::Overdue => "overdue",
+    #[test]
+    fn one_request_leads_others_join_and_later_ones_know() {
+        let mut process = Process::new(LIMIT);
+        assert_eq!([1, 1, 2].map(|token| process.next(token, 0)), ["lead", "join", "lead"]);
+        process.land(1, &opted_out(), 0);
+        assert_eq!(process.next(1, 44), "known");
+        assert_eq!(process.next(1, 45), "lead");
+    }
+
+    #[test]
+    fn overdue_call_is_not_joined_and_its_answer_is_known_all_the_same() {
+        let mut process = Process::new(LIMIT);
+        assert_eq!(process.next(1, 0), "lead");
+        let began = process.began;
+        for (millis, next) in [(0, "join"), (499, "join"), (500, "overdue"), (7_000, "overdue")] {
+            assert_eq!(process.next_at(key(1), at(0), began + Duration::from_millis(millis)), next, "{millis}");
+        }
+        process.land(1, &opted_out(), 0);
+        assert_eq!(process.next(1, 0), "known");
+        assert_eq!([process.next(1, 45), process.next(1, 45)], ["lead", "join"]);
+    }
+
+    #[test]
+    fn max_wait_beyond_the_end_of_time_makes_no_call_overdue() {
+        let mut process = Process::new(LIMIT);
+        process.book.max_wait = Duration::MAX;
+        assert_eq!([process.next(1, 0), process.next(1, 1_000_000)], ["lead", "join"]);
+    }
+
+    #[test]
+    fn login_makes_one_call_at_a_time_whichever_of_its_tokens_comes() {
+        let mut process = Process::new(LARGE);
+        assert_eq!(process.next_of(of_login(1), 0), "lead");
+        for token in 2..50 {
+            assert_eq!(process.next_of(of_login(token), 0), "busy");
+        }
+        assert_eq!(process.next_of(of_login(1), 0), "join");
+        assert_eq!(process.next(60, 0), "lead", "another login");
+    }
+
+    #[test]
+    fn opt_out_holds_for_every_token_of_its_login_and_a_rejection_only_for_its_own() {
+        let mut process = Process::new(LARGE);
+        process.book.land(&of_login(1), &opted_out(), Made::InTime, at(0), 0);
+        assert_eq!([1, 2].map(|token| process.next_of(of_login(token), 44)), ["known", "known"]);
+        assert_eq!(process.next_of(of_login(2), 45), "lead");
+        for kind in [ErrorKind::RejectedToken, ErrorKind::RejectedInput] {
+            let mut process = Process::new(LARGE);
+            process.book.land(&of_login(1), &failed(kind), Made::InTime, at(0), u32::MAX);
+            assert_eq!([1, 2].map(|token| process.next_of(of_login(token), 4)), ["known", "busy"], "{kind:?}");
+            assert_eq!(process.next_of(of_login(2), 45), "lead");
         }
     }
 
-    fn land(book: &mut Book, key: u8, outcome: &Outcome, now: i64) {
-        book.land(&[key; 32], outcome, Made::InTime, at(now), u32::MAX);
-    }
-
     #[test]
-    fn one_leads_others_join_and_later_ones_know() {
-        let mut book = Book::new(LIMIT);
-        assert_eq!(next(&mut book, 1, 0), "lead");
-        assert_eq!(next(&mut book, 1, 0), "join");
-        assert_eq!(next(&mut book, 2, 0), "lead");
-        land(&mut book, 1, &opted_out(), 0);
-        assert_eq!(next(&mut book, 1, 44), "known");
-        assert_eq!(next(&mut book, 1, 45), "lead");
-    }
-
-    #[test]
-    fn nobody_joins_a_call_that_is_overdue_and_its_answer_is_known_all_the_same() {
-        let mut book = Book::new(LIMIT);
-        assert_eq!(next(&mut book, 1, 0), "lead");
-        book.overdue(&[1; 32]);
-        assert_eq!(next(&mut book, 1, 0), "overdue");
-        land(&mut book, 1, &opted_out(), 0);
-        assert_eq!(next(&mut book, 1, 0), "known");
-        assert_eq!(next(&mut book, 1, 45), "lead");
-        assert_eq!(next(&mut book, 1, 45), "join");
-    }
-
-    #[test]
-    fn after_a_failure_nobody_asks_for_a_while_and_longer_after_the_next() {
-        let mut book = Book::new(LIMIT);
+    fn login_that_changes_its_tokens_backs_off_as_one() {
+        let mut process = Process::new(LARGE);
         let mut now = 0;
-        for rest in [5, 10, 20, 40] {
-            assert_eq!(next(&mut book, 1, now), "lead");
-            land(&mut book, 1, &failed(ErrorKind::Undecryptable), now);
-            assert_eq!(next(&mut book, 1, now + rest - 1), "known");
-            now += rest;
+        for (token, wait) in [(1, 5), (2, 10), (3, 20)] {
+            assert_eq!(process.next_of(of_login(token), now), "lead");
+            process.book.land(&of_login(token), &failed(ErrorKind::Undecryptable), Made::InTime, at(now), u32::MAX);
+            assert_eq!(process.next_of(of_login(9), now + wait - 1), "busy");
+            now += wait;
         }
-        assert_eq!(next(&mut book, 1, now), "lead");
-        land(&mut book, 1, &opted_out(), now);
-        land(&mut book, 1, &failed(ErrorKind::Undecryptable), now);
-        assert_eq!(next(&mut book, 1, now + 5), "lead", "a success ends the doubling");
     }
 
     #[test]
-    fn a_rejection_is_remembered_as_an_answer_and_a_refusal_rests() {
-        let mut book = Book::new(LIMIT);
-        land(&mut book, 1, &failed(ErrorKind::RejectedToken), 0);
-        land(&mut book, 2, &failed(ErrorKind::RejectedInput), 0);
-        assert_eq!(next(&mut book, 1, 44), "known");
-        assert_eq!(next(&mut book, 2, 4), "known");
-        assert_eq!(next(&mut book, 2, 5), "lead");
+    fn token_backs_off_after_a_failure_and_longer_after_the_next() {
+        let mut process = Process::new(LIMIT);
+        let mut now = 0;
+        for wait in [5, 10, 20, 40] {
+            assert_eq!(process.next(1, now), "lead");
+            process.land(1, &failed(ErrorKind::Undecryptable), now);
+            assert_eq!(process.next(1, now + wait - 1), "known");
+            now += wait;
+        }
+        assert_eq!(process.next(1, now), "lead");
+        process.land(1, &opted_out(), now);
+        process.land(1, &failed(ErrorKind::Undecryptable), now);
+        assert_eq!(process.next(1, now + 5), "lead", "a success ends the doubling");
     }
 
     #[test]
-    fn only_silence_and_nonsense_open_the_breaker() {
+    fn back_off_and_memory_end_when_the_clock_is_set_back() {
+        let mut process = Process::new(LIMIT);
+        process.land(1, &failed(ErrorKind::Undecryptable), 7200);
+        process.land(2, &opted_out(), 7200);
+        assert_eq!([1, 2].map(|token| process.next(token, 0)), ["lead", "lead"]);
+    }
+
+    #[test]
+    fn rejection_is_remembered_as_an_answer_and_a_refusal_backs_off() {
+        let mut process = Process::new(LIMIT);
+        process.land(1, &failed(ErrorKind::RejectedToken), 0);
+        process.land(2, &failed(ErrorKind::RejectedInput), 0);
+        assert_eq!(process.next(1, 44), "known");
+        assert_eq!(process.next(2, 4), "known");
+        assert_eq!(process.next(2, 5), "lead");
+    }
+
+    #[test]
+    fn retry_after_is_heeded_by_the_token_and_by_the_breaker() {
+        let busy = EuidError::new(ErrorKind::Transient, "busy").with_retry_after(Duration::from_secs(60));
+        let busy = Arc::new(Err(busy));
+        let mut process = Process::new(LARGE);
+        process.land(1, &busy, 0);
+        assert_eq!([process.next(1, 59), process.next(1, 60)], ["known", "lead"]);
+        (2..=6).for_each(|token| process.land(token, &busy, 0));
+        assert_eq!([process.next(9, 59), process.next(9, 60)], ["refused", "probe"]);
+    }
+
+    #[test]
+    fn breaker_opens_after_silence_and_nonsense_only() {
         for (kind, expected) in [
             (ErrorKind::Transient, "refused"),
             (ErrorKind::Malformed, "refused"),
@@ -396,139 +389,101 @@ mod tests {
             (ErrorKind::Undecryptable, "lead"),
             (ErrorKind::UnknownStatus, "lead"),
         ] {
-            let mut book = Book::new(MemoLimit { entries: 100, ..LIMIT });
-            (1..=5).for_each(|key| land(&mut book, key, &failed(kind), 0));
-            assert_eq!(next(&mut book, 9, 0), expected, "{kind:?}");
+            let mut process = Process::new(LARGE);
+            (1..=5).for_each(|token| process.land(token, &failed(kind), 0));
+            assert_eq!(process.next(9, 0), expected, "{kind:?}");
         }
     }
 
     #[test]
-    fn a_slow_call_counts_once() {
-        let mut book = Book::new(MemoLimit { entries: 100, ..LIMIT });
-        for key in 1..=4 {
-            book.slow(at(0));
-            book.land(&[key; 32], &failed(ErrorKind::Transient), Made::Slowly, at(0), 0);
+    fn breaker_counts_a_slow_call_once() {
+        let mut process = Process::new(LARGE);
+        for token in 1..=4 {
+            let made = process.book.slow(at(0));
+            assert_eq!(made, Made::Slowly { counted: true });
+            process.land_made(token, &failed(ErrorKind::Transient), made, 0);
         }
-        assert_eq!(next(&mut book, 9, 0), "lead");
-        book.slow(at(0));
-        assert_eq!(next(&mut book, 10, 0), "refused");
+        assert_eq!(process.next(9, 0), "lead");
+        process.book.slow(at(0));
+        assert_eq!(process.next(10, 0), "refused");
     }
 
     #[test]
-    fn what_never_left_our_queue_says_nothing_of_the_operator() {
-        let mut book = Book::new(MemoLimit { entries: 100, ..LIMIT });
-        for key in 1..=20 {
-            book.land(&[key; 32], &failed(ErrorKind::Transient), Made::NotAtAll, at(0), 0);
-        }
-        assert_eq!(next(&mut book, 90, 0), "lead");
+    fn breaker_ignores_calls_that_never_left_the_queue() {
+        let mut process = Process::new(LARGE);
+        (1..=20).for_each(|token| process.land_made(token, &failed(ErrorKind::Transient), Made::NotAtAll, 0));
+        assert_eq!(process.next(90, 0), "lead");
     }
 
     #[test]
-    fn an_operator_whose_slow_calls_succeed_is_not_given_up_for_being_slow() {
-        let mut book = Book::new(MemoLimit { entries: 100, ..LIMIT });
-        book.slow(at(0));
-        book.land(&[1; 32], &opted_out(), Made::Slowly, at(1), 0);
-        (0..20).for_each(|_| book.slow(at(60)));
-        assert_eq!(next(&mut book, 90, 60), "lead");
-        (0..5).for_each(|_| book.slow(at(61)));
-        assert_eq!(next(&mut book, 91, 61), "refused");
+    fn breaker_stays_closed_for_an_operator_whose_slow_calls_succeed() {
+        let mut process = Process::new(LARGE);
+        let made = process.book.slow(at(0));
+        process.land_made(1, &opted_out(), made, 1);
+        (0..20).for_each(|_| _ = process.book.slow(at(60)));
+        assert_eq!(process.next(90, 60), "lead");
+        (0..5).for_each(|_| _ = process.book.slow(at(61)));
+        assert_eq!(process.next(91, 61), "refused");
     }
 
     #[test]
-    fn a_probe_that_fails_slowly_is_followed_by_another() {
-        let mut book = Book::new(MemoLimit { entries: 100, ..LIMIT });
-        book.land(&[1; 32], &opted_out(), Made::Slowly, at(0), 0);
-        (2..=6).for_each(|key| land(&mut book, key, &failed(ErrorKind::Transient), 0));
-        assert_eq!(next(&mut book, 90, 5), "probe");
-        book.slow(at(5));
-        book.land(&[90; 32], &failed(ErrorKind::Transient), Made::Slowly, at(6), 0);
-        assert_eq!(next(&mut book, 91, 9), "refused");
-        assert_eq!(next(&mut book, 92, 11), "probe");
-    }
-
-    #[test]
-    fn the_oldest_memory_goes_when_there_are_too_many() {
-        let mut book = Book::new(LIMIT);
-        (1..=5).for_each(|key| land(&mut book, key, &opted_out(), 0));
-        assert_eq!(book.entries.len(), 4);
-        assert!(book.known(&[1; 32], at(0)).is_none());
-        assert!((2..=5).all(|key| book.known(&[key; 32], at(0)).is_some()));
-    }
-
-    #[test]
-    fn a_memory_written_anew_is_not_the_oldest_any_more() {
-        let mut book = Book::new(LIMIT);
-        [1, 2, 1, 3, 4, 5].iter().for_each(|&key| land(&mut book, key, &opted_out(), 0));
-        assert!(book.known(&[2; 32], at(0)).is_none());
-        assert!(book.known(&[1; 32], at(0)).is_some());
-    }
-
-    #[test]
-    fn the_oldest_memory_goes_when_it_weighs_too_much() {
-        let each = weight(&opted_out());
-        let mut book = Book::new(MemoLimit { entries: 100, bytes: 3 * each });
-        (1..=4).for_each(|key| land(&mut book, key, &opted_out(), 0));
-        assert_eq!((book.entries.len(), book.bytes), (3, 3 * each));
-        assert!(book.known(&[1; 32], at(0)).is_none());
-    }
-
-    #[test]
-    fn a_memory_weighs_what_it_keeps_and_little_more() {
-        let times = IdentityTimes { refresh_from: at(0), identity_expires: at(0), refresh_expires: at(0) };
-        let identity = Identity::new("a".repeat(1000), "r".repeat(100).into(), [0; 32].into(), times).unwrap();
-        for (outcome, texts) in [(opted_out(), 0), (Arc::new(Ok(Refreshed::Identity(identity))), 1100)] {
-            // The key stands in the queue and in the map.
-            let kept = 2 * size_of::<Key>() + size_of::<Entry>() + size_of_val(&*outcome) + texts;
-            let weight = weight(&outcome);
-            assert!((kept..kept + 64).contains(&weight), "{weight} for {kept}");
+    fn breaker_counts_an_excused_slow_call_when_it_fails() {
+        for excuse in [opted_out(), failed(ErrorKind::RejectedToken)] {
+            let mut process = Process::new(LARGE);
+            let made = process.book.slow(at(0));
+            process.land_made(1, &excuse, made, 0);
+            for token in 2..=6 {
+                assert_eq!(process.next(90 + token, 10), "lead");
+                let made = process.book.slow(at(10));
+                assert_eq!(made, Made::Slowly { counted: false });
+                process.land_made(token, &failed(ErrorKind::Transient), made, 10);
+            }
+            assert_eq!(process.next(80, 10), "refused");
         }
     }
 
     #[test]
-    fn calls_under_way_are_not_forgotten_and_more_than_the_bound_do_not_begin() {
-        let mut book = Book::new(LIMIT);
-        land(&mut book, 9, &opted_out(), 0);
-        for key in 1..=4 {
-            assert_eq!(next(&mut book, key, 0), "lead");
-        }
-        assert!(book.known(&[9; 32], at(0)).is_none(), "memories make room for calls");
-        assert_eq!(next(&mut book, 5, 0), "full");
-        assert_eq!(next(&mut book, 1, 0), "join");
-        land(&mut book, 1, &opted_out(), 0);
-        assert_eq!(next(&mut book, 5, 0), "lead");
-    }
-
-    #[test]
-    fn a_token_written_often_does_not_fill_the_queue_whenever_another_leaves_it() {
-        for writes in 1..100 {
-            let mut book = Book::new(LIMIT);
-            land(&mut book, 1, &failed(ErrorKind::Undecryptable), 0);
-            land(&mut book, 3, &opted_out(), 0);
-            (0..writes).for_each(|_| land(&mut book, 2, &opted_out(), 0));
-            assert_eq!(next(&mut book, 3, 45), "lead");
-            (0..100).for_each(|_| land(&mut book, 2, &opted_out(), 45));
-            assert!(book.oldest.len() <= 2 * 2 + QUEUE_SLACK, "{} after {writes}", book.oldest.len());
+    fn breaker_opens_when_every_permit_is_held_by_a_slow_call() {
+        for permits in [1, 2, 4] {
+            let mut process = Process::with(LARGE, permits);
+            for slow in 1..=permits {
+                assert_eq!(process.next(slow.try_into().unwrap(), 0), "lead");
+                process.book.slow(at(0));
+            }
+            assert_eq!(process.next(90, 0), "refused", "{permits}");
+            let mut process = Process::with(LARGE, permits);
+            for _ in 0..10 {
+                let made = process.book.slow(at(0));
+                process.land_made(1, &opted_out(), made, 0);
+            }
+            assert_eq!(process.next(90, 0), "lead", "slow ones that ended hold no permit");
         }
     }
 
     #[test]
-    fn a_token_written_often_costs_no_other_its_place_in_the_queue() {
-        let mut book = Book::new(LIMIT);
-        land(&mut book, 1, &opted_out(), 0);
-        (0..100).for_each(|_| land(&mut book, 2, &opted_out(), 0));
-        (3..=5).for_each(|key| land(&mut book, key, &opted_out(), 0));
-        assert!(book.known(&[1; 32], at(0)).is_none());
-        assert!((2..=5).all(|key| book.known(&[key; 32], at(0)).is_some()));
+    fn probe_that_fails_slowly_is_followed_by_another() {
+        let mut process = Process::new(LARGE);
+        let made = process.book.slow(at(0));
+        process.land_made(1, &opted_out(), made, 0);
+        (2..=6).for_each(|token| process.land(token, &failed(ErrorKind::Transient), 0));
+        assert_eq!(process.next(90, 5), "probe");
+        let made = process.book.slow(at(5));
+        process.land_made(90, &failed(ErrorKind::Transient), made, 6);
+        assert_eq!(process.next(91, 9), "refused");
+        assert_eq!(process.next(92, 11), "probe");
     }
 
     #[test]
-    fn what_is_over_is_forgotten() {
-        let mut book = Book::new(LIMIT);
-        land(&mut book, 1, &opted_out(), 0);
-        land(&mut book, 2, &failed(ErrorKind::Undecryptable), 0);
-        land(&mut book, 3, &opted_out(), 100);
-        assert_eq!(book.entries.len(), 2, "the answer is over, the failure is remembered");
-        land(&mut book, 3, &opted_out(), 1000);
-        assert_eq!((book.entries.len(), book.oldest.len()), (1, 1));
+    fn calls_under_way_are_not_forgotten_and_none_begins_beyond_the_limit() {
+        let mut process = Process::new(LIMIT);
+        process.land(9, &opted_out(), 0);
+        for token in 1..=4 {
+            assert_eq!(process.next(token, 0), "lead");
+        }
+        assert!(!process.knows(9, 0), "memories make room for calls");
+        assert_eq!(process.next(5, 0), "full");
+        assert_eq!(process.next(1, 0), "join");
+        process.land(1, &opted_out(), 0);
+        assert_eq!(process.next(5, 0), "lead");
     }
 }

@@ -35,9 +35,12 @@ struct Landing {
 }
 
 impl Flight {
-    /// The identity that this flight is about, in place of a copy of it.
+    /// The identity that this flight is about, in place of an equal copy. One that differs stays: its token and its
+    /// times are its own, though the refresh token is the same.
     pub(crate) fn share(&self, copy: &Arc<Identity>) -> Arc<Identity> {
-        Arc::clone(self.landing().identity.get_or_insert_with(|| Arc::clone(copy)))
+        let mut landing = self.landing();
+        let first = landing.identity.get_or_insert_with(|| Arc::clone(copy));
+        Arc::clone(if *first == *copy { first } else { copy })
     }
 
     /// Ends the flight and wakes all who wait. Only the first landing counts.
@@ -173,13 +176,14 @@ mod tests {
     fn the_identity_is_held_once_for_all_who_wait() {
         let at = crate::clock::UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-        let copy = || Arc::new(Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap());
+        let named = |name: &str| Arc::new(Identity::new(name, "r".to_owned().into(), [5; 32].into(), times).unwrap());
         let flight = Flight::default();
-        let (first, second) = (copy(), copy());
+        let (first, second, other) = (named("a"), named("a"), named("b"));
         for asked_with in [&first, &second, &first] {
             assert!(Arc::ptr_eq(&flight.share(asked_with), &first));
         }
         assert_eq!(Arc::strong_count(&second), 1);
+        assert!(Arc::ptr_eq(&flight.share(&other), &other), "another token with the same refresh token");
     }
 
     #[test]

@@ -4,15 +4,19 @@
 //! [`refresh_fn`] makes one of any function. It is boxed once, where the call starts, so nothing
 //! above it has a type parameter for it.
 //!
-//! Below it: [`desk`] is where pages ask, [`book`] remembers what is known of each token, [`flight`]
-//! is one call and those who wait for it, [`backoff`] says when not to ask.
+//! Below it: [`desk`] is where requests ask, [`book`] decides, from what [`memo`] remembers of each token and from the
+//! [`breaker`]; [`leader`] makes a call, [`flight`] wakes those who wait for it, [`backoff`] says how long to wait after a
+//! failure.
 
 mod backoff;
 mod book;
+mod breaker;
 mod desk;
 mod flight;
 #[cfg(all(test, shuttle))]
 mod interleavings;
+mod leader;
+mod memo;
 mod sync;
 
 use std::fmt;
@@ -20,9 +24,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub(crate) use self::book::MemoLimit;
+pub(crate) use self::breaker::BreakerState;
 pub(crate) use self::desk::{Asked, Desk, Settings};
 pub(crate) use self::flight::Waiter;
+pub(crate) use self::memo::{MemoLimit, RefreshKey};
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
 

@@ -1,0 +1,118 @@
+//! Deadlines that count only time in which this process ran.
+//!
+//! A process can be frozen: a function between two invocations, a virtual machine that is moved, a stopped debugger. When
+//! it runs again, an answer that arrived meanwhile and the deadline are both there. The answer must win; but it needs a few
+//! steps of other tasks (socket, TLS, HTTP) before it is visible. So a deadline that fires late, because nothing ran, is
+//! moved by [`GRACE`] from now.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project::pin_project;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use crate::clock;
+
+/// A moment of the runtime's clock to wait for, if nothing better comes first.
+#[pin_project]
+#[derive(Debug)]
+pub(crate) struct Deadline(#[pin] Sleep);
+
+impl Deadline {
+    /// At most 30 years ahead.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with its timer.
+    pub(crate) fn after(duration: Duration) -> Self {
+        Self(sleep(duration))
+    }
+
+    pub(crate) fn at(moment: Instant) -> Self {
+        Self(sleep_until(moment))
+    }
+
+    pub(crate) fn moment(&self) -> Instant {
+        self.0.deadline()
+    }
+}
+
+impl Future for Deadline {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut sleep = self.project().0;
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            let now = clock::steady_now();
+            if now.saturating_duration_since(sleep.deadline()) < LATE {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(now + GRACE);
+        }
+    }
+}
+
+/// What `step` gives; `None` if the deadline is met before. The step is polled first.
+pub(crate) async fn before<T>(
+    mut deadline: Pin<&mut Deadline>,
+    mut step: Pin<&mut (impl Future<Output = T> + ?Sized)>,
+) -> Option<T> {
+    poll_fn(|cx| match step.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// A timer that fires so late was not waited for: nothing ran.
+const LATE: Duration = Duration::from_millis(100);
+/// For what arrived while nothing ran.
+const GRACE: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::sync::oneshot;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn deadline_is_met_in_time_where_the_process_runs() {
+        let start = clock::steady_now();
+        let never = pin!(std::future::pending::<()>());
+        assert!(before(pin!(Deadline::after(SECOND)), never).await.is_none());
+        assert!(start.elapsed() < SECOND + Duration::from_millis(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answer_that_arrived_while_nothing_ran_is_taken_and_silence_ends_the_wait_after_the_grace() {
+        for answers in [true, false] {
+            let (answer, answered) = oneshot::channel();
+            let waiting = tokio::spawn(async move { before(pin!(Deadline::after(SECOND)), pin!(answered)).await });
+            yield_now().await;
+            // The process is frozen: its clock goes on and no task runs. Then the timer is first to wake.
+            tokio::time::advance(7 * SECOND).await;
+            let thawed = clock::steady_now();
+            let kept = if answers {
+                // A few steps of other tasks later.
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+                answer.send("answer").unwrap();
+                None
+            } else {
+                Some(answer)
+            };
+            assert_eq!(waiting.await.unwrap(), answers.then_some(Ok("answer")));
+            assert!(thawed.elapsed() < if answers { GRACE } else { GRACE + Duration::from_millis(2) });
+            drop(kept);
+        }
+    }
+}

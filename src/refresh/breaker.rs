@@ -1,0 +1,173 @@
+//! A circuit breaker for the operator: whether it is worth a call at all.
+//!
+//! Closed, it opens after [`FAILURES_TO_OPEN`] failures in a row. Open, it refuses calls for [`COOLDOWN`], then lets one
+//! call pass, the probe. While the probe is under way it is half open and refuses all others; the outcome of the probe
+//! closes it or opens it again.
+//!
+//! Pure; `now` is an argument.
+
+use std::time::Duration;
+
+use super::backoff::{self, Span};
+use crate::clock::UnixMillis;
+
+#[derive(Debug)]
+pub(super) struct Breaker(State);
+
+#[derive(Debug)]
+enum State {
+    Closed {
+        /// In a row.
+        failures: u32,
+    },
+    Open {
+        cooldown: Span,
+    },
+    HalfOpen,
+}
+
+/// The state of a breaker, for logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BreakerState {
+    Closed,
+    HalfOpen,
+    Open,
+}
+
+/// May a call be made?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    Call,
+    /// The one call that finds out whether the operator is back.
+    Probe,
+    Refused,
+}
+
+impl Breaker {
+    /// Whoever is admitted as the probe must report an outcome.
+    pub(super) fn admit(&mut self, now: UnixMillis) -> Admission {
+        match &self.0 {
+            State::Closed { .. } => Admission::Call,
+            State::Open { cooldown } if !cooldown.contains(now) => {
+                self.0 = State::HalfOpen;
+                Admission::Probe
+            }
+            State::Open { .. } | State::HalfOpen => Admission::Refused,
+        }
+    }
+
+    /// A success shows that the operator is there, also that of a slow call which began before the breaker opened.
+    pub(super) fn success(&mut self) {
+        self.0 = State::Closed { failures: 0 };
+    }
+
+    /// `retry_after` is what the operator asked for, if anything.
+    pub(super) fn failure(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
+        match &mut self.0 {
+            State::Closed { failures } => {
+                *failures += 1;
+                if *failures >= FAILURES_TO_OPEN {
+                    self.open(now, retry_after);
+                }
+            }
+            State::HalfOpen => self.open(now, retry_after),
+            // A call that began before: the cooldown is not prolonged by each of these.
+            State::Open { .. } => {}
+        }
+    }
+
+    /// Opens at once, without counting.
+    pub(super) fn open(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
+        let length = COOLDOWN.max(backoff::heeded(retry_after));
+        self.0 = State::Open { cooldown: Span::new(now, length) };
+    }
+
+    pub(super) fn state(&self) -> BreakerState {
+        match self.0 {
+            State::Closed { .. } => BreakerState::Closed,
+            State::HalfOpen => BreakerState::HalfOpen,
+            State::Open { .. } => BreakerState::Open,
+        }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self(State::Closed { failures: 0 })
+    }
+}
+
+const FAILURES_TO_OPEN: u32 = 5;
+const COOLDOWN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> UnixMillis {
+        UnixMillis::from_millis(millis)
+    }
+
+    fn opened(now: i64, retry_after: Option<Duration>) -> Breaker {
+        let mut breaker = Breaker::default();
+        (0..5).for_each(|_| breaker.failure(at(now), retry_after));
+        breaker
+    }
+
+    #[test]
+    fn breaker_opens_after_five_failures_in_a_row_and_not_before() {
+        let mut breaker = Breaker::default();
+        for _ in 0..4 {
+            breaker.failure(at(0), None);
+        }
+        breaker.success();
+        for _ in 0..4 {
+            breaker.failure(at(0), None);
+            assert_eq!(breaker.admit(at(0)), Admission::Call);
+        }
+        breaker.failure(at(0), None);
+        assert_eq!(breaker.admit(at(0)), Admission::Refused);
+        assert_eq!(breaker.admit(at(4_999)), Admission::Refused);
+        assert_eq!(breaker.state(), BreakerState::Open);
+    }
+
+    #[test]
+    fn half_open_breaker_lets_one_probe_pass_and_its_outcome_decides() {
+        let mut breaker = opened(0, None);
+        assert_eq!(breaker.admit(at(5_000)), Admission::Probe);
+        assert_eq!(breaker.admit(at(5_000)), Admission::Refused);
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        breaker.failure(at(6_000), None);
+        assert_eq!(breaker.admit(at(10_999)), Admission::Refused);
+        assert_eq!(breaker.admit(at(11_000)), Admission::Probe);
+        breaker.success();
+        assert_eq!(breaker.admit(at(11_000)), Admission::Call);
+        assert_eq!(breaker.admit(at(11_000)), Admission::Call);
+    }
+
+    #[test]
+    fn open_breaker_is_closed_by_the_success_of_a_slow_call_and_not_kept_open_by_its_failure() {
+        let mut breaker = opened(0, None);
+        breaker.failure(at(4_000), None);
+        assert_eq!(breaker.admit(at(5_000)), Admission::Probe);
+        let mut breaker = opened(0, None);
+        breaker.success();
+        assert_eq!(breaker.admit(at(0)), Admission::Call);
+    }
+
+    #[test]
+    fn breaker_stays_open_as_long_as_the_last_retry_after_says() {
+        let mut breaker = opened(0, Some(Duration::from_secs(60)));
+        assert_eq!(breaker.admit(at(59_999)), Admission::Refused);
+        assert_eq!(breaker.admit(at(60_000)), Admission::Probe);
+        breaker.failure(at(60_000), Some(Duration::from_secs(3600)));
+        assert_eq!(breaker.admit(at(359_999)), Admission::Refused);
+        assert_eq!(breaker.admit(at(360_000)), Admission::Probe);
+    }
+
+    #[test]
+    fn open_breaker_probes_at_once_after_the_clock_was_set_back() {
+        let mut breaker = opened(7_200_000, None);
+        assert_eq!(breaker.admit(at(0)), Admission::Probe);
+    }
+}

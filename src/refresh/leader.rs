@@ -1,0 +1,155 @@
+//! The task that makes one call. However it ends, the flight lands: answered, at its deadline, in a panic, or with its
+//! runtime.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::book::{Book, Made};
+use super::breaker::BreakerState;
+use super::desk::{Desk, Settings};
+use super::flight::Flight;
+use super::memo::RefreshKey;
+use super::sync::lock;
+use super::{Refreshed, failed};
+use crate::clock::UnixMillis;
+use crate::deadline::{self, Deadline};
+use crate::error::{ErrorKind, EuidError};
+use crate::identity::Identity;
+use crate::observe::{self, Ending};
+use crate::{plan, random};
+
+/// Guards a call that the book has begun, from that moment on.
+pub(super) struct Leader {
+    desk: Arc<Desk>,
+    key: RefreshKey,
+    flight: Arc<Flight>,
+    begun: UnixMillis,
+    made: Made,
+    probe: bool,
+    landed: bool,
+}
+
+/// What is still to be noted of a call under way, and when.
+struct Timers {
+    /// The call itself takes so long that it is held against the operator.
+    slow: Option<Instant>,
+    /// It ends here.
+    end: Instant,
+}
+
+impl Leader {
+    pub(super) fn new(desk: Arc<Desk>, key: RefreshKey, flight: Arc<Flight>, probe: bool, begun: UnixMillis) -> Self {
+        // A probe does not queue, and whatever becomes of it is its outcome.
+        let made = if probe { Made::InTime } else { Made::NotAtAll };
+        Self { desk, key, flight, begun, made, probe, landed: false }
+    }
+
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice")]
+    pub(super) fn lead(mut self, identity: Arc<Identity>) -> impl Future<Output = ()> {
+        async move {
+            let (ending, outcome) = match self.queue_and_call(identity).await {
+                Some(outcome) => (Ending::Answered, outcome),
+                None => (Ending::Deadline, failed("no answer within the deadline")),
+            };
+            let now = self.desk.settings().clock.now();
+            self.land(ending, outcome, now);
+        }
+    }
+
+    /// `None` at the deadline.
+    async fn queue_and_call(&mut self, identity: Arc<Identity>) -> Option<Result<Refreshed, EuidError>> {
+        let desk = Arc::clone(&self.desk);
+        let Settings { refresh, max_wait, deadline, .. } = desk.settings();
+        let mut timers = Timers { slow: None, end: Deadline::after(*deadline).moment() };
+        // A probe finds out whether the calls that hold the permits hang for nothing.
+        let _permit = if self.probe { None } else { self.watch(&mut timers, pin!(desk.permits.acquire())).await?.ok() };
+        if !self.probe && lock(&desk.book).breaker() != BreakerState::Closed {
+            // It opened while this one queued.
+            return Some(failed("the operator is down"));
+        }
+        self.made = Made::InTime;
+        timers.slow = Some(Deadline::after((*max_wait).max(SLOW_AT_LEAST)).moment());
+        self.watch(&mut timers, Arc::clone(refresh).call(identity).as_mut()).await
+    }
+
+    /// What `step` gives, `None` at the end; slowness is noted on the way. One timer at a time, as they are the largest
+    /// part of the task.
+    async fn watch<T>(
+        &mut self,
+        timers: &mut Timers,
+        mut step: Pin<&mut (impl Future<Output = T> + ?Sized)>,
+    ) -> Option<T> {
+        if let Some(slow) = timers.slow.filter(|slow| *slow < timers.end) {
+            if let Some(done) = deadline::before(pin!(Deadline::at(slow)), step.as_mut()).await {
+                return Some(done);
+            }
+            let now = self.desk.settings().clock.now();
+            let (made, moved) = self.desk.with_book(|book| book.slow(now));
+            self.made = made;
+            moved.report();
+        }
+        deadline::before(pin!(Deadline::at(timers.end)), step).await
+    }
+
+    fn land(&mut self, ending: Ending, outcome: Result<Refreshed, EuidError>, now: UnixMillis) {
+        let (outcome, due_by) = received(outcome, now);
+        let outcome = Arc::new(outcome);
+        let chance = random::bytes().map_or(0, u32::from_ne_bytes);
+        let land = |book: &mut Book| book.land(&self.key, &outcome, self.made, now, chance);
+        let ((), moved) = self.desk.with_book(land);
+        self.flight.land(Arc::clone(&outcome));
+        self.landed = true;
+        // Last, as it runs code of the application's: should that panic, the flight has landed.
+        moved.report();
+        if let Some(due_by) = due_by
+            && !self.desk.warned_of_skew.swap(true, Ordering::Relaxed)
+        {
+            observe::refreshed_pair_is_due(due_by);
+        }
+        observe::refresh_ended(ending, &outcome, now.saturating_since(self.begun));
+    }
+}
+
+/// A new pair as it arrives at `now`, on this machine's clock: one that has expired is a failure; one that is due already
+/// is due a little later, and by how long it was due is returned.
+fn received(
+    outcome: Result<Refreshed, EuidError>,
+    now: UnixMillis,
+) -> (Result<Refreshed, EuidError>, Option<Duration>) {
+    let Ok(Refreshed::Identity(identity)) = outcome else { return (outcome, None) };
+    let times = identity.times();
+    if !times.is_usable(now) {
+        let seconds = now.saturating_since(times.identity_expires).as_secs();
+        let what = format!("the new token expired {seconds} s ago by this machine's clock: is it ahead?");
+        return (Err(EuidError::new(ErrorKind::ClockDrift, what)), None);
+    }
+    let due_by = times.is_due(now).then(|| now.saturating_since(times.refresh_from));
+    let identity = identity.with_refresh_from(plan::refresh_again_from(&times, now));
+    (Ok(Refreshed::Identity(identity)), due_by)
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        if self.landed {
+            return;
+        }
+        let ending = if thread::panicking() { Ending::Panicked } else { Ending::Dropped };
+        if ending == Ending::Dropped && !self.probe {
+            // The runtime is shutting down, which says nothing of the operator.
+            self.made = self.made.undone();
+        }
+        // The application's code that runs here (its clock, its log) may be what has panicked.
+        let clock = &self.desk.settings().clock;
+        let now = catch_unwind(AssertUnwindSafe(|| clock.now())).unwrap_or(self.begun);
+        let _ = catch_unwind(AssertUnwindSafe(|| self.land(ending, failed("the refresh broke down"), now)));
+    }
+}
+
+/// However short pages wait, a call is not held against the operator before it takes this long.
+const SLOW_AT_LEAST: Duration = Duration::from_millis(250);

@@ -1,0 +1,473 @@
+//! What is remembered of each refresh token: a call under way, an answer, a failure. Bounded in entries and in bytes.
+//!
+//! 1. A token is known by the SHA-256 of its whole text; the last one of a login also by the login's lineage.
+//! 2. An answer is remembered for [`MEMO_FOR`], or a tenth of what the new pair has left, so that requests which still
+//!    carry the old cookie get it without a call. A new pair that was not written into any response stays known until
+//!    its own `refresh_from`: the browser has no other.
+//! 3. A failure is remembered while its token backs off, and [`FAILURES_REMEMBERED`] longer, so that the next wait is
+//!    longer. Of an error only its kind stays: text and source can be of any size.
+//! 4. Where the limit is met the oldest memory goes, and at worst a call is made again. Calls under way never go.
+//!
+//! Pure; `now` is an argument.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::Refreshed;
+use super::backoff::Span;
+use super::flight::{Flight, Outcome};
+use crate::clock::UnixMillis;
+use crate::error::{ErrorKind, EuidError};
+use crate::identity::{Identity, IdentityTimes};
+
+/// What a refresh is about: a refresh token, and the login that it belongs to, if it has one yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RefreshKey {
+    pub(super) token: TokenHash,
+    pub(super) lineage: Option<Lineage>,
+}
+
+/// SHA-256 of a refresh token.
+pub(super) type TokenHash = [u8; 32];
+
+/// What tells one login from all others.
+pub(super) type Lineage = [u8; 16];
+
+/// How much is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoLimit {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Memo {
+    limit: MemoLimit,
+    entries: HashMap<TokenHash, Entry>,
+    /// The token that each login asked with last; its entry exists.
+    last_of: HashMap<Lineage, TokenHash>,
+    /// Memories, oldest first, by the generation of their entry; what has changed since is skipped.
+    queue: VecDeque<(TokenHash, u64)>,
+    /// How many entries are no calls under way, and their weight.
+    remembered: usize,
+    bytes: usize,
+    generations: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    generation: u64,
+    lineage: Option<Lineage>,
+    written: UnixMillis,
+    state: State,
+    /// In a row.
+    failures: u32,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    UnderWay {
+        flight: Arc<Flight>,
+        /// From then on no other page waits for it; `None` is never.
+        overdue_from: Option<Instant>,
+    },
+    Answered {
+        outcome: Outcome,
+        memo: Span,
+        /// Whether a response has written it.
+        delivered: bool,
+    },
+    BackingOff {
+        outcome: Outcome,
+        wait: Span,
+    },
+}
+
+impl RefreshKey {
+    pub(crate) fn new(identity: &Identity, lineage: Option<Lineage>) -> Self {
+        Self { token: Sha256::digest(identity.refresh_token().expose_secret()).into(), lineage }
+    }
+}
+
+impl Memo {
+    pub(super) fn new(limit: MemoLimit) -> Self {
+        Self {
+            limit,
+            entries: HashMap::new(),
+            last_of: HashMap::new(),
+            queue: VecDeque::new(),
+            remembered: 0,
+            bytes: 0,
+            generations: 0,
+        }
+    }
+
+    /// The state of this very token.
+    pub(super) fn of_token(&self, key: &RefreshKey) -> Option<&State> {
+        self.entries.get(&key.token).map(|entry| &entry.state)
+    }
+
+    /// The state of the token that the same login asked with last.
+    pub(super) fn of_lineage(&self, key: &RefreshKey) -> Option<&State> {
+        self.last_entry(key.lineage?).map(|entry| &entry.state)
+    }
+
+    /// How often the token, or the last one of its login, has failed in a row.
+    pub(super) fn failures(&self, key: &RefreshKey) -> u32 {
+        let of_token = self.entries.get(&key.token);
+        let of_lineage = key.lineage.and_then(|lineage| self.last_entry(lineage));
+        of_token.into_iter().chain(of_lineage).map(|entry| entry.failures).max().unwrap_or(0)
+    }
+
+    /// Whether calls under way alone meet the limit.
+    pub(super) fn is_full_of_calls(&self) -> bool {
+        self.entries.len() - self.remembered >= self.limit.entries
+    }
+
+    /// A call begins.
+    pub(super) fn begin(
+        &mut self,
+        key: RefreshKey,
+        flight: Arc<Flight>,
+        overdue_from: Option<Instant>,
+        now: UnixMillis,
+    ) {
+        let failures = self.failures(&key);
+        self.write(key, State::UnderWay { flight, overdue_from }, failures, now);
+    }
+
+    /// A call has brought an answer.
+    pub(super) fn answered(&mut self, key: RefreshKey, outcome: &Outcome, now: UnixMillis) {
+        let (length, outcome) = match &**outcome {
+            Ok(Refreshed::Identity(identity)) => (answer_memo(&identity.times(), now), Arc::clone(outcome)),
+            Ok(Refreshed::OptedOut) => (MEMO_FOR, Arc::clone(outcome)),
+            Err(error) => (MEMO_FOR, without_text(error)),
+        };
+        self.write(key, State::Answered { outcome, memo: Span::new(now, length), delivered: false }, 0, now);
+    }
+
+    /// A call has failed, for the `failures`-th time in a row.
+    pub(super) fn failed(
+        &mut self,
+        key: RefreshKey,
+        error: &EuidError,
+        wait: Duration,
+        failures: u32,
+        now: UnixMillis,
+    ) {
+        let state = State::BackingOff { outcome: without_text(error), wait: Span::new(now, wait) };
+        self.write(key, state, failures, now);
+    }
+
+    /// A response has written the last answer of this login.
+    pub(super) fn delivered(&mut self, lineage: Lineage) {
+        let entry = self.last_of.get(&lineage).and_then(|token| self.entries.get_mut(token));
+        if let Some(Entry { state: State::Answered { delivered, .. }, .. }) = entry {
+            *delivered = true;
+        }
+    }
+
+    fn last_entry(&self, lineage: Lineage) -> Option<&Entry> {
+        self.entries.get(self.last_of.get(&lineage)?)
+    }
+
+    fn write(&mut self, key: RefreshKey, state: State, failures: u32, now: UnixMillis) {
+        self.forget(&key.token);
+        self.generations += 1;
+        let RefreshKey { token, lineage } = key;
+        let entry = Entry { generation: self.generations, lineage, written: now, state, failures };
+        if let Some(bytes) = entry.state.remembered_bytes() {
+            self.remembered += 1;
+            self.bytes += bytes;
+            self.queue.push_back((token, entry.generation));
+        }
+        if let Some(lineage) = lineage {
+            self.last_of.insert(lineage, token);
+        }
+        self.entries.insert(token, entry);
+        self.sweep(now);
+    }
+
+    fn forget(&mut self, token: &TokenHash) {
+        let Some(entry) = self.entries.remove(token) else { return };
+        if let Some(bytes) = entry.state.remembered_bytes() {
+            self.remembered -= 1;
+            self.bytes -= bytes;
+        }
+        if let Some(lineage) = entry.lineage
+            && self.last_of.get(&lineage) == Some(token)
+        {
+            self.last_of.remove(&lineage);
+        }
+    }
+
+    /// Forgets what is of no more use, and the oldest of the rest until the limit is kept.
+    pub(super) fn sweep(&mut self, now: UnixMillis) {
+        if self.is_littered() {
+            let entries = &self.entries;
+            self.queue
+                .retain(|(token, generation)| entries.get(token).is_some_and(|entry| entry.generation == *generation));
+        }
+        let mut moved = 0;
+        while let Some((token, generation)) = self.queue.pop_front() {
+            let Some(entry) = self.entries.get(&token).filter(|entry| entry.generation == generation) else {
+                // Written anew since, or gone.
+                continue;
+            };
+            if self.is_over_the_limit() || entry.state.is_over(now) {
+                self.forget(&token);
+            } else if moved < MOVED_AT_ONCE && !Span::new(entry.written, MEMO_FOR).contains(now) {
+                // It is of use for longer than most; at the front it would hide what is over behind it.
+                self.queue.push_back((token, generation));
+                moved += 1;
+            } else {
+                self.queue.push_front((token, generation));
+                return;
+            }
+        }
+    }
+
+    fn is_over_the_limit(&self) -> bool {
+        self.entries.len() > self.limit.entries || self.bytes > self.limit.bytes
+    }
+
+    /// Whether the queue is worth a sweep: a token that is written often leaves its old places behind.
+    fn is_littered(&self) -> bool {
+        self.queue.len() > 2 * self.remembered + QUEUE_SLACK
+    }
+}
+
+impl State {
+    pub(super) fn is_under_way(&self) -> bool {
+        matches!(self, Self::UnderWay { .. })
+    }
+
+    /// The outcome that a request gets without a call.
+    pub(super) fn known(&self, now: UnixMillis) -> Option<&Outcome> {
+        match self {
+            Self::UnderWay { .. } => None,
+            Self::Answered { outcome, memo, delivered } => {
+                (memo.contains(now) || (!delivered && is_not_due(outcome, now))).then_some(outcome)
+            }
+            Self::BackingOff { outcome, wait } => wait.contains(now).then_some(outcome),
+        }
+    }
+
+    /// What a memory weighs; `None` for a call under way, which is none.
+    fn remembered_bytes(&self) -> Option<usize> {
+        match self {
+            Self::UnderWay { .. } => None,
+            Self::Answered { outcome, .. } | Self::BackingOff { outcome, .. } => Some(weight(outcome)),
+        }
+    }
+
+    /// Whether a memory is of no more use.
+    fn is_over(&self, now: UnixMillis) -> bool {
+        match self {
+            Self::UnderWay { .. } => false,
+            Self::Answered { .. } => self.known(now).is_none(),
+            Self::BackingOff { wait, .. } => !wait.extended(FAILURES_REMEMBERED).contains(now),
+        }
+    }
+}
+
+/// How long a new pair is remembered at least, and none of its login refreshed again.
+fn answer_memo(times: &IdentityTimes, now: UnixMillis) -> Duration {
+    MEMO_FOR.min(times.identity_expires.saturating_since(now) / 10)
+}
+
+fn is_not_due(outcome: &Outcome, now: UnixMillis) -> bool {
+    matches!(&**outcome, Ok(Refreshed::Identity(identity)) if !identity.times().is_due(now))
+}
+
+fn without_text(error: &EuidError) -> Outcome {
+    let what = match error.kind() {
+        ErrorKind::RejectedToken => "the operator has rejected this refresh token",
+        _ => "the last refresh failed, and the token backs off",
+    };
+    Arc::new(Err(EuidError::new(error.kind(), what)))
+}
+
+/// Key, entry, places in the index and the queue, and the texts of an identity.
+fn weight(outcome: &Outcome) -> usize {
+    let texts = match &**outcome {
+        Ok(Refreshed::Identity(identity)) => {
+            identity.advertising_token().len() + identity.refresh_token().expose_secret().len()
+        }
+        Ok(Refreshed::OptedOut) | Err(_) => 0,
+    };
+    let places = size_of::<(TokenHash, Entry)>() + size_of::<(Lineage, TokenHash)>() + size_of::<(TokenHash, u64)>();
+    places + size_of::<Result<Refreshed, EuidError>>() + texts
+}
+
+/// Longer than a browser takes to bring the new cookie with its parallel requests.
+pub(super) const MEMO_FOR: Duration = Duration::from_secs(45);
+/// After the last wait.
+const FAILURES_REMEMBERED: Duration = Duration::from_secs(300);
+/// Stale places in the queue that are not worth a sweep.
+const QUEUE_SLACK: usize = 64;
+/// How many long-lived memories one sweep passes over.
+const MOVED_AT_ONCE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
+
+    fn at(seconds: i64) -> UnixMillis {
+        UnixMillis::from_millis(seconds * 1000)
+    }
+
+    fn key(token: u8) -> RefreshKey {
+        RefreshKey { token: [token; 32], lineage: None }
+    }
+
+    fn opted_out() -> Outcome {
+        Arc::new(Ok(Refreshed::OptedOut))
+    }
+
+    /// A pair with these three clocks, in seconds.
+    fn pair(advertising: &str, seconds: [i64; 3]) -> Outcome {
+        let [refresh_from, identity_expires, refresh_expires] = seconds.map(at);
+        let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
+        let identity = Identity::new(advertising, "r".repeat(100).into(), [0; 32].into(), times).unwrap();
+        Arc::new(Ok(Refreshed::Identity(identity)))
+    }
+
+    fn knows(memo: &Memo, token: u8, now: i64) -> bool {
+        memo.of_token(&key(token)).is_some_and(|state| state.known(at(now)).is_some())
+    }
+
+    fn answered(memo: &mut Memo, token: u8, now: i64) {
+        memo.answered(key(token), &opted_out(), at(now));
+    }
+
+    fn failed(memo: &mut Memo, token: u8, now: i64) {
+        let error = EuidError::new(ErrorKind::Undecryptable, "x");
+        memo.failed(key(token), &error, Duration::from_secs(5), 1, at(now));
+    }
+
+    #[test]
+    fn delivered_pair_is_known_for_45_seconds_or_a_tenth_of_its_life() {
+        for (life, known_for) in [(86_400, 45), (450, 45), (440, 44), (100, 10), (10, 1)] {
+            let mut memo = Memo::new(LIMIT);
+            let key = RefreshKey { lineage: Some([1; 16]), ..key(1) };
+            memo.answered(key, &pair("a", [life, life, life]), at(0));
+            memo.delivered([1; 16]);
+            assert!(knows(&memo, 1, known_for - 1) && !knows(&memo, 1, known_for), "{life}");
+        }
+    }
+
+    #[test]
+    fn pair_that_no_response_has_written_is_known_until_its_own_refresh_from() {
+        let mut memo = Memo::new(LIMIT);
+        memo.answered(key(1), &pair("a", [900, 3600, 86_400]), at(0));
+        assert!(knows(&memo, 1, 899) && !knows(&memo, 1, 900));
+        answered(&mut memo, 2, 0);
+        assert!(knows(&memo, 2, 44) && !knows(&memo, 2, 45), "an opt-out has no such time");
+    }
+
+    #[test]
+    fn error_is_remembered_by_its_kind_alone() {
+        let mut memo = Memo::new(LIMIT);
+        let cause = std::io::Error::other("y".repeat(1 << 20));
+        let error = EuidError::new(ErrorKind::RejectedInput, "x".repeat(1 << 20)).with_source(cause);
+        memo.failed(key(1), &error, Duration::from_secs(5), 1, at(0));
+        let Some(State::BackingOff { outcome, .. }) = memo.of_token(&key(1)) else { panic!() };
+        let kept = outcome.as_ref().as_ref().unwrap_err();
+        assert_eq!(kept.kind(), ErrorKind::RejectedInput);
+        assert!(std::error::Error::source(kept).is_none() && kept.to_string().len() < 100);
+    }
+
+    #[test]
+    fn oldest_memory_goes_when_there_are_too_many() {
+        let mut memo = Memo::new(LIMIT);
+        (1..=5).for_each(|token| answered(&mut memo, token, 0));
+        assert_eq!(memo.entries.len(), 4);
+        assert!(!knows(&memo, 1, 0) && (2..=5).all(|token| knows(&memo, token, 0)));
+    }
+
+    #[test]
+    fn memory_that_is_written_anew_is_not_the_oldest_any_more() {
+        let mut memo = Memo::new(LIMIT);
+        [1, 2, 1, 3, 4, 5].into_iter().for_each(|token| answered(&mut memo, token, 0));
+        assert!(!knows(&memo, 2, 0) && knows(&memo, 1, 0));
+    }
+
+    #[test]
+    fn oldest_memory_goes_when_all_weigh_too_much() {
+        let each = weight(&opted_out());
+        let mut memo = Memo::new(MemoLimit { entries: 100, bytes: 3 * each });
+        (1..=4).for_each(|token| answered(&mut memo, token, 0));
+        assert_eq!((memo.entries.len(), memo.bytes), (3, 3 * each));
+        assert!(!knows(&memo, 1, 0));
+    }
+
+    #[test]
+    fn memory_weighs_what_it_keeps_and_little_more() {
+        for (outcome, texts) in [(opted_out(), 0), (pair(&"a".repeat(1000), [0, 0, 0]), 1100)] {
+            // The token stands in the map, the queue and the index of logins.
+            let kept = 3 * size_of::<TokenHash>() + size_of::<Lineage>() + size_of::<Entry>();
+            let kept = kept + size_of_val(&*outcome) + texts;
+            let weight = weight(&outcome);
+            assert!((kept..kept + 64).contains(&weight), "{weight} for {kept}");
+        }
+    }
+
+    #[test]
+    fn token_that_is_written_often_does_not_fill_the_queue_whenever_another_leaves_it() {
+        for writes in 1..100 {
+            let mut memo = Memo::new(LIMIT);
+            failed(&mut memo, 1, 0);
+            answered(&mut memo, 3, 0);
+            (0..writes).for_each(|_| answered(&mut memo, 2, 0));
+            memo.begin(key(3), Arc::default(), None, at(45));
+            (0..100).for_each(|_| answered(&mut memo, 2, 45));
+            assert!(memo.queue.len() <= 2 * 2 + QUEUE_SLACK, "{} after {writes}", memo.queue.len());
+        }
+    }
+
+    #[test]
+    fn token_that_is_written_often_costs_no_other_its_place_in_the_queue() {
+        let mut memo = Memo::new(LIMIT);
+        answered(&mut memo, 1, 0);
+        (0..100).for_each(|_| answered(&mut memo, 2, 0));
+        (3..=5).for_each(|token| answered(&mut memo, token, 0));
+        assert!(!knows(&memo, 1, 0) && (2..=5).all(|token| knows(&memo, token, 0)));
+    }
+
+    #[test]
+    fn sweep_forgets_what_is_over_also_behind_what_is_not() {
+        let mut memo = Memo::new(MemoLimit { entries: 100, ..LIMIT });
+        for token in 1..=9 {
+            memo.answered(key(token), &pair("a", [900, 3600, 86_400]), at(0));
+        }
+        answered(&mut memo, 10, 0);
+        failed(&mut memo, 11, 0);
+        (0..4).for_each(|_| memo.sweep(at(45)));
+        assert_eq!(memo.entries.len(), 10, "the answer behind nine pairs is over, the failure is remembered");
+        (0..4).for_each(|_| memo.sweep(at(305)));
+        assert_eq!(memo.entries.len(), 9);
+        memo.sweep(at(900));
+        assert_eq!((memo.entries.len(), memo.queue.len(), memo.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn index_of_logins_names_the_last_token_of_each_and_goes_with_it() {
+        let mut memo = Memo::new(LIMIT);
+        let [first, second] = [1, 2].map(|token| RefreshKey { lineage: Some([7; 16]), ..key(token) });
+        memo.answered(first, &opted_out(), at(0));
+        memo.begin(second, Arc::default(), None, at(10));
+        assert!(matches!(memo.of_lineage(&first), Some(State::UnderWay { .. })));
+        memo.sweep(at(45));
+        assert!(memo.of_token(&first).is_none() && memo.of_lineage(&first).is_some());
+        memo.answered(second, &opted_out(), at(46));
+        memo.sweep(at(100));
+        assert!(memo.entries.is_empty() && memo.last_of.is_empty());
+    }
+}
