@@ -40,9 +40,9 @@ pub enum RefreshMode {
     /// token is refreshed before it is used, as the EUID guide asks.
     #[default]
     Before,
-    /// At once, as long as the token is valid. The new cookie goes out if the answer is there when
-    /// the response head is, else with the next request of this visitor that meets this node within
-    /// 45 s. An expired token is waited for as in [`Before`](Self::Before).
+    /// At once, as long as the token is valid. The new cookie goes out if the answer is there when the response head is,
+    /// else with the next request of this visitor that meets this node before the new pair itself is due. An expired token
+    /// is waited for as in [`Before`](Self::Before).
     Beside,
 }
 
@@ -124,8 +124,9 @@ impl EuidLayer {
         self.set_desk(|settings| settings.deadline = deadline)
     }
 
-    /// How many refreshes may be under way at once, at least one; others queue, and their pages wait
-    /// no longer for it. The one that finds out whether an operator is back does not queue. Default:
+    /// How many refreshes may be under way at once, at least one; others queue, and their pages wait no longer for it. While
+    /// the operator is down, the one call that finds out whether it is back does not queue: it may be one more than this.
+    /// If all of these hang, pages stop waiting at once. Default:
     /// [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
     ///
     /// ```
@@ -140,10 +141,12 @@ impl EuidLayer {
         self.set_desk(|settings| settings.max_concurrent = max)
     }
 
-    /// How much is remembered of refreshes: of how many tokens (at least one), calls under way
-    /// included, and in how many bytes. An answer is remembered for 45 s, so that requests which still
-    /// carry the old cookie get it without a call; a failure for as long as the token rests, and 5 min
-    /// more, so that the next rest is longer. The oldest goes first, which costs a call at worst. Defaults:
+    /// How much is remembered of refreshes: of how many tokens (at least one), calls under way included, and in how many
+    /// bytes. An answer is remembered for 45 s, or a tenth of the new token's life if that is less, so that requests which
+    /// still carry the old cookie get it without a call; a new pair that no response could carry (the page answered 304, the
+    /// visitor hung up), until it is due itself. A failure is remembered while its token backs off, and 5 min more, so that
+    /// the next wait is longer. Where a limit is met the oldest memory goes, which costs a call at worst. Memory that is over
+    /// is freed as later requests ask for refreshes. Defaults:
     /// [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
     /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
     ///

@@ -51,7 +51,7 @@ pub(super) struct Memo {
     /// The token that each login asked with last; its entry exists.
     last_of: HashMap<Lineage, TokenHash>,
     /// Memories, oldest first, by the generation of their entry; what has changed since is skipped.
-    queue: VecDeque<(TokenHash, u64)>,
+    queue: VecDeque<Place>,
     /// How many entries are no calls under way, and their weight.
     remembered: usize,
     bytes: usize,
@@ -62,10 +62,17 @@ pub(super) struct Memo {
 struct Entry {
     generation: u64,
     lineage: Option<Lineage>,
-    written: UnixMillis,
     state: State,
     /// In a row.
     failures: u32,
+}
+
+/// Where an entry stands in the queue.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    token: TokenHash,
+    generation: u64,
+    written: UnixMillis,
 }
 
 #[derive(Debug)]
@@ -179,11 +186,12 @@ impl Memo {
         self.forget(&key.token);
         self.generations += 1;
         let RefreshKey { token, lineage } = key;
-        let entry = Entry { generation: self.generations, lineage, written: now, state, failures };
+        let generation = self.generations;
+        let entry = Entry { generation, lineage, state, failures };
         if let Some(bytes) = entry.state.remembered_bytes() {
             self.remembered += 1;
             self.bytes += bytes;
-            self.queue.push_back((token, entry.generation));
+            self.queue.push_back(Place { token, generation, written: now });
         }
         if let Some(lineage) = lineage {
             self.last_of.insert(lineage, token);
@@ -209,35 +217,42 @@ impl Memo {
     pub(super) fn sweep(&mut self, now: UnixMillis) {
         if self.is_littered() {
             let entries = &self.entries;
-            self.queue
-                .retain(|(token, generation)| entries.get(token).is_some_and(|entry| entry.generation == *generation));
+            self.queue.retain(|place| place.find(entries).is_some());
         }
         let mut moved = 0;
-        while let Some((token, generation)) = self.queue.pop_front() {
-            let Some(entry) = self.entries.get(&token).filter(|entry| entry.generation == generation) else {
-                // Written anew since, or gone.
-                continue;
-            };
-            if self.is_over_the_limit() || entry.state.is_over(now) {
-                self.forget(&token);
-            } else if moved < MOVED_AT_ONCE && !Span::new(entry.written, MEMO_FOR).contains(now) {
-                // It is of use for longer than most; at the front it would hide what is over behind it.
-                self.queue.push_back((token, generation));
-                moved += 1;
-            } else {
-                self.queue.push_front((token, generation));
+        while let Some(&place) = self.queue.front() {
+            let is_young = Span::new(place.written, MEMO_FOR).contains(now);
+            let is_over_the_limit = self.entries.len() > self.limit.entries || self.bytes > self.limit.bytes;
+            if is_young && !is_over_the_limit {
                 return;
             }
+            let is_of_use = place.find(&self.entries).map(|entry| !is_over_the_limit && !entry.state.is_over(now));
+            if is_of_use == Some(true) && moved == MOVED_AT_ONCE {
+                return;
+            }
+            self.queue.pop_front();
+            match is_of_use {
+                Some(true) => {
+                    // For longer than most; at the front it would hide what is over behind it.
+                    self.queue.push_back(place);
+                    moved += 1;
+                }
+                Some(false) => self.forget(&place.token),
+                None => {}
+            }
         }
-    }
-
-    fn is_over_the_limit(&self) -> bool {
-        self.entries.len() > self.limit.entries || self.bytes > self.limit.bytes
     }
 
     /// Whether the queue is worth a sweep: a token that is written often leaves its old places behind.
     fn is_littered(&self) -> bool {
         self.queue.len() > 2 * self.remembered + QUEUE_SLACK
+    }
+}
+
+impl Place {
+    /// Its entry; `None` if that was written anew since, or is gone.
+    fn find<'a>(&self, entries: &'a HashMap<TokenHash, Entry>) -> Option<&'a Entry> {
+        entries.get(&self.token).filter(|entry| entry.generation == self.generation)
     }
 }
 
@@ -300,7 +315,7 @@ fn weight(outcome: &Outcome) -> usize {
         }
         Ok(Refreshed::OptedOut) | Err(_) => 0,
     };
-    let places = size_of::<(TokenHash, Entry)>() + size_of::<(Lineage, TokenHash)>() + size_of::<(TokenHash, u64)>();
+    let places = size_of::<(TokenHash, Entry)>() + size_of::<(Lineage, TokenHash)>() + size_of::<Place>();
     places + size_of::<Result<Refreshed, EuidError>>() + texts
 }
 
