@@ -6,7 +6,7 @@
 //! moved by [`GRACE`] from now.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,21 +21,11 @@ use crate::clock;
 pub(crate) struct Deadline(#[pin] Sleep);
 
 impl Deadline {
-    /// At most 30 years ahead.
-    ///
     /// # Panics
     ///
     /// Outside a tokio runtime with its timer.
     pub(crate) fn after(duration: Duration) -> Self {
         Self(sleep(duration))
-    }
-
-    pub(crate) fn at(moment: Instant) -> Self {
-        Self(sleep_until(moment))
-    }
-
-    pub(crate) fn moment(&self) -> Instant {
-        self.0.deadline()
     }
 }
 
@@ -55,11 +45,18 @@ impl Future for Deadline {
     }
 }
 
-/// What `step` gives; `None` if the deadline is met before. The step is polled first.
-pub(crate) async fn before<T>(
-    mut deadline: Pin<&mut Deadline>,
-    mut step: Pin<&mut (impl Future<Output = T> + ?Sized)>,
-) -> Option<T> {
+/// The moment after `duration`, at most 30 years ahead.
+///
+/// # Panics
+///
+/// Outside a tokio runtime with its timer.
+pub(crate) fn after(duration: Duration) -> Instant {
+    sleep(duration).deadline()
+}
+
+/// What `step` gives; `None` if it gives nothing before `moment`. The step is polled first.
+pub(crate) async fn before<T>(moment: Instant, mut step: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Option<T> {
+    let mut deadline = pin!(Deadline(sleep_until(moment)));
     poll_fn(|cx| match step.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
@@ -74,8 +71,6 @@ const GRACE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use tokio::sync::oneshot;
     use tokio::task::yield_now;
 
@@ -87,7 +82,7 @@ mod tests {
     async fn deadline_is_met_in_time_where_the_process_runs() {
         let start = clock::steady_now();
         let never = pin!(std::future::pending::<()>());
-        assert!(before(pin!(Deadline::after(SECOND)), never).await.is_none());
+        assert!(before(after(SECOND), never).await.is_none());
         assert!(start.elapsed() < SECOND + Duration::from_millis(2));
     }
 
@@ -95,7 +90,7 @@ mod tests {
     async fn answer_that_arrived_while_nothing_ran_is_taken_and_silence_ends_the_wait_after_the_grace() {
         for answers in [true, false] {
             let (answer, answered) = oneshot::channel();
-            let waiting = tokio::spawn(async move { before(pin!(Deadline::after(SECOND)), pin!(answered)).await });
+            let waiting = tokio::spawn(async move { before(after(SECOND), pin!(answered)).await });
             yield_now().await;
             // The process is frozen: its clock goes on and no task runs. Then the timer is first to wake.
             tokio::time::advance(7 * SECOND).await;

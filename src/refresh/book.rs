@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn key(token: u8) -> RefreshKey {
-        RefreshKey { token: [token; 32], lineage: None }
+        RefreshKey { token: [token; 16], lineage: None }
     }
 
     /// A token of one login.

@@ -25,7 +25,7 @@ use super::sync::{Mutex, lock};
 use crate::clock::{self, UnixMillis};
 use crate::error::{ErrorKind, EuidError};
 
-const KEY: RefreshKey = RefreshKey { token: [7; 32], lineage: Some([1; 16]) };
+const KEY: RefreshKey = RefreshKey { token: [7; 16], lineage: Some([1; 16]) };
 const LIMIT: MemoLimit = MemoLimit { entries: 8, bytes: 1 << 20 };
 /// Longer than any schedule takes in real time: here no call is overdue.
 const MAX_WAIT: Duration = Duration::from_secs(3600);

@@ -18,7 +18,7 @@ use super::memo::RefreshKey;
 use super::sync::lock;
 use super::{Refreshed, failed};
 use crate::clock::UnixMillis;
-use crate::deadline::{self, Deadline};
+use crate::deadline;
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
 use crate::observe::{self, Ending};
@@ -66,7 +66,7 @@ impl Leader {
     async fn queue_and_call(&mut self, identity: Arc<Identity>) -> Option<Result<Refreshed, EuidError>> {
         let desk = Arc::clone(&self.desk);
         let Settings { refresh, max_wait, deadline, .. } = desk.settings();
-        let mut timers = Timers { slow: None, end: Deadline::after(*deadline).moment() };
+        let mut timers = Timers { slow: None, end: deadline::after(*deadline) };
         // A probe finds out whether the calls that hold the permits hang for nothing.
         let _permit = if self.probe { None } else { self.watch(&mut timers, pin!(desk.permits.acquire())).await?.ok() };
         if !self.probe && lock(&desk.book).breaker() != BreakerState::Closed {
@@ -74,7 +74,7 @@ impl Leader {
             return Some(failed("the operator is down"));
         }
         self.made = Made::InTime;
-        timers.slow = Some(Deadline::after((*max_wait).max(SLOW_AT_LEAST)).moment());
+        timers.slow = Some(deadline::after((*max_wait).max(SLOW_AT_LEAST)));
         self.watch(&mut timers, Arc::clone(refresh).call(identity).as_mut()).await
     }
 
@@ -85,16 +85,20 @@ impl Leader {
         timers: &mut Timers,
         mut step: Pin<&mut (impl Future<Output = T> + ?Sized)>,
     ) -> Option<T> {
-        if let Some(slow) = timers.slow.filter(|slow| *slow < timers.end) {
-            if let Some(done) = deadline::before(pin!(Deadline::at(slow)), step.as_mut()).await {
+        loop {
+            let slow = timers.slow.take_if(|slow| *slow < timers.end);
+            let deadline = slow.unwrap_or(timers.end);
+            if let Some(done) = deadline::before(deadline, step.as_mut()).await {
                 return Some(done);
+            }
+            if slow.is_none() {
+                return None;
             }
             let now = self.desk.settings().clock.now();
             let (made, moved) = self.desk.with_book(|book| book.slow(now));
             self.made = made;
             moved.report();
         }
-        deadline::before(pin!(Deadline::at(timers.end)), step).await
     }
 
     fn land(&mut self, ending: Ending, outcome: Result<Refreshed, EuidError>, now: UnixMillis) {

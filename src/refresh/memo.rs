@@ -1,6 +1,6 @@
 //! What is remembered of each refresh token: a call under way, an answer, a failure. Bounded in entries and in bytes.
 //!
-//! 1. A token is known by the SHA-256 of its whole text; the last one of a login also by the login's lineage.
+//! 1. A token is known by a hash of its whole text; the last one of a login also by the login's lineage.
 //! 2. An answer is remembered for [`MEMO_FOR`], or a tenth of what the new pair has left, so that requests which still
 //!    carry the old cookie get it without a call. A new pair that was not written into any response stays known until
 //!    its own `refresh_from`: the browser has no other.
@@ -31,8 +31,8 @@ pub(crate) struct RefreshKey {
     pub(super) lineage: Option<Lineage>,
 }
 
-/// SHA-256 of a refresh token.
-pub(super) type TokenHash = [u8; 32];
+/// The first half of the SHA-256 of a refresh token.
+pub(super) type TokenHash = [u8; 16];
 
 /// What tells one login from all others.
 pub(super) type Lineage = [u8; 16];
@@ -96,7 +96,9 @@ pub(super) enum State {
 
 impl RefreshKey {
     pub(crate) fn new(identity: &Identity, lineage: Option<Lineage>) -> Self {
-        Self { token: Sha256::digest(identity.refresh_token().expose_secret()).into(), lineage }
+        let hash: [u8; 32] = Sha256::digest(identity.refresh_token().expose_secret()).into();
+        let (token, _) = hash.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        Self { token: *token, lineage }
     }
 }
 
@@ -339,7 +341,7 @@ mod tests {
     }
 
     fn key(token: u8) -> RefreshKey {
-        RefreshKey { token: [token; 32], lineage: None }
+        RefreshKey { token: [token; 16], lineage: None }
     }
 
     fn opted_out() -> Outcome {
