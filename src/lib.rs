@@ -142,6 +142,8 @@ pub mod docs {
     pub mod cookie_format {}
     #[doc = include_str!("docs/failures.md")]
     pub mod failures {}
+    #[doc = include_str!("docs/layers.md")]
+    pub mod layers {}
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
     #[doc = include_str!("docs/migrating.md")]
@@ -151,10 +153,16 @@ pub mod docs {
     #[doc = include_str!("docs/plots/for_rustdoc.md")]
     #[doc = include_str!("docs/performance.md")]
     pub mod performance {}
+    #[doc = include_str!("docs/privacy.md")]
+    pub mod privacy {}
     #[doc = include_str!("docs/request_flow.md")]
     pub mod request_flow {}
+    #[doc = include_str!("docs/serverless.md")]
+    pub mod serverless {}
     #[doc = include_str!("docs/threat_model.md")]
     pub mod threat_model {}
+    #[doc = include_str!("docs/troubleshooting.md")]
+    pub mod troubleshooting {}
 }
 
 #[cfg(feature = "client")]

@@ -1,0 +1,85 @@
+//! What the guides say, held against the code.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::Response;
+use support::{Operator, Site, identity_until, set_cookies};
+use tower_euid::{CookieConfig, EuidUpdate, Identity, Refreshed};
+
+const PRIVACY: &str = include_str!("../src/docs/privacy.md");
+
+/// A row of the table of cookies: names, lifetime and `HttpOnly`.
+struct Row {
+    names: Vec<&'static str>,
+    days: u64,
+    http_only: bool,
+}
+
+fn cookie_table() -> Vec<Row> {
+    let rows = PRIVACY.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [names, _, _, lifetime, http_only, _] = cells[..] else { panic!("six cells: {line}") };
+        let names = names.split('`').skip(1).step_by(2).collect();
+        // The longest lifetime that the row names.
+        let words: Vec<&str> = lifetime.split_whitespace().collect();
+        let days = words.windows(2).filter(|pair| pair[1].starts_with("days")).map(|pair| pair[0].parse().unwrap());
+        let http_only = match http_only {
+            "yes" => true,
+            "no" => false,
+            other => panic!("yes or no: {other}"),
+        };
+        Row { names, days: days.max().unwrap_or(0), http_only }
+    })
+    .collect()
+}
+
+/// One that lives longer than any cookie may.
+fn long_lived(name: &str) -> Identity {
+    identity_until(name, [1, 2, 3].map(|years| years * 400 * 86_400_000))
+}
+
+/// The `Set-Cookie` lines of a whole life of an identity: login, refreshes, opt-outs, logout.
+async fn every_cookie(config: CookieConfig) -> Vec<String> {
+    let mut lines = Vec::new();
+    let config = config.expose_token_to_scripts().migrate_js_sdk_cookie(None).unwrap();
+    for answer in [Ok(Refreshed::Identity(long_lived("new"))), Ok(Refreshed::OptedOut)] {
+        let mut site = Site::new(Operator::answering(answer)).configured(|layer| layer.cookie(config.clone()));
+        for update in [EuidUpdate::opt_out(), EuidUpdate::logout(), EuidUpdate::login(long_lived("old"))] {
+            let visit = site.update(update).await;
+            lines.extend(lines_of(&visit.response));
+        }
+        site.clock.advance(Duration::from_secs(600 * 86_400));
+        lines.extend(lines_of(&site.look().await.response));
+    }
+    lines
+}
+
+fn lines_of(response: &Response<()>) -> Vec<String> {
+    set_cookies(response.headers()).into_iter().map(|line| line.to_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn privacy_table_lists_the_cookies_that_the_layer_writes_with_lifetime_and_http_only() {
+    let rows = cookie_table();
+    let mut written = BTreeSet::new();
+    let domain = CookieConfig::default().domain("publisher.example").unwrap();
+    for config in [CookieConfig::default(), domain, CookieConfig::insecure()] {
+        for line in every_cookie(config).await {
+            let name = line.split('=').next().unwrap();
+            let row = rows.iter().find(|row| row.names.contains(&name)).unwrap();
+            assert_eq!(line.contains("; HttpOnly"), row.http_only, "{line}");
+            let max_age = line.split("; Max-Age=").nth(1).unwrap().split(';').next().unwrap();
+            assert!(max_age.parse::<u64>().unwrap() <= row.days * 86_400, "{line}");
+            written.insert((name.to_owned(), max_age.parse::<u64>().unwrap() == row.days * 86_400));
+        }
+    }
+    for name in rows.iter().flat_map(|row| &row.names) {
+        assert!(written.contains(&((*name).to_owned(), true)), "{name} lives as long as the table says");
+    }
+}
