@@ -12,6 +12,17 @@ use support::{Operator, Site, identity_until, set_cookies};
 use tower_euid::{CookieConfig, EuidUpdate, Identity, Refreshed};
 
 const PRIVACY: &str = include_str!("../src/docs/privacy.md");
+const TROUBLESHOOTING: &str = include_str!("../src/docs/troubleshooting.md");
+/// Guides that name metrics or events.
+const GUIDES: [&str; 5] = [
+    include_str!("../src/docs/failures.md"),
+    include_str!("../src/docs/metrics.md"),
+    include_str!("../src/docs/operations.md"),
+    include_str!("../src/docs/serverless.md"),
+    TROUBLESHOOTING,
+];
+/// Where every metric and event is.
+const OBSERVE: &str = include_str!("../src/observe.rs");
 
 /// A row of the table of cookies: names, lifetime and `HttpOnly`.
 struct Row {
@@ -82,4 +93,38 @@ async fn privacy_table_lists_the_cookies_that_the_layer_writes_with_lifetime_and
     for name in rows.iter().flat_map(|row| &row.names) {
         assert!(written.contains(&((*name).to_owned(), true)), "{name} lives as long as the table says");
     }
+}
+
+/// The texts between each `start` and the next character that `is_end`.
+fn texts<'a>(text: &'a str, start: &'a str, is_end: impl Fn(char) -> bool + Copy) -> impl Iterator<Item = &'a str> {
+    text.split(start).skip(1).map(move |rest| rest.split(is_end).next().unwrap().trim_end())
+}
+
+#[test]
+fn metrics_and_labels_that_guides_name_exist() {
+    let is_end = |character: char| !character.is_ascii_lowercase() && character != '_';
+    let mut count = 0;
+    for name in GUIDES.iter().flat_map(|guide| texts(guide, "euid_", is_end)) {
+        assert!(OBSERVE.contains(&format!("\"euid_{name}\"")), "euid_{name}");
+        count += 1;
+    }
+    for label in ["outcome=", "reason="] {
+        for value in GUIDES.iter().flat_map(|guide| texts(guide, label, |end| end == '}' || end.is_whitespace())) {
+            for word in value.trim_matches(['~', '!', '=', '"', '`']).split('|') {
+                assert!(OBSERVE.contains(&format!("\"{word}\"")), "{label}{word}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 30, "{count}");
+}
+
+#[test]
+fn events_that_the_troubleshooting_page_quotes_exist() {
+    let events: Vec<_> = texts(TROUBLESHOOTING, " tower_euid: ", |end| end == '`' || end == '\n').collect();
+    for event in &events {
+        let message = event.split(" reason=").next().unwrap();
+        assert!(OBSERVE.contains(&format!("\"{message}\"")), "{message}");
+    }
+    assert!(events.len() >= 4, "{events:?}");
 }
