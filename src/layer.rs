@@ -204,8 +204,8 @@ impl EuidLayer {
     /// ```
     ///
     /// The hook is not async. If the choice is kept in an async session (`tower_sessions`), let a middleware
-    /// put it into the request's extensions, as [`bind`](Self::bind#with-tower-sessions) shows for the
-    /// user's id. With `axum_login`, the hook can read the user from `AuthSession` directly.
+    /// put it into the request's extensions, as [`bind`](Self::bind) shows for the user's id. With
+    /// `axum_login`, the hook can read the user from `AuthSession` directly.
     pub fn consent(self, consent: impl Fn(&request::Parts) -> Consent + Send + Sync + 'static) -> Self {
         self.set(|shared| shared.consent = Some(Arc::new(consent)))
     }
