@@ -32,22 +32,18 @@ struct Row {
 }
 
 fn cookie_table() -> Vec<Row> {
-    let rows = PRIVACY.lines().filter(|line| line.starts_with("| `"));
-    rows.map(|line| {
-        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [names, _, _, lifetime, http_only, _] = cells[..] else { panic!("six cells: {line}") };
-        let names = names.split('`').skip(1).step_by(2).collect();
-        // The longest lifetime that the row names.
-        let words: Vec<&str> = lifetime.split_whitespace().collect();
-        let days = words.windows(2).filter(|pair| pair[1].starts_with("days")).map(|pair| pair[0].parse().unwrap());
-        let http_only = match http_only {
-            "yes" => true,
-            "no" => false,
-            other => panic!("yes or no: {other}"),
-        };
-        Row { names, days: days.max().unwrap_or(0), http_only }
-    })
-    .collect()
+    PRIVACY.lines().filter(|line| line.starts_with("| `")).map(row).collect()
+}
+
+fn row(line: &'static str) -> Row {
+    let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
+    let names = cells.next().unwrap().split('`').skip(1).step_by(2).collect();
+    let mut cells = cells.skip(2);
+    // The longest lifetime that the row names.
+    let words: Vec<&str> = cells.next().unwrap().split_whitespace().collect();
+    let pairs = words.iter().zip(words.iter().skip(1)).filter(|(_, unit)| unit.starts_with("days"));
+    let days = pairs.map(|(number, _)| number.parse().unwrap()).max().unwrap_or(0);
+    Row { names, days, http_only: cells.next().unwrap() == "yes" }
 }
 
 /// One that lives longer than any cookie may.
