@@ -202,28 +202,94 @@ impl EuidLayer {
     /// });
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
+    ///
+    /// The hook is not async. If the choice is kept in an async session (`tower_sessions`), let a middleware
+    /// put it into the request's extensions, as [`bind`](Self::bind) shows for the user's id. With
+    /// `axum_login`, the hook can read the user from `AuthSession` directly.
     pub fn consent(self, consent: impl Fn(&request::Parts) -> Consent + Send + Sync + 'static) -> Self {
         self.set(|shared| shared.consent = Some(Arc::new(consent)))
     }
 
-    /// Who is signed in, by whatever id the application knows its users. An identity whose login named
-    /// a [subject](crate::EuidUpdate::subject) is then used for this user only: for another it is
-    /// removed, while nobody is signed in it is kept and pages see `Absent`. The cookie holds a keyed
-    /// digest of the id, not the id. Default: identities are bound to nobody.
+    /// The id of the signed-in user, in whatever form the application knows it. If a login named a
+    /// [subject](crate::EuidUpdate::subject), its identity is used for that user only. For another user it is
+    /// removed; while no user is signed in it is kept, and pages see `Absent`. The cookie holds a keyed
+    /// digest of the id, not the id. Default: identities are not bound to a user.
     ///
-    /// The hook sees what layers further out have put into the request. In axum that is those added after
-    /// this one, so the session comes last: `.layer(euid).layer(session)`. The other way round nobody is
-    /// ever signed in; `examples/site.rs` is a whole site.
+    /// The hook sees what layers further out have put into the request, so the session layer must be
+    /// outside. In axum that is the layer that is added later: `.layer(euid).layer(session)`. The other way
+    /// round, the hook never finds a user. More in [the order of layers](crate::docs::layers);
+    /// `examples/site.rs` is a whole site.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
-    /// # #[derive(Clone)] struct User { id: u64 }
+    /// # #[derive(Clone)] struct UserId(u64);
     /// # let keys = KeyRing::from(CookieKey::generate()?);
     /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
-    /// // A layer further out has found the session:
+    /// // A layer further out has put the user's id into the request:
     /// let layer = EuidLayer::new(keys, client)
-    ///     .bind(|request| request.extensions.get::<User>().map(|user| user.id.to_string()));
+    ///     .bind(|request| request.extensions.get::<UserId>().map(|user| user.0.to_string()));
     /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    ///
+    /// # With tower-sessions
+    ///
+    /// The hook is not async, but a session is: `tower_sessions::Session::get` may have to load it first.
+    /// So read it in a middleware between the session layer and this one, which puts the id into the
+    /// request's extensions:
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "sandbox", feature = "axum"))]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # /// Has the shape of `tower_sessions::Session`.
+    /// # #[derive(Clone)]
+    /// # struct Session;
+    /// # impl Session {
+    /// #     async fn get<T: From<u32>>(&self, key: &str) -> Result<Option<T>, ()> { Ok((key == "user_id").then(|| 17.into())) }
+    /// # }
+    /// # impl<S: Sync> axum::extract::FromRequestParts<S> for Session {
+    /// #     type Rejection = axum::http::StatusCode;
+    /// #     async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
+    /// #         parts.extensions.get().cloned().ok_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR)
+    /// #     }
+    /// # }
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let layer = layer.bind(|request| request.extensions.get::<UserId>().map(|user| user.0.to_string()));
+    /// # let session_layer = axum::Extension(Session);
+    /// # let mut visitor = sandbox.bound_visitor(&layer, VisitorState::Fresh, "17")?;
+    /// use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response, routing::get};
+    /// # use tower_euid::Euid;
+    ///
+    /// #[derive(Clone)]
+    /// struct UserId(i64);
+    ///
+    /// async fn signed_in(session: Session, mut request: Request, next: Next) -> Response {
+    ///     if let Ok(Some(id)) = session.get("user_id").await {
+    ///         request.extensions_mut().insert(UserId(id));
+    ///     }
+    ///     next.run(request).await
+    /// }
+    ///
+    /// let app = Router::new()
+    ///     .route("/", get(|euid: Euid| async move { euid.state() }))
+    ///     .layer(layer)
+    ///     .layer(from_fn(signed_in))
+    ///     .layer(session_layer); // tower_sessions::SessionManagerLayer
+    /// # let response = visitor.send(&app, Request::new(axum::body::Body::empty())).await?;
+    /// # assert_eq!(axum::body::to_bytes(response.into_body(), 99).await?, "active");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # With axum-login
+    ///
+    /// Its layer loads the user before it calls what is inside, so no middleware is needed. `Backend` is
+    /// your `AuthnBackend`:
+    ///
+    /// ```text
+    /// .bind(|request| Some(request.extensions.get::<AuthSession<Backend>>()?.user.as_ref()?.id().to_string()))
     /// ```
     pub fn bind<S: AsRef<[u8]>>(
         self,

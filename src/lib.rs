@@ -1,10 +1,11 @@
-//! Tower middleware for publishers who use [EUID](https://euid.eu) (European Unified ID): the
-//! visitor's token pair lives in one encrypted first-party cookie, is refreshed on the way through,
-//! and every handler knows the current advertising token.
+//! Tower middleware for publishers who use [EUID](https://euid.eu) (European Unified ID). It keeps the
+//! visitor's token pair in encrypted first-party cookies, refreshes it when a page is requested, and
+//! gives every handler the current advertising token.
 //!
-//! EUID's *operator* issues an [`Identity`] for whoever logs in with an email address or phone number:
-//! an *advertising token* for bid requests, a *refresh token* for the next such pair, the key under
-//! which that comes encrypted, and the times at which a refresh is due and either token ends.
+//! The EUID *operator* issues an [`Identity`] for a person who logs in with an email address or a phone
+//! number. It consists of an *advertising token* for bid requests, a *refresh token* for the next such
+//! pair, the key under which the operator encrypts that pair, and three times: when a refresh is due,
+//! and when each token expires.
 //!
 //! ```
 //! # #[cfg(all(feature = "client", feature = "axum"))]
@@ -20,9 +21,9 @@
 //!     .layer(layer)
 //!     .with_state(client);
 //!
-//! /// After you have checked who they are and that they consent.
+//! /// First check who the visitor is, and that they consent.
 //! async fn login(State(client): State<EuidClient>, email: String) -> Result<EuidUpdate, (EuidUpdate, StatusCode)> {
-//!     // Whoever was here before must not stand for them.
+//!     // A new person is logging in: end the previous identity even though there is no new one.
 //!     let failed = |status| (EuidUpdate::logout(), status);
 //!     let dii = Dii::email(&email).map_err(|_| failed(StatusCode::BAD_REQUEST))?;
 //!     let generated = client.generate(dii).await.map_err(|_| failed(StatusCode::SERVICE_UNAVAILABLE))?;
@@ -32,9 +33,9 @@
 //! # }
 //! ```
 //!
-//! [`from_env`] lists its environment variables; [`EuidClient::builder`] and [`EuidLayer::new`] are there
-//! for everything else. Without axum a handler reads `request.extensions().get::<AdvertisingToken>()`
-//! and says `EuidUpdate::logout().attach(&mut response)`.
+//! [`from_env`] lists its environment variables. [`EuidClient::builder`] and [`EuidLayer::new`] are there
+//! for everything else. Without axum, a handler reads `request.extensions().get::<AdvertisingToken>()`
+//! and calls `EuidUpdate::logout().attach(&mut response)`.
 //!
 //! # How a request flows
 //!
@@ -46,32 +47,30 @@
 //!  response ◄── cache guard ◄── Set-Cookie ◄── policy ◄─────────── EuidUpdate in the response
 //! ```
 //!
-//! 1. The layer finds its two cookies among all others and opens the identity, if the other cookie,
-//!    the anchor, names its login.
-//! 2. The handler finds an [`Euid`] in the request's extensions and, where there is a token to use,
-//!    the [`AdvertisingToken`] itself. Nothing else of the identity gets there.
-//! 3. If a refresh is due, the operator is asked first, in a task of its own, once however many
-//!    requests bring the cookie; the page waits at most [`max_wait`](EuidLayer::max_wait) and goes on
-//!    with a token that is still valid. An answer that comes later is there for the next request.
-//! 4. A handler says [`EuidUpdate::login`], [`logout`](EuidUpdate::logout) or
-//!    [`opt_out`](EuidUpdate::opt_out) in its response; the layer takes it out and writes the
-//!    cookies. Logout beats login.
-//! 5. What writes a cookie is not cached by anyone, what reads the token by no stranger.
+//! 1. The layer finds its cookies among all others. It opens the identity cookie if the *anchor* cookie
+//!    beside it names the login that the identity belongs to.
+//! 2. The handler finds an [`Euid`] in the request's extensions and, if there is a token to use, the
+//!    [`AdvertisingToken`] itself. No other part of the identity gets there.
+//! 3. If a refresh is due, the layer calls the operator first: in a task of its own, and once, however
+//!    many requests bring the cookie. The page waits at most [`max_wait`](EuidLayer::max_wait), and goes on
+//!    with the old token while that is valid. A later answer is kept for the next request.
+//! 4. A handler returns [`EuidUpdate::login`], [`logout`](EuidUpdate::logout) or
+//!    [`opt_out`](EuidUpdate::opt_out) as a part of its response. The layer takes it out and writes the
+//!    cookies. Logout wins over login.
+//! 5. A response that sets a cookie of the layer is `no-store`. One whose handler read the token is
+//!    `private`.
 //!
-//! More of it, and why there are two cookies: [`docs::request_flow`]. What a page sees when the
-//! operator is down, and what to do: [`docs::failures`]. Running it: [`docs::operations`]. What it
-//! protects against: [`docs::threat_model`]. Coming from something else: [`docs::migrating`]. What it
-//! costs: [`docs::performance`].
+//! More on this, and what each cookie is for: [`docs::request_flow`]. All pages: [`docs`].
 //!
 //! # States
 //!
 //! | [`Euid`] | meaning | what to do |
 //! | --- | --- | --- |
-//! | `Absent` | no identity | if the visitor is signed in and consents, generate one |
-//! | `Active` | here is the token | put it into the bid request: [`openrtb`] |
-//! | `OptedOut` | the person opted out | do not ask again soon |
-//! | `Unavailable` | an identity, but no usable token now | send no token; the next request may have one |
-//! | `Withheld` | no consent, says the hook [`EuidLayer::consent`] | send no token, generate none |
+//! | `Absent` | There is no identity. | If the visitor is signed in and consents, generate one. |
+//! | `Active` | Here is the token. | Put it into the bid request: [`openrtb`]. |
+//! | `OptedOut` | The person opted out. | Send no token, and do not generate again soon. |
+//! | `Unavailable` | There is an identity, but no usable token now. | Send no token. The next request may have one. |
+//! | `Withheld` | The hook [`EuidLayer::consent`] found no consent. | Send no token, and do not generate one. |
 //!
 //! # Features
 //!
@@ -84,14 +83,14 @@
 //! | `sandbox` | no | 151 | module `sandbox`, a stand-in operator for demos and for tests of your site |
 //!
 //! The packages are those that cargo builds for the feature alone, on x86-64 Linux.
-//! Features only add items. Without `client`, give the layer a [`Refresh`] of your own.
+//! Features only add items. Without `client`, give the layer your own [`Refresh`].
 //!
 //! # Running
 //!
-//! A refresh needs a tokio runtime with its timer (`enable_all`, which `#[tokio::main]` does).
-//! Outside one the layer still reads cookies and hands out tokens that are valid; it just refreshes
-//! nothing. On a runtime without its timer the same holds, but each due page costs a caught panic
-//! and the message that goes with it (and with `panic = "abort"` the process).
+//! A refresh needs a tokio runtime with its timer (`enable_all`, which `#[tokio::main]` does). Without a
+//! runtime the layer still reads cookies and hands out valid tokens, but refreshes nothing. A runtime
+//! without its timer has the same effect, but each due page also costs a caught panic and its message;
+//! with `panic = "abort"` that panic ends the process.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -126,23 +125,29 @@ mod sight;
 mod update;
 
 pub mod docs {
-    //! Pages for people.
+    //! Guides.
     //!
     //! | question | page |
     //! | --- | --- |
-    //! | what happens to a request, step by step | [`request_flow`] |
-    //! | what a page sees when something goes wrong, and what to do | [`failures`] |
-    //! | keys, deploys, CDNs, proxies, alerts | [`operations`] |
-    //! | what is promised against whom, and what is not | [`threat_model`] |
-    //! | how to come here from something else | [`migrating`] |
-    //! | what it costs, and what others do | [`performance`] |
-    //! | what it logs and counts | [`metrics`] |
-    //! | the cookies, byte by byte | [`cookie_format`] |
+    //! | What happens to a request, step by step? | [`request_flow`] |
+    //! | It does not work: why? | [`troubleshooting`] |
+    //! | What does a page see when something fails, and what can be done? | [`failures`] |
+    //! | In which order do other layers belong? | [`layers`] |
+    //! | Keys, deploys, CDNs, proxies, alerts | [`operations`] |
+    //! | AWS Lambda and other processes that are frozen | [`serverless`] |
+    //! | The cookies, for a privacy policy | [`privacy`] |
+    //! | What is promised against which attacker, and what is not? | [`threat_model`] |
+    //! | How to move here from something else | [`migrating`] |
+    //! | What it costs, and what others cost | [`performance`] |
+    //! | Events and metrics | [`metrics`] |
+    //! | The cookies, byte by byte | [`cookie_format`] |
 
     #[doc = include_str!("docs/cookie_format.md")]
     pub mod cookie_format {}
     #[doc = include_str!("docs/failures.md")]
     pub mod failures {}
+    #[doc = include_str!("docs/layers.md")]
+    pub mod layers {}
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
     #[doc = include_str!("docs/migrating.md")]
@@ -152,10 +157,16 @@ pub mod docs {
     #[doc = include_str!("docs/plots/for_rustdoc.md")]
     #[doc = include_str!("docs/performance.md")]
     pub mod performance {}
+    #[doc = include_str!("docs/privacy.md")]
+    pub mod privacy {}
     #[doc = include_str!("docs/request_flow.md")]
     pub mod request_flow {}
+    #[doc = include_str!("docs/serverless.md")]
+    pub mod serverless {}
     #[doc = include_str!("docs/threat_model.md")]
     pub mod threat_model {}
+    #[doc = include_str!("docs/troubleshooting.md")]
+    pub mod troubleshooting {}
 }
 
 #[cfg(feature = "client")]
