@@ -91,9 +91,8 @@ impl Leader {
             if let Some(done) = deadline::before(deadline, step.as_mut()).await {
                 return Some(done);
             }
-            if slow.is_none() {
-                return None;
-            }
+            // Else it was the end.
+            slow?;
             let now = self.desk.settings().clock.now();
             let (made, moved) = self.desk.with_book(|book| book.slow(now));
             self.made = made;
