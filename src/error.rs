@@ -8,7 +8,9 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something configured can't work: a key, a secret, a URL, an environment variable.
 ///
@@ -80,6 +82,8 @@ impl Error for InvalidIdentity {}
 #[derive(Clone)]
 pub struct EuidError {
     kind: ErrorKind,
+    /// Milliseconds; beside `kind` it takes no room of its own.
+    retry_after: Option<NonZeroU32>,
     what: Cow<'static, str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -136,7 +140,7 @@ impl EuidError {
     /// ```
     #[must_use]
     pub fn new(kind: ErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, what: what.into(), source: None }
+        Self { kind, retry_after: None, what: what.into(), source: None }
     }
 
     /// The same error with its cause, shown by [`Error::source`].
@@ -153,6 +157,36 @@ impl EuidError {
     pub fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
+    }
+
+    /// The same error with the time to wait before the next call, as [`retry_after`](Self::retry_after)
+    /// returns it: in whole milliseconds, rounded up, at most 49 days. Zero means that none is known.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_euid::{ErrorKind, EuidError};
+    ///
+    /// let error = EuidError::new(ErrorKind::Transient, "our gateway allows no more calls this minute");
+    /// let error = error.with_retry_after(Duration::from_secs(20));
+    /// assert_eq!(error.retry_after(), Some(Duration::from_secs(20)));
+    /// ```
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        let millis = u32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        self.retry_after = NonZeroU32::new(millis);
+        self
+    }
+
+    /// How long to wait before the next call, if the operator said so: the `Retry-After` header of an
+    /// HTTP 429 or 503, counted from the arrival of the answer.
+    ///
+    /// ```
+    /// # use tower_euid::{ErrorKind, EuidError};
+    /// assert_eq!(EuidError::new(ErrorKind::Transient, "no answer").retry_after(), None);
+    /// ```
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after.map(|millis| Duration::from_millis(millis.get().into()))
     }
 
     /// What to do about it.
@@ -172,6 +206,9 @@ impl fmt::Debug for EuidError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("EuidError");
         debug.field("kind", &self.kind).field("what", &self.what);
+        if let Some(wait) = self.retry_after() {
+            debug.field("retry_after", &wait);
+        }
         if let Some(source) = &self.source {
             debug.field("source", source);
         }
@@ -194,6 +231,26 @@ impl Error for EuidError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retry_after_is_rounded_up_and_bounded() {
+        let error = || EuidError::new(ErrorKind::Transient, "busy");
+        for (given, kept) in [
+            (Duration::ZERO, None),
+            (Duration::from_nanos(1), Some(Duration::from_millis(1))),
+            (Duration::from_secs(120), Some(Duration::from_secs(120))),
+            (Duration::MAX, Some(Duration::from_millis(u32::MAX.into()))),
+        ] {
+            assert_eq!(error().with_retry_after(given).retry_after(), kept, "{given:?}");
+        }
+        assert!(format!("{:?}", error().with_retry_after(Duration::from_secs(9))).contains("retry_after: 9s"));
+    }
+
+    #[test]
+    fn retry_after_does_not_enlarge_the_error() {
+        let without = size_of::<(ErrorKind, Cow<'static, str>, Option<Arc<dyn Error + Send + Sync>>)>();
+        assert_eq!(size_of::<EuidError>(), without);
+    }
 
     #[test]
     fn the_source_survives_a_clone() {

@@ -37,7 +37,7 @@ pub fn understand(
     content_type: Option<&str>,
     body: &[u8],
 ) -> Result<Outcome, EuidError> {
-    let answer = Answer { status, content_type, body };
+    let answer = Answer { status, content_type, retry_after: None, body };
     match endpoint {
         Endpoint::Generate => answer::generated(answer, &KEY, NONCE).map(|generated| match generated {
             Generated::Identity(identity) => Outcome::Identity(identity),

@@ -78,7 +78,7 @@
 //! | feature | default | packages | adds |
 //! | --- | --- | --- | --- |
 //! | none | | 64 | the layer, cookies, [`openrtb`] |
-//! | `client` | yes | 133 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
+//! | `client` | yes | 134 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
 //! | `axum` | yes | 70 | extractors and response parts for axum 0.8 |
 //! | `metrics` | no | 66 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
 //! | `sandbox` | no | 151 | module `sandbox`, a stand-in operator for demos and for tests of your site |

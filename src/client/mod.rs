@@ -160,7 +160,7 @@ impl EuidClient {
         question.tcf_consent_string = request.tcf_consent_string.as_deref();
         question.optout_check = self.0.optout_check.then_some(1);
         let (secret, nonce, received) = self.ask(protocol::GENERATE, &question).await?;
-        answer::generated(received.answer(), secret, nonce)
+        answer::generated(received.answer(self.0.clock.now()), secret, nonce)
     }
 
     /// Asks whether `advertising_token` is one that this publisher got for this person:
@@ -193,7 +193,7 @@ impl EuidClient {
         let mut question = Question::about(&dii);
         question.token = Some(advertising_token);
         let (secret, nonce, received) = self.ask(protocol::VALIDATE, &question).await?;
-        answer::validated(received.answer(), secret, nonce)
+        answer::validated(received.answer(self.0.clock.now()), secret, nonce)
     }
 
     /// Asks for the successor of an identity: `POST /v2/token/refresh`. The layer does this by
@@ -231,7 +231,7 @@ impl EuidClient {
     pub async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
         let token = identity.refresh_token().expose_secret().to_owned();
         let received = self.0.transport.post(protocol::REFRESH, token).await?;
-        answer::refreshed(received.answer(), identity.response_key())
+        answer::refreshed(received.answer(self.0.clock.now()), identity.response_key())
     }
 
     /// Seals a question, posts it, and hands back what is needed to open the answer.

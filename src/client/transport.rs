@@ -6,13 +6,14 @@
 //! 4. With a sandbox in this very process there is no network, and all else is the same.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Url, redirect, retry};
 
 use super::protocol::answer::Answer;
+use crate::clock::UnixMillis;
 use crate::error::{ConfigError, ErrorKind, EuidError};
 #[cfg(feature = "sandbox")]
 use crate::sandbox::Sandbox;
@@ -53,13 +54,14 @@ pub(super) struct Settings {
 pub(super) struct Received {
     status: u16,
     content_type: Option<String>,
+    retry_after: Option<String>,
     body: Vec<u8>,
 }
 
 impl Received {
     fn with(status: u16, headers: &HeaderMap) -> Self {
-        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Self { status, content_type, body: Vec::new() }
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Self { status, content_type: text(CONTENT_TYPE), retry_after: text(RETRY_AFTER), body: Vec::new() }
     }
 
     fn push(&mut self, chunk: &[u8]) -> Result<(), EuidError> {
@@ -70,8 +72,14 @@ impl Received {
         Ok(())
     }
 
-    pub(super) fn answer(&self) -> Answer<'_> {
-        Answer { status: self.status, content_type: self.content_type.as_deref(), body: &self.body }
+    /// The answer, which arrived `now`.
+    pub(super) fn answer(&self, now: UnixMillis) -> Answer<'_> {
+        Answer {
+            status: self.status,
+            content_type: self.content_type.as_deref(),
+            retry_after: self.retry_after.as_deref().and_then(|text| retry_after(text, now)),
+            body: &self.body,
+        }
     }
 }
 
@@ -189,6 +197,15 @@ pub(super) fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
     Ok(value)
 }
 
+/// Reads a `Retry-After` header: seconds, or a date. `None` if it is neither.
+fn retry_after(text: &str, now: UnixMillis) -> Option<Duration> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok().map(Duration::from_secs);
+    }
+    let date = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(UnixMillis::from_millis(0).saturating_add(date).saturating_since(now))
+}
+
 /// The builder's complaint with its causes: the outermost alone says "builder error".
 fn why_unbuilt(error: &reqwest::Error) -> String {
     let mut why = "no HTTPS client can be made (are the system's CA certificates installed?)".to_owned();
@@ -265,6 +282,27 @@ mod tests {
         ] {
             let error = build(url, false).unwrap_err();
             assert!(error.contains(complaint) && !error.contains("hunter2"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = UnixMillis::from_millis(784_111_777_000);
+        for (text, wait) in [
+            ("120", Some(120)),
+            ("0", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sunday, 06-Nov-94 08:50:37 GMT", Some(60)),
+            ("Sun Nov  6 08:50:37 1994", Some(60)),
+            ("Sun, 06 Nov 1994 08:49:36 GMT", Some(0)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("99999999999999999999", None),
+            ("Sun, 31 Feb 1994 08:50:37 GMT", None),
+        ] {
+            assert_eq!(retry_after(text, now), wait.map(Duration::from_secs), "{text}");
         }
     }
 

@@ -8,6 +8,7 @@
 //!    `client_error` apart, a wrong clock and a wrong secret, which have no status of their own.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use base64::Engine;
 use serde::Deserialize;
@@ -26,6 +27,8 @@ use crate::refresh::Refreshed;
 pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
     pub(crate) content_type: Option<&'a str>,
+    /// From the `Retry-After` header, if it can be read.
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) body: &'a [u8],
 }
 
@@ -95,7 +98,13 @@ impl Answer<'_> {
         match http {
             401 => return EuidError::new(ErrorKind::Unauthorized, "the operator does not accept this API key"),
             408 | 429 | 500.. => {
-                return EuidError::new(ErrorKind::Transient, format!("the operator can't answer now (HTTP {http})"));
+                let error =
+                    EuidError::new(ErrorKind::Transient, format!("the operator can't answer now (HTTP {http})"));
+                // Of other statuses it means something else.
+                return match self.retry_after {
+                    Some(wait) if matches!(http, 429 | 503) => error.with_retry_after(wait),
+                    _ => error,
+                };
             }
             _ => {}
         }
@@ -213,12 +222,12 @@ mod tests {
     use crate::clock::UnixMillis;
 
     fn refusal(status: u16, body: &str) -> ErrorKind {
-        let answer = Answer { status, content_type: None, body: body.as_bytes() };
+        let answer = Answer { status, content_type: None, retry_after: None, body: body.as_bytes() };
         generated(answer, &[0; 32], [0; 8]).expect_err("a refusal").kind()
     }
 
     fn binary(body: &[u8]) -> Answer<'_> {
-        Answer { status: 200, content_type: Some("application/octet-stream"), body }
+        Answer { status: 200, content_type: Some("application/octet-stream"), retry_after: None, body }
     }
 
     /// Each recorded answer becomes the JSON it was opened to, or the error kind it stands for.
@@ -235,6 +244,7 @@ mod tests {
             let answer = Answer {
                 status: capture["status"].as_u64().unwrap().try_into().unwrap(),
                 content_type: capture["response_content_type"].as_str(),
+                retry_after: None,
                 body: &body,
             };
             let nonce = capture["request_nonce_hex"].as_str().unwrap_or("0000000000000000");
@@ -302,6 +312,15 @@ mod tests {
     }
 
     #[test]
+    fn retry_after_is_read_of_429_and_503_alone() {
+        let wait = Some(Duration::from_secs(30));
+        for (status, expected) in [(429, wait), (503, wait), (500, None), (408, None), (401, None), (400, None)] {
+            let answer = Answer { status, content_type: None, retry_after: wait, body: b"{}" };
+            assert_eq!(answer.refusal().retry_after(), expected, "{status}");
+        }
+    }
+
+    #[test]
     fn an_encrypted_status_that_nobody_knows_ends_no_identity() {
         let json = br#"{"status":"brand_new"}"#;
         let answered = seal_response(&[1; 32], [2; 12], UnixMillis::from_millis(0), [3; 8], json);
@@ -329,10 +348,10 @@ mod tests {
     #[test]
     fn an_error_repeats_no_text_of_the_answer_but_a_word() {
         let body = br#"{"status":"E4AAAABl secret","message":"visitor@example.com"}"#;
-        let error = Answer { status: 400, content_type: None, body }.refusal();
+        let error = Answer { status: 400, content_type: None, retry_after: None, body }.refusal();
         assert!(!format!("{error} {error:?}").contains("secret"));
         let body = br#"{"status":"client_error","message":"visitor@example.com"}"#;
-        let error = Answer { status: 400, content_type: None, body }.refusal();
+        let error = Answer { status: 400, content_type: None, retry_after: None, body }.refusal();
         assert!(!format!("{error} {error:?}").contains("visitor"));
     }
 
@@ -341,7 +360,7 @@ mod tests {
         for (length, named) in [(1, true), (40, true), (41, false)] {
             let status = "x".repeat(length);
             let body = format!(r#"{{"status":"{status}"}}"#);
-            let error = Answer { status: 400, content_type: None, body: body.as_bytes() }.refusal();
+            let error = Answer { status: 400, content_type: None, retry_after: None, body: body.as_bytes() }.refusal();
             assert_eq!(error.to_string().contains(&format!("({status})")), named, "{error}");
         }
     }
