@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-use super::protocol::envelope::Key;
-use super::transport::{Settings, Transport, bearer, operator_url};
+use super::credentials::{Credentials, Given};
+use super::endpoint::operator_url;
+use super::skew::SkewCheck;
+use super::transport::{Settings, Transport};
 use super::{Environment, EuidClient, Inner};
 use crate::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
@@ -168,25 +168,25 @@ impl EuidClientBuilder {
     ///
     /// # Errors
     ///
-    /// If the URL can't be used (no http or https, plain http to another machine, a user, query or
-    /// fragment in it), the API key can't be one, the secret is not base64 of 32 bytes, or the machine
-    /// has no CA certificates for https.
+    /// If the URL can't be used (no http or https, plain http to another machine, a user, query, fragment
+    /// or endpoint in it, a host of UID2), the API key can't be one or belongs to UID2, the secret is not
+    /// base64 of 32 bytes, the two are swapped, or the machine has no CA certificates for https.
     pub fn build(self) -> Result<EuidClient, ConfigError> {
         let url = self.environment.check(|environment| operator_url(environment.base_url(), self.insecure_http))?;
-        let (authorization, secret) = match &self.credentials {
-            Some(Credentials { api_key, client_secret }) => {
-                (Some(api_key.check(|key| bearer(key))?), Some(client_secret.check(|secret| parse_secret(secret))?))
-            }
-            None => (None, None),
-        };
+        let (authorization, secret) = self.credentials.as_ref().map(Credentials::check).transpose()?.unzip();
         let transport = Transport::new(Settings {
             url,
             authorization,
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
         })?;
-        let inner = Inner { transport, secret, clock: self.clock, optout_check: self.optout_check };
-        Ok(EuidClient(Arc::new(inner)))
+        Ok(EuidClient(Arc::new(Inner {
+            transport,
+            secret,
+            clock: self.clock,
+            optout_check: self.optout_check,
+            skew: SkewCheck::default(),
+        })))
     }
 }
 
@@ -202,48 +202,6 @@ impl fmt::Debug for EuidClientBuilder {
     }
 }
 
-/// What the operator knows a publisher by.
-#[derive(Clone)]
-pub(crate) struct Credentials {
-    pub(crate) api_key: Given<Zeroizing<String>>,
-    pub(crate) client_secret: Given<Zeroizing<String>>,
-}
-
-/// A configured value, and the environment variable that it came from, for complaints about it.
-#[derive(Clone)]
-pub(crate) struct Given<T> {
-    value: T,
-    variable: Option<&'static str>,
-}
-
-impl<T> Given<T> {
-    pub(crate) fn in_code(value: T) -> Self {
-        Self { value, variable: None }
-    }
-
-    pub(crate) fn in_variable(name: &'static str, value: T) -> Self {
-        Self { value, variable: Some(name) }
-    }
-
-    /// What `parse` makes of it, or its complaint with the variable's name before it.
-    pub(crate) fn check<'a, U>(
-        &'a self,
-        parse: impl FnOnce(&'a T) -> Result<U, ConfigError>,
-    ) -> Result<U, ConfigError> {
-        parse(&self.value).map_err(|error| match self.variable {
-            Some(name) => ConfigError::new(format!("{name}: {error}")),
-            None => error,
-        })
-    }
-}
-
-pub(crate) fn parse_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
-    let bytes = BASE64_STANDARD.decode(text).map(Zeroizing::new);
-    let bytes = bytes.map_err(|_| ConfigError::new("the client secret is not standard base64"))?;
-    let key = Key::try_from(bytes.as_slice());
-    key.map(Zeroizing::new).map_err(|_| ConfigError::new("the client secret is not 32 bytes"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,23 +211,6 @@ mod tests {
     fn build(api_key: &str, secret: &str) -> Result<EuidClient, String> {
         let builder = EuidClient::builder(Environment::Url("http://127.0.0.1:9".to_owned()));
         builder.credentials(api_key, secret).build().map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn credentials_are_checked_when_the_client_is_made_and_not_repeated() {
-        assert!(build("EUID-C-T-124-twrEUD.uA4nxeWY3BjqFGbHjkUF8n3r5rL/ppK2StQxul", SECRET).is_ok());
-        for (api_key, secret, complaint) in [
-            ("", SECRET, "API key"),
-            ("hunter2\r\nX: y", SECRET, "API key"),
-            ("hunter2 ", SECRET, "API key"),
-            ("\"hunter2\"", SECRET, "quotes"),
-            ("'hunter2'", SECRET, "quotes"),
-            ("k", "hunter2", "not standard base64"),
-            ("k", "aHVudGVyMg==", "not 32 bytes"),
-        ] {
-            let error = build(api_key, secret).unwrap_err();
-            assert!(error.contains(complaint) && !error.contains("hunter2"), "{error}");
-        }
     }
 
     #[test]
