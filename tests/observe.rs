@@ -261,7 +261,7 @@ async fn the_breaker_shows_its_state_and_whom_it_turned_away() {
     let mut visitors = Vec::new();
     for number in 0..7 {
         let mut visitor = site.clone();
-        visitor.login(&format!("visitor {number}")).await;
+        visitor.login(&format!("visitor-{number}")).await;
         visitors.push(visitor);
     }
     let [failing @ .., turned_away, probing] = &mut *visitors else { panic!("there are seven") };
@@ -394,7 +394,7 @@ async fn an_identity_that_is_not_written_is_logged_and_counted_if_too_large() {
 
 #[tokio::test]
 async fn the_size_of_a_cookie_is_that_of_its_name_and_value() {
-    let mut site = Site::new(Operator::answering(new_pair("a token of another length")));
+    let mut site = Site::new(Operator::answering(new_pair("a-token-of-another-length")));
     let meter = Meter::start();
     for when in [0, DUE] {
         site.wait_until(when);

@@ -210,8 +210,8 @@ fn why_unbuilt(error: &reqwest::Error) -> String {
 }
 
 fn unanswered(error: reqwest::Error) -> EuidError {
-    let what = if error.is_connect() && error.is_timeout() {
-        "the connection to the operator was not made in time"
+    let what = if error.is_timeout() {
+        TIMED_OUT
     } else if error.is_connect() {
         "the operator can't be reached"
     } else {
