@@ -13,7 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, Url, redirect, retry};
 use tower::util::MapRequestLayer;
 
 use super::protocol::answer::{Answer, Sent};
@@ -40,6 +40,8 @@ enum Line {
 
 struct Network {
     http: Client,
+    /// Keeps no connection: for the second attempt of a call.
+    unpooled: Client,
     /// Scheme, host and path prefix, without a slash at the end.
     base_url: String,
 }
@@ -89,7 +91,7 @@ impl Received {
 impl Transport {
     pub(super) fn new(settings: Settings) -> Result<Self, ConfigError> {
         let (headers, timeout) = (headers(settings.authorization.clone()), settings.timeout);
-        Ok(Self { line: Line::Network(Network::new(settings)?), headers, timeout })
+        Ok(Self { line: Line::Network(Network::new(&settings)?), headers, timeout })
     }
 
     #[cfg(feature = "sandbox")]
@@ -124,35 +126,22 @@ impl Transport {
 }
 
 impl Network {
-    fn new(settings: Settings) -> Result<Self, ConfigError> {
-        let http = Client::builder()
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .http1_only()
-            .user_agent(USER_AGENT)
-            .connector_layer(MapRequestLayer::new(reuse::note))
-            .connect_timeout(settings.connect_timeout)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
-        let http = if settings.url.scheme() == "http" {
-            // No TLS will be spoken, so no certificate authorities are needed.
-            http.no_proxy().tls_certs_only([])
-        } else {
-            http.https_only(true)
+    fn new(settings: &Settings) -> Result<Self, ConfigError> {
+        let client = |kept: usize| {
+            settings.http().pool_max_idle_per_host(kept).build().map_err(|error| ConfigError::new(why_unbuilt(&error)))
         };
-        let http = http.build().map_err(|error| ConfigError::new(why_unbuilt(&error)))?;
         let base_url = settings.url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { http, base_url })
+        Ok(Self { http: client(usize::MAX)?, unpooled: client(0)?, base_url })
     }
 
-    /// Without a timeout of its own. A call is made once more if it failed on a connection that was kept
-    /// from an earlier call, before the head of an answer: the peer has closed the connection while it was
-    /// idle, and all calls may be repeated.
+    /// Without a timeout of its own. A call is made once more, over a new connection, if it failed on one
+    /// that was kept from an earlier call, before the head of an answer: the peer has closed the connection
+    /// while it was idle, and all calls may be repeated.
     async fn post(&self, path: &str, headers: HeaderMap, body: Bytes) -> Result<Received, EuidError> {
         let url = format!("{}{path}", self.base_url);
-        let send = || self.http.post(&url).headers(headers.clone()).body(body.clone()).send();
-        let mut response = match reuse::observed(send()).await {
-            (Err(error), true) if is_closed_connection(&error) => send().await,
+        let send = |http: &Client| http.post(&url).headers(headers.clone()).body(body.clone()).send();
+        let mut response = match reuse::observed(send(&self.http)).await {
+            (Err(error), true) if is_closed_connection(&error) => send(&self.unpooled).await,
             (outcome, _) => outcome,
         }
         .map_err(unanswered)?;
@@ -161,6 +150,27 @@ impl Network {
             received.push(&chunk)?;
         }
         Ok(received)
+    }
+}
+
+impl Settings {
+    /// What configures both clients.
+    fn http(&self) -> ClientBuilder {
+        let http = Client::builder()
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .http1_only()
+            .user_agent(USER_AGENT)
+            .connector_layer(MapRequestLayer::new(reuse::note))
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+        if self.url.scheme() == "http" {
+            // No TLS will be spoken, so no certificate authorities are needed.
+            http.no_proxy().tls_certs_only([])
+        } else {
+            http.https_only(true)
+        }
     }
 }
 
@@ -262,7 +272,7 @@ mod tests {
         {
             let (url, second) = (Url::parse(url).unwrap(), Duration::from_secs(1));
             let settings = Settings { url, authorization: None, connect_timeout: second, timeout: second };
-            assert_eq!(Network::new(settings).unwrap().base_url, base_url);
+            assert_eq!(Network::new(&settings).unwrap().base_url, base_url);
         }
     }
 }
