@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::credentials::{Credentials, Given};
 use super::endpoint::operator_url;
 use super::skew::SkewCheck;
+use super::tls::Tls;
 use super::transport::{Settings, Transport};
 use super::{Environment, EuidClient, Inner};
 use crate::clock::{Clock, SystemClock};
@@ -38,6 +39,7 @@ pub struct EuidClientBuilder {
     timeout: Duration,
     optout_check: bool,
     insecure_http: bool,
+    tls: Tls,
 }
 
 impl EuidClientBuilder {
@@ -50,6 +52,7 @@ impl EuidClientBuilder {
             timeout: EuidClient::DEFAULT_TIMEOUT,
             optout_check: false,
             insecure_http: false,
+            tls: Tls::default(),
         }
     }
 
@@ -158,6 +161,45 @@ impl EuidClientBuilder {
         self
     }
 
+    /// The certificate authorities to trust for https, and no others: one or more certificates in PEM. For
+    /// a private operator whose certificate a private CA has signed.
+    ///
+    /// Without this, the operating system's are trusted; on Linux, those in the file that the environment
+    /// variable `SSL_CERT_FILE` names, or in the directories of `SSL_CERT_DIR`, if one of them is set.
+    ///
+    /// ```no_run
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use tower_euid::{Environment, EuidClient};
+    /// let operator = Environment::Url("https://euid-operator.internal".to_owned());
+    /// let client = EuidClient::builder(operator)
+    ///     .root_certificates_pem(std::fs::read("/etc/ssl/internal-ca.pem")?)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn root_certificates_pem(mut self, certificates: impl Into<Vec<u8>>) -> Self {
+        self.tls.roots = Some(certificates.into());
+        self
+    }
+
+    /// The certificate that the client shows a private operator (mutual TLS): certificate, intermediate
+    /// certificates if any, and the private key, all in PEM.
+    ///
+    /// ```no_run
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use tower_euid::{Environment, EuidClient};
+    /// let operator = Environment::Url("https://euid-operator.internal".to_owned());
+    /// let mut identity = std::fs::read("/run/secrets/client.pem")?;
+    /// identity.extend(std::fs::read("/run/secrets/client-key.pem")?);
+    /// let client = EuidClient::builder(operator).client_certificate_pem(identity).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn client_certificate_pem(mut self, certificate_and_key: impl Into<Vec<u8>>) -> Self {
+        self.tls.client_certificate = Some(Zeroizing::new(certificate_and_key.into()));
+        self
+    }
+
     /// Makes the client.
     ///
     /// ```
@@ -170,7 +212,8 @@ impl EuidClientBuilder {
     ///
     /// If the URL can't be used (no http or https, plain http to another machine, a user, query, fragment
     /// or endpoint in it, a host of UID2), the API key can't be one or belongs to UID2, the secret is not
-    /// base64 of 32 bytes, the two are swapped, or the machine has no CA certificates for https.
+    /// base64 of 32 bytes, the two are swapped, a certificate or key in PEM can't be read, or the machine
+    /// has no CA certificates for https and none were given.
     pub fn build(self) -> Result<EuidClient, ConfigError> {
         let url = self.environment.check(|environment| operator_url(environment.base_url(), self.insecure_http))?;
         let (authorization, secret) = self.credentials.as_ref().map(Credentials::check).transpose()?.unzip();
@@ -179,6 +222,7 @@ impl EuidClientBuilder {
             authorization,
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
+            tls: self.tls,
         })?;
         Ok(EuidClient(Arc::new(Inner {
             transport,
@@ -198,6 +242,8 @@ impl fmt::Debug for EuidClientBuilder {
             .field("timeout", &self.timeout)
             .field("optout_check", &self.optout_check)
             .field("insecure_http", &self.insecure_http)
+            .field("root_certificates_pem", &self.tls.roots.is_some())
+            .field("client_certificate_pem", &self.tls.client_certificate.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -208,16 +254,11 @@ mod tests {
 
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
 
-    fn build(api_key: &str, secret: &str) -> Result<EuidClient, String> {
-        let builder = EuidClient::builder(Environment::Url("http://127.0.0.1:9".to_owned()));
-        builder.credentials(api_key, secret).build().map_err(|error| error.to_string())
-    }
-
     #[test]
     fn debug_shows_no_credentials() {
-        let builder = EuidClient::builder(Environment::Production).credentials("the-key", SECRET);
-        let client = build("the-key", SECRET).unwrap();
-        let shown = format!("{builder:?} {client:?}");
-        assert!(!shown.contains("the-key") && !shown.contains(SECRET), "{shown}");
+        let builder = EuidClient::builder(Environment::Url("http://127.0.0.1:9".to_owned()));
+        let builder = builder.credentials("the-key", SECRET).client_certificate_pem("the-pem");
+        let shown = format!("{builder:?} {:?}", builder.clone().build());
+        assert!(!["the-key", SECRET, "the-pem", "116, 104"].iter().any(|secret| shown.contains(secret)), "{shown}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`EuidClient`] makes the three calls; [`builder`], with [`credentials`] and [`endpoint`], configures
 //! it, [`dii`] prepares who is asked for, [`protocol`] the bytes without I/O, [`transport`], with
-//! [`reuse`], the HTTP; [`skew`] compares the clocks.
+//! [`reuse`] and [`tls`], the HTTP; [`skew`] compares the clocks.
 
 mod builder;
 mod credentials;
@@ -11,6 +11,7 @@ mod endpoint;
 pub(crate) mod protocol;
 mod reuse;
 mod skew;
+mod tls;
 mod transport;
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! One POST to the operator, bounded in time and size. Knows HTTP and nothing of EUID.
 //!
-//! 1. HTTP/1.1 only, whatever else the application enables in reqwest.
+//! 1. HTTP/1.1 and rustls only, whatever else the application enables in reqwest.
 //! 2. No redirects, no answer above 64 KiB, a deadline for connecting and one for the whole call.
 //! 3. A call that meets a closed connection is made once more, see [`Network::post`].
 //! 4. Plain http uses no proxy: it would see the API key in clear.
@@ -18,6 +18,7 @@ use tower::util::MapRequestLayer;
 
 use super::protocol::answer::{Answer, Sent};
 use super::reuse;
+use super::tls::Tls;
 use crate::clock::UnixMillis;
 use crate::error::{ConfigError, ErrorKind, EuidError};
 #[cfg(feature = "sandbox")]
@@ -52,6 +53,7 @@ pub(super) struct Settings {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Duration,
+    pub(super) tls: Tls,
 }
 
 /// A whole answer in memory.
@@ -128,7 +130,8 @@ impl Transport {
 impl Network {
     fn new(settings: &Settings) -> Result<Self, ConfigError> {
         let client = |kept: usize| {
-            settings.http().pool_max_idle_per_host(kept).build().map_err(|error| ConfigError::new(why_unbuilt(&error)))
+            let http = settings.http()?.pool_max_idle_per_host(kept);
+            http.build().map_err(|error| ConfigError::new(why_unbuilt(&error, &settings.tls)))
         };
         let base_url = settings.url.as_str().trim_end_matches('/').to_owned();
         Ok(Self { http: client(usize::MAX)?, unpooled: client(0)?, base_url })
@@ -155,21 +158,22 @@ impl Network {
 
 impl Settings {
     /// What configures both clients.
-    fn http(&self) -> ClientBuilder {
+    fn http(&self) -> Result<ClientBuilder, ConfigError> {
         let http = Client::builder()
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .referer(false)
             .http1_only()
+            .tls_backend_rustls()
             .user_agent(USER_AGENT)
             .connector_layer(MapRequestLayer::new(reuse::note))
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT);
         if self.url.scheme() == "http" {
             // No TLS will be spoken, so no certificate authorities are needed.
-            http.no_proxy().tls_certs_only([])
+            Ok(http.no_proxy().tls_certs_only([]))
         } else {
-            http.https_only(true)
+            self.tls.apply(http.https_only(true))
         }
     }
 }
@@ -214,8 +218,13 @@ fn retry_after(text: &str, now: UnixMillis) -> Option<Duration> {
 }
 
 /// The builder's complaint with its causes: the outermost alone says "builder error".
-fn why_unbuilt(error: &reqwest::Error) -> String {
-    let what = "no HTTPS client can be made (are the system's CA certificates installed?)".to_owned();
+fn why_unbuilt(error: &reqwest::Error, tls: &Tls) -> String {
+    let hint = if tls.roots.is_some() || tls.client_certificate.is_some() {
+        "are the given certificates valid?"
+    } else {
+        "are the system's CA certificates installed?"
+    };
+    let what = format!("no HTTPS client can be made ({hint})");
     causes(error).fold(what, |what, cause| format!("{what}: {cause}"))
 }
 
@@ -271,7 +280,8 @@ mod tests {
             [("http://localhost:1/", "http://localhost:1"), ("http://localhost:1/euid/", "http://localhost:1/euid")]
         {
             let (url, second) = (Url::parse(url).unwrap(), Duration::from_secs(1));
-            let settings = Settings { url, authorization: None, connect_timeout: second, timeout: second };
+            let (authorization, tls) = (None, Tls::default());
+            let settings = Settings { url, authorization, connect_timeout: second, timeout: second, tls };
             assert_eq!(Network::new(&settings).unwrap().base_url, base_url);
         }
     }

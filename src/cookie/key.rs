@@ -178,7 +178,8 @@ impl fmt::Debug for CookieKey {
 /// the others seal. A cookie under a key that it does not have it leaves alone.
 ///
 /// Between 2 and 3 wait for as long as a refresh token lives, 30 days on EUID's production: a visitor
-/// who has not been back for longer has no identity to lose. With
+/// who has not been back for longer has no identity to lose. The counter `euid_cookie_old_key_total` of
+/// [the metrics](crate::docs::metrics) says how many requests still bring an identity under an old key. With
 /// [`EuidLayer::reseal`](crate::EuidLayer::reseal) those who do come back move at once. After a leak
 /// do all three at once: everybody's identity is gone, and with it what was leaked.
 #[derive(Clone)]
