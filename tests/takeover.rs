@@ -139,6 +139,8 @@ async fn the_mark_of_an_opt_out_is_told_until_it_ends() {
 async fn what_is_neither_is_nobody_and_harms_no_page() {
     let cut = &json()[..100];
     let nested = format!("{}1{}", "[".repeat(3000), "]".repeat(3000));
+    let hostile = ["</script>", "a;b", "a\u{a0}b"].map(|token| json().replace("the-SDKs", token));
+    let [script, semicolon, not_ascii] = hostile.map(|json| encoded(&json));
     let out_of_order = json().replace("refresh_from\":1", "refresh_from\":9");
     for value in [
         "",
@@ -152,6 +154,9 @@ async fn what_is_neither_is_nobody_and_harms_no_page() {
         &nested,
         &encoded(&encoded(&json())),
         &out_of_order,
+        &script,
+        &semicolon,
+        &not_ascii,
         r#"{"status":"optout"}"#,
         r#"{"refresh_expires":9e99,"status":"optout"}"#,
         r#"{"refresh_expires":9999999999999,"status":"success"}"#,
