@@ -113,7 +113,7 @@ fn an_identity() -> Result<Identity, Box<dyn Error>> {
     let [refresh_from, identity_expires, refresh_expires] =
         [1, 72, 720].map(|hours| SystemClock.now().saturating_add(Duration::from_secs(hours * 3600)));
     let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
-    Ok(Identity::new("an advertising token", "a refresh token".to_owned().into(), [7; 32].into(), times)?)
+    Ok(Identity::new("an-advertising-token", "a-refresh-token".to_owned().into(), [7; 32].into(), times)?)
 }
 
 #[cfg(test)]

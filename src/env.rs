@@ -1,9 +1,9 @@
-//! What differs between deployments, from environment variables. [`from_env`] has the table.
+//! Configuration from environment variables. [`from_env`] has the table.
 //!
-//! 1. Every complaint names its variable, and none repeats a value.
-//! 2. All that is missing is named at once.
+//! 1. Every error names its variable, and none repeats a value.
+//! 2. All missing variables are named at once.
 //! 3. Only what differs between deployments is a variable; what belongs to the application is set
-//!    in its code, on what [`from_env`] gives back.
+//!    in its code, on what [`from_env`] returns.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -14,14 +14,15 @@ use crate::client::{Credentials, Environment, EuidClient, EuidClientBuilder, Giv
 use crate::error::ConfigError;
 use crate::layer::EuidLayer;
 
-/// Client and layer, as the environment variables say.
+/// Client and layer, configured by environment variables.
 ///
 /// | variable | value |
 /// | --- | --- |
-/// | `EUID_OPERATOR_URL` | `production`, `integration`, or the base URL of another operator |
+/// | `EUID_OPERATOR_URL` | `production` (or `prod`), `integration` (or `integ`), in upper or lower case, or the base URL of another operator |
 /// | `EUID_API_KEY` | the API key that the operator gave out |
 /// | `EUID_CLIENT_SECRET` | the client secret that came with it: standard base64 of 32 bytes |
 /// | `EUID_COOKIE_KEYS` | [cookie keys](crate::KeyRing::from_env), newest first, separated by commas |
+/// | `EUID_OPTOUT_CHECK` | optional: `1` (or `true`) for a private operator up to version 5.65, which wants [`optout_check`](EuidClientBuilder::optout_check); `0` (or `false`) otherwise, which is the default |
 /// | `EUID_MAX_WAIT_MS` | optional: how many milliseconds a page waits for a refresh at most; [500](EuidLayer::DEFAULT_MAX_WAIT) |
 ///
 /// White space around a value is ignored, and a variable that is empty counts as not set. The
@@ -36,15 +37,16 @@ use crate::layer::EuidLayer;
 ///
 /// # Errors
 ///
-/// If a variable is missing, or its value can't be used; the text names the variable, never the
-/// value. Also as [`EuidClientBuilder::build`], if the machine has no CA certificates.
+/// If a variable is missing, or its value can't be used, as an API key of UID2, a weak cookie key or the
+/// client secret as a cookie key; the text names the variable, never the value. Also as
+/// [`EuidClientBuilder::build`], if the machine has no CA certificates.
 pub fn from_env() -> Result<(EuidClient, EuidLayer), ConfigError> {
     client_and_layer(&|name| std::env::var_os(name))
 }
 
 impl EuidClientBuilder {
-    /// A builder with operator and credentials from the first three variables of
-    /// [`from_env`](crate::from_env), for what else there is to set.
+    /// A builder with operator, credentials and [`optout_check`](Self::optout_check) from the variables of
+    /// [`from_env`](crate::from_env), for further settings.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -56,16 +58,19 @@ impl EuidClientBuilder {
     ///
     /// # Errors
     ///
-    /// If a variable is missing or not UTF-8, or `EUID_OPERATOR_URL` is neither of its words nor a URL.
-    /// What else a value can't be, [`build`](Self::build) says, and names the variable too.
+    /// If a variable is missing or not UTF-8, `EUID_OPERATOR_URL` is neither of its words nor a URL, or
+    /// `EUID_OPTOUT_CHECK` is none of its words. [`build`](Self::build) checks the rest, and names the
+    /// variable too.
     pub fn from_env() -> Result<Self, ConfigError> {
-        builder(required(&|name| std::env::var_os(name), [OPERATOR_URL, API_KEY, CLIENT_SECRET])?)
+        let lookup = |name: &str| std::env::var_os(name);
+        builder(&lookup, required(&lookup, [OPERATOR_URL, API_KEY, CLIENT_SECRET])?)
     }
 }
 
 fn client_and_layer(lookup: Lookup<'_>) -> Result<(EuidClient, EuidLayer), ConfigError> {
     let [url, api_key, secret, keys] = required(lookup, [OPERATOR_URL, API_KEY, CLIENT_SECRET, COOKIE_KEYS])?;
-    let client = builder([url, api_key, secret])?.build()?;
+    keys.check(|keys| secret_is_no_cookie_key(secret.value(), keys))?;
+    let client = builder(lookup, [url, api_key, secret])?.build()?;
     let layer = EuidLayer::new(keys.check(|keys| keys.parse())?, client.clone());
     let layer = match optional(lookup, MAX_WAIT_MS)? {
         Some(max_wait) => layer.max_wait(max_wait.check(|text| milliseconds(text))?),
@@ -74,17 +79,43 @@ fn client_and_layer(lookup: Lookup<'_>) -> Result<(EuidClient, EuidLayer), Confi
     Ok((client, layer))
 }
 
-fn builder([url, api_key, client_secret]: [Given<Text>; 3]) -> Result<EuidClientBuilder, ConfigError> {
+fn builder(
+    lookup: Lookup<'_>,
+    [url, api_key, client_secret]: [Given<Text>; 3],
+) -> Result<EuidClientBuilder, ConfigError> {
     let environment = Given::in_variable(OPERATOR_URL, url.check(|text| environment(text))?);
-    Ok(EuidClientBuilder::new(environment, Some(Credentials { api_key, client_secret })))
+    let builder = EuidClientBuilder::new(environment, Some(Credentials { api_key, client_secret }));
+    Ok(match optional(lookup, OPTOUT_CHECK)? {
+        Some(send) => builder.optout_check(send.check(|text| switch(text))?),
+        None => builder,
+    })
+}
+
+/// The operator knows the client secret, so it could open cookies.
+fn secret_is_no_cookie_key(secret: &str, keys: &str) -> Result<(), ConfigError> {
+    match keys.split(',').position(|key| key.trim() == secret) {
+        Some(position) => Err(ConfigError::new(format!(
+            "cookie key {} is the client secret; make one of your own, as with `openssl rand -base64 32`",
+            position + 1
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn environment(text: &str) -> Result<Environment, ConfigError> {
-    match text {
-        "production" => Ok(Environment::Production),
-        "integration" => Ok(Environment::Integration),
-        url if url.contains("://") => Ok(Environment::Url(url.to_owned())),
+    match &*text.to_ascii_lowercase() {
+        "production" | "prod" => Ok(Environment::Production),
+        "integration" | "integ" => Ok(Environment::Integration),
+        url if url.contains("://") => Ok(Environment::Url(text.to_owned())),
         _ => Err(ConfigError::new("neither `production`, `integration` nor a URL, which begins with https://")),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, ConfigError> {
+    match text {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(ConfigError::new("neither `1` nor `0`")),
     }
 }
 
@@ -122,6 +153,7 @@ const OPERATOR_URL: &str = "EUID_OPERATOR_URL";
 const API_KEY: &str = "EUID_API_KEY";
 const CLIENT_SECRET: &str = "EUID_CLIENT_SECRET";
 const COOKIE_KEYS: &str = "EUID_COOKIE_KEYS";
+const OPTOUT_CHECK: &str = "EUID_OPTOUT_CHECK";
 const MAX_WAIT_MS: &str = "EUID_MAX_WAIT_MS";
 
 #[cfg(test)]
@@ -173,6 +205,14 @@ mod tests {
             ("EUID_API_KEY", "hunter2 hunter2", ": the API key"),
             ("EUID_CLIENT_SECRET", "hunter2", ": the client secret is not standard base64"),
             ("EUID_COOKIE_KEYS", "hunter2", ": cookie key 1"),
+            ("EUID_COOKIE_KEYS", "hunter2hunter2;hunter2", ": cookie key 1 has a `;`"),
+            ("EUID_OPERATOR_URL", "https://hunter2/v2/token/generate", ": the operator's URL has an endpoint in it"),
+            ("EUID_OPERATOR_URL", "https://hunter2.uidapi.com", ": the operator's URL belongs to UID2"),
+            ("EUID_API_KEY", "UID2-C-T-124-hunter2", ": the API key belongs to UID2"),
+            ("EUID_CLIENT_SECRET", "EUID-C-T-124-hunter2", ": the client secret looks like an API key"),
+            ("EUID_CLIENT_SECRET", "'hunter2'", ": the client secret has quotes in it"),
+            ("EUID_OPTOUT_CHECK", "hunter2", ": neither `1` nor `0`"),
+            ("EUID_OPTOUT_CHECK", "TRUE", ": neither `1` nor `0`"),
             ("EUID_MAX_WAIT_MS", "hunter2", ": not a whole number of milliseconds"),
         ] {
             let error = configured(&[(name, value)]).unwrap_err();
@@ -189,9 +229,57 @@ mod tests {
     }
 
     #[test]
-    fn the_public_operators_have_names() {
-        assert_eq!(environment("production"), Ok(Environment::Production));
-        assert_eq!(environment("integration"), Ok(Environment::Integration));
+    fn swapped_credentials_are_named_by_their_variables() {
+        let (key, secret) = (GOOD[1].1, GOOD[2].1);
+        let error = configured(&[("EUID_API_KEY", secret), ("EUID_CLIENT_SECRET", key)]).unwrap_err();
+        assert_eq!(
+            error,
+            "EUID_API_KEY: the API key looks like a client secret, and the secret like an API key: are the two swapped?"
+        );
+    }
+
+    #[test]
+    fn the_client_secret_is_refused_as_a_cookie_key() {
+        let (secret, key) = (GOOD[2].1, GOOD[3].1);
+        for (keys, position) in [(secret.to_owned(), 1), (format!("{key}, {secret}"), 2)] {
+            let error = configured(&[("EUID_COOKIE_KEYS", &keys)]).unwrap_err();
+            assert!(
+                error.starts_with(&format!("EUID_COOKIE_KEYS: cookie key {position} is the client secret")),
+                "{error}"
+            );
+            assert!(!error.contains(secret), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_public_operators_have_names_in_any_case() {
+        for name in ["production", "prod", "Production", "PROD"] {
+            assert_eq!(environment(name), Ok(Environment::Production), "{name}");
+        }
+        for name in ["integration", "integ", "Integration", "INTEG"] {
+            assert_eq!(environment(name), Ok(Environment::Integration), "{name}");
+        }
+        let url = "HTTPS://Operator.Example/Path";
+        assert_eq!(environment(url), Ok(Environment::Url(url.to_owned())));
+    }
+
+    #[test]
+    fn optout_check_is_off_unless_switched_on() {
+        let shown = |value: &'static str| {
+            let lookup = |name: &str| {
+                let value = if name == "EUID_OPTOUT_CHECK" { Some(value) } else { None };
+                value
+                    .or_else(|| GOOD.iter().find(|(other, _)| *other == name).map(|(_, value)| *value))
+                    .map(OsString::from)
+            };
+            format!(
+                "{:?}",
+                builder(&lookup, required(&lookup, [OPERATOR_URL, API_KEY, CLIENT_SECRET]).unwrap()).unwrap()
+            )
+        };
+        for (value, expected) in [("", false), ("0", false), ("false", false), ("1", true), (" true ", true)] {
+            assert!(shown(value).contains(&format!("optout_check: {expected}")), "{value:?}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::time::Duration;
 /// use tower_euid::KeyRing;
 ///
 /// let error = "aHVudGVyMg==".parse::<KeyRing>().unwrap_err();
-/// assert_eq!(error.to_string(), "cookie key 1: a cookie key is 32 bytes (44 characters of base64), not 7");
+/// assert_eq!(error.to_string(), "cookie key 1 is not 32 bytes (44 characters of base64): it has 7");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(Cow<'static, str>);

@@ -46,9 +46,9 @@ impl Euid {
     /// # use tower_euid::{AdvertisingToken, Euid, Identity, IdentityTimes};
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// let euid = Euid::Active(AdvertisingToken::from(&identity));
-    /// assert_eq!(euid.advertising_token().map(AdvertisingToken::as_str), Some("E4AAAABl…"));
+    /// assert_eq!(euid.advertising_token().map(AdvertisingToken::as_str), Some("E4AAAABl"));
     /// assert!(Euid::Unavailable.advertising_token().is_none());
     /// # Ok::<_, tower_euid::InvalidIdentity>(())
     /// ```

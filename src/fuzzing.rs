@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::client::Generated;
-use crate::client::protocol::answer::{self, Answer};
+use crate::client::protocol::answer::{self, Answer, Sent};
 use crate::client::protocol::envelope::{gcm_seal, seal_request};
 use crate::client::protocol::operator::{OpenedRequest, RequestError, open_request, open_request_text, seal_response};
 use crate::clock::UnixMillis;
@@ -37,9 +37,11 @@ pub fn understand(
     content_type: Option<&str>,
     body: &[u8],
 ) -> Result<Outcome, EuidError> {
-    let answer = Answer { status, content_type, retry_after: None, body };
+    let sent = Sent { noun: "the input", values: [None; 4], api_key: None };
+    let answer = Answer { status, content_type, retry_after: None, body, sent };
+    let open = || answer::open(answer, &KEY, NONCE).map(|(_, json)| json);
     match endpoint {
-        Endpoint::Generate => answer::generated(answer, &KEY, NONCE).map(|generated| match generated {
+        Endpoint::Generate => answer::generated(&open()?).map(|generated| match generated {
             Generated::Identity(identity) => Outcome::Identity(identity),
             Generated::OptedOut => Outcome::OptedOut,
             Generated::InsufficientConsent => Outcome::InsufficientConsent,
@@ -48,7 +50,7 @@ pub fn understand(
             Refreshed::Identity(identity) => Outcome::Identity(identity),
             Refreshed::OptedOut => Outcome::OptedOut,
         }),
-        Endpoint::Validate => answer::validated(answer, &KEY, NONCE).map(Outcome::Valid),
+        Endpoint::Validate => answer::validated(&open()?).map(Outcome::Valid),
     }
 }
 

@@ -17,6 +17,8 @@ use zeroize::Zeroizing;
 
 pub use self::advertising::AdvertisingToken;
 pub(crate) use self::json::Object;
+#[cfg(feature = "client")]
+pub(crate) use self::json::Parts;
 use crate::clock::UnixMillis;
 use crate::error::InvalidIdentity;
 
@@ -89,7 +91,7 @@ impl IdentityTimes {
 /// ```
 /// use tower_euid::RefreshToken;
 ///
-/// let token = RefreshToken::from("EAAAAGZ…".to_owned());
+/// let token = RefreshToken::from("EAAAAGZ".to_owned());
 /// assert_eq!(format!("{token:?}"), "RefreshToken(..)");
 /// ```
 #[derive(Clone, PartialEq, Eq)]
@@ -100,8 +102,8 @@ impl RefreshToken {
     ///
     /// ```
     /// # use tower_euid::RefreshToken;
-    /// let token = RefreshToken::from("EAAAAGZ…".to_owned());
-    /// assert_eq!(token.expose_secret(), "EAAAAGZ…");
+    /// let token = RefreshToken::from("EAAAAGZ".to_owned());
+    /// assert_eq!(token.expose_secret(), "EAAAAGZ");
     /// ```
     #[must_use]
     pub fn expose_secret(&self) -> &str {
@@ -194,7 +196,7 @@ impl fmt::Debug for ResponseKey {
 /// use tower_euid::Identity;
 ///
 /// let identity: Identity = serde_json::from_str(r#"{
-///     "advertising_token": "E4AAAABl…", "refresh_token": "EAAAAGZ…",
+///     "advertising_token": "E4AAAABl", "refresh_token": "EAAAAGZ",
 ///     "refresh_response_key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 ///     "refresh_from": 1735693200000, "identity_expires": 1735948800000, "refresh_expires": 1738281600000
 /// }"#)?;
@@ -218,14 +220,15 @@ impl Identity {
     ///
     /// let at = UnixMillis::from_millis;
     /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
-    /// let new = |times| Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times);
+    /// let new = |times| Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times);
     /// assert!(new(times).is_ok());
     /// assert!(new(IdentityTimes { refresh_expires: at(19), ..times }).is_err()); // ends before its token
     /// ```
     ///
     /// # Errors
     ///
-    /// If a token is empty, or the times are not `refresh_from ≤ identity_expires ≤ refresh_expires`.
+    /// If a token is empty or has a character that is not visible ASCII or is one of `"'<>,;\`, or if the
+    /// times are not `refresh_from ≤ identity_expires ≤ refresh_expires`.
     pub fn new(
         advertising_token: impl Into<Box<str>>,
         refresh_token: RefreshToken,
@@ -233,6 +236,23 @@ impl Identity {
         times: IdentityTimes,
     ) -> Result<Self, InvalidIdentity> {
         let advertising_token = advertising_token.into();
+        if !is_token(&advertising_token) {
+            return Err(InvalidIdentity::new("advertising_token has a character that no token has"));
+        }
+        if !is_token(&refresh_token.0) {
+            return Err(InvalidIdentity::new("refresh_token has a character that no token has"));
+        }
+        Self::unsealed(advertising_token, refresh_token, response_key, times)
+    }
+
+    /// As [`new`](Self::new), with any text for tokens: for an identity that was checked when it was sealed,
+    /// perhaps by a version with other rules.
+    pub(crate) fn unsealed(
+        advertising_token: Box<str>,
+        refresh_token: RefreshToken,
+        response_key: ResponseKey,
+        times: IdentityTimes,
+    ) -> Result<Self, InvalidIdentity> {
         if advertising_token.is_empty() {
             return Err(InvalidIdentity::new("advertising_token is empty"));
         }
@@ -254,8 +274,8 @@ impl Identity {
     /// # use tower_euid::{Identity, IdentityTimes};
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
-    /// assert_eq!(identity.advertising_token(), "E4AAAABl…");
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// assert_eq!(identity.advertising_token(), "E4AAAABl");
     /// # Ok::<_, tower_euid::InvalidIdentity>(())
     /// ```
     #[must_use]
@@ -269,9 +289,9 @@ impl Identity {
     /// # use tower_euid::{Identity, IdentityTimes};
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// let body = identity.refresh_token().expose_secret(); // of `POST /v2/token/refresh`
-    /// assert_eq!(body, "EAAAAGZ…");
+    /// assert_eq!(body, "EAAAAGZ");
     /// # Ok::<_, tower_euid::InvalidIdentity>(())
     /// ```
     #[must_use]
@@ -285,7 +305,7 @@ impl Identity {
     /// # use tower_euid::{Identity, IdentityTimes};
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// assert_eq!(identity.response_key(), &[5; 32].into());
     /// # Ok::<_, tower_euid::InvalidIdentity>(())
     /// ```
@@ -300,7 +320,7 @@ impl Identity {
     /// # use tower_euid::{Identity, IdentityTimes};
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// assert!(identity.times().is_due(at(1))); // and is refreshed on the next page
     /// # Ok::<_, tower_euid::InvalidIdentity>(())
     /// ```
@@ -320,6 +340,11 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("times", &self.times).finish_non_exhaustive()
     }
+}
+
+/// Whether `text` can stand in a cookie, a header, a JSON string and a page without being changed.
+fn is_token(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>,;\\".contains(&byte))
 }
 
 #[cfg(test)]
@@ -361,6 +386,19 @@ mod tests {
         for json in ["\"refresh-secret\"", "[\"refresh-secret\"]", &members, "7"] {
             let error = serde_json::from_str::<Identity>(json).unwrap_err().to_string();
             assert!(error.starts_with("not an identity") && !error.contains("-secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_visible_ascii_that_needs_no_escaping() {
+        let allowed: String = ('!'..='~').filter(|character| !"\"'<>,;\\".contains(*character)).collect();
+        for member in ["advertising_token", "refresh_token"] {
+            assert!(parse(|json| json[member] = allowed.as_str().into()).is_ok(), "{member}");
+            for refused in ["\"", "'", "<", ">", ",", ";", "\\", " ", "\t", "\n", "\r", "\0", "\x7f", "é", "…"] {
+                let error = parse(|json| json[member] = format!("x-secret{refused}x").into()).unwrap_err();
+                let complaint = format!("{member} has a character that no token has");
+                assert!(error.contains(&complaint) && !error.contains("-secret"), "{refused:?}: {error}");
+            }
         }
     }
 

@@ -120,6 +120,7 @@ mod random;
 mod refresh;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+mod secret;
 mod service;
 mod sight;
 mod update;

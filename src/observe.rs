@@ -163,6 +163,19 @@ pub(crate) fn update_unheard() {
     tracing::warn!(target: TARGET, "an EuidUpdate was lost: its response did not reach an EuidLayer");
 }
 
+/// A client's clock differs from the operator's by `seconds`; it is `ahead` or `behind`.
+#[cfg(feature = "client")]
+pub(crate) fn clock_skewed(seconds: u64, direction: &'static str) {
+    tracing::warn!(target: TARGET, seconds, direction, "this machine's clock differs from the operator's");
+}
+
+/// An identity cookie opened; `old_key` says that its key is not the newest.
+pub(crate) fn cookie_opened(old_key: bool) {
+    if old_key {
+        count("euid_cookie_old_key_total");
+    }
+}
+
 /// Of all events, whichever module they tell of.
 const TARGET: &str = "tower_euid";
 const REFRESHES: &str = "euid_refresh_total";

@@ -18,7 +18,7 @@
 //! use serde_json::json;
 //! use tower_euid::{AdvertisingToken, Euid, Identity};
 //!
-//! # let identity: Identity = serde_json::from_str(r#"{"advertising_token": "E4AAAABl…", "refresh_token": "EA",
+//! # let identity: Identity = serde_json::from_str(r#"{"advertising_token": "E4AAAABl", "refresh_token": "EA",
 //! #     "refresh_response_key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 //! #     "refresh_from": 1, "identity_expires": 2, "refresh_expires": 3}"#)?;
 //! # let euid = Euid::Active(AdvertisingToken::from(&identity));
@@ -26,7 +26,7 @@
 //! let user = json!({ "user": euid.eids() });
 //! assert_eq!(
 //!     user.to_string(),
-//!     r#"{"user":{"eids":[{"source":"euid.eu","uids":[{"atype":3,"id":"E4AAAABl…"}]}]}}"#
+//!     r#"{"user":{"eids":[{"source":"euid.eu","uids":[{"atype":3,"id":"E4AAAABl"}]}]}}"#
 //! );
 //! assert_eq!(json!({ "user": { "ext": euid.eids() } })["user"]["ext"], user["user"]);
 //! assert_eq!(json!({ "user": Euid::OptedOut.eids() }).to_string(), r#"{"user":{}}"#);
@@ -72,7 +72,7 @@ impl Euid {
     /// # use tower_euid::openrtb::Eid;
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// # let euid = Euid::Active(AdvertisingToken::from(&identity));
     /// let mut eids: Vec<Eid> = Vec::new(); // or of whatever other ids there are
     /// eids.extend(euid.eid());
@@ -108,12 +108,12 @@ impl Euid {
 ///
 /// # let at = tower_euid::UnixMillis::from_millis;
 /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-/// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+/// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
 /// # let token = AdvertisingToken::from(&identity);
 /// let eid = Eid::new(token).inserter("publisher.example").mm(MatchMethod::Authenticated);
 /// assert_eq!(
 ///     serde_json::to_string(&eid)?,
-///     r#"{"source":"euid.eu","inserter":"publisher.example","mm":3,"uids":[{"id":"E4AAAABl…","atype":3}]}"#
+///     r#"{"source":"euid.eu","inserter":"publisher.example","mm":3,"uids":[{"id":"E4AAAABl","atype":3}]}"#
 /// );
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
@@ -144,10 +144,10 @@ impl Eid {
     /// # use tower_euid::openrtb::Eid;
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// # let token = AdvertisingToken::from(&identity);
     /// let json = serde_json::to_value(Eid::new(token))?;
-    /// assert_eq!(json["uids"][0]["id"], "E4AAAABl…");
+    /// assert_eq!(json["uids"][0]["id"], "E4AAAABl");
     /// assert!(json.get("inserter").is_none());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -163,7 +163,7 @@ impl Eid {
     /// # use tower_euid::openrtb::Eid;
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// # let token = AdvertisingToken::from(&identity);
     /// let eid = Eid::new(token).inserter("publisher.example");
     /// assert_eq!(serde_json::to_value(eid)?["inserter"], "publisher.example");
@@ -181,7 +181,7 @@ impl Eid {
     /// # use tower_euid::openrtb::Eid;
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// # let token = AdvertisingToken::from(&identity);
     /// let eid = Eid::new(token).matcher("logins.example"); // a company that logs in for many sites
     /// assert_eq!(serde_json::to_value(eid)?["matcher"], "logins.example");
@@ -199,7 +199,7 @@ impl Eid {
     /// # use tower_euid::openrtb::{Eid, MatchMethod};
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// # let token = AdvertisingToken::from(&identity);
     /// let eid = Eid::new(token).mm(MatchMethod::Authenticated);
     /// assert_eq!(serde_json::to_value(eid)?["mm"], 3);

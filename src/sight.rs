@@ -108,6 +108,7 @@ pub(crate) fn look(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> S
 
 /// What an identity that opened comes to; `None` if it breaks the rules of one.
 fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: bool) -> Option<Sight> {
+    observe::cookie_opened(old_key);
     let [a, b, c, d, ..] = payload.login.lineage;
     let chance = u32::from_be_bytes([a, b, c, d]);
     let (plan, times, now) = judge(shared, visitor, subject(visitor, &payload.login), &payload.times, chance);

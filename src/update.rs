@@ -53,7 +53,7 @@ impl EuidUpdate {
     /// # use tower_euid::{EuidUpdate, Identity, IdentityTimes};
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// let mut response = http::Response::new("welcome");
     /// EuidUpdate::login(identity).attach(&mut response);
     /// assert!(response.extensions().get::<EuidUpdate>().is_some()); // until the layer takes it out

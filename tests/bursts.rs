@@ -74,7 +74,7 @@ async fn ten_thousand_different_cookies_make_as_many_calls_and_never_more_at_onc
     for visitor in 0..10_000 {
         let mut site = site.clone();
         visits.spawn(async move {
-            site.login(&format!("visitor {visitor}")).await;
+            site.login(&format!("visitor-{visitor}")).await;
             site
         });
     }
@@ -202,7 +202,7 @@ async fn crowd(site: &Site, count: usize) -> Vec<Site> {
     let mut visitors = Vec::new();
     for number in 0..count {
         let mut visitor = site.clone();
-        visitor.login(&format!("visitor {number}")).await;
+        visitor.login(&format!("visitor-{number}")).await;
         visitors.push(visitor);
     }
     site.wait_until(DUE);
@@ -278,11 +278,11 @@ async fn a_visitor_waits_once_for_a_call_that_queues() {
     let mut other = due(&operator).await.configured(|layer| layer.max_concurrent_refreshes(1));
     other.look().await;
     let mut site = Site { jar: Jar::default(), ..other.clone() };
-    site.login("also old").await;
+    site.login("also-old").await;
     let mut slow = 0;
     for _ in 0..10 {
         let before = tokio::time::Instant::now();
-        assert_eq!(site.look().await.saw(), "active(also old)");
+        assert_eq!(site.look().await.saw(), "active(also-old)");
         slow += usize::from(before.elapsed() > Duration::ZERO);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -472,7 +472,7 @@ async fn a_cohort_does_not_refresh_at_one_moment_and_all_do_within_the_bound() {
     let mut jars: Vec<Jar> = Vec::new();
     for number in 0..200 {
         let mut visitor = site.clone();
-        visitor.login(&format!("visitor {number}")).await;
+        visitor.login(&format!("visitor-{number}")).await;
         jars.push(visitor.jar);
     }
     let asked_at = async |millis: i64| {
@@ -549,7 +549,7 @@ fn a_probe_that_ends_with_its_runtime_is_followed_by_another() {
         runtime.block_on(async {
             for visitor in visitors {
                 let mut site = site.clone();
-                site.login(&format!("visitor {visitor}")).await;
+                site.login(&format!("visitor-{visitor}")).await;
                 site.wait_until(millis);
                 site.look().await;
                 tokio::task::yield_now().await;

@@ -3,7 +3,10 @@
 //! Each test runs itself again as a child with other variables; `child` is what the child does.
 
 #![cfg(feature = "sandbox")]
-#![expect(clippy::expect_used, reason = "what a test needs is there, or the test fails")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
+
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::env;
 use std::net::{TcpListener, TcpStream};
@@ -89,6 +92,29 @@ async fn without_ca_certificates_https_is_refused_with_a_word_about_them_and_loo
         &[("SSL_CERT_FILE", nowhere), ("SSL_CERT_DIR", nowhere)],
     );
     assert!(printed.contains("refused: no HTTPS client can be made (are the system's CA certificates"), "{printed}");
+}
+
+/// A private CA can be given by the environment as well, and a client with roots of its own needs no others.
+#[tokio::test]
+async fn ssl_cert_file_names_the_roots_unless_the_client_has_its_own() {
+    let sandbox = Sandbox::builder().build().expect("defaults");
+    let operator = tls::TlsOperator::start(sandbox.clone(), tls::Clients::Any).await;
+    let builder = EuidClient::builder(Environment::Url(operator.base_url()))
+        .credentials(sandbox.api_key(), sandbox.client_secret());
+    if is_child() {
+        let builder = match env::var("TOWER_EUID_TEST_ROOTS") {
+            Ok(_) => builder.root_certificates_pem(tls::CA),
+            Err(_) => builder,
+        };
+        let client = builder.build().expect("a client");
+        let generated = client.generate(Dii::email("user@example.com").expect("an address")).await;
+        assert!(matches!(generated, Ok(Generated::Identity(_))), "{generated:?}");
+        return;
+    }
+    let test = "ssl_cert_file_names_the_roots_unless_the_client_has_its_own";
+    again(test, &[("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/ca.pem"))]);
+    let nowhere = "/nowhere/at/all";
+    again(test, &[("SSL_CERT_FILE", nowhere), ("SSL_CERT_DIR", nowhere), ("TOWER_EUID_TEST_ROOTS", "1")]);
 }
 
 /// A call that can't succeed, for who listens on the way.

@@ -213,7 +213,7 @@ async fn only_a_caller_with_an_api_key_learns_that_a_token_has_ended() {
     let (server, short) = (serve(Lifetimes::default()).await, serve(short).await);
     let whole = generate(&server, "user@example.com").await;
     let expired = generate(&short, "user@example.com").await.refresh_token().clone();
-    let not_a_token = "not a token".to_owned().into();
+    let not_a_token = "not-a-token".to_owned().into();
     let not_readable = "?".repeat(388).into();
     for (token, with_key, anonymously) in
         [(expired, ENDED, FAILED), (not_a_token, ENDED, FAILED), (not_readable, USED_UP, USED_UP)]

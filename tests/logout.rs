@@ -31,7 +31,7 @@ async fn thrown_away(layer: &EuidLayer, request: Request<()>) -> String {
     let handler = service_fn(|request: Request<()>| {
         logout_of(&request).now();
         let mut response = Response::new(());
-        EuidUpdate::login(identity("of the handler")).attach(&mut response);
+        EuidUpdate::login(identity("of-the-handler")).attach(&mut response);
         ready(Ok::<_, Infallible>(response))
     });
     let another = handler.map_response(|_| Response::new(()));

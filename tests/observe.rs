@@ -18,7 +18,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use support::{ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, START, Site, failure, identity_until, new_pair};
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt};
-use tower_euid::{Consent, ErrorKind, EuidError, EuidUpdate, ManualClock, Refreshed, refresh_fn};
+use tower_euid::{Consent, CookieKey, ErrorKind, EuidError, EuidUpdate, KeyRing, ManualClock, Refreshed, refresh_fn};
 
 /// Notes what this thread counts.
 struct Meter {
@@ -261,7 +261,7 @@ async fn the_breaker_shows_its_state_and_whom_it_turned_away() {
     let mut visitors = Vec::new();
     for number in 0..7 {
         let mut visitor = site.clone();
-        visitor.login(&format!("visitor {number}")).await;
+        visitor.login(&format!("visitor-{number}")).await;
         visitors.push(visitor);
     }
     let [failing @ .., turned_away, probing] = &mut *visitors else { panic!("there are seven") };
@@ -309,6 +309,28 @@ async fn a_page_for_which_too_many_refreshes_are_under_way_is_not_the_breakers()
     let meter = Meter::start();
     tokio::join!(first.look(), second.look());
     assert!(meter.take_of("euid_refresh_total").is_empty());
+}
+
+#[tokio::test]
+async fn identities_under_an_old_key_are_counted_until_they_are_sealed_anew() {
+    let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
+    let mut site = Site::with_keys(old.clone().into(), Operator::answering(new_pair("new")));
+    site.login("old").await;
+    let keys = site.layer.keys();
+    keys.reload(KeyRing::new([old.clone(), new.clone()]).unwrap());
+    let meter = Meter::start();
+    site.look().await;
+    assert!(meter.take_of("euid_cookie_old_key_total").is_empty(), "it is still the newest");
+    keys.reload(KeyRing::new([new, old]).unwrap());
+    for _ in 0..2 {
+        site.look().await;
+        assert_eq!(meter.take_of("euid_cookie_old_key_total"), ["euid_cookie_old_key_total{} 1"]);
+    }
+    site.wait_until(DUE);
+    site.look().await;
+    assert_eq!(meter.take_of("euid_cookie_old_key_total"), ["euid_cookie_old_key_total{} 1"]);
+    site.look().await;
+    assert!(meter.take_of("euid_cookie_old_key_total").is_empty(), "the refresh has sealed it under the new key");
 }
 
 /// The value with its character at `index` changed.
@@ -394,7 +416,7 @@ async fn an_identity_that_is_not_written_is_logged_and_counted_if_too_large() {
 
 #[tokio::test]
 async fn the_size_of_a_cookie_is_that_of_its_name_and_value() {
-    let mut site = Site::new(Operator::answering(new_pair("a token of another length")));
+    let mut site = Site::new(Operator::answering(new_pair("a-token-of-another-length")));
     let meter = Meter::start();
     for when in [0, DUE] {
         site.wait_until(when);

@@ -271,7 +271,7 @@ async fn a_token_that_is_none_is_rejected() {
     let server = serve().await;
     let client = client(&server);
     let identity = login(&client, user()).await;
-    let other = RefreshToken::from("not a token".to_owned());
+    let other = RefreshToken::from("not-a-token".to_owned());
     let other = Identity::new("E4", other, identity.response_key().clone(), identity.times()).unwrap();
     assert_eq!(client.refresh(&other).await.unwrap_err().kind(), ErrorKind::RejectedToken);
     assert_eq!(client.validate("E4", user()).await.unwrap_err().kind(), ErrorKind::RejectedInput);

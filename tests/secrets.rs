@@ -20,7 +20,7 @@ use tower_euid::{
 
 const ADVERTISING: &str = "advertising-secret-of-one-visitor";
 /// What [`identity_until`] makes of it.
-const REFRESH: &str = "refresh of advertising-secret-of-one-visitor";
+const REFRESH: &str = "refresh-of-advertising-secret-of-one-visitor";
 
 fn identity() -> Identity {
     identity_until(ADVERTISING, [900_000, 3_600_000, 86_400_000])

@@ -24,7 +24,7 @@ fn json() -> String {
     let [from, token, refresh] = [REFRESH_FROM, IDENTITY_EXPIRES, REFRESH_EXPIRES].map(|millis| at(millis).as_millis());
     let key = BASE64_STANDARD.encode([7; 32]);
     format!(
-        r#"{{"advertising_token":"the SDK's","refresh_token":"ref/re+sh==","refresh_response_key":"{key}","refresh_from":{from},"identity_expires":{token},"refresh_expires":{refresh}}}"#
+        r#"{{"advertising_token":"the-SDKs","refresh_token":"ref/re+sh==","refresh_response_key":"{key}","refresh_from":{from},"identity_expires":{token},"refresh_expires":{refresh}}}"#
     )
 }
 
@@ -68,10 +68,10 @@ async fn a_fresh_one_is_used_and_sealed_with_the_first_page() {
     for value in [encoded(&json()), json().replace(' ', "%20"), json()] {
         let mut site = visitor(&value, Operator::never());
         let first = site.look().await;
-        assert_eq!(outcome(&first), told("active(the SDK's)", TAKEN_OVER), "{value}");
+        assert_eq!(outcome(&first), told("active(the-SDKs)", TAKEN_OVER), "{value}");
         assert_eq!(first.header("cache-control"), Some("private, no-store"));
         assert_eq!(site.jar.value(SDK), None);
-        assert_eq!(outcome(&site.look().await), told("active(the SDK's)", ""));
+        assert_eq!(outcome(&site.look().await), told("active(the-SDKs)", ""));
     }
 }
 
@@ -99,8 +99,8 @@ async fn what_becomes_of_it_by_its_age_and_the_operators_answer() {
     let opted_out = || Operator::answering(Ok(Refreshed::OptedOut));
     for (millis, operator, saw, writes, then) in [
         (DUE, pair(), "active(new)", TAKEN_OVER, "active(new)"),
-        (DUE, failing(ErrorKind::Transient), "active(the SDK's)", TAKEN_OVER, "active(the SDK's)"),
-        (DUE, Operator::never(), "active(the SDK's)", TAKEN_OVER, "active(the SDK's)"),
+        (DUE, failing(ErrorKind::Transient), "active(the-SDKs)", TAKEN_OVER, "active(the-SDKs)"),
+        (DUE, Operator::never(), "active(the-SDKs)", TAKEN_OVER, "active(the-SDKs)"),
         (DUE, failing(ErrorKind::RejectedToken), "absent", ALL_CLEARED, "absent"),
         (DUE, opted_out(), "opted_out", OPTED_OUT, "opted_out"),
         (EXPIRED, pair(), "active(new)", TAKEN_OVER, "active(new)"),
@@ -121,7 +121,7 @@ async fn beside_its_refresh_it_is_sealed_as_it_is_and_refreshed_with_the_next_pa
     let mut site = of_the_sdk(Operator::answering(new_pair("new")));
     site = site.configured(|layer| layer.refresh_mode(RefreshMode::Beside));
     site.wait_until(DUE);
-    assert_eq!(outcome(&site.look().await), told("active(the SDK's)", TAKEN_OVER));
+    assert_eq!(outcome(&site.look().await), told("active(the-SDKs)", TAKEN_OVER));
     tokio::task::yield_now().await;
     assert_eq!(outcome(&site.look().await), told("active(new)", "identity set"));
 }
@@ -139,6 +139,8 @@ async fn the_mark_of_an_opt_out_is_told_until_it_ends() {
 async fn what_is_neither_is_nobody_and_harms_no_page() {
     let cut = &json()[..100];
     let nested = format!("{}1{}", "[".repeat(3000), "]".repeat(3000));
+    let hostile = ["</script>", "a;b", "a\u{a0}b"].map(|token| json().replace("the-SDKs", token));
+    let [script, semicolon, not_ascii] = hostile.map(|json| encoded(&json));
     let out_of_order = json().replace("refresh_from\":1", "refresh_from\":9");
     for value in [
         "",
@@ -152,6 +154,9 @@ async fn what_is_neither_is_nobody_and_harms_no_page() {
         &nested,
         &encoded(&encoded(&json())),
         &out_of_order,
+        &script,
+        &semicolon,
+        &not_ascii,
         r#"{"status":"optout"}"#,
         r#"{"refresh_expires":9e99,"status":"optout"}"#,
         r#"{"refresh_expires":9999999999999,"status":"success"}"#,
@@ -167,7 +172,7 @@ async fn what_is_neither_is_nobody_and_harms_no_page() {
 
 #[tokio::test]
 async fn of_several_the_first_that_can_be_read_is_taken_over_and_none_of_another_name() {
-    let cookie = |name: &str, token: &str| format!("{name}={}", encoded(&json().replace("the SDK's", token)));
+    let cookie = |name: &str, token: &str| format!("{name}={}", encoded(&json().replace("the-SDKs", token)));
     let site = of_the_sdk(Operator::never());
     for (cookies, saw) in [
         (vec![cookie(SDK, "first"), cookie(SDK, "second")], "active(first)"),
@@ -235,14 +240,14 @@ async fn page_of(site: &mut Site, user: Option<&'static str>) -> (String, String
 #[tokio::test]
 async fn where_identities_are_bound_it_is_whose_who_is_signed_in_first() {
     for millis in [0, DUE] {
-        let operator = Operator::answering(new_pair("the SDK's"));
+        let operator = Operator::answering(new_pair("the-SDKs"));
         let mut site = binding(of_the_sdk(operator.clone()));
         site.wait_until(millis);
         assert_eq!(page_of(&mut site, None).await, told("absent", ""), "nobody is signed in");
         assert_eq!(operator.asked(), 0);
-        assert_eq!(page_of(&mut site, Some("ann")).await, told("active(the SDK's)", TAKEN_OVER));
+        assert_eq!(page_of(&mut site, Some("ann")).await, told("active(the-SDKs)", TAKEN_OVER));
         assert_eq!(page_of(&mut site, None).await, told("absent", ""));
-        assert_eq!(page_of(&mut site, Some("ann")).await, told("active(the SDK's)", ""));
+        assert_eq!(page_of(&mut site, Some("ann")).await, told("active(the-SDKs)", ""));
         assert_eq!(page_of(&mut site, Some("bob")).await, told("absent", "identity cleared"));
     }
 }
@@ -281,14 +286,14 @@ async fn a_logout_said_first_ends_it() {
 async fn a_page_that_has_not_changed_leaves_it_to_the_next() {
     let mut site = of_the_sdk(Operator::never());
     let visit = site.visit(|_, response| *response.status_mut() = StatusCode::NOT_MODIFIED).await;
-    assert_eq!(outcome(&visit), told("active(the SDK's)", ""));
-    assert_eq!(outcome(&site.look().await), told("active(the SDK's)", TAKEN_OVER));
+    assert_eq!(outcome(&visit), told("active(the-SDKs)", ""));
+    assert_eq!(outcome(&site.look().await), told("active(the-SDKs)", TAKEN_OVER));
 }
 
 #[tokio::test]
 async fn it_is_not_taken_over_beside_an_image_or_a_prefetch() {
     for (name, value) in [("sec-fetch-dest", "image"), ("sec-purpose", "prefetch")] {
-        for (millis, saw) in [(0, "active(the SDK's)"), (DUE, "active(the SDK's)"), (EXPIRED, "unavailable")] {
+        for (millis, saw) in [(0, "active(the-SDKs)"), (DUE, "active(the-SDKs)"), (EXPIRED, "unavailable")] {
             let operator = Operator::answering(new_pair("new"));
             let site = of_the_sdk(operator.clone());
             site.wait_until(millis);
@@ -304,7 +309,7 @@ async fn it_is_not_taken_over_beside_an_image_or_a_prefetch() {
 #[tokio::test]
 async fn two_tabs_at_once_come_to_one_login() {
     for millis in [0, DUE] {
-        let operator = Operator::answering(new_pair("the SDK's"));
+        let operator = Operator::answering(new_pair("the-SDKs"));
         let site = of_the_sdk(operator.clone());
         site.wait_until(millis);
         let (one, other) =
@@ -312,10 +317,10 @@ async fn two_tabs_at_once_come_to_one_login() {
         for answers in [[&one, &other], [&other, &one]] {
             let mut browser = site.clone();
             for answer in answers {
-                assert_eq!(outcome(answer), told("active(the SDK's)", TAKEN_OVER));
+                assert_eq!(outcome(answer), told("active(the-SDKs)", TAKEN_OVER));
                 browser.jar.apply(answer.response.headers());
             }
-            assert_eq!(outcome(&browser.look().await), told("active(the SDK's)", ""));
+            assert_eq!(outcome(&browser.look().await), told("active(the-SDKs)", ""));
         }
         assert_eq!(operator.asked(), usize::from(millis == DUE));
     }

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-use super::protocol::envelope::Key;
-use super::transport::{Settings, Transport, bearer, operator_url};
+use super::credentials::{Credentials, Given};
+use super::endpoint::operator_url;
+use super::skew::SkewCheck;
+use super::tls::Tls;
+use super::transport::{Settings, Transport};
 use super::{Environment, EuidClient, Inner};
 use crate::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
@@ -38,6 +39,7 @@ pub struct EuidClientBuilder {
     timeout: Duration,
     optout_check: bool,
     insecure_http: bool,
+    tls: Tls,
 }
 
 impl EuidClientBuilder {
@@ -50,6 +52,7 @@ impl EuidClientBuilder {
             timeout: EuidClient::DEFAULT_TIMEOUT,
             optout_check: false,
             insecure_http: false,
+            tls: Tls::default(),
         }
     }
 
@@ -158,6 +161,45 @@ impl EuidClientBuilder {
         self
     }
 
+    /// The certificate authorities to trust for https, and no others: one or more certificates in PEM. For
+    /// a private operator whose certificate a private CA has signed.
+    ///
+    /// Without this, the operating system's are trusted; on Linux, those in the file that the environment
+    /// variable `SSL_CERT_FILE` names, or in the directories of `SSL_CERT_DIR`, if one of them is set.
+    ///
+    /// ```no_run
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use tower_euid::{Environment, EuidClient};
+    /// let operator = Environment::Url("https://euid-operator.internal".to_owned());
+    /// let client = EuidClient::builder(operator)
+    ///     .root_certificates_pem(std::fs::read("/etc/ssl/internal-ca.pem")?)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn root_certificates_pem(mut self, certificates: impl Into<Vec<u8>>) -> Self {
+        self.tls.roots = Some(certificates.into());
+        self
+    }
+
+    /// The certificate that the client shows a private operator (mutual TLS): certificate, intermediate
+    /// certificates if any, and the private key, all in PEM.
+    ///
+    /// ```no_run
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use tower_euid::{Environment, EuidClient};
+    /// let operator = Environment::Url("https://euid-operator.internal".to_owned());
+    /// let mut identity = std::fs::read("/run/secrets/client.pem")?;
+    /// identity.extend(std::fs::read("/run/secrets/client-key.pem")?);
+    /// let client = EuidClient::builder(operator).client_certificate_pem(identity).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn client_certificate_pem(mut self, certificate_and_key: impl Into<Vec<u8>>) -> Self {
+        self.tls.client_certificate = Some(Zeroizing::new(certificate_and_key.into()));
+        self
+    }
+
     /// Makes the client.
     ///
     /// ```
@@ -168,25 +210,27 @@ impl EuidClientBuilder {
     ///
     /// # Errors
     ///
-    /// If the URL can't be used (no http or https, plain http to another machine, a user, query or
-    /// fragment in it), the API key can't be one, the secret is not base64 of 32 bytes, or the machine
-    /// has no CA certificates for https.
+    /// If the URL can't be used (no http or https, plain http to another machine, a user, query, fragment
+    /// or endpoint in it, a host of UID2), the API key can't be one or belongs to UID2, the secret is not
+    /// base64 of 32 bytes, the two are swapped, a certificate or key in PEM can't be read, or the machine
+    /// has no CA certificates for https and none were given.
     pub fn build(self) -> Result<EuidClient, ConfigError> {
         let url = self.environment.check(|environment| operator_url(environment.base_url(), self.insecure_http))?;
-        let (authorization, secret) = match &self.credentials {
-            Some(Credentials { api_key, client_secret }) => {
-                (Some(api_key.check(|key| bearer(key))?), Some(client_secret.check(|secret| parse_secret(secret))?))
-            }
-            None => (None, None),
-        };
+        let (authorization, secret) = self.credentials.as_ref().map(Credentials::check).transpose()?.unzip();
         let transport = Transport::new(Settings {
             url,
             authorization,
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
+            tls: self.tls,
         })?;
-        let inner = Inner { transport, secret, clock: self.clock, optout_check: self.optout_check };
-        Ok(EuidClient(Arc::new(inner)))
+        Ok(EuidClient(Arc::new(Inner {
+            transport,
+            secret,
+            clock: self.clock,
+            optout_check: self.optout_check,
+            skew: SkewCheck::default(),
+        })))
     }
 }
 
@@ -198,50 +242,10 @@ impl fmt::Debug for EuidClientBuilder {
             .field("timeout", &self.timeout)
             .field("optout_check", &self.optout_check)
             .field("insecure_http", &self.insecure_http)
+            .field("root_certificates_pem", &self.tls.roots.is_some())
+            .field("client_certificate_pem", &self.tls.client_certificate.is_some())
             .finish_non_exhaustive()
     }
-}
-
-/// What the operator knows a publisher by.
-#[derive(Clone)]
-pub(crate) struct Credentials {
-    pub(crate) api_key: Given<Zeroizing<String>>,
-    pub(crate) client_secret: Given<Zeroizing<String>>,
-}
-
-/// A configured value, and the environment variable that it came from, for complaints about it.
-#[derive(Clone)]
-pub(crate) struct Given<T> {
-    value: T,
-    variable: Option<&'static str>,
-}
-
-impl<T> Given<T> {
-    pub(crate) fn in_code(value: T) -> Self {
-        Self { value, variable: None }
-    }
-
-    pub(crate) fn in_variable(name: &'static str, value: T) -> Self {
-        Self { value, variable: Some(name) }
-    }
-
-    /// What `parse` makes of it, or its complaint with the variable's name before it.
-    pub(crate) fn check<'a, U>(
-        &'a self,
-        parse: impl FnOnce(&'a T) -> Result<U, ConfigError>,
-    ) -> Result<U, ConfigError> {
-        parse(&self.value).map_err(|error| match self.variable {
-            Some(name) => ConfigError::new(format!("{name}: {error}")),
-            None => error,
-        })
-    }
-}
-
-pub(crate) fn parse_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
-    let bytes = BASE64_STANDARD.decode(text).map(Zeroizing::new);
-    let bytes = bytes.map_err(|_| ConfigError::new("the client secret is not standard base64"))?;
-    let key = Key::try_from(bytes.as_slice());
-    key.map(Zeroizing::new).map_err(|_| ConfigError::new("the client secret is not 32 bytes"))
 }
 
 #[cfg(test)]
@@ -250,33 +254,11 @@ mod tests {
 
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
 
-    fn build(api_key: &str, secret: &str) -> Result<EuidClient, String> {
-        let builder = EuidClient::builder(Environment::Url("http://127.0.0.1:9".to_owned()));
-        builder.credentials(api_key, secret).build().map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn credentials_are_checked_when_the_client_is_made_and_not_repeated() {
-        assert!(build("EUID-C-T-124-twrEUD.uA4nxeWY3BjqFGbHjkUF8n3r5rL/ppK2StQxul", SECRET).is_ok());
-        for (api_key, secret, complaint) in [
-            ("", SECRET, "API key"),
-            ("hunter2\r\nX: y", SECRET, "API key"),
-            ("hunter2 ", SECRET, "API key"),
-            ("\"hunter2\"", SECRET, "quotes"),
-            ("'hunter2'", SECRET, "quotes"),
-            ("k", "hunter2", "not standard base64"),
-            ("k", "aHVudGVyMg==", "not 32 bytes"),
-        ] {
-            let error = build(api_key, secret).unwrap_err();
-            assert!(error.contains(complaint) && !error.contains("hunter2"), "{error}");
-        }
-    }
-
     #[test]
     fn debug_shows_no_credentials() {
-        let builder = EuidClient::builder(Environment::Production).credentials("the-key", SECRET);
-        let client = build("the-key", SECRET).unwrap();
-        let shown = format!("{builder:?} {client:?}");
-        assert!(!shown.contains("the-key") && !shown.contains(SECRET), "{shown}");
+        let builder = EuidClient::builder(Environment::Url("http://127.0.0.1:9".to_owned()));
+        let builder = builder.credentials("the-key", SECRET).client_certificate_pem("the-pem");
+        let shown = format!("{builder:?} {:?}", builder.clone().build());
+        assert!(!["the-key", SECRET, "the-pem", "116, 104"].iter().any(|secret| shown.contains(secret)), "{shown}");
     }
 }

@@ -1,11 +1,18 @@
 //! The operator, as a publisher's server talks to it.
 //!
-//! [`EuidClient`] makes the three calls; [`builder`] configures it, [`dii`] prepares who is asked for,
-//! [`protocol`] the bytes without I/O, [`transport`] the HTTP.
+//! [`EuidClient`] makes the three calls; [`builder`], with [`credentials`] and [`endpoint`], configures
+//! it, [`dii`] and [`generate`] are what is asked for, [`protocol`] the bytes without I/O, [`transport`],
+//! with [`reuse`] and [`tls`], the HTTP; [`skew`] compares the clocks.
 
 mod builder;
+mod credentials;
 pub(crate) mod dii;
+mod endpoint;
+mod generate;
 pub(crate) mod protocol;
+mod reuse;
+mod skew;
+mod tls;
 mod transport;
 
 use std::fmt;
@@ -13,16 +20,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
+use bytes::Bytes;
 use zeroize::Zeroizing;
 
 pub use self::builder::EuidClientBuilder;
 #[cfg(feature = "sandbox")]
-pub(crate) use self::builder::parse_secret;
-pub(crate) use self::builder::{Credentials, Given};
-use self::dii::{Dii, DiiKind};
-use self::protocol::answer::{self, Question};
-use self::protocol::envelope::{BASE64, Key, RequestNonce, seal_request};
-use self::transport::{Received, Transport};
+pub(crate) use self::credentials::parse_secret;
+pub(crate) use self::credentials::{Credentials, Given};
+use self::dii::Dii;
+pub use self::generate::{GenerateRequest, Generated};
+use self::protocol::answer::{self, Question, Sent};
+use self::protocol::envelope::{BASE64, Key, seal_request};
+use self::skew::SkewCheck;
+use self::transport::Transport;
 use crate::clock::Clock;
 #[cfg(feature = "sandbox")]
 use crate::error::ConfigError;
@@ -33,7 +43,7 @@ use crate::refresh::{Refresh, Refreshed};
 #[cfg(feature = "sandbox")]
 use crate::sandbox::Sandbox;
 
-/// Whom to ask.
+/// Which operator to call.
 ///
 /// ```
 /// use tower_euid::{Environment, EuidClient};
@@ -65,8 +75,28 @@ impl Environment {
 
 /// A client of the EUID operator. Cheap to clone; clones share connections.
 ///
-/// Every call is one POST: no retry, no redirect, an answer of at most 64 KiB, within
-/// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT) unless set otherwise.
+/// Every call is one POST over HTTP/1.1: no redirect, an answer of at most 64 KiB, within
+/// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT) unless set otherwise. It is made once more, within the same
+/// time, only if a connection that was kept from an earlier call turns out to be closed before an answer
+/// began; the operator answers a repeated call as the first.
+///
+/// For https, the proxy in the environment variable `HTTPS_PROXY` (or `ALL_PROXY`) is used, except for
+/// the hosts in `NO_PROXY`. For plain http no proxy is used: it would see the API key.
+///
+/// One client belongs to one tokio runtime. Connections are driven by tasks of the runtime in which they
+/// were opened, and the clones of a client share connections. Once that runtime has ended, the first call
+/// from another finds the connections closed and opens new ones; while it lives but is not polled, as a
+/// current-thread runtime outside of `block_on`, a call over one of its connections waits until its timeout.
+/// So build one client per runtime, and in tests one per test.
+///
+/// The machine's clock should be right: an answer whose time differs by more than 30 seconds is taken,
+/// and logged as a warning once per client; from two minutes on the operator refuses calls.
+///
+/// # Secrets in memory
+///
+/// The client secret, an opened answer and the refresh token that [`refresh`](Self::refresh) sends are
+/// wiped when dropped. Not wiped are the API key, which is a header of every request, and the buffers of
+/// hyper (the HTTP library) and rustls (the TLS library), into which both copy what they send and receive.
 ///
 /// ```no_run
 /// use tower_euid::{Dii, Environment, EuidClient, Generated};
@@ -90,6 +120,7 @@ struct Inner {
     secret: Option<Zeroizing<Key>>,
     clock: Arc<dyn Clock>,
     optout_check: bool,
+    skew: SkewCheck,
 }
 
 impl EuidClient {
@@ -118,12 +149,13 @@ impl EuidClient {
     /// A client of a sandbox in this process, with its credentials and clock.
     #[cfg(feature = "sandbox")]
     pub(crate) fn in_process(sandbox: &Sandbox) -> Result<Self, ConfigError> {
-        let authorization = transport::bearer(sandbox.api_key())?;
+        let authorization = credentials::bearer(sandbox.api_key())?;
         let inner = Inner {
             transport: Transport::in_process(sandbox.clone(), authorization, Self::DEFAULT_TIMEOUT),
             secret: Some(parse_secret(sandbox.client_secret())?),
             clock: Arc::new(sandbox.clock()),
             optout_check: false,
+            skew: SkewCheck::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -159,8 +191,7 @@ impl EuidClient {
         let mut question = Question::about(&request.dii);
         question.tcf_consent_string = request.tcf_consent_string.as_deref();
         question.optout_check = self.0.optout_check.then_some(1);
-        let (secret, nonce, received) = self.ask(protocol::GENERATE, &question).await?;
-        answer::generated(received.answer(self.0.clock.now()), secret, nonce)
+        answer::generated(&self.ask(protocol::GENERATE, &question).await?)
     }
 
     /// Asks whether `advertising_token` is one that this publisher got for this person:
@@ -192,8 +223,7 @@ impl EuidClient {
     pub async fn validate(&self, advertising_token: &str, dii: Dii) -> Result<bool, EuidError> {
         let mut question = Question::about(&dii);
         question.token = Some(advertising_token);
-        let (secret, nonce, received) = self.ask(protocol::VALIDATE, &question).await?;
-        answer::validated(received.answer(self.0.clock.now()), secret, nonce)
+        answer::validated(&self.ask(protocol::VALIDATE, &question).await?)
     }
 
     /// Asks for the successor of an identity: `POST /v2/token/refresh`. The layer does this by
@@ -229,26 +259,33 @@ impl EuidClient {
     ///
     /// As [`generate`](Self::generate).
     pub async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
-        let token = identity.refresh_token().expose_secret().to_owned();
-        let received = self.0.transport.post(protocol::REFRESH, token).await?;
-        answer::refreshed(received.answer(self.0.clock.now()), identity.response_key())
+        let Inner { transport, clock, .. } = &*self.0;
+        let token = identity.refresh_token().expose_secret();
+        // The copy is wiped once the request is dropped.
+        let body = Bytes::from_owner(Zeroizing::new(token.as_bytes().to_vec()));
+        let received = transport.post(protocol::REFRESH, body).await?;
+        let sent =
+            Sent { noun: "the refresh token", values: [Some(token), None, None, None], api_key: transport.api_key() };
+        answer::refreshed(received.answer(sent, clock.now()), identity.response_key())
     }
 
-    /// Seals a question, posts it, and hands back what is needed to open the answer.
-    async fn ask(
-        &self,
-        path: &'static str,
-        question: &Question<'_>,
-    ) -> Result<(&Key, RequestNonce, Received), EuidError> {
-        let Some(secret) = &self.0.secret else {
+    /// Seals a question, posts it, and returns the JSON of the answer.
+    async fn ask(&self, path: &'static str, question: &Question<'_>) -> Result<Zeroizing<Vec<u8>>, EuidError> {
+        let Inner { transport, secret, clock, skew, .. } = &*self.0;
+        let Some(secret) = secret else {
             return Err(EuidError::new(ErrorKind::Unauthorized, "this client was built without credentials"));
         };
         let no_randomness = |error| EuidError::new(ErrorKind::Transient, "no randomness for an IV").with_source(error);
         let iv = random::bytes().map_err(no_randomness)?;
         let nonce = random::bytes().map_err(no_randomness)?;
-        let envelope = seal_request(secret, iv, self.0.clock.now(), nonce, &question.to_json()?);
-        let received = self.0.transport.post(path, BASE64.encode(envelope)).await?;
-        Ok((secret, nonce, received))
+        let asked_at = clock.now();
+        let envelope = seal_request(secret, iv, asked_at, nonce, &question.to_json()?);
+        let received = transport.post(path, BASE64.encode(envelope).into()).await?;
+        let answered_at = clock.now();
+        let sent = Sent { noun: "the input", values: question.values(), api_key: transport.api_key() };
+        let (operators_time, json) = answer::open(received.answer(sent, answered_at), secret, nonce)?;
+        skew.compare(asked_at, operators_time, answered_at);
+        Ok(json)
     }
 }
 
@@ -260,90 +297,7 @@ impl Refresh for EuidClient {
 
 impl fmt::Debug for EuidClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EuidClient").field("credentials", &self.0.transport.has_api_key()).finish_non_exhaustive()
-    }
-}
-
-/// What [`EuidClient::generate`] asks for; a [`Dii`] alone is enough.
-///
-/// ```
-/// use tower_euid::{Dii, GenerateRequest};
-///
-/// let request = GenerateRequest::from(Dii::phone("+442345678901")?)
-///     .tcf_consent_string("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA");
-/// # Ok::<_, tower_euid::InvalidDii>(())
-/// ```
-#[derive(Clone)]
-#[must_use = "nothing is asked until it is given to `EuidClient::generate`"]
-pub struct GenerateRequest {
-    dii: Dii,
-    tcf_consent_string: Option<String>,
-}
-
-impl GenerateRequest {
-    /// The visitor's TCF v2 consent string. The operator then checks it and may answer
-    /// [`Generated::InsufficientConsent`]; one that it can't read is
-    /// [`RejectedInput`](ErrorKind::RejectedInput).
-    ///
-    /// ```
-    /// # #[cfg(feature = "sandbox")]
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # use tower_euid::{Dii, GenerateRequest, Generated};
-    /// # use tower_euid::sandbox::Sandbox;
-    /// # let client = Sandbox::builder().build()?.client()?;
-    /// let too_little = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA";
-    /// let request = GenerateRequest::from(Dii::email("user@example.com")?).tcf_consent_string(too_little);
-    /// assert_eq!(client.generate(request).await?, Generated::InsufficientConsent);
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn tcf_consent_string(mut self, consent: impl Into<String>) -> Self {
-        self.tcf_consent_string = Some(consent.into());
-        self
-    }
-}
-
-impl From<Dii> for GenerateRequest {
-    fn from(dii: Dii) -> Self {
-        Self { dii, tcf_consent_string: None }
-    }
-}
-
-impl fmt::Debug for GenerateRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GenerateRequest").field("dii", &self.dii).finish_non_exhaustive()
-    }
-}
-
-/// The outcome of [`EuidClient::generate`].
-///
-/// ```
-/// use tower_euid::{EuidUpdate, Generated};
-///
-/// // What the response to a login says, whatever came of it:
-/// assert_eq!(format!("{:?}", EuidUpdate::from(Generated::OptedOut)), "EuidUpdate(OptOut)");
-/// assert_eq!(format!("{:?}", EuidUpdate::from(Generated::InsufficientConsent)), "EuidUpdate(Logout)");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Generated {
-    /// An identity. `EuidUpdate::from` it logs the visitor in.
-    Identity(Identity),
-    /// The person opted out of EUID: no token, and no reason to ask again soon.
-    OptedOut,
-    /// The consent string does not allow it. Only with a consent string.
-    InsufficientConsent,
-}
-
-impl Question<'_> {
-    fn about(dii: &Dii) -> Self {
-        let hash = Some(dii.to_base64());
-        let (email_hash, phone_hash) = match dii.kind() {
-            DiiKind::Email => (hash, None),
-            DiiKind::Phone => (None, hash),
-        };
-        Self { email_hash, phone_hash, token: None, tcf_consent_string: None, optout_check: None }
+        f.debug_struct("EuidClient").field("credentials", &self.0.transport.api_key().is_some()).finish_non_exhaustive()
     }
 }
 
@@ -356,16 +310,5 @@ mod tests {
         let client = EuidClient::builder(Environment::Url("http://127.0.0.1:9".to_owned())).build().unwrap();
         let error = client.generate(Dii::email("user@example.com").unwrap()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
-    }
-
-    #[test]
-    fn a_question_holds_what_is_asked_and_nothing_else() {
-        let mut question = Question::about(&Dii::email("USER@example.com").unwrap());
-        let json = |question: &Question<'_>| String::from_utf8(question.to_json().unwrap().to_vec()).unwrap();
-        assert_eq!(json(&question), r#"{"email_hash":"tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ="}"#);
-        question.optout_check = Some(1);
-        assert!(json(&question).ends_with(r#","optout_check":1}"#));
-        let question = Question::about(&Dii::phone("+12345678901").unwrap());
-        assert_eq!(json(&question), r#"{"phone_hash":"EObwtHBUqDNZR33LNSMdtt5cafsYFuGmuY4ZLenlue4="}"#);
     }
 }

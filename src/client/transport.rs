@@ -1,19 +1,28 @@
 //! One POST to the operator, bounded in time and size. Knows HTTP and nothing of EUID.
 //!
-//! 1. https only; plain http is for this very machine, or for who asks for it by name.
-//! 2. No redirects, no retries, no answer above 64 KiB, a deadline for connecting and one for all.
-//! 3. Where plain http is spoken, no proxy is: it would see the API key in clear.
-//! 4. With a sandbox in this very process there is no network, and all else is the same.
+//! 1. HTTP/1.1 and rustls only, whatever else the application enables in reqwest.
+//! 2. No redirects, no answer above 64 KiB, a deadline for connecting and one for the whole call. Time in which the process
+//!    was frozen does not count for the latter.
+//! 3. A call that meets a closed connection is made once more, see [`Network::post`].
+//! 4. Plain http uses no proxy: it would see the API key in clear.
+//! 5. With a sandbox in this very process there is no network, and all else is the same.
 
-use std::net::IpAddr;
+use std::error::Error;
+use std::io;
+use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, Url, redirect, retry};
+use tower::util::MapRequestLayer;
 
-use super::protocol::answer::Answer;
+use super::protocol::answer::{Answer, Sent};
+use super::reuse;
+use super::tls::Tls;
 use crate::clock::UnixMillis;
+use crate::deadline;
 use crate::error::{ConfigError, ErrorKind, EuidError};
 #[cfg(feature = "sandbox")]
 use crate::sandbox::Sandbox;
@@ -22,32 +31,32 @@ pub(super) struct Transport {
     line: Line,
     /// Of every request.
     headers: HeaderMap,
+    /// Of every call.
+    timeout: Duration,
 }
 
 /// How the operator is reached.
 enum Line {
     Network(Network),
     #[cfg(feature = "sandbox")]
-    InProcess {
-        sandbox: Sandbox,
-        timeout: Duration,
-    },
+    InProcess(Sandbox),
 }
 
 struct Network {
     http: Client,
+    /// Keeps no connection: for the second attempt of a call.
+    unpooled: Client,
     /// Scheme, host and path prefix, without a slash at the end.
     base_url: String,
 }
 
 /// What the builder hands over, each checked.
 pub(super) struct Settings {
-    /// From [`operator_url`].
     pub(super) url: Url,
-    /// From [`bearer`].
     pub(super) authorization: Option<HeaderValue>,
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Duration,
+    pub(super) tls: Tls,
 }
 
 /// A whole answer in memory.
@@ -72,76 +81,101 @@ impl Received {
         Ok(())
     }
 
-    /// The answer, which arrived `now`.
-    pub(super) fn answer(&self, now: UnixMillis) -> Answer<'_> {
+    /// The answer, which arrived `now`, to what was `sent`.
+    pub(super) fn answer<'a>(&'a self, sent: Sent<'a>, now: UnixMillis) -> Answer<'a> {
         Answer {
             status: self.status,
             content_type: self.content_type.as_deref(),
             retry_after: self.retry_after.as_deref().and_then(|text| retry_after(text, now)),
             body: &self.body,
+            sent,
         }
     }
 }
 
 impl Transport {
     pub(super) fn new(settings: Settings) -> Result<Self, ConfigError> {
-        let headers = headers(settings.authorization.clone());
-        Ok(Self { line: Line::Network(Network::new(settings)?), headers })
+        let (headers, timeout) = (headers(settings.authorization.clone()), settings.timeout);
+        Ok(Self { line: Line::Network(Network::new(&settings)?), headers, timeout })
     }
 
     #[cfg(feature = "sandbox")]
     pub(super) fn in_process(sandbox: Sandbox, authorization: HeaderValue, timeout: Duration) -> Self {
-        Self { line: Line::InProcess { sandbox, timeout }, headers: headers(Some(authorization)) }
+        Self { line: Line::InProcess(sandbox), headers: headers(Some(authorization)), timeout }
     }
 
-    pub(super) fn has_api_key(&self) -> bool {
-        self.headers.contains_key(AUTHORIZATION)
+    pub(super) fn api_key(&self) -> Option<&str> {
+        self.headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix(BEARER)
     }
 
-    pub(super) async fn post(&self, path: &'static str, body: String) -> Result<Received, EuidError> {
+    /// One call within the timeout.
+    pub(super) async fn post(&self, path: &'static str, body: Bytes) -> Result<Received, EuidError> {
         let headers = self.headers.clone();
-        match &self.line {
-            Line::Network(network) => network.post(path, headers, body).await,
-            #[cfg(feature = "sandbox")]
-            Line::InProcess { sandbox, timeout } => {
-                let answer = tokio::time::timeout(*timeout, sandbox.post(path, headers, body)).await;
-                let answer = answer.map_err(|_| EuidError::new(ErrorKind::Transient, TIMED_OUT))?;
-                let mut received = Received::with(answer.status().as_u16(), answer.headers());
-                received.push(answer.body())?;
-                Ok(received)
+        let call = async {
+            match &self.line {
+                Line::Network(network) => network.post(path, headers, body).await,
+                #[cfg(feature = "sandbox")]
+                Line::InProcess(sandbox) => {
+                    let answer = sandbox.post(path, headers, body).await;
+                    let mut received = Received::with(answer.status().as_u16(), answer.headers());
+                    received.push(answer.body())?;
+                    Ok(received)
+                }
             }
-        }
+        };
+        let answer = deadline::before(deadline::after(self.timeout), pin!(call)).await;
+        answer.unwrap_or_else(|| Err(EuidError::new(ErrorKind::Transient, TIMED_OUT)))
     }
 }
 
 impl Network {
-    fn new(settings: Settings) -> Result<Self, ConfigError> {
-        let http = Client::builder()
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .connect_timeout(settings.connect_timeout)
-            .timeout(settings.timeout)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
-        let http = if settings.url.scheme() == "http" {
-            // No TLS will be spoken, so no certificate authorities are needed.
-            http.no_proxy().tls_certs_only([])
-        } else {
-            http.https_only(true)
+    fn new(settings: &Settings) -> Result<Self, ConfigError> {
+        let client = |kept: usize| {
+            let http = settings.http()?.pool_max_idle_per_host(kept);
+            http.build().map_err(|error| ConfigError::new(why_unbuilt(&error, &settings.tls)))
         };
-        let http = http.build().map_err(|error| ConfigError::new(why_unbuilt(&error)))?;
         let base_url = settings.url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { http, base_url })
+        Ok(Self { http: client(usize::MAX)?, unpooled: client(0)?, base_url })
     }
 
-    async fn post(&self, path: &str, headers: HeaderMap, body: String) -> Result<Received, EuidError> {
-        let request = self.http.post(format!("{}{path}", self.base_url)).headers(headers).body(body);
-        let mut response = request.send().await.map_err(unanswered)?;
+    /// Without a timeout of its own. A call is made once more, over a new connection, if it failed on one
+    /// that was kept from an earlier call, before the head of an answer: the peer has closed the connection
+    /// while it was idle, and all calls may be repeated.
+    async fn post(&self, path: &str, headers: HeaderMap, body: Bytes) -> Result<Received, EuidError> {
+        let url = format!("{}{path}", self.base_url);
+        let send = |http: &Client| http.post(&url).headers(headers.clone()).body(body.clone()).send();
+        let mut response = match reuse::observed(send(&self.http)).await {
+            (Err(error), true) if is_closed_connection(&error) => send(&self.unpooled).await,
+            (outcome, _) => outcome,
+        }
+        .map_err(unanswered)?;
         let mut received = Received::with(response.status().as_u16(), response.headers());
         while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
             received.push(&chunk)?;
         }
         Ok(received)
+    }
+}
+
+impl Settings {
+    /// What configures both clients.
+    fn http(&self) -> Result<ClientBuilder, ConfigError> {
+        let http = Client::builder()
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .http1_only()
+            .tls_backend_rustls()
+            .user_agent(USER_AGENT)
+            .connector_layer(MapRequestLayer::new(reuse::note))
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+        if self.url.scheme() == "http" {
+            // No TLS will be spoken, so no certificate authorities are needed.
+            Ok(http.no_proxy().tls_certs_only([]))
+        } else {
+            self.tls.apply(http.https_only(true))
+        }
     }
 }
 
@@ -156,45 +190,23 @@ fn headers(authorization: Option<HeaderValue>) -> HeaderMap {
     headers
 }
 
-pub(super) fn operator_url(text: &str, insecure_http: bool) -> Result<Url, ConfigError> {
-    let url = Url::parse(text).map_err(|error| ConfigError::new(format!("the operator's URL is not one: {error}")))?;
-    if !matches!(url.scheme(), "https" | "http") {
-        return Err(ConfigError::new("the operator's URL starts with https://"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(ConfigError::new("the operator's URL has a user name or password in it; use `credentials`"));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(ConfigError::new("the operator's URL has a query or fragment; give the base URL only"));
-    }
-    if url.path().trim_end_matches('/').ends_with("/v2") {
-        return Err(ConfigError::new(
-            "the operator's URL ends in /v2, which each call puts behind it; give what is before",
-        ));
-    }
-    if url.scheme() == "http" && !is_loopback(&url) && !insecure_http {
-        return Err(ConfigError::new(
-            "the operator's URL is plain http to another machine: use https, or `EuidClientBuilder::insecure_http`",
-        ));
-    }
-    Ok(url)
+/// Whether the peer closed the connection instead of answering.
+fn is_closed_connection(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| {
+        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+            error.is_incomplete_message() || error.is_canceled() || error.is_closed()
+        } else if let Some(error) = cause.downcast_ref::<io::Error>() {
+            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+            matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+        } else {
+            false
+        }
+    })
 }
 
-/// By the parsed host, not by resolving it: `localhost` and literal loopback addresses.
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
-pub(super) fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
-    if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'')) {
-        return Err(ConfigError::new("the API key is empty, or has characters that no API key has (quotes?)"));
-    }
-    let mut value = HeaderValue::try_from(format!("Bearer {api_key}"))
-        .map_err(|_| ConfigError::new("the API key does not fit into a header"))?;
-    value.set_sensitive(true);
-    Ok(value)
+/// An error and its causes, the outermost first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
 }
 
 /// Reads a `Retry-After` header: seconds, or a date. `None` if it is neither.
@@ -207,15 +219,14 @@ fn retry_after(text: &str, now: UnixMillis) -> Option<Duration> {
 }
 
 /// The builder's complaint with its causes: the outermost alone says "builder error".
-fn why_unbuilt(error: &reqwest::Error) -> String {
-    let mut why = "no HTTPS client can be made (are the system's CA certificates installed?)".to_owned();
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        why.push_str(": ");
-        why.push_str(&error.to_string());
-        cause = error.source();
-    }
-    why
+fn why_unbuilt(error: &reqwest::Error, tls: &Tls) -> String {
+    let hint = if tls.roots.is_some() || tls.client_certificate.is_some() {
+        "are the given certificates valid?"
+    } else {
+        "are the system's CA certificates installed?"
+    };
+    let what = format!("no HTTPS client can be made ({hint})");
+    causes(error).fold(what, |what, cause| format!("{what}: {cause}"))
 }
 
 fn unanswered(error: reqwest::Error) -> EuidError {
@@ -231,7 +242,10 @@ fn unanswered(error: reqwest::Error) -> EuidError {
 
 /// The name keeps its `UID2` for EUID too.
 const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-uid2-client-version");
+/// In front of the API key in `Authorization`.
+pub(super) const BEARER: &str = "Bearer ";
 const TIMED_OUT: &str = "the operator did not answer in time";
+const USER_AGENT: &str = concat!("tower-euid/", env!("CARGO_PKG_VERSION"));
 const MAX_ANSWER: usize = 64 * 1024;
 /// Below the minute that load balancers usually keep a connection.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -239,51 +253,6 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn build(base_url: &str, insecure_http: bool) -> Result<String, String> {
-        let second = Duration::from_secs(1);
-        operator_url(base_url, insecure_http)
-            .and_then(|url| {
-                Network::new(Settings { url, authorization: None, connect_timeout: second, timeout: second })
-            })
-            .map(|network| network.base_url)
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn plain_http_is_for_this_machine_or_on_request() {
-        for loopback in ["http://127.0.0.1:8080", "http://127.9.9.9", "http://[::1]:1", "http://localhost:3000"] {
-            assert!(build(loopback, false).is_ok(), "{loopback}");
-        }
-        for other in [
-            "http://10.0.0.1",
-            "http://localhost.example.com",
-            "http://localhost.",
-            "http://127.0.0.1.nip.io",
-            "http://prod.euid.eu",
-            "http://0.0.0.0",
-        ] {
-            let error = build(other, false).unwrap_err();
-            assert!(error.contains("plain http"), "{other}: {error}");
-            assert!(build(other, true).is_ok(), "{other}");
-        }
-    }
-
-    #[test]
-    fn a_url_that_can_not_work_is_refused_without_being_repeated() {
-        for (url, complaint) in [
-            ("prod.euid.eu", "not one"),
-            ("", "not one"),
-            ("ftp://prod.euid.eu", "starts with https"),
-            ("https://key:hunter2@prod.euid.eu", "user name or password"),
-            ("https://prod.euid.eu/?key=hunter2", "query"),
-            ("https://prod.euid.eu/v2", "ends in /v2"),
-            ("https://prod.euid.eu/euid/v2/", "ends in /v2"),
-        ] {
-            let error = build(url, false).unwrap_err();
-            assert!(error.contains(complaint) && !error.contains("hunter2"), "{url}: {error}");
-        }
-    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
@@ -308,7 +277,13 @@ mod tests {
 
     #[test]
     fn slashes_at_the_end_are_tolerated_and_a_path_is_kept() {
-        assert_eq!(build("http://localhost:1/", false).unwrap(), "http://localhost:1");
-        assert_eq!(build("http://localhost:1/euid/", false).unwrap(), "http://localhost:1/euid");
+        for (url, base_url) in
+            [("http://localhost:1/", "http://localhost:1"), ("http://localhost:1/euid/", "http://localhost:1/euid")]
+        {
+            let (url, second) = (Url::parse(url).unwrap(), Duration::from_secs(1));
+            let (authorization, tls) = (None, Tls::default());
+            let settings = Settings { url, authorization, connect_timeout: second, timeout: second, tls };
+            assert_eq!(Network::new(&settings).unwrap().base_url, base_url);
+        }
     }
 }

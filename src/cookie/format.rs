@@ -72,7 +72,8 @@ impl<'a> Payload<'a> {
     /// The whole identity; `None` if it breaks the rules of one, which nothing sealed here does.
     pub(crate) fn identity(&self) -> Option<Identity> {
         let refresh_token = RefreshToken::from(self.refresh_token.text());
-        Identity::new(self.advertising_token.text(), refresh_token, (*self.response_key).into(), self.times).ok()
+        let response_key = (*self.response_key).into();
+        Identity::unsealed(self.advertising_token.text().into(), refresh_token, response_key, self.times).ok()
     }
 }
 
@@ -207,7 +208,7 @@ mod tests {
     fn identity(advertising_token: &str, refresh_token: &str) -> Identity {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(-1), identity_expires: at(2), refresh_expires: at(i64::MAX) };
-        Identity::new(advertising_token, refresh_token.to_owned().into(), [5; 32].into(), times).unwrap()
+        Identity::unsealed(advertising_token.into(), refresh_token.to_owned().into(), [5; 32].into(), times).unwrap()
     }
 
     #[test]
@@ -266,7 +267,7 @@ mod tests {
             millis.sort_unstable();
             let [refresh_from, identity_expires, refresh_expires] = millis.map(UnixMillis::from_millis);
             let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
-            let identity = Identity::new(advertising, refresh.into(), key.into(), times).unwrap();
+            let identity = Identity::unsealed(advertising.into(), refresh.into(), key.into(), times).unwrap();
             let login = Login { lineage: login.0, subject: login.1 };
             let plain = write(&login, &identity).unwrap();
             let payload = Payload::parse(&plain).unwrap();

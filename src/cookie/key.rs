@@ -1,9 +1,9 @@
 //! The keys that cookies are sealed under.
 //!
-//! 1. The newest key seals, every key opens; which one is told by the key id in the cookie, so
-//!    exactly one is tried.
-//! 2. What can't be a good key is refused when the ring is made: wrong length, all bytes equal, one
-//!    that is printed in documents, the same key (or key id) twice.
+//! 1. The newest key seals, every key opens. A cookie holds the id of its key, so exactly one key is
+//!    tried.
+//! 2. A weak key is refused when it is read (the rules are in [`weak`]), and a ring with the same key
+//!    (or key id) twice when it is made.
 //! 3. A ring can be reloaded while it is in use; a request takes the keys once, without a lock.
 //! 4. Keys are wiped when dropped and redacted in `Debug`.
 
@@ -20,8 +20,10 @@ use xaes_256_gcm::aead::KeyInit;
 use zeroize::Zeroizing;
 
 use super::seal::{self, HeadText};
+use super::weak;
 use crate::error::ConfigError;
 use crate::random;
+use crate::secret::key_from_base64;
 
 /// A key that cookies are sealed under: 32 random bytes.
 ///
@@ -58,32 +60,46 @@ impl CookieKey {
     ///
     /// # Errors
     ///
-    /// If it is not that, if all bytes are equal, or if it is a key that documents show as an example:
+    /// If it is not that, or if the key is weak: printed in documents or test data, the sandbox's client
+    /// secret, one byte repeated, counting, readable or hex text used as bytes, or of 16 different bytes
+    /// or fewer. Less than one random key in 10 000 000 000 000 is taken for a weak one.
     ///
     /// ```
     /// # use tower_euid::CookieKey;
-    /// assert!(CookieKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").is_err());
+    /// let error = CookieKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap_err();
+    /// assert!(error.to_string().contains("printed in documents"));
     /// ```
     pub fn from_base64(text: &str) -> Result<Self, ConfigError> {
-        let bytes = BASE64_STANDARD.decode(text).map(Zeroizing::new);
-        let bytes = bytes.map_err(|_| ConfigError::new("a cookie key is standard base64"))?;
-        if bytes.is_empty() {
-            return Err(ConfigError::new("it is empty; is there a comma too many?"));
+        Self::parse(text, "the cookie key")
+    }
+
+    /// `noun` is the subject of an error.
+    fn parse(text: &str, noun: &str) -> Result<Self, ConfigError> {
+        let key = key_from_base64(text, noun)?;
+        match weak::weakness(&key) {
+            Some(weakness) => Err(ConfigError::new(format!(
+                "{noun} {weakness}; make one of your own, as with `openssl rand -base64 32`"
+            ))),
+            None => Ok(Self(key)),
         }
-        let Ok(key) = <[u8; 32]>::try_from(bytes.as_slice()) else {
-            return Err(ConfigError::new(format!(
-                "a cookie key is 32 bytes (44 characters of base64), not {}",
-                bytes.len()
-            )));
+    }
+
+    /// The keys of a list: newest first, standard base64 of 32 bytes each, separated by commas. Spaces
+    /// around a key are ignored.
+    fn parse_list(keys: &str) -> Result<Vec<Self>, ConfigError> {
+        let parse = |(position, key): (usize, &str)| {
+            let (noun, key) = (format!("cookie key {}", position + 1), key.trim());
+            if key.is_empty() {
+                return Err(ConfigError::new(format!("{noun} is empty: is there a comma too many?")));
+            }
+            if key.contains(|character: char| character == ';' || character.is_whitespace()) {
+                return Err(ConfigError::new(format!(
+                    "{noun} has a `;`, a blank or a line end in it: cookie keys are separated by commas"
+                )));
+            }
+            Self::parse(key, &noun)
         };
-        let key = Zeroizing::new(key);
-        if key.iter().all(|byte| Some(byte) == key.first()) {
-            return Err(ConfigError::new("a cookie key is random, not one byte repeated"));
-        }
-        if PRINTED.contains(&text) {
-            return Err(ConfigError::new("this cookie key is printed in documents: make one of your own"));
-        }
-        Ok(Self(key))
+        keys.split(',').enumerate().map(parse).collect()
     }
 
     /// The key in the form that [`from_base64`](Self::from_base64) and `EUID_COOKIE_KEYS` take. A
@@ -112,7 +128,7 @@ impl CookieKey {
     /// ```
     #[must_use]
     pub fn id(&self) -> String {
-        self.key_id().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(self.key_id())
     }
 
     /// Of 32 bytes that are known to be a good key.
@@ -162,7 +178,8 @@ impl fmt::Debug for CookieKey {
 /// the others seal. A cookie under a key that it does not have it leaves alone.
 ///
 /// Between 2 and 3 wait for as long as a refresh token lives, 30 days on EUID's production: a visitor
-/// who has not been back for longer has no identity to lose. With
+/// who has not been back for longer has no identity to lose. The counter `euid_cookie_old_key_total` of
+/// [the metrics](crate::docs::metrics) says how many requests still bring an identity under an old key. With
 /// [`EuidLayer::reseal`](crate::EuidLayer::reseal) those who do come back move at once. After a leak
 /// do all three at once: everybody's identity is gone, and with it what was leaked.
 #[derive(Clone)]
@@ -293,11 +310,7 @@ impl FromStr for KeyRing {
     /// Keys newest first, standard base64 of 32 bytes each, separated by commas; spaces around them
     /// are ignored.
     fn from_str(keys: &str) -> Result<Self, ConfigError> {
-        let parse = |(position, key): (usize, &str)| {
-            CookieKey::from_base64(key.trim())
-                .map_err(|error| ConfigError::new(format!("cookie key {}: {error}", position + 1)))
-        };
-        Self::new(keys.split(',').enumerate().map(parse).collect::<Result<Vec<_>, _>>()?)
+        Self::new(CookieKey::parse_list(keys)?)
     }
 }
 
@@ -307,19 +320,20 @@ impl From<CookieKey> for KeyRing {
     }
 }
 
+/// Shows the [ids](CookieKey::id) of the keys, newest first.
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyRing").field("keys", &self.keys().0.len()).finish_non_exhaustive()
+        let ids: Vec<String> = self.keys().0.iter().map(|key| hex(key.id)).collect();
+        f.debug_struct("KeyRing").field("keys", &ids).finish_non_exhaustive()
     }
+}
+
+fn hex(id: KeyId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Keeps the id from being a digest that is of use for anything else.
 const KEY_ID_LABEL: &[u8] = b"tower-euid cookie key id";
-/// Keys that anybody can read: the bytes from 0 to 31, with which documents show what a key looks like,
-/// and the one of our test vectors.
-const PRINTED: [&str; 2] =
-    ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "QDEJAFMOjilp4oh2hYyy1WWQJdvBEn81Wcaa32DTrbY="];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,20 +347,28 @@ mod tests {
     #[test]
     fn a_ring_is_refused_by_position_and_rule_never_by_value() {
         let (a, b) = (text(), text());
+        let published = BASE64_STANDARD.encode(std::array::from_fn::<u8, 32, _>(|i| i as u8));
         for (keys, complaint) in [
-            (String::new(), "key 1: it is empty"),
-            (format!("{a},"), "key 2: it is empty; is there a comma too many?"),
-            (format!("{a},{a}"), "keys 1 and 2 have the same"),
-            (format!("{a}, {b} ,{a}"), "keys 1 and 3 have the same"),
-            (format!("{a},c2hvcnQ="), "key 2: a cookie key is 32 bytes (44 characters of base64), not 5"),
-            (format!("hunter2!,{a}"), "key 1: a cookie key is standard base64"),
-            (BASE64_STANDARD.encode([7; 32]), "key 1: a cookie key is random"),
-            (format!("{a},{}", PRINTED[0]), "key 2: this cookie key is printed in documents"),
-            (PRINTED[1].to_owned(), "key 1: this cookie key is printed in documents"),
+            (String::new(), "cookie key 1 is empty"),
+            (format!("{a},"), "cookie key 2 is empty: is there a comma too many?"),
+            (format!("{a},{a}"), "cookie keys 1 and 2 have the same"),
+            (format!("{a}, {b} ,{a}"), "cookie keys 1 and 3 have the same"),
+            (format!("{a};{b}"), "cookie key 1 has a `;`, a blank or a line end in it: cookie keys are separated by"),
+            (format!("{a} {b}"), "cookie key 1 has a `;`, a blank or a line end in it: cookie keys are separated by"),
+            (format!("{a},{b}\n{a}"), "cookie key 2 has a `;`, a blank or a line end in it: cookie keys are separated"),
+            (format!("\"{a},{b}\""), "cookie key 1 has quotes in it"),
+            (format!("{a},c2hvcnQ="), "cookie key 2 is not 32 bytes (44 characters of base64): it has 5"),
+            (format!("hunter2!,{a}"), "cookie key 1 is not standard base64"),
+            (
+                BASE64_STANDARD.encode([0xfb; 32]).replace('+', "-").replace('/', "_"),
+                "cookie key 1 is URL-safe base64, with `-` and `_`",
+            ),
+            (BASE64_STANDARD.encode([7; 32]), "cookie key 1 is not random"),
+            (format!("{a},{published}"), "cookie key 2 is printed in documents"),
         ] {
             let error = keys.parse::<KeyRing>().unwrap_err().to_string();
-            assert!(error.contains(complaint), "{error}");
-            assert!(![&a, &b, "hunter2", PRINTED[0], PRINTED[1]].iter().any(|key| error.contains(*key)), "{error}");
+            assert!(error.starts_with(complaint), "{error}");
+            assert!(![&a, &b, &published, "hunter2"].iter().any(|key| error.contains(*key)), "{error}");
         }
         let ring = format!(" {a} , {b} \n").parse::<KeyRing>().unwrap();
         assert_eq!(ring.keys().newest().map(|key| key.id), Some(CookieKey::from_base64(&a).unwrap().key_id()));
@@ -380,8 +402,17 @@ mod tests {
     fn debug_shows_no_key() {
         let key = CookieKey::of([0x80; 32]);
         let shown = format!("{key:?} {:?}", KeyRing::from(key.clone()));
-        assert_eq!(shown, format!("CookieKey {{ id: {:?}, .. }} KeyRing {{ keys: 1, .. }}", key.id()));
+        let id = key.id();
+        assert_eq!(shown, format!("CookieKey {{ id: {id:?}, .. }} KeyRing {{ keys: [{id:?}], .. }}"));
         assert!(!shown.contains("0x80") && !shown.contains("128") && !shown.contains("gICA"), "{shown}");
+    }
+
+    #[test]
+    fn debug_of_a_ring_shows_the_ids_newest_first_also_after_a_reload() {
+        let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
+        let ring = KeyRing::from(old.clone());
+        ring.reload(KeyRing::new([new.clone(), old.clone()]).unwrap());
+        assert_eq!(format!("{ring:?}"), format!("KeyRing {{ keys: [{:?}, {:?}], .. }}", new.id(), old.id()));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod key;
 mod login;
 mod scripts;
 mod seal;
+mod weak;
 
 use std::time::Duration;
 
@@ -393,7 +394,7 @@ mod tests {
 
     use super::seal::BASE64URL;
     use super::*;
-    use crate::identity::{IdentityTimes, RefreshToken};
+    use crate::identity::{IdentityTimes, RefreshToken, ResponseKey};
 
     const NOW: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);
 
@@ -659,8 +660,17 @@ mod tests {
             }
             let (purpose, plain) = match (identity, record) {
                 (Some(identity), None) => {
-                    let expected: Identity = serde_json::from_value(holds.clone()).unwrap();
-                    assert_eq!(identity, expected, "{}", vector["note"]);
+                    let expected = |member: &str| holds[member].as_str().unwrap().to_owned();
+                    let millis = |member: &str| UnixMillis::from_millis(holds[member].as_i64().unwrap());
+                    let times = IdentityTimes {
+                        refresh_from: millis("refresh_from"),
+                        identity_expires: millis("identity_expires"),
+                        refresh_expires: millis("refresh_expires"),
+                    };
+                    let key = ResponseKey::from_base64(&expected("refresh_response_key")).unwrap();
+                    let refresh_token = expected("refresh_token").into();
+                    let expected = Identity::unsealed(expected("advertising_token").into(), refresh_token, key, times);
+                    assert_eq!(Ok(&identity), expected.as_ref(), "{}", vector["note"]);
                     (Purpose::Identity, format::write(&login, &identity).unwrap().to_vec())
                 }
                 (None, Some(record)) => {

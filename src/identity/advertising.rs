@@ -106,7 +106,7 @@ impl AdvertisingToken {
     /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
     /// # let at = tower_euid::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-    /// # let identity = Identity::new("E4AAAABl…", "EAAAAGZ…".to_owned().into(), [5; 32].into(), times)?;
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// let token = AdvertisingToken::from(&identity);
     /// assert!(token.times().is_usable(at(1)) && !token.times().is_usable(at(2)));
     /// # Ok::<_, tower_euid::InvalidIdentity>(())

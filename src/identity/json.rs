@@ -46,7 +46,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 
 /// The operator's names. Times are i64 on purpose: a fraction or a string is refused.
 #[derive(Deserialize)]
-struct Parts {
+pub(crate) struct Parts {
     advertising_token: Option<Member<Box<str>>>,
     refresh_token: Option<Member<Zeroizing<String>>>,
     refresh_response_key: Option<Member<Zeroizing<String>>>,
@@ -64,7 +64,8 @@ enum Member<T> {
 }
 
 impl Parts {
-    fn identity(self) -> Result<Identity, InvalidIdentity> {
+    /// The identity, or the name of the member that is wrong.
+    pub(crate) fn identity(self) -> Result<Identity, InvalidIdentity> {
         let response_key = right(self.refresh_response_key, "refresh_response_key is missing or no string")?;
         let millis = |member, rule| right(member, rule).map(UnixMillis::from_millis);
         let times = IdentityTimes {

@@ -242,7 +242,7 @@ impl Replay {
         };
         let opened = match remade.response_key {
             Some(key) => gcm_open(&key, &envelope),
-            None => open_response(&self.secret, remade.nonce, &envelope),
+            None => open_response(&self.secret, remade.nonce, &envelope).map(|(_, json)| json),
         };
         let opened = opened.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         let mut ours = String::from_utf8(opened.to_vec()).unwrap();

@@ -313,8 +313,8 @@ impl Sandbox {
     }
 
     /// A call without a socket.
-    pub(crate) async fn post(&self, path: &'static str, headers: HeaderMap, body: String) -> Response<Bytes> {
-        let mut request = Request::new(body);
+    pub(crate) async fn post(&self, path: &'static str, headers: HeaderMap, body: Bytes) -> Response<Bytes> {
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from_static(path);
         *request.headers_mut() = headers;

@@ -143,7 +143,7 @@ impl Operator {
         let pair = self.pairs.len();
         self.pairs.push(PairRecord { login, times });
         let token = format!("{:?}-login{login}-pair{pair}", self.logins[login].user);
-        let refresh = format!("refresh of {token}").into();
+        let refresh = format!("refresh-of-{token}").into();
         (pair, Identity::new(token, refresh, [7; 32].into(), times).unwrap())
     }
 

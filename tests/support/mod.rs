@@ -64,7 +64,7 @@ pub(crate) fn identity(name: &str) -> Identity {
 pub(crate) fn identity_until(name: &str, millis: [i64; 3]) -> Identity {
     let [refresh_from, identity_expires, refresh_expires] = millis.map(at);
     let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
-    Identity::new(name, format!("refresh of {name}").into(), [7; 32].into(), times).unwrap()
+    Identity::new(name, format!("refresh-of-{name}").into(), [7; 32].into(), times).unwrap()
 }
 
 /// A new pair that is good for ten days.

@@ -4,8 +4,8 @@
 //!    balancer writes.
 //! 2. The answer is read by its own content type, not by the one that was sent.
 //! 3. Unknown members and unknown statuses are tolerated; a `success` without a whole body is not.
-//! 4. Decided by HTTP status and `status`. The `message` only tells two more causes of
-//!    `client_error` apart, a wrong clock and a wrong secret, which have no status of their own.
+//! 4. Decided by HTTP status and `status`. The `message` only tells three more causes of
+//!    `client_error` apart, which have no status of their own; else it is quoted, see [`Sent`].
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use zeroize::Zeroizing;
 
-use super::envelope::{BASE64, EnvelopeError, RequestNonce, gcm_open, open_response};
+use super::envelope::{BASE64, EnvelopeError, Key, RequestNonce, gcm_open, open_response};
 use crate::client::Generated;
-use crate::client::protocol::envelope::Key;
+use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
-use crate::identity::{Identity, Object, ResponseKey};
+use crate::identity::{Identity, Object, Parts, ResponseKey};
 use crate::refresh::Refreshed;
 
 /// An HTTP answer, as it came.
@@ -30,6 +30,16 @@ pub(crate) struct Answer<'a> {
     /// From the `Retry-After` header, if it can be read.
     pub(crate) retry_after: Option<Duration>,
     pub(crate) body: &'a [u8],
+    pub(crate) sent: Sent<'a>,
+}
+
+/// What a call sent, so that an error never repeats it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sent<'a> {
+    /// What an error calls it.
+    pub(crate) noun: &'static str,
+    pub(crate) values: [Option<&'a str>; 4],
+    pub(crate) api_key: Option<&'a str>,
 }
 
 /// What an opened answer says.
@@ -41,23 +51,30 @@ pub(crate) enum Reply<T> {
     Status(Box<str>),
 }
 
+/// Opens an answer to `token/generate` or `token/validate`: the operator's time, and the JSON.
+pub(crate) fn open(
+    answer: Answer<'_>,
+    secret: &Key,
+    nonce: RequestNonce,
+) -> Result<(UnixMillis, Zeroizing<Vec<u8>>), EuidError> {
+    open_response(secret, nonce, &answer.envelope()?).map_err(unopened)
+}
+
 /// The outcome of `token/generate`.
-pub(crate) fn generated(answer: Answer<'_>, secret: &Key, nonce: RequestNonce) -> Result<Generated, EuidError> {
-    let json = open_response(secret, nonce, &answer.envelope()?).map_err(unopened)?;
-    match Reply::<Identity>::parse(&json).map_err(unopened)? {
-        Reply::Success(identity) => Ok(Generated::Identity(identity)),
+pub(crate) fn generated(json: &[u8]) -> Result<Generated, EuidError> {
+    match Reply::<Object<Parts>>::parse(json).map_err(unopened)? {
+        Reply::Success(Object(parts)) => identity(parts).map(Generated::Identity),
         Reply::Status(status) if *status == *OPTOUT => Ok(Generated::OptedOut),
         Reply::Status(status) if *status == *INSUFFICIENT_CONSENT => Ok(Generated::InsufficientConsent),
-        Reply::Status(status) => Err(unknown(&status)),
+        Reply::Status(status) => Err(unknown(&status, "")),
     }
 }
 
 /// The outcome of `token/validate`.
-pub(crate) fn validated(answer: Answer<'_>, secret: &Key, nonce: RequestNonce) -> Result<bool, EuidError> {
-    let json = open_response(secret, nonce, &answer.envelope()?).map_err(unopened)?;
-    match Reply::parse(&json).map_err(unopened)? {
+pub(crate) fn validated(json: &[u8]) -> Result<bool, EuidError> {
+    match Reply::parse(json).map_err(unopened)? {
         Reply::Success(matches) => Ok(matches),
-        Reply::Status(status) => Err(unknown(&status)),
+        Reply::Status(status) => Err(unknown(&status, "")),
     }
 }
 
@@ -65,11 +82,18 @@ pub(crate) fn validated(answer: Answer<'_>, secret: &Key, nonce: RequestNonce) -
 /// sent and carries neither time nor nonce.
 pub(crate) fn refreshed(answer: Answer<'_>, key: &ResponseKey) -> Result<Refreshed, EuidError> {
     let json = gcm_open(key.expose_secret(), &answer.envelope()?).map_err(unopened)?;
-    match Reply::<Identity>::parse(&json).map_err(unopened)? {
-        Reply::Success(identity) => Ok(Refreshed::Identity(identity)),
+    match Reply::<Object<Parts>>::parse(&json).map_err(unopened)? {
+        Reply::Success(Object(parts)) => identity(parts).map(Refreshed::Identity),
         Reply::Status(status) if *status == *OPTOUT => Ok(Refreshed::OptedOut),
-        Reply::Status(status) => Err(unknown(&status)),
+        Reply::Status(status) => Err(unknown(&status, "")),
     }
+}
+
+/// The identity of a `success`; an error names the member that is wrong.
+fn identity(parts: Parts) -> Result<Identity, EuidError> {
+    parts.identity().map_err(|error| {
+        EuidError::new(ErrorKind::Malformed, format!("the operator's `success` is {error}")).with_source(error)
+    })
 }
 
 impl Answer<'_> {
@@ -95,11 +119,17 @@ impl Answer<'_> {
             message: Option<Box<str>>,
         }
         let http = self.status;
+        let refusal = serde_json::from_slice::<Object<Refusal>>(self.body).ok();
+        let message = refusal.as_ref().and_then(|Object(refusal)| refusal.message.as_deref()).unwrap_or_default();
+        let quoted = self.sent.quote(message);
         match http {
-            401 => return EuidError::new(ErrorKind::Unauthorized, "the operator does not accept this API key"),
+            401 => {
+                let what = format!("the operator does not accept this API key{quoted}");
+                return EuidError::new(ErrorKind::Unauthorized, what);
+            }
             408 | 429 | 500.. => {
-                let error =
-                    EuidError::new(ErrorKind::Transient, format!("the operator can't answer now (HTTP {http})"));
+                let what = format!("the operator can't answer now (HTTP {http}){quoted}");
+                let error = EuidError::new(ErrorKind::Transient, what);
                 // Of other statuses it means something else.
                 return match self.retry_after {
                     Some(wait) if matches!(http, 429 | 503) => error.with_retry_after(wait),
@@ -108,17 +138,44 @@ impl Answer<'_> {
             }
             _ => {}
         }
-        let Ok(Object(refusal)) = serde_json::from_slice::<Object<Refusal>>(self.body) else {
+        let Some(Object(refusal)) = &refusal else {
             return EuidError::new(ErrorKind::Malformed, format!("not an answer of an EUID operator (HTTP {http})"));
         };
         match &*refusal.status {
-            status if http != 400 => unknown(status),
-            "client_error" => client_error(refusal.message.as_deref().unwrap_or_default()),
-            "invalid_token" | "expired_token" => {
-                EuidError::new(ErrorKind::RejectedToken, format!("the refresh token has ended ({})", refusal.status))
+            status if http != 400 => unknown(status, &quoted),
+            "client_error" => client_error(message).unwrap_or_else(|| {
+                let what = format!("the operator refused {} (client_error){quoted}", self.sent.noun);
+                EuidError::new(ErrorKind::RejectedInput, what)
+            }),
+            status @ ("invalid_token" | "expired_token") => {
+                let what = format!("the refresh token has ended ({status}){quoted}");
+                EuidError::new(ErrorKind::RejectedToken, what)
             }
-            status => unknown(status),
+            status => unknown(status, &quoted),
         }
+    }
+}
+
+impl Sent<'_> {
+    /// The operator's message as the end of an error's text: printable ASCII, bounded. Empty if there is
+    /// none, or if it repeats a part of what was sent or holds what may be an address.
+    fn quote(&self, message: &str) -> String {
+        if message.is_empty() || message.contains('@') || self.is_repeated_in(message) {
+            return String::new();
+        }
+        let printable = |character: char| if matches!(character, ' '..='~') { character } else { '?' };
+        format!(": {}", message.chars().take(MAX_MESSAGE).map(printable).collect::<String>())
+    }
+
+    /// Whether eight characters in a row of a value, or a whole shorter value, are in `message`, in upper
+    /// or lower case.
+    fn is_repeated_in(&self, message: &str) -> bool {
+        let message = message.to_ascii_lowercase();
+        self.values.into_iter().chain([self.api_key]).flatten().filter(|value| !value.is_empty()).any(|value| {
+            let value = Zeroizing::new(value.to_ascii_lowercase());
+            let mut parts = value.as_bytes().windows(value.len().min(8));
+            parts.any(|part| message.as_bytes().windows(part.len()).any(|other| other == part))
+        })
     }
 }
 
@@ -157,6 +214,10 @@ pub(crate) struct Question<'a> {
 }
 
 impl Question<'_> {
+    pub(crate) fn values(&self) -> [Option<&str>; 4] {
+        [self.token, self.email_hash.as_deref(), self.phone_hash.as_deref(), self.tcf_consent_string]
+    }
+
     /// As bytes, wiped when dropped.
     pub(crate) fn to_json(&self) -> Result<Zeroizing<Vec<u8>>, EuidError> {
         serde_json::to_vec(self)
@@ -165,26 +226,21 @@ impl Question<'_> {
     }
 }
 
-fn client_error(message: &str) -> EuidError {
-    if message.starts_with("Invalid timestamp") {
-        return EuidError::new(
-            ErrorKind::ClockDrift,
-            "the operator finds the request too old or too new: this machine's clock is off",
-        );
-    }
-    if message.contains("(ClientSecret)") {
-        return EuidError::new(
+/// The causes of `client_error` that only its message names.
+fn client_error(message: &str) -> Option<EuidError> {
+    let (kind, what) = if message.starts_with("Invalid timestamp") {
+        (ErrorKind::ClockDrift, "the operator finds the request too old or too new: this machine's clock is off")
+    } else if message.contains("(ClientSecret)") {
+        (
             ErrorKind::Undecryptable,
             "the operator can't decrypt the request: the client secret is not the one of this API key",
-        );
-    }
-    if message.contains("opt-out policy") {
-        return EuidError::new(
-            ErrorKind::RejectedInput,
-            "this operator wants `optout_check`, see `EuidClientBuilder::optout_check`",
-        );
-    }
-    EuidError::new(ErrorKind::RejectedInput, "the operator refused the input (client_error)")
+        )
+    } else if message.contains("opt-out policy") {
+        (ErrorKind::RejectedInput, "this operator wants `optout_check`, see `EuidClientBuilder::optout_check`")
+    } else {
+        return None;
+    };
+    Some(EuidError::new(kind, what))
 }
 
 fn unopened(error: EnvelopeError) -> EuidError {
@@ -202,13 +258,17 @@ fn unopened(error: EnvelopeError) -> EuidError {
     EuidError::new(kind, what)
 }
 
-fn unknown(status: &str) -> EuidError {
+/// A refusal with a status that says nothing; `quoted` is from [`Sent::quote`].
+fn unknown(status: &str, quoted: &str) -> EuidError {
     // A status is a word; anything else is not repeated.
     let is_word = status.len() <= 40 && status.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     let status = if is_word { status } else { "not a word" };
-    EuidError::new(ErrorKind::UnknownStatus, format!("the operator refused without a known reason ({status})"))
+    let what = format!("the operator refused without a known reason ({status}){quoted}");
+    EuidError::new(ErrorKind::UnknownStatus, what)
 }
 
+/// How many characters of a message an error holds at most.
+const MAX_MESSAGE: usize = 200;
 const OPTOUT: &str = "optout";
 const INSUFFICIENT_CONSENT: &str = "insufficient_user_consent";
 
@@ -221,13 +281,22 @@ mod tests {
     use crate::client::protocol::operator::seal_response;
     use crate::clock::UnixMillis;
 
+    const SENT: Sent<'_> = Sent {
+        noun: "the input",
+        values: [None, Some("tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ="), None, Some("short")],
+        api_key: Some("EUID-C-T-124-twrEUD"),
+    };
+
+    fn answer<'a>(status: u16, body: &'a [u8]) -> Answer<'a> {
+        Answer { status, content_type: None, retry_after: None, body, sent: SENT }
+    }
+
     fn refusal(status: u16, body: &str) -> ErrorKind {
-        let answer = Answer { status, content_type: None, retry_after: None, body: body.as_bytes() };
-        generated(answer, &[0; 32], [0; 8]).expect_err("a refusal").kind()
+        open(answer(status, body.as_bytes()), &[0; 32], [0; 8]).expect_err("a refusal").kind()
     }
 
     fn binary(body: &[u8]) -> Answer<'_> {
-        Answer { status: 200, content_type: Some("application/octet-stream"), retry_after: None, body }
+        Answer { content_type: Some("application/octet-stream"), ..answer(200, body) }
     }
 
     /// Each recorded answer becomes the JSON it was opened to, or the error kind it stands for.
@@ -242,10 +311,8 @@ mod tests {
             let raw = capture["response_body_b64_of_bytes"].as_str().map(|text| BASE64.decode(text).unwrap());
             let body = raw.unwrap_or_else(|| capture["response_body"].as_str().unwrap().into());
             let answer = Answer {
-                status: capture["status"].as_u64().unwrap().try_into().unwrap(),
                 content_type: capture["response_content_type"].as_str(),
-                retry_after: None,
-                body: &body,
+                ..answer(capture["status"].as_u64().unwrap().try_into().unwrap(), &body)
             };
             let nonce = capture["request_nonce_hex"].as_str().unwrap_or("0000000000000000");
             let nonce = u64::from_str_radix(nonce, 16).unwrap().to_be_bytes();
@@ -255,9 +322,11 @@ mod tests {
                 let key = key.unwrap_or(Ok([0; 32].into())).unwrap();
                 refreshed(answer, &key).map(|outcome| format!("{outcome:?}"))
             } else if name.starts_with("validate/") {
-                validated(answer, &secret, nonce).map(|matches| matches.to_string())
+                let opened = open(answer, &secret, nonce);
+                opened.and_then(|(_, json)| validated(&json)).map(|matches| matches.to_string())
             } else {
-                generated(answer, &secret, nonce).map(|outcome| format!("{outcome:?}"))
+                let opened = open(answer, &secret, nonce);
+                opened.and_then(|(_, json)| generated(&json)).map(|outcome| format!("{outcome:?}"))
             };
             let outcome = outcome.as_deref().map_err(EuidError::kind);
 
@@ -315,7 +384,7 @@ mod tests {
     fn retry_after_is_read_of_429_and_503_alone() {
         let wait = Some(Duration::from_secs(30));
         for (status, expected) in [(429, wait), (503, wait), (500, None), (408, None), (401, None), (400, None)] {
-            let answer = Answer { status, content_type: None, retry_after: wait, body: b"{}" };
+            let answer = Answer { retry_after: wait, ..answer(status, b"{}") };
             assert_eq!(answer.refusal().retry_after(), expected, "{status}");
         }
     }
@@ -323,11 +392,13 @@ mod tests {
     #[test]
     fn an_encrypted_status_that_nobody_knows_ends_no_identity() {
         let json = br#"{"status":"brand_new"}"#;
-        let answered = seal_response(&[1; 32], [2; 12], UnixMillis::from_millis(0), [3; 8], json);
+        let answered = seal_response(&[1; 32], [2; 12], UnixMillis::from_millis(7), [3; 8], json);
+        let (stamp, opened) = open(binary(&answered), &[1; 32], [3; 8]).unwrap();
+        assert_eq!(stamp, UnixMillis::from_millis(7));
         let renewed = gcm_seal(&[1; 32], [2; 12], json);
         for error in [
-            generated(binary(&answered), &[1; 32], [3; 8]).unwrap_err(),
-            validated(binary(&answered), &[1; 32], [3; 8]).unwrap_err(),
+            generated(&opened).unwrap_err(),
+            validated(&opened).unwrap_err(),
             refreshed(binary(&renewed), &[1; 32].into()).unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::UnknownStatus);
@@ -348,11 +419,80 @@ mod tests {
     #[test]
     fn an_error_repeats_no_text_of_the_answer_but_a_word() {
         let body = br#"{"status":"E4AAAABl secret","message":"visitor@example.com"}"#;
-        let error = Answer { status: 400, content_type: None, retry_after: None, body }.refusal();
+        let error = answer(400, body).refusal();
         assert!(!format!("{error} {error:?}").contains("secret"));
         let body = br#"{"status":"client_error","message":"visitor@example.com"}"#;
-        let error = Answer { status: 400, content_type: None, retry_after: None, body }.refusal();
+        let error = answer(400, body).refusal();
         assert!(!format!("{error} {error:?}").contains("visitor"));
+    }
+
+    fn text_of(status: &str, message: &str) -> String {
+        let body = serde_json::json!({"status": status, "message": message}).to_string();
+        answer(400, body.as_bytes()).refusal().to_string()
+    }
+
+    #[test]
+    fn the_operators_message_is_quoted() {
+        for (status, text) in [
+            ("client_error", "the operator refused the input (client_error): Invalid Identifier"),
+            ("error", "the operator refused without a known reason (error): Invalid Identifier"),
+            ("expired_token", "the refresh token has ended (expired_token): Invalid Identifier"),
+        ] {
+            assert_eq!(text_of(status, "Invalid Identifier"), text);
+        }
+        assert_eq!(text_of("client_error", ""), "the operator refused the input (client_error)");
+        let long = text_of("client_error", &"x ".repeat(150));
+        assert!(long.ends_with(&format!(": {}", "x ".repeat(100))), "{long}");
+        let odd = text_of("client_error", "line\nbreak \u{1b}[31mé\u{202e} end");
+        assert!(odd.ends_with(": line?break ?[31m?? end"), "{odd}");
+    }
+
+    #[test]
+    fn a_later_says_why_if_the_operator_does() {
+        let error = answer(503, br#"{"status":"unknown","message":"keys are being loaded"}"#).refusal();
+        assert_eq!(error.to_string(), "the operator can't answer now (HTTP 503): keys are being loaded");
+        assert_eq!(answer(503, b"<html>").refusal().to_string(), "the operator can't answer now (HTTP 503)");
+    }
+
+    #[test]
+    fn a_message_that_repeats_what_was_sent_is_not_quoted() {
+        for message in [
+            "no: tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ=",
+            "no: ...8av9jw4c...",
+            "NO: 8AV9JW4CW",
+            "no: short!",
+            "key EUID-C-T-124-twrEUD is not enabled",
+            "no: user@example.com",
+        ] {
+            assert_eq!(text_of("client_error", message), "the operator refused the input (client_error)", "{message}");
+        }
+        // Seven characters are too few to tell.
+        assert!(text_of("client_error", "no: 8av9jw4").ends_with(": no: 8av9jw4"));
+    }
+
+    #[test]
+    fn a_refused_refresh_speaks_of_the_refresh_token() {
+        let sent = Sent { noun: "the refresh token", ..SENT };
+        let body = br#"{"status":"client_error","message":"Invalid key: Generator of this token (Key ID: 7) does not exist."}"#;
+        let error = refreshed(Answer { sent, ..answer(400, body) }, &[0; 32].into()).unwrap_err().to_string();
+        let expected = "the operator refused the refresh token (client_error): \
+            Invalid key: Generator of this token (Key ID: 7) does not exist.";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_success_without_a_whole_identity_names_the_member() {
+        let json = br#"{"status":"success","body":{"advertising_token":"a<script>","refresh_token":"r",
+            "refresh_response_key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+            "refresh_from":1,"identity_expires":2,"refresh_expires":3}}"#;
+        let error = generated(json).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("advertising_token has a character") && !text.contains("script"), "{text}");
+        let renewed = gcm_seal(&[1; 32], [2; 12], br#"{"status":"success","body":{"advertising_token":"a"}}"#);
+        let error = refreshed(binary(&renewed), &[1; 32].into()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+        assert!(error.to_string().contains("refresh_response_key is missing"), "{error}");
     }
 
     #[test]
@@ -360,7 +500,7 @@ mod tests {
         for (length, named) in [(1, true), (40, true), (41, false)] {
             let status = "x".repeat(length);
             let body = format!(r#"{{"status":"{status}"}}"#);
-            let error = Answer { status: 400, content_type: None, retry_after: None, body: body.as_bytes() }.refusal();
+            let error = answer(400, body.as_bytes()).refusal();
             assert_eq!(error.to_string().contains(&format!("({status})")), named, "{error}");
         }
     }

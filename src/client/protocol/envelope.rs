@@ -60,19 +60,19 @@ pub(crate) fn seal_request(secret: &Key, iv: Iv, sent: UnixMillis, nonce: Reques
     envelope
 }
 
-/// Opens the response to the request that carried `nonce`. The operator's time is not checked: no
-/// SDK does, and a wrong clock shows at the next request anyway.
+/// Opens the response to the request that carried `nonce`: the operator's time, and the JSON. The time
+/// is authentic, but decides nothing: no SDK rejects a response for it.
 pub(crate) fn open_response(
     secret: &Key,
     nonce: RequestNonce,
     envelope: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
+) -> Result<(UnixMillis, Zeroizing<Vec<u8>>), EnvelopeError> {
     let plain = gcm_open(secret, envelope)?;
-    let (_, answered, json) = unstamped(&plain)?;
+    let (stamp, answered, json) = unstamped(&plain)?;
     if answered != nonce {
         return Err(EnvelopeError::NonceMismatch);
     }
-    Ok(Zeroizing::new(json.to_vec()))
+    Ok((stamp, Zeroizing::new(json.to_vec())))
 }
 
 /// `IV · ciphertext · tag`: a refresh response as it is, and the core of the other envelopes.

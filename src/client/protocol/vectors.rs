@@ -121,7 +121,7 @@ fn every_response_vector_opens_or_fails_as_named() {
             .decode(text(vector, "body"))
             .map_err(|_| EnvelopeError::BadBase64)
             .and_then(|envelope| open_response(&secret, nonce, &envelope));
-        let status = opened.and_then(|json| {
+        let status = opened.and_then(|(_, json)| {
             if vector["expect"]["ok"] == true {
                 assert_eq!(std::str::from_utf8(&json).unwrap(), text(vector, "plaintext_json"), "{id}");
             }

@@ -1,0 +1,133 @@
+//! A sandbox behind connections that a test orders to misbehave, on a loopback port of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tower::ServiceExt;
+use tower_euid::sandbox::Sandbox;
+
+/// How a connection reacts to a request that it has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Does {
+    Answers,
+    /// Answers without `Connection: close`, and closes all the same.
+    AnswersAndCloses,
+    Closes,
+    Resets,
+    /// Sends an answer without its end, and closes.
+    AnswersHalf,
+    Stalls,
+    /// Sends this text as the answer.
+    Says(&'static str),
+}
+
+/// On a port until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    address: SocketAddr,
+    /// The head of each request that was read whole.
+    heads: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Peer {
+    /// `does` decides by the numbers of the connection, and of the request on it, from 0.
+    pub(crate) async fn start(
+        sandbox: &Sandbox,
+        does: impl Fn(usize, usize) -> Does + Copy + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let (sandbox, seen) = (sandbox.clone(), Arc::clone(&heads));
+        let task = tokio::spawn(async move {
+            // Owns the connections: dropping this future ends them.
+            let mut connections = JoinSet::new();
+            for connection in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (sandbox, seen) = (sandbox.clone(), Arc::clone(&seen));
+                connections.spawn(serve(stream, sandbox, seen, move |request| does(connection, request)));
+            }
+        });
+        Self { address, heads, task }
+    }
+
+    pub(crate) fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.heads().len()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Ends when the client has gone, or with what was ordered.
+async fn serve(
+    mut stream: TcpStream,
+    sandbox: Sandbox,
+    seen: Arc<Mutex<Vec<String>>>,
+    does: impl Fn(usize) -> Does,
+) -> Option<()> {
+    for number in 0.. {
+        let (head, body) = read(&mut stream).await?;
+        let answer = answer(&sandbox, &head, body).await;
+        seen.lock().unwrap().push(head);
+        match does(number) {
+            Does::Answers => stream.write_all(&answer).await.ok()?,
+            Does::AnswersAndCloses => return stream.write_all(&answer).await.ok(),
+            Does::Closes => return None,
+            Does::Resets => return stream.set_zero_linger().ok(),
+            Does::AnswersHalf => return stream.write_all(answer.get(..answer.len() - 10)?).await.ok(),
+            Does::Stalls => std::future::pending().await,
+            Does::Says(text) => stream.write_all(text.as_bytes()).await.ok()?,
+        }
+    }
+    None
+}
+
+/// Reads head and body of a request; `None` if the client goes before their end.
+async fn read(stream: &mut TcpStream) -> Option<(String, Bytes)> {
+    let mut request = Vec::new();
+    loop {
+        if let Some((head, body)) = std::str::from_utf8(&request).ok()?.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+            if body.len() == length.parse::<usize>().ok()? {
+                return Some((head.to_owned(), body.to_owned().into()));
+            }
+        }
+        if stream.read_buf(&mut request).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+/// The sandbox's answer, as it travels.
+async fn answer(sandbox: &Sandbox, head: &str, body: Bytes) -> Vec<u8> {
+    let mut lines = head.lines();
+    let mut request = Request::post(lines.next().unwrap().split(' ').nth(1).unwrap());
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        request = request.header(name, value);
+    }
+    let response = sandbox.clone().oneshot(request.body(Full::new(body)).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let kind = parts.headers.get("content-type").map_or("text/plain", |kind| kind.to_str().unwrap());
+    let head = format!("HTTP/1.1 {}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", parts.status, body.len());
+    [head.as_bytes(), &body].concat()
+}
