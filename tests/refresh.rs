@@ -38,7 +38,7 @@ impl Issuer {
         let operator = refresh_fn(move |_| {
             let call = calls.fetch_add(1, Ordering::SeqCst) + 1;
             let now = clock.now().as_millis() - support::START.as_millis();
-            let pair = identity_until(&format!("pair {call}"), clocks.map(|millis| now + millis));
+            let pair = identity_until(&format!("pair-{call}"), clocks.map(|millis| now + millis));
             async move { Ok(Refreshed::Identity(pair)) }
         });
         let mut site = Site { clock: self.clock.clone(), ..Site::new(operator) };
@@ -88,7 +88,7 @@ async fn pair_of_a_login_that_is_due_as_it_arrives_is_refreshed_at_once() {
 async fn refreshed_pair_that_lives_shorter_than_an_answer_is_remembered_is_refreshed_when_it_has_ended() {
     let issuer = Issuer::new([15 * SECOND, 20 * SECOND, 90 * MINUTE]);
     let site = issuer.site().await;
-    for (seconds, saw) in [(0, "active(pair 1)"), (1, "active(pair 1)"), (16, "active(pair 2)"), (40, "active(pair 3)")]
+    for (seconds, saw) in [(0, "active(pair-1)"), (1, "active(pair-1)"), (16, "active(pair-2)"), (40, "active(pair-3)")]
     {
         site.wait_until(DUE + seconds * SECOND);
         // The browser keeps the old cookie.
@@ -152,7 +152,7 @@ async fn hanging_operator_is_noticed_with_a_single_permit() {
         let mut waited = 0;
         for visitor in 0..50 {
             let mut visitor_site = site.clone();
-            visitor_site.login(&format!("visitor {visitor}")).await;
+            visitor_site.login(&format!("visitor-{visitor}")).await;
             visitor_site.wait_until(DUE);
             let start = tokio::time::Instant::now();
             visitor_site.look().await;
@@ -219,7 +219,7 @@ async fn log_that_panics_as_a_probe_begins_leaves_no_probe_under_way() {
     let site = Site::new(operator.clone());
     let look = async |visitor: usize| {
         let mut site = site.clone();
-        site.login(&format!("visitor {visitor}")).await;
+        site.login(&format!("visitor-{visitor}")).await;
         site.wait_until(DUE);
         tokio::task::spawn_local(async move { site.look().await.saw() }).await
     };
