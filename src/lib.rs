@@ -122,6 +122,7 @@ mod refresh;
 pub mod sandbox;
 mod service;
 mod sight;
+pub mod tcf;
 mod update;
 
 pub mod docs {
