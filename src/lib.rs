@@ -77,7 +77,7 @@
 //!
 //! | feature | default | packages | adds |
 //! | --- | --- | --- | --- |
-//! | none | | 64 | the layer, cookies, [`openrtb`] |
+//! | none | | 64 | the layer, cookies, [`openrtb`], [`tcf`] |
 //! | `client` | yes | 133 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
 //! | `axum` | yes | 70 | extractors and response parts for axum 0.8 |
 //! | `metrics` | no | 66 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
