@@ -123,9 +123,36 @@ fn encode(fields: &[Field]) -> String {
     base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
+#[test]
+fn segments_must_hold_every_bit_that_their_fields_name() {
+    let with = |segment: &[Field]| judge(format!("{SUFFICIENT}.{}", encode(segment)));
+    // 32 bits, which six characters hold with four to spare.
+    let vendors = |last| [(3, 1), (16, last), (1, 0), (12, 0)];
+    assert_eq!((with(&vendors(12)), with(&vendors(13))), (Verdict::Sufficient, Verdict::Invalid));
+    // 64 bits: type, purposes, number of custom purposes, and both lists of these.
+    let publisher = |custom| [(3, 3), (48, 0), (6, custom), (7, 0)];
+    assert_eq!((with(&publisher(3)), with(&publisher(4))), (Verdict::Sufficient, Verdict::Invalid));
+    assert_eq!(judge(format!("{SUFFICIENT}.IAAA.QAAA.YA")), Verdict::Invalid);
+}
+
+#[test]
+fn restrictions_may_name_any_vendor_but_not_in_reverse() {
+    let restricted = |from, to| {
+        let no_vendors = [(16, 0), (1, 0)];
+        let restriction = [(12, 1), (8, 0), (12, 1), (1, 1), (16, from), (16, to)];
+        judge(encode(
+            &[&[(6, 2), (64, 0), (64, 0), (18, 0), (48, 0), (13, 0)], &no_vendors[..], &no_vendors, &restriction]
+                .concat(),
+        ))
+    };
+    assert_eq!(restricted(0, 65_535), Verdict::Insufficient);
+    assert_eq!(restricted(7, 7), Verdict::Insufficient);
+    assert_eq!(restricted(7, 6), Verdict::Invalid);
+}
+
 /// Vendors around the one that matters, and any.
 fn vendor() -> impl Strategy<Value = u64> {
-    prop_oneof![2 => Just(21), 3 => 18..25_u64, 2 => 0..2_u64, 2 => 0..=65_535_u64]
+    prop_oneof![2 => Just(21), 3 => 18..25_u64, 2 => 0..2_u64, 1 => Just(65_535), 2 => 0..=65_535_u64]
 }
 
 /// A list of ranges: mostly well-formed and within `last`.
@@ -180,8 +207,12 @@ fn tc_string() -> impl Strategy<Value = String> {
         let segments = [core].into_iter().chain(others).map(|fields| encode(&fields));
         segments.collect::<Vec<_>>().join(".")
     });
+    let cut = (segments, prop_oneof![2 => Just(0), 1 => 1..6_usize]).prop_map(|(text, cut)| {
+        let left = text.len().saturating_sub(cut);
+        text[..left].to_owned()
+    });
     let change = (any::<Index>(), select(&["", "A", "_", ".", "=", "==", "..", "+", " ", "\u{e9}"][..]), 0..3_usize);
-    (segments, prop_oneof![2 => Just(Vec::new()), 1 => vec(change, 0..3)]).prop_map(|(mut text, changes)| {
+    (cut, prop_oneof![2 => Just(Vec::new()), 1 => vec(change, 0..3)]).prop_map(|(mut text, changes)| {
         for (at, put_in, taken_out) in changes {
             let mut characters: Vec<char> = text.chars().collect();
             let at = at.index(characters.len() + 1);
