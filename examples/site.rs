@@ -163,7 +163,7 @@ struct Login {
     email: String,
 }
 
-/// A real site checks here who they are: this one takes their word for it.
+/// A real site authenticates the person here; this one believes the address.
 async fn login(State(site): State<Site>, headers: HeaderMap, Form(Login { email }): Form<Login>) -> Response {
     if Dii::email(&email).is_err() {
         return (StatusCode::BAD_REQUEST, "please check the address\n").into_response();

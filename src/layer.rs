@@ -184,8 +184,8 @@ impl EuidLayer {
         self.set(|shared| shared.clock = Arc::clone(&clock)).set_desk(|settings| settings.clock = clock)
     }
 
-    /// What the visitor allows. The hook runs for each request, before the layer reads its cookies. Where
-    /// consent is kept only the application knows; for the TC string of a consent banner there is
+    /// What the visitor allows. The hook runs for each request, before the layer reads its cookies. Only the
+    /// application knows where consent is kept; for the TC string of a consent banner there is
     /// [`consent_from_tcf_cookie`](Self::consent_from_tcf_cookie). Default: granted.
     ///
     /// ```

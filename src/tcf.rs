@@ -41,8 +41,8 @@
 //! A CMP that writes a string *before* the visitor has chosen makes `Insufficient` mean "not asked yet".
 //! Behind such a CMP, write a hook that returns [`Consent::Withheld`] instead of `Withdrawn`.
 //!
-//! No TC string says that the visitor agreed to an EUID being made from their address: ask them at login, as
-//! the hook above takes for granted.
+//! No TC string says that the visitor agreed to an EUID being made from their address. Ask them at login; the
+//! hook above assumes so.
 
 use std::error::Error;
 use std::fmt;
@@ -369,7 +369,7 @@ fn sextet(character: u8) -> Option<u8> {
     }
 }
 
-/// What quotes around a value hold; some servers write them.
+/// The value without a pair of quotes around it, which some servers write.
 fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
 }
