@@ -13,14 +13,18 @@
 //! {"imp":[{"id":"1"}],"user":{"eids":[{"source":"euid.eu",…}]}}
 //! ```
 //!
-//! Put `tower_http::csrf` around it too: another site must not log a visitor in or out, or consent for them.
-//! The order of the two layers matters: the EUID layer's hooks see what the session layer, further out, has
-//! put into the request.
+//! The order of the layers matters. The EUID layer's hooks see what the session layer, further out, has put
+//! into the request. Outermost is the protection against requests that other sites make the browser send: they
+//! must not log a visitor in or out, or consent for them.
+//!
+//! Cookies are read byte by byte: one that a third party set to something other than ASCII must not hide the
+//! session of a logout.
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::extract::{Form, Request, State};
 use axum::http::header::{COOKIE, SET_COOKIE};
@@ -31,7 +35,8 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use tower_euid::openrtb::{Eids, MatchMethod};
-use tower_euid::{Consent, Dii, Euid, EuidClient, EuidLayer, EuidUpdate};
+use tower_euid::{Clock, Consent, Dii, Euid, EuidClient, EuidLayer, EuidUpdate, SystemClock, UnixMillis};
+use tower_http::csrf::CsrfLayer;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -48,11 +53,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let (client, layer) = tower_euid::from_env()?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3002").await?;
     println!("http://{}/", listener.local_addr()?);
-    Ok(axum::serve(listener, app(client, layer)).await?)
+    Ok(axum::serve(listener, app(client, layer, SystemClock)).await?)
 }
 
-fn app(client: EuidClient, layer: EuidLayer) -> Router {
-    let site = Site { client, sessions: Arc::default() };
+fn app(client: EuidClient, layer: EuidLayer, clock: impl Clock) -> Router {
+    let site = Site { client, clock: Arc::new(clock), sessions: Arc::default() };
     let layer = layer.consent(consent).bind(|request| request.extensions.get::<User>().map(|user| user.0.clone()));
     Router::new()
         .route("/", get(page))
@@ -62,25 +67,55 @@ fn app(client: EuidClient, layer: EuidLayer) -> Router {
         .route("/logout", post(logout))
         .layer(layer)
         .layer(from_fn_with_state(site.clone(), session))
+        .layer(CsrfLayer::new())
         .with_state(site)
 }
 
 #[derive(Clone)]
 struct Site {
     client: EuidClient,
-    sessions: Arc<Mutex<HashMap<String, User>>>,
+    clock: Arc<dyn Clock>,
+    /// By the value of the session cookie.
+    sessions: Arc<Mutex<HashMap<Vec<u8>, Session>>>,
 }
 
-/// Who is signed in, by their address.
+struct Session {
+    user: User,
+    ends: UnixMillis,
+}
+
+/// The signed-in user, by their address.
 #[derive(Clone)]
 struct User(String);
 
 impl Site {
-    fn sessions(&self) -> MutexGuard<'_, HashMap<String, User>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Session>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Generates for who is signed in, bound to them. What the handler says if there is nothing to say.
+    fn signed_in(&self, headers: &HeaderMap) -> Option<User> {
+        let (sessions, now) = (self.sessions(), self.clock.now());
+        let session = cookies(headers, SESSION).find_map(|id| sessions.get(id))?;
+        (now < session.ends).then(|| session.user.clone())
+    }
+
+    /// Begins a session and returns its cookie. Removes the sessions that have ended.
+    fn begin_session(&self, user: User) -> Result<String, getrandom::Error> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)?;
+        let id = format!("{:032x}", u128::from_ne_bytes(random));
+        let (mut sessions, now) = (self.sessions(), self.clock.now());
+        sessions.retain(|_, session| now < session.ends);
+        sessions.insert(id.clone().into(), Session { user, ends: now.saturating_add(SESSION_LASTS) });
+        Ok(set_cookie(SESSION, &id, SESSION_LASTS))
+    }
+
+    fn end_session(&self, headers: &HeaderMap) {
+        let mut sessions = self.sessions();
+        cookies(headers, SESSION).for_each(|id| drop(sessions.remove(id)));
+    }
+
+    /// Generates for the signed-in user, bound to them. `None` if there is no identity to write.
     async fn generate(&self, User(address): &User) -> Option<EuidUpdate> {
         match self.client.generate(Dii::email(address).ok()?).await {
             Ok(generated) => Some(EuidUpdate::from(generated).subject(address)),
@@ -93,16 +128,15 @@ impl Site {
 }
 
 async fn session(State(site): State<Site>, mut request: Request, next: Next) -> Response {
-    let user = cookie(request.headers(), "sid").and_then(|sid| site.sessions().get(sid).cloned());
-    if let Some(user) = user {
+    if let Some(user) = site.signed_in(request.headers()) {
         request.extensions_mut().insert(user);
     }
     next.run(request).await
 }
 
 fn consent(request: &request::Parts) -> Consent {
-    match cookie(&request.headers, "consent") {
-        Some("yes") => Consent::Granted,
+    match cookies(&request.headers, CONSENT).next() {
+        Some(b"yes") => Consent::Granted,
         Some(_) => Consent::Withdrawn,
         None => Consent::Withheld,
     }
@@ -129,34 +163,26 @@ struct Login {
     email: String,
 }
 
-/// A real site checks here who they are: this one takes their word for it.
+/// A real site authenticates the person here; this one believes the address.
 async fn login(State(site): State<Site>, headers: HeaderMap, Form(Login { email }): Form<Login>) -> Response {
     if Dii::email(&email).is_err() {
         return (StatusCode::BAD_REQUEST, "please check the address\n").into_response();
     }
-    let (user, mut random) = (User(email), [0; 16]);
-    if getrandom::fill(&mut random).is_err() {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    }
-    let sid = format!("{:032x}", u128::from_ne_bytes(random));
-    let consents = cookie(&headers, "consent") == Some("yes");
+    // A login ends the session and the identity of the person before.
+    site.end_session(&headers);
+    let user = User(email);
+    let consents = cookies(&headers, CONSENT).next() == Some(b"yes");
     let update = if consents { site.generate(&user).await } else { None };
-    // Nobody goes on in the session of whoever was here before.
-    let mut sessions = site.sessions();
-    cookie(&headers, "sid").map(|old| sessions.remove(old));
-    sessions.insert(sid.clone(), user);
-    drop(sessions);
-    // Whoever was here before must not stand for them.
     let update = update.unwrap_or_else(EuidUpdate::logout);
-    (update, [(SET_COOKIE, format!("sid={sid}; Secure; HttpOnly; SameSite=Lax; Path=/"))], Redirect::to("/"))
-        .into_response()
+    match site.begin_session(user) {
+        Ok(cookie) => (update, [(SET_COOKIE, cookie)], Redirect::to("/")).into_response(),
+        Err(_) => (EuidUpdate::logout(), StatusCode::INTERNAL_SERVER_ERROR).into_response(),
+    }
 }
 
 async fn logout(State(site): State<Site>, headers: HeaderMap) -> impl IntoResponse {
-    if let Some(sid) = cookie(&headers, "sid") {
-        site.sessions().remove(sid);
-    }
-    (EuidUpdate::logout(), [(SET_COOKIE, "sid=; Max-Age=0; Secure; HttpOnly; SameSite=Lax; Path=/")], Redirect::to("/"))
+    site.end_session(&headers);
+    (EuidUpdate::logout(), [(SET_COOKIE, set_cookie(SESSION, "", Duration::ZERO))], Redirect::to("/"))
 }
 
 #[derive(serde::Deserialize)]
@@ -166,22 +192,33 @@ struct Choice {
 
 async fn choose(Form(Choice { choice }): Form<Choice>) -> Response {
     let consents = choice == "yes";
-    let choice = if consents { "yes" } else { "no" };
-    let cookie = format!("consent={choice}; Max-Age=15552000; Secure; HttpOnly; SameSite=Lax; Path=/");
+    let cookie = set_cookie(CONSENT, if consents { "yes" } else { "no" }, CONSENT_LASTS);
     let response = ([(SET_COOKIE, cookie)], Redirect::to("/"));
     // Withdrawn, the identity ends with this very answer.
     if consents { response.into_response() } else { (EuidUpdate::logout(), response).into_response() }
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|all| all.split("; "));
-    pairs.filter_map(|pair| pair.split_once('=')).find(|(other, _)| *other == name).map(|(_, value)| value)
+/// The values of the cookies with this name.
+fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = headers.get_all(COOKIE).iter().flat_map(|header| header.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
+
+/// The prefix `__Host-` keeps other hosts, and plain http, from setting the cookie.
+fn set_cookie(name: &str, value: &str, lasts: Duration) -> String {
+    format!("{name}={value}; Max-Age={}; Secure; HttpOnly; SameSite=Lax; Path=/", lasts.as_secs())
+}
+
+const SESSION: &str = "__Host-session";
+const SESSION_LASTS: Duration = Duration::from_secs(12 * 3600);
+const CONSENT: &str = "__Host-consent";
+const CONSENT_LASTS: Duration = Duration::from_secs(180 * 86_400);
 
 #[cfg(all(test, feature = "sandbox"))]
 mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::header::CONTENT_TYPE;
+    use tower::ServiceExt;
     use tower_euid::sandbox::{Sandbox, Visitor, VisitorState};
 
     use super::*;
@@ -199,7 +236,7 @@ mod tests {
             let sandbox = Sandbox::builder().build()?;
             let (client, layer) = sandbox.client_and_layer()?;
             let visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
-            Ok(Self { app: app(client, layer), sandbox, visitor })
+            Ok(Self { app: app(client, layer, sandbox.clock()), sandbox, visitor })
         }
 
         async fn look(&mut self) -> Tested<String> {
@@ -253,6 +290,56 @@ mod tests {
         assert_eq!(browser.look().await?, "nobody: absent");
         browser.submit("/login", "email=bob@example.com").await?;
         assert_eq!((browser.look().await?, browser.generated()), ("bob@example.com: active".to_owned(), 2));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn session_ends_after_twelve_hours_and_the_identity_is_not_used() -> Tested {
+        let mut browser = Browser::new()?;
+        browser.submit("/consent", "choice=yes").await?;
+        browser.submit("/login", "email=ann@example.com").await?;
+        browser.sandbox.advance(SESSION_LASTS - Duration::from_secs(60));
+        assert_eq!(browser.look().await?, "ann@example.com: active");
+        browser.sandbox.advance(Duration::from_secs(60));
+        assert_eq!(browser.look().await?, "nobody: absent");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn logout_ends_the_session_whatever_bytes_another_cookie_holds() -> Tested {
+        let mut browser = Browser::new()?;
+        browser.submit("/login", "email=ann@example.com").await?;
+        let kept = browser.visitor.clone();
+        let cookies = [b"city=K\xf6ln;", browser.visitor.cookie_header().as_bytes()].concat();
+        let request = Request::post("/logout").header(COOKIE, cookies).body(Body::empty())?;
+        browser.app.clone().oneshot(request).await?;
+        browser.visitor = kept;
+        assert_eq!(browser.look().await?, "nobody: withheld");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn other_sites_can_neither_log_in_nor_log_out_nor_consent() -> Tested {
+        let mut browser = Browser::new()?;
+        browser.submit("/login", "email=ann@example.com").await?;
+        for (path, form) in [("/login", "email=eve@example.com"), ("/logout", ""), ("/consent", "choice=yes")] {
+            let request = Request::post(path).header("sec-fetch-site", "cross-site");
+            let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(Body::from(form))?;
+            let response = browser.visitor.send(&browser.app, request).await?;
+            assert_eq!(response.status(), StatusCode::FORBIDDEN, "{path}");
+        }
+        assert_eq!(browser.look().await?, "ann@example.com: withheld");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn cookies_of_the_site_are_host_cookies() -> Tested {
+        let mut browser = Browser::new()?;
+        browser.submit("/consent", "choice=yes").await?;
+        browser.submit("/login", "email=ann@example.com").await?;
+        let cookies = browser.visitor.cookie_header();
+        assert_eq!(cookies.split("; ").filter(|cookie| cookie.starts_with("__Host-")).count(), 4, "{cookies}");
+        assert_eq!(cookies.split("; ").count(), 4, "{cookies}");
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import pathlib
+import re
 import struct
 import sys
 import urllib.parse
@@ -80,7 +81,15 @@ def set_cookie():
                 yield numbers + b"\xff".join(text.encode() for text in texts)
 
 
-for target in (cookie_header, sealed, answer, dii, set_cookie):
+def tcf():
+    for case in vectors("consent")["cases"]:
+        yield b"\0" + case["text"].encode()
+        segments = [segment + "=" * (-len(segment) % 4) for segment in case["text"].split(".")]
+        if all(re.fullmatch(r"[\w-]*={0,2}", segment, re.ASCII) for segment in segments):
+            yield b"\1" + b".".join(base64.urlsafe_b64decode(segment) for segment in segments)
+
+
+for target in (cookie_header, sealed, answer, dii, set_cookie, tcf):
     folder = pathlib.Path(sys.argv[1]) / target.__name__
     folder.mkdir(parents=True, exist_ok=True)
     for seed in target():

@@ -15,6 +15,7 @@ use crate::cookie::{CookieConfig, Cookies, KeyRing};
 use crate::plan::Consent;
 use crate::refresh::{Desk, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;
+use crate::tcf;
 
 /// The layer around a site's pages: every handler behind it knows the visitor's [`Euid`](crate::Euid).
 ///
@@ -183,9 +184,9 @@ impl EuidLayer {
         self.set(|shared| shared.clock = Arc::clone(&clock)).set_desk(|settings| settings.clock = clock)
     }
 
-    /// What the visitor allows, asked for each request before its cookies are looked at. Where consent
-    /// comes from, and what it must say, only the application knows; with a TCF string it is purposes
-    /// 1, 2, 3, 4, 7 and 10 for vendor 21, as `examples/consent.rs` decodes it. Default: granted.
+    /// What the visitor allows. The hook runs for each request, before the layer reads its cookies. Only the
+    /// application knows where consent is kept; for the TC string of a consent banner there is
+    /// [`consent_from_tcf_cookie`](Self::consent_from_tcf_cookie). Default: granted.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
@@ -208,6 +209,40 @@ impl EuidLayer {
     /// `axum_login`, the hook can read the user from `AuthSession` directly.
     pub fn consent(self, consent: impl Fn(&request::Parts) -> Consent + Send + Sync + 'static) -> Self {
         self.set(|shared| shared.consent = Some(Arc::new(consent)))
+    }
+
+    /// Takes consent from the TCF v2 string in the cookie `euconsent-v2`, where consent banners keep it: a
+    /// [`consent`](Self::consent) hook, and replaces one that was set before. A string that allows enough
+    /// grants consent, one that allows too little withdraws it; where there is none, or none that can be
+    /// read, or two that differ, consent is withheld. The table in [`tcf`](crate::tcf) has all cases, and
+    /// the parts for a hook of one's own.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use http::{Request, header::COOKIE};
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let page = service_fn(async |request: Request<()>| Ok::<_, std::convert::Infallible>(
+    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// let layer = layer.consent_from_tcf_cookie();
+    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?; // is logged in
+    /// let app = layer.layer(page);
+    /// for (choice, state) in [
+    ///     ("theme=dark", "withheld"), // not asked yet
+    ///     ("euconsent-v2=CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA", "active"),
+    /// ] {
+    ///     let request = Request::builder().header(COOKIE, choice).body(())?;
+    ///     assert_eq!(visitor.send(&app, request).await?.into_body(), state);
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn consent_from_tcf_cookie(self) -> Self {
+        self.consent(|request| tcf::consent(&request.headers))
     }
 
     /// The id of the signed-in user, in whatever form the application knows it. If a login named a

@@ -2,13 +2,14 @@
 
 mod support;
 
-use http::{Method, Request, Response, StatusCode};
+use http::header::COOKIE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use support::{
     ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, Operator, REFRESH_EXPIRES, Site, Visit, identity,
     new_pair,
 };
 use tower::{Layer, ServiceExt, service_fn};
-use tower_euid::{Consent, Euid, EuidLogout, EuidUpdate, Refreshed};
+use tower_euid::{Consent, Euid, EuidLayer, EuidLogout, EuidUpdate, Refreshed};
 
 /// What the handler saw, and what the browser was told.
 fn outcome(visit: &Visit) -> (String, String) {
@@ -174,4 +175,35 @@ async fn the_hooks_see_the_request_and_leave_it_whole() {
     });
     let Ok(response) = site.layer.layer(handler).oneshot(request).await;
     assert_eq!(support::writes(response.headers()), BOTH_CLEARED);
+}
+
+/// A string that allows enough, and one without purpose 1.
+const SUFFICIENT: &str = "CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA";
+const INSUFFICIENT: &str = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA";
+
+#[tokio::test]
+async fn tcf_cookie_stops_use_and_refresh_and_only_a_refusal_ends_the_identity() {
+    let operator = Operator::answering(new_pair("new"));
+    let site = logged_in(operator.clone(), DUE).await.configured(EuidLayer::consent_from_tcf_cookie);
+    for (cookies, expected) in [
+        (&[][..], told("withheld", "")),
+        (&["euconsent-v2=CPehNtW"], told("withheld", "")),
+        (&["euconsent-v2="], told("withheld", "")),
+        (&["euconsent-v2=SUFFICIENT;euconsent-v2=INSUFFICIENT"], told("withheld", "")),
+        (&["euconsent-v2=INSUFFICIENT", "euconsent-v2=SUFFICIENT"], told("withheld", "")),
+        (&["a=b;euconsent-v2=INSUFFICIENT"], told("withheld", BOTH_CLEARED)),
+    ] {
+        let mut request = site.jar.request();
+        for cookie in cookies {
+            let cookie = cookie.replace("INSUFFICIENT", INSUFFICIENT).replace("SUFFICIENT", SUFFICIENT);
+            request.headers_mut().append(COOKIE, cookie.parse().unwrap());
+        }
+        assert_eq!(outcome(&site.send(request, |_, _| ()).await), expected, "{cookies:?}");
+    }
+    assert_eq!(operator.asked(), 0);
+
+    let mut request = site.jar.request();
+    let beside = [b"city=K\xf6ln;euconsent-v2=", SUFFICIENT.as_bytes()].concat();
+    request.headers_mut().append(COOKIE, HeaderValue::from_bytes(&beside).unwrap());
+    assert_eq!(outcome(&site.send(request, |_, _| ()).await), told("active(new)", "identity set"));
 }

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::COOKIE;
 
 use super::format::{self, OptOut, Payload};
-use super::header::{AnchorHit, Hits};
+use super::header::{AtMostOne, Hits};
 use super::seal::{self, Purpose};
 use super::{CookieConfig, CookieKey, Cookies, KeyRing, Login, Sealed, Writing};
 use crate::clock::UnixMillis;
@@ -60,9 +60,9 @@ impl Site {
         let mut hits = Hits::default();
         self.cookies.names.find(headers.get_all(COOKIE), &mut hits);
         let (anchor, conflict) = match hits.anchor {
-            AnchorHit::None => (None, false),
-            AnchorHit::One(value) => (Some(value), false),
-            AnchorHit::Conflict => (None, true),
+            AtMostOne::None => (None, false),
+            AtMostOne::One(value) => (Some(value), false),
+            AtMostOne::Conflict => (None, true),
         };
         let [identities, opt_outs] = [hits.identities, hits.opt_outs].map(|hits| hits.to_vec());
         Scan { identities, opt_outs, anchor, conflict }

@@ -31,16 +31,18 @@ pub(super) struct Names {
 #[derive(Debug, Default)]
 pub(super) struct Hits<'a> {
     pub(super) identities: ArrayVec<&'a [u8], MAX_DUPLICATES>,
-    pub(super) anchor: AnchorHit<'a>,
+    pub(super) anchor: AtMostOne<'a>,
     pub(super) opt_outs: ArrayVec<&'a [u8], MAX_DUPLICATES>,
 }
 
+/// A cookie of which a request should hold at most one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum AnchorHit<'a> {
+pub(crate) enum AtMostOne<'a> {
     #[default]
     None,
+    /// Its value, however often it came.
     One(&'a [u8]),
-    /// Two that differ.
+    /// Two values that differ.
     Conflict,
 }
 
@@ -64,8 +66,8 @@ impl Names {
     }
 }
 
-impl<'a> AnchorHit<'a> {
-    fn push(&mut self, value: &'a [u8]) {
+impl<'a> AtMostOne<'a> {
+    pub(crate) fn push(&mut self, value: &'a [u8]) {
         *self = match *self {
             Self::None => Self::One(value),
             Self::One(other) if other == value => Self::One(value),
@@ -82,7 +84,7 @@ impl fmt::Debug for Names {
 
 /// The cookies whose names begin with what `finder` looks for, in `Cookie` headers, up to
 /// [`MAX_SCANNED`] bytes of them: what of the name follows that beginning, and the value.
-pub(super) fn for_each<'a>(
+pub(crate) fn for_each<'a>(
     finder: &Finder<'_>,
     headers: GetAll<'a, HeaderValue>,
     mut found: impl FnMut(&'a [u8], &'a [u8]),
@@ -221,9 +223,9 @@ mod tests {
         let mut hits = Hits::default();
         Names::new(&CookieConfig::default()).find(map.get_all(COOKIE), &mut hits);
         let anchor = match hits.anchor {
-            AnchorHit::None => "none".to_owned(),
-            AnchorHit::One(value) => format!("one: {}", std::str::from_utf8(value).unwrap()),
-            AnchorHit::Conflict => "conflict".to_owned(),
+            AtMostOne::None => "none".to_owned(),
+            AtMostOne::One(value) => format!("one: {}", std::str::from_utf8(value).unwrap()),
+            AtMostOne::Conflict => "conflict".to_owned(),
         };
         (hits.identities.iter().map(|value| value.to_vec()).collect(), anchor)
     }

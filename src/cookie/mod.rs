@@ -31,7 +31,8 @@ use http::{HeaderMap, HeaderValue};
 
 pub use self::config::{CookieConfig, SameSite};
 pub(crate) use self::format::{OptOut, Payload};
-use self::header::{AnchorHit, Hits, Names, Readers};
+pub(crate) use self::header::{AtMostOne, for_each};
+use self::header::{Hits, Names, Readers};
 use self::key::Keys;
 pub use self::key::{CookieKey, KeyRing};
 use self::login::LineageText;
@@ -360,11 +361,11 @@ fn opted_out_until(now: UnixMillis) -> UnixMillis {
     now.saturating_add(OPT_OUT_REMEMBERED)
 }
 
-fn parse_anchor(hit: AnchorHit<'_>) -> Anchor {
+fn parse_anchor(hit: AtMostOne<'_>) -> Anchor {
     let value = match hit {
-        AnchorHit::None => return Anchor::None,
-        AnchorHit::Conflict => return Anchor::Unusable,
-        AnchorHit::One(value) => value,
+        AtMostOne::None => return Anchor::None,
+        AtMostOne::Conflict => return Anchor::Unusable,
+        AtMostOne::One(value) => value,
     };
     if let Some(seconds) = value.strip_prefix(OPTED_OUT.as_bytes()) {
         let digits = std::str::from_utf8(seconds).ok().filter(|text| text.bytes().all(|digit| digit.is_ascii_digit()));

@@ -44,6 +44,11 @@ impl Answer {
         Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, "unknown", None)
     }
 
+    /// Unlike [`internal`](Self::internal), with a message.
+    pub(super) fn unknown(message: &str) -> Self {
+        Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, "unknown", Some(message))
+    }
+
     pub(super) fn too_long() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, None, "Request Too Long")
     }

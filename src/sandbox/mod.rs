@@ -76,7 +76,6 @@ mod answer;
 mod builder;
 #[cfg(test)]
 mod captures;
-mod consent;
 mod fault;
 mod operator;
 mod person;

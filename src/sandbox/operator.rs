@@ -18,7 +18,6 @@ use zeroize::Zeroizing;
 
 use super::Lifetimes;
 use super::answer::{self, Answer, BINARY, Form, Tokens};
-use super::consent::{self, Consent};
 use super::fault::Fault;
 use super::person::{Person, Script, test_identities};
 use super::token::{self, Grant, OpenedEnvelope, RawId};
@@ -27,6 +26,7 @@ use crate::client::protocol::operator::{OpenedRequest, open_request, open_reques
 use crate::client::protocol::{GENERATE, REFRESH, VALIDATE};
 use crate::clock::UnixMillis;
 use crate::random;
+use crate::tcf::{self, Verdict};
 
 /// What an operator is configured with.
 pub(super) struct Operator {
@@ -157,10 +157,11 @@ impl Operator {
             return Err(Answer::client_error(NO_OPTOUT_CHECK));
         }
         if let Some(consent) = payload.get("tcf_consent_string") {
-            match consent.as_str().map_or(Consent::Invalid, consent::check) {
-                Consent::Sufficient => {}
-                Consent::Insufficient => return Ok(answer::insufficient_consent()),
-                Consent::Invalid => return Err(Answer::client_error("User consent is invalid")),
+            match consent.as_str().map_or(Verdict::Invalid, tcf::judge) {
+                Verdict::Sufficient => {}
+                Verdict::Insufficient => return Ok(answer::insufficient_consent()),
+                Verdict::Invalid => return Err(Answer::client_error("User consent is invalid")),
+                Verdict::Version1 => return Err(Answer::unknown("Unknown error while generating token v2")),
             }
         }
         let opted_out = match self.test_identities.get(&person) {
@@ -401,5 +402,15 @@ mod tests {
             assert_eq!(status, 400, "{consent}");
             assert!(String::from_utf8(body).unwrap().contains("User consent is invalid"), "{consent}");
         }
+    }
+
+    #[test]
+    fn consent_string_of_version_1_is_an_unknown_error() {
+        let json = br#"{"email":"user@example.com","tcf_consent_string":"BPehNtWPehNtWABAMBFRACBoALAAAEJAAIYg"}"#;
+        let envelope = seal_request(&SECRET, [1; 12], NOW, [2; 8], json);
+        let (status, content_type, body) = post(GENERATE, BINARY, &envelope);
+        assert_eq!((status, &*content_type), (500, "application/json"));
+        let body = String::from_utf8(body).unwrap();
+        assert_eq!(body, r#"{"message":"Unknown error while generating token v2","status":"unknown"}"#);
     }
 }
