@@ -3,6 +3,7 @@
 mod refreshing;
 
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tower::Layer;
 pub use self::refreshing::RefreshMode;
 use crate::clock::{Clock, SystemClock};
 use crate::cookie::{CookieConfig, Cookies, KeyRing};
+use crate::mistakes::Mistakes;
 use crate::plan::Consent;
 use crate::refresh::{Desk, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;
@@ -20,6 +22,16 @@ use crate::service::EuidService;
 ///
 /// It is its own builder; every setting has a default that suits a small site. Clones share what
 /// they know, so make one and clone it.
+///
+/// # A layer inside another
+///
+/// Where a request passes two layers, the outer one reads and writes the cookies.
+///
+/// * If the inner layer is a clone with equal settings, requests pass through it.
+/// * A different layer inside asks its own hooks, and they count where they are stricter: without consent the
+///   handler sees `Withheld` and no token, withdrawn consent ends the login, an identity that is bound to
+///   another user (or that the inner layer can't open, if it binds) is `Absent`, and `logout_when` is obeyed.
+///   Its other settings have no effect, and an event warns of that once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,6 +65,14 @@ pub(crate) struct Shared {
     pub(crate) bind: Option<Arc<SignedInUser>>,
     pub(crate) reseal: bool,
     pub(crate) logout_when: Option<Arc<LogoutWhen>>,
+    pub(crate) mistakes: Mistakes,
+}
+
+impl Shared {
+    /// Tells this layer, and its clones with equal settings, from others.
+    pub(crate) fn id(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
 }
 
 pub(crate) type RefreshWhen = dyn Fn(&request::Parts) -> bool + Send + Sync;
@@ -98,6 +118,7 @@ impl EuidLayer {
             bind: None,
             reseal: false,
             logout_when: None,
+            mistakes: Mistakes::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -185,7 +206,8 @@ impl EuidLayer {
 
     /// What the visitor allows, asked for each request before its cookies are looked at. Where consent
     /// comes from, and what it must say, only the application knows; with a TCF string it is purposes
-    /// 1, 2, 3, 4, 7 and 10 for vendor 21, as `examples/consent.rs` decodes it. Default: granted.
+    /// 1, 2, 3, 4, 7 and 10 for vendor 21, as `examples/consent.rs` decodes it. Handlers find the answer in
+    /// the request's extensions, as [`Consent`]. Default: granted, and no `Consent` in the extensions.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
@@ -212,8 +234,9 @@ impl EuidLayer {
     /// digest of the id, not the id. Default: identities are bound to nobody.
     ///
     /// The hook sees what layers further out have put into the request. In axum that is those added after
-    /// this one, so the session comes last: `.layer(euid).layer(session)`. The other way round nobody is
-    /// ever signed in; `examples/site.rs` is a whole site.
+    /// this one, so the session comes last: `.layer(euid).layer(session)`. The other way round the hook finds
+    /// no user ever, and bound identities are always `Absent`; an event warns of it once, after 20 of them.
+    /// `examples/site.rs` is a whole site.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};

@@ -56,7 +56,8 @@
 //! 4. A handler says [`EuidUpdate::login`], [`logout`](EuidUpdate::logout) or
 //!    [`opt_out`](EuidUpdate::opt_out) in its response; the layer takes it out and writes the
 //!    cookies. Logout beats login.
-//! 5. What writes a cookie is not cached by anyone, what reads the token by no stranger.
+//! 5. A response that writes a cookie is `no-store`; one whose handler read the token is `private, no-cache`
+//!    and varies on `Cookie`.
 //!
 //! More of it, and why there are two cookies: [`docs::request_flow`]. What a page sees when the
 //! operator is down, and what to do: [`docs::failures`]. Running it: [`docs::operations`]. What it
@@ -113,11 +114,14 @@ pub mod fuzzing;
 mod gate;
 mod identity;
 mod layer;
+mod mistakes;
+mod nested;
 mod observe;
 pub mod openrtb;
 mod plan;
 mod random;
 mod refresh;
+mod response;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod service;
