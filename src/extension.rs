@@ -1,12 +1,9 @@
 //! What handlers find in the request's extensions: [`Euid`], and [`EuidLogout`] for what can't wait for
 //! the response.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use http::Extensions;
 
-use crate::identity::AdvertisingToken;
+use crate::identity::{AdvertisingToken, Note};
 
 /// What is known of the visitor's EUID. The layer puts one into every request's extensions, so its
 /// absence means that the layer is missing.
@@ -21,6 +18,27 @@ use crate::identity::AdvertisingToken;
 /// }
 /// assert_eq!(bid_request(&Euid::Absent).to_string(), r#"{"imp":[],"user":{}}"#);
 /// ```
+///
+/// Only one state allows to generate an identity: `Absent`. A `match` that excludes `Withheld` and generates
+/// in all other cases is wrong, because without consent a visitor can be `OptedOut` too. What the hook
+/// [`EuidLayer::consent`](crate::EuidLayer::consent) answered is in the extensions as well, as
+/// [`Consent`](crate::Consent):
+///
+/// ```
+/// use http::Request;
+/// use tower_euid::{Consent, Euid};
+///
+/// fn may_generate(request: &Request<()>) -> bool {
+///     let (euid, consent) = (request.extensions().get::<Euid>(), request.extensions().get::<Consent>());
+///     matches!((euid, consent), (Some(Euid::Absent), Some(Consent::Granted)))
+/// }
+/// # let mut request = Request::new(());
+/// # request.extensions_mut().insert(Euid::Absent);
+/// # request.extensions_mut().insert(Consent::Granted);
+/// # assert!(may_generate(&request));
+/// # request.extensions_mut().insert(Euid::OptedOut);
+/// # assert!(!may_generate(&request));
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Euid {
@@ -30,12 +48,15 @@ pub enum Euid {
     Absent,
     /// The current advertising token.
     Active(AdvertisingToken),
-    /// The person opted out of EUID; do not ask for them again soon.
+    /// The person opted out of EUID: generate no identity for them. This is also shown while consent is
+    /// withheld, so it says nothing of consent; the request's [`Consent`](crate::Consent) does.
     OptedOut,
     /// There is an identity, but no usable token now: the operator did not give one in time. It may
     /// be back with the next request.
     Unavailable,
-    /// There is no consent: an identity, if there is one, is not to be used, and none to be generated.
+    /// There is no consent: use no identity, if there is one, and generate none. The absence of this state
+    /// does not mean consent, as [`OptedOut`](Self::OptedOut) comes first; the request's
+    /// [`Consent`](crate::Consent) tells `Withheld` from `Withdrawn`.
     Withheld,
 }
 
@@ -81,9 +102,9 @@ impl Euid {
 /// Ends the visitor's login, whatever becomes of the response.
 ///
 /// A handler says [`EuidUpdate::logout`](crate::EuidUpdate::logout) in its response, and that is the way
-/// to log out. This is for a handler that can fail half-way, or whose response another layer may put
-/// another one in place of (a timeout, a panic handler): said first, it reaches the browser with
-/// whatever response passes the layer in the end.
+/// to log out. This is for a handler that can fail half-way, or in place of whose response another layer may
+/// make its own (a timeout, a panic handler): the logout reaches the browser with whatever response passes
+/// the [`EuidLayer`](crate::EuidLayer) in the end. [`now`](Self::now) says where these layers must be.
 ///
 /// ```
 /// # #[cfg(feature = "axum")]
@@ -106,18 +127,8 @@ impl Euid {
 /// the head of the response has passed. A `GET` (or other safe request) that brings none of our cookies has
 /// nothing to end, and there it does nothing.
 #[derive(Clone, Debug)]
-#[must_use = "nobody is logged out until `now` is called"]
-pub struct EuidLogout(Switch);
-
-/// Where it is noted; written once, never taken back.
-#[derive(Clone, Debug)]
-enum Switch {
-    /// In the allocation that the token has anyway.
-    Token(AdvertisingToken),
-    Own(Arc<AtomicBool>),
-    /// There is nothing to end.
-    Nothing,
-}
+#[must_use = "the login goes on until `now` is called"]
+pub struct EuidLogout(Option<Note>);
 
 impl EuidLogout {
     /// From the extensions of a request; `None` if the [`EuidLayer`](crate::EuidLayer) is missing.
@@ -135,12 +146,33 @@ impl EuidLogout {
     #[must_use]
     pub fn of(extensions: &Extensions) -> Option<Self> {
         let euid = extensions.get::<Euid>()?;
-        let own = || extensions.get::<Self>().cloned().unwrap_or(Self(Switch::Nothing));
-        Some(euid.advertising_token().map_or_else(own, |token| Self(Switch::Token(token.clone()))))
+        let own = || extensions.get::<Self>().cloned().unwrap_or(Self(None));
+        Some(euid.advertising_token().map_or_else(own, |token| Self(Some(token.note()))))
     }
 
     /// From now on the response is a logout, whatever else it is: as
     /// [`EuidUpdate::logout`](crate::EuidUpdate::logout), it beats a login.
+    ///
+    /// The logout is written into the response that passes the [`EuidLayer`](crate::EuidLayer), so a layer
+    /// that makes a response of its own must be *inside* of it: `CatchPanicLayer`, `TimeoutLayer`. Outside,
+    /// such a layer drops what the `EuidLayer` would have written, and the visitor stays logged in. In axum
+    /// the layer that is added first is the innermost:
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")]
+    /// # fn doc(logout: axum::routing::MethodRouter, euid: tower_euid::EuidLayer) {
+    /// use std::time::Duration;
+    /// use axum::{Router, http::StatusCode};
+    /// use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+    ///
+    /// let app = Router::new()
+    ///     .route("/logout", logout)
+    ///     .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(10)))
+    ///     .layer(CatchPanicLayer::new())
+    ///     .layer(euid); // last: around the others
+    /// # let _: Router = app;
+    /// # }
+    /// ```
     ///
     /// ```
     /// # #[cfg(feature = "sandbox")]
@@ -167,49 +199,17 @@ impl EuidLogout {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn now(&self) {
-        if let Some(switch) = self.switch() {
-            switch.store(true, Ordering::Relaxed);
+        if let Some(note) = &self.0 {
+            note.log_out();
         }
     }
 
-    /// With a note of its own, where there is no token to hold it.
-    pub(crate) fn own() -> Self {
-        Self(Switch::Own(Arc::default()))
+    pub(crate) fn of_note(note: Note) -> Self {
+        Self(Some(note))
     }
 
-    pub(crate) fn of_token(token: Option<AdvertisingToken>) -> Self {
-        Self(token.map_or(Switch::Nothing, Switch::Token))
-    }
-
-    pub(crate) fn was_called(&self) -> bool {
-        self.switch().is_some_and(|switch| switch.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn token(&self) -> Option<&AdvertisingToken> {
-        match &self.0 {
-            Switch::Token(token) => Some(token),
-            Switch::Own(_) | Switch::Nothing => None,
-        }
-    }
-
-    /// Whether its note is neither in a token nor needless, so that it has to be kept itself.
-    pub(crate) fn has_own_note(&self) -> bool {
-        matches!(self.0, Switch::Own(_))
-    }
-
-    /// The token; a note of its own is lost.
-    pub(crate) fn into_token(self) -> Option<AdvertisingToken> {
-        match self.0 {
-            Switch::Token(token) => Some(token),
-            Switch::Own(_) | Switch::Nothing => None,
-        }
-    }
-
-    fn switch(&self) -> Option<&AtomicBool> {
-        match &self.0 {
-            Switch::Token(token) => Some(token.logged_out()),
-            Switch::Own(own) => Some(own),
-            Switch::Nothing => None,
-        }
+    /// Where it is noted; `None` if there is nothing to end.
+    pub(crate) fn into_note(self) -> Option<Note> {
+        self.0
     }
 }

@@ -1,4 +1,5 @@
-//! axum: [`Euid`], the token and [`EuidLogout`] as extractors, [`EuidUpdate`] as a part of a response.
+//! axum: [`Euid`], the token, [`Consent`] and [`EuidLogout`] as extractors, [`EuidUpdate`] as a part of a
+//! response.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -10,6 +11,7 @@ use http::request::Parts;
 
 use crate::extension::{Euid, EuidLogout};
 use crate::identity::AdvertisingToken;
+use crate::plan::Consent;
 use crate::update::EuidUpdate;
 
 /// ```
@@ -42,6 +44,28 @@ impl<S: Sync> OptionalFromRequestParts<S> for AdvertisingToken {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
         let euid = parts.extensions.get::<Euid>().ok_or(EuidLayerMissing(()))?;
         Ok(euid.advertising_token().cloned())
+    }
+}
+
+/// `None` if the layer has no hook [`consent`](crate::EuidLayer::consent), so that nothing is known.
+///
+/// ```
+/// use tower_euid::{Consent, Euid};
+///
+/// async fn page(euid: Euid, consent: Option<Consent>) -> &'static str {
+///     match (euid, consent) {
+///         (Euid::Absent, Some(Consent::Granted)) => "here an identity may be generated",
+///         _ => "nowhere else",
+///     }
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(page));
+/// ```
+impl<S: Sync> OptionalFromRequestParts<S> for Consent {
+    type Rejection = EuidLayerMissing;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
+        parts.extensions.get::<Euid>().ok_or(EuidLayerMissing(()))?;
+        Ok(parts.extensions.get::<Self>().copied())
     }
 }
 

@@ -1,14 +1,14 @@
-//! The response half: the states of a request under way, and what the response writes.
+//! The states of a request under way; [`response`](crate::response) says what the response writes.
 //!
 //! ```text
-//! Hot ──────────────────────────────► response        no cookie, or a fresh one
+//! Hot ──────────────────────────────► response        nothing is planned for the cookies
 //! Cold: Refreshing ──► Calling ─────► response        a refresh was due
 //!                      Calling ─────► response        cookies to write, or a refresh runs beside
 //!       Nested ─────────────────────► response        another layer outside does the work
 //! ```
 //!
-//! The hot future is the inner one, the layer and the token: two words more. All that is rare is in
-//! one box.
+//! The hot future is the inner one, the layer and the note of what the handler did: two words more. All
+//! that is rare is in one box.
 
 use std::fmt;
 use std::future::Future;
@@ -16,22 +16,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::header::HeaderName;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response};
 use pin_project::pin_project;
 use tower::Service;
 
-use crate::cache::{self, Touch};
-use crate::cookie::Writing;
 use crate::deadline::Deadline;
-use crate::extension::EuidLogout;
-use crate::identity::AdvertisingToken;
+use crate::identity::Note;
 use crate::layer::Shared;
-use crate::observe;
-use crate::plan::{self, Action, Consent, Wish};
+use crate::nested::Inner;
 use crate::refresh::{self, Waiter};
-use crate::sight::{self, Due, Held, Origin, Settled};
-use crate::update::EuidUpdate;
+use crate::response::{self, Planned};
+use crate::sight::{self, Due};
 
 /// The future of [`EuidService`](crate::EuidService).
 ///
@@ -70,7 +65,8 @@ enum State<S: Service<Request<B>>, B> {
         #[pin]
         inner: S::Future,
         shared: Arc<Shared>,
-        token: Option<AdvertisingToken>,
+        /// What the handler did, where it can do anything.
+        note: Option<Note>,
     },
     Cold(Pin<Box<Cold<S, B>>>),
 }
@@ -87,10 +83,12 @@ enum Cold<S: Service<Request<B>>, B> {
         shared: Arc<Shared>,
         planned: Planned,
     },
-    /// The handler runs, and its response is not ours.
+    /// The handler runs, and a layer further out writes the cookies.
     Nested {
         #[pin]
         inner: S::Future,
+        /// What this layer adds to its response.
+        layer: Inner,
     },
 }
 
@@ -113,31 +111,11 @@ pub(crate) struct Parked<S, B> {
     pub(crate) request: Request<B>,
 }
 
-/// What was found out before the handler ran.
-pub(crate) struct Planned {
-    pub(crate) action: Action,
-    /// What the action stores, where it stores anything.
-    pub(crate) held: Option<Box<Held>>,
-    pub(crate) consent: Consent,
-    /// What the handler was given, and may say with it.
-    pub(crate) logout: EuidLogout,
-    /// Whether the cookie for scripts says another thing than the handler saw.
-    pub(crate) put_right: bool,
-    /// A refresh that runs while the handler does.
-    pub(crate) beside: Option<Box<Beside>>,
-}
-
-/// A refresh beside the handler.
-pub(crate) struct Beside {
-    pub(crate) waiter: Waiter,
-    pub(crate) due: Due,
-}
-
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
     #[inline]
     pub(crate) fn calling(inner: S::Future, shared: Arc<Shared>, planned: Planned) -> Self {
         if planned.is_hot(&shared) {
-            return Self(State::Hot { inner, shared, token: planned.logout.into_token() });
+            return Self(State::Hot { inner, shared, note: planned.note });
         }
         Self::cold(Cold::Calling { inner, shared, planned })
     }
@@ -146,8 +124,8 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
         Self::cold(Cold::Refreshing(refreshing))
     }
 
-    pub(crate) fn nested(inner: S::Future) -> Self {
-        Self::cold(Cold::Nested { inner })
+    pub(crate) fn nested(inner: S::Future, layer: Inner) -> Self {
+        Self::cold(Cold::Nested { inner, layer })
     }
 
     fn cold(cold: Cold<S, B>) -> Self {
@@ -163,12 +141,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().0.project() {
-            StateProj::Hot { inner, shared, token } => {
+            StateProj::Hot { inner, shared, note } => {
                 let response = ready!(inner.poll(cx))?;
-                if is_untouched(shared, &response, token.as_ref()) {
+                if response::is_untouched(shared, &response, note.as_ref()) {
                     return Poll::Ready(Ok(response));
                 }
-                Poll::Ready(Ok(finish(shared, response, &Planned::hot(token.take()))))
+                Poll::Ready(Ok(response::finish(shared, response, &Planned::hot(note.take()))))
             }
             StateProj::Cold(cold) => cold.as_mut().poll(cx),
         }
@@ -188,9 +166,12 @@ where
                 ColdProj::Calling { inner, shared, planned } => {
                     let response = ready!(inner.poll(cx))?;
                     planned.look_beside(shared);
-                    return Poll::Ready(Ok(finish(shared, response, planned)));
+                    return Poll::Ready(Ok(response::finish(shared, response, planned)));
                 }
-                ColdProj::Nested { inner } => return inner.poll(cx),
+                ColdProj::Nested { inner, layer } => {
+                    let response = ready!(inner.poll(cx))?;
+                    return Poll::Ready(Ok(layer.leave(response)));
+                }
             };
             self.set(next);
         }
@@ -221,7 +202,7 @@ impl<S, B> Refreshing<S, B> {
             }
         };
         let Some(Parked { due, mut ready, mut request }) = this.parked.take() else {
-            // The state changes with the answer, so nobody comes by twice.
+            // The state changes with the answer, so this is polled once.
             return Poll::Pending;
         };
         let settled = sight::settle(this.shared, &due, this.shared.clock.now(), answer);
@@ -229,133 +210,6 @@ impl<S, B> Refreshing<S, B> {
         let inner = ready.call(request);
         Poll::Ready(Cold::Calling { inner, shared: Arc::clone(this.shared), planned })
     }
-}
-
-impl Planned {
-    /// Nothing but to look at what the handler did with its token, if it had one.
-    fn hot(token: Option<AdvertisingToken>) -> Self {
-        let logout = EuidLogout::of_token(token);
-        Self { action: Action::Keep, held: None, consent: Consent::Granted, logout, put_right: false, beside: None }
-    }
-
-    /// Whether this is no more than [`hot`](Self::hot).
-    fn is_hot(&self, shared: &Shared) -> bool {
-        let no_matter = match self.consent {
-            Consent::Granted => true,
-            Consent::Withheld => !shared.cookies.hands_over(),
-            Consent::Withdrawn => false,
-        };
-        let is_nothing_planned = self.action == Action::Keep && !self.put_right && self.beside.is_none();
-        no_matter && is_nothing_planned && !self.logout.has_own_note()
-    }
-
-    /// The handler has answered: has the refresh beside it, too?
-    fn look_beside(&mut self, shared: &Shared) {
-        let Some(Beside { waiter, due }) = self.beside.take().map(|beside| *beside) else { return };
-        if let Some(outcome) = waiter.outcome() {
-            // What the handler saw stays as it was; only the cookies follow the answer.
-            let Settled { action, held, .. } = sight::settle(shared, &due, shared.clock.now(), &outcome);
-            (self.action, self.held) = (action, held);
-        }
-    }
-}
-
-/// Whether [`finish`] has nothing to do for the response of a hot future, which is the usual case.
-fn is_untouched<R>(shared: &Shared, response: &Response<R>, token: Option<&AdvertisingToken>) -> bool {
-    shared.logout_when.is_none()
-        && token.is_none_or(AdvertisingToken::is_untouched)
-        && response.extensions().get::<EuidUpdate>().is_none()
-        && !response.headers().contains_key(CLEAR_SITE_DATA)
-}
-
-/// Takes the handler's wish out of its response, writes the cookies, guards the cache.
-fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planned) -> Response<R> {
-    let (mut response, logged_out) = match &shared.logout_when {
-        None => (response, false),
-        Some(logout_when) => {
-            let (parts, body) = response.into_parts();
-            let is_logout = logout_when(&parts);
-            (Response::from_parts(parts, body), is_logout)
-        }
-    };
-    let logged_out = logged_out || planned.logout.was_called() || clears_cookies(response.headers());
-    let update = EuidUpdate::take_from(response.extensions_mut());
-    let wish = update.as_ref().map(EuidUpdate::wish).max(logged_out.then_some(Wish::Logout));
-    let action = plan::resolve(planned.action, wish, planned.consent);
-    if planned.consent == Consent::Withdrawn && wish == Some(Wish::Login) {
-        observe::login_without_consent();
-    }
-
-    let not_modified = response.status() == StatusCode::NOT_MODIFIED;
-    let writing = writing(action, planned, update.as_ref());
-    // A 304 would change the headers of a page that is stored elsewhere; the next one brings what is new.
-    let writing = writing.filter(|writing| !(not_modified && wish.is_none() && writing.brings_a_token()));
-    let wrote = writing.is_some_and(|writing| write(shared, writing, planned.consent, response.headers_mut()));
-    if wrote {
-        cache::guard(Touch::Wrote, response.headers_mut());
-    } else if planned.logout.token().is_some_and(AdvertisingToken::was_read) {
-        cache::guard(Touch::Read, response.headers_mut());
-    }
-    response
-}
-
-/// What the action writes.
-fn writing<'a>(action: Action, planned: &'a Planned, update: Option<&'a EuidUpdate>) -> Option<Writing<'a>> {
-    let held = planned.held.as_deref();
-    match (action, update.and_then(EuidUpdate::as_login), held) {
-        (Action::ClearIdentity, ..) => Some(Writing::ClearIdentity),
-        (Action::ClearBoth, ..) => Some(Writing::ClearBoth),
-        (Action::OptOut, ..) => Some(Writing::OptOut),
-        (Action::Login, Some((identity, subject)), _) => Some(Writing::Login(identity, subject)),
-        (Action::Login, None, Some(Held { origin: Origin::Elsewhere(subject), identity })) => {
-            Some(Writing::Login(identity, subject.as_deref()))
-        }
-        (Action::Store, _, Some(Held { origin: Origin::Cookies(login), identity })) => {
-            Some(Writing::Store(login, identity))
-        }
-        (Action::RecordOptOut, _, Some(Held { origin: Origin::Cookies(login), .. })) => {
-            Some(Writing::RecordOptOut(login))
-        }
-        (Action::Keep, ..) if planned.put_right => {
-            let token = planned.logout.token();
-            Some(Writing::HandOver(token.map(|token| (token.peek(), token.times()))))
-        }
-        // What has nothing to store is not planned.
-        (Action::Keep | Action::Login | Action::Store | Action::RecordOptOut, ..) => None,
-    }
-}
-
-/// Writes the cookies; false if none was written after all.
-fn write(shared: &Shared, writing: Writing<'_>, consent: Consent, headers: &mut HeaderMap) -> bool {
-    let now = shared.clock.now();
-    if shared.bind.is_some() && matches!(writing, Writing::Login(_, None)) {
-        observe::login_without_subject();
-    }
-    // A login is kept while consent is withheld, and handed to nobody.
-    let to_scripts = consent == Consent::Granted;
-    let Err(reason) = shared.cookies.write(writing, to_scripts, &shared.keys, now, headers) else {
-        if let Writing::Store(login, _) = writing {
-            shared.desk.delivered(login.lineage);
-        }
-        return true;
-    };
-    observe::cookie_not_written(reason);
-    let instead = match writing {
-        // Whoever was there before, another has logged in: the old identity must not stand for them.
-        Writing::Login(..) => Writing::ClearBoth,
-        // It ends, though there is nothing to record it with.
-        Writing::RecordOptOut(_) => Writing::ClearIdentity,
-        _ => return false,
-    };
-    shared.cookies.write(instead, to_scripts, &shared.keys, now, headers).is_ok()
-}
-
-/// Whether `Clear-Site-Data` tells the browser to drop all cookies.
-fn clears_cookies(headers: &HeaderMap) -> bool {
-    headers.get_all(CLEAR_SITE_DATA).iter().any(|value| {
-        let mut types = value.as_bytes().split(|&byte| byte == b',');
-        types.any(|kind| matches!(kind.trim_ascii(), b"\"cookies\"" | b"\"*\""))
-    })
 }
 
 impl<S: Service<Request<B>>, B> fmt::Debug for ResponseFuture<S, B> {
@@ -371,5 +225,3 @@ impl<S: Service<Request<B>>, B> fmt::Debug for ResponseFuture<S, B> {
         f.debug_tuple("ResponseFuture").field(&state).finish()
     }
 }
-
-const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");

@@ -1,13 +1,17 @@
 //! What the application says of a request, and which requests may refresh.
 //!
 //! 1. Consent and the signed-in user are asked for first, where there is a hook to ask.
-//! 2. A request whose answer nobody may ever look at, or that is one of many beside a page, is not
-//!    worth a call to the operator, nor a cookie on its answer. It sees a token that is still valid.
+//! 2. No page is shown for a prefetch or an upgrade, and a page brings many images and scripts along. Such
+//!    a request causes no call to the operator, and its response writes no cookie, unless a handler says
+//!    so or consent is withdrawn. Its handler sees a token that is still valid.
+//! 3. A conditional request causes no call while its token is usable: its response is often a 304, which
+//!    can't bring the new pair.
 
-use http::header::UPGRADE;
-use http::{HeaderMap, HeaderName, Method, Request};
+use http::header::{CONNECTION, IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 use crate::layer::{RefreshWhen, Shared};
+use crate::nested::AskedBy;
 use crate::plan::Consent;
 
 /// Whom a request comes from, as far as the application says.
@@ -34,20 +38,25 @@ pub(crate) fn has_hooks(shared: &Shared) -> bool {
     shared.consent.is_some() || shared.bind.is_some()
 }
 
-/// Asks the hooks.
+/// Asks the hooks. Handlers find what the visitor allows in the extensions.
 pub(crate) fn visitor<B>(shared: &Shared, request: Request<B>) -> (Request<B>, Visitor) {
     let Visitor { mut consent, mut signed_in } = Visitor::ANYBODY;
-    let (parts, body) = request.into_parts();
-    if let Some(hook) = &shared.consent {
-        consent = hook(&parts);
-    }
+    let (mut parts, body) = request.into_parts();
     if let Some(hook) = &shared.bind {
         signed_in = hook(&parts).map_or(SignedIn::Nobody, SignedIn::As);
+        if matches!(signed_in, SignedIn::As(_)) {
+            shared.mistakes.found_user();
+        }
     }
+    if let Some(hook) = &shared.consent {
+        consent = hook(&parts);
+        parts.extensions.insert(consent);
+    }
+    parts.extensions.insert(AskedBy(shared.id()));
     (Request::from_parts(parts, body), Visitor { consent, signed_in })
 }
 
-/// Whether this request may refresh; asked only if a refresh is due.
+/// Whether this request may refresh, and its response bring the outcome; asked only if one is due.
 pub(crate) fn may_refresh<B>(request: Request<B>, refresh_when: Option<&RefreshWhen>) -> (Request<B>, bool) {
     if !is_worth_it(&request) {
         return (request, false);
@@ -62,25 +71,69 @@ pub(crate) fn may_refresh<B>(request: Request<B>, refresh_when: Option<&RefreshW
     }
 }
 
-/// Whether the answer to a request is a page, or what a page's script asked for.
+/// Whether the response to a request is a page, or what a page's script asked for.
 pub(crate) fn is_worth_it<B>(request: &Request<B>) -> bool {
-    let (method, headers): (&Method, &HeaderMap) = (request.method(), request.headers());
-    let is_upgrade = *method == Method::CONNECT || headers.contains_key(UPGRADE);
-    let is_speculative = [SEC_PURPOSE, PURPOSE].iter().any(|name| {
-        headers.get_all(name).iter().any(|value| {
-            let value = value.as_bytes().to_ascii_lowercase();
-            memchr::memmem::find(&value, b"prefetch").is_some() || memchr::memmem::find(&value, b"prerender").is_some()
-        })
-    });
-    let is_asset = headers.get_all(SEC_FETCH_DEST).iter().any(|dest| ASSETS.iter().any(|asset| dest == asset));
-    *method != Method::OPTIONS && !is_upgrade && !is_speculative && !is_asset
+    let (method, headers) = (request.method(), request.headers());
+    // One pass over the names costs less than a search for each of those that matter.
+    let no_page = |(name, value): (&HeaderName, &HeaderValue)| match name.as_str() {
+        "sec-fetch-dest" => ASSETS.iter().any(|asset| value == asset),
+        // What browsers send, what they sent before, and what scripts send, which may set neither.
+        "sec-purpose" | "purpose" | "x-sec-purpose" | "x-purpose" | "x-moz" => is_speculative(value),
+        // Next.js sends these with its prefetches only, of the app router and of the pages router.
+        "next-router-prefetch" | "x-middleware-prefetch" => true,
+        "upgrade" => is_websocket(headers),
+        _ => false,
+    };
+    !matches!(*method, Method::OPTIONS | Method::CONNECT) && !headers.iter().any(no_page)
 }
 
-const ASSETS: [&str; 4] = ["image", "script", "style", "font"];
-const SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
-/// What browsers sent before `Sec-Purpose`.
-const PURPOSE: HeaderName = HeaderName::from_static("purpose");
-const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+/// Whether the request has a condition that a 304 may answer.
+pub(crate) fn is_conditional<B>(request: &Request<B>) -> bool {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    reads && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| request.headers().contains_key(name))
+}
+
+/// Whether the connection is to become a WebSocket. An offer of HTTP/2 (`Upgrade: h2c`), which curl and
+/// Java's client make with each request, is not an upgrade.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let lists = |name: HeaderName, token: &str| {
+        let mut tokens = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+        // A protocol may name its version after a slash.
+        tokens.any(|listed| {
+            let name = listed.split(|&byte| byte == b'/').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(token.as_bytes())
+        })
+    };
+    lists(UPGRADE, "websocket") && lists(CONNECTION, "upgrade")
+}
+
+/// Whether the response may never be shown: a prefetch or a prerender.
+fn is_speculative(purpose: &HeaderValue) -> bool {
+    let purpose = purpose.as_bytes().to_ascii_lowercase();
+    let words: [&[u8]; 3] = [b"prefetch", b"prerender", b"preview"];
+    words.iter().any(|word| memchr::memmem::find(&purpose, word).is_some())
+}
+
+/// Destinations of what a browser loads for a page, besides frames: images, scripts, styles, media.
+const ASSETS: [&str; 17] = [
+    "audio",
+    "audioworklet",
+    "font",
+    "image",
+    "json",
+    "manifest",
+    "paintworklet",
+    "report",
+    "script",
+    "serviceworker",
+    "sharedworker",
+    "speculationrules",
+    "style",
+    "track",
+    "video",
+    "worker",
+    "xslt",
+];
 
 #[cfg(test)]
 mod tests {
@@ -90,39 +143,88 @@ mod tests {
         let mut request = Request::new(());
         *request.method_mut() = method;
         for (name, value) in headers {
-            request.headers_mut().append(HeaderName::from_static(name), http::HeaderValue::from_static(value));
+            request.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         may_refresh(request, None).1
     }
 
     #[test]
     fn pages_and_calls_of_their_scripts_may() {
-        for dest in ["document", "iframe", "empty", "Image"] {
+        for dest in ["document", "iframe", "frame", "embed", "object", "fencedframe", "empty", "Image"] {
             assert!(may(Method::GET, &[("sec-fetch-dest", dest)]), "{dest}");
         }
         assert!(may(Method::GET, &[]) && may(Method::HEAD, &[]) && may(Method::POST, &[]));
     }
 
     #[test]
-    fn what_nobody_looks_at_and_what_stands_beside_a_page_may_not() {
+    fn prefetches_and_what_is_loaded_for_a_page_may_not() {
         for header in [
             ("sec-purpose", "prefetch"),
             ("sec-purpose", "prefetch;prerender"),
             ("sec-purpose", "prefetch;anonymous-client-ip"),
             ("purpose", "Prefetch"),
+            ("x-purpose", "preview"),
+            ("x-sec-purpose", "prefetch"),
+            ("x-moz", "prefetch"),
+            ("next-router-prefetch", "1"),
+            ("next-router-prefetch", "2"),
+            ("x-middleware-prefetch", "1"),
             ("sec-fetch-dest", "image"),
             ("sec-fetch-dest", "script"),
             ("sec-fetch-dest", "style"),
             ("sec-fetch-dest", "font"),
-            ("upgrade", "websocket"),
+            ("sec-fetch-dest", "audio"),
+            ("sec-fetch-dest", "video"),
+            ("sec-fetch-dest", "track"),
+            ("sec-fetch-dest", "manifest"),
+            ("sec-fetch-dest", "serviceworker"),
         ] {
             assert!(!may(Method::GET, &[header]), "{header:?}");
         }
-        assert!(!may(Method::OPTIONS, &[]) && !may(Method::CONNECT, &[]));
+        assert!(!may(Method::OPTIONS, &[]));
     }
 
     #[test]
-    fn the_applications_rule_is_asked_last_and_the_request_stays_whole() {
+    fn upgrade_to_a_websocket_or_a_tunnel_may_not_and_an_offer_of_http_2_may() {
+        for headers in [
+            &[("upgrade", "websocket"), ("connection", "Upgrade")][..],
+            &[("upgrade", "h2c, WebSocket"), ("connection", "keep-alive, upgrade")],
+            &[("upgrade", "h2c"), ("upgrade", "websocket/13"), ("connection", "close"), ("connection", "UPGRADE")],
+        ] {
+            assert!(!may(Method::GET, headers), "{headers:?}");
+        }
+        for headers in [
+            &[("upgrade", "h2c"), ("connection", "Upgrade, HTTP2-Settings"), ("http2-settings", "AAMAAABk")][..],
+            &[("upgrade", "TLS/1.0"), ("connection", "Upgrade")],
+            &[("upgrade", "websocket")],
+            &[("upgrade", "websocket"), ("connection", "keep-alive")],
+            &[("upgrade", "websockets"), ("connection", "upgrade")],
+        ] {
+            assert!(may(Method::GET, headers), "{headers:?}");
+        }
+        assert!(!may(Method::CONNECT, &[]), "also the extended one of HTTP/2");
+    }
+
+    #[test]
+    fn request_is_conditional_if_a_304_may_answer_it() {
+        let is_conditional = |method: Method, name: Option<HeaderName>| {
+            let mut request = Request::new(());
+            *request.method_mut() = method;
+            name.map(|name| request.headers_mut().insert(name, HeaderValue::from_static("x")));
+            super::is_conditional(&request)
+        };
+        for method in [Method::GET, Method::HEAD] {
+            for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+                assert!(is_conditional(method.clone(), Some(name)));
+            }
+            assert!(!is_conditional(method.clone(), None));
+            assert!(!is_conditional(method, Some(http::header::IF_MATCH)));
+        }
+        assert!(!is_conditional(Method::POST, Some(IF_NONE_MATCH)));
+    }
+
+    #[test]
+    fn rule_of_the_application_is_asked_last_and_the_request_stays_whole() {
         let mut request = Request::new("body");
         *request.uri_mut() = "/beacon".parse().unwrap();
         let (request, may) = may_refresh(request, Some(&|parts| parts.uri.path() != "/beacon"));

@@ -16,6 +16,7 @@ use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
 pub use self::advertising::AdvertisingToken;
+pub(crate) use self::advertising::Note;
 pub(crate) use self::json::Object;
 #[cfg(feature = "client")]
 pub(crate) use self::json::Parts;

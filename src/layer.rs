@@ -3,6 +3,7 @@
 mod refreshing;
 
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tower::Layer;
 pub use self::refreshing::RefreshMode;
 use crate::clock::{Clock, SystemClock};
 use crate::cookie::{CookieConfig, Cookies, KeyRing};
+use crate::mistakes::Mistakes;
 use crate::plan::Consent;
 use crate::refresh::{Desk, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;
@@ -21,6 +23,16 @@ use crate::tcf;
 ///
 /// It is its own builder; every setting has a default that suits a small site. Clones share what
 /// they know, so make one and clone it.
+///
+/// # A layer inside another
+///
+/// Where a request passes two layers, the outer one reads and writes the cookies.
+///
+/// * If the inner layer is a clone with equal settings, requests pass through it.
+/// * A different layer inside asks its own hooks, and they count where they are stricter: without consent the
+///   handler sees `Withheld` and no token, withdrawn consent ends the login, an identity that is bound to
+///   another user (or that the inner layer can't open, if it binds) is `Absent`, and `logout_when` is obeyed.
+///   Its other settings have no effect, and an event warns of that once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -54,6 +66,14 @@ pub(crate) struct Shared {
     pub(crate) bind: Option<Arc<SignedInUser>>,
     pub(crate) reseal: bool,
     pub(crate) logout_when: Option<Arc<LogoutWhen>>,
+    pub(crate) mistakes: Mistakes,
+}
+
+impl Shared {
+    /// Tells this layer, and its clones with equal settings, from others.
+    pub(crate) fn id(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
 }
 
 pub(crate) type RefreshWhen = dyn Fn(&request::Parts) -> bool + Send + Sync;
@@ -99,6 +119,7 @@ impl EuidLayer {
             bind: None,
             reseal: false,
             logout_when: None,
+            mistakes: Mistakes::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -186,7 +207,8 @@ impl EuidLayer {
 
     /// What the visitor allows. The hook runs for each request, before the layer reads its cookies. Only the
     /// application knows where consent is kept; for the TC string of a consent banner there is
-    /// [`consent_from_tcf_cookie`](Self::consent_from_tcf_cookie). Default: granted.
+    /// [`consent_from_tcf_cookie`](Self::consent_from_tcf_cookie). Handlers find the answer in the request's
+    /// extensions, as [`Consent`]. Default: granted, and no `Consent` in the extensions.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
@@ -252,7 +274,8 @@ impl EuidLayer {
     ///
     /// The hook sees what layers further out have put into the request, so the session layer must be
     /// outside. In axum that is the layer that is added later: `.layer(euid).layer(session)`. The other way
-    /// round, the hook never finds a user. More in [the order of layers](crate::docs::layers);
+    /// round, the hook never finds a user, and bound identities are always `Absent`; an event warns of it once, after
+    /// 20 of them. More in [the order of layers](crate::docs::layers);
     /// `examples/site.rs` is a whole site.
     ///
     /// ```

@@ -58,7 +58,7 @@
 //!    [`opt_out`](EuidUpdate::opt_out) as a part of its response. The layer takes it out and writes the
 //!    cookies. Logout wins over login.
 //! 5. A response that sets a cookie of the layer is `no-store`. One whose handler read the token is
-//!    `private`.
+//!    `private, no-cache`, and varies on `Cookie`.
 //!
 //! More on this, and what each cookie is for: [`docs::request_flow`]. All pages: [`docs`].
 //!
@@ -113,11 +113,14 @@ pub mod fuzzing;
 mod gate;
 mod identity;
 mod layer;
+mod mistakes;
+mod nested;
 mod observe;
 pub mod openrtb;
 mod plan;
 mod random;
 mod refresh;
+mod response;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod secret;

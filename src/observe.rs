@@ -135,14 +135,15 @@ pub(crate) fn cookie_written(bytes: usize) {
     record("euid_cookie_bytes", u32::try_from(bytes).unwrap_or(u32::MAX).into());
 }
 
-/// An identity could not be written.
+/// A response could not write its cookies.
 pub(crate) fn cookie_not_written(reason: Unwritten) {
     let word = match reason {
         Unwritten::TooLarge => "too_large",
         Unwritten::Expired => "expired",
         Unwritten::NoRandomness => "no_randomness",
+        Unwritten::HeadersFull => "headers_full",
     };
-    tracing::warn!(target: TARGET, reason = word, "an identity could not be written into a cookie");
+    tracing::warn!(target: TARGET, reason = word, "a response could not write its cookies");
     if reason == Unwritten::TooLarge {
         count_by(REJECTED_COOKIES, "reason", word);
     }
@@ -174,6 +175,43 @@ pub(crate) fn cookie_opened(old_key: bool) {
     if old_key {
         count("euid_cookie_old_key_total");
     }
+}
+
+/// A response with an update passed a layer, and so did one with the same update before.
+pub(crate) fn update_replayed() {
+    tracing::warn!(
+        target: TARGET,
+        "an EuidUpdate came a second time: a cache inside the EuidLayer replays responses, or a handler attaches \
+         clones of one update"
+    );
+}
+
+/// The response has no room for the headers that keep caches from storing it.
+pub(crate) fn cache_not_guarded() {
+    tracing::warn!(target: TARGET, "a response has too many headers: caches may store it");
+}
+
+/// A request met a layer inside another layer, which is not its clone.
+pub(crate) fn layer_inside_another() {
+    tracing::warn!(
+        target: TARGET,
+        "an EuidLayer is inside another one that is not its clone: only its hooks count, and only where they are \
+         stricter"
+    );
+}
+
+/// A bound identity came, and no user is signed in.
+pub(crate) fn cookie_without_user() {
+    count_by(REJECTED_COOKIES, "reason", "nobody_signed_in");
+}
+
+/// The hook `bind` has found no user for any identity so far.
+pub(crate) fn bind_without_user(identities: u32) {
+    tracing::warn!(
+        target: TARGET,
+        identities,
+        "the hook `bind` has never found a signed-in user: the session layer must be outside of the EuidLayer"
+    );
 }
 
 /// Of all events, whichever module they tell of.

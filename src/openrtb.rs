@@ -334,8 +334,8 @@ mod tests {
         let token = token();
         let eids = Euid::Active(token.clone()).eids();
         assert!(!format!("{eids:?}").contains("E4"));
-        assert!(!token.was_read());
+        assert!(!token.note().was_read());
         json(eids.clone());
-        assert!(token.was_read());
+        assert!(token.note().was_read());
     }
 }

@@ -75,6 +75,9 @@ pub(crate) enum Subject {
 
 /// What the visitor allows, as the hook [`EuidLayer::consent`](crate::EuidLayer::consent) says.
 ///
+/// Where there is such a hook, its answer is in the extensions of each request, and in axum
+/// `Option<Consent>` extracts it. Without a hook there is none.
+///
 /// ```
 /// # #[cfg(feature = "sandbox")]
 /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -106,7 +109,7 @@ pub enum Consent {
     Granted,
     /// Not known, or not now: an identity is neither refreshed nor handed out, but kept; a login that a
     /// handler says is written, for later. Handlers see [`Euid::Withheld`](crate::Euid::Withheld), or
-    /// that the person opted out.
+    /// [`Euid::OptedOut`](crate::Euid::OptedOut) if the person opted out.
     Withheld,
     /// No longer: the identity ends, and no login is written. Handlers see
     /// [`Euid::Withheld`](crate::Euid::Withheld).

@@ -9,13 +9,15 @@ use http::{Request, Response};
 use tower::Service;
 
 use crate::extension::Euid;
-use crate::future::{Beside, Parked, Refreshing, ResponseFuture};
+use crate::future::{Parked, Refreshing, ResponseFuture};
 use crate::gate::{self, Visitor};
 use crate::layer::{RefreshMode, Shared};
+use crate::nested;
 use crate::observe;
 use crate::plan::Action;
 use crate::refresh::{Asked, failed};
-use crate::sight::{self, Due, Origin, Settled, Sight};
+use crate::response::Beside;
+use crate::sight::{self, Due, Settled, Sight};
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
 ///
@@ -67,7 +69,8 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if request.extensions().get::<Euid>().is_some() {
             // A layer further out does the work already.
-            return ResponseFuture::nested(self.inner.call(request));
+            let (request, layer) = nested::enter(&self.shared, request);
+            return ResponseFuture::nested(self.inner.call(request), layer);
         }
         let shared = Arc::clone(&self.shared);
         let mut visitor = Visitor::ANYBODY;
@@ -127,7 +130,9 @@ impl<S> EuidService<S> {
     where
         S: Service<Request<B>> + Clone,
     {
-        let (request, may_refresh) = gate::may_refresh(request, shared.refresh_when.as_deref());
+        let (request, may_write) = gate::may_refresh(request, shared.refresh_when.as_deref());
+        let is_usable = due.times.is_usable(due.now);
+        let may_refresh = may_write && !(is_usable && gate::is_conditional(&request));
         let key = due.held.refresh_key();
         let asked = if may_refresh {
             shared.desk.ask(&key, &mut due.held.identity, due.now)
@@ -142,9 +147,10 @@ impl<S> EuidService<S> {
                 Arc::new(failed(why))
             }
             Asked::Waiting(waiter, patience) => {
-                let unanswered = sight::settle(&shared, &due, due.now, &failed("not answered yet"));
-                let is_usable = unanswered.euid.advertising_token().is_some();
-                if shared.refresh_mode == RefreshMode::Beside && is_usable {
+                // A request that changes something may be the logout or the login that ends this identity.
+                let is_beside = shared.refresh_mode == RefreshMode::Beside && is_usable;
+                if is_beside || !request.method().is_safe() {
+                    let unanswered = sight::settle(&shared, &due, due.now, &failed("not answered yet"));
                     let beside = Box::new(Beside { waiter, due });
                     return self.call_now(shared, request, unanswered, Some(beside));
                 }
@@ -157,9 +163,8 @@ impl<S> EuidService<S> {
             }
         };
         let mut settled = sight::settle(&shared, &due, due.now, &answer);
-        if !may_refresh && matches!(due.held.origin, Origin::Elsewhere(_)) {
-            // What another request has found out is stored beside an image too, or each would ask again; who
-            // is to be logged in is left to a page.
+        if !may_write {
+            // The visitor's next page brings it.
             settled.action = Action::Keep;
         }
         self.call_now(shared, request, settled, None)

@@ -10,13 +10,13 @@ use crate::clock::UnixMillis;
 use crate::cookie::{Anchor, FoundIdentity, JsSdk, Login, OptOut, Payload, Sealed};
 use crate::error::EuidError;
 use crate::extension::{Euid, EuidLogout};
-use crate::future::{Beside, Planned};
 use crate::gate::{self, SignedIn, Visitor};
-use crate::identity::{AdvertisingToken, Identity, IdentityTimes};
+use crate::identity::{AdvertisingToken, Identity, IdentityTimes, Note};
 use crate::layer::Shared;
 use crate::observe;
 use crate::plan::{self, Action, AnchorSays, Answer, Consent, Plan, Presented, Sees, Subject, Verdict};
 use crate::refresh::{RefreshKey, Refreshed};
+use crate::response::{Beside, Planned};
 
 /// What the cookies come to, before the handler runs.
 pub(crate) enum Sight {
@@ -111,7 +111,7 @@ fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: 
     observe::cookie_opened(old_key);
     let [a, b, c, d, ..] = payload.login.lineage;
     let chance = u32::from_be_bytes([a, b, c, d]);
-    let (plan, times, now) = judge(shared, visitor, subject(visitor, &payload.login), &payload.times, chance);
+    let (plan, times, now) = judge(shared, visitor, subject(shared, visitor, &payload.login), &payload.times, chance);
     let held = || Some(Held { origin: Origin::Cookies(payload.login), identity: Arc::new(payload.identity()?) });
     let Plan::Proceed(Verdict { sees, action }) = plan else {
         return Some(Sight::Due(Box::new(Due { held: held()?, times, now })));
@@ -126,7 +126,7 @@ fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: 
 }
 
 fn sight_of_opt_out(shared: &Shared, visitor: &Visitor, record: &OptOut, identity_came: bool) -> Sight {
-    let (subject, now) = (subject(visitor, &record.login), shared.clock.now());
+    let (subject, now) = (subject(shared, visitor, &record.login), shared.clock.now());
     shown(plan::opted_out(record.until, identity_came, subject, visitor.consent, now), visitor.consent, true)
 }
 
@@ -168,11 +168,14 @@ fn judge(
     (plan::plan(&times, subject, visitor.consent, now), times, now)
 }
 
-fn subject(visitor: &Visitor, login: &Login) -> Subject {
+pub(crate) fn subject(shared: &Shared, visitor: &Visitor, login: &Login) -> Subject {
     match &visitor.signed_in {
         _ if !login.is_bound() => Subject::Same,
         SignedIn::NotAsked => Subject::Same,
-        SignedIn::Nobody => Subject::Nobody,
+        SignedIn::Nobody => {
+            shared.mistakes.found_no_user();
+            Subject::Nobody
+        }
         SignedIn::As(id) if login.is_bound_to(id) => Subject::Same,
         SignedIn::As(_) => {
             observe::cookie_of_another();
@@ -223,26 +226,34 @@ pub(crate) fn show<B>(
 ) -> Planned {
     let Settled { euid, action, held, consent, came } = settled;
     observe::request(&euid);
-    let token = euid.advertising_token().cloned();
+    let token = euid.advertising_token();
     let put_right = shared.cookies.hands_over()
         && gate::is_worth_it(request)
-        && shared.cookies.handed_over_other_than(token.as_ref(), request.headers());
+        && shared.cookies.handed_over_other_than(token, request.headers());
+    // Beside an image only consent that is withdrawn counts; the next page does the rest.
+    let may_write = action == Action::Keep || consent == Consent::Withdrawn || gate::is_worth_it(request);
+    let action = if may_write { action } else { Action::Keep };
     let may_end = came || !request.method().is_safe();
+    let token = token.cloned();
     let extensions = request.extensions_mut();
-    let logout = match token {
+    let note = match token {
         Some(token) => {
-            extensions.insert(token.clone());
-            EuidLogout::of_token(Some(token))
+            let note = token.note();
+            extensions.insert(token);
+            Some(note)
         }
         None if may_end => {
-            let logout = EuidLogout::own();
-            extensions.insert(logout.clone());
-            logout
+            let note = Note::without_token();
+            extensions.insert(EuidLogout::of_note(note.clone()));
+            Some(note)
         }
-        None => EuidLogout::of_token(None),
+        None => None,
     };
+    if let Some(note) = &note {
+        note.set_layer(shared.id());
+    }
     extensions.insert(euid);
-    Planned { action, held, consent, logout, put_right, beside }
+    Planned { action, held, consent, note, put_right, beside }
 }
 
 fn with_margin(shared: &Shared, mut times: IdentityTimes) -> IdentityTimes {

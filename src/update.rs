@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use http::{Extensions, Response};
@@ -16,6 +16,11 @@ use crate::plan::Wish;
 /// With axum it is part of a response; without, [`attach`](Self::attach) it. The layer takes it out
 /// and writes the cookies. Where two are attached to one response the stronger one stays: logout,
 /// then opt-out, then login; of two logins the later.
+///
+/// An update is for one response, and clones are the same update: make a new one for each response. If a
+/// cache inside the layer replays a stored response, its update comes a second time, in the response to
+/// another visitor. The layer then ignores a login, so that no stranger is logged in, and warns once. It
+/// obeys a logout and an opt-out each time, as these only end something.
 ///
 /// A route that logs in or out has to be behind the layer too (in axum: added before `.layer(…)`).
 /// From any other nothing is written, and an event warns of it; so it does where a layer between puts
@@ -32,11 +37,15 @@ use crate::plan::Wish;
 #[must_use = "nothing changes until it is attached to a response"]
 pub struct EuidUpdate(Arc<Said>);
 
-/// An update, and whether a layer has heard of it.
+/// An update, and what has become of it.
 struct Said {
     update: Update,
     /// It is in a response, and no layer has taken it out.
     unheard: AtomicBool,
+    /// How often a layer has taken it out of a response.
+    taken: AtomicU32,
+    /// A layer further in says that there is no consent to give its token to scripts.
+    withheld: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -166,9 +175,23 @@ impl EuidUpdate {
         }
     }
 
-    /// A layer takes it out of the response.
+    /// Takes it out of a response. A login that was taken before does not count.
     pub(crate) fn take_from(extensions: &mut Extensions) -> Option<Self> {
-        extensions.remove::<Self>().inspect(Self::heard)
+        let update = extensions.remove::<Self>().inspect(Self::heard)?;
+        let times = update.0.taken.fetch_add(1, Ordering::Relaxed);
+        if times == 1 {
+            observe::update_replayed();
+        }
+        (times == 0 || update.wish() != Wish::Login).then_some(update)
+    }
+
+    /// Keeps the token of a login from scripts.
+    pub(crate) fn withhold(&self) {
+        self.0.withheld.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.0.withheld.load(Ordering::Relaxed)
     }
 
     fn heard(&self) {
@@ -176,7 +199,8 @@ impl EuidUpdate {
     }
 
     fn of(update: Update) -> Self {
-        Self(Arc::new(Said { update, unheard: AtomicBool::new(false) }))
+        let [unheard, withheld] = [const { AtomicBool::new(false) }; 2];
+        Self(Arc::new(Said { update, unheard, taken: AtomicU32::new(0), withheld }))
     }
 
     pub(crate) fn wish(&self) -> Wish {

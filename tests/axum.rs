@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use http_body_util::BodyExt;
 use support::{ANCHOR, BOTH_CLEARED, DUE, Operator, Site, identity, new_pair, writes};
 use tower::ServiceExt;
-use tower_euid::{AdvertisingToken, Euid, EuidLogout, EuidUpdate, Refreshed};
+use tower_euid::{AdvertisingToken, Consent, Euid, EuidLogout, EuidUpdate, Refreshed};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -41,6 +41,7 @@ fn pages() -> Router {
     Router::new()
         .route("/state", get(state))
         .route("/token", get(token))
+        .route("/consent", get(async |consent: Option<Consent>| format!("{consent:?}")))
         .route("/login", post(async || (EuidUpdate::login(identity("one")), Redirect::to("/"))))
         .route("/logout", post(async || (EuidUpdate::logout(), Redirect::to("/"))))
         .route("/update", post(async || EuidUpdate::logout()))
@@ -116,12 +117,26 @@ async fn the_token_extractor_gives_none_after_an_opt_out() {
 async fn a_page_that_extracted_the_token_is_private() {
     let mut site = logged_in(Operator::never()).await;
     let response = ask(&mut site, "GET", "/token").await;
-    assert_eq!(response.headers()["cache-control"], "private");
+    assert_eq!(response.headers()["cache-control"], "private, no-cache");
+}
+
+#[tokio::test]
+async fn consent_extractor_gives_the_answer_of_the_hook_or_none() {
+    let site = logged_in(Operator::never()).await;
+    for (hook, expected) in
+        [(None, "None"), (Some(Consent::Granted), "Some(Granted)"), (Some(Consent::Withheld), "Some(Withheld)")]
+    {
+        let mut site = site.clone();
+        if let Some(consent) = hook {
+            site = site.configured(|layer| layer.consent(move |_| consent));
+        }
+        assert_eq!(text(ask(&mut site, "GET", "/consent").await).await, expected);
+    }
 }
 
 #[tokio::test]
 async fn without_the_layer_the_extractors_answer_500() {
-    for (method, path) in [("GET", "/state"), ("GET", "/token"), ("POST", "/now")] {
+    for (method, path) in [("GET", "/state"), ("GET", "/token"), ("GET", "/consent"), ("POST", "/now")] {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         let response = pages().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

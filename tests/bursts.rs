@@ -400,7 +400,6 @@ async fn requests_that_no_page_is_shown_for_do_not_refresh() {
         with("sec-purpose", "prefetch;prerender"),
         with("purpose", "prefetch"),
         with("sec-fetch-dest", "image"),
-        with("upgrade", "websocket"),
         options,
     ] {
         let visit = site.send(request, |_, _| ()).await;

@@ -1,7 +1,7 @@
 //! Caching: nothing that is one visitor's is kept for another.
 //!
 //! 1. A response that writes our cookie is `private, no-store`.
-//! 2. One whose handler read the token is at least `private`, however it was read.
+//! 2. One whose handler read the token is `private, no-cache` and varies on `Cookie`, however it was read.
 //! 3. One whose handler only looked at what is known is left as it is.
 
 mod support;
@@ -72,23 +72,23 @@ async fn a_response_whose_token_was_read_is_private_however_it_was_read() {
     ];
     for how in reads {
         let got = cache_control(Operator::never(), 0, None, move |euid, _| read(euid, how)).await;
-        assert_eq!(got.as_deref(), Some("private"));
+        assert_eq!(got.as_deref(), Some("private, no-cache"));
         let public = Some("public, max-age=600");
         let got = cache_control(Operator::never(), 0, public, move |euid, _| read(euid, how)).await;
-        assert_eq!(got.as_deref(), Some("private, max-age=600"));
+        assert_eq!(got.as_deref(), Some("private, no-cache"));
     }
 }
 
 #[tokio::test]
 async fn a_clone_of_the_token_that_was_read_counts() {
     let handler = |euid: &Euid, _: &mut Response<()>| read(euid, |token| drop(token.clone().to_string()));
-    assert_eq!(cache_control(Operator::never(), 0, None, handler).await.as_deref(), Some("private"));
+    assert_eq!(cache_control(Operator::never(), 0, None, handler).await.as_deref(), Some("private, no-cache"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_old_token_read_after_a_failed_refresh_counts() {
     let handler = |euid: &Euid, _: &mut Response<()>| read(euid, |token| drop(token.to_string()));
-    assert_eq!(cache_control(Operator::never(), DUE, None, handler).await.as_deref(), Some("private"));
+    assert_eq!(cache_control(Operator::never(), DUE, None, handler).await.as_deref(), Some("private, no-cache"));
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_token_read_on_a_page_that_postpones_its_cookie_counts() {
         read(euid, |token| drop(token.to_string()));
     };
     let got = cache_control(Operator::answering(new_pair("new")), DUE, None, handler).await;
-    assert_eq!(got.as_deref(), Some("private"));
+    assert_eq!(got.as_deref(), Some("private, no-cache"));
 }
 
 #[tokio::test]
@@ -125,9 +125,9 @@ async fn a_page_without_a_visitor_is_left_as_it_is() {
 async fn what_the_application_says_more_strictly_is_kept() {
     let handler = |euid: &Euid, _: &mut Response<()>| read(euid, |token| drop(token.to_string()));
     for (said, expected) in [
-        ("no-store", "private, no-store"),
+        ("no-store", "private, no-cache, no-store"),
         ("private, no-cache", "private, no-cache"),
-        ("private, max-age=0, must-revalidate", "private, max-age=0, must-revalidate"),
+        ("private, max-age=0, must-revalidate", "private, no-cache, max-age=0, must-revalidate"),
     ] {
         let got = cache_control(Operator::never(), 0, Some(said), handler).await;
         assert_eq!(got.as_deref(), Some(expected), "{said}");
@@ -138,12 +138,38 @@ async fn what_the_application_says_more_strictly_is_kept() {
 }
 
 #[tokio::test]
-async fn a_header_for_the_cdn_does_not_let_a_read_token_be_stored() {
+async fn page_whose_token_was_read_is_not_shown_from_the_browsers_cache_to_another_visitor() {
     let mut site = Site::asking_nobody();
     site.login("old").await;
     let visit = site.visit(|euid, response| {
-        response.headers_mut().insert("cdn-cache-control", HeaderValue::from_static("max-age=600"));
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=600, stale-while-revalidate=60"));
+        headers.insert("last-modified", HeaderValue::from_static("Mon, 23 Nov 2026 00:00:00 GMT"));
+        headers.insert("vary", HeaderValue::from_static("accept-encoding"));
         read(euid, |token| drop(token.to_string()));
     });
-    assert_eq!(visit.await.header("cdn-cache-control"), Some("no-store"));
+    let visit = visit.await;
+    assert_eq!(visit.header("cache-control"), Some("private, no-cache"));
+    let vary: Vec<_> = visit.response.headers().get_all("vary").iter().collect();
+    assert_eq!(vary, ["accept-encoding", "Cookie"]);
+}
+
+#[tokio::test]
+async fn headers_that_steer_caches_do_not_let_a_page_be_stored_that_reads_the_token_or_writes_a_cookie() {
+    const STEERING: [(&str, &str); 3] =
+        [("x-accel-expires", "600"), ("edge-control", "!no-store, max-age=600"), ("cdn-cache-control", "max-age=600")];
+    for millis in [0, DUE] {
+        let mut site = Site::new(Operator::answering(new_pair("new")));
+        site.login("old").await;
+        site.wait_until(millis);
+        let visit = site.visit(|euid, response| {
+            for (name, value) in STEERING {
+                response.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
+            read(euid, |token| drop(token.to_string()));
+        });
+        let visit = visit.await;
+        let steering = STEERING.map(|(name, _)| visit.header(name).unwrap_or_default());
+        assert_eq!(steering, ["0", "no-store", "no-store"], "{millis}");
+    }
 }

@@ -1,6 +1,10 @@
 //! `EuidLayer::consent`: withheld, nobody is asked and nothing is handed out; withdrawn, nothing is left.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
+
+use std::sync::{Arc, Mutex};
 
 use http::header::COOKIE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -152,6 +156,43 @@ async fn withdrawn_a_page_that_has_not_changed_clears_too() {
     let mut site = consenting(&logged_in(Operator::never(), 0).await, Consent::Withdrawn);
     let visit = site.visit(|_, response| *response.status_mut() = StatusCode::NOT_MODIFIED).await;
     assert_eq!(visit.writes(), BOTH_CLEARED);
+}
+
+/// The consent that a handler finds in its request.
+async fn found_consent(site: &Site, request: Request<()>) -> Option<Consent> {
+    let found = Arc::new(Mutex::new(None));
+    let finds = Arc::clone(&found);
+    let handler = service_fn(move |request: Request<()>| {
+        *finds.lock().unwrap() = request.extensions().get::<Consent>().copied();
+        std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(())))
+    });
+    let Ok(_) = site.layer.layer(handler).oneshot(request).await;
+    *found.lock().unwrap()
+}
+
+#[tokio::test]
+async fn handlers_find_the_answer_of_the_hook_also_after_an_opt_out() {
+    let mut opted_out = Site::asking_nobody();
+    opted_out.update(EuidUpdate::opt_out()).await;
+    let due = logged_in(Operator::answering(new_pair("new")), DUE).await;
+    for consent in [Consent::Granted, Consent::Withheld, Consent::Withdrawn] {
+        for site in [&opted_out, &due] {
+            let site = consenting(site, consent);
+            assert_eq!(found_consent(&site, site.jar.request()).await, Some(consent));
+            assert_eq!(found_consent(&site, Request::new(())).await, Some(consent));
+        }
+    }
+    let opted_out = consenting(&opted_out, Consent::Withheld).look().await;
+    assert_eq!(opted_out.saw(), "opted_out", "which says nothing of consent");
+}
+
+#[tokio::test]
+async fn handlers_find_no_consent_where_no_hook_is_set() {
+    let site = logged_in(Operator::never(), 0).await;
+    let binding = site.clone().configured(|layer| layer.bind(|_| Some("ann")));
+    for site in [site, binding] {
+        assert_eq!(found_consent(&site, site.jar.request()).await, None);
+    }
 }
 
 #[derive(Clone)]

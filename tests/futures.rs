@@ -17,12 +17,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use http::{Request, Response};
-use support::{DUE, EXPIRED, Operator, Seen, Site, new_pair, page, ring, writes};
+use http::{Method, Request, Response};
+use support::{DUE, EXPIRED, IDENTITY, Jar, Operator, Seen, Site, new_pair, page, ring, writes};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_euid::{EuidError, EuidLayer, Identity, Refresh, Refreshed, refresh_fn};
+use tower_euid::{EuidError, EuidLayer, EuidUpdate, Identity, Refresh, Refreshed, refresh_fn};
 
 /// A site where the refresh of `operator` is due, `millis` after the start.
 async fn site(operator: impl Refresh, millis: i64) -> Site {
@@ -72,6 +72,39 @@ fn the_future_is_at_most_two_words_larger_than_the_inner_one() {
         Ok::<_, Infallible>(Response::new(()))
     });
     assert!(size(&layer.layer(inner)) <= size(&inner) + 16);
+}
+
+#[tokio::test]
+async fn future_needs_no_box_where_nothing_is_planned_for_the_cookies() {
+    let mut site = Site::asking_nobody();
+    site.login("old").await;
+    let mut stated = site.clone();
+    stated.update(EuidUpdate::opt_out()).await;
+    let mut found = self::site(Operator::answering(Ok(Refreshed::OptedOut)), DUE).await;
+    found.look().await;
+    let with_method = |site: &Site, method: Method| {
+        let mut request = site.jar.request();
+        *request.method_mut() = method;
+        request
+    };
+    let cookieless = Site { jar: Jar::default(), ..site.clone() };
+    let anchor_alone = Site { jar: site.jar.clone().without(IDENTITY), ..site.clone() };
+    let unknown_key = Site { jar: site.jar.clone(), ..Site::asking_nobody() };
+    for (what, site) in [
+        ("no cookie", cookieless),
+        ("fresh", site),
+        ("anchor alone", anchor_alone),
+        ("opted out, stated", stated),
+        ("opted out, found", found),
+        ("unknown key", unknown_key),
+    ] {
+        for method in [Method::GET, Method::POST, Method::PUT] {
+            let page = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
+            let future = site.layer.layer(page).call(with_method(&site, method.clone()));
+            assert_eq!(format!("{future:?}"), "ResponseFuture(\"Hot\")", "{what} {method}");
+            assert!(now_or_never(future).is_some());
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

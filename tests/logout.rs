@@ -222,7 +222,7 @@ async fn a_token_taken_out_and_read_is_still_noticed_beside_it() {
         assert_eq!(token.clone().as_str(), "old");
         ready(())
     });
-    assert_eq!(response.await.headers()["cache-control"], "private");
+    assert_eq!(response.await.headers()["cache-control"], "private, no-cache");
 }
 
 #[tokio::test]

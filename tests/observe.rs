@@ -365,20 +365,22 @@ async fn a_cookie_of_no_use_is_counted_and_logged_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_cookie_of_another_user_is_counted_and_logged_and_one_that_nobody_claims_is_not() {
+async fn cookie_of_another_user_is_counted_and_logged_and_one_without_a_signed_in_user_is_counted() {
     let mut site = Site::asking_nobody();
     site.update(EuidUpdate::login(identity_until("anns", [DUE, EXPIRED, EXPIRED])).subject("ann")).await;
-    for (user, state, rejected) in
-        [(Some("ann"), "active", false), (Some("bob"), "absent", true), (None, "absent", false)]
-    {
+    for (user, state, rejected) in [
+        (Some("ann"), "active", None),
+        (Some("bob"), "absent", Some("subject")),
+        (None, "absent", Some("nobody_signed_in")),
+    ] {
         let site = site.clone().configured(|layer| layer.bind(move |_| user));
         let (meter, log) = (Meter::start(), Log::default());
         let logging = log.start();
         site.send(site.jar.request(), |_, _| ()).await;
         drop(logging);
         let event = "DEBUG tower_euid: the identity cookie can't be used reason=\"subject\"";
-        assert_eq!(log.take(), Vec::from_iter(rejected.then_some(event)));
-        let counted = rejected.then(|| "euid_cookie_rejected_total{reason=subject} 1".to_owned());
+        assert_eq!(log.take(), Vec::from_iter((rejected == Some("subject")).then_some(event)));
+        let counted = rejected.map(|reason| format!("euid_cookie_rejected_total{{reason={reason}}} 1"));
         let counted: Vec<_> = counted.into_iter().chain([format!("euid_requests_total{{state={state}}} 1")]).collect();
         assert_eq!(meter.take(), counted);
     }
@@ -407,7 +409,7 @@ async fn an_identity_that_is_not_written_is_logged_and_counted_if_too_large() {
         let logging = log.start();
         Site::asking_nobody().update(EuidUpdate::login(identity)).await;
         drop(logging);
-        let event = format!("WARN tower_euid: an identity could not be written into a cookie reason=\"{reason}\"");
+        let event = format!("WARN tower_euid: a response could not write its cookies reason=\"{reason}\"");
         assert_eq!(log.take(), [event]);
         let requests = "euid_requests_total{state=absent} 1";
         assert_eq!(meter.take(), [counted, vec![requests]].concat());

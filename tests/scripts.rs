@@ -56,7 +56,7 @@ async fn a_page_that_changes_nothing_writes_nothing_and_is_cached_as_before() {
     assert!(visit.response.headers().is_empty());
     assert_eq!(visit.saw(), "active(old)");
     let visit = site.visit(|euid, _| drop(euid.advertising_token().unwrap().to_string())).await;
-    assert_eq!((visit.header("cache-control"), visit.writes().as_str()), (Some("private"), ""));
+    assert_eq!((visit.header("cache-control"), visit.writes().as_str()), (Some("private, no-cache"), ""));
     let mut nobody = handing_over(Operator::never());
     assert!(nobody.look().await.response.headers().is_empty());
 }
@@ -214,7 +214,7 @@ async fn a_page_that_has_not_changed_brings_none_and_takes_back_what_ended() {
 async fn it_is_not_put_right_beside_what_is_no_page() {
     let mut site = logged_in(Operator::never(), 0).await;
     site.jar = site.jar.without(HANDED_OVER);
-    for (name, value) in [("sec-fetch-dest", "image"), ("sec-purpose", "prefetch"), ("upgrade", "websocket")] {
+    for (name, value) in [("sec-fetch-dest", "image"), ("sec-purpose", "prefetch")] {
         let mut request = site.jar.request();
         request.headers_mut().insert(name, value.parse().unwrap());
         assert_eq!(site.send(request, |_, _| ()).await.writes(), "", "{value}");

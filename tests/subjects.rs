@@ -7,7 +7,9 @@ mod support;
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use support::{DUE, EXPIRED, IDENTITY, Log, Operator, Site, Visit, failure, identity, new_pair, ring, set_cookies};
+use support::{
+    DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Site, Visit, failure, identity, new_pair, ring, set_cookies,
+};
 use tower_euid::{ErrorKind, EuidUpdate, KeyRing, Refreshed};
 
 /// Who is signed in, in the extensions of a request.
@@ -177,6 +179,38 @@ async fn a_login_without_a_subject_is_warned_about_where_identities_are_bound() 
         site.update(update).await;
         assert_eq!(log.take(), expected);
     }
+}
+
+const NO_USER: &str = "WARN tower_euid: the hook `bind` has never found a signed-in user: the session layer must be \
+                       outside of the EuidLayer identities=20";
+
+#[tokio::test]
+async fn bind_that_never_finds_a_user_is_warned_of_once_after_20_bound_identities() {
+    let mut site = of_ann(Operator::never()).await;
+    let log = Log::default();
+    let _logging = log.start();
+    for _ in 0..19 {
+        page_of(&mut site, NOBODY).await;
+        // Neither counts: no identity, and one that is bound to no user.
+        page_of(&mut Site { jar: Jar::default(), ..site.clone() }, NOBODY).await;
+    }
+    assert_eq!(log.take(), [""; 0]);
+    for _ in 0..100 {
+        page_of(&mut site, NOBODY).await;
+    }
+    assert_eq!(log.take(), [NO_USER]);
+}
+
+#[tokio::test]
+async fn bind_that_has_found_a_user_once_is_not_warned_of() {
+    let mut site = of_ann(Operator::never()).await;
+    page_of(&mut Site { jar: Jar::default(), ..site.clone() }, BOB).await;
+    let log = Log::default();
+    let _logging = log.start();
+    for _ in 0..100 {
+        page_of(&mut site, NOBODY).await;
+    }
+    assert_eq!(log.take(), [""; 0]);
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 //!    shows nobody the wrong token.
 //! 3. Of two layers, one inside the other, only the outer one works.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
 use std::convert::Infallible;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use support::{
     ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Seen, Site, identity, identity_until,
     new_pair, page, ring, set_cookies, writes,
@@ -372,6 +374,105 @@ async fn an_update_that_reaches_no_layer_is_warned_about_and_no_other() {
         .await;
     site.login("x").await;
     assert_eq!(log.take(), [""; 0]);
+}
+
+const REPLAYED: &str = "WARN tower_euid: an EuidUpdate came a second time: a cache inside the EuidLayer replays \
+                        responses, or a handler attaches clones of one update";
+
+/// What browsers without cookies are told, one after the other, by a cache inside the layer that replays the
+/// first response to all.
+async fn replayed(update: EuidUpdate) -> Vec<String> {
+    let mut stored = Response::new(());
+    update.attach(&mut stored);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let cache = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(stored.clone())));
+        let Ok(response) = Site::asking_nobody().layer.layer(cache).oneshot(Request::new(())).await;
+        told.push(writes(response.headers()));
+    }
+    told
+}
+
+#[tokio::test]
+async fn replayed_login_logs_no_stranger_in_and_is_warned_of_once() {
+    let log = Log::default();
+    let _logging = log.start();
+    assert_eq!(replayed(EuidUpdate::login(identity("x"))).await, [BOTH_SET, "", ""]);
+    assert_eq!(log.take(), [REPLAYED]);
+}
+
+#[tokio::test]
+async fn replayed_logout_and_opt_out_are_obeyed_and_warned_of_once() {
+    for (update, writes) in [(EuidUpdate::logout(), BOTH_CLEARED), (EuidUpdate::opt_out(), OPTED_OUT)] {
+        let log = Log::default();
+        let _logging = log.start();
+        assert_eq!(replayed(update).await, [writes; 3]);
+        assert_eq!(log.take(), [REPLAYED]);
+    }
+}
+
+#[tokio::test]
+async fn replayed_login_that_a_handler_binds_anew_is_an_update_of_its_own() {
+    let update = EuidUpdate::login(identity("x"));
+    for _ in 0..2 {
+        let visit = Site::asking_nobody().update(update.clone().subject("ann")).await;
+        assert_eq!(visit.writes(), BOTH_SET);
+    }
+}
+
+/// A response with as many headers as a map takes.
+fn full() -> Response<()> {
+    let mut response = Response::new(());
+    for number in 0.. {
+        let name = HeaderName::try_from(format!("x-{number}")).unwrap();
+        if response.headers_mut().try_append(name, HeaderValue::from_static("x")).is_err() {
+            break;
+        }
+    }
+    response
+}
+
+#[tokio::test]
+async fn response_with_a_full_header_map_passes_as_it_is_and_an_event_says_so() {
+    let full = full();
+    let names = full.headers().keys_len();
+    let unwritten = "WARN tower_euid: a response could not write its cookies reason=\"headers_full\"";
+    let updates: [fn() -> EuidUpdate; 3] =
+        [|| EuidUpdate::login(identity("x")), EuidUpdate::logout, EuidUpdate::opt_out];
+    for update in updates {
+        let mut site = logged_in("one").await;
+        let log = Log::default();
+        let _logging = log.start();
+        let full = full.clone();
+        let handler = move |_: &Euid, response: &mut Response<()>| {
+            *response = full.clone();
+            update().attach(response);
+        };
+        let visit = site.visit(handler).await;
+        assert_eq!((visit.writes(), visit.response.headers().keys_len()), (String::new(), names));
+        assert_eq!(log.take(), [unwritten]);
+    }
+}
+
+#[tokio::test]
+async fn full_header_map_of_a_page_that_read_the_token_is_made_private_if_it_says_anything_of_caches() {
+    let mut site = logged_in("one").await;
+    let (log, mut full) = (Log::default(), full());
+    let _logging = log.start();
+    let read = |full: Response<()>| {
+        move |euid: &Euid, response: &mut Response<()>| {
+            drop(euid.advertising_token().unwrap().to_string());
+            *response = full.clone();
+        }
+    };
+    let unguarded = "WARN tower_euid: a response has too many headers: caches may store it";
+    site.visit(read(full.clone())).await;
+    assert_eq!(log.take(), [unguarded]);
+    full.headers_mut().remove("x-0");
+    full.headers_mut().insert("cache-control", HeaderValue::from_static("public"));
+    let visit = site.visit(read(full)).await;
+    assert_eq!(visit.header("cache-control"), Some("private, no-cache"));
+    assert_eq!(log.take(), [unguarded], "there is no room for `Vary`");
 }
 
 #[tokio::test]

@@ -140,6 +140,8 @@ pub(crate) enum Unwritten {
     Expired,
     /// The operating system gave no random bytes.
     NoRandomness,
+    /// The response has so many headers that there may be no room.
+    HeadersFull,
 }
 
 impl Cookies {
@@ -253,6 +255,9 @@ impl Cookies {
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<(), Unwritten> {
+        if headers.keys_len() > MANY_HEADERS {
+            return Err(Unwritten::HeadersFull);
+        }
         let keys = keys.keys();
         let removed = |cookie: &Option<HeaderValue>| cookie.clone().ok_or(Unwritten::TooLarge);
         let Names { anchor, opt_out, .. } = self.names;
@@ -292,7 +297,7 @@ impl Cookies {
         let sdk = sdk.into_iter().flat_map(|sdk| scripts::delete_js_sdk(&self.config, sdk));
         // The anchor's removal comes last: curl's jar file forgets all removals but the last.
         let (first, last) = if matches!(writing, Writing::ClearBoth) { (None, anchor) } else { (anchor, None) };
-        let mut append = |cookie| _ = headers.append(SET_COOKIE, cookie);
+        let mut append = |cookie| _ = headers.try_append(SET_COOKIE, cookie);
         [identity, first, record, scripts].into_iter().flatten().for_each(&mut append);
         sdk.chain(last).for_each(append);
         Ok(())
@@ -386,6 +391,9 @@ const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
 /// Below the anchor's. Where a refresh late in a login sets more than the anchor has left, the anchor
 /// ends the login all the same.
 const IDENTITY_MAX_AGE: Duration = Duration::from_secs(390 * 86_400);
+/// A [`HeaderMap`] of this many names has room for more, however their hashes collide. One with more may
+/// refuse any cookie, and half a logout would be none.
+const MANY_HEADERS: usize = 6_000;
 /// What browsers keep of one cookie (RFC 6265bis §5.6), attributes apart.
 const MAX_NAME_AND_VALUE: usize = 4096;
 

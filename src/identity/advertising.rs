@@ -1,21 +1,24 @@
-//! The advertising token, as a handler gets it.
+//! The advertising token, as a handler gets it, and the note of what the handler did.
 //!
-//! 1. It knows whether it has been read, so that the response can be kept out of caches.
+//! 1. The token knows whether it has been read, so that the response can be kept out of caches.
 //! 2. Out of a cookie it comes packed, and is put together when it is first read.
+//! 3. Token and note share one allocation, so that the response needs one pointer for both.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde::{Serialize, Serializer};
 
 use super::{Identity, IdentityTimes};
+use crate::clock::UnixMillis;
 
 /// The current advertising token of a visitor: what goes into the bid request, as it is.
 ///
 /// Opaque: any length, case-sensitive, never parsed, never compared to tell people apart (one
-/// person gets many). Reading it, through [`as_str`](Self::as_str), `Display` or `Serialize`, makes
-/// the response at least `Cache-Control: private` if it happens before the response head is made.
+/// person gets many). Reading it, through [`as_str`](Self::as_str), `Display` or `Serialize`, makes the
+/// response `Cache-Control: private, no-cache` with `Vary: Cookie` (or stricter), if it happens before
+/// the response head is made.
 ///
 /// `Debug` does not show the token, so that it does not end in logs by accident.
 ///
@@ -26,17 +29,25 @@ use super::{Identity, IdentityTimes};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct AdvertisingToken(Arc<Token>);
+pub struct AdvertisingToken(Arc<Noted>);
 
-/// One allocation for the token of a request, until somebody reads it: text, times, whether anybody looked
-/// and whether the visitor's login has been ended meanwhile.
-struct Token {
-    /// Made from `packed` when it is first read, as many handlers never do.
+/// What a handler did that its response must follow: whether it read the token, and whether it ended the
+/// login.
+#[derive(Clone)]
+pub(crate) struct Note(Arc<Noted>);
+
+/// The allocation that a token and its note share.
+struct Noted {
+    /// Made from `packed` when it is first read, as many handlers never do. Empty where there is no token.
     text: OnceLock<Box<str>>,
-    packed: Packed,
+    packed: Option<Packed>,
     times: IdentityTimes,
     read: AtomicBool,
     logged_out: AtomicBool,
+    /// A layer further in keeps the token from the handler.
+    withheld: AtomicBool,
+    /// The layer that put the token or the note into the request.
+    layer: AtomicUsize,
 }
 
 /// A text as the bytes that it encodes.
@@ -51,11 +62,7 @@ type Encode = fn(&[u8]) -> String;
 
 impl AdvertisingToken {
     pub(crate) fn new(text: impl Into<Box<str>>, times: IdentityTimes) -> Self {
-        Self::of(
-            OnceLock::from(text.into()),
-            Packed { bytes: [0; PACKED], length: 0, encode: |_| String::new() },
-            times,
-        )
+        Self(Arc::new(Noted::new(OnceLock::from(text.into()), None, times)))
     }
 
     /// The one whose text `encode` makes of `bytes`.
@@ -63,12 +70,12 @@ impl AdvertisingToken {
         let (mut packed, length) = ([0; PACKED], bytes.len());
         let Some(room) = packed.get_mut(..length) else { return Self::new(encode(bytes), times) };
         room.copy_from_slice(bytes);
-        Self::of(OnceLock::new(), Packed { bytes: packed, length, encode }, times)
+        Self(Arc::new(Noted::new(OnceLock::new(), Some(Packed { bytes: packed, length, encode }), times)))
     }
 
-    fn of(text: OnceLock<Box<str>>, packed: Packed, times: IdentityTimes) -> Self {
-        let (read, logged_out) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Token { text, packed, times, read, logged_out }))
+    /// The note in the token's allocation.
+    pub(crate) fn note(&self) -> Note {
+        Note(Arc::clone(&self.0))
     }
 
     /// The token, to be passed on verbatim.
@@ -89,7 +96,7 @@ impl AdvertisingToken {
     /// });
     /// let response = visitor.send(&layer.layer(page), Request::new(())).await?;
     /// assert!(response.body().is_some());
-    /// assert_eq!(response.headers()["cache-control"], "private"); // the token has been read
+    /// assert_eq!(response.headers()["cache-control"], "private, no-cache"); // the token has been read
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # })?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -116,24 +123,72 @@ impl AdvertisingToken {
         self.0.times
     }
 
-    /// The token for our own eyes: does not count as reading.
+    /// The token without marking it as read, for what is not the handler's.
     pub(crate) fn peek(&self) -> &str {
-        self.0.text.get_or_init(|| self.0.packed.text())
+        self.0.text()
+    }
+}
+
+impl Note {
+    /// The note of a request without a token.
+    pub(crate) fn without_token() -> Self {
+        let never = UnixMillis::from_millis(i64::MIN);
+        let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
+        Self(Arc::new(Noted::new(OnceLock::new(), None, times)))
     }
 
-    /// Whether this token, or a clone of it, has been read.
+    /// The token and its times, if there is one; does not mark it as read.
+    pub(crate) fn token(&self) -> Option<(&str, IdentityTimes)> {
+        let text = self.0.text();
+        (!text.is_empty()).then_some((text, self.0.times))
+    }
+
+    /// Whether the token has been read.
     pub(crate) fn was_read(&self) -> bool {
         self.0.read.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody has read this token, or a clone of it, or ended the login through it.
-    pub(crate) fn is_untouched(&self) -> bool {
-        !self.was_read() && !self.logged_out().load(Ordering::Relaxed)
+    /// Notes that the visitor's login has ended.
+    pub(crate) fn log_out(&self) {
+        self.0.logged_out.store(true, Ordering::Relaxed);
     }
 
-    /// Where it is noted that the login has been ended, with no other allocation than the token's.
-    pub(crate) fn logged_out(&self) -> &AtomicBool {
-        &self.0.logged_out
+    pub(crate) fn was_logged_out(&self) -> bool {
+        self.0.logged_out.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a layer further in keeps the token from the handler.
+    pub(crate) fn withhold(&self) {
+        self.0.withheld.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn was_withheld(&self) -> bool {
+        self.0.withheld.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing has been noted that the response must follow.
+    pub(crate) fn is_blank(&self) -> bool {
+        !self.was_read() && !self.was_logged_out() && !self.was_withheld()
+    }
+
+    /// Notes which layer shows this request to the handler.
+    pub(crate) fn set_layer(&self, layer: usize) {
+        self.0.layer.store(layer, Ordering::Relaxed);
+    }
+
+    pub(crate) fn layer(&self) -> usize {
+        self.0.layer.load(Ordering::Relaxed)
+    }
+}
+
+impl Noted {
+    fn new(text: OnceLock<Box<str>>, packed: Option<Packed>, times: IdentityTimes) -> Self {
+        let [read, logged_out, withheld] = [const { AtomicBool::new(false) }; 3];
+        Self { text, packed, times, read, logged_out, withheld, layer: AtomicUsize::new(0) }
+    }
+
+    fn text(&self) -> &str {
+        self.text.get_or_init(|| self.packed.as_ref().map_or_else(Box::default, Packed::text))
     }
 }
 
@@ -143,8 +198,8 @@ impl Packed {
     }
 }
 
-/// For the response that logs in, whose handler was given no token, and for tests of handlers that
-/// are. The layer does not see it being read; what logs in is cached by nobody anyway.
+/// For the response that logs in, whose handler got no token, and for tests of handlers that get one.
+/// The layer does not notice that it is read; no cache stores a response that logs in anyway.
 impl From<&Identity> for AdvertisingToken {
     fn from(identity: &Identity) -> Self {
         Self::new(identity.advertising_token(), identity.times())
@@ -163,6 +218,12 @@ impl fmt::Debug for AdvertisingToken {
     }
 }
 
+impl fmt::Debug for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Note").field("logged_out", &self.was_logged_out()).finish_non_exhaustive()
+    }
+}
+
 impl Serialize for AdvertisingToken {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
@@ -175,10 +236,9 @@ const PACKED: usize = 168;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::UnixMillis;
 
     #[test]
-    fn every_way_of_reading_a_token_is_noticed_and_nothing_else_is() {
+    fn token_notes_every_way_of_reading_it_and_nothing_else() {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let reads: [fn(&AdvertisingToken); 3] = [
@@ -188,10 +248,13 @@ mod tests {
         ];
         for read in reads {
             let token = AdvertisingToken::new("t", times);
-            let _ = (format!("{token:?}"), token.times(), token.clone());
-            assert!(!token.was_read());
+            let note = token.note();
+            let _ = (format!("{token:?} {note:?}"), token.times(), token.clone());
+            assert_eq!(note.token(), Some(("t", times)));
+            assert!(note.is_blank());
             read(&token.clone());
-            assert!(token.was_read());
+            assert!(note.was_read() && !note.is_blank());
         }
+        assert_eq!(Note::without_token().token(), None);
     }
 }

@@ -10,6 +10,11 @@ use crate::refresh::MemoLimit;
 
 /// When the handler runs, while a refresh is due.
 ///
+/// The mode is for requests with a safe method (`GET`, `HEAD`). A request that may change something, such as
+/// the `POST` of a login or a logout, waits for no refresh: its handler runs at once, with the token if that
+/// is still valid, else with [`Euid::Unavailable`](crate::Euid::Unavailable). A login or logout in its
+/// response beats what the refresh brings.
+///
 /// ```
 /// # #[cfg(feature = "sandbox")]
 /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
@@ -61,7 +66,8 @@ impl EuidLayer {
     /// By how much the moment of a refresh is spread at most, unless set otherwise: 10 min.
     pub const DEFAULT_REFRESH_JITTER: Duration = Duration::from_secs(600);
 
-    /// How long a page waits for a refresh at most. Meanwhile it keeps the inner service's
+    /// How long a page waits for a refresh at most; a request with an unsafe method (`POST`) waits for none.
+    /// Meanwhile it keeps the inner service's
     /// readiness, so with a `load_shed` inside others may be shed. With zero no page waits, and the
     /// answer is there for the visitor's next request.
     /// Default: [`DEFAULT_MAX_WAIT`](Self::DEFAULT_MAX_WAIT).
@@ -195,9 +201,11 @@ impl EuidLayer {
         self.set(|shared| shared.refresh_jitter = most)
     }
 
-    /// Which requests may refresh. Those that no page is shown for never do: prefetches and
-    /// prerenders, `OPTIONS`, upgrades, and what a browser fetches as image, script, style or font;
-    /// they see a token that is still valid. Default: all others.
+    /// Which requests may refresh. Those that no page is shown for never do: prefetches and prerenders,
+    /// `OPTIONS`, `CONNECT`, upgrades to a WebSocket, and what a browser loads for a page (images, scripts,
+    /// styles, fonts, media and the like). They see a token that is still valid, and their responses bring
+    /// no refreshed cookie. A conditional request (`If-None-Match`, `If-Modified-Since`) refreshes only a
+    /// token that is past, as a `304` can't bring the new cookie. Default: all others.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};

@@ -1,0 +1,52 @@
+//! Mistakes in how an application is put together. A layer warns once of each.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::observe;
+
+/// What one layer has noticed. A clone with other settings starts anew.
+#[derive(Default)]
+pub(crate) struct Mistakes {
+    inside_another: AtomicBool,
+    found_user: AtomicBool,
+    found_no_user: AtomicU32,
+}
+
+impl Mistakes {
+    /// The layer is inside another one that is not its clone.
+    pub(crate) fn inside_another(&self) {
+        if !self.inside_another.swap(true, Ordering::Relaxed) {
+            observe::layer_inside_another();
+        }
+    }
+
+    /// The hook `bind` has found a signed-in user.
+    pub(crate) fn found_user(&self) {
+        // A load is cheaper than a store that other threads notice.
+        if !self.found_user.load(Ordering::Relaxed) {
+            self.found_user.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A bound identity came, and the hook `bind` has found no user. If it never finds one, the session layer
+    /// is probably further in.
+    pub(crate) fn found_no_user(&self) {
+        observe::cookie_without_user();
+        if self.found_user.load(Ordering::Relaxed) {
+            return;
+        }
+        let identities = self.found_no_user.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if identities == SUSPICIOUS {
+            observe::bind_without_user(identities);
+        }
+    }
+}
+
+impl Clone for Mistakes {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// How many bound identities may come first without any signed-in user: signed-out visitors bring some.
+const SUSPICIOUS: u32 = 20;
