@@ -23,9 +23,9 @@ fn again(test: &str, variables: &[(&str, &str)]) -> String {
     let output = Command::new(env::current_exe().expect("this test"))
         .args([test, "--exact", "--nocapture"])
         .env(CHILD, "1")
-        .envs(variables.iter().copied())
         .env_remove("NO_PROXY")
         .env_remove("no_proxy")
+        .envs(variables.iter().copied())
         .output()
         .expect("the child runs");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -92,6 +92,29 @@ async fn without_ca_certificates_https_is_refused_with_a_word_about_them_and_loo
         &[("SSL_CERT_FILE", nowhere), ("SSL_CERT_DIR", nowhere)],
     );
     assert!(printed.contains("refused: no HTTPS client can be made (are the system's CA certificates"), "{printed}");
+}
+
+#[tokio::test]
+async fn https_proxy_is_used_except_for_the_hosts_of_no_proxy() {
+    let sandbox = Sandbox::builder().build().expect("defaults");
+    let operator = tls::TlsOperator::start(sandbox.clone(), tls::Clients::Any).await;
+    let builder = EuidClient::builder(Environment::Url(operator.base_url()))
+        .credentials(sandbox.api_key(), sandbox.client_secret())
+        .root_certificates_pem(tls::CA);
+    if is_child() {
+        let client = builder.build().expect("a client");
+        let generated = client.generate(Dii::email("user@example.com").expect("an address")).await;
+        assert_eq!(generated.is_ok(), env::var_os("NO_PROXY").is_some(), "{generated:?}");
+        return;
+    }
+    // A proxy that is a closed port: bound, and not listened on.
+    let proxy = tokio::net::TcpSocket::new_v4().expect("a socket");
+    proxy.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = format!("http://{}", proxy.local_addr().expect("bound"));
+    let test = "https_proxy_is_used_except_for_the_hosts_of_no_proxy";
+    again(test, &[("HTTPS_PROXY", &address)]);
+    again(test, &[("ALL_PROXY", &address)]);
+    again(test, &[("HTTPS_PROXY", &address), ("NO_PROXY", "127.0.0.1")]);
 }
 
 /// A private CA can be given by the environment as well, and a client with roots of its own needs no others.

@@ -77,8 +77,8 @@ impl Environment {
 ///
 /// Every call is one POST over HTTP/1.1: no redirect, an answer of at most 64 KiB, within
 /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT) unless set otherwise. It is made once more, within the same
-/// time, only if a connection that was kept from an earlier call turns out to be closed before an answer
-/// began; the operator answers a repeated call as the first.
+/// time, only if a connection that was kept from an earlier call turns out to be closed before the head of
+/// an answer has come; the operator answers a repeated call as the first.
 ///
 /// For https, the proxy in the environment variable `HTTPS_PROXY` (or `ALL_PROXY`) is used, except for
 /// the hosts in `NO_PROXY`. For plain http no proxy is used: it would see the API key.
@@ -91,12 +91,6 @@ impl Environment {
 ///
 /// The machine's clock should be right: an answer whose time differs by more than 30 seconds is taken,
 /// and logged as a warning once per client; from two minutes on the operator refuses calls.
-///
-/// # Secrets in memory
-///
-/// The client secret, an opened answer and the refresh token that [`refresh`](Self::refresh) sends are
-/// wiped when dropped. Not wiped are the API key, which is a header of every request, and the buffers of
-/// hyper (the HTTP library) and rustls (the TLS library), into which both copy what they send and receive.
 ///
 /// ```no_run
 /// use tower_euid::{Dii, Environment, EuidClient, Generated};
@@ -112,6 +106,12 @@ impl Environment {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Secrets in memory
+///
+/// The client secret, an opened answer and the refresh token that [`refresh`](Self::refresh) sends are
+/// wiped when dropped. Not wiped are the API key, which is a header of every request, and the buffers of
+/// hyper (the HTTP library) and rustls (the TLS library), into which both copy what they send and receive.
 #[derive(Clone)]
 pub struct EuidClient(Arc<Inner>);
 

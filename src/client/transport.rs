@@ -139,8 +139,8 @@ impl Network {
     }
 
     /// Without a timeout of its own. A call is made once more, over a new connection, if it failed on one
-    /// that was kept from an earlier call, before the head of an answer: the peer has closed the connection
-    /// while it was idle, and all calls may be repeated.
+    /// that was kept from an earlier call, before the whole head of an answer had come: the peer has closed the
+    /// connection while it was idle, and all calls may be repeated.
     async fn post(&self, path: &str, headers: HeaderMap, body: Bytes) -> Result<Received, EuidError> {
         let url = format!("{}{path}", self.base_url);
         let send = |http: &Client| http.post(&url).headers(headers.clone()).body(body.clone()).send();
