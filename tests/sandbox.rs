@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{Empty, Full};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tower::ServiceExt;
 use tower_euid::sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
@@ -322,14 +322,14 @@ async fn lines_and_headers_that_are_too_long_are_refused() {
     }
 }
 
-/// The answer to a request, both as they are on the wire.
+/// The first line of the answer to a request, both as they are on the wire.
 async fn exchange(server: &SandboxServer, request: &str) -> String {
     let address = server.base_url();
     let mut connection = TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();
     connection.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = vec![0; 1024];
-    let length = connection.read(&mut answer).await.unwrap();
-    String::from_utf8_lossy(&answer[..length]).into_owned()
+    let mut answer = String::new();
+    BufReader::new(connection).read_line(&mut answer).await.unwrap();
+    answer
 }
 
 /// Status and headers of the answer to a request without a body.

@@ -7,7 +7,7 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN, VARY,
 };
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -50,12 +50,12 @@ impl<'a> Cors<'a> {
         })
     }
 
-    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
-        if !self.is_preflight {
-            headers.insert(VARY, HeaderValue::from(ORIGIN));
-        }
-        if let Some(origin) = self.origin {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    /// Adds the headers of every answer.
+    pub(super) fn allow(&self, answer: Answer) -> Answer {
+        let answer = if self.is_preflight { answer } else { answer.with(VARY, HeaderValue::from(ORIGIN)) };
+        match self.origin {
+            Some(origin) => answer.with(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),
+            None => answer,
         }
     }
 }

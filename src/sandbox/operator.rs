@@ -69,9 +69,7 @@ impl Operator {
         let endpoint = call.endpoint.ok_or_else(Answer::bad_request)?;
         let cors = Cors::of(call.parts)?;
         let answer = cors.preflight(endpoint).map_or_else(|| self.disturbed(endpoint, call), Ok);
-        let mut answer = answer.unwrap_or_else(|refusal| refusal);
-        cors.add_to(answer.headers_mut());
-        Ok(answer)
+        Ok(cors.allow(answer.unwrap_or_else(|refusal| refusal)))
     }
 
     fn disturbed(&self, endpoint: Endpoint, call: &Call<'_>) -> Result<Answer, Answer> {
