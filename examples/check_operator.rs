@@ -11,9 +11,9 @@
 //! ```
 //!
 //! Without `--sandbox` the operator is the one of `EUID_OPERATOR_URL` (`production`, `integration` or
-//! a URL), `EUID_API_KEY` and `EUID_CLIENT_SECRET`. What fails is told with what to do about it, and
-//! makes the exit status 1. Real people are not asked for: the addresses are those that operators
-//! keep for tests. No token or secret is printed.
+//! a URL), `EUID_API_KEY` and `EUID_CLIENT_SECRET`. With `--optout-check`, generate sends `optout_check: 1`,
+//! which private operators up to 5.65 require. Each failure comes with advice, and makes the exit status 1.
+//! The addresses are those that operators keep for tests, never a real person's. No token or secret is printed.
 
 use std::env;
 use std::error::Error;
@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use tower_euid::sandbox::{Sandbox, SandboxServer};
 use tower_euid::{
-    Clock, Dii, ErrorKind, EuidClient, EuidClientBuilder, EuidError, Generated, Identity, ManualClock, Refreshed,
-    SystemClock, UnixMillis,
+    Clock, ConfigError, Dii, ErrorKind, EuidClient, EuidClientBuilder, EuidError, Generated, Identity, ManualClock,
+    Refreshed, SystemClock, UnixMillis,
 };
 
 #[tokio::main]
@@ -40,24 +40,35 @@ async fn main() -> ExitCode {
 
 /// How many checks failed.
 async fn run() -> Result<u32, Box<dyn Error>> {
+    let (mut in_sandbox, mut optout_check) = (false, false);
+    for argument in env::args().skip(1) {
+        match argument.as_str() {
+            "--sandbox" => in_sandbox = true,
+            "--optout-check" => optout_check = true,
+            _ => return Err("the arguments that there are: --sandbox, --optout-check".into()),
+        }
+    }
     // Lives as long as the checks run.
     let _sandbox: SandboxServer;
-    let (operator, api_key) = match env::args().nth(1).as_deref() {
-        None => {
-            let operator = EuidClientBuilder::from_env()
-                .map_err(|error| format!("{error} (to try it without an operator: --sandbox)"))?;
-            println!("operator: {}", variable("EUID_OPERATOR_URL"));
-            (operator, variable("EUID_API_KEY"))
-        }
-        Some("--sandbox") => {
-            let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-            println!("operator: {} (an embedded sandbox)", sandbox.base_url());
-            let operator = (sandbox.client_builder(), sandbox.sandbox().api_key().to_owned());
-            _sandbox = sandbox;
-            operator
-        }
-        Some(_) => return Err("the only argument there is: --sandbox".into()),
+    let (operator, api_key) = if in_sandbox {
+        let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+        println!("operator: {} (an embedded sandbox)", sandbox.base_url());
+        let operator = (sandbox.client_builder(), sandbox.sandbox().api_key().to_owned());
+        _sandbox = sandbox;
+        operator
+    } else {
+        let operator = EuidClientBuilder::from_env()
+            .map_err(|error| format!("{error} (to try it without an operator: --sandbox)"))?;
+        println!("operator: {}", variable("EUID_OPERATOR_URL"));
+        (operator, variable("EUID_API_KEY"))
     };
+    let operator = if optout_check { operator.optout_check(true) } else { operator };
+    let mut report = Report::default();
+    check(&operator, &api_key, &mut report).await?;
+    Ok(report.done())
+}
+
+async fn check(operator: &EuidClientBuilder, api_key: &str, report: &mut Report) -> Result<(), ConfigError> {
     let client = operator.clone().build()?;
     let wrong_secret = operator.clone().credentials(api_key, WRONG_SECRET).build()?;
     let wrong_key = operator.clone().credentials(WRONG_API_KEY, WRONG_SECRET).build()?;
@@ -66,17 +77,24 @@ async fn run() -> Result<u32, Box<dyn Error>> {
     let [early, late, much_too_late] =
         [stamped(now.saturating_add(ROOM))?, stamped(now.saturating_sub(ROOM))?, stamped(now.saturating_sub(DRIFT))?];
 
-    let mut report = Report::default();
     let identity = report.note("generate: validate@example.com gets an identity", generate(&client, ACTIVE).await);
     let Some(identity) = identity else {
-        println!("The other checks need that identity and were not run.");
-        return Ok(report.done());
+        report.line("The other checks need that identity and were not run.".to_owned());
+        return Ok(());
     };
+    if let Some(problem) = other_scope(&identity) {
+        report.warn("scope: the tokens are EUID's", problem);
+    }
+    let mistaken = "validate: its token is not taken for somebody else's";
     let recognized = validate(&client, identity.advertising_token(), ACTIVE, true).await;
-    report.note("validate: its token is recognized as that person's", recognized);
-    let mistaken = validate(&client, identity.advertising_token(), SOMEBODY_ELSE, false).await;
-    report.note("validate: its token is not taken for somebody else's", mistaken);
-    report.note("refresh: three in a row, and still the same person", refresh_chain(&client, identity).await);
+    let validates = report.note("validate: its token is recognized as that person's", recognized).is_some();
+    if validates {
+        report.note(mistaken, validate(&client, identity.advertising_token(), SOMEBODY_ELSE, false).await);
+    } else {
+        report.skip(mistaken);
+    }
+    let chain = refresh_chain(&client, identity, validates).await;
+    report.note("refresh: three in a row, and still the same person", chain);
     report.note("opt-out at generate: optout@example.com gets no identity", opted_out(&client).await);
     report.note("opt-out at refresh: refresh-optout@example.com has opted out", opts_out_later(&client).await);
     let room = async { generate(&early, ACTIVE).await.and(generate(&late, ACTIVE).await) };
@@ -85,7 +103,7 @@ async fn run() -> Result<u32, Box<dyn Error>> {
     report.note("clock drift: a clock that is ten minutes off is told", drift);
     report.note("wrong secret: it is told", refused(&wrong_secret, ErrorKind::Undecryptable).await);
     report.note("wrong API key: it is told", refused(&wrong_key, ErrorKind::Unauthorized).await);
-    Ok(report.done())
+    Ok(())
 }
 
 async fn generate(client: &EuidClient, address: &str) -> Result<Identity, Problem> {
@@ -111,7 +129,8 @@ async fn validate(client: &EuidClient, token: &str, address: &str, expected: boo
     }
 }
 
-async fn refresh_chain(client: &EuidClient, mut identity: Identity) -> Result<(), Problem> {
+/// Compares the person at the end only where the operator validates this publisher's tokens.
+async fn refresh_chain(client: &EuidClient, mut identity: Identity, validates: bool) -> Result<(), Problem> {
     for _ in 0..3 {
         let Refreshed::Identity(next) = client.refresh(&identity).await? else {
             return Err(Problem::unlike_test_identities(ACTIVE, "has opted out"));
@@ -121,7 +140,19 @@ async fn refresh_chain(client: &EuidClient, mut identity: Identity) -> Result<()
         }
         identity = next;
     }
-    validate(client, identity.advertising_token(), ACTIVE, true).await
+    if validates { validate(client, identity.advertising_token(), ACTIVE, true).await } else { Ok(()) }
+}
+
+/// Tokens begin with their scope and version: `E4`, `F4` are EUID's, `A4`, `B4` are UID2's.
+fn other_scope(identity: &Identity) -> Option<Problem> {
+    let is_uid2 = ["A3", "A4", "B3", "B4"].iter().any(|start| identity.advertising_token().starts_with(start));
+    is_uid2.then(|| {
+        Problem::new(
+            "the operator issues tokens of UID2",
+            "EUID's bidders do not know them: EUID_OPERATOR_URL and EUID_API_KEY must be those of an EUID operator. A \
+             private operator is one with `identity_scope` set to `euid`.",
+        )
+    })
 }
 
 async fn opted_out(client: &EuidClient) -> Result<(), Problem> {
@@ -182,6 +213,10 @@ impl Problem {
 impl From<EuidError> for Problem {
     fn from(error: EuidError) -> Self {
         let advice = match error.kind() {
+            ErrorKind::Transient if error.to_string().contains("HTTP 500") => {
+                "If it answers HTTP 500 to every call, the operator may run without encryption: set `enable_v2_encryption` \
+                 in its configuration to true, which development configurations have as false. Otherwise see its log."
+            }
             ErrorKind::Transient => {
                 "Is EUID_OPERATOR_URL right, and may this machine connect there (DNS, firewall, proxy)? Is the operator up: \
                  what does GET /ops/healthcheck say?"
@@ -196,8 +231,12 @@ impl From<EuidError> for Problem {
             ErrorKind::ClockDrift => {
                 "Synchronize this machine's clock (NTP; `timedatectl` shows it): two minutes off, and every call fails."
             }
+            ErrorKind::RejectedInput if error.to_string().contains("optout_check") => {
+                "A private operator up to 5.65: run this with --optout-check, and the site with EUID_OPTOUT_CHECK or \
+                 `EuidClientBuilder::optout_check`."
+            }
             ErrorKind::RejectedInput => {
-                "The operator's version matters: up to 5.65 a private one may want `EuidClientBuilder::optout_check`."
+                "The operator does not take the test identity of this check: which version is it?"
             }
             ErrorKind::RejectedToken => {
                 "Refresh tokens of one operator are worth nothing at another: is this one address?"
@@ -227,26 +266,47 @@ fn told(error: &EuidError) -> String {
 struct Report {
     passed: u32,
     failed: u32,
+    warned: u32,
+    skipped: u32,
+    lines: Vec<String>,
 }
 
 impl Report {
     fn note<T>(&mut self, check: &str, outcome: Result<T, Problem>) -> Option<T> {
         match outcome {
             Ok(value) => {
-                println!("pass  {check}");
+                self.line(format!("pass  {check}"));
                 self.passed += 1;
                 Some(value)
             }
             Err(Problem { what, advice }) => {
-                println!("FAIL  {check}\n      {what}\n      {advice}");
+                self.line(format!("FAIL  {check}\n      {what}\n      {advice}"));
                 self.failed += 1;
                 None
             }
         }
     }
 
-    fn done(self) -> u32 {
-        println!("{} passed, {} failed", self.passed, self.failed);
+    fn warn(&mut self, check: &str, Problem { what, advice }: Problem) {
+        self.line(format!("warn  {check}\n      {what}\n      {advice}"));
+        self.warned += 1;
+    }
+
+    /// For a check that could only fail for the reason of an earlier one.
+    fn skip(&mut self, check: &str) {
+        self.line(format!("skip  {check}"));
+        self.skipped += 1;
+    }
+
+    fn line(&mut self, line: String) {
+        println!("{line}");
+        self.lines.push(line);
+    }
+
+    fn done(&mut self) -> u32 {
+        let counts = [(self.warned, "warned"), (self.skipped, "skipped")];
+        let more: String = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!(", {n} {word}")).collect();
+        self.line(format!("{} passed, {} failed{more}", self.passed, self.failed));
         self.failed
     }
 }
@@ -256,16 +316,120 @@ fn variable(name: &str) -> String {
     env::var(name).unwrap_or_default().trim().to_owned()
 }
 
-/// The test identities of EUID, and somebody whom nobody is asked for.
+/// The test identities of EUID, and an address that is never generated for.
 const ACTIVE: &str = "validate@example.com";
 const OPTED_OUT: &str = "optout@example.com";
 const OPTS_OUT_LATER: &str = "refresh-optout@example.com";
 const SOMEBODY_ELSE: &str = "somebody-else@example.com";
 
-/// Well-formed, and nobody's.
+/// Well-formed, and not in use.
 const WRONG_API_KEY: &str = "EUID-C-T-0-wrong1.ThisIsAWrongKeyOfTheCheckOperatorExample";
 const WRONG_SECRET: &str = "VGhpcyBpcyBhIHdyb25nIGNsaWVudCBzZWNyZXQgISE=";
 
 /// Operators take requests up to 119 s old or early; the guide says 60 s.
 const ROOM: Duration = Duration::from_secs(45);
 const DRIFT: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::post;
+    use tokio::net::TcpListener;
+    use tower_euid::sandbox::{Fault, SandboxBuilder};
+    use tower_euid::{Environment, IdentityTimes, RefreshToken, ResponseKey};
+
+    use super::*;
+
+    type Tested<T = ()> = Result<T, Box<dyn Error>>;
+
+    /// What is printed about an operator, after `configure` has changed the client and `fault` the sandbox.
+    async fn checked(
+        sandbox: SandboxBuilder,
+        fault: Option<Fault>,
+        configure: fn(EuidClientBuilder) -> EuidClientBuilder,
+    ) -> Tested<Report> {
+        let server = sandbox.build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+        server.fault(fault);
+        report(&configure(server.client_builder()), server.sandbox().api_key()).await
+    }
+
+    async fn report(operator: &EuidClientBuilder, api_key: &str) -> Tested<Report> {
+        let mut report = Report::default();
+        check(operator, api_key, &mut report).await?;
+        report.done();
+        Ok(report)
+    }
+
+    fn lines_with<'a>(report: &'a Report, word: &str) -> Vec<&'a str> {
+        report.lines.iter().map(String::as_str).filter(|line| line.contains(word)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_good_operator_passes_every_check() -> Tested {
+        let report = checked(Sandbox::builder(), None, |client| client).await?;
+        assert_eq!(report.lines.last().map(String::as_str), Some("10 passed, 0 failed"), "{:?}", report.lines);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_old_operator_needs_the_optout_check() -> Tested {
+        let old = Sandbox::builder().wants_optout_check(true);
+        let without = checked(old.clone(), None, |client| client).await?;
+        assert_eq!((without.passed, without.failed), (0, 1));
+        assert_eq!(lines_with(&without, "run this with --optout-check").len(), 1, "{:?}", without.lines);
+        let with = checked(old, None, |client| client.optout_check(true)).await?;
+        assert_eq!((with.passed, with.failed), (10, 0), "{:?}", with.lines);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_key_without_a_keyset_is_one_failure() -> Tested {
+        // As the operator answers about the tokens of a site that has no encryption key of its own.
+        let refusal = r#"{"message":"Unauthorised to validate token","status":"client_error"}"#;
+        let sandbox = Sandbox::builder().build()?;
+        let validate = post(async move || (StatusCode::BAD_REQUEST, refusal));
+        let app = Router::new().route("/v2/token/validate", validate).fallback_service(sandbox.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let server = tokio::spawn(axum::serve(listener, app).into_future());
+        let operator =
+            EuidClient::builder(Environment::Url(url)).credentials(sandbox.api_key(), sandbox.client_secret());
+        let report = report(&operator, sandbox.api_key()).await?;
+        server.abort();
+        assert_eq!(
+            report.lines.last().map(String::as_str),
+            Some("8 passed, 1 failed, 1 skipped"),
+            "{:?}",
+            report.lines
+        );
+        assert_eq!(lines_with(&report, "an encryption key of its own").len(), 1, "{:?}", report.lines);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_operator_without_encryption_is_told_from_one_that_is_down() -> Tested {
+        for (status, advice) in [(500, "`enable_v2_encryption`"), (503, "Is the operator up")] {
+            let report = checked(Sandbox::builder(), Some(Fault::Status(status)), |client| client).await?;
+            assert_eq!((report.passed, report.failed), (0, 1), "{status}");
+            assert_eq!(lines_with(&report, advice).len(), 1, "{:?}", report.lines);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tokens_of_uid2_are_warned_of() -> Tested {
+        let at = UnixMillis::from_millis;
+        let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+        let key = ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")?;
+        for (token, is_other) in [("A4AAAA", true), ("B4AAAA", true), ("E4AAAA", false), ("F4AAAA", false)] {
+            let identity = Identity::new(token, RefreshToken::from("AAAA".to_owned()), key.clone(), times)?;
+            assert_eq!(other_scope(&identity).is_some(), is_other, "{token}");
+        }
+        let mut report = Report::default();
+        report.warn("scope", Problem::new("what", "advice"));
+        assert_eq!(report.done(), 0, "a warning is not a failure");
+        assert_eq!(report.lines.last().map(String::as_str), Some("0 passed, 0 failed, 1 warned"));
+        Ok(())
+    }
+}

@@ -21,8 +21,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::{Request, Response};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -33,7 +33,7 @@ use tower_euid::{AdvertisingToken, Dii, Euid, EuidClient, EuidUpdate};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (client, layer) = tower_euid::from_env()?;
-    let service = layer.layer(service_fn(move |request| respond(client.clone(), request)));
+    let service = layer.layer(service_fn(move |request: Request<Incoming>| respond(client.clone(), request)));
 
     let port = env::var("PORT").ok().map_or(Ok(3001), |port| port.parse())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
@@ -54,39 +54,110 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-async fn respond(client: EuidClient, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let text = |text: String| Response::new(Full::from(text));
-    let response = match (request.method().as_str(), request.uri().path()) {
+async fn respond<B>(client: EuidClient, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
+where
+    B: Body<Error: Into<Failure>>,
+{
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    let response = match (method, path) {
         ("GET", "/") => match request.extensions().get::<AdvertisingToken>() {
             Some(token) => text(format!("{token}\n")),
             None => text(format!("{}\n", request.extensions().get::<Euid>().map_or("no layer", Euid::state))),
         },
-        ("POST", "/login") => match generate(&client, request).await {
-            Ok(update) => {
-                let mut response = text("logged in\n".to_owned());
-                update.attach(&mut response);
-                response
-            }
-            Err(error) => status(502, text(format!("{error}\n"))),
-        },
+        ("POST", "/login") => login(&client, request.into_body()).await,
         ("POST", "/logout") => {
-            let mut response = text("logged out\n".to_owned());
+            let mut response = text("logged out\n");
             EuidUpdate::logout().attach(&mut response);
             response
         }
-        _ => status(404, text("not here\n".to_owned())),
+        _ => status(StatusCode::NOT_FOUND, text("not here\n")),
     };
     Ok(response)
 }
 
 /// The body of the request is the email address.
-async fn generate(client: &EuidClient, request: Request<Incoming>) -> Result<EuidUpdate, Box<dyn Error + Send + Sync>> {
-    let body = Limited::new(request.into_body(), 1024).collect().await?.to_bytes();
-    let email = std::str::from_utf8(&body)?;
-    Ok(client.generate(Dii::email(email)?).await?.into())
+async fn login<B>(client: &EuidClient, body: B) -> Response<Full<Bytes>>
+where
+    B: Body<Error: Into<Failure>>,
+{
+    let generated = match email(body).await {
+        Ok(email) => client.generate(email).await.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.into())),
+        Err(error) => Err((StatusCode::BAD_REQUEST, error)),
+    };
+    let (update, mut response) = match generated {
+        Ok(generated) => (EuidUpdate::from(generated), text("logged in\n")),
+        // A new person is logging in: the previous identity ends even though there is no new one.
+        Err((code, error)) => (EuidUpdate::logout(), status(code, text(format!("{error}\n")))),
+    };
+    update.attach(&mut response);
+    response
 }
 
-fn status<B>(status: u16, mut response: Response<B>) -> Response<B> {
-    *response.status_mut() = status.try_into().unwrap_or_default();
+async fn email<B>(body: B) -> Result<Dii, Failure>
+where
+    B: Body<Error: Into<Failure>>,
+{
+    let body = Limited::new(body, 1024).collect().await?.to_bytes();
+    Ok(Dii::email(std::str::from_utf8(&body)?)?)
+}
+
+fn text(text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    Response::new(Full::new(text.into()))
+}
+
+fn status<B>(status: StatusCode, mut response: Response<B>) -> Response<B> {
+    *response.status_mut() = status;
     response
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[cfg(all(test, feature = "sandbox"))]
+mod tests {
+    use tower::Service;
+    use tower_euid::sandbox::{Fault, Sandbox, Visitor, VisitorState};
+
+    use super::*;
+
+    type Tested<T = ()> = Result<T, Box<dyn Error>>;
+
+    async fn send<S>(visitor: &mut Visitor, app: &S, request: Request<&'static str>) -> Tested<(u16, String)>
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone,
+    {
+        let response = visitor.send(app, request.map(Full::from)).await?;
+        let status = response.status().as_u16();
+        Ok((status, String::from_utf8(response.into_body().collect().await?.to_bytes().into())?))
+    }
+
+    /// The second person's login fails, with this status: what the page shows then.
+    async fn after_a_failed_login(address: &'static str, fault: Option<Fault>, expected: u16) -> Tested<String> {
+        let sandbox = Sandbox::builder().build()?;
+        let (client, layer) = sandbox.client_and_layer()?;
+        let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
+        let app = layer.layer(service_fn(move |request| respond(client.clone(), request)));
+        let login = |address| Request::post("/login").body(address);
+        let page = || Request::get("/").body("");
+
+        assert_eq!(send(&mut visitor, &app, login("ann@example.com")?).await?, (200, "logged in\n".to_owned()));
+        assert!(send(&mut visitor, &app, page()?).await?.1.starts_with("E4"));
+        sandbox.fault(fault);
+        let (status, text) = send(&mut visitor, &app, login(address)?).await?;
+        assert_eq!(status, expected, "{text}");
+        Ok(send(&mut visitor, &app, page()?).await?.1)
+    }
+
+    #[tokio::test]
+    async fn a_login_that_fails_ends_the_identity_before_it() -> Tested {
+        assert_eq!(after_a_failed_login("bob@example.com", Some(Fault::Status(503)), 503).await?, "absent\n");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_address_with_a_typo_is_a_bad_request() -> Tested {
+        for typo in ["bob.example.com", "", "bob@"] {
+            assert_eq!(after_a_failed_login(typo, None, 400).await?, "absent\n", "{typo}");
+        }
+        Ok(())
+    }
 }

@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Full};
+use http::{HeaderMap, Method, Request};
+use http_body_util::{Empty, Full};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tower::ServiceExt;
 use tower_euid::sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
 use tower_euid::{
@@ -278,7 +280,7 @@ async fn a_token_that_is_none_is_rejected() {
 }
 
 #[tokio::test]
-async fn who_asks_is_settled_before_what_was_sent() {
+async fn the_length_of_a_body_is_checked_before_the_api_key_and_that_before_the_envelope() {
     let sandbox = Sandbox::builder().build().unwrap();
     let key = sandbox.api_key().to_owned();
     let post = |path: &str, authorization: String, body: Vec<u8>| {
@@ -286,33 +288,158 @@ async fn who_asks_is_settled_before_what_was_sent() {
         let sandbox = sandbox.clone();
         async move { sandbox.oneshot(request.unwrap()).await.unwrap().status().as_u16() }
     };
+    let longest = || vec![b'A'; 1024 * 1024];
     let too_long = || vec![b'A'; 1024 * 1024 + 1];
     for path in ["/v2/token/generate", "/v2/token/validate/", "/v2/token/logout", "/v3/identity/map"] {
-        assert_eq!(post(path, "Bearer nobody".to_owned(), too_long()).await, 401, "{path}");
-        assert_eq!(post(path, format!("Bearer  {key}"), too_long()).await, 401, "{path}");
+        assert_eq!(post(path, "Bearer nobody".to_owned(), too_long()).await, 413, "{path}");
+        assert_eq!(post(path, "Bearer nobody".to_owned(), longest()).await, 401, "{path}");
+        assert_eq!(post(path, format!("Bearer  {key}"), longest()).await, 401, "{path}");
     }
     assert_eq!(post("/v2/token/generate", format!(" bEARER {key} "), too_long()).await, 413);
-    assert_eq!(post("/v2/token/generate", format!("Bearer {key}"), vec![b'A'; 1024 * 1024]).await, 400);
+    assert_eq!(post("/v2/token/generate", format!("Bearer {key}"), longest()).await, 400);
     assert_eq!(post("/v2/token/refresh", "Bearer nobody".to_owned(), too_long()).await, 413);
-    assert_eq!(post("/v2/token/generate//", format!("Bearer {key}"), Vec::new()).await, 404);
-    assert_eq!(sandbox.calls().other, 5);
+    assert_eq!(post("/v2/token/generate//", format!("Bearer {key}"), Vec::new()).await, 400);
+    assert_eq!(post("/v2/token/generate/x", format!("Bearer {key}"), Vec::new()).await, 404);
+    assert_eq!(sandbox.calls().other, 7);
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_as_too_long_is_refused_before_it_arrives() {
+    let server = serve().await;
+    let head = "POST /v2/token/generate HTTP/1.1\r\nhost: sandbox\r\ncontent-length: 1048577\r\n\r\n";
+    assert!(exchange(&server, head).await.starts_with("HTTP/1.1 413 "));
+}
+
+#[tokio::test]
+async fn lines_and_headers_that_are_too_long_are_refused() {
+    let server = serve().await;
+    let long = |length| "a".repeat(length);
+    for (target, header, status) in [(3000, 4000, "405"), (5000, 10, "414"), (10, 9 * 1024, "431")] {
+        let head =
+            format!("GET /v2/token/refresh?{} HTTP/1.1\r\nhost: sandbox\r\nx: {}\r\n\r\n", long(target), long(header));
+        let answer = exchange(&server, &head).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{target} {header}: {answer}");
+    }
+}
+
+/// The first line of the answer to a request, both as they are on the wire.
+async fn exchange(server: &SandboxServer, request: &str) -> String {
+    let address = server.base_url();
+    let mut connection = TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    BufReader::new(connection).read_line(&mut answer).await.unwrap();
+    answer
+}
+
+/// Status and headers of the answer to a request without a body.
+async fn head(sandbox: &Sandbox, method: Method, path: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap) {
+    let request = headers
+        .iter()
+        .fold(Request::builder().method(method).uri(path), |request, (name, value)| request.header(*name, *value));
+    let response = sandbox.clone().oneshot(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    (response.status().as_u16(), response.headers().clone())
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap())
 }
 
 #[tokio::test]
 async fn other_methods_get_what_the_operator_gives_them() {
     let sandbox = Sandbox::builder().build().unwrap();
-    for (method, path, status) in [
-        (Method::GET, "/ops/healthcheck", 200),
-        (Method::POST, "/ops/healthcheck", 405),
-        (Method::PUT, "/v2/token/refresh", 405),
-        (Method::GET, "/nothing", 404),
-        (Method::OPTIONS, "/v2/token/refresh", 204),
+    for (method, path, status, allow) in [
+        (Method::GET, "/ops/healthcheck", 200, None),
+        (Method::POST, "/ops/healthcheck", 405, Some("GET")),
+        (Method::PUT, "/v2/token/refresh", 405, Some("POST")),
+        (Method::HEAD, "/v2/token/refresh", 405, None),
+        (Method::GET, "/nothing", 404, None),
+        (Method::OPTIONS, "/v2/token/refresh", 405, Some("POST")),
+        (Method::OPTIONS, "/ops/healthcheck", 405, Some("GET")),
+        (Method::OPTIONS, "/nothing", 404, None),
     ] {
-        let request = Request::builder().method(&method).uri(path).body(Empty::<Bytes>::new()).unwrap();
-        let response = sandbox.clone().oneshot(request).await.unwrap();
-        assert_eq!(response.status(), StatusCode::from_u16(status).unwrap(), "{method} {path}");
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(body.is_empty(), matches!(status, 204 | 405), "{method} {path}");
+        let (answered, headers) = head(&sandbox, method.clone(), path, &[]).await;
+        assert_eq!((answered, text(&headers, "allow")), (status, allow), "{method} {path}");
+        assert_eq!(text(&headers, "vary"), Some("origin"), "{method} {path}");
+        assert_eq!(text(&headers, "access-control-allow-origin"), None, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_to_a_request_with_an_origin_allows_that_origin() {
+    let sandbox = Sandbox::builder().build().unwrap();
+    for origin in ["https://publisher.example", "null", "*"] {
+        for (method, path, status) in [
+            (Method::POST, "/v2/token/generate", 401),
+            (Method::POST, "/v2/token/refresh", 400),
+            (Method::GET, "/v2/token/refresh", 405),
+            (Method::OPTIONS, "/v2/token/refresh", 405),
+            (Method::GET, "/ops/healthcheck", 200),
+            (Method::GET, "/nothing", 404),
+        ] {
+            let (answered, headers) = head(&sandbox, method.clone(), path, &[("origin", origin)]).await;
+            assert_eq!(answered, status, "{method} {path}");
+            assert_eq!(text(&headers, "access-control-allow-origin"), Some(origin), "{method} {path}");
+            assert_eq!(text(&headers, "vary"), Some("origin"), "{method} {path}");
+        }
+    }
+    sandbox.fault(Fault::Status(503));
+    let (status, headers) = head(&sandbox, Method::POST, "/v2/token/refresh", &[("origin", "https://a.example")]).await;
+    assert_eq!((status, text(&headers, "access-control-allow-origin")), (503, Some("https://a.example")));
+}
+
+#[tokio::test]
+async fn a_preflight_is_allowed_on_every_path_and_is_not_a_call() {
+    let sandbox = Sandbox::builder().build().unwrap();
+    let preflight = [("origin", "https://publisher.example"), ("access-control-request-method", "POST")];
+    for path in ["/v2/token/refresh", "/v2/token/validate", "/ops/healthcheck", "/nothing"] {
+        let (status, headers) = head(&sandbox, Method::OPTIONS, path, &preflight).await;
+        assert_eq!(status, 204, "{path}");
+        assert_eq!(text(&headers, "access-control-allow-origin"), Some("https://publisher.example"), "{path}");
+        assert_eq!(text(&headers, "access-control-allow-methods"), Some("GET,POST,OPTIONS"), "{path}");
+        assert_eq!(text(&headers, "vary"), None, "{path}");
+        let allowed = text(&headers, "access-control-allow-headers").unwrap();
+        assert!(
+            allowed.starts_with("X-UID2-Client-Version,") && allowed.contains(",Content-Type"),
+            "{path}: {allowed}"
+        );
+        assert_eq!(allowed.ends_with(",Authorization"), path == "/v2/token/validate", "{path}: {allowed}");
+    }
+    let calls = sandbox.calls();
+    assert_eq!((calls.refresh, calls.validate, calls.other), (0, 0, 4));
+    for not_preflight in [&preflight[..1], &preflight[1..]] {
+        assert_eq!(head(&sandbox, Method::OPTIONS, "/v2/token/refresh", not_preflight).await.0, 405);
+    }
+}
+
+#[tokio::test]
+async fn an_empty_origin_is_refused() {
+    let sandbox = Sandbox::builder().build().unwrap();
+    for (method, path) in
+        [(Method::POST, "/v2/token/refresh"), (Method::OPTIONS, "/v2/token/refresh"), (Method::GET, "/ops/healthcheck")]
+    {
+        let headers = [("origin", ""), ("access-control-request-method", "POST")];
+        let (status, headers) = head(&sandbox, method.clone(), path, &headers).await;
+        assert_eq!(status, 403, "{method} {path}");
+        assert!(headers.is_empty(), "{method} {path}: {headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_is_read_as_the_operators_router_reads_it() {
+    let sandbox = Sandbox::builder().build().unwrap();
+    for (path, status) in [
+        ("//v2/token/refresh", 405),
+        ("/v2//token/refresh", 405),
+        ("/v2/token/refresh/", 405),
+        ("/x/../v2/token/refresh", 405),
+        ("/v2/token/%72efresh", 405),
+        ("/v2%2Ftoken/refresh", 404),
+        ("/v2/token/refresh%", 400),
+        ("/v2/token/refresh?client=%", 400),
+        ("/ops/%68ealthcheck", 200),
+    ] {
+        assert_eq!(head(&sandbox, Method::GET, path, &[]).await.0, status, "{path}");
     }
 }
 

@@ -10,6 +10,7 @@
 //! | variable | meaning |
 //! | --- | --- |
 //! | `PORT` | of the site; 3000 if not set, 0 for any |
+//! | `SITE_NAME` | another host name that the site answers to; by default `localhost` and loopback addresses alone |
 //! | `OPERATOR_PORT` | of the embedded sandbox; any if not set |
 //! | `EUID_OPERATOR_URL`, `EUID_API_KEY`, `EUID_CLIENT_SECRET` | all three: use that operator, start no sandbox |
 //! | `EUID_COOKIE_KEYS` | cookie keys, newest first; a fresh one if not set |
@@ -28,6 +29,7 @@
 //!
 //! curl 7 writes some removed cookies back into its jar; they are of no use there.
 
+mod host;
 mod page;
 mod requests;
 mod sandbox;
@@ -60,7 +62,9 @@ use tower_http::trace::TraceLayer;
 struct Site {
     client: EuidClient,
     clock: ManualClock,
-    /// With an operator of somebody else's, there is none.
+    /// A host name that it answers to, beside `localhost`.
+    name: Option<String>,
+    /// `None` with an external operator.
     sandbox: Option<Arc<SandboxServer>>,
     notes: Arc<Mutex<Notes>>,
 }
@@ -120,7 +124,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     // Without jitter, so that "ten minutes later" does what it says.
     let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone()).refresh_jitter(Duration::ZERO);
     let layer = layer.cookie(cookies()?);
-    let app = app(Site { client, clock, sandbox, notes: Arc::default() }, layer);
+    let name = variable("SITE_NAME");
+    let app = app(Site { client, clock, name, sandbox, notes: Arc::default() }, layer);
 
     let port = port("PORT", 3000)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
@@ -144,11 +149,12 @@ fn app(site: Site, layer: EuidLayer) -> Router {
             .route("/sandbox/opt-out", post(sandbox::opt_out));
     }
     app
-        // Nobody else's page may log a visitor in or out.
+        // A page of another site must not log a visitor in or out.
         .layer(CsrfLayer::new())
         .route("/page.css", get(([(CONTENT_TYPE, "text/css")], include_str!("page.css"))))
         .route("/page.js", get(([(CONTENT_TYPE, "text/javascript")], include_str!("page.js"))))
         .route("/health", get(async || "ok"))
+        .layer(middleware::from_fn_with_state(site.clone(), host::check))
         .layer(TraceLayer::new_for_http())
         .with_state(site)
 }
@@ -195,14 +201,14 @@ struct Login {
 }
 
 async fn login(State(site): State<Site>, Form(form): Form<Login>) -> Result<(EuidUpdate, Redirect), LoginError> {
+    // A new person is logging in: the previous visitor is gone, even if this login fails.
+    site.notes().visitor = None;
     let given = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
     let (dii, address) = match (given(form.email), given(form.phone)) {
         (Some(email), None) => (Dii::email(&email)?, email),
         (None, Some(phone)) => (Dii::phone(&phone)?, phone),
         _ => return Err(LoginError::Address("give an email address or a phone number".to_owned())),
     };
-    // Whoever was here before is no longer, however this ends.
-    site.notes().visitor = None;
     let generated = site.client.generate(dii).await?;
     site.notes().visitor = Some(Visitor { address, dii, opted_out: false });
     Ok((EuidUpdate::from(generated), Redirect::to("/")))
@@ -238,17 +244,16 @@ impl From<EuidError> for LoginError {
 
 impl IntoResponse for LoginError {
     fn into_response(self) -> Response {
-        match self {
-            Self::Address(rule) => {
-                (StatusCode::BAD_REQUEST, Html(page::error("That did not work", &rule))).into_response()
-            }
+        let (status, page) = match self {
+            Self::Address(rule) => (StatusCode::BAD_REQUEST, page::error("That did not work", &rule)),
             Self::Operator(error) => {
                 tracing::error!(kind = ?error.kind(), %error, "no identity at login");
                 let page = page::error("Please try again later", "The identity service does not answer.");
-                // Another person may have come, so whoever was there before must not stand for them.
-                (StatusCode::SERVICE_UNAVAILABLE, EuidUpdate::logout(), Html(page)).into_response()
+                (StatusCode::SERVICE_UNAVAILABLE, page)
             }
-        }
+        };
+        // The identity of the previous visitor ends with this answer.
+        (status, EuidUpdate::logout(), Html(page)).into_response()
     }
 }
 
@@ -278,4 +283,75 @@ fn port(name: &str, default: u16) -> Result<u16, String> {
 /// An environment variable; one that is empty counts as not set.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use axum::http::header::HOST;
+    use tower_euid::sandbox::{Visitor, VisitorState};
+
+    use super::*;
+    use crate::requests::Cookies;
+
+    pub(crate) type Tested<T = ()> = Result<T, Box<dyn Error>>;
+
+    /// The site without buttons for its sandbox.
+    pub(crate) fn app(name: &str) -> Tested<Router> {
+        let (site, layer) = site(&Sandbox::builder().build()?)?;
+        Ok(super::app(Site { name: Some(name.to_owned()), ..site }, layer))
+    }
+
+    fn site(sandbox: &Sandbox) -> Tested<(Site, EuidLayer)> {
+        let (client, layer) = sandbox.client_and_layer()?;
+        Ok((Site { client, clock: sandbox.clock(), name: None, sandbox: None, notes: Arc::default() }, layer))
+    }
+
+    async fn send(
+        visitor: &mut Visitor,
+        app: &Router,
+        request: axum::http::request::Builder,
+        body: &'static str,
+    ) -> Tested<Response> {
+        Ok(visitor.send(app, request.header(HOST, "localhost").body(Body::from(body))?).await?)
+    }
+
+    #[tokio::test]
+    async fn the_log_tells_which_cookies_came() -> Tested {
+        let sandbox = Sandbox::builder().build()?;
+        for (state, expected) in [
+            (VisitorState::Absent, Cookies::None),
+            (VisitorState::Fresh, Cookies::Kept),
+            (VisitorState::Due, Cookies::Refreshed),
+            (VisitorState::OptedOut, Cookies::Kept),
+        ] {
+            let (site, layer) = site(&sandbox)?;
+            let mut visitor = sandbox.visitor(&layer, state)?;
+            let app = super::app(site.clone(), layer);
+            // A cookie of another party, which is no text.
+            let request = Request::get("/").header("cookie", axum::http::HeaderValue::from_bytes(b"other=\xff")?);
+            send(&mut visitor, &app, request, "").await?;
+            let notes = site.notes();
+            let seen: Vec<_> = notes.requests.newest_first().map(|request| request.cookies).collect();
+            assert_eq!(seen, [expected], "{state:?}");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_login_that_fails_ends_the_identity_before_it() -> Tested {
+        for form in ["email=nobody", "phone=12345", "", "email=other%40example.com"] {
+            let sandbox = Sandbox::builder().build()?;
+            let (site, layer) = site(&sandbox)?;
+            let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+            let app = super::app(site, layer);
+            sandbox.fault(tower_euid::sandbox::Fault::Status(503));
+            let request = Request::post("/login").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+            let response = send(&mut visitor, &app, request, form).await?;
+            assert!(response.status().is_client_error() || response.status().is_server_error(), "{form}");
+            assert_eq!(visitor.cookie_header(), "", "{form}");
+        }
+        Ok(())
+    }
 }

@@ -115,9 +115,9 @@ fn request(done: &Done) -> String {
     let (kind, name, text) = match done.cookies {
         Cookies::None => ("none", "no cookie", "None came, none was set."),
         Cookies::Kept if done.calls.is_some_and(|calls| calls.refresh > 0) => {
-            ("kept", "kept", "The cookie stays as it is: no new pair came in time.")
+            ("kept", "kept", "The cookies stay as they are: no new pair came in time.")
         }
-        Cookies::Kept => ("kept", "kept", "The cookie stays as it is."),
+        Cookies::Kept => ("kept", "kept", "The cookies stay as they are."),
         Cookies::Refreshed if done.calls.is_some_and(|calls| calls.refresh == 0) => {
             ("refreshed", "refreshed", "The cookie holds a new pair of tokens: the answer to an earlier page.")
         }

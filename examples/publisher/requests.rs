@@ -27,16 +27,17 @@ pub(crate) struct Done {
     pub(crate) at: UnixMillis,
     pub(crate) status: StatusCode,
     pub(crate) cookies: Cookies,
-    /// Nobody counts the calls to an operator of somebody else's.
+    /// `None` with an external operator, whose calls are not counted.
     pub(crate) calls: Option<Calls>,
     pub(crate) took: Duration,
 }
 
-/// What became of our cookies.
-#[derive(Clone, Copy)]
+/// What became of the layer's cookies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cookies {
     /// None came, none was set.
     None,
+    /// Some came, none was set.
     Kept,
     Refreshed,
     SetAtLogin,
@@ -66,7 +67,7 @@ impl Requests {
 /// A middleware around the layer: notes the request and, if its answer is the front page, completes it.
 pub(crate) async fn note(State(site): State<Site>, request: Request, next: Next) -> Response {
     let line = format!("{} {}", request.method(), request.uri().path());
-    let brought = brings_identity(request.headers());
+    let brought = brings_cookies(request.headers());
     let calls_before = calls(&site);
     // Not the site's clock, which another request may move meanwhile.
     let begun = SystemClock.now();
@@ -115,9 +116,11 @@ fn written(response: &HeaderMap, name: &str) -> Option<Written> {
     Some(if cookie.value().is_empty() { Written::Cleared } else { Written::Set })
 }
 
-fn brings_identity(request: &HeaderMap) -> bool {
-    let texts = request.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(Cookie::split_parse).any(|cookie| cookie.is_ok_and(|cookie| cookie.name() == IDENTITY))
+fn brings_cookies(request: &HeaderMap) -> bool {
+    // Cookies of other parties may hold any bytes.
+    let texts = request.get_all(COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let mut cookies = texts.flat_map(Cookie::split_parse).flatten();
+    cookies.any(|cookie| [IDENTITY, ANCHOR, OPT_OUT].contains(&cookie.name()))
 }
 
 fn calls(site: &Site) -> Option<Calls> {

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -15,13 +15,19 @@ use crate::client::protocol::operator::RequestError;
 /// An HTTP response in the making.
 pub(super) struct Answer {
     status: StatusCode,
-    content_type: Option<&'static str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     body: Vec<u8>,
 }
 
 impl Answer {
     fn new(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, content_type, body: body.into() }
+        let content_type = content_type.map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind)));
+        Self { status, headers: content_type.into_iter().collect(), body: body.into() }
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     pub(super) fn empty(status: StatusCode) -> Self {
@@ -40,13 +46,20 @@ impl Answer {
         Self::refusal(StatusCode::UNAUTHORIZED, "unauthorized", None)
     }
 
+    pub(super) fn unknown(message: &str) -> Self {
+        Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, "unknown", Some(message))
+    }
+
     pub(super) fn internal() -> Self {
         Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, "unknown", None)
     }
 
-    /// Unlike [`internal`](Self::internal), with a message.
-    pub(super) fn unknown(message: &str) -> Self {
-        Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, "unknown", Some(message))
+    pub(super) fn bad_request() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, None, "Bad Request")
+    }
+
+    pub(super) fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, None, "Forbidden")
     }
 
     pub(super) fn too_long() -> Self {
@@ -85,12 +98,20 @@ impl Answer {
         Self::new(status, Some(HTML), format!("<html><body><h1>{status}</h1></body></html>"))
     }
 
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    #[cfg(test)]
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::from(self.body));
         *response.status_mut() = self.status;
-        if let Some(content_type) = self.content_type {
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        }
+        response.headers_mut().extend(self.headers);
         response
     }
 }
@@ -125,6 +146,7 @@ impl From<SealedShut> for Answer {
 }
 
 /// How an envelope travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
     Binary,

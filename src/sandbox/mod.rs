@@ -4,9 +4,9 @@
 //! the sizes of tokens; what it can't do is make an id that bidders know.
 //!
 //! 1. [`Sandbox`] is a [`tower::Service`]; [`Sandbox::serve`] puts it on a loopback port.
-//! 2. It answers `/v2/token/generate`, `/refresh` and `/validate`, and `GET /ops/healthcheck`. What a
-//!    publisher's key has no role for is a 401, as is `/v2/token/logout`; client-side generation is not
-//!    there (404).
+//! 2. It answers `/v2/token/generate`, `/refresh` and `/validate`, and `GET /ops/healthcheck`, to browsers
+//!    too (CORS). Endpoints for which a publisher's key has no role answer 401, among them
+//!    `/v2/token/logout`; client-side generation is not there (404).
 //! 3. Time is its [`ManualClock`]: [`advance`](Sandbox::advance) it rather than sleep.
 //! 4. Stateless but for who [opted out](Sandbox::opt_out): token keys are constants, so tokens
 //!    outlive the sandbox, can be refreshed more than once, and are worth nothing.
@@ -73,12 +73,16 @@
 #![cfg_attr(not(feature = "axum"), doc = concat!("```ignore\n", include_str!("../../tests/site.rs"), "```"))]
 
 mod answer;
+mod body;
 mod builder;
 #[cfg(test)]
 mod captures;
+mod cors;
 mod fault;
 mod operator;
+mod optout_check;
 mod person;
+mod route;
 mod server;
 mod token;
 mod visitor;
@@ -99,8 +103,9 @@ use http_body_util::{BodyExt, Full};
 use tower::Service;
 use zeroize::Zeroizing;
 
-use self::operator::{Call, Endpoint, MAX_BODY, Operator};
+use self::operator::{Call, MAX_BODY, Operator};
 use self::person::Person;
+use self::route::Endpoint;
 use crate::client::dii::Dii;
 use crate::clock::{Clock, ManualClock};
 
@@ -324,7 +329,9 @@ impl Sandbox {
 
     async fn answer<B: Body>(self, request: Request<B>) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
-        self.0.calls.count(Endpoint::at(parts.uri.path()));
+        let endpoint = Endpoint::at(&parts.uri);
+        // A browser's preflight is not a call of the endpoint.
+        self.0.calls.count(endpoint.filter(|_| parts.method != Method::OPTIONS));
         let fault = *lock(&self.0.fault);
         let body = read(body).await;
         if let Some(Fault::Delay(delay)) = fault {
@@ -332,6 +339,7 @@ impl Sandbox {
         }
         self.0.operator.answer(&Call {
             parts: &parts,
+            endpoint,
             body: body.as_deref(),
             now: self.0.clock.now(),
             opted_out: &lock(&self.0.opted_out),
@@ -402,20 +410,22 @@ struct Counters {
 }
 
 impl Counters {
-    fn count(&self, endpoint: Endpoint) {
+    fn count(&self, endpoint: Option<Endpoint>) {
         let counter = match endpoint {
-            Endpoint::Generate => &self.generate,
-            Endpoint::Refresh => &self.refresh,
-            Endpoint::Validate => &self.validate,
-            Endpoint::WithoutRole | Endpoint::Health | Endpoint::Unknown => &self.other,
+            Some(Endpoint::Generate) => &self.generate,
+            Some(Endpoint::Refresh) => &self.refresh,
+            Some(Endpoint::Validate) => &self.validate,
+            Some(Endpoint::WithoutRole | Endpoint::Health | Endpoint::Unknown) | None => &self.other,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The whole body, or `None` if it is longer than the operator reads. One that breaks off is as long
-/// as what came.
+/// The whole body, or `None` if it is longer than the operator reads. A body that breaks off ends there.
 async fn read<B: Body>(body: B) -> Option<Vec<u8>> {
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return None;
+    }
     let mut body = pin!(body);
     let mut bytes = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {

@@ -1,29 +1,32 @@
 //! The operator's endpoints: a request, its body and the time in, a response out.
 //!
-//! 1. Who asks is settled first, on every endpoint but refresh; then the envelope, then the payload.
+//! 1. The checks come in the operator's order: lengths, path, origin, method, size of the body, API key (on
+//!    every endpoint but refresh), envelope, payload.
 //! 2. Only a 200 is encrypted: under the client secret, and on refresh under the response key that
 //!    came inside the refresh token.
-//! 3. Nothing is remembered about issued tokens. Who opted out is the only state, and an argument.
+//! 3. Issued tokens are not stored. The opt-outs are the only state, and an argument.
 
 use std::collections::{HashMap, HashSet};
 
-use base64::Engine;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, VARY};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::Lifetimes;
-use super::answer::{self, Answer, BINARY, Form, Tokens};
+use super::answer::{self, Answer, Form, Tokens};
+use super::body::RequestBody;
+use super::cors::Cors;
 use super::fault::Fault;
+use super::optout_check;
 use super::person::{Person, Script, test_identities};
+use super::route::{self, Endpoint};
 use super::token::{self, Grant, OpenedEnvelope, RawId};
 use crate::client::protocol::envelope::{BASE64, Key, gcm_seal};
-use crate::client::protocol::operator::{OpenedRequest, open_request, open_request_text, seal_response};
-use crate::client::protocol::{GENERATE, REFRESH, VALIDATE};
+use crate::client::protocol::operator::{OpenedRequest, decode, open_request, open_request_text, seal_response};
 use crate::clock::UnixMillis;
 use crate::random;
 use crate::tcf::{self, Verdict};
@@ -33,7 +36,7 @@ pub(super) struct Operator {
     pub(super) api_key: Zeroizing<String>,
     pub(super) secret: Zeroizing<Key>,
     pub(super) lifetimes: Lifetimes,
-    /// As it was up to 5.65: nobody is generated for without `optout_check`.
+    /// As up to 5.65: generate is refused without `optout_check`.
     pub(super) wants_optout_check: bool,
     test_identities: HashMap<Person, Script>,
 }
@@ -41,37 +44,13 @@ pub(super) struct Operator {
 /// A request, and the world that it arrives in.
 pub(super) struct Call<'a> {
     pub(super) parts: &'a Parts,
+    /// As [`Endpoint::at`] reads it from the path.
+    pub(super) endpoint: Option<Endpoint>,
     /// `None` if it was longer than [`MAX_BODY`].
     pub(super) body: Option<&'a [u8]>,
     pub(super) now: UnixMillis,
     pub(super) opted_out: &'a HashSet<Person>,
     pub(super) fault: Option<Fault>,
-}
-
-/// Whose turn it is, by path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    Generate,
-    Refresh,
-    Validate,
-    /// Exists, but no publisher's key has the role for it.
-    WithoutRole,
-    Health,
-    Unknown,
-}
-
-impl Endpoint {
-    /// One slash after the path is tolerated.
-    pub(super) fn at(path: &str) -> Self {
-        match path.strip_suffix('/').unwrap_or(path) {
-            GENERATE => Self::Generate,
-            REFRESH => Self::Refresh,
-            VALIDATE => Self::Validate,
-            path if WITHOUT_ROLE.contains(&path) => Self::WithoutRole,
-            HEALTH => Self::Health,
-            _ => Self::Unknown,
-        }
-    }
 }
 
 impl Operator {
@@ -80,49 +59,59 @@ impl Operator {
     }
 
     pub(super) fn answer(&self, call: &Call<'_>) -> Response<Full<Bytes>> {
-        let answer = match call.fault {
-            Some(Fault::Status(status)) => Answer::page(status),
-            Some(Fault::Garbage) => Answer::garbage(),
-            Some(Fault::Refuse(word)) => Answer::refusal(StatusCode::BAD_REQUEST, word, None),
-            Some(Fault::Redirect) => Answer::page(StatusCode::FOUND.as_u16()),
-            Some(Fault::LargeBody(bytes)) => Answer::large(bytes),
-            _ => self.route(call).unwrap_or_else(|refusal| refusal),
-        };
-        let mut response = answer.into_response();
-        let headers = response.headers_mut();
-        headers.insert(VARY, HeaderValue::from(ORIGIN));
-        if call.fault == Some(Fault::Redirect)
-            && let Ok(here) = HeaderValue::from_str(call.parts.uri.path())
-        {
-            headers.insert(LOCATION, here);
-        }
-        if let Some(trace_id) = call.parts.headers.get(&TRACE_ID) {
-            headers.insert(TRACE_ID, trace_id.clone());
-        }
-        response
+        self.arrive(call).unwrap_or_else(|refusal| refusal).into_response()
     }
 
-    fn route(&self, call: &Call<'_>) -> Result<Answer, Answer> {
-        let method = &call.parts.method;
-        match Endpoint::at(call.parts.uri.path()) {
-            _ if method == Method::OPTIONS => Ok(Answer::empty(StatusCode::NO_CONTENT)),
-            Endpoint::Unknown => Err(Answer::not_found()),
-            Endpoint::Health if method == Method::GET => Ok(Answer::healthy()),
-            Endpoint::Health => Err(Answer::empty(StatusCode::METHOD_NOT_ALLOWED)),
-            _ if method != Method::POST => Err(Answer::empty(StatusCode::METHOD_NOT_ALLOWED)),
-            Endpoint::Generate => self.enveloped(call, Self::generate),
-            Endpoint::Validate => self.enveloped(call, Self::validate),
-            Endpoint::Refresh => self.refresh(call),
-            Endpoint::WithoutRole => Err(Answer::unauthorized()),
+    /// What the operator's server does before it looks for an endpoint. Its refusals carry no CORS headers.
+    fn arrive(&self, call: &Call<'_>) -> Result<Answer, Answer> {
+        route::check_lengths(call.parts)?;
+        route::check_query(call.parts)?;
+        let endpoint = call.endpoint.ok_or_else(Answer::bad_request)?;
+        let cors = Cors::of(call.parts)?;
+        let answer = cors.preflight(endpoint).map_or_else(|| self.disturbed(endpoint, call), Ok);
+        Ok(cors.allow(answer.unwrap_or_else(|refusal| refusal)))
+    }
+
+    fn disturbed(&self, endpoint: Endpoint, call: &Call<'_>) -> Result<Answer, Answer> {
+        match call.fault {
+            Some(Fault::Status(status)) => Ok(Answer::page(status)),
+            Some(Fault::Garbage) => Ok(Answer::garbage()),
+            Some(Fault::Refuse(word)) => Ok(Answer::refusal(StatusCode::BAD_REQUEST, word, None)),
+            Some(Fault::Redirect) => {
+                // Every path of a URI is a header value.
+                let here = HeaderValue::from_str(call.parts.uri.path()).unwrap_or(HeaderValue::from_static("/"));
+                Ok(Answer::page(StatusCode::FOUND.as_u16()).with(LOCATION, here))
+            }
+            Some(Fault::LargeBody(bytes)) => Ok(Answer::large(bytes)),
+            Some(Fault::Delay(_) | Fault::WrongNonce | Fault::WrongKey) | None => self.route(endpoint, call),
         }
+    }
+
+    fn route(&self, endpoint: Endpoint, call: &Call<'_>) -> Result<Answer, Answer> {
+        endpoint.check_method(&call.parts.method)?;
+        if endpoint == Endpoint::Health {
+            return Ok(Answer::healthy());
+        }
+        let body = RequestBody::new(&call.parts.headers, call.body.ok_or_else(Answer::too_long)?);
+        let answer = match endpoint {
+            Endpoint::Generate => self.enveloped(call, &body, Self::generate),
+            Endpoint::Validate => self.enveloped(call, &body, Self::validate),
+            Endpoint::Refresh => self.refresh(call, &body),
+            Endpoint::WithoutRole | Endpoint::Health | Endpoint::Unknown => Err(Answer::unauthorized()),
+        };
+        let answer = answer.unwrap_or_else(|refusal| refusal);
+        Ok(match call.parts.headers.get(&TRACE_ID).filter(|trace_id| !trace_id.is_empty()) {
+            Some(trace_id) => answer.with(TRACE_ID, trace_id.clone()),
+            None => answer,
+        })
     }
 
     /// What generate and validate have in common: API key, request envelope, response envelope.
-    fn enveloped(&self, call: &Call<'_>, endpoint: Handler) -> Result<Answer, Answer> {
+    fn enveloped(&self, call: &Call<'_>, body: &RequestBody<'_>, endpoint: Handler) -> Result<Answer, Answer> {
         if !self.authenticates(&call.parts.headers) {
             return Err(Answer::unauthorized());
         }
-        let (request, form) = self.open(call)?;
+        let (request, form) = self.open(call, body)?;
         let json = endpoint(self, call, &request.payload.unwrap_or_default())?;
         let key = Zeroizing::new(Fault::key(call.fault, &self.secret));
         let nonce = Fault::nonce(call.fault, request.nonce);
@@ -134,28 +123,19 @@ impl Operator {
     }
 
     /// Opens the request envelope; says in which form the answer is expected.
-    fn open(&self, call: &Call<'_>) -> Result<(OpenedRequest, Form), Answer> {
-        let body = call.body.ok_or_else(Answer::too_long)?;
-        let as_text = || open_request_text(&self.secret, call.now, body).map(|request| (request, Form::Text));
-        let opened = match ContentType::of(&call.parts.headers) {
-            ContentType::Other => as_text(),
-            ContentType::Binary if body.is_empty() => as_text(),
-            ContentType::Binary => match open_request(&self.secret, call.now, body) {
-                Ok(request) => Ok((request, Form::Binary)),
-                Err(error) if BASE64.decode(body).is_err() => Err(error),
-                Err(_) => as_text(),
-            },
-            ContentType::BinaryWithParameter if !body.is_ascii() => return Err(Answer::crash()),
-            ContentType::BinaryWithParameter => as_text(),
-        };
-        opened.map_err(Answer::from)
+    fn open(&self, call: &Call<'_>, body: &RequestBody<'_>) -> Result<(OpenedRequest, Form), Answer> {
+        if body.form == Form::Binary && !body.bytes.is_empty() {
+            match open_request(&self.secret, call.now, body.bytes) {
+                Ok(request) => return Ok((request, Form::Binary)),
+                Err(error) if decode(&BASE64, &*body.text()?).is_none() => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok((open_request_text(&self.secret, call.now, body.text()?.as_bytes())?, Form::Text))
     }
 
     fn generate(&self, call: &Call<'_>, payload: &Map<String, Value>) -> Result<Vec<u8>, Answer> {
         let person = Person::named_in(payload)?;
-        if self.wants_optout_check && payload.get("optout_check") != Some(&Value::from(1)) {
-            return Err(Answer::client_error(NO_OPTOUT_CHECK));
-        }
         if let Some(consent) = payload.get("tcf_consent_string") {
             match consent.as_str().map_or(Verdict::Invalid, tcf::judge) {
                 Verdict::Sufficient => {}
@@ -163,6 +143,9 @@ impl Operator {
                 Verdict::Invalid => return Err(Answer::client_error("User consent is invalid")),
                 Verdict::Version1 => return Err(Answer::unknown("Unknown error while generating token v2")),
             }
+        }
+        if self.wants_optout_check {
+            optout_check::check(payload)?;
         }
         let opted_out = match self.test_identities.get(&person) {
             Some(Script::OptedOut) => true,
@@ -182,16 +165,16 @@ impl Operator {
         Ok(answer::success(raw_id == RawId::of(&person)))
     }
 
-    fn refresh(&self, call: &Call<'_>) -> Result<Answer, Answer> {
-        let body = String::from_utf8_lossy(call.body.ok_or_else(Answer::too_long)?);
+    fn refresh(&self, call: &Call<'_>, body: &RequestBody<'_>) -> Result<Answer, Answer> {
+        let text = body.text()?;
         // The operator counts UTF-16 units.
-        let envelope = match body.encode_utf16().count() {
-            token::REFRESH_TOKEN => Some(token::open_refresh_token(&body)?),
+        let envelope = match text.encode_utf16().count() {
+            token::REFRESH_TOKEN => Some(token::open_refresh_token(&text)?),
             _ => None,
         };
-        let inner_token = envelope.as_ref().map_or(&*body, |envelope| &envelope.inner_token);
+        let inner_token = envelope.as_ref().map_or(&*text, |envelope| &envelope.inner_token);
         let renewed = self.renew(call, inner_token).map_err(|ended| {
-            // Who does not say who he is learns no more.
+            // A caller without an API key does not learn the reason.
             if self.authenticates(&call.parts.headers) {
                 ended.answer()
             } else {
@@ -202,12 +185,8 @@ impl Operator {
         let Some(OpenedEnvelope { response_key, .. }) = envelope else {
             return Ok(Answer::plain_json(json));
         };
-        let form = match ContentType::of(&call.parts.headers) {
-            ContentType::Binary => Form::Binary,
-            ContentType::BinaryWithParameter | ContentType::Other => Form::Text,
-        };
         let key = Zeroizing::new(Fault::key(call.fault, &response_key));
-        Ok(form.answer(gcm_seal(&key, random::bytes()?, &json)))
+        Ok(body.form.answer(gcm_seal(&key, random::bytes()?, &json)))
     }
 
     fn renew(&self, call: &Call<'_>, inner_token: &str) -> Result<Vec<u8>, Ended> {
@@ -252,7 +231,7 @@ impl Operator {
     }
 }
 
-/// What an endpoint says to a payload: the JSON of a 200, or a refusal.
+/// Answers a payload: the JSON of a 200, or a refusal.
 type Handler = fn(&Operator, &Call<'_>, &Map<String, Value>) -> Result<Vec<u8>, Answer>;
 
 /// Why an inner refresh token is not renewed.
@@ -273,25 +252,6 @@ impl Ended {
     }
 }
 
-/// What the operator looks at a request's content type for.
-enum ContentType {
-    Binary,
-    /// Sends the operator down a path where it meets bytes that are no text, and fails.
-    BinaryWithParameter,
-    Other,
-}
-
-impl ContentType {
-    fn of(headers: &HeaderMap) -> Self {
-        let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        match value.split_once(';') {
-            None if value.eq_ignore_ascii_case(BINARY) => Self::Binary,
-            Some((kind, _)) if kind.trim().eq_ignore_ascii_case(BINARY) => Self::BinaryWithParameter,
-            _ => Self::Other,
-        }
-    }
-}
-
 /// The key in a header `Bearer key`: trimmed, the scheme in any case, one space.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, key) = value.trim_ascii().split_at_checked(BEARER.len())?;
@@ -301,19 +261,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 /// Longer bodies are refused, in bytes.
 pub(super) const MAX_BODY: usize = 1024 * 1024;
 
-const NO_OPTOUT_CHECK: &str = "Required opt-out policy argument for token/generate is missing or not set to 1";
-const HEALTH: &str = "/ops/healthcheck";
-const WITHOUT_ROLE: [&str; 8] = [
-    "/v2/token/logout",
-    "/v2/optout/status",
-    "/v2/identity/map",
-    "/v3/identity/map",
-    "/v2/identity/buckets",
-    "/v2/key/latest",
-    "/v2/key/sharing",
-    "/v2/key/bidstream",
-];
-
 /// 2021-03-08T17:00:00Z: an identity from before then is answered like an opted-out one.
 const FIRST_REFRESHABLE: UnixMillis = UnixMillis::from_millis(1_615_222_800_000);
 
@@ -322,13 +269,17 @@ const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
     use base64::prelude::BASE64_STANDARD;
     use http::Request;
+    use http::header::CONTENT_TYPE;
     use http_body_util::BodyExt;
 
+    use super::super::answer::BINARY;
     use super::*;
     use crate::client::dii::Dii;
-    use crate::client::protocol::envelope::seal_request;
+    use crate::client::protocol::envelope::{open_response, seal_request};
+    use crate::client::protocol::{GENERATE, REFRESH, VALIDATE};
 
     const NOW: UnixMillis = UnixMillis::from_millis(1_800_000_000_000);
     const SECRET: Key = [3; 32];
@@ -337,13 +288,18 @@ mod tests {
         Operator::new(Zeroizing::new("key".to_owned()), Zeroizing::new(SECRET), Lifetimes::default())
     }
 
-    /// Status, content type and body of the answer to a POST by someone with the API key.
     fn post(path: &str, content_type: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
+        post_to(&operator(), path, content_type, body)
+    }
+
+    /// Status, content type and body of the answer to a POST with the API key.
+    fn post_to(operator: &Operator, path: &str, content_type: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
         let request = Request::post(path).header(AUTHORIZATION, "Bearer key").header(CONTENT_TYPE, content_type);
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let opted_out = HashSet::new();
-        let call = Call { parts: &parts, body: Some(body), now: NOW, opted_out: &opted_out, fault: None };
-        let response = operator().answer(&call);
+        let endpoint = Endpoint::at(&parts.uri);
+        let call = Call { parts: &parts, endpoint, body: Some(body), now: NOW, opted_out: &opted_out, fault: None };
+        let response = operator.answer(&call);
         let content_type = response.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap().to_owned());
         let status = response.status().as_u16();
         let body = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(response.collect());
@@ -387,9 +343,16 @@ mod tests {
             assert_eq!(answer(binary, b""), (400, "application/json".to_owned()));
             assert_eq!(answer(binary, &envelope[1..]), (400, "application/json".to_owned()));
         }
-        let with_parameter = "application/octet-stream; charset=binary";
-        assert_eq!(answer(with_parameter, &envelope), (500, String::new()));
+        let with_parameter = "application/octet-stream; charset=utf-8";
+        assert_eq!(answer(with_parameter, &envelope), (400, "application/json".to_owned()));
         assert_eq!(answer(with_parameter, &text), (200, "text/plain".to_owned()));
+        for unknown in ["application/octet-stream; charset=binary", "text/plain; charset=bogus"] {
+            assert_eq!(answer(unknown, &envelope), (500, String::new()));
+            assert_eq!(answer(unknown, &text), (500, String::new()));
+        }
+        assert_eq!(answer("text/plain; charset=utf-16", &text), (400, "application/json".to_owned()));
+        assert_eq!(answer("text/plain; charset=iso-8859-1", &text), (200, "text/plain".to_owned()));
+        assert_eq!(answer("multipart/form-data; boundary=x", &text), (400, "application/json".to_owned()));
         assert_eq!(answer("text/plain", &envelope), (400, "application/json".to_owned()));
     }
 
@@ -404,13 +367,84 @@ mod tests {
         }
     }
 
+    /// What an endpoint says to this payload: the JSON of a 200, or the message of a refusal.
+    fn reply(operator: &Operator, path: &str, payload: &[u8]) -> Result<Value, (u16, String)> {
+        let envelope = seal_request(&SECRET, [1; 12], NOW, [2; 8], payload);
+        let (status, _, body) = post_to(operator, path, BINARY, &envelope);
+        if status == 200 {
+            let (_, json) = open_response(&SECRET, [2; 8], &body).unwrap();
+            return Ok(serde_json::from_slice(&json).unwrap());
+        }
+        let refusal: Value = serde_json::from_slice(&body).unwrap();
+        Err((status, refusal["message"].as_str().unwrap_or_default().to_owned()))
+    }
+
     #[test]
     fn consent_string_of_version_1_is_an_unknown_error() {
-        let json = br#"{"email":"user@example.com","tcf_consent_string":"BPehNtWPehNtWABAMBFRACBoALAAAEJAAIYg"}"#;
-        let envelope = seal_request(&SECRET, [1; 12], NOW, [2; 8], json);
-        let (status, content_type, body) = post(GENERATE, BINARY, &envelope);
-        assert_eq!((status, &*content_type), (500, "application/json"));
-        let body = String::from_utf8(body).unwrap();
-        assert_eq!(body, r#"{"message":"Unknown error while generating token v2","status":"unknown"}"#);
+        let payload = br#"{"email":"user@example.com","tcf_consent_string":"BPehNtWPehNtWABAMBFRACBoALAAAEJAAIYg"}"#;
+        let unknown = "Unknown error while generating token v2".to_owned();
+        assert_eq!(reply(&operator(), GENERATE, payload), Err((500, unknown)));
+    }
+
+    #[test]
+    fn the_consent_string_is_checked_before_the_optout_check() {
+        let operator = Operator { wants_optout_check: true, ..operator() };
+        let generate = |members: &str| {
+            let payload = format!(r#"{{"email":"user@example.com"{members}}}"#);
+            reply(&operator, GENERATE, payload.as_bytes()).map(|json| json["status"].as_str().unwrap().to_owned())
+        };
+        let required = "Required opt-out policy argument for token/generate is missing or not set to 1";
+        let (insufficient, sufficient) = (
+            r#","tcf_consent_string":"CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA""#,
+            r#","tcf_consent_string":"CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA""#,
+        );
+        assert_eq!(generate(""), Err((400, required.to_owned())));
+        assert_eq!(generate(sufficient), Err((400, required.to_owned())));
+        assert_eq!(generate(insufficient), Ok("insufficient_user_consent".to_owned()));
+        assert_eq!(generate(r#","tcf_consent_string":"""#), Err((400, "User consent is invalid".to_owned())));
+        assert_eq!(generate(r#","policy":1.5"#), Ok("success".to_owned()));
+        assert_eq!(generate(r#","policy":2"#), Err((400, "request body contains invalid argument(s)".to_owned())));
+        assert_eq!(generate(r#","policy":"1""#), Err((500, "Unknown error while generating token v2".to_owned())));
+    }
+
+    #[test]
+    fn an_advertising_token_is_read_with_its_padding_too() {
+        let generated = reply(&operator(), GENERATE, br#"{"email":"user@example.com"}"#).unwrap();
+        let token = generated["body"]["advertising_token"].as_str().unwrap().to_owned();
+        let validate = |token: &str| {
+            let payload = serde_json::json!({ "email": "user@example.com", "token": token }).to_string();
+            reply(&operator(), VALIDATE, payload.as_bytes()).map(|json| json["body"].clone())
+        };
+        assert_eq!(validate(&token), Ok(Value::Bool(true)));
+        assert_eq!(validate(&format!("{token}=")), Ok(Value::Bool(true)));
+        for wrong in [
+            format!("{token}=="),
+            format!("{token} "),
+            token[1..].to_owned(),
+            format!("F{}", &token[1..]),
+            String::new(),
+        ] {
+            assert_eq!(validate(&wrong), Err((400, "Invalid token".to_owned())), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_identity_member_of_any_type_is_read_as_text() {
+        let generate = |payload: &[u8]| reply(&operator(), GENERATE, payload).map(|json| json["status"].clone());
+        let deep = format!(r#"{{"email":{}"a@b"{}}}"#, "[".repeat(900), "]".repeat(900));
+        let hash = format!(r#"{{"email_hash":{}}}"#, "1".repeat(44));
+        for taken in [
+            br#"{"email":["a@b"]}"#.as_slice(),
+            br#"{"email":{"a":"b@c"}}"#,
+            br#"{"email":[1.0,"a@b"]}"#,
+            b"/* a comment */{\"email\":\"a\xff@b\"}",
+            deep.as_bytes(),
+            hash.as_bytes(),
+        ] {
+            assert_eq!(generate(taken), Ok(Value::from("success")), "{}", String::from_utf8_lossy(taken));
+        }
+        for refused in [r#"{"email":true}"#, r#"{"email":5}"#, r#"{"email":[]}"#, r#"{"phone":12345678901}"#] {
+            assert_eq!(generate(refused.as_bytes()), Err((400, "Invalid Identifier".to_owned())), "{refused}");
+        }
     }
 }

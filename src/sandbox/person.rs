@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::client::dii::{Dii, DiiKind, parse_hex};
 use crate::client::protocol::envelope::BASE64;
+use crate::client::protocol::operator::decode;
 
 /// The operator's first-level hash of an email address or phone number: what a refresh token holds
 /// and opt-outs are kept by.
@@ -39,14 +40,19 @@ pub(super) enum Script {
 }
 
 impl Person {
-    /// By the one identity member of a generate or validate payload. `null` counts as missing.
+    /// By the one identity member of a generate or validate payload. `null` counts as missing; any other
+    /// value that is not a string is read as its JSON text, as the operator does.
     pub(super) fn named_in(payload: &Map<String, Value>) -> Result<Self, Nobody> {
         let mut named = MEMBERS.iter().filter_map(|(name, read)| Some((payload.get(*name)?, read)));
         let mut named = named.by_ref().filter(|(value, _)| !value.is_null());
         let (Some((value, read)), None) = (named.next(), named.next()) else {
             return Err(Nobody::NotExactlyOne);
         };
-        value.as_str().and_then(read).ok_or(Nobody::Invalid)
+        let person = match value {
+            Value::String(text) => read(text),
+            other => read(&other.to_string()),
+        };
+        person.ok_or(Nobody::Invalid)
     }
 
     pub(super) fn from_parts(kind: DiiKind, first_level_hash: [u8; 32]) -> Self {
@@ -103,7 +109,7 @@ const MEMBERS: [(&str, Read); 4] = [
 /// Looser than [`Dii::email_hash`]: 44 characters of base64 may be 31 or 33 bytes, a useless id.
 fn loose_hash(kind: DiiKind, text: &str) -> Option<Person> {
     match text.len() {
-        44 => BASE64.decode(text).ok().map(|hash| Person::hashed(kind, &hash)),
+        44 => decode(&BASE64, text).map(|hash| Person::hashed(kind, &hash)),
         64 => parse_hex(text).map(|hash| Person::hashed(kind, &hash)),
         _ => None,
     }

@@ -15,6 +15,8 @@
 //! sandbox that issued it.
 
 use base64::Engine;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -22,6 +24,7 @@ use sha2::{Digest, Sha256};
 use super::person::Person;
 use crate::client::dii::DiiKind;
 use crate::client::protocol::envelope::{BASE64, Key, gcm_open, gcm_seal};
+use crate::client::protocol::operator::decode;
 use crate::clock::UnixMillis;
 use crate::random;
 
@@ -83,10 +86,10 @@ pub(super) fn issue_advertising_token(grant: &Grant, now: UnixMillis) -> Result<
 
 /// `None` if it is not an advertising token of this operator.
 pub(super) fn open_advertising_token(token: &str) -> Option<RawId> {
-    let token = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+    let token = decode(&BASE64_URL_SAFE, token)?;
     let mut token = Fields(&token);
     let [id, version] = token.take()?;
-    if kind_of(id).is_none() || version != V4 || token.take()? != MASTER_KEY.id.to_be_bytes() {
+    if version != V4 || token.take()? != MASTER_KEY.id.to_be_bytes() {
         return None;
     }
     let master_part = gcm_open(&MASTER_KEY.secret, token.0).ok()?;
@@ -102,6 +105,10 @@ pub(super) fn open_advertising_token(token: &str) -> Option<RawId> {
     let _privacy_bits: [u8; PRIVACY_BITS.len()] = site_part.take()?;
     let (_established, _refreshed) = (site_part.moment()?, site_part.moment()?);
     let [scope_and_kind] = site_part.take()?;
+    // The first byte is outside the encryption.
+    if scope_and_kind | 3 != id {
+        return None;
+    }
     Some(RawId { scope_and_kind, hash: site_part.take()? })
 }
 
@@ -119,7 +126,7 @@ pub(super) fn issue_refresh_token(grant: &Grant, now: UnixMillis) -> Result<Issu
 
 /// Opens what [`REFRESH_TOKEN`] characters hold. The first byte, the scope, is not looked at.
 pub(super) fn open_refresh_token(token: &str) -> Result<OpenedEnvelope, SealedShut> {
-    let bytes = BASE64.decode(token).map_err(|_| SealedShut::BadBase64)?;
+    let bytes = decode(&BASE64, token).ok_or(SealedShut::BadBase64)?;
     let mut fields = Fields(&bytes);
     let (Some([_scope]), Some(key_id)) = (fields.take(), fields.take()) else {
         return Err(SealedShut::BadBase64);
@@ -129,7 +136,7 @@ pub(super) fn open_refresh_token(token: &str) -> Result<OpenedEnvelope, SealedSh
     let key = key.ok_or(SealedShut::UnknownKey(key_id))?;
     let json = gcm_open(&key.secret, fields.0).map_err(|_| SealedShut::Aead)?;
     let envelope: Envelope<'_> = serde_json::from_slice(&json).map_err(|_| SealedShut::BadJson)?;
-    let response_key = BASE64.decode(envelope.refresh_response_key).ok().and_then(|key| key.try_into().ok());
+    let response_key = decode(&BASE64, envelope.refresh_response_key).and_then(|key| key.try_into().ok());
     let response_key = response_key.ok_or(SealedShut::BadJson)?;
     Ok(OpenedEnvelope { response_key, inner_token: envelope.refresh_token.to_owned() })
 }
@@ -154,7 +161,7 @@ fn issue_inner_token(grant: &Grant, now: UnixMillis) -> Result<String, getrandom
 
 /// `None` if it is not an inner token of this operator, in this scope.
 pub(super) fn open_inner_token(token: &str) -> Option<Grant> {
-    let token = BASE64.decode(token).ok()?;
+    let token = decode(&BASE64, token)?;
     let mut token = Fields(&token);
     let [id, version] = token.take()?;
     if kind_of(id).is_none() || version != V3 || token.take()? != REFRESH_KEY.id.to_be_bytes() {
@@ -218,6 +225,14 @@ fn id_byte(kind: DiiKind) -> u8 {
 fn kind_of(id: u8) -> Option<DiiKind> {
     [DiiKind::Email, DiiKind::Phone].into_iter().find(|&kind| id_byte(kind) == id)
 }
+
+/// As [`BASE64`], with the alphabet of advertising tokens.
+const BASE64_URL_SAFE: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// How long, in characters, a refresh token always is.
 pub(super) const REFRESH_TOKEN: usize = 388;

@@ -89,22 +89,15 @@ const SDK_COOKIE = "__euid";
 // Its other cookie, which holds no identity and is left alone.
 const SDK_SETTINGS = "__euid_config";
 
-// The SDK as a site has it that lets it keep the identity in its cookie.
-async function startSdk(page, operator, identity) {
-  // To the page, the operator is where the SDK expects it.
-  await page.route("https://prod.euid.eu/**", async (route) => {
-    const { pathname, search } = new URL(route.request().url());
-    const url = operator.env.EUID_OPERATOR_URL + pathname + search;
-    const answer = await fetch(url, { method: "POST", body: route.request().postData() });
-    const headers = { "access-control-allow-origin": "*" };
-    await route.fulfill({ status: answer.status, headers, body: await answer.text() });
-  });
+// The SDK as a site has it that lets it keep the identity in its cookie. It calls the operator itself, across origins.
+async function startSdk(page, { env }, identity) {
   await page.addScriptTag({ content: SDK, type: "module" });
   // A module runs some time after its tag is there.
   await page.waitForFunction(() => window.__euid?.init);
   await page.evaluate(
-    (identity) => new Promise((callback) => __euid.init({ identity, useCookie: true, callback })),
-    identity,
+    ({ identity, baseUrl }) =>
+      new Promise((callback) => __euid.init({ identity, baseUrl, useCookie: true, callback })),
+    { identity, baseUrl: env.EUID_OPERATOR_URL },
   );
 }
 
@@ -142,6 +135,33 @@ visit("who the sdk knew is logged in, and its cookie is gone", async ({ page, co
 }, { ...FOR_SCRIPTS, lifetimes: {} });
 
 const DUE_AT_ONCE = { ...FOR_SCRIPTS, lifetimes: { EUID_SANDBOX_REFRESH_FROM: "0" } };
+
+visit("the sdk refreshes its pair at the sandbox, across origins", async ({ page, operator }) => {
+  const identity = await generate(operator, "user@example.com");
+  const answer = page.waitForResponse((answer) => answer.url().startsWith(operator.env.EUID_OPERATOR_URL));
+  await startSdk(page, operator, identity);
+  const refresh = await answer;
+  const { origin } = new URL(page.url());
+  assert.equal(new URL(refresh.url()).pathname, "/v2/token/refresh");
+  assert.notEqual(new URL(refresh.url()).origin, origin);
+  assert.equal(refresh.status(), 200);
+  assert.equal((await refresh.allHeaders())["access-control-allow-origin"], origin);
+  await page.waitForFunction((old) => ![old, undefined].includes(__euid.getAdvertisingToken()), identity.advertising_token);
+}, DUE_AT_ONCE);
+
+visit("a preflight lets through the headers that the operator knows, and no others", async ({ page, operator }) => {
+  const statusWith = (header) =>
+    page.evaluate(
+      ({ url, header }) =>
+        fetch(url, { method: "POST", headers: { [header]: "a" }, body: "no token" }).then(
+          ({ status }) => status,
+          ({ name }) => name,
+        ),
+      { url: `${operator.env.EUID_OPERATOR_URL}/v2/token/refresh`, header },
+    );
+  assert.equal(await statusWith("X-UID2-Client-Version"), 400);
+  assert.equal(await statusWith("X-Other"), "TypeError");
+}, { lifetimes: {} });
 
 visit("a pair that the sdk has refreshed is refreshed further", async ({ page, operator }) => {
   const identity = await generate(operator, "user@example.com");

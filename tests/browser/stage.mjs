@@ -44,7 +44,7 @@ export function visit(name, run, { env, lifetimes, ...options } = {}) {
 }
 
 async function startSite(env) {
-  const [[, url, port], stop] = await start("publisher", env, /^site: +(http:\/\/127\.0\.0\.1:(\d+)\/)/m);
+  const [[, url, port], stop] = await start("publisher", { SITE_NAME: "publisher.example", ...env }, /^site: +(http:\/\/127\.0\.0\.1:(\d+)\/)/m);
   return { port, url, stop };
 }
 

@@ -55,6 +55,7 @@ visit("an opt-out shows at the next refresh and stays", async ({ page, context }
   assert.deepEqual(await cookieNames(context), [ANCHOR, OPT_OUT]);
   await page.reload();
   assert.equal(await state(page), "Opted out");
+  assert.match(await lastRequest(page), /kept[^]*The cookies stay as they are/);
   assert.equal(await token(page), undefined);
 });
 

@@ -153,7 +153,8 @@ echo "-- input that is wrong"
 is "status for no address" "$(visit -d "" "$site/login")" 400
 is "status for a wrong address" "$(visit -d email=nobody "$site/login")" 400
 is "status for a wrong number" "$(visit -d phone=12345 "$site/login")" 400
-identity; is "state after logins that failed" "$(state)" active
+identity; is "state after logins that failed" "$(state)" absent
+is "status for another site's name" "$(visit -H 'Host: evil.example' "$site/api/identity")" 421
 
 echo "-- the site on an operator that dies and comes back"
 EUID_SANDBOX_REFRESH_FROM=1 EUID_SANDBOX_IDENTITY_EXPIRES=6 EUID_SANDBOX_REFRESH_EXPIRES=600 PORT=0 \
@@ -190,6 +191,9 @@ rm -f "$jar"
 is "page" "$(curl -s -b "$jar" -c "$jar" "$hyper/")" absent
 is "login" "$(curl -s -b "$jar" -c "$jar" -d user@example.com "$hyper/login")" "logged in"
 length=$(curl -s -b "$jar" -c "$jar" "$hyper/" | tr -d '\n' | wc -c); is "length of the token" "$length" 219
+is "status of a login with a typo" "$(curl -s -o /dev/null -w '%{http_code}' -b "$jar" -c "$jar" -d user.example.com "$hyper/login")" 400
+is "page after it" "$(curl -s -b "$jar" -c "$jar" "$hyper/")" absent
+is "login" "$(curl -s -b "$jar" -c "$jar" -d user@example.com "$hyper/login")" "logged in"
 is "logout" "$(curl -s -b "$jar" -c "$jar" -X POST "$hyper/logout")" "logged out"
 is "page" "$(curl -s -b "$jar" -c "$jar" "$hyper/")" absent
 

@@ -6,6 +6,8 @@
 pub(crate) mod answer;
 pub(crate) mod envelope;
 #[cfg(any(feature = "sandbox", test, fuzzing))]
+mod json;
+#[cfg(any(feature = "sandbox", test, fuzzing))]
 pub(crate) mod operator;
 #[cfg(test)]
 mod vectors;

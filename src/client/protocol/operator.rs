@@ -7,6 +7,7 @@ use base64::Engine;
 use serde_json::{Map, Value};
 
 use super::envelope::{BASE64, IV, Iv, Key, RequestNonce, STAMP, TAG, VERSION, gcm_open, gcm_seal, stamped, unstamped};
+use super::json;
 use crate::clock::UnixMillis;
 
 /// Why a request does not open, in the operator's order of checks.
@@ -16,7 +17,7 @@ pub(crate) enum RequestError {
     MissingBody,
     /// Not standard base64.
     BadBase64,
-    /// JSON that nobody encrypted.
+    /// JSON that is not encrypted.
     UnencryptedJson,
     /// Below the minimum length.
     TooShort,
@@ -56,7 +57,7 @@ pub(crate) fn open_request(secret: &Key, now: UnixMillis, envelope: &[u8]) -> Re
     }
     let payload = match json {
         [] => None,
-        json => Some(serde_json::from_slice(json).map_err(|_| RequestError::BadJson)?),
+        json => Some(json::object(json).ok_or(RequestError::BadJson)?),
     };
     Ok(OpenedRequest { nonce, payload })
 }
@@ -66,11 +67,20 @@ pub(crate) fn open_request_text(secret: &Key, now: UnixMillis, body: &[u8]) -> R
     if body.is_empty() {
         return Err(RequestError::MissingBody);
     }
-    match BASE64.decode(body) {
-        Ok(envelope) => open_request(secret, now, &envelope),
-        Err(_) if is_json_object(body) => Err(RequestError::UnencryptedJson),
-        Err(_) => Err(RequestError::BadBase64),
+    match decode(&BASE64, body) {
+        Some(envelope) => open_request(secret, now, &envelope),
+        None if is_json_object(body) => Err(RequestError::UnencryptedJson),
+        None => Err(RequestError::BadBase64),
     }
+}
+
+/// Decodes base64 as the operator does: padding may be missing, but not in part.
+pub(crate) fn decode(engine: &impl Engine, text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+    let text = text.as_ref();
+    if text.ends_with(b"=") && text.len() % 4 != 0 {
+        return None;
+    }
+    engine.decode(text).ok()
 }
 
 /// Seals a response to the request that carried `nonce`.
@@ -85,5 +95,27 @@ fn is_fresh(sent: UnixMillis, now: UnixMillis) -> bool {
 }
 
 fn is_json_object(body: &[u8]) -> bool {
-    serde_json::from_slice::<Map<String, Value>>(body).is_ok()
+    json::object(body).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_complete_or_missing() {
+        for (text, decoded) in [
+            ("AAAA", Some(3)),
+            ("AAA=", Some(2)),
+            ("AAA", Some(2)),
+            ("AA==", Some(1)),
+            ("AA", Some(1)),
+            ("AA=", None),
+            ("AAA==", None),
+            ("AAAA=", None),
+            ("A", None),
+        ] {
+            assert_eq!(decode(&BASE64, text).map(|bytes| bytes.len()), decoded, "{text}");
+        }
+    }
 }
