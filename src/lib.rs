@@ -76,11 +76,11 @@
 //!
 //! | feature | default | packages | adds |
 //! | --- | --- | --- | --- |
-//! | none | | 64 | the layer, cookies, [`openrtb`], [`tcf`] |
-//! | `client` | yes | 134 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
-//! | `axum` | yes | 70 | extractors and response parts for axum 0.8 |
-//! | `metrics` | no | 66 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
-//! | `sandbox` | no | 134 | module `sandbox`, a stand-in operator for demos and for tests of your site |
+//! | none | | 62 | the layer, cookies, [`openrtb`], [`tcf`] |
+//! | `client` | yes | 132 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
+//! | `axum` | yes | 68 | extractors and response parts for axum 0.8 |
+//! | `metrics` | no | 64 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
+//! | `sandbox` | no | 132 | module `sandbox`, a stand-in operator for demos and for tests of your site |
 //!
 //! The packages are those that cargo builds for the feature alone, on x86-64 Linux.
 //! Features only add items. Without `client`, give the layer your own [`Refresh`].

@@ -65,8 +65,8 @@ pub enum SameSite {
 
 impl CookieConfig {
     /// Cookies without `Secure` and prefix, for plain http on a host other than this machine.
-    /// Anyone on the way can take them. Not needed for `http://localhost` and `http://127.0.0.1`,
-    /// where browsers and curl take secure cookies.
+    /// Anyone on the way can take them. Chromium, Firefox and curl need it neither for `http://localhost` nor for
+    /// `http://127.0.0.1`, where they accept secure cookies; Safari accepts none there, and needs it.
     ///
     /// ```
     /// # use tower_euid::CookieConfig;

@@ -50,9 +50,13 @@
 //!
 //! ```toml
 //! [dev-dependencies]
-//! tower-euid = { version = "0.1", features = ["sandbox"] }
+//! axum = "0.8"
+//! serde = { version = "1", features = ["derive"] }
 //! tokio = { version = "1", features = ["macros", "rt", "test-util"] }
+//! tower-euid = { version = "0.1", features = ["sandbox"] }
 //! ```
+//!
+//! A test in `tests/` sees the library of your package only: put the router into `lib.rs`, not into `main.rs`.
 //!
 //! 1. Make the site a function of client and layer. In production [`from_env`](crate::from_env) gives
 //!    it both, in tests [`client_and_layer`](Sandbox::client_and_layer): with one clock for all and
