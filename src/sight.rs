@@ -106,7 +106,7 @@ pub(crate) fn look(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> S
     })
 }
 
-/// Judges an identity that opened; `None` if it breaks the rules of [`Identity::new`].
+/// Judges an identity that opened; `None` if it is no valid [`Identity`].
 fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: bool) -> Option<Sight> {
     observe::cookie_opened(old_key);
     let [a, b, c, d, ..] = payload.login.lineage;

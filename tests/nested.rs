@@ -173,8 +173,7 @@ async fn inner_bind_shows_a_found_opt_out_to_its_own_user_and_a_stated_one_to_al
     let keys = ring();
     let mut found = visitor(&keys, Some("ann")).await;
     let refresh = Operator::answering(Ok(Refreshed::OptedOut));
-    found.layer = Site { clock: found.clock.clone(), ..Site::with_keys(keys.clone(), refresh) }.layer;
-    found.layer = found.layer.clock(found.clock.clone());
+    found.layer = Site::with_keys(keys.clone(), refresh).layer.clock(found.clock.clone());
     found.wait_until(DUE);
     found.look().await;
     let mut stated = visitor(&keys, Some("ann")).await;

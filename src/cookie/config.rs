@@ -133,8 +133,8 @@ impl CookieConfig {
     /// It is the one login that no handler says. Where a page that takes it over was begun before a
     /// logout, or before another's login, and is answered after it, its answer counts: who was there is
     /// there again. That can befall the first pages of a visitor only, those that still brought the
-    /// SDK's cookie. It names nobody: with [`EuidLayer::bind`](crate::EuidLayer::bind) it is taken for
-    /// whoever is signed in first, and from then on for nobody else.
+    /// SDK's cookie. It names no user: with [`EuidLayer::bind`](crate::EuidLayer::bind) it counts for the first
+    /// user who is signed in, and from then on for that user only.
     ///
     /// A cookie that scripts can write proves nothing of who sent it. What is taken over is one
     /// visitor's advertising identity, not a login to the site; turn this off again after the 30 days

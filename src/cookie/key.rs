@@ -166,7 +166,7 @@ impl fmt::Debug for CookieKey {
 ///
 /// # Changing keys
 ///
-/// In three steps, each on all nodes before the next; nobody is logged out, whichever node answers:
+/// In three steps, each on all nodes before the next; no visitor is logged out, whichever node answers:
 ///
 /// | step | ring | what it is for |
 /// | --- | --- | --- |
@@ -181,7 +181,7 @@ impl fmt::Debug for CookieKey {
 /// who has not been back for longer has no identity to lose. The counter `euid_cookie_old_key_total` of
 /// [the metrics](crate::docs::metrics) says how many requests still bring an identity under an old key. With
 /// [`EuidLayer::reseal`](crate::EuidLayer::reseal) those who do come back move at once. After a leak
-/// do all three at once: everybody's identity is gone, and with it what was leaked.
+/// do all three at once: every visitor's identity is gone, and with it what was leaked.
 #[derive(Clone)]
 pub struct KeyRing(Arc<ArcSwap<Keys>>);
 

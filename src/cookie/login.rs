@@ -11,7 +11,7 @@ use crate::random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Login {
     pub(crate) lineage: Lineage,
-    /// Whom it is bound to: a digest of their id in the application.
+    /// The user that it is bound to: a digest of the user's id in the application.
     pub(crate) subject: Option<Subject>,
 }
 
