@@ -474,7 +474,7 @@ mod tests {
             (Sees::OptedOut, Action::RecordOptOut, Action::OptOut),
             (Sees::Absent, Action::ClearIdentity, Action::ClearBoth),
             (Sees::Withheld, Action::ClearBoth, Action::ClearBoth),
-            // Left where it is: nobody is signed in, or consent is withheld.
+            // It is kept: no user is signed in, or consent is withheld.
             (Sees::Absent, Action::Keep, Action::Keep),
             (Sees::Withheld, Action::Keep, Action::Keep),
         ] {

@@ -174,7 +174,7 @@ impl fmt::Debug for CookieKey {
 /// | 2 | `new,old` | new cookies, and each that a refresh rewrites, are under the new key |
 /// | 3 | `new` | once the cookies under the old key are over |
 ///
-/// A node that has not come to a step yet, or that is rolled back to the one before, opens all that
+/// A node that has not reached a step yet, or that is rolled back to the one before, opens all that
 /// the others seal. A cookie under a key that it does not have it leaves alone.
 ///
 /// Between 2 and 3 wait for as long as a refresh token lives, 30 days on EUID's production: a visitor

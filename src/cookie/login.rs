@@ -15,7 +15,7 @@ pub(crate) struct Login {
     pub(crate) subject: Option<Subject>,
 }
 
-/// What tells one login from all others: 16 random bytes.
+/// The random number that names a login.
 pub(crate) type Lineage = [u8; 16];
 
 /// A lineage in base64url, as the anchor names it.
