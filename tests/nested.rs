@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use http::{Method, Request, Response};
 use support::{
-    BOTH_CLEARED, BOTH_SET, DUE, HANDED_OVER, IDENTITY, Log, Operator, Seen, Site, identity, new_pair, page, ring,
-    writes,
+    BOTH_CLEARED, BOTH_SET, DUE, HANDED_OVER, IDENTITY, Log, NOTHING, Operator, Seen, Site, identity, new_pair, page,
+    ring, told, writes,
 };
 use tower::{Layer, ServiceExt};
 use tower_euid::{
@@ -51,12 +51,6 @@ async fn through(
     let saw = shown.map_or(euid.state().to_owned(), |token| format!("active({token})"));
     (saw, writes(response.headers()))
 }
-
-fn told(saw: &str, writes: &str) -> (String, String) {
-    (saw.to_owned(), writes.to_owned())
-}
-
-const NOTHING: fn(&Euid, &mut Response<()>) = |_, _| ();
 
 #[tokio::test]
 async fn inner_consent_counts_where_it_is_stricter() {
