@@ -10,8 +10,8 @@
 //!
 //! Loopback only, all in one process, about 16 seconds. What to look for:
 //!
-//! 1. During the outage p50 stays: nobody waits for an operator that is known to be down. Slow are
-//!    the pages of the first moments, until the breaker opens, and one for each probe, and none takes
+//! 1. During the outage p50 stays: no page waits for an operator that is known to be down. The pages of
+//!    the first moments are slow, until the breaker opens, and so is one page for each probe. None takes
 //!    longer than [`MAX_WAIT`] and what the scheduler adds.
 //! 2. The calls stop almost at once.
 //! 3. Afterwards the first probe that succeeds, about five seconds later at most, brings everything

@@ -74,7 +74,7 @@ impl Error for InvalidIdentity {}
 /// match error.kind() {
 ///     ErrorKind::RejectedInput => "please check the address",
 ///     ErrorKind::Transient => "please try again later",
-///     _ => "we have been told", // a matter for whoever runs the site
+///     _ => "we will repair it", // see the log
 /// }
 /// # }
 /// # assert_eq!(show(EuidError::new(ErrorKind::Transient, "no answer")), "please try again later");
@@ -93,12 +93,12 @@ pub struct EuidError {
 /// ```
 /// use tower_euid::ErrorKind;
 ///
-/// /// Whether whoever runs the site has something to repair.
-/// fn is_ours(kind: ErrorKind) -> bool {
+/// /// Whether the site's own configuration is wrong.
+/// fn is_misconfigured(kind: ErrorKind) -> bool {
 ///     use ErrorKind::{ClockDrift, Unauthorized, Undecryptable};
 ///     matches!(kind, ClockDrift | Undecryptable | Unauthorized)
 /// }
-/// assert!(is_ours(ErrorKind::ClockDrift) && !is_ours(ErrorKind::Transient));
+/// assert!(is_misconfigured(ErrorKind::ClockDrift) && !is_misconfigured(ErrorKind::Transient));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -114,7 +114,7 @@ pub enum ErrorKind {
     /// One side can't decrypt the other: the client secret is not the one that belongs to the API
     /// key, or (on refresh) the response key is not the one of the refresh token.
     Undecryptable,
-    /// The refresh token has come to its end: status `invalid_token` or `expired_token`. Only a new
+    /// The refresh token has ended: status `invalid_token` or `expired_token`. Only a new
     /// login helps.
     RejectedToken,
     /// No answer, or one that says "later": network, deadline, HTTP 408, 429 and 5xx.

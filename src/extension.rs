@@ -124,8 +124,8 @@ impl Euid {
 /// ```
 ///
 /// Nothing can be written where there is no response: if the inner service returns its `Error`, or once
-/// the head of the response has passed. A `GET` (or other safe request) that brings none of our cookies has
-/// nothing to end, and there it does nothing.
+/// the head of the response has passed. A `GET` (or another safe request) that brings none of the layer's
+/// cookies has nothing to end, and there it does nothing.
 #[derive(Clone, Debug)]
 #[must_use = "the login goes on until `now` is called"]
 pub struct EuidLogout(Option<Note>);

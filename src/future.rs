@@ -65,7 +65,7 @@ enum State<S: Service<Request<B>>, B> {
         #[pin]
         inner: S::Future,
         shared: Arc<Shared>,
-        /// What the handler did, where it can do anything.
+        /// Notes what the handler does with the token or the login, if there is one.
         note: Option<Note>,
     },
     Cold(Pin<Box<Cold<S, B>>>),
@@ -74,7 +74,7 @@ enum State<S: Service<Request<B>>, B> {
 #[pin_project(project = ColdProj)]
 #[expect(clippy::large_enum_variant, reason = "it is boxed as a whole, once")]
 enum Cold<S: Service<Request<B>>, B> {
-    /// The operator is being asked; the handler has not been called.
+    /// A refresh is under way; the handler has not been called.
     Refreshing(#[pin] Refreshing<S, B>),
     /// The handler runs, and its response will, or may, write cookies.
     Calling {
@@ -104,7 +104,7 @@ pub(crate) struct Refreshing<S, B> {
     parked: Option<Parked<S, B>>,
 }
 
-/// What waits.
+/// What the handler's call needs once the wait has ended.
 pub(crate) struct Parked<S, B> {
     pub(crate) due: Due,
     pub(crate) ready: S,
@@ -183,7 +183,7 @@ impl<S, B> Refreshing<S, B> {
         Self { shared, waiter, patience, parked: Some(parked) }
     }
 
-    /// Waits for the answer, shows it to the handler, calls the handler.
+    /// Waits for the outcome, then shows it to the handler and calls it.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cold<S, B>>
     where
         S: Service<Request<B>>,

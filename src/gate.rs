@@ -1,9 +1,9 @@
-//! What the application says of a request, and which requests may refresh.
+//! Consent and the signed-in user of a request, by the application's hooks, and which requests may refresh.
 //!
-//! 1. Consent and the signed-in user are asked for first, where there is a hook to ask.
-//! 2. No page is shown for a prefetch or an upgrade, and a page brings many images and scripts along. Such
-//!    a request causes no call to the operator, and its response writes no cookie, unless a handler says
-//!    so or consent is withdrawn. Its handler sees a token that is still valid.
+//! 1. The hooks `consent` and `bind`, where they are set, run first.
+//! 2. A prefetch or an upgrade shows no page, and a page brings many images and scripts along. Such a request
+//!    causes no call to the operator, and its response writes no cookie, unless a handler states an update
+//!    or consent is withdrawn. Its handler sees a token that is still valid.
 //! 3. A conditional request causes no call while its token is usable: its response is often a 304, which
 //!    can't bring the new pair.
 
@@ -14,33 +14,34 @@ use crate::layer::{RefreshWhen, Shared};
 use crate::nested::AskedBy;
 use crate::plan::Consent;
 
-/// Whom a request comes from, as far as the application says.
+/// What the hooks return for a request.
 pub(crate) struct Visitor {
     pub(crate) consent: Consent,
     pub(crate) signed_in: SignedIn,
 }
 
 impl Visitor {
-    /// Where the application says nothing.
-    pub(crate) const ANYBODY: Self = Self { consent: Consent::Granted, signed_in: SignedIn::NotAsked };
+    /// For a layer without hooks.
+    pub(crate) const WITHOUT_HOOKS: Self = Self { consent: Consent::Granted, signed_in: SignedIn::NotAsked };
 }
 
+/// The answer of the hook `bind`.
 pub(crate) enum SignedIn {
-    /// The application binds no identity to anybody.
+    /// There is no such hook: identities are not bound to users.
     NotAsked,
     Nobody,
-    /// Their id in the application.
+    /// The user's id in the application.
     As(Box<[u8]>),
 }
 
-/// Whether there is a hook to ask.
+/// Whether a hook is set that [`visitor`] calls.
 pub(crate) fn has_hooks(shared: &Shared) -> bool {
     shared.consent.is_some() || shared.bind.is_some()
 }
 
-/// Asks the hooks. Handlers find what the visitor allows in the extensions.
+/// Calls the hooks. Handlers find the visitor's consent in the extensions.
 pub(crate) fn visitor<B>(shared: &Shared, request: Request<B>) -> (Request<B>, Visitor) {
-    let Visitor { mut consent, mut signed_in } = Visitor::ANYBODY;
+    let Visitor { mut consent, mut signed_in } = Visitor::WITHOUT_HOOKS;
     let (mut parts, body) = request.into_parts();
     if let Some(hook) = &shared.bind {
         signed_in = hook(&parts).map_or(SignedIn::Nobody, SignedIn::As);
@@ -56,7 +57,8 @@ pub(crate) fn visitor<B>(shared: &Shared, request: Request<B>) -> (Request<B>, V
     (Request::from_parts(parts, body), Visitor { consent, signed_in })
 }
 
-/// Whether this request may refresh, and its response bring the outcome; asked only if one is due.
+/// Whether this request may begin a refresh and its response may write the identity. Called only if an identity
+/// is to be refreshed or written.
 pub(crate) fn may_refresh<B>(request: Request<B>, refresh_when: Option<&RefreshWhen>) -> (Request<B>, bool) {
     if !is_worth_it(&request) {
         return (request, false);
@@ -71,13 +73,13 @@ pub(crate) fn may_refresh<B>(request: Request<B>, refresh_when: Option<&RefreshW
     }
 }
 
-/// Whether the response to a request is a page, or what a page's script asked for.
+/// Whether the response to a request is a page, or the answer to a script's own request.
 pub(crate) fn is_worth_it<B>(request: &Request<B>) -> bool {
     let (method, headers) = (request.method(), request.headers());
     // One pass over the names costs less than a search for each of those that matter.
     let no_page = |(name, value): (&HeaderName, &HeaderValue)| match name.as_str() {
         "sec-fetch-dest" => ASSETS.iter().any(|asset| value == asset),
-        // What browsers send, what they sent before, and what scripts send, which may set neither.
+        // From browsers, from older browsers, and from scripts, which may set neither of those.
         "sec-purpose" | "purpose" | "x-sec-purpose" | "x-purpose" | "x-moz" => is_speculative(value),
         // Next.js sends these with its prefetches only, of the app router and of the pages router.
         "next-router-prefetch" | "x-middleware-prefetch" => true,
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_of_the_application_is_asked_last_and_the_request_stays_whole() {
+    fn hook_refresh_when_runs_last_and_leaves_the_request_whole() {
         let mut request = Request::new("body");
         *request.uri_mut() = "/beacon".parse().unwrap();
         let (request, may) = may_refresh(request, Some(&|parts| parts.uri.path() != "/beacon"));

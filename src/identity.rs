@@ -87,7 +87,7 @@ impl IdentityTimes {
     }
 }
 
-/// What a refresh is asked for with. Wiped when dropped, redacted in `Debug`.
+/// The token that a refresh sends to the operator. Wiped when dropped, redacted in `Debug`.
 ///
 /// ```
 /// use tower_euid::RefreshToken;
@@ -284,7 +284,7 @@ impl Identity {
         &self.advertising_token
     }
 
-    /// What the next refresh is asked for with.
+    /// The token that the next refresh sends to the operator.
     ///
     /// ```
     /// # use tower_euid::{Identity, IdentityTimes};

@@ -21,18 +21,8 @@ use crate::tcf;
 
 /// The layer around a site's pages: every handler behind it knows the visitor's [`Euid`](crate::Euid).
 ///
-/// It is its own builder; every setting has a default that suits a small site. Clones share what
-/// they know, so make one and clone it.
-///
-/// # A layer inside another
-///
-/// Where a request passes two layers, the outer one reads and writes the cookies.
-///
-/// * If the inner layer is a clone with equal settings, requests pass through it.
-/// * A different layer inside asks its own hooks, and they count where they are stricter: without consent the
-///   handler sees `Withheld` and no token, withdrawn consent ends the login, an identity that is bound to
-///   another user (or that the inner layer can't open, if it binds) is `Absent`, and `logout_when` is obeyed.
-///   Its other settings have no effect, and an event warns of that once.
+/// It is its own builder; every setting has a default that suits a small site. Clones share outcomes of
+/// refreshes and the breaker, so make one and clone it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,6 +35,16 @@ use crate::tcf;
 ///     .max_wait(Duration::from_millis(300));
 /// # Ok::<_, tower_euid::ConfigError>(())
 /// ```
+///
+/// # A layer inside another
+///
+/// Where a request passes two layers, the outer one reads and writes the cookies.
+///
+/// * If the inner layer is a clone with equal settings, requests pass through it.
+/// * A different layer inside calls its own hooks, and they count where they are stricter: without consent the
+///   handler sees `Withheld` and no token, withdrawn consent ends the login, an identity that is bound to
+///   another user (or that the inner layer can't open, if it binds) is `Absent`, and `logout_when` is obeyed.
+///   Its other settings have no effect, and an event warns of that once.
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct EuidLayer {
@@ -85,8 +85,8 @@ impl EuidLayer {
     /// How long before its end a token is no longer handed out, unless set otherwise: 1 s.
     pub const DEFAULT_EXPIRY_MARGIN: Duration = Duration::from_secs(1);
 
-    /// A layer that seals under `keys` and asks `refresh`, usually an
-    /// [`EuidClient`](crate::EuidClient), for new identities.
+    /// A layer that seals under `keys` and refreshes identities through `refresh`, usually an
+    /// [`EuidClient`](crate::EuidClient).
     ///
     /// ```
     /// use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};

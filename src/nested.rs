@@ -1,12 +1,12 @@
 //! A layer inside another layer.
 //!
 //! 1. A clone of the layer outside lets the request pass.
-//! 2. A different layer asks its own hooks. What they say counts where it is stricter than what the layer
-//!    outside has shown: without consent the handler sees `Withheld`; if the identity is bound to another
-//!    user than the one signed in, or nobody is, it sees `Absent`; `logout_when` is obeyed.
-//! 3. The layer outside writes all cookies. Withdrawn consent is a logout for it. Withheld consent keeps
-//!    the token from scripts.
-//! 4. Its other settings have no effect. It warns of that once.
+//! 2. A different layer calls its own hooks. They count where they are stricter than what the layer outside
+//!    has shown: without consent the handler sees `Withheld`; if the identity is bound to a user and that user
+//!    is not the one signed in, it sees `Absent`; `logout_when` is obeyed.
+//! 3. The layer outside writes all cookies. It treats consent that is withdrawn inside as a logout, and gives
+//!    scripts no token while consent is withheld inside.
+//! 4. The other settings of a layer inside have no effect. It warns of that once.
 
 use std::sync::Arc;
 
@@ -23,22 +23,23 @@ use crate::plan::{Consent, Subject, Wish};
 use crate::sight;
 use crate::update::EuidUpdate;
 
-/// The layer whose hooks were asked last, in the extensions of a request.
+/// The layer whose hooks were called last, in the extensions of a request.
 #[derive(Clone, Copy)]
 pub(crate) struct AskedBy(pub(crate) usize);
 
-/// What a layer further in adds to a response.
+/// What a layer inside another adds to a response: nothing, if it is a clone.
 #[derive(Default)]
 pub(crate) struct Inner(Option<Stricter>);
 
+/// A layer inside another that is not its clone.
 struct Stricter {
     shared: Arc<Shared>,
     consent: Consent,
     note: Option<Note>,
 }
 
-/// Makes what the layer outside has shown as strict as the hooks of this one say.
-pub(crate) fn enter<B>(shared: &Arc<Shared>, request: Request<B>) -> (Request<B>, Inner) {
+/// Restricts what the layer outside has shown to what the hooks of this layer allow.
+pub(crate) fn enter<B>(shared: &Arc<Shared>, mut request: Request<B>) -> (Request<B>, Inner) {
     match layer_outside(request.extensions()) {
         Some(layer) if layer == shared.id() => return (request, Inner::default()),
         Some(_) => shared.mistakes.inside_another(),
@@ -47,7 +48,7 @@ pub(crate) fn enter<B>(shared: &Arc<Shared>, request: Request<B>) -> (Request<B>
         None => {}
     }
     let note = EuidLogout::of(request.extensions()).and_then(EuidLogout::into_note);
-    let (mut request, mut consent) = (request, Consent::Granted);
+    let mut consent = Consent::Granted;
     if gate::has_hooks(shared) {
         let outside = request.extensions().get::<Consent>().copied();
         let visitor;
@@ -61,8 +62,8 @@ pub(crate) fn enter<B>(shared: &Arc<Shared>, request: Request<B>) -> (Request<B>
     (request, Inner(Some(Stricter { shared: Arc::clone(shared), consent, note })))
 }
 
-/// The layer that has shown this request to the handler, or whose hooks were asked last; `None` if it left
-/// no mark, as it has no hooks and the request brings no cookie of ours.
+/// The layer whose hooks were called last, or else the one that reads and writes the cookies. `None` if that
+/// one left no mark: it has no hooks, and the request has a safe method and brings no cookie of the layer.
 fn layer_outside(extensions: &Extensions) -> Option<usize> {
     let asked = extensions.get::<AskedBy>().map(|AskedBy(layer)| *layer);
     asked.or_else(|| Some(EuidLogout::of(extensions)?.into_note()?.layer()))
@@ -76,7 +77,7 @@ fn stricter(one: Consent, other: Consent) -> Consent {
     }
 }
 
-/// Takes back what the handler must not see.
+/// Removes from the request what the handler must not see.
 fn restrict<B>(shared: &Shared, request: &mut Request<B>, visitor: &Visitor, note: Option<&Note>) {
     if let (Consent::Withdrawn, Some(note)) = (visitor.consent, note) {
         note.log_out();
@@ -99,7 +100,7 @@ fn restrict<B>(shared: &Shared, request: &mut Request<B>, visitor: &Visitor, not
     }
 }
 
-/// Whether the identity is bound, and not to the signed-in user. One that this layer can't open may be.
+/// Whether the identity is bound to a user who is not signed in. One that this layer can't open counts as such.
 fn is_of_another(shared: &Shared, headers: &HeaderMap, visitor: &Visitor, shown: &Euid) -> bool {
     if matches!(visitor.signed_in, SignedIn::NotAsked) || matches!(shown, Euid::Absent | Euid::Withheld) {
         return false;
@@ -113,13 +114,13 @@ fn is_of_another(shared: &Shared, headers: &HeaderMap, visitor: &Visitor, shown:
     });
     match found.identity {
         FoundIdentity::Usable(subject) => subject != Subject::Same,
-        // A stated opt-out is of whoever uses this browser.
+        // An opt-out that a handler stated is bound to no user.
         _ => !matches!(shown, Euid::OptedOut),
     }
 }
 
 impl Inner {
-    /// Adds what the hooks say to the response, for the layer outside.
+    /// Adds what the hooks decided to the response, for the layer outside.
     pub(crate) fn leave<R>(&self, response: Response<R>) -> Response<R> {
         let Some(Stricter { shared, consent, note }) = &self.0 else { return response };
         let (mut response, is_logout) = shared.recognise_logout(response);
@@ -134,7 +135,7 @@ impl Inner {
             observe::login_without_consent();
         }
         if let (true, Some(note)) = (is_logout, note) {
-            // Layers between may put another response in place of this one.
+            // A layer between the two may replace this response; the note stays.
             note.log_out();
         }
         if is_logout || is_unwanted {

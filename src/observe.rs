@@ -1,9 +1,9 @@
-//! What an operator of a site sees of us: one function per thing that happens, which logs it and,
-//! with the feature `metrics`, counts it.
+//! Events and metrics: one function per thing that happens, which logs it and, with the feature `metrics`,
+//! counts it.
 //!
 //! The names, and what each means, are in [`docs::metrics`](crate::docs::metrics).
 //!
-//! 1. No function here takes a token, a key, a cookie's value or an address, so none can show one.
+//! 1. No function here takes a token, a key, a cookie's value or an address, so none can log one.
 //! 2. Labels are words of this crate, so their number is known.
 //! 3. Without the feature a metric is an empty function: the hot path pays nothing.
 
@@ -69,12 +69,12 @@ pub(crate) fn breaker_refused() {
     count_by(REFRESHES, "outcome", "breaker_open");
 }
 
-/// A due page goes on without a refresh, and nobody is asked for it.
+/// A due page goes on without a refresh, and none is begun.
 pub(crate) fn refresh_refused(why: &'static str) {
     tracing::trace!(target: TARGET, why, "a refresh is due and not asked for");
 }
 
-/// A new pair was due for a refresh, since `due_by`, as it arrived. Said once.
+/// A new pair had been due for a refresh for `due_by` when it arrived. Called once per layer.
 pub(crate) fn refreshed_pair_is_due(due_by: Duration) {
     let due_by_seconds = due_by.as_secs();
     tracing::warn!(
@@ -94,8 +94,8 @@ pub(crate) fn breaker_moved(from: BreakerState, to: BreakerState) {
     tracing::warn!(target: TARGET, ?from, ?to, "the breaker for the operator");
 }
 
-/// A page asked the breaker, which is in this state. Said without a change too, so that the gauge is
-/// there before the first failure.
+/// The breaker is in this state. Called without a change too, so that the gauge is there before the first
+/// failure.
 pub(crate) fn breaker_is(state: BreakerState) {
     let number = match state {
         BreakerState::Closed => 0.0,
@@ -110,7 +110,7 @@ pub(crate) fn cookie_unknown() {
     cookie_rejected("unknown_key");
 }
 
-/// An identity cookie is under a key of ours, and of no use.
+/// An identity cookie is under a known key, and can't be used.
 pub(crate) fn cookie_unusable(reason: Unusable) {
     cookie_rejected(match reason {
         Unusable::Undecodable => "undecodable",
@@ -119,7 +119,7 @@ pub(crate) fn cookie_unusable(reason: Unusable) {
     });
 }
 
-/// An identity cookie is bound to another than who is signed in.
+/// An identity cookie is bound to another user than the one signed in.
 pub(crate) fn cookie_of_another() {
     cookie_rejected("subject");
 }
@@ -149,17 +149,17 @@ pub(crate) fn cookie_not_written(reason: Unwritten) {
     }
 }
 
-/// A handler has said a login for a visitor who has withdrawn consent.
+/// A response had a login for a visitor who has withdrawn consent.
 pub(crate) fn login_without_consent() {
     tracing::warn!(target: TARGET, "a login was not written: the visitor has withdrawn consent");
 }
 
-/// A handler has said a login without a subject, where the application binds identities to one.
+/// A response had a login without a subject, although the hook `bind` is set.
 pub(crate) fn login_without_subject() {
     tracing::warn!(target: TARGET, "a login is bound to nobody: it was said without a subject");
 }
 
-/// A handler has said an update in a response that has come to no layer.
+/// A response with an update reached no layer.
 pub(crate) fn update_unheard() {
     tracing::warn!(target: TARGET, "an EuidUpdate was lost: its response did not reach an EuidLayer");
 }
@@ -200,7 +200,7 @@ pub(crate) fn layer_inside_another() {
     );
 }
 
-/// A bound identity came, and no user is signed in.
+/// A request brought a bound identity, and no user is signed in.
 pub(crate) fn cookie_without_user() {
     count_by(REJECTED_COOKIES, "reason", "nobody_signed_in");
 }
@@ -214,7 +214,7 @@ pub(crate) fn bind_without_user(identities: u32) {
     );
 }
 
-/// Of all events, whichever module they tell of.
+/// The target of all events.
 const TARGET: &str = "tower_euid";
 const REFRESHES: &str = "euid_refresh_total";
 const REJECTED_COOKIES: &str = "euid_cookie_rejected_total";
@@ -239,7 +239,7 @@ mod meter {
     }
 }
 
-/// Nobody counts.
+/// Counts nothing.
 #[cfg(not(feature = "metrics"))]
 mod meter {
     pub(super) fn count(_: &'static str) {}

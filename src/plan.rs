@@ -2,10 +2,10 @@
 //!
 //! Three questions, in the order of a request:
 //!
-//! 1. [`plan`] (or [`without_identity`], where no usable cookie came): what may the handler see, or
-//!    must the operator be asked first?
-//! 2. [`settle`]: the answer is there, or the page has waited long enough. What now?
-//! 3. [`resolve`]: the handler has answered. Which cookies does the response write?
+//! 1. [`plan`] (or [`without_identity`], where no usable cookie came): what may the handler see, or is a
+//!    refresh due first?
+//! 2. [`settle`]: the refresh has an outcome, or the page has waited long enough. What may the handler see?
+//! 3. [`resolve`]: the handler has returned. Which cookies does the response write?
 //!
 //! | cookie says | now | refresh answers | handler sees | cookie |
 //! | --- | --- | --- | --- | --- |
@@ -13,7 +13,7 @@
 //! | none or not usable, anchor `opted out` and not expired | | | `OptedOut` | clear identity, if one came |
 //! | unknown version or key id | | | `Absent` | keep |
 //! | known key, does not open or parse; anchor is not its lineage; other subject | | | `Absent` | clear identity |
-//! | bound identity, nobody signed in | | | `Absent` | keep |
+//! | bound identity, no user signed in | | | `Absent` | keep |
 //! | record of an opt-out, whatever else | | | `OptedOut` | clear identity, if one came |
 //! | | 72 h later | | `Absent` | clear identity, if one came |
 //! | identity | ≥ refresh_expires | | `Absent` | keep |
@@ -26,11 +26,11 @@
 //! | | | optout | `OptedOut` | clear identity, record the opt-out |
 //! | | | invalid_token, expired_token, client_error | `Absent` | clear identity |
 //! | | | anything else, or not in time | `Unavailable` | keep |
-//! | identity < refresh_expires | consent withheld | not asked | `Withheld` | keep |
-//! | any of ours | consent withdrawn | not asked | `Withheld` | clear both |
+//! | identity < refresh_expires | consent withheld | not called | `Withheld` | keep |
+//! | any cookie of the layer | consent withdrawn | not called | `Withheld` | clear both |
 //!
-//! Without consent `Absent` is `Withheld`, for it would read as: generate. The record is bound to login and subject of the
-//! identity. Only a statement, by a handler or by consent, writes the anchor. No identity is removed because of the time
+//! Without consent, `Absent` becomes `Withheld`: handlers may generate on `Absent`. The record is bound to login and subject
+//! of the identity. Only a handler or withdrawn consent writes the anchor. No identity is removed because of the time
 //! alone: this machine's clock may be wrong, and the cookie's `Max-Age` ends it anyway.
 
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(crate) enum Presented {
     Nothing,
     /// One of a version or key that this node does not know.
     UnknownKey,
-    /// One of ours that does not open or parse, or that the anchor does not name.
+    /// One under a known key that does not open or parse, or that the anchor does not name.
     Unusable,
 }
 
@@ -56,20 +56,20 @@ pub(crate) enum Presented {
 pub(crate) enum AnchorSays {
     /// No anchor came.
     Nothing,
-    /// A login, or nothing that can be read, or an opt-out that is over.
+    /// A login, an opt-out whose time has passed, or nothing that can be read.
     Something,
-    /// The person opted out, not long ago.
+    /// The person opted out, and the time until which that counts has not passed.
     OptedOut,
 }
 
-/// Whose the identity is, next to who is signed in.
+/// The user that an identity is bound to, compared with the signed-in user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// Theirs, or bound to nobody.
+    /// Bound to the signed-in user, or to no user.
     Same,
-    /// Bound to another.
+    /// Bound to another user.
     Other,
-    /// Bound, while nobody is signed in.
+    /// Bound to a user, while no user is signed in.
     Nobody,
 }
 
@@ -120,7 +120,7 @@ pub enum Consent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     Proceed(Verdict),
-    /// Ask the operator; [`settle`] judges.
+    /// A refresh is due; [`settle`] judges its outcome.
     Refresh,
 }
 
@@ -159,7 +159,7 @@ pub(crate) enum Action {
     Login,
 }
 
-/// What the operator said, as far as it matters.
+/// The outcome of a refresh, as far as the policy tells outcomes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     NewPair(IdentityTimes),
@@ -198,7 +198,7 @@ impl Answer {
     }
 }
 
-/// A request without a usable identity. It never asks the operator.
+/// A request without a usable identity. It never causes a refresh.
 pub(crate) fn without_identity(presented: Presented, anchor: AnchorSays, consent: Consent) -> Verdict {
     let came = presented != Presented::Nothing;
     if consent == Consent::Withdrawn && (came || anchor != AnchorSays::Nothing) {
@@ -246,7 +246,7 @@ pub(crate) fn opted_out(
     }
 }
 
-/// What stands against an identity, or the record of one, whatever it says.
+/// The verdict on an identity or a record of an opt-out that consent or subject exclude, whatever it holds.
 fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
     let verdict = match (consent, subject) {
         (Consent::Withdrawn, _) => verdict(Sees::Withheld, Action::ClearBoth),
@@ -257,8 +257,8 @@ fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
     Some(verdict.under(consent))
 }
 
-/// What is planned for an identity that comes from elsewhere and has no cookies of ours yet: what
-/// would keep or store it is its login.
+/// The verdict on an identity that another kind of cookie brought: whatever would keep or store it is a login,
+/// as the layer has no cookies for it yet.
 pub(crate) fn taken_over(Verdict { sees, action }: Verdict) -> Verdict {
     let action = match (sees, action) {
         (Sees::Active | Sees::Unavailable, Action::Keep) | (_, Action::Store) => Action::Login,
@@ -280,9 +280,9 @@ pub(crate) fn settle(times: &IdentityTimes, now: UnixMillis, answer: Answer) -> 
         Answer::Ended => ended,
         _ if !times.is_refreshable(now) => verdict(Sees::Absent, Action::Keep),
         _ if times.is_usable(now) => verdict(Sees::Active, Action::Keep),
-        // No operator can read this token any more, and nothing of it is left to use up.
+        // No operator can read the refresh token any more, and the advertising token has expired.
         Answer::ClientError => ended,
-        // A pair that is past on our clock is a failure like others: one of the clocks is wrong.
+        // A new pair that has expired by this machine's clock is a failure: one of the clocks is wrong.
         Answer::NewPair(_) | Answer::Failed => verdict(Sees::Unavailable, Action::Keep),
     }
 }
@@ -290,9 +290,9 @@ pub(crate) fn settle(times: &IdentityTimes, now: UnixMillis, answer: Answer) -> 
 /// What the response writes: withdrawn consent, then the handler's wish, then what was planned.
 pub(crate) fn resolve(planned: Action, wish: Option<Wish>, consent: Consent) -> Action {
     match (consent, wish) {
-        // No login is written, but whoever was there before has gone.
+        // No login is written; the previous identity ends all the same.
         (Consent::Withdrawn, Some(_)) => Action::ClearBoth,
-        // Planned with the same consent: it clears what came.
+        // `planned` was made with the same consent, so it clears the cookies that came.
         (Consent::Withdrawn, None) => planned,
         (_, Some(Wish::Logout)) => Action::ClearBoth,
         (_, Some(Wish::OptOut)) => Action::OptOut,
@@ -326,7 +326,7 @@ const fn verdict(sees: Sees, action: Action) -> Verdict {
 }
 
 impl Verdict {
-    /// Who sees `Absent` may generate; nobody does so without consent.
+    /// Without consent, `Absent` becomes `Withheld`: a handler that sees `Absent` may generate.
     fn under(self, consent: Consent) -> Self {
         match (self.sees, consent) {
             (Sees::Absent, Consent::Withheld | Consent::Withdrawn) => Self { sees: Sees::Withheld, ..self },
@@ -474,7 +474,7 @@ mod tests {
             (Sees::OptedOut, Action::RecordOptOut, Action::OptOut),
             (Sees::Absent, Action::ClearIdentity, Action::ClearBoth),
             (Sees::Withheld, Action::ClearBoth, Action::ClearBoth),
-            // Left where it is: nobody is signed in, or consent is withheld.
+            // It is kept: no user is signed in, or consent is withheld.
             (Sees::Absent, Action::Keep, Action::Keep),
             (Sees::Withheld, Action::Keep, Action::Keep),
         ] {
@@ -541,7 +541,7 @@ mod tests {
         }
 
         #[test]
-        fn nobody_is_asked_with_a_refresh_token_at_or_past_its_end(
+        fn refresh_token_at_or_past_its_end_is_never_sent(
             times in any_times(),
             now in moment(),
             subject in select(&SUBJECTS[..]),

@@ -1,4 +1,4 @@
-//! What the response does: the handler's wish, the cookies, the cache guard.
+//! The response half: takes the handler's wish out, writes the cookies, guards the cache.
 
 use http::header::HeaderName;
 use http::{HeaderMap, Response, StatusCode};
@@ -13,15 +13,15 @@ use crate::refresh::Waiter;
 use crate::sight::{self, Due, Held, Origin, Settled};
 use crate::update::EuidUpdate;
 
-/// What was found out before the handler ran.
+/// What the response is to do, as planned before the handler ran.
 pub(crate) struct Planned {
     pub(crate) action: Action,
     /// What the action stores, where it stores anything.
     pub(crate) held: Option<Box<Held>>,
     pub(crate) consent: Consent,
-    /// What the handler did, where it can do anything.
+    /// Notes what the handler does with the token or the login, if there is one.
     pub(crate) note: Option<Note>,
-    /// Whether the cookie for scripts says another thing than the handler saw.
+    /// Whether the request's cookie for scripts differs from the token that the handler saw.
     pub(crate) put_right: bool,
     /// A refresh that runs while the handler does.
     pub(crate) beside: Option<Box<Beside>>,
@@ -34,26 +34,28 @@ pub(crate) struct Beside {
 }
 
 impl Planned {
-    /// Nothing is planned but to look at what the handler did.
+    /// Nothing is planned, so only the handler's own actions count. [`is_hot`](Self::is_hot) says for which
+    /// requests the consent may be left out here.
     pub(crate) fn hot(note: Option<Note>) -> Self {
         Self { action: Action::Keep, held: None, consent: Consent::Granted, note, put_right: false, beside: None }
     }
 
-    /// Whether this is no more than [`hot`](Self::hot).
+    /// Whether [`hot`](Self::hot) does the same.
     pub(crate) fn is_hot(&self, shared: &Shared) -> bool {
-        let no_matter = match self.consent {
+        let as_if_granted = match self.consent {
             Consent::Granted => true,
+            // It only keeps the token from scripts.
             Consent::Withheld => !shared.cookies.hands_over(),
             Consent::Withdrawn => false,
         };
-        no_matter && self.action == Action::Keep && !self.put_right && self.beside.is_none()
+        as_if_granted && self.action == Action::Keep && !self.put_right && self.beside.is_none()
     }
 
     /// Takes the answer of the refresh beside the handler, if it is there.
     pub(crate) fn look_beside(&mut self, shared: &Shared) {
         let Some(Beside { waiter, due }) = self.beside.take().map(|beside| *beside) else { return };
         if let Some(outcome) = waiter.outcome() {
-            // What the handler saw stays as it was; only the cookies follow the answer.
+            // The handler has run already; only the cookies follow the outcome.
             let Settled { action, held, .. } = sight::settle(shared, &due, shared.clock.now(), &outcome);
             (self.action, self.held) = (action, held);
         }
@@ -83,7 +85,7 @@ pub(crate) fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planne
     let not_modified = response.status() == StatusCode::NOT_MODIFIED;
     let withheld = note.is_some_and(Note::was_withheld) || update.as_ref().is_some_and(EuidUpdate::is_withheld);
     let writing = writing(action, planned, update.as_ref(), withheld && shared.cookies.hands_over());
-    // A 304 would change the headers of a page that is stored elsewhere; the next one brings what is new.
+    // A 304 would change the headers of a page that is stored elsewhere; the next response brings the new token.
     let writing = writing.filter(|writing| !(not_modified && wish.is_none() && writing.brings_a_token()));
     // A login is kept while consent is withheld, and scripts do not get its token.
     let to_scripts = planned.consent == Consent::Granted && !withheld;
@@ -96,8 +98,8 @@ pub(crate) fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planne
     response
 }
 
-/// What the action writes; `take_back` says that scripts must lose the token, which a layer further in
-/// keeps from the handler.
+/// What the action writes. `take_back`: scripts must lose the token, because a layer further in keeps it from
+/// the handler.
 fn writing<'a>(
     action: Action,
     planned: &'a Planned,
@@ -121,7 +123,7 @@ fn writing<'a>(
         }
         (Action::Keep, ..) if take_back => Some(Writing::HandOver(None)),
         (Action::Keep, ..) if planned.put_right => Some(Writing::HandOver(planned.note.as_ref().and_then(Note::token))),
-        // What has nothing to store is not planned.
+        // The other three are planned only together with what they store.
         (Action::Keep | Action::Login | Action::Store | Action::RecordOptOut, ..) => None,
     }
 }
@@ -142,7 +144,7 @@ fn write(shared: &Shared, writing: Writing<'_>, to_scripts: bool, headers: &mut 
     let instead = match writing {
         // Another person may have logged in: the old identity must not stand for them.
         Writing::Login(..) => Writing::ClearBoth,
-        // It ends, though there is nothing to record it with.
+        // The identity ends even if the opt-out can't be recorded.
         Writing::RecordOptOut(_) => Writing::ClearIdentity,
         _ => return false,
     };
@@ -150,7 +152,7 @@ fn write(shared: &Shared, writing: Writing<'_>, to_scripts: bool, headers: &mut 
 }
 
 impl Shared {
-    /// Whether the hook `logout_when` takes the response for a logout.
+    /// Calls the hook `logout_when`: whether the response is a logout.
     pub(crate) fn recognise_logout<R>(&self, response: Response<R>) -> (Response<R>, bool) {
         let Some(logout_when) = &self.logout_when else { return (response, false) };
         let (parts, body) = response.into_parts();

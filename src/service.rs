@@ -1,4 +1,5 @@
-//! The request half: when the handler is called, with what [`sight`](crate::sight) makes of the cookies.
+//! The request half: calls the handler, at once or after a refresh, with what [`sight`](crate::sight) makes of the
+//! cookies.
 
 use std::fmt;
 use std::mem;
@@ -73,14 +74,14 @@ where
             return ResponseFuture::nested(self.inner.call(request), layer);
         }
         let shared = Arc::clone(&self.shared);
-        let mut visitor = Visitor::ANYBODY;
+        let mut visitor = Visitor::WITHOUT_HOOKS;
         if gate::has_hooks(&shared) {
-            // Only then is the request taken apart, and moved for it.
+            // Hooks see `Parts`, for which the request must be moved; without hooks it stays where it is.
             (request, visitor) = gate::visitor(&shared, request);
         }
         match sight::look(&shared, request.headers(), &visitor) {
             Sight::Shown(settled) if settled.held.is_none() => {
-                // The usual case, in place: what is not handed on once more is not copied once more.
+                // The usual case, as in `call_now`, but in place: another function would copy the request once more.
                 let planned = sight::show(&shared, &mut request, settled, None);
                 ResponseFuture::calling(self.inner.call(request), shared, planned)
             }
@@ -91,7 +92,7 @@ where
 }
 
 impl<S> EuidService<S> {
-    /// Calls the handler of a request for which all is known that can be.
+    /// Calls the handler without a wait.
     fn call_now<B>(
         &mut self,
         shared: Arc<Shared>,
@@ -106,8 +107,8 @@ impl<S> EuidService<S> {
         ResponseFuture::calling(self.inner.call(request), shared, planned)
     }
 
-    /// Calls the handler of a request whose identity is to be written without being refreshed: under a new
-    /// key, or because another kind of cookie brought it.
+    /// Calls the handler of a request whose identity is to be written without a refresh: under a new key, or
+    /// because another kind of cookie brought it.
     fn call_to_store<B>(
         &mut self,
         shared: Arc<Shared>,
@@ -119,7 +120,7 @@ impl<S> EuidService<S> {
     {
         let (request, may_write) = gate::may_refresh(request, shared.refresh_when.as_deref());
         if !may_write {
-            // What can be written with the next page as well is not written beside an image.
+            // The visitor's next page writes it.
             settled.action = Action::Keep;
         }
         self.call_now(shared, request, settled, None)
@@ -137,7 +138,7 @@ impl<S> EuidService<S> {
         let asked = if may_refresh {
             shared.desk.ask(&key, &mut due.held.identity, due.now)
         } else {
-            // What another request has found out holds for this one too.
+            // The outcome of another request's refresh counts for this one too.
             shared.desk.recall(&key, due.now)
         };
         let answer = match asked {
@@ -147,15 +148,15 @@ impl<S> EuidService<S> {
                 Arc::new(failed(why))
             }
             Asked::Waiting(waiter, patience) => {
-                // A request that changes something may be the logout or the login that ends this identity.
+                // A request with an unsafe method may be the logout or the login that ends this identity.
                 let is_beside = shared.refresh_mode == RefreshMode::Beside && is_usable;
                 if is_beside || !request.method().is_safe() {
                     let unanswered = sight::settle(&shared, &due, due.now, &failed("not answered yet"));
                     let beside = Box::new(Beside { waiter, due });
                     return self.call_now(shared, request, unanswered, Some(beside));
                 }
-                // Only the service that `poll_ready` was called on is ready; a clone is not. The ready
-                // one goes with the request, the clone stays to be asked again.
+                // Only the service that `poll_ready` was called on is ready; a clone is not. The ready one
+                // goes with the request, the clone stays for the next `poll_ready`.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 let refreshing = Refreshing::new(shared, waiter, patience, Parked { due, ready, request });
@@ -164,7 +165,7 @@ impl<S> EuidService<S> {
         };
         let mut settled = sight::settle(&shared, &due, due.now, &answer);
         if !may_write {
-            // The visitor's next page brings it.
+            // The visitor's next page writes it.
             settled.action = Action::Keep;
         }
         self.call_now(shared, request, settled, None)

@@ -1,5 +1,5 @@
-//! What a request's cookies come to: the facts gathered for [`plan`](crate::plan), its decisions turned
-//! into what the handler finds and what the response will write.
+//! Turns a request's cookies into facts for [`plan`](crate::plan), and its decisions into what the handler
+//! sees and what the response will write.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::plan::{self, Action, AnchorSays, Answer, Consent, Plan, Presented, Se
 use crate::refresh::{RefreshKey, Refreshed};
 use crate::response::{Beside, Planned};
 
-/// What the cookies come to, before the handler runs.
+/// The outcome of [`look`].
 pub(crate) enum Sight {
-    /// Nobody needs to be asked.
+    /// The handler can be called.
     Shown(Settled),
-    /// The operator does.
+    /// A refresh is due.
     Due(Box<Due>),
 }
 
@@ -33,16 +33,16 @@ pub(crate) struct Settled {
     /// What the action stores, where it stores anything.
     pub(crate) held: Option<Box<Held>>,
     pub(crate) consent: Consent,
-    /// Whether the request brought a cookie of ours.
+    /// Whether the request brought one of the layer's cookies, or a cookie that it takes over.
     pub(crate) came: bool,
 }
 
 /// An identity to be refreshed.
 pub(crate) struct Due {
     pub(crate) held: Held,
-    /// Its times with the margin taken off and the jitter put on.
+    /// The identity's times, less the margin and plus the jitter.
     pub(crate) times: IdentityTimes,
-    /// When the request came.
+    /// When the request arrived.
     pub(crate) now: UnixMillis,
 }
 
@@ -55,9 +55,9 @@ pub(crate) struct Held {
 
 #[derive(Clone)]
 pub(crate) enum Origin {
-    /// The login of the cookies that came.
+    /// The layer's own cookies, of this login.
     Cookies(Login),
-    /// From elsewhere: it has no login yet, and is to be bound to who is signed in.
+    /// Another kind of cookie. The identity has no login yet; its login will be bound to this user, if any.
     Elsewhere(Option<Box<[u8]>>),
 }
 
@@ -71,7 +71,7 @@ impl Held {
     }
 }
 
-/// Reads the cookies and asks [`plan`](crate::plan).
+/// Reads the cookies and applies [`plan`](crate::plan).
 pub(crate) fn look(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> Sight {
     let cookies = headers.get_all(COOKIE);
     if cookies.iter().next().is_none() {
@@ -106,7 +106,7 @@ pub(crate) fn look(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> S
     })
 }
 
-/// What an identity that opened comes to; `None` if it breaks the rules of one.
+/// Judges an identity that opened; `None` if it is no valid [`Identity`].
 fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: bool) -> Option<Sight> {
     observe::cookie_opened(old_key);
     let [a, b, c, d, ..] = payload.login.lineage;
@@ -130,7 +130,7 @@ fn sight_of_opt_out(shared: &Shared, visitor: &Visitor, record: &OptOut, identit
     shown(plan::opted_out(record.until, identity_came, subject, visitor.consent, now), visitor.consent, true)
 }
 
-/// What an identity comes to that another kind of cookie brought, where none of ours came.
+/// Judges the identity of another kind of cookie. Called only if the request brought none of the layer's own.
 fn sight_from_elsewhere(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> Option<Sight> {
     let (subject, signed_in) = match &visitor.signed_in {
         SignedIn::NotAsked => (Subject::Same, None),
@@ -152,8 +152,8 @@ fn sight_from_elsewhere(shared: &Shared, headers: &HeaderMap, visitor: &Visitor)
     })
 }
 
-/// Asks [`plan`](plan::plan) about an identity; also gives its times as they are to be taken, and the
-/// time that was asked for.
+/// Applies [`plan`](plan::plan) to an identity. Also returns its times with margin and jitter, and the time
+/// that they were compared with.
 fn judge(
     shared: &Shared,
     visitor: &Visitor,
@@ -168,6 +168,7 @@ fn judge(
     (plan::plan(&times, subject, visitor.consent, now), times, now)
 }
 
+/// Compares the user that a login is bound to with the signed-in user; a mismatch is counted.
 pub(crate) fn subject(shared: &Shared, visitor: &Visitor, login: &Login) -> Subject {
     match &visitor.signed_in {
         _ if !login.is_bound() => Subject::Same,
@@ -184,19 +185,18 @@ pub(crate) fn subject(shared: &Shared, visitor: &Visitor, login: &Login) -> Subj
     }
 }
 
-/// The answer of the operator, or its failure to come, turned into what the handler sees and what
-/// the response will do.
+/// Turns the outcome of a refresh into what the handler sees and what the response will do.
 pub(crate) fn settle(shared: &Shared, due: &Due, now: UnixMillis, answer: &Result<Refreshed, EuidError>) -> Settled {
-    let told = match Answer::of(answer) {
+    let answered = match Answer::of(answer) {
         Answer::NewPair(times) => Answer::NewPair(with_margin(shared, times)),
         other => other,
     };
     let new = if let Ok(Refreshed::Identity(new)) = answer { Some(new) } else { None };
-    // With its consent withheld or withdrawn nobody is refreshed.
-    settled(due.held.clone(), plan::settle(&due.times, now, told), new, Consent::Granted)
+    // `plan` lets no identity be refreshed without consent.
+    settled(due.held.clone(), plan::settle(&due.times, now, answered), new, Consent::Granted)
 }
 
-/// `held` is the identity that came, `new` what the operator gave for it.
+/// `held` is the request's identity, `new` its successor, if the operator gave one.
 fn settled(held: Held, verdict: Verdict, new: Option<&Identity>, consent: Consent) -> Settled {
     let Verdict { sees, action } = match held.origin {
         Origin::Cookies(_) => verdict,
@@ -217,7 +217,7 @@ fn shown(Verdict { sees, action }: Verdict, consent: Consent, came: bool) -> Sig
     Sight::Shown(Settled { euid: euid(sees, None), action, held: None, consent, came })
 }
 
-/// Puts what the handler sees into the request; what is left is for the response half.
+/// Puts what the handler sees into the request; returns what the response half needs.
 pub(crate) fn show<B>(
     shared: &Shared,
     request: &mut Request<B>,
@@ -230,7 +230,7 @@ pub(crate) fn show<B>(
     let put_right = shared.cookies.hands_over()
         && gate::is_worth_it(request)
         && shared.cookies.handed_over_other_than(token, request.headers());
-    // Beside an image only consent that is withdrawn counts; the next page does the rest.
+    // The response to an image only obeys withdrawn consent; the next page writes the rest.
     let may_write = action == Action::Keep || consent == Consent::Withdrawn || gate::is_worth_it(request);
     let action = if may_write { action } else { Action::Keep };
     let may_end = came || !request.method().is_safe();

@@ -72,9 +72,9 @@ impl EuidUpdate {
         Self::of(Update::Login { identity, subject: None })
     }
 
-    /// Binds a login to the user whom the handler has just signed in, for
-    /// [`EuidLayer::bind`](crate::EuidLayer::bind), which ran before that and can't know. Say the same id
-    /// as that will from now on. No other update is changed by it.
+    /// Binds a login to the user that the handler has just signed in, for the hook
+    /// [`EuidLayer::bind`](crate::EuidLayer::bind), which ran before that. Give the same id as the hook will
+    /// return from now on. It changes no other update.
     ///
     /// ```
     /// # use tower_euid::{EuidUpdate, Identity};
@@ -92,8 +92,8 @@ impl EuidUpdate {
         Self::of(update)
     }
 
-    /// The visitor has logged out. Ends what is there, also what this node can't read; the operator
-    /// is not told, as EUID wants it. A handler that may fail before its response is made says
+    /// The visitor has logged out. Ends the identity, even one that this node can't read. The operator gets no
+    /// call, as EUID asks. A handler that may fail before its response is made calls
     /// [`EuidLogout::now`](crate::EuidLogout::now) first.
     ///
     /// ```
@@ -211,7 +211,7 @@ impl EuidUpdate {
         }
     }
 
-    /// The identity of a login, and to whom it is bound.
+    /// The identity of a login, and the user that it is bound to.
     pub(crate) fn as_login(&self) -> Option<(&Identity, Option<&[u8]>)> {
         match &self.0.update {
             Update::Login { identity, subject } => Some((identity, subject.as_deref())),
@@ -222,7 +222,7 @@ impl EuidUpdate {
 
 impl Drop for Said {
     fn drop(&mut self) {
-        // While unwinding a second panic, of the application's logging, would be the end.
+        // The application's log may panic; a second panic while unwinding would end the process.
         if *self.unheard.get_mut() && !thread::panicking() {
             observe::update_unheard();
         }

@@ -8,7 +8,7 @@ mod support;
 
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Response, StatusCode};
-use support::{DUE, EXPIRED, Operator, Site, failure, new_pair};
+use support::{DUE, EXPIRED, NOTHING, Operator, Site, failure, new_pair};
 use tower_euid::{AdvertisingToken, ErrorKind, Euid, EuidUpdate, Refreshed};
 
 /// `Cache-Control` of a page `millis` after the login that itself says `said`.
@@ -31,8 +31,6 @@ async fn cache_control(
         .await;
     visit.header("cache-control").map(str::to_owned)
 }
-
-const NOTHING: fn(&Euid, &mut Response<()>) = |_, _| ();
 
 fn read(euid: &Euid, how: impl Fn(&AdvertisingToken)) {
     if let Some(token) = euid.advertising_token() {

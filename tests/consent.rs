@@ -9,20 +9,11 @@ use std::sync::{Arc, Mutex};
 use http::header::COOKIE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, Operator, REFRESH_EXPIRES, Site, Visit, identity,
-    new_pair,
+    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, Operator, REFRESH_EXPIRES, Site, identity,
+    new_pair, outcome, told,
 };
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::{Consent, Euid, EuidLayer, EuidLogout, EuidUpdate, Refreshed};
-
-/// What the handler saw, and what the browser was told.
-fn outcome(visit: &Visit) -> (String, String) {
-    (visit.saw(), visit.writes())
-}
-
-fn told(saw: &str, writes: &str) -> (String, String) {
-    (saw.to_owned(), writes.to_owned())
-}
 
 fn consenting(site: &Site, consent: Consent) -> Site {
     site.clone().configured(|layer| layer.consent(move |_| consent))

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use http::{Method, Request, Response};
 use support::{
-    BOTH_CLEARED, BOTH_SET, DUE, HANDED_OVER, IDENTITY, Log, Operator, Seen, Site, identity, new_pair, page, ring,
-    writes,
+    BOTH_CLEARED, BOTH_SET, DUE, HANDED_OVER, IDENTITY, Log, NOTHING, Operator, Seen, Site, identity, new_pair, page,
+    ring, told, writes,
 };
 use tower::{Layer, ServiceExt};
 use tower_euid::{
@@ -51,12 +51,6 @@ async fn through(
     let saw = shown.map_or(euid.state().to_owned(), |token| format!("active({token})"));
     (saw, writes(response.headers()))
 }
-
-fn told(saw: &str, writes: &str) -> (String, String) {
-    (saw.to_owned(), writes.to_owned())
-}
-
-const NOTHING: fn(&Euid, &mut Response<()>) = |_, _| ();
 
 #[tokio::test]
 async fn inner_consent_counts_where_it_is_stricter() {
@@ -173,8 +167,7 @@ async fn inner_bind_shows_a_found_opt_out_to_its_own_user_and_a_stated_one_to_al
     let keys = ring();
     let mut found = visitor(&keys, Some("ann")).await;
     let refresh = Operator::answering(Ok(Refreshed::OptedOut));
-    found.layer = Site { clock: found.clock.clone(), ..Site::with_keys(keys.clone(), refresh) }.layer;
-    found.layer = found.layer.clock(found.clock.clone());
+    found.layer = Site::with_keys(keys.clone(), refresh).layer.clock(found.clock.clone());
     found.wait_until(DUE);
     found.look().await;
     let mut stated = visitor(&keys, Some("ann")).await;

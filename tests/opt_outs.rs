@@ -6,21 +6,13 @@ mod support;
 use std::time::Duration;
 
 use support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, OPT_OUT, Operator, Site, Visit, identity_until,
-    set_cookies,
+    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, OPT_OUT, Operator, Site, identity_until, outcome,
+    set_cookies, told,
 };
 use tower_euid::{EuidUpdate, Refreshed, UnixMillis};
 
 /// For how long it is told.
 const REMEMBERED: i64 = 72 * 3_600_000;
-
-fn outcome(visit: &Visit) -> (String, String) {
-    (visit.saw(), visit.writes())
-}
-
-fn told(saw: &str, writes: &str) -> (String, String) {
-    (saw.to_owned(), writes.to_owned())
-}
 
 async fn due(operator: Operator) -> Site {
     let mut site = Site::new(operator);

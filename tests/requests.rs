@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use support::{
-    BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, HANDED_OVER, IDENTITY, Operator, REFRESH_EXPIRES, Site, Visit, failure,
-    identity_until, new_pair,
+    BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, HANDED_OVER, IDENTITY, NOTHING, Operator, REFRESH_EXPIRES, Site, failure,
+    identity_until, new_pair, outcome, told,
 };
 use tokio::time::{Instant, sleep};
 use tower_euid::{Consent, CookieConfig, ErrorKind, Euid, EuidUpdate, Refreshed};
@@ -36,17 +36,6 @@ fn of_method(site: &Site, method: Method) -> Request<()> {
     *request.method_mut() = method;
     request
 }
-
-/// What the handler saw, and what the browser was told.
-fn outcome(visit: &Visit) -> (String, String) {
-    (visit.saw(), visit.writes())
-}
-
-fn told(saw: &str, writes: &str) -> (String, String) {
-    (saw.to_owned(), writes.to_owned())
-}
-
-const NOTHING: fn(&Euid, &mut Response<()>) = |_, _| ();
 
 #[tokio::test]
 async fn websockets_and_prefetches_of_scripts_do_not_refresh() {

@@ -8,7 +8,7 @@ mod support;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use support::{
-    DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Site, Visit, failure, identity, new_pair, ring, set_cookies,
+    DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Site, failure, identity, new_pair, outcome, ring, set_cookies, told,
 };
 use tower_euid::{ErrorKind, EuidUpdate, KeyRing, Refreshed};
 
@@ -44,15 +44,6 @@ async fn page_of(site: &mut Site, user: Option<&'static str>) -> (String, String
     let visit = site.send(request, |_, _| ()).await;
     site.jar.apply(visit.response.headers());
     outcome(&visit)
-}
-
-/// What the handler saw, and what the browser was told.
-fn outcome(visit: &Visit) -> (String, String) {
-    (visit.saw(), visit.writes())
-}
-
-fn told(saw: &str, writes: &str) -> (String, String) {
-    (saw.to_owned(), writes.to_owned())
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::{Request, Response, StatusCode};
 use support::{
     ANCHOR, BOTH_CLEARED, DUE, EXPIRED, HANDED_OVER, IDENTITY, IDENTITY_EXPIRES, Jar, Operator, REFRESH_EXPIRES,
-    REFRESH_FROM, SDK, Site, Visit, at, failure, identity, new_pair,
+    REFRESH_FROM, SDK, Site, at, failure, identity, new_pair, outcome, told,
 };
 use tower_euid::{Consent, CookieConfig, ErrorKind, EuidLogout, EuidUpdate, RefreshMode, Refreshed};
 
@@ -53,14 +53,6 @@ fn visitor(value: &str, operator: Operator) -> Site {
 
 fn of_the_sdk(operator: Operator) -> Site {
     visitor(&encoded(&json()), operator)
-}
-
-fn outcome(visit: &Visit) -> (String, String) {
-    (visit.saw(), visit.writes())
-}
-
-fn told(saw: &str, writes: &str) -> (String, String) {
-    (saw.to_owned(), writes.to_owned())
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@
 //! | `…/api/identity` | what a page sees |
 //! | `-d seconds=600 …/sandbox/advance` | time passes |
 //! | `-d operator=down …/sandbox/operator` | `up`, `slow` or `down` |
-//! | `-X POST …/sandbox/opt-out` | whoever is logged in opts out |
+//! | `-X POST …/sandbox/opt-out` | the logged-in person opts out |
 //! | `-X POST …/logout` | log out |
 //!
 //! curl 7 writes some removed cookies back into its jar; they are of no use there.

@@ -209,7 +209,7 @@ fn distance(now: UnixMillis, moment: UnixMillis) -> String {
     }
 }
 
-/// Tokens are opaque, and addresses are typed by anyone: nobody promises that they hold no markup.
+/// Tokens are opaque, and any visitor types an address: both may hold markup.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }

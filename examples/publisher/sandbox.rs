@@ -36,7 +36,7 @@ pub(crate) enum Operator {
     Up,
     /// It answers, but later than a page waits.
     Slow,
-    /// What a load balancer says when nobody is behind it.
+    /// What a load balancer answers when no server is behind it.
     Down,
 }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{ErrorKind, EuidError};
 
-/// Who logs in, as the operator is told: the SHA-256 of a normalized email address or phone number.
+/// The person who logs in, as the operator gets it: the SHA-256 of a normalized email address or phone number.
 ///
 /// ```
 /// use tower_euid::Dii;
@@ -30,7 +30,7 @@ pub struct Dii {
     hash: [u8; 32],
 }
 
-/// What a [`Dii`] was made from. The operator keeps the two apart: it is told which hash it gets.
+/// What a [`Dii`] was made from. The operator keeps the two apart: a request names the kind of its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum DiiKind {
     Email,
@@ -105,7 +105,7 @@ impl Dii {
     /// # use tower_euid::Dii;
     /// let hash = "vg2Z1qgdkpHePsT1llro3iXVrOQW7Xl2xmBqmn2zBBg=";
     /// assert_eq!(Dii::phone_hash(hash)?, Dii::phone("+442345678901")?);
-    /// assert_ne!(Dii::phone_hash(hash)?, Dii::email_hash(hash)?); // the operator is told which it is
+    /// assert_ne!(Dii::phone_hash(hash)?, Dii::email_hash(hash)?); // the request names the kind
     /// # Ok::<_, tower_euid::InvalidDii>(())
     /// ```
     ///

@@ -20,7 +20,7 @@ use crate::identity::Identity;
 /// # Ok::<_, tower_euid::InvalidDii>(())
 /// ```
 #[derive(Clone)]
-#[must_use = "nothing is asked until it is given to `EuidClient::generate`"]
+#[must_use = "no call is made until it is given to `EuidClient::generate`"]
 pub struct GenerateRequest {
     pub(super) dii: Dii,
     pub(super) tcf_consent_string: Option<String>,

@@ -1,8 +1,8 @@
-//! The operator, as a publisher's server talks to it.
+//! The client of the EUID operator, for a publisher's server.
 //!
-//! [`EuidClient`] makes the three calls; [`builder`], with [`credentials`] and [`endpoint`], configures
-//! it, [`dii`] and [`generate`] are what is asked for, [`protocol`] the bytes without I/O, [`transport`],
-//! with [`reuse`] and [`tls`], the HTTP; [`skew`] compares the clocks.
+//! [`EuidClient`] makes the three calls; [`builder`], with [`credentials`] and [`endpoint`], configures it;
+//! [`dii`] and [`generate`] hold the input and outcome of a login; [`protocol`] is the wire without I/O;
+//! [`transport`], with [`reuse`] and [`tls`], is the HTTP; [`skew`] compares the clocks.
 
 mod builder;
 mod credentials;

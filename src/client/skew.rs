@@ -15,7 +15,7 @@ pub(super) struct SkewCheck {
 }
 
 impl SkewCheck {
-    /// Compares the operator's time in an answer with our own times of the request and the answer.
+    /// Compares the operator's time in an answer with this machine's times of the request and the answer.
     pub(super) fn compare(&self, sent: UnixMillis, operator: UnixMillis, received: UnixMillis) {
         let (ahead, behind) = (sent.saturating_since(operator), operator.saturating_since(received));
         let (skew, direction) = if ahead > behind { (ahead, "ahead") } else { (behind, "behind") };

@@ -1,4 +1,4 @@
-//! What is configured of TLS: whom to trust, and who we are.
+//! The TLS settings: the certificate authorities to trust, and the client's own certificate.
 
 use reqwest::{Certificate, ClientBuilder, Identity};
 use zeroize::Zeroizing;

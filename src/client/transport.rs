@@ -14,10 +14,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, Url, redirect, retry};
 use tower::util::MapRequestLayer;
 
+use super::protocol::CLIENT_VERSION;
 use super::protocol::answer::{Answer, Sent};
 use super::reuse;
 use super::tls::Tls;
@@ -240,8 +241,6 @@ fn unanswered(error: reqwest::Error) -> EuidError {
     EuidError::new(ErrorKind::Transient, what).with_source(error.without_url())
 }
 
-/// The name keeps its `UID2` for EUID too.
-const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-uid2-client-version");
 /// In front of the API key in `Authorization`.
 pub(super) const BEARER: &str = "Bearer ";
 const TIMED_OUT: &str = "the operator did not answer in time";

@@ -120,25 +120,24 @@ impl CookieConfig {
         Ok(Self { same_site, ..self })
     }
 
-    /// Takes over who is logged in by the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded
-    /// JSON. Where it comes and none of ours does, it is read, sealed as a login, and deleted, with the
-    /// first response that may write cookies. A login, a logout and an opt-out delete it too. What the SDK
-    /// leaves there of a person who opted out is believed until it ends.
+    /// Takes over the identities in the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded JSON. If a
+    /// request brings it and none of the layer's cookies, its identity is sealed as a login and the cookie
+    /// deleted, with the first response that may write cookies. A login, a logout and an opt-out delete it too.
+    /// If the SDK has noted an opt-out there, pages see that until it ends.
     ///
     /// `cookie_domain` is what the SDK was given as `cookieDomain`, if anything: a cookie can only be
     /// deleted with the domain that it was set with. One that stays would, after a logout, be taken over
     /// again. So give the right one, and take the SDK off the pages before you turn this on. The SDK's
     /// `cookiePath` must be `/`, its default; what it keeps in `localStorage` no server can see.
     ///
-    /// It is the one login that no handler says. Where a page that takes it over was begun before a
-    /// logout, or before another's login, and is answered after it, its answer counts: who was there is
-    /// there again. That can befall the first pages of a visitor only, those that still brought the
-    /// SDK's cookie. It names nobody: with [`EuidLayer::bind`](crate::EuidLayer::bind) it is taken for
-    /// whoever is signed in first, and from then on for nobody else.
+    /// It is the one login that no handler returns. If a page that takes it over is requested before a logout, or
+    /// before another person's login, and answered after it, the page's answer counts: the previous identity is
+    /// back. This can happen to the first pages of a visitor only, those that still bring the SDK's cookie. It
+    /// names no user: with [`EuidLayer::bind`](crate::EuidLayer::bind) it counts for the first
+    /// user who is signed in, and from then on for that user only.
     ///
-    /// A cookie that scripts can write proves nothing of who sent it. What is taken over is one
-    /// visitor's advertising identity, not a login to the site; turn this off again after the 30 days
-    /// that a refresh token lives.
+    /// A cookie that scripts can write proves nothing about its sender. It brings an advertising identity, not a
+    /// login to the site. Turn this off again after the 30 days that a refresh token lives.
     ///
     /// ```
     /// # use tower_euid::CookieConfig;

@@ -56,7 +56,7 @@ impl<'a> Payload<'a> {
         (ordered && whole).then_some(Self { login, times, response_key, advertising_token, refresh_token })
     }
 
-    /// The advertising token, for a handler. Its text is put together when somebody reads it.
+    /// The advertising token, for a handler. Its text is put together when it is first read.
     pub(crate) fn advertising_token(&self) -> AdvertisingToken {
         match self.advertising_token {
             StoredToken::Text(text) => AdvertisingToken::new(text, self.times),
@@ -107,7 +107,7 @@ pub(super) fn write(login: &Login, identity: &Identity) -> Option<Zeroizing<Vec<
     let (refresh_flags, refresh_token) = pack(identity.refresh_token().expose_secret());
     let times = identity.times();
     let length = MOST_BUT_TOKENS + advertising_token.len() + refresh_token.len();
-    // With room for all of it: growing would leave a copy behind that nobody wipes.
+    // With room for all of it: growing would leave a copy behind that is not wiped.
     let mut plain = Zeroizing::new(Vec::with_capacity(length));
     write_login(advertising_flags | refresh_flags << 2, login, &mut plain);
     for time in [times.refresh_from, times.identity_expires, times.refresh_expires] {
@@ -191,7 +191,7 @@ const BASE64URL: u8 = 1;
 const BASE64: u8 = 2;
 /// Flag: a subject follows the lineage.
 const SUBJECT: u8 = 1 << 4;
-/// Flags that nobody knows yet.
+/// Flags without a meaning so far.
 const UNKNOWN: u8 = 0b1110_0000;
 /// All but the tokens themselves, at most.
 const MOST_BUT_TOKENS: usize = 1 + 16 + 16 + 3 * 8 + 32 + 2 * 2;

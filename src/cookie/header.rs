@@ -1,7 +1,7 @@
-//! Finding our cookies in a request, writing them into a response. Bytes only, no meaning.
+//! Finds the layer's cookies in a request, and renders them for a response. Bytes only, no meaning.
 //!
-//! Reading: the bytes of all `Cookie` headers are searched for our name and looked at around each
-//! hit; other people's cookies are not parsed, so no byte of theirs can hide ours. Only SP and HTAB
+//! Reading: the bytes of all `Cookie` headers are searched for the name, and only the surroundings of a hit are
+//! parsed. Other cookies are not parsed, so no byte of theirs can hide a cookie of the layer. Only SP and HTAB
 //! around a name or value are stripped.
 //!
 //! Writing: setting and clearing go through one template and can't differ in an attribute.
@@ -17,8 +17,8 @@ use memchr::memmem::Finder;
 
 use super::config::{CookieConfig, SameSite};
 
-/// The names of our cookies, and how to find them. All start with the identity's, so one search finds
-/// them.
+/// The names of the layer's cookies, and how to find them. All start with the identity's name, so one search
+/// finds them.
 #[derive(Clone)]
 pub(super) struct Names {
     pub(super) identity: &'static str,
@@ -27,7 +27,7 @@ pub(super) struct Names {
     finder: Finder<'static>,
 }
 
-/// Where a request names our cookies. Values as they came, of duplicates the first.
+/// The values of the layer's cookies in a request, as they came; of duplicates the first.
 #[derive(Debug, Default)]
 pub(super) struct Hits<'a> {
     pub(super) identities: ArrayVec<&'a [u8], MAX_DUPLICATES>,
@@ -53,7 +53,7 @@ impl Names {
     }
 
     pub(super) fn find<'a>(&self, headers: GetAll<'a, HeaderValue>, hits: &mut Hits<'a>) {
-        // Of duplicates past the last that is kept nobody wants to know.
+        // Ignores duplicates beyond `MAX_DUPLICATES`.
         for_each(&self.finder, headers, |rest_of_name, value| {
             if rest_of_name.is_empty() {
                 let _ = hits.identities.try_push(value);
@@ -82,8 +82,8 @@ impl fmt::Debug for Names {
     }
 }
 
-/// The cookies whose names begin with what `finder` looks for, in `Cookie` headers, up to
-/// [`MAX_SCANNED`] bytes of them: what of the name follows that beginning, and the value.
+/// Calls `found` for each cookie whose name begins with what `finder` looks for, in up to [`MAX_SCANNED`] bytes
+/// of `Cookie` headers: with the rest of the name, and the value.
 pub(crate) fn for_each<'a>(
     finder: &Finder<'_>,
     headers: GetAll<'a, HeaderValue>,
@@ -99,15 +99,15 @@ pub(crate) fn for_each<'a>(
         }
         let mut from = 0;
         while let Some(rest) = header.get(from..).filter(|rest| rest.len() > beginning.len()) {
-            // Ours often stand side by side, where a look is quicker than a search; nothing stands beside
-            // the beginning.
+            // The layer's cookies often stand side by side, where a comparison is quicker than a search. At the
+            // start of a header there is no neighbour yet.
             let is_next = from > 0 && rest.strip_prefix(b"; ").is_some_and(|next| next.starts_with(beginning));
             let at = if is_next { Some(2) } else { finder.find(rest) };
             let Some(start) = at.map(|at| from + at) else { break };
             from = match pair_at(header, start, beginning.len()) {
                 Some((rest_of_name, value, end)) => {
                     found(rest_of_name, value);
-                    // No cookie begins within another, and ours is long.
+                    // No cookie begins within another, and this one may be long.
                     end
                 }
                 None => start + beginning.len(),
@@ -124,7 +124,7 @@ fn pair_at(header: &[u8], start: usize, beginning: usize) -> Option<(&[u8], &[u8
         return None;
     }
     let here = here.get(beginning..)?;
-    // Names are short, and most of ours is behind us: no search is quicker.
+    // The rest of a name is short: a search would not be quicker.
     let (name, rest) = here.split_at_checked(here.iter().take_while(|&&byte| !matches!(byte, b'=' | b';')).count())?;
     let rest = rest.strip_prefix(b"=")?;
     let length = memchr::memchr(b';', rest).unwrap_or(rest.len());
@@ -159,7 +159,7 @@ impl TrimBlanks for [u8] {
 /// Who may read a cookie in the browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readers {
-    /// Nobody there: `HttpOnly`.
+    /// No script: `HttpOnly`.
     ServerOnly,
     Scripts,
 }

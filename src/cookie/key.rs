@@ -166,7 +166,7 @@ impl fmt::Debug for CookieKey {
 ///
 /// # Changing keys
 ///
-/// In three steps, each on all nodes before the next; nobody is logged out, whichever node answers:
+/// In three steps, each on all nodes before the next; no visitor is logged out, whichever node answers:
 ///
 /// | step | ring | what it is for |
 /// | --- | --- | --- |
@@ -174,14 +174,14 @@ impl fmt::Debug for CookieKey {
 /// | 2 | `new,old` | new cookies, and each that a refresh rewrites, are under the new key |
 /// | 3 | `new` | once the cookies under the old key are over |
 ///
-/// A node that has not come to a step yet, or that is rolled back to the one before, opens all that
+/// A node that has not reached a step yet, or that is rolled back to the one before, opens all that
 /// the others seal. A cookie under a key that it does not have it leaves alone.
 ///
 /// Between 2 and 3 wait for as long as a refresh token lives, 30 days on EUID's production: a visitor
 /// who has not been back for longer has no identity to lose. The counter `euid_cookie_old_key_total` of
 /// [the metrics](crate::docs::metrics) says how many requests still bring an identity under an old key. With
 /// [`EuidLayer::reseal`](crate::EuidLayer::reseal) those who do come back move at once. After a leak
-/// do all three at once: everybody's identity is gone, and with it what was leaked.
+/// do all three at once: every visitor's identity is gone, and with it what was leaked.
 #[derive(Clone)]
 pub struct KeyRing(Arc<ArcSwap<Keys>>);
 

@@ -11,11 +11,11 @@ use crate::random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Login {
     pub(crate) lineage: Lineage,
-    /// Whom it is bound to: a digest of their id in the application.
+    /// The user that it is bound to: a digest of the user's id in the application.
     pub(crate) subject: Option<Subject>,
 }
 
-/// What tells one login from all others: 16 random bytes.
+/// The random number that names a login.
 pub(crate) type Lineage = [u8; 16];
 
 /// A lineage in base64url, as the anchor names it.

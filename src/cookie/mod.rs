@@ -67,7 +67,7 @@ pub(crate) enum FoundIdentity<T> {
     None,
     /// Of a version or key that this node does not know.
     UnknownKey,
-    /// Under a key of ours, but it can't be used.
+    /// Under a known key, but it can't be used.
     Unusable(Unusable),
     /// It opened and the anchor names its lineage; what the reader made of it.
     Usable(T),
@@ -88,14 +88,14 @@ pub(crate) enum Sealed<'a> {
     },
 }
 
-/// Why an identity cookie under a key of ours can't be used.
+/// Why an identity cookie under a known key can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
     /// Not the text of a sealed identity.
     Undecodable,
     /// It does not open.
     Forged,
-    /// The anchor does not name its lineage: the login it comes from is over.
+    /// The anchor does not name its lineage: its login has ended.
     Anchor,
 }
 
@@ -154,8 +154,8 @@ impl Cookies {
         Self { names, config, removed_identity, removed_anchor, removed_record }
     }
 
-    /// Reads our cookies among the `Cookie` headers. `read` sees the first record of an opt-out that opens and whose login the anchor
-    /// names, else the first such identity; if it wants none of it, neither does this.
+    /// Finds and opens the layer's cookies. `read` gets the first record of an opt-out that opens and whose
+    /// lineage the anchor names, then each such identity; the first value that it returns is the outcome.
     pub(crate) fn read<T>(
         &self,
         headers: GetAll<'_, HeaderValue>,
@@ -192,7 +192,7 @@ impl Cookies {
             };
             match (&found, &identity) {
                 (FoundIdentity::Usable(_), _) => return Found { identity: found, anchor },
-                // What can be said of one of ours says more than what can't be read.
+                // A reason of a cookie under a known key takes precedence over an unknown key.
                 (_, FoundIdentity::None | FoundIdentity::UnknownKey) => identity = found,
                 _ => {}
             }
@@ -289,7 +289,7 @@ impl Cookies {
         let token = writing.token().filter(|_| to_scripts);
         let scripts = self.hands_over().then(|| scripts::hand_over(&self.config, token, now));
         let scripts = scripts.transpose()?;
-        // Who writes the anchor says who is logged in, so nobody else may any more.
+        // To write or remove the anchor ends the previous login, and with it the record of its opt-out.
         if anchor.is_some() {
             record = Some(removed(&self.removed_record)?);
         }
@@ -350,7 +350,7 @@ impl Writing<'_> {
         self.token().is_some()
     }
 
-    /// The token that is there once this is written, and when it ends.
+    /// The token that the browser has once this is written, and when it expires.
     fn token(&self) -> Option<(&str, UnixMillis)> {
         match self {
             Self::Store(_, identity) | Self::Login(identity, _) => {

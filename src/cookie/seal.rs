@@ -84,12 +84,11 @@ pub(super) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Reads the first eight characters alone. `None` if the value is not ours to judge: another
-    /// version, an unknown key, or nothing that has a version and a key. A node that knows more may be
-    /// able to read it.
+    /// Reads the first eight characters alone. `None` if this node can't judge the value: another version, an
+    /// unknown key, or nothing that has a version and a key. A node that knows more may be able to read it.
     pub(super) fn read(keys: &'a Keys, value: &[u8]) -> Option<Self> {
         let text = value.first_chunk::<HEAD_TEXT>()?;
-        // The usual one is told by its text.
+        // Usually the text of the head is that of an identity under a known key, which needs no decoding.
         if let Some(key) = keys.find_by_head(text) {
             return Some(Self { purpose: Purpose::Identity as u8, key });
         }
@@ -155,7 +154,7 @@ struct AssociatedData {
 }
 
 impl AssociatedData {
-    /// `None` for a name longer than any of ours.
+    /// `None` for a name that is longer than any of this crate.
     fn new(head: [u8; HEAD], name: &str) -> Option<Self> {
         let mut bytes = [0; HEAD + MAX_NAME];
         let length = HEAD + name.len();
@@ -201,7 +200,7 @@ mod tests {
         seal(&ring().keys(), Purpose::Identity, "name", [9; 24], plain).unwrap()
     }
 
-    /// `None` if it is not ours to judge.
+    /// `None` if the ring can't judge it.
     fn opened_by(ring: &KeyRing, purpose: Purpose, name: &str, value: &[u8]) -> Option<Result<Vec<u8>, Unopened>> {
         let keys = ring.keys();
         Some(Head::read(&keys, value)?.open(purpose, name, value, <[u8]>::to_vec))

@@ -1,4 +1,4 @@
-//! How the layer refreshes: what a page waits for, how much runs at once and is remembered, who may begin.
+//! How the layer refreshes: how long a page waits, how much runs at once and is remembered, which requests may refresh.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,8 +151,8 @@ impl EuidLayer {
     /// bytes. An answer is remembered for 45 s, or a tenth of the new token's life if that is less, so that requests which
     /// still carry the old cookie get it without a call; a new pair that no response could carry (the page answered 304, the
     /// visitor hung up), until it is due itself. A failure is remembered while its token backs off, and 5 min more, so that
-    /// the next wait is longer. Where a limit is met the oldest memory goes, which costs a call at worst. Memory that is over
-    /// is freed as later requests ask for refreshes. Defaults:
+    /// the next wait is longer. Where a limit is met the oldest outcome is forgotten, which costs a call at worst. Outcomes
+    /// that no longer count are freed as later requests ask for refreshes. Defaults:
     /// [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
     /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
     ///
@@ -201,11 +201,11 @@ impl EuidLayer {
         self.set(|shared| shared.refresh_jitter = most)
     }
 
-    /// Which requests may refresh. Those that no page is shown for never do: prefetches and prerenders,
+    /// Which requests may refresh. Those whose response is not shown as a page never do: prefetches and prerenders,
     /// `OPTIONS`, `CONNECT`, upgrades to a WebSocket, and what a browser loads for a page (images, scripts,
     /// styles, fonts, media and the like). They see a token that is still valid, and their responses bring
-    /// no refreshed cookie. A conditional request (`If-None-Match`, `If-Modified-Since`) refreshes only a
-    /// token that is past, as a `304` can't bring the new cookie. Default: all others.
+    /// no refreshed cookie. A conditional request (`If-None-Match`, `If-Modified-Since`) refreshes only if the
+    /// token has expired, as a `304` can't bring the new cookie. Default: all others.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};

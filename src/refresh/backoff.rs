@@ -1,4 +1,4 @@
-//! How long to wait before the next call: after a failure of one token.
+//! How long a token waits after a failure.
 //!
 //! Pure; `now` and randomness are arguments.
 
@@ -8,8 +8,8 @@ use crate::clock::UnixMillis;
 
 /// A span of the wall clock, which can be set back while the span lasts.
 ///
-/// A span that begins in the future was made before the clock was set back: it is over. Else a clock
-/// that was set back by two hours would make a wait of five seconds last two hours.
+/// A span that begins in the future was made before the clock was set back, and has ended. Else a clock that
+/// was set back by two hours would make a wait of five seconds last two hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     from: UnixMillis,

@@ -32,13 +32,13 @@ pub(super) struct Book {
     slow_is_normal: Option<Span>,
 }
 
-/// How far a call got, and how fast.
+/// How far a call got, and how fast: what the breaker may conclude from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Made {
-    /// It never left our queue, or ended with its runtime.
+    /// It never left this node's queue, or ended with its runtime.
     NotAtAll,
     InTime,
-    /// It took longer than pages wait. `counted` says whether that was held against the operator already.
+    /// It took longer than pages wait. `counted`: the breaker has counted that as a failure already.
     Slowly {
         counted: bool,
     },
@@ -64,11 +64,11 @@ pub(super) enum Next {
 }
 
 impl Made {
-    /// The same call, if its outcome says nothing of the operator.
+    /// The same call, if its outcome must not count for or against the operator.
     pub(super) fn undone(self) -> Self {
         match self {
             Self::NotAtAll | Self::InTime => Self::NotAtAll,
-            // What was counted stays counted, and the call is not slow any more.
+            // Not `NotAtAll`: its end must leave the count of slow calls. As if counted, so that it counts no more.
             Self::Slowly { .. } => Self::Slowly { counted: true },
         }
     }
@@ -101,7 +101,7 @@ impl Book {
             return Next::Known(outcome);
         }
         match (self.memo.of_token(key), self.memo.of_lineage(key)) {
-            // Judged here, not by a timer: on a runtime that is blocked the timer would be late too.
+            // Compared here, not by a timer: on a blocked runtime the timer would be late too.
             (Some(State::UnderWay { overdue_from: Some(from), .. }), _) if steady >= *from => return Next::Overdue,
             (Some(State::UnderWay { flight, .. }), _) => return Next::Join(Arc::clone(flight)),
             (_, Some(state)) if state.is_under_way() || state.known(now).is_some() => return Next::LoginBusy,
@@ -127,7 +127,7 @@ impl Book {
         }
         let retry_after = outcome.as_ref().as_ref().err().and_then(crate::EuidError::retry_after);
         match call {
-            // Time spent in our own queue says nothing of the operator.
+            // Time in this node's queue says nothing about the operator.
             Made::NotAtAll => {}
             _ if !is_failure_of_the_operator(outcome) => {
                 if let Made::Slowly { .. } = call {
@@ -148,16 +148,16 @@ impl Book {
         }
     }
 
-    /// A call takes longer than a page waits: to pages as good as a failure, and so to the breaker, which otherwise
-    /// would learn too late that the operator hangs. Unless slow calls have succeeded shortly before: then it counts only
-    /// if it fails. Returns how the call is to be landed.
+    /// A call takes longer than a page waits. Pages have no use for it, so the breaker counts it as a failure; else it
+    /// would open too late for an operator that hangs. If slow calls have succeeded shortly before, this one counts only
+    /// when it fails. Returns how the call is to be landed.
     pub(super) fn slow(&mut self, now: UnixMillis) -> Made {
         self.slow_calls += 1;
         let is_closed = self.breaker() == BreakerState::Closed;
-        // Of a probe it counts in any case: nothing else would end it.
+        // While the breaker is not closed it counts in any case: else a slow probe would keep it half-open for long.
         let counted = !is_closed || self.slow_is_normal.is_none_or(|span| !span.contains(now));
         if counted && is_closed && self.slow_calls >= self.max_concurrent {
-            // Every permit is held by a call that hangs: no other can be made that would be counted.
+            // Every permit is held by a call that hangs, so no other call can be made and counted.
             self.breaker.open(now, None);
         } else if counted {
             self.breaker.failure(now, None);
@@ -170,7 +170,6 @@ impl Book {
         self.memo.delivered(lineage);
     }
 
-    /// Whether the operator is believed to be there.
     pub(super) fn breaker(&self) -> BreakerState {
         self.breaker.state()
     }
@@ -181,7 +180,7 @@ fn is_failure_of_the_operator(outcome: &Outcome) -> bool {
     matches!(&**outcome, Err(error) if matches!(error.kind(), ErrorKind::Transient | ErrorKind::Malformed))
 }
 
-/// After a slow success, slow calls are not held against the operator.
+/// How long after a slow success a slow call is no failure.
 const SLOW_IS_NORMAL_FOR: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -470,7 +469,7 @@ mod tests {
         let made = process.book.slow(at(5));
         process.land_made(90, &failed(ErrorKind::Transient), made, 6);
         assert_eq!(process.next(91, 9), "refused");
-        assert_eq!(process.next(92, 11), "probe");
+        assert_eq!(process.next(92, 10), "probe", "5 s after it was found slow, not after it failed");
     }
 
     #[test]

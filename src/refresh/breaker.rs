@@ -1,4 +1,4 @@
-//! A circuit breaker for the operator: whether it is worth a call at all.
+//! A circuit breaker for the operator: whether a call may be made at all.
 //!
 //! Closed, it opens after [`FAILURES_TO_OPEN`] failures in a row. Open, it refuses calls for [`COOLDOWN`], then lets one
 //! call pass, the probe. While the probe is under way it is half open and refuses all others; the outcome of the probe
@@ -34,7 +34,7 @@ pub(crate) enum BreakerState {
     Open,
 }
 
-/// May a call be made?
+/// Whether a call may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     Call,
@@ -44,7 +44,8 @@ pub(super) enum Admission {
 }
 
 impl Breaker {
-    /// Whoever is admitted as the probe must report an outcome.
+    /// Decides whether a call may be made. The outcome of a probe must be reported: until then all other calls are
+    /// refused.
     pub(super) fn admit(&mut self, now: UnixMillis) -> Admission {
         match &self.0 {
             State::Closed { .. } => Admission::Call,
@@ -56,12 +57,12 @@ impl Breaker {
         }
     }
 
-    /// A success shows that the operator is there, also that of a slow call which began before the breaker opened.
+    /// A call succeeded. This closes an open breaker too, if it was a slow call that began before the breaker opened.
     pub(super) fn success(&mut self) {
         self.0 = State::Closed { failures: 0 };
     }
 
-    /// `retry_after` is what the operator asked for, if anything.
+    /// A call failed. `retry_after` is the operator's `Retry-After`, if it sent one.
     pub(super) fn failure(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
         match &mut self.0 {
             State::Closed { failures } => {
@@ -71,7 +72,7 @@ impl Breaker {
                 }
             }
             State::HalfOpen => self.open(now, retry_after),
-            // A call that began before: the cooldown is not prolonged by each of these.
+            // A call that began before the breaker opened does not prolong the cooldown.
             State::Open { .. } => {}
         }
     }

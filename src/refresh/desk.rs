@@ -1,7 +1,8 @@
-//! Where requests ask for a refresh: one call per token and per login however many ask, made in a task of its own.
+//! Where due requests ask for a refresh: one call per token and per login, however many requests bring it, in a task of
+//! its own.
 //!
 //! The task has its own deadline, so a visitor who hangs up neither stops the call nor loses its outcome for others.
-//! [`book`](super::book) decides, [`leader`](super::leader) is the task, [`flight`](super::flight) wakes those who wait.
+//! [`book`](super::book) decides, [`leader`](super::leader) is the task, [`flight`](super::flight) is what requests wait for.
 //!
 //! Nothing of the application's (its log, its metrics, its clock) runs while a call has begun and no [`Leader`] guards it:
 //! a panic there would leave the call under way for ever.
@@ -52,11 +53,11 @@ pub(crate) struct Desk {
 /// The reply to a request that asks for a refresh.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    /// It is known already.
+    /// The outcome is known without a call.
     Known(Outcome),
     /// A call is under way; the deadline ends the request's wait.
     Waiting(Waiter, Deadline),
-    /// No call is made now.
+    /// There is no outcome, and no call is made now, for this reason.
     Refused(&'static str),
 }
 
@@ -78,7 +79,7 @@ impl Desk {
         &self.settings
     }
 
-    /// What is known already of the successor of an identity; no call is made.
+    /// The outcome that is known for this token or login; no call is made.
     pub(crate) fn recall(&self, key: &RefreshKey, now: UnixMillis) -> Asked {
         match lock(&self.book).known(key, now) {
             Some(outcome) => Asked::Known(outcome),
@@ -89,13 +90,14 @@ impl Desk {
     /// Starts or joins the refresh of `identity`; if it joins, `identity` becomes the copy that all waiters share. Never
     /// blocks.
     pub(crate) fn ask(self: &Arc<Self>, key: &RefreshKey, identity: &mut Arc<Identity>, now: UnixMillis) -> Asked {
+        // First, as a known outcome needs neither runtime nor timer.
         if let Some(outcome) = lock(&self.book).known(key, now) {
             return Asked::Known(outcome);
         }
         let Ok(runtime) = Handle::try_current() else {
             return Asked::Refused("there is no tokio runtime to refresh on");
         };
-        // That a runtime was built without its timer, tokio tells by a panic only.
+        // The only sign of a runtime without a timer is a panic of tokio.
         let max_wait = self.settings.max_wait;
         let Ok(deadline) = catch_unwind(|| Deadline::after(max_wait)) else {
             return Asked::Refused("the tokio runtime has no timer");
@@ -133,8 +135,8 @@ impl Desk {
         lock(&self.book).delivered(lineage);
     }
 
-    /// Changes the book. The caller reports what the breaker made of it, not under the lock: that runs code of the
-    /// application's.
+    /// Changes the book. The caller must report the breaker's move once the lock is free: the report runs the
+    /// application's log and metrics.
     pub(super) fn with_book<T>(&self, change: impl FnOnce(&mut Book) -> T) -> (T, BreakerMoved) {
         let mut book = lock(&self.book);
         let from = book.breaker();

@@ -1,11 +1,11 @@
-//! One call to the operator, and all who wait for it.
+//! One call to the operator, and the requests that wait for it.
 //!
-//! 1. A [`Flight`] lands once; who asks after that gets the outcome at once.
-//! 2. A [`Waiter`] may leave at any time; nobody else notices.
-//! 3. All get the same outcome: one allocation, one error source.
+//! 1. A [`Flight`] lands once; a waiter that comes later gets the outcome at once.
+//! 2. A [`Waiter`] may leave at any time, without an effect on others.
+//! 3. All waiters get the same outcome: one allocation, one error source.
 //!
-//! Only a mutex and wakers, never held over a call; the module `interleavings` explores the orders in
-//! which it all can happen.
+//! Only a mutex and wakers; the lock is never held while other code runs. The module `interleavings` explores the
+//! orders in which all this can happen.
 
 use std::future::Future;
 use std::mem;
@@ -18,7 +18,7 @@ use super::sync::{Mutex, MutexGuard, lock};
 use crate::error::EuidError;
 use crate::identity::Identity;
 
-/// What the operator said, or why it did not; the same for all who waited.
+/// The operator's answer, or why there is none; the same for all waiters.
 pub(crate) type Outcome = Arc<Result<Refreshed, EuidError>>;
 
 /// A call under way.
@@ -27,7 +27,7 @@ pub(crate) struct Flight(Mutex<Landing>);
 
 #[derive(Debug, Default)]
 struct Landing {
-    /// What it is about, held once for all.
+    /// The identity to be refreshed, held once for all waiters.
     identity: Option<Arc<Identity>>,
     outcome: Option<Outcome>,
     /// A seat for each waiter that has been polled; empty once it has left.
@@ -35,15 +35,15 @@ struct Landing {
 }
 
 impl Flight {
-    /// The identity that this flight is about, in place of an equal copy. One that differs stays: its token and its
-    /// times are its own, though the refresh token is the same.
+    /// The flight's own identity, if `copy` equals it, so that waiters share it. Else `copy`: it has another
+    /// advertising token or other times, though the same refresh token.
     pub(crate) fn share(&self, copy: &Arc<Identity>) -> Arc<Identity> {
         let mut landing = self.landing();
         let first = landing.identity.get_or_insert_with(|| Arc::clone(copy));
         Arc::clone(if *first == *copy { first } else { copy })
     }
 
-    /// Ends the flight and wakes all who wait. Only the first landing counts.
+    /// Ends the flight and wakes all waiters. Only the first landing counts.
     pub(crate) fn land(&self, outcome: Outcome) {
         let mut landing = self.landing();
         if landing.outcome.is_some() {
@@ -110,7 +110,7 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let mut landing = self.flight.landing();
         let waker = self.seat.and_then(|seat| landing.seats.get_mut(seat)).and_then(Option::take);
-        // Dropping a waker may run code of the executor's, which must not find the lock taken.
+        // Dropping a waker may run the executor's code, which must not find the lock taken.
         drop(landing);
         drop(waker);
     }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_moved_to_another_task_is_woken_there_and_once() {
+    fn waiter_that_moved_to_another_task_is_woken_there_and_once() {
         let (flight, before, after) = (Arc::new(Flight::default()), Arc::<Bell>::default(), Arc::<Bell>::default());
         let mut waiter = pin!(Arc::clone(&flight).wait());
         for bell in [&before, &before, &after] {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_held_once_for_all_who_wait() {
+    fn equal_identities_are_held_once_for_all_waiters() {
         let at = crate::clock::UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let named = |name: &str| Arc::new(Identity::new(name, "r".to_owned().into(), [5; 32].into(), times).unwrap());

@@ -1,4 +1,4 @@
-//! Many orders in which a leader, those who wait, one who leaves and the end of the memory can meet,
+//! Many orders in which a leader, its waiters, a waiter that leaves and the end of the memory can meet,
 //! chosen by a model checker, and every order of the smallest such game:
 //!
 //! ```console
@@ -127,13 +127,13 @@ fn who_leaves_takes_nobody_along() {
 }
 
 #[test]
-fn a_leader_that_panics_strands_nobody() {
+fn leader_that_panics_strands_no_waiter() {
     explore(|| {
         let table = Table::new(true);
         for outcome in players(&table, &[0, 0, 0], false).into_iter().flatten() {
             assert_eq!(outcome.as_ref().as_ref().unwrap_err().kind(), ErrorKind::Transient);
         }
-        assert_eq!(table.calls.load(Ordering::SeqCst), 1, "the token rests, so nobody asks again at once");
+        assert_eq!(table.calls.load(Ordering::SeqCst), 1, "the token backs off");
     });
 }
 

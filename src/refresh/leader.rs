@@ -35,11 +35,11 @@ pub(super) struct Leader {
     landed: bool,
 }
 
-/// What is still to be noted of a call under way, and when.
+/// What still happens to a call under way, and when.
 struct Timers {
-    /// The call itself takes so long that it is held against the operator.
+    /// The call counts as slow; `None` while it queues, and once it has been counted.
     slow: Option<Instant>,
-    /// It ends here.
+    /// The call is given up.
     end: Instant,
 }
 
@@ -67,7 +67,7 @@ impl Leader {
         let desk = Arc::clone(&self.desk);
         let Settings { refresh, max_wait, deadline, .. } = desk.settings();
         let mut timers = Timers { slow: None, end: deadline::after(*deadline) };
-        // A probe finds out whether the calls that hold the permits hang for nothing.
+        // A probe takes no permit: the calls that hold the permits may all hang.
         let _permit = if self.probe { None } else { self.watch(&mut timers, pin!(desk.permits.acquire())).await?.ok() };
         if !self.probe && lock(&desk.book).breaker() != BreakerState::Closed {
             // It opened while this one queued.
@@ -78,8 +78,8 @@ impl Leader {
         self.watch(&mut timers, Arc::clone(refresh).call(identity).as_mut()).await
     }
 
-    /// What `step` gives, `None` at the end; slowness is noted on the way. One timer at a time, as they are the largest
-    /// part of the task.
+    /// Awaits `step`, `None` at the end; reports slowness on the way. One timer at a time, as timers are the largest part
+    /// of the task.
     async fn watch<T>(
         &mut self,
         timers: &mut Timers,
@@ -91,7 +91,7 @@ impl Leader {
             if let Some(done) = deadline::before(deadline, step.as_mut()).await {
                 return Some(done);
             }
-            // Else it was the end.
+            // Without a slow timer before it, this was the end.
             slow?;
             let now = self.desk.settings().clock.now();
             let (made, moved) = self.desk.with_book(|book| book.slow(now));
@@ -108,7 +108,7 @@ impl Leader {
         let ((), moved) = self.desk.with_book(land);
         self.flight.land(Arc::clone(&outcome));
         self.landed = true;
-        // Last, as it runs code of the application's: should that panic, the flight has landed.
+        // Last, as it runs the application's code: should that panic, the flight has landed.
         moved.report();
         if let Some(due_by) = due_by
             && !self.desk.warned_of_skew.swap(true, Ordering::Relaxed)
@@ -154,5 +154,5 @@ impl Drop for Leader {
     }
 }
 
-/// However short pages wait, a call is not held against the operator before it takes this long.
+/// However short pages wait, a faster call than this is never slow.
 const SLOW_AT_LEAST: Duration = Duration::from_millis(250);

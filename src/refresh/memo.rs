@@ -6,7 +6,8 @@
 //!    its own `refresh_from`: the browser has no other.
 //! 3. A failure is remembered while its token backs off, and [`FAILURES_REMEMBERED`] longer, so that the next wait is
 //!    longer. Of an error only its kind stays: text and source can be of any size.
-//! 4. Where the limit is met the oldest memory goes, and at worst a call is made again. Calls under way never go.
+//! 4. Where the limit is met the oldest memory is forgotten, and at worst a call is made again. Calls under way are never
+//!    forgotten.
 //!
 //! Pure; `now` is an argument.
 
@@ -24,7 +25,7 @@ use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::{Identity, IdentityTimes};
 
-/// What a refresh is about: a refresh token, and the login that it belongs to, if it has one yet.
+/// What is remembered under: a refresh token, and the login that it belongs to, if it has one yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RefreshKey {
     pub(super) token: TokenHash,
@@ -34,7 +35,7 @@ pub(crate) struct RefreshKey {
 /// The first half of the SHA-256 of a refresh token.
 pub(super) type TokenHash = [u8; 16];
 
-/// What tells one login from all others.
+/// The random number of a login.
 pub(super) type Lineage = [u8; 16];
 
 /// How much is remembered.
@@ -48,11 +49,11 @@ pub(crate) struct MemoLimit {
 pub(super) struct Memo {
     limit: MemoLimit,
     entries: HashMap<TokenHash, Entry>,
-    /// The token that each login asked with last; its entry exists.
+    /// The last token of each login; its entry exists.
     last_of: HashMap<Lineage, TokenHash>,
     /// Memories, oldest first, by the generation of their entry; what has changed since is skipped.
     queue: VecDeque<Place>,
-    /// How many entries are no calls under way, and their weight.
+    /// How many entries are not calls under way, and what they weigh.
     remembered: usize,
     bytes: usize,
     generations: u64,
@@ -115,12 +116,12 @@ impl Memo {
         }
     }
 
-    /// The state of this very token.
+    /// The state of this token.
     pub(super) fn of_token(&self, key: &RefreshKey) -> Option<&State> {
         self.entries.get(&key.token).map(|entry| &entry.state)
     }
 
-    /// The state of the token that the same login asked with last.
+    /// The state of the last token of the same login.
     pub(super) fn of_lineage(&self, key: &RefreshKey) -> Option<&State> {
         self.last_entry(key.lineage?).map(|entry| &entry.state)
     }
@@ -235,7 +236,7 @@ impl Memo {
             self.queue.pop_front();
             match is_of_use {
                 Some(true) => {
-                    // For longer than most; at the front it would hide what is over behind it.
+                    // It lives longer than most; at the front it would hide ended ones behind it.
                     self.queue.push_back(place);
                     moved += 1;
                 }
@@ -274,7 +275,7 @@ impl State {
         }
     }
 
-    /// What a memory weighs; `None` for a call under way, which is none.
+    /// What a memory weighs; `None` for a call under way, which is not one.
     fn remembered_bytes(&self) -> Option<usize> {
         match self {
             Self::UnderWay { .. } => None,
@@ -292,7 +293,7 @@ impl State {
     }
 }
 
-/// How long a new pair is remembered at least, and none of its login refreshed again.
+/// How long a new pair is remembered at least; meanwhile its login is not refreshed again.
 fn answer_memo(times: &IdentityTimes, now: UnixMillis) -> Duration {
     MEMO_FOR.min(times.identity_expires.saturating_since(now) / 10)
 }

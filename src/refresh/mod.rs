@@ -1,11 +1,11 @@
-//! The seam between the layer and whoever renews an identity.
+//! Refreshes: the trait that the layer calls, and the coordination of its calls.
 //!
-//! [`Refresh`] is what the layer asks; [`EuidClient`](crate::EuidClient) is the usual answer,
-//! [`refresh_fn`] makes one of any function. It is boxed once, where the call starts, so nothing
-//! above it has a type parameter for it.
+//! The layer refreshes an identity through a [`Refresh`], usually an [`EuidClient`](crate::EuidClient);
+//! [`refresh_fn`] makes one of any function. A call is boxed once, where it begins, so the layer needs no type
+//! parameter for it.
 //!
-//! Below it: [`desk`] is where requests ask, [`book`] decides, from what [`memo`] remembers of each token and from the
-//! [`breaker`]; [`leader`] makes a call, [`flight`] wakes those who wait for it, [`backoff`] says how long to wait after a
+//! A due request enters at [`desk`]. [`book`] decides, from what [`memo`] remembers of each token and from the [`breaker`];
+//! [`leader`] makes a call, [`flight`] is the call that requests wait for, [`backoff`] computes the time to wait after a
 //! failure.
 
 mod backoff;
@@ -31,28 +31,28 @@ pub(crate) use self::memo::{MemoLimit, RefreshKey};
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
 
-/// What became of an identity whose renewal was asked for.
+/// The outcome of a refresh that the operator answered.
 ///
 /// ```
 /// use tower_euid::Refreshed;
 ///
-/// fn told(outcome: &Refreshed) -> &'static str {
+/// fn describe(outcome: &Refreshed) -> &'static str {
 ///     match outcome {
-///         Refreshed::Identity(_) => "goes on",
-///         Refreshed::OptedOut => "is over",
+///         Refreshed::Identity(_) => "has a new token",
+///         Refreshed::OptedOut => "opted out",
 ///     }
 /// }
-/// assert_eq!(told(&Refreshed::OptedOut), "is over");
+/// assert_eq!(describe(&Refreshed::OptedOut), "opted out");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refreshed {
-    /// A new one takes its place.
+    /// The successor of the identity.
     Identity(Identity),
-    /// The person opted out: there will be no other.
+    /// The person opted out: there is no successor.
     OptedOut,
 }
 
-/// Renews an identity. Implemented by [`EuidClient`](crate::EuidClient).
+/// Refreshes identities. Implemented by [`EuidClient`](crate::EuidClient).
 ///
 /// Implement it with a plain `async fn`:
 ///
@@ -69,14 +69,14 @@ pub enum Refreshed {
 /// }
 /// ```
 pub trait Refresh: Send + Sync + 'static {
-    /// Asks for the successor of `identity`. Runs in a task of its own; like any future it must not
-    /// block the thread, on which pages may be waiting.
+    /// Returns the successor of `identity`. The layer runs it in a task of its own; like any future it must not
+    /// block the thread, because pages may be waiting on it.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};
     /// use tower_euid::{EuidError, Identity, Refresh, Refreshed};
     ///
-    /// /// Counts, and leaves the work to another.
+    /// /// Counts the calls of another `Refresh`.
     /// struct Counted<R>(R, AtomicU64);
     ///
     /// impl<R: Refresh> Refresh for Counted<R> {
@@ -91,8 +91,8 @@ pub trait Refresh: Send + Sync + 'static {
     ///
     /// The layer reads the [kind](EuidError::kind):
     /// [`RejectedToken`](ErrorKind::RejectedToken) ends the identity,
-    /// [`RejectedInput`](ErrorKind::RejectedInput) lets what is still valid be used up, anything
-    /// else is taken for a failure that passes.
+    /// [`RejectedInput`](ErrorKind::RejectedInput) ends it once its advertising token has expired, and any
+    /// other kind counts as a failure that may pass.
     fn refresh(&self, identity: &Identity) -> impl Future<Output = Result<Refreshed, EuidError>> + Send;
 }
 
@@ -102,7 +102,7 @@ impl<R: Refresh> Refresh for Arc<R> {
     }
 }
 
-/// Makes a [`Refresh`] of a function, for an operator behind something else and for tests.
+/// Makes a [`Refresh`] of a function, for a gateway of your own in front of the operator, and for tests.
 ///
 /// ```
 /// use tower_euid::{ErrorKind, EuidError, refresh_fn};
@@ -122,7 +122,7 @@ where
 /// ```
 /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
 /// # let keys = KeyRing::from(CookieKey::generate()?);
-/// // Nobody is ever refreshed otherwise than opted out: one function for two layers.
+/// // In a test, one function for two layers: every refresh finds an opt-out.
 /// let all_opt_out = refresh_fn(|_identity| async { Ok(Refreshed::OptedOut) });
 /// let (site, shop) = (EuidLayer::new(keys.clone(), all_opt_out), EuidLayer::new(keys, all_opt_out));
 /// # Ok::<_, tower_euid::ConfigError>(())
@@ -146,7 +146,7 @@ impl<F> fmt::Debug for RefreshFn<F> {
     }
 }
 
-/// An answer that did not come.
+/// A transient failure, for a call that was not made or not answered.
 pub(crate) fn failed(why: &'static str) -> Result<Refreshed, EuidError> {
     Err(EuidError::new(ErrorKind::Transient, why))
 }

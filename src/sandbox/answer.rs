@@ -78,7 +78,7 @@ impl Answer {
         Self::new(StatusCode::OK, None, "OK")
     }
 
-    /// A 200 that nobody encrypts: to a refresh token without an envelope.
+    /// A 200 without encryption: to a refresh token without an envelope.
     pub(super) fn plain_json(json: Vec<u8>) -> Self {
         Self::new(StatusCode::OK, Some(JSON), json)
     }

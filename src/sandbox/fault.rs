@@ -37,8 +37,8 @@ pub enum Fault {
     Status(u16),
     /// HTTP 200, `text/plain`, and nonsense.
     Garbage,
-    /// HTTP 400 with this status word, encrypted by nobody: `invalid_token`, `expired_token`,
-    /// `client_error`, or `error`, as a caller without an API key is told.
+    /// HTTP 400 with this status word, not encrypted: `invalid_token`, `expired_token`, `client_error`, or
+    /// `error`, which a caller without an API key gets.
     Refuse(&'static str),
     /// HTTP 302 to the same place, for ever.
     Redirect,

@@ -196,7 +196,7 @@ impl Sandbox {
         &self.0.client_secret
     }
 
-    /// The clock it goes by, to be shared with layer and client.
+    /// The sandbox's clock, to be shared with layer and client.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -334,7 +334,7 @@ impl Sandbox {
     async fn answer<B: Body>(self, request: Request<B>) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         let endpoint = Endpoint::at(&parts.uri);
-        // A browser's preflight is not a call of the endpoint.
+        // A browser's preflight is not a call of the endpoint; it counts as `other`.
         self.0.calls.count(endpoint.filter(|_| parts.method != Method::OPTIONS));
         let fault = *lock(&self.0.fault);
         let body = read(body).await;
@@ -389,7 +389,7 @@ impl fmt::Debug for Sandbox {
 /// use tower_euid::sandbox::{Calls, Sandbox};
 ///
 /// let sandbox = Sandbox::builder().build()?;
-/// assert_eq!(sandbox.calls(), Calls::default()); // nobody has asked anything
+/// assert_eq!(sandbox.calls(), Calls::default()); // no call has arrived
 /// # Ok::<_, tower_euid::ConfigError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -72,6 +72,7 @@ impl Operator {
         Ok(cors.allow(answer.unwrap_or_else(|refusal| refusal)))
     }
 
+    /// Answers as the fault says, else as the endpoint does.
     fn disturbed(&self, endpoint: Endpoint, call: &Call<'_>) -> Result<Answer, Answer> {
         match call.fault {
             Some(Fault::Status(status)) => Ok(Answer::page(status)),

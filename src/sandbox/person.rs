@@ -1,4 +1,4 @@
-//! Whom a call is about, as the operator reads it, and the people who are made for tests.
+//! The person that a call is about, as the operator reads it, and the people that exist for tests.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ pub(super) struct Person {
     first_level_hash: [u8; 32],
 }
 
-/// Why a payload names nobody.
+/// Why a payload names no person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nobody {
     /// None of the four members, or more than one.
@@ -43,8 +43,8 @@ impl Person {
     /// By the one identity member of a generate or validate payload. `null` counts as missing; any other
     /// value that is not a string is read as its JSON text, as the operator does.
     pub(super) fn named_in(payload: &Map<String, Value>) -> Result<Self, Nobody> {
-        let mut named = MEMBERS.iter().filter_map(|(name, read)| Some((payload.get(*name)?, read)));
-        let mut named = named.by_ref().filter(|(value, _)| !value.is_null());
+        let named = MEMBERS.iter().filter_map(|(name, read)| Some((payload.get(*name)?, read)));
+        let mut named = named.filter(|(value, _)| !value.is_null());
         let (Some((value, read)), None) = (named.next(), named.next()) else {
             return Err(Nobody::NotExactlyOne);
         };

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use http::header::{ALLOW, HeaderName, HeaderValue};
+use http::header::{ALLOW, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode, Uri};
 
 use super::answer::Answer;
-use crate::client::protocol::{GENERATE, REFRESH, VALIDATE};
+use crate::client::protocol::{CLIENT_VERSION, GENERATE, REFRESH, VALIDATE};
 
 /// What answers a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,6 @@ const MAX_REQUEST_LINE: usize = 4096;
 /// In bytes, of all headers with their names.
 const MAX_HEADERS: usize = 8192;
 
-const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-uid2-client-version");
 const HEALTH: &str = "/ops/healthcheck";
 const WITHOUT_ROLE: [&str; 8] = [
     "/v2/token/logout",

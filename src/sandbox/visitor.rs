@@ -103,7 +103,7 @@ impl Sandbox {
         self.mint(layer, state, None)
     }
 
-    /// As [`visitor`](Self::visitor), logged in by the user whom [`EuidLayer::bind`] knows by this
+    /// As [`visitor`](Self::visitor), logged in by the user that [`EuidLayer::bind`] knows by this
     /// `subject`.
     ///
     /// ```
@@ -212,7 +212,7 @@ pub enum VisitorState {
     /// The token is good, and to be refreshed: [`Active`](crate::Euid::Active) with the new one or, if
     /// the operator fails, the old one.
     Due,
-    /// The token is over, and can be refreshed: [`Active`](crate::Euid::Active) or, if the operator
+    /// The token has expired, and can be refreshed: [`Active`](crate::Euid::Active) or, if the operator
     /// fails, [`Unavailable`](crate::Euid::Unavailable).
     Expired,
     /// Was told at login that they opted out, and is known to the sandbox so:

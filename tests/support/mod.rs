@@ -1,10 +1,10 @@
-//! What the rooms share: a site with its layer, a browser's jar, an operator to order.
+//! What the integration tests share: a site with its layer, a browser's jar, a scripted operator.
 //!
 //! 1. Time is [`START`] plus milliseconds; only the [`ManualClock`] of the site moves it.
 //! 2. Cookies are minted as browsers get them: by a login through the layer.
-//! 3. [`Visit`] says what a user would notice: what the handler saw, what the browser was told.
+//! 3. [`Visit`] holds what a user would notice: what the handler saw, what the response writes.
 
-#![allow(dead_code, reason = "every room uses a part of it")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 pub(crate) mod faulty;
@@ -35,7 +35,7 @@ pub(crate) const IDENTITY_EXPIRES: i64 = 3_600_000;
 pub(crate) const REFRESH_EXPIRES: i64 = 86_400_000;
 /// Due for certain, the token still good.
 pub(crate) const DUE: i64 = 1_800_000;
-/// The token is over, the refresh token is not.
+/// The token has expired, the refresh token has not.
 pub(crate) const EXPIRED: i64 = 7_200_000;
 
 pub(crate) const IDENTITY: &str = "__Host-euid";
@@ -81,7 +81,7 @@ pub(crate) fn ring() -> KeyRing {
     CookieKey::generate().unwrap().into()
 }
 
-/// An operator that does as it is told, and counts. Clones share the counts.
+/// An operator with one answer for every call, or none. It counts its calls; clones share the counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Operator {
     answer: Option<Result<Refreshed, EuidError>>,
@@ -183,7 +183,7 @@ impl Visit {
         }
     }
 
-    /// What the browser was told of our cookies, in words.
+    /// What the response writes into the layer's cookies, in words.
     pub(crate) fn writes(&self) -> String {
         writes(self.response.headers())
     }
@@ -193,7 +193,20 @@ impl Visit {
     }
 }
 
-/// What a response tells a browser of our cookies, in words.
+/// What the handler saw, and what the response writes.
+pub(crate) fn outcome(visit: &Visit) -> (String, String) {
+    (visit.saw(), visit.writes())
+}
+
+/// The [`outcome`] to expect.
+pub(crate) fn told(saw: &str, writes: &str) -> (String, String) {
+    (saw.to_owned(), writes.to_owned())
+}
+
+/// A handler that does nothing.
+pub(crate) const NOTHING: fn(&Euid, &mut Response<()>) = |_, _| ();
+
+/// What a response writes into the layer's cookies, in words.
 pub(crate) fn writes(headers: &HeaderMap) -> String {
     let said = headers.get_all(SET_COOKIE).iter().filter_map(|line| {
         let line = line.to_str().unwrap();
@@ -244,7 +257,7 @@ impl Site {
         Self { clock, layer, jar: Jar::default() }
     }
 
-    /// Where nobody should be asked anything.
+    /// A site that must make no call.
     pub(crate) fn asking_nobody() -> Self {
         Self::new(Operator::never())
     }
@@ -343,10 +356,10 @@ impl<'a> MakeWriter<'a> for Log {
 impl Log {
     /// Logs everything on this thread from here on.
     pub(crate) fn start(&self) -> tracing::subscriber::DefaultGuard {
-        // Whether anybody cares for an event is remembered once for all threads; without this, a test
-        // on a thread without a log could have it remembered that nobody does.
-        static EVERYBODY_CARES: Once = Once::new();
-        EVERYBODY_CARES.call_once(|| {
+        // `tracing` caches per event, for all threads, whether any subscriber wants it. Without this global
+        // subscriber, a test on a thread without a log could fill that cache with "none".
+        static GLOBAL_SUBSCRIBER: Once = Once::new();
+        GLOBAL_SUBSCRIBER.call_once(|| {
             let sink = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(io::sink);
             tracing::subscriber::set_global_default(sink.finish()).unwrap();
         });

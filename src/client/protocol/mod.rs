@@ -12,7 +12,11 @@ pub(crate) mod operator;
 #[cfg(test)]
 mod vectors;
 
+use http::HeaderName;
+
 /// Where the calls go, below the operator's base URL.
 pub(crate) const GENERATE: &str = "/v2/token/generate";
 pub(crate) const REFRESH: &str = "/v2/token/refresh";
 pub(crate) const VALIDATE: &str = "/v2/token/validate";
+/// The header of every call. The name keeps its `UID2` for EUID too.
+pub(crate) const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-uid2-client-version");
