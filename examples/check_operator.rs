@@ -332,9 +332,16 @@ const DRIFT: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
+    use aes_gcm::aead::{Aead, KeyInit};
+    use aes_gcm::{Aes256Gcm, Nonce};
     use axum::Router;
+    use axum::body::to_bytes;
     use axum::http::StatusCode;
+    use axum::middleware::map_response;
+    use axum::response::Response;
     use axum::routing::post;
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
     use tokio::net::TcpListener;
     use tower_euid::sandbox::{Fault, SandboxBuilder};
     use tower_euid::{Environment, IdentityTimes, RefreshToken, ResponseKey};
@@ -414,6 +421,40 @@ mod tests {
             assert_eq!((report.passed, report.failed), (0, 1), "{status}");
             assert_eq!(lines_with(&report, advice).len(), 1, "{:?}", report.lines);
         }
+        Ok(())
+    }
+
+    /// An answer to generate, with a token of UID2 in place of EUID's.
+    async fn with_uid2_token(response: Response) -> Response {
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 64 * 1024).await.unwrap();
+        let cipher =
+            Aes256Gcm::new_from_slice(&BASE64_STANDARD.decode(Sandbox::DEFAULT_CLIENT_SECRET).unwrap()).unwrap();
+        let opened = BASE64_STANDARD.decode(&body).ok().and_then(|envelope| {
+            let (nonce, sealed) = envelope.split_first_chunk::<12>()?;
+            Some((*nonce, cipher.decrypt(&Nonce::from(*nonce), sealed).ok()?))
+        });
+        // A refresh is sealed under another key.
+        let Some((nonce, mut plain)) = opened else { return Response::from_parts(parts, body.into()) };
+        if let Some(at) = plain.windows(5).position(|text| text == b":\"E4A") {
+            plain[at + 2] = b'A';
+        }
+        let sealed = cipher.encrypt(&Nonce::from(nonce), plain.as_slice()).unwrap();
+        Response::new(BASE64_STANDARD.encode([&nonce[..], &sealed].concat()).into())
+    }
+
+    #[tokio::test]
+    async fn an_operator_that_issues_tokens_of_uid2_is_warned_of() -> Tested {
+        let sandbox = Sandbox::builder().build()?;
+        let app = Router::new().fallback_service(sandbox.clone()).layer(map_response(with_uid2_token));
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let server = tokio::spawn(axum::serve(listener, app).into_future());
+        let operator =
+            EuidClient::builder(Environment::Url(url)).credentials(sandbox.api_key(), sandbox.client_secret());
+        let report = report(&operator, sandbox.api_key()).await?;
+        server.abort();
+        assert_eq!(lines_with(&report, "the operator issues tokens of UID2").len(), 1, "{:?}", report.lines);
         Ok(())
     }
 

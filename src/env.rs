@@ -11,6 +11,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::client::{Credentials, Environment, EuidClient, EuidClientBuilder, Given};
+use crate::cookie::{CLIENT_SECRET, KeyRing};
 use crate::error::ConfigError;
 use crate::layer::EuidLayer;
 
@@ -69,9 +70,9 @@ impl EuidClientBuilder {
 
 fn client_and_layer(lookup: Lookup<'_>) -> Result<(EuidClient, EuidLayer), ConfigError> {
     let [url, api_key, secret, keys] = required(lookup, [OPERATOR_URL, API_KEY, CLIENT_SECRET, COOKIE_KEYS])?;
-    keys.check(|keys| secret_is_no_cookie_key(secret.value(), keys))?;
+    let keys = keys.check(|keys| KeyRing::parse_beside(keys, secret.value()))?;
     let client = builder(lookup, [url, api_key, secret])?.build()?;
-    let layer = EuidLayer::new(keys.check(|keys| keys.parse())?, client.clone());
+    let layer = EuidLayer::new(keys, client.clone());
     let layer = match optional(lookup, MAX_WAIT_MS)? {
         Some(max_wait) => layer.max_wait(max_wait.check(|text| milliseconds(text))?),
         None => layer,
@@ -89,17 +90,6 @@ fn builder(
         Some(send) => builder.optout_check(send.check(|text| switch(text))?),
         None => builder,
     })
-}
-
-/// The operator knows the client secret, so it could open cookies.
-fn secret_is_no_cookie_key(secret: &str, keys: &str) -> Result<(), ConfigError> {
-    match keys.split(',').position(|key| key.trim() == secret) {
-        Some(position) => Err(ConfigError::new(format!(
-            "cookie key {} is the client secret; make one of your own, as with `openssl rand -base64 32`",
-            position + 1
-        ))),
-        None => Ok(()),
-    }
 }
 
 fn environment(text: &str) -> Result<Environment, ConfigError> {
@@ -151,7 +141,6 @@ type Text = Zeroizing<String>;
 
 const OPERATOR_URL: &str = "EUID_OPERATOR_URL";
 const API_KEY: &str = "EUID_API_KEY";
-const CLIENT_SECRET: &str = "EUID_CLIENT_SECRET";
 const COOKIE_KEYS: &str = "EUID_COOKIE_KEYS";
 const OPTOUT_CHECK: &str = "EUID_OPTOUT_CHECK";
 const MAX_WAIT_MS: &str = "EUID_MAX_WAIT_MS";

@@ -13,7 +13,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use tower_euid::sandbox::Sandbox;
-use tower_euid::{Dii, Environment, EuidClient, Generated, Identity, IdentityTimes, UnixMillis};
+use tower_euid::{Dii, Environment, EuidClient, Generated, Identity, IdentityTimes, KeyRing, UnixMillis};
 
 /// Marks the child.
 const CHILD: &str = "TOWER_EUID_TEST_CHILD";
@@ -138,6 +138,27 @@ async fn ssl_cert_file_names_the_roots_unless_the_client_has_its_own() {
     again(test, &[("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/ca.pem"))]);
     let nowhere = "/nowhere/at/all";
     again(test, &[("SSL_CERT_FILE", nowhere), ("SSL_CERT_DIR", nowhere), ("TOWER_EUID_TEST_ROOTS", "1")]);
+}
+
+#[test]
+fn client_secret_is_refused_as_a_cookie_key_of_a_ring_from_the_environment() {
+    if is_child() {
+        let ring = KeyRing::from_env("EUID_COOKIE_KEYS");
+        println!("ring: {:?}", ring.map(|_| ()).map_err(|error| error.to_string()));
+        return;
+    }
+    let (key, secret) =
+        ("oNRd4zcxu4Q2A4XFMs7eUTcQjmN8fNuNYVY3DAtTJZ4=", "1R2lOoBqUbGbOQsDFDMKZc5VvbTSEp0LZgVVZ1M7Rmo=");
+    let list = format!("{key}, {secret}");
+    for (keys, expected) in [
+        (key, "ring: Ok(())"),
+        (secret, "EUID_COOKIE_KEYS: cookie key 1 is the client secret"),
+        (&list, "EUID_COOKIE_KEYS: cookie key 2 is the client secret"),
+    ] {
+        let test = "client_secret_is_refused_as_a_cookie_key_of_a_ring_from_the_environment";
+        let printed = again(test, &[("EUID_COOKIE_KEYS", keys), ("EUID_CLIENT_SECRET", &format!("{secret}\n"))]);
+        assert!(printed.contains(expected), "{printed}");
+    }
 }
 
 /// A call that can't succeed, for who listens on the way.

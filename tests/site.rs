@@ -31,12 +31,14 @@ struct Login {
 }
 
 async fn login(State(client): State<EuidClient>, Form(form): Form<Login>) -> impl IntoResponse {
+    // A new person is logging in: end the previous identity even if there is no new one.
+    let failed = |status, text| (status, EuidUpdate::logout(), text).into_response();
     let Ok(dii) = Dii::email(&form.email) else {
-        return (StatusCode::BAD_REQUEST, "please check the address").into_response();
+        return failed(StatusCode::BAD_REQUEST, "please check the address");
     };
     match client.generate(dii).await {
         Ok(generated) => (EuidUpdate::from(generated), Redirect::to("/")).into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, EuidUpdate::logout(), "please try later").into_response(),
+        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "please try later"),
     }
 }
 
@@ -145,11 +147,13 @@ async fn who_opts_out_later_has_no_token_from_the_next_refresh_on() -> Tested {
 
 #[tokio::test]
 async fn nobody_stays_logged_in_when_a_login_fails() -> Tested {
-    let (sandbox, layer, app) = site()?;
-    let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
-    sandbox.fault(Fault::Status(503));
-    let response = submit(&app, &mut visitor, "/login", "email=other@example.com").await?;
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(look(&app, &mut visitor).await?, "absent");
+    for (form, status) in [("email=other@example.com", 503), ("email=other.example.com", 400)] {
+        let (sandbox, layer, app) = site()?;
+        let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+        sandbox.fault(Fault::Status(503));
+        let response = submit(&app, &mut visitor, "/login", form).await?;
+        assert_eq!(response.status(), status);
+        assert_eq!(look(&app, &mut visitor).await?, "absent");
+    }
     Ok(())
 }

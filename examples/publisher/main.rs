@@ -14,6 +14,7 @@
 //! | `OPERATOR_PORT` | of the embedded sandbox; any if not set |
 //! | `EUID_OPERATOR_URL`, `EUID_API_KEY`, `EUID_CLIENT_SECRET` | all three: use that operator, start no sandbox |
 //! | `EUID_COOKIE_KEYS` | cookie keys, newest first; a fresh one if not set |
+//! | `RUST_LOG` | what the log on stderr shows, such as `tower_euid=debug`; `info` if not set |
 //! | `COOKIES_FOR_SCRIPTS` | if set: hand the token to Prebid, and take over logins from EUID's JavaScript SDK |
 //!
 //! With curl and a cookie jar (`-b jar -c jar`):
@@ -57,6 +58,10 @@ use tower_euid::{
 };
 use tower_http::csrf::CsrfLayer;
 use tower_http::trace::TraceLayer;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(Clone)]
 struct Site {
@@ -106,7 +111,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    // By default what is worth a look; more with RUST_LOG.
+    let wanted = variable("RUST_LOG").map_or(Ok(Targets::new().with_default(Level::INFO)), |text| text.parse());
+    let wanted: Targets = wanted.map_err(|error| format!("RUST_LOG: {error}"))?;
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(log).with(wanted).init();
     // One clock for all: "ten minutes later" moves the sandbox and the site together.
     let clock = ManualClock::running();
     let (client, sandbox) = if OPERATOR.iter().any(|name| variable(name).is_some()) {

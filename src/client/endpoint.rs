@@ -39,18 +39,17 @@ pub(super) fn operator_url(text: &str, insecure_http: bool) -> Result<Url, Confi
     Ok(url)
 }
 
-/// Whether a path holds a call, or the beginning of one: it ends in `v2`, or has a version before
-/// `token`, or `token` before a call. Any other path may be a gateway's.
+/// Whether a path holds a call of the operator, or the beginning of one: it ends in `v2`, or has a version
+/// before `token` or `identity`, or `token` before a call. Any other path may be a gateway's.
 fn has_endpoint(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let is_version = |segment: &str| segment.strip_prefix('v').is_some_and(|digits| digits.parse::<u8>().is_ok());
     let is_call = |segment: &str| matches!(segment, "generate" | "refresh" | "validate");
     segments.last() == Some(&"v2")
-        || segments
-            .iter()
-            .zip(segments.iter().skip(1))
-            .any(|(segment, next)| (is_version(segment) && *next == "token") || (*segment == "token" && is_call(next)))
+        || segments.iter().zip(segments.iter().skip(1)).any(|(segment, next)| {
+            (is_version(segment) && matches!(*next, "token" | "identity")) || (*segment == "token" && is_call(next))
+        })
 }
 
 fn is_uid2(url: &Url) -> bool {
@@ -122,6 +121,8 @@ mod tests {
             "/v2/token/generate/v2/token/generate",
             "/token/generate",
             "/v2/token/client-generate",
+            "/v2/identity/map",
+            "/v3/identity/map",
         ] {
             let error = check(&format!("https://hunter2.example{path}"), false).unwrap_err();
             assert!(error.contains("has an endpoint in it (/v2") && !error.contains("hunter2"), "{path}: {error}");

@@ -241,12 +241,27 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// If the variable is not set, or as for [`new`](Self::new) and [`CookieKey::from_base64`]. The
-    /// text names the variable and the key's position, never a value.
+    /// If the variable is not set, or as for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is
+    /// also the value of `EUID_CLIENT_SECRET`. The text names the variable and the key's position, never a
+    /// value.
     pub fn from_env(name: &str) -> Result<Self, ConfigError> {
-        let value = std::env::var(name).map(Zeroizing::new);
-        let value = value.map_err(|_| ConfigError::new(format!("{name} is not set (or is not UTF-8)")))?;
-        value.parse().map_err(|error| ConfigError::new(format!("{name}: {error}")))
+        let variable = |name| std::env::var(name).map(Zeroizing::new);
+        let value = variable(name).map_err(|_| ConfigError::new(format!("{name} is not set (or is not UTF-8)")))?;
+        let secret = variable(CLIENT_SECRET).unwrap_or_default();
+        Self::parse_beside(&value, &secret).map_err(|error| ConfigError::new(format!("{name}: {error}")))
+    }
+
+    /// The ring that `keys` lists. None of them may be the client secret: the operator knows it, so it could
+    /// open cookies.
+    pub(crate) fn parse_beside(keys: &str, client_secret: &str) -> Result<Self, ConfigError> {
+        let secret = client_secret.trim();
+        match keys.split(',').position(|key| !secret.is_empty() && key.trim() == secret) {
+            Some(position) => Err(ConfigError::new(format!(
+                "cookie key {} is the client secret; make one of your own, as with `openssl rand -base64 32`",
+                position + 1
+            ))),
+            None => keys.parse(),
+        }
     }
 
     /// Takes the keys of `newer` in place of its own, in every clone, also in the layers that were
@@ -332,8 +347,11 @@ fn hex(id: KeyId) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The variable of the client secret, which must be no cookie key.
+pub(crate) const CLIENT_SECRET: &str = "EUID_CLIENT_SECRET";
 /// Keeps the id from being a digest that is of use for anything else.
 const KEY_ID_LABEL: &[u8] = b"tower-euid cookie key id";
+
 #[cfg(test)]
 mod tests {
     use super::*;

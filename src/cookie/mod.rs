@@ -33,6 +33,8 @@ pub use self::config::{CookieConfig, SameSite};
 pub(crate) use self::format::{OptOut, Payload};
 pub(crate) use self::header::{AtMostOne, for_each};
 use self::header::{Hits, Names, Readers};
+#[cfg(feature = "client")]
+pub(crate) use self::key::CLIENT_SECRET;
 use self::key::Keys;
 pub use self::key::{CookieKey, KeyRing};
 use self::login::LineageText;

@@ -276,6 +276,17 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_is_over_is_forgotten_when_another_token_comes() {
+        let mut process = Process::new(LARGE);
+        for token in 1..=9 {
+            assert_eq!(process.next(token, 0), "lead");
+            process.land(token, &opted_out(), 0);
+        }
+        assert!(!process.knows(10, 44) && process.book.memo.len() == 9);
+        assert!(!process.knows(10, 45) && process.book.memo.len() == 0, "though nothing was written since");
+    }
+
+    #[test]
     fn overdue_call_is_not_joined_and_its_answer_is_known_all_the_same() {
         let mut process = Process::new(LIMIT);
         assert_eq!(process.next(1, 0), "lead");

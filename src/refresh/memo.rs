@@ -133,6 +133,12 @@ impl Memo {
         of_token.into_iter().chain(of_lineage).map(|entry| entry.failures).max().unwrap_or(0)
     }
 
+    /// How many tokens are known.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether calls under way alone meet the limit.
     pub(super) fn is_full_of_calls(&self) -> bool {
         self.entries.len() - self.remembered >= self.limit.entries

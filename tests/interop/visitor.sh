@@ -50,7 +50,7 @@ with_cookies() { curl -s --max-time 10 -o "$scratch/body" -D "$scratch/head" -w 
 
 echo "-- the site on its embedded sandbox"
 site_key=$(key)
-EUID_COOKIE_KEYS=$site_key PORT=0 start site 'http://127.0.0.1:[0-9]+' "$examples/publisher"
+RUST_LOG=tower_euid=debug EUID_COOKIE_KEYS=$site_key PORT=0 start site 'http://127.0.0.1:[0-9]+' "$examples/publisher"
 # The first line is the operator's; the site's is told by its name.
 for _ in $(seq 100); do site=$(sed -nE 's/^site: +(http:.*)\/$/\1/p' "$scratch/site.log"); [ -n "$site" ] && break; sleep 0.05; done
 [ -n "$site" ] || fail "no address of the site"
@@ -144,6 +144,7 @@ for bad in "${identity_value:0:300}$other${identity_value:301}" "${identity_valu
     is "status of a page with a bad cookie" "$(with_cookies "__Host-euid=$bad; __Host-euid-login=$anchor_value")" 200
     is "state with a bad cookie" "$(state)" absent
 done
+is "the log with RUST_LOG says why" "$(grep -q forged "$scratch/site.log.err" && echo yes)" yes
 is "status with the names swapped" "$(with_cookies "__Host-euid=$anchor_value; __Host-euid-login=$identity_value")" 200
 is "state with the names swapped" "$(state)" absent
 with_cookies "a=b; __Host-euid-login=$anchor_value; __Host-euid=$identity_value; c=d" >/dev/null
