@@ -206,7 +206,8 @@ impl<S, B> Refreshing<S, B> {
             return Poll::Pending;
         };
         let settled = sight::settle(this.shared, &due, this.shared.clock.now(), answer);
-        let planned = sight::show(this.shared, &mut request, settled, None);
+        // Only a request whose response may write waits.
+        let planned = sight::show(this.shared, &mut request, settled, None, |_| true);
         let inner = ready.call(request);
         Poll::Ready(Cold::Calling { inner, shared: Arc::clone(this.shared), planned })
     }

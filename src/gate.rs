@@ -59,7 +59,7 @@ pub(crate) fn visitor<B>(shared: &Shared, request: Request<B>) -> (Request<B>, V
 
 /// Whether this request may begin a refresh and its response may write the identity. Called only if an identity
 /// is to be refreshed or written.
-pub(crate) fn may_refresh<B>(request: Request<B>, refresh_when: Option<&RefreshWhen>) -> (Request<B>, bool) {
+pub(crate) fn may_write<B>(request: Request<B>, refresh_when: Option<&RefreshWhen>) -> (Request<B>, bool) {
     if !is_worth_it(&request) {
         return (request, false);
     }
@@ -147,7 +147,7 @@ mod tests {
         for (name, value) in headers {
             request.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        may_refresh(request, None).1
+        may_write(request, None).1
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
     fn hook_refresh_when_runs_last_and_leaves_the_request_whole() {
         let mut request = Request::new("body");
         *request.uri_mut() = "/beacon".parse().unwrap();
-        let (request, may) = may_refresh(request, Some(&|parts| parts.uri.path() != "/beacon"));
+        let (request, may) = may_write(request, Some(&|parts| parts.uri.path() != "/beacon"));
         assert!(!may && request.uri() == "/beacon" && *request.body() == "body");
     }
 }

@@ -15,7 +15,6 @@ use crate::gate::{self, Visitor};
 use crate::layer::{RefreshMode, Shared};
 use crate::nested;
 use crate::observe;
-use crate::plan::Action;
 use crate::refresh::{Asked, failed};
 use crate::response::Beside;
 use crate::sight::{self, Due, Settled, Sight};
@@ -82,7 +81,7 @@ where
         match sight::look(&shared, request.headers(), &visitor) {
             Sight::Shown(settled) if settled.held.is_none() => {
                 // The usual case, as in `call_now`, but in place: another function would copy the request once more.
-                let planned = sight::show(&shared, &mut request, settled, None);
+                let planned = sight::show(&shared, &mut request, settled, None, gate::is_worth_it);
                 ResponseFuture::calling(self.inner.call(request), shared, planned)
             }
             Sight::Shown(settled) => self.call_to_store(shared, request, settled),
@@ -99,31 +98,23 @@ impl<S> EuidService<S> {
         mut request: Request<B>,
         settled: Settled,
         beside: Option<Box<Beside>>,
+        may_write: bool,
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
     {
-        let planned = sight::show(&shared, &mut request, settled, beside);
+        let planned = sight::show(&shared, &mut request, settled, beside, |_| may_write);
         ResponseFuture::calling(self.inner.call(request), shared, planned)
     }
 
     /// Calls the handler of a request whose identity is to be written without a refresh: under a new key, or
     /// because another kind of cookie brought it.
-    fn call_to_store<B>(
-        &mut self,
-        shared: Arc<Shared>,
-        request: Request<B>,
-        mut settled: Settled,
-    ) -> ResponseFuture<S, B>
+    fn call_to_store<B>(&mut self, shared: Arc<Shared>, request: Request<B>, settled: Settled) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
     {
-        let (request, may_write) = gate::may_refresh(request, shared.refresh_when.as_deref());
-        if !may_write {
-            // The visitor's next page writes it.
-            settled.action = Action::Keep;
-        }
-        self.call_now(shared, request, settled, None)
+        let (request, may_write) = gate::may_write(request, shared.refresh_when.as_deref());
+        self.call_now(shared, request, settled, None, may_write)
     }
 
     /// Calls the handler of a request whose identity is due: now, or once the operator has answered.
@@ -131,7 +122,7 @@ impl<S> EuidService<S> {
     where
         S: Service<Request<B>> + Clone,
     {
-        let (request, may_write) = gate::may_refresh(request, shared.refresh_when.as_deref());
+        let (request, may_write) = gate::may_write(request, shared.refresh_when.as_deref());
         let is_usable = due.times.is_usable(due.now);
         let may_refresh = may_write && !(is_usable && gate::is_conditional(&request));
         let key = due.held.refresh_key();
@@ -153,7 +144,7 @@ impl<S> EuidService<S> {
                 if is_beside || !request.method().is_safe() {
                     let unanswered = sight::settle(&shared, &due, due.now, &failed("not answered yet"));
                     let beside = Box::new(Beside { waiter, due });
-                    return self.call_now(shared, request, unanswered, Some(beside));
+                    return self.call_now(shared, request, unanswered, Some(beside), may_write);
                 }
                 // Only the service that `poll_ready` was called on is ready; a clone is not. The ready one
                 // goes with the request, the clone stays for the next `poll_ready`.
@@ -163,12 +154,8 @@ impl<S> EuidService<S> {
                 return ResponseFuture::refreshing(refreshing);
             }
         };
-        let mut settled = sight::settle(&shared, &due, due.now, &answer);
-        if !may_write {
-            // The visitor's next page writes it.
-            settled.action = Action::Keep;
-        }
-        self.call_now(shared, request, settled, None)
+        let settled = sight::settle(&shared, &due, due.now, &answer);
+        self.call_now(shared, request, settled, None, may_write)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clock::UnixMillis;
 use crate::cookie::{Anchor, FoundIdentity, JsSdk, Login, OptOut, Payload, Sealed};
 use crate::error::EuidError;
 use crate::extension::{Euid, EuidLogout};
-use crate::gate::{self, SignedIn, Visitor};
+use crate::gate::{SignedIn, Visitor};
 use crate::identity::{AdvertisingToken, Identity, IdentityTimes, Note};
 use crate::layer::Shared;
 use crate::observe;
@@ -218,21 +218,23 @@ fn shown(Verdict { sees, action }: Verdict, consent: Consent, came: bool) -> Sig
 }
 
 /// Puts what the handler sees into the request; returns what the response half needs.
+/// `may_write` says whether the response may write what the next page can write as well; it is called only if needed.
 pub(crate) fn show<B>(
     shared: &Shared,
     request: &mut Request<B>,
     settled: Settled,
     beside: Option<Box<Beside>>,
+    may_write: impl Fn(&Request<B>) -> bool,
 ) -> Planned {
     let Settled { euid, action, held, consent, came } = settled;
     observe::request(&euid);
     let token = euid.advertising_token();
     let put_right = shared.cookies.hands_over()
-        && gate::is_worth_it(request)
+        && may_write(request)
         && shared.cookies.handed_over_other_than(token, request.headers());
     // The response to an image only obeys withdrawn consent; the next page writes the rest.
-    let may_write = action == Action::Keep || consent == Consent::Withdrawn || gate::is_worth_it(request);
-    let action = if may_write { action } else { Action::Keep };
+    let is_written = action == Action::Keep || consent == Consent::Withdrawn || may_write(request);
+    let action = if is_written { action } else { Action::Keep };
     let may_end = came || !request.method().is_safe();
     let token = token.cloned();
     let extensions = request.extensions_mut();
