@@ -225,7 +225,7 @@ impl Memo {
         while let Some(&place) = self.queue.front() {
             let is_young = Span::new(place.written, MEMO_FOR).contains(now);
             let is_over_the_limit = self.entries.len() > self.limit.entries || self.bytes > self.limit.bytes;
-            if !is_over_the_limit && (is_young || forgotten == FORGOTTEN_AT_ONCE) {
+            if !is_over_the_limit && (is_young || forgotten >= FORGOTTEN_AT_ONCE) {
                 return;
             }
             let is_of_use = place.find(&self.entries).map(|entry| !is_over_the_limit && !entry.state.is_over(now));
