@@ -6,10 +6,11 @@
 //! 3. The guard only makes a response stricter: it drops directives that allow more and keeps the others.
 //!    `Expires` may stay, as `no-cache` and `no-store` both overrule it.
 //! 4. Some headers overrule `Cache-Control` in one kind of cache. Where such a header is present, it gets
-//!    the value that forbids storing; [`STEERING`] lists them.
+//!    the value that forbids storing; [`STEERING`] lists them. What it says of Edge Side Includes stays, else
+//!    visitors would see the tags of the includes.
 //! 5. If the response has no room for another header, it passes as it is and an event says so.
 
-use http::header::{CACHE_CONTROL, VARY};
+use http::header::{CACHE_CONTROL, GetAll, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::observe;
@@ -26,8 +27,9 @@ pub(crate) enum Touch {
 /// Makes the response's caching strict enough for `touch`.
 pub(crate) fn guard(touch: Touch, headers: &mut HeaderMap) {
     let steering = |name: &HeaderName| Some((name.clone(), forbidding(name.as_str())?));
-    let steering: Vec<(HeaderName, HeaderValue)> = headers.keys().filter_map(steering).collect();
-    for (name, value) in steering {
+    let steering: Vec<(HeaderName, &str)> = headers.keys().filter_map(steering).collect();
+    for (name, forbidding) in steering {
+        let value = with_includes(forbidding, headers.get_all(&name));
         replace(headers, name, value);
     }
     let varies = touch == Touch::Wrote || headers.get_all(VARY).iter().any(covers_cookies);
@@ -53,12 +55,23 @@ impl Touch {
 }
 
 /// The value that forbids storing, if `name` is a header that steers caches.
-fn forbidding(name: &str) -> Option<HeaderValue> {
+fn forbidding(name: &str) -> Option<&'static str> {
     let (_, value) = STEERING.iter().find(|(steering, _)| match steering {
         Steering::Named(steering) => name == *steering,
         Steering::EndingIn(end) => name.ends_with(end),
     })?;
-    Some(HeaderValue::from_static(value))
+    Some(value)
+}
+
+/// `forbidding`, and the directives of the present values by which a cache puts a page together.
+fn with_includes(forbidding: &'static str, present: GetAll<'_, HeaderValue>) -> HeaderValue {
+    let is_about_includes = |directive: &&str| {
+        let name = directive.split_once('=').map(|(name, _)| name.trim());
+        name.is_some_and(|name| INCLUDES.iter().any(|other| name.eq_ignore_ascii_case(other)))
+    };
+    let present = present.iter().filter_map(|value| value.to_str().ok()).flat_map(directives);
+    let directives: Vec<&str> = std::iter::once(forbidding).chain(present.filter(is_about_includes)).collect();
+    HeaderValue::try_from(directives.join(", ")).unwrap_or(HeaderValue::from_static(forbidding))
 }
 
 /// The new `Cache-Control`, if the present one is not strict enough.
@@ -150,6 +163,8 @@ const STEERING: &[(Steering, &str)] = &[
     // RFC 9213 (`CDN-Cache-Control` and one of each CDN), and `X-Cache-Control`, `X-Proxy-Cache-Control`
     (Steering::EndingIn("-cache-control"), "no-store"),
 ];
+/// Directives that switch Edge Side Includes on, of `Surrogate-Control`, `Edge-Control` and LiteSpeed.
+const INCLUDES: [&str; 3] = ["content", "dca", "esi"];
 const COOKIE: HeaderValue = HeaderValue::from_static("Cookie");
 
 #[cfg(test)]
@@ -264,6 +279,20 @@ mod tests {
         let mut headers = HeaderMap::new();
         guard(Touch::Wrote, &mut headers);
         assert_eq!(headers.len(), 1, "none is added where none was present");
+    }
+
+    #[test]
+    fn header_that_steers_a_cache_keeps_what_it_says_of_includes() {
+        for (name, before, after) in [
+            ("surrogate-control", "max-age=600, content=\"ESI/1.0\"", "no-store, content=\"ESI/1.0\""),
+            ("edge-control", "DCA=esi, cache-maxage=1d", "no-store, DCA=esi"),
+            ("x-litespeed-cache-control", "public,max-age=120,esi=on", "no-cache, no-store, esi=on"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(before));
+            guard(Touch::Read, &mut headers);
+            assert_eq!(headers[name], after);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A process can be frozen: a function between two invocations, a virtual machine that is moved, a stopped debugger. When
 //! it runs again, an answer that arrived meanwhile and the deadline are both there. The answer must win; but it needs a few
 //! steps of other tasks (socket, TLS, HTTP) before it is visible. So a deadline that fires late, because nothing ran, is
-//! moved by [`GRACE`] from now.
+//! moved to [`GRACE`] from now. This happens once: on a runtime that is always late the wait would have no end else.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -16,16 +16,25 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use crate::clock;
 
 /// A moment of the runtime's clock to wait for, if nothing better comes first.
-#[pin_project]
+#[pin_project(project = DeadlineProj)]
 #[derive(Debug)]
-pub(crate) struct Deadline(#[pin] Sleep);
+pub(crate) struct Deadline {
+    #[pin]
+    sleep: Sleep,
+    /// Whether it has fired late and been moved.
+    moved: bool,
+}
 
 impl Deadline {
     /// # Panics
     ///
     /// Outside a tokio runtime with its timer.
     pub(crate) fn after(duration: Duration) -> Self {
-        Self(sleep(duration))
+        Self::of(sleep(duration))
+    }
+
+    fn of(sleep: Sleep) -> Self {
+        Self { sleep, moved: false }
     }
 }
 
@@ -33,13 +42,14 @@ impl Future for Deadline {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut sleep = self.project().0;
+        let DeadlineProj { mut sleep, moved } = self.project();
         loop {
             ready!(sleep.as_mut().poll(cx));
             let now = clock::steady_now();
-            if now.saturating_duration_since(sleep.deadline()) < LATE {
+            if *moved || now.saturating_duration_since(sleep.deadline()) < LATE {
                 return Poll::Ready(());
             }
+            *moved = true;
             sleep.as_mut().reset(now + GRACE);
         }
     }
@@ -56,7 +66,7 @@ pub(crate) fn after(duration: Duration) -> Instant {
 
 /// What `step` gives; `None` if it gives nothing before `moment`. The step is polled first.
 pub(crate) async fn before<T>(moment: Instant, mut step: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Option<T> {
-    let mut deadline = pin!(Deadline(sleep_until(moment)));
+    let mut deadline = pin!(Deadline::of(sleep_until(moment)));
     poll_fn(|cx| match step.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
@@ -109,5 +119,18 @@ mod tests {
             assert!(thawed.elapsed() < if answers { GRACE } else { GRACE + Duration::from_millis(2) });
             drop(kept);
         }
+    }
+
+    /// A runtime that is busy for longer than [`LATE`] at every turn looks like a process that is frozen again and again.
+    #[tokio::test(start_paused = true)]
+    async fn deadline_is_moved_once_however_often_it_fires_late() {
+        let waiting = tokio::spawn(async { before(after(SECOND), pin!(std::future::pending::<()>())).await });
+        yield_now().await;
+        for _ in 0..2 {
+            assert!(!waiting.is_finished());
+            tokio::time::advance(7 * SECOND).await;
+            yield_now().await;
+        }
+        assert!(waiting.is_finished());
     }
 }

@@ -178,7 +178,10 @@ impl EuidUpdate {
     /// Takes it out of a response. A login that was taken before does not count.
     pub(crate) fn take_from(extensions: &mut Extensions) -> Option<Self> {
         let update = extensions.remove::<Self>().inspect(Self::heard)?;
-        let times = update.0.taken.fetch_add(1, Ordering::Relaxed);
+        let taken = &update.0.taken;
+        // A counter that wraps would let a login that a cache replays pass again.
+        let times = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |times| times.checked_add(1));
+        let times = times.unwrap_or_else(|most| most);
         if times == 1 {
             observe::update_replayed();
         }
@@ -297,6 +300,17 @@ mod tests {
         assert_eq!(bound.as_login().unwrap().1, Some(&b"18"[..]));
         assert_eq!(login("a").as_login().unwrap().1, None);
         assert!(EuidUpdate::logout().subject("17").as_login().is_none());
+    }
+
+    #[test]
+    fn login_that_is_replayed_more_often_than_a_counter_counts_is_not_taken_again() {
+        let update = login("a");
+        update.0.taken.store(u32::MAX - 1, Ordering::Relaxed);
+        for _ in 0..3 {
+            let mut response = Response::new(());
+            update.clone().attach(&mut response);
+            assert!(EuidUpdate::take_from(response.extensions_mut()).is_none());
+        }
     }
 
     #[test]

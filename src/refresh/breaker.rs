@@ -2,7 +2,8 @@
 //!
 //! Closed, it opens after [`FAILURES_TO_OPEN`] failures in a row. Open, it refuses calls for [`COOLDOWN`], then lets one
 //! call pass, the probe. While the probe is under way it is half open and refuses all others; the outcome of the probe
-//! closes it or opens it again.
+//! closes it or opens it again. A probe that reports nothing for [`PROBE_LOST_AFTER`] is on a runtime that does not run:
+//! another one takes its place.
 //!
 //! Pure; `now` is an argument.
 
@@ -23,7 +24,9 @@ enum State {
     Open {
         cooldown: Span,
     },
-    HalfOpen,
+    HalfOpen {
+        probe: Span,
+    },
 }
 
 /// The state of a breaker, for logs and metrics.
@@ -49,11 +52,13 @@ impl Breaker {
     pub(super) fn admit(&mut self, now: UnixMillis) -> Admission {
         match &self.0 {
             State::Closed { .. } => Admission::Call,
-            State::Open { cooldown } if !cooldown.contains(now) => {
-                self.0 = State::HalfOpen;
+            State::Open { cooldown: wait } | State::HalfOpen { probe: wait } if wait.contains(now) => {
+                Admission::Refused
+            }
+            State::Open { .. } | State::HalfOpen { .. } => {
+                self.0 = State::HalfOpen { probe: Span::new(now, PROBE_LOST_AFTER) };
                 Admission::Probe
             }
-            State::Open { .. } | State::HalfOpen => Admission::Refused,
         }
     }
 
@@ -71,7 +76,7 @@ impl Breaker {
                     self.open(now, retry_after);
                 }
             }
-            State::HalfOpen => self.open(now, retry_after),
+            State::HalfOpen { .. } => self.open(now, retry_after),
             // A call that began before the breaker opened does not prolong the cooldown.
             State::Open { .. } => {}
         }
@@ -86,7 +91,7 @@ impl Breaker {
     pub(super) fn state(&self) -> BreakerState {
         match self.0 {
             State::Closed { .. } => BreakerState::Closed,
-            State::HalfOpen => BreakerState::HalfOpen,
+            State::HalfOpen { .. } => BreakerState::HalfOpen,
             State::Open { .. } => BreakerState::Open,
         }
     }
@@ -100,6 +105,8 @@ impl Default for Breaker {
 
 const FAILURES_TO_OPEN: u32 = 5;
 const COOLDOWN: Duration = Duration::from_secs(5);
+/// Far more than a probe needs to be found slow, where its runtime runs.
+const PROBE_LOST_AFTER: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -144,6 +151,15 @@ mod tests {
         breaker.success();
         assert_eq!(breaker.admit(at(11_000)), Admission::Call);
         assert_eq!(breaker.admit(at(11_000)), Admission::Call);
+    }
+
+    #[test]
+    fn probe_that_never_reports_is_followed_by_another_after_a_minute() {
+        let mut breaker = opened(0, None);
+        for probed in [5_000, 65_000, 125_000] {
+            assert_eq!(breaker.admit(at(probed)), Admission::Probe);
+            assert_eq!(breaker.admit(at(probed + 59_999)), Admission::Refused);
+        }
     }
 
     #[test]

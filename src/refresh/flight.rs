@@ -94,14 +94,19 @@ impl Future for Waiter {
         if let Some(outcome) = &landing.outcome {
             return Poll::Ready(Arc::clone(outcome));
         }
-        match self.seat.and_then(|seat| landing.seats.get_mut(seat)) {
-            Some(Some(waker)) => waker.clone_from(cx.waker()),
-            Some(empty) => *empty = Some(cx.waker().clone()),
+        let waker = cx.waker();
+        let replaced = match self.seat.and_then(|seat| landing.seats.get_mut(seat)) {
+            Some(Some(seated)) if seated.will_wake(waker) => None,
+            Some(seat) => seat.replace(waker.clone()),
             None => {
                 self.seat = Some(landing.seats.len());
-                landing.seats.push(Some(cx.waker().clone()));
+                landing.seats.push(Some(waker.clone()));
+                None
             }
-        }
+        };
+        // As in `drop`.
+        drop(landing);
+        drop(replaced);
         Poll::Pending
     }
 }
@@ -170,6 +175,28 @@ mod tests {
         flight.land(opted_out());
         assert_eq!((before.rung(), after.rung()), (0, 1));
         assert!(after.poll(waiter).is_ready());
+    }
+
+    /// A task that holds a waiter of its own, until it is dropped with its last waker.
+    struct Holder {
+        _waiter: Waiter,
+    }
+
+    impl Wake for Holder {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    /// With the lock held this test would not end.
+    #[test]
+    fn waker_that_holds_another_waiter_of_the_call_may_be_replaced() {
+        let flight = Arc::new(Flight::default());
+        let mut waiter = pin!(Arc::clone(&flight).wait());
+        let holder = Arc::new(Holder { _waiter: Arc::clone(&flight).wait() });
+        let (dropped, waker) = (Arc::downgrade(&holder), Waker::from(holder));
+        assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        assert!(Arc::<Bell>::default().poll(waiter).is_pending());
+        assert!(dropped.upgrade().is_none());
     }
 
     #[test]

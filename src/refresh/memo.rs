@@ -222,17 +222,17 @@ impl Memo {
         }
     }
 
-    /// Forgets what is of no more use, and the oldest of the rest until the limit is kept.
+    /// Forgets what is of no more use, a few memories at a time, and the oldest of the rest until the limit is kept.
     pub(super) fn sweep(&mut self, now: UnixMillis) {
         if self.is_littered() {
             let entries = &self.entries;
             self.queue.retain(|place| place.find(entries).is_some());
         }
-        let mut moved = 0;
+        let (mut moved, mut forgotten) = (0, 0);
         while let Some(&place) = self.queue.front() {
             let is_young = Span::new(place.written, MEMO_FOR).contains(now);
             let is_over_the_limit = self.entries.len() > self.limit.entries || self.bytes > self.limit.bytes;
-            if is_young && !is_over_the_limit {
+            if !is_over_the_limit && (is_young || forgotten >= FORGOTTEN_AT_ONCE) {
                 return;
             }
             let is_of_use = place.find(&self.entries).map(|entry| !is_over_the_limit && !entry.state.is_over(now));
@@ -246,7 +246,10 @@ impl Memo {
                     self.queue.push_back(place);
                     moved += 1;
                 }
-                Some(false) => self.forget(&place.token),
+                Some(false) => {
+                    self.forget(&place.token);
+                    forgotten += 1;
+                }
                 None => {}
             }
         }
@@ -336,6 +339,8 @@ const FAILURES_REMEMBERED: Duration = Duration::from_secs(300);
 const QUEUE_SLACK: usize = 64;
 /// How many long-lived memories one sweep passes over.
 const MOVED_AT_ONCE: usize = 4;
+/// How many memories that are over one sweep forgets, as requests wait for it; each write adds but one.
+const FORGOTTEN_AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -478,6 +483,21 @@ mod tests {
         (0..4).for_each(|_| memo.sweep(at(305)));
         assert_eq!(memo.entries.len(), 9);
         memo.sweep(at(900));
+        assert_eq!((memo.entries.len(), memo.queue.len(), memo.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn sweep_forgets_a_few_memories_at_a_time_and_so_catches_up() {
+        let mut memo = Memo::new(MemoLimit { entries: 1000, ..LIMIT });
+        for token in 0..1000_u128 {
+            let key = RefreshKey { token: token.to_ne_bytes(), lineage: None };
+            memo.answered(key, &opted_out(), at(0));
+        }
+        for left in [984, 968] {
+            memo.sweep(at(45));
+            assert_eq!(memo.entries.len(), left);
+        }
+        (0..61).for_each(|_| memo.sweep(at(45)));
         assert_eq!((memo.entries.len(), memo.queue.len(), memo.bytes), (0, 0, 0));
     }
 

@@ -160,11 +160,14 @@ impl Sent<'_> {
     /// The operator's message as the end of an error's text: printable ASCII, bounded. Empty if there is
     /// none, or if it repeats a part of what was sent or holds what may be an address.
     fn quote(&self, message: &str) -> String {
-        if message.is_empty() || message.contains('@') || self.is_repeated_in(message) {
+        let is_long = message.char_indices().nth(MAX_MESSAGE);
+        // The rest is not searched either: the time for it grows with the length.
+        let beginning = is_long.and_then(|(end, _)| message.get(..end)).unwrap_or(message);
+        if message.is_empty() || message.contains('@') || self.is_repeated_in(beginning) {
             return String::new();
         }
         let printable = |character: char| if matches!(character, ' '..='~') { character } else { '?' };
-        format!(": {}", message.chars().take(MAX_MESSAGE).map(printable).collect::<String>())
+        format!(": {}", beginning.chars().map(printable).collect::<String>())
     }
 
     /// Whether eight characters in a row of a value, or a whole shorter value, are in `message`, in upper
@@ -514,5 +517,16 @@ mod tests {
         assert_eq!(parse(r#"{"status":"success","body":"true"}"#), Err(EnvelopeError::BadJson));
         assert_eq!(parse(r#"{"body":true}"#), Err(EnvelopeError::BadJson));
         assert_eq!(parse(r#"["success",true]"#), Err(EnvelopeError::BadJson));
+    }
+
+    #[test]
+    fn message_is_searched_as_far_as_it_is_quoted_and_no_further() {
+        let key = SENT.api_key.unwrap();
+        for (length, quoted) in [(MAX_MESSAGE, MAX_MESSAGE), (MAX_MESSAGE - 8, 0)] {
+            let beginning = "é".repeat(length);
+            let quote = SENT.quote(&format!("{beginning}{key}"));
+            assert_eq!(quote.len().saturating_sub(2), quoted, "{quote}");
+        }
+        assert_eq!(SENT.quote(&format!("{}a@b", "m".repeat(MAX_MESSAGE))), "", "an address may begin before the end");
     }
 }
