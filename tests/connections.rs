@@ -6,14 +6,18 @@
 #[path = "support/peer.rs"]
 mod peer;
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use peer::{Does, Peer};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tower_euid::sandbox::Sandbox;
 use tower_euid::{
-    Dii, Environment, ErrorKind, EuidClient, EuidClientBuilder, EuidError, Generated, Identity, ManualClock, Refreshed,
-    UnixMillis,
+    Dii, Environment, ErrorKind, EuidClient, EuidClientBuilder, EuidError, Generated, Identity, IdentityTimes,
+    ManualClock, Refreshed, UnixMillis,
 };
 
 /// Nothing here takes this long.
@@ -187,4 +191,37 @@ fn a_client_goes_on_after_its_runtime_has_ended() {
     drop(first);
     runtime().block_on(login(&client)).unwrap();
     drop(peers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answer_that_arrived_while_the_process_was_frozen_is_taken() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let operator = Environment::Url(format!("http://{}", listener.local_addr().unwrap()));
+    let ((has_asked, asked), (answer, may_answer)) = (mpsc::channel(), mpsc::channel());
+    let (has_answered, answered) = mpsc::channel();
+    let peer = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        assert!(socket.read(&mut [0; 4096]).unwrap() > 0);
+        has_asked.send(()).unwrap();
+        may_answer.recv().unwrap();
+        socket.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").unwrap();
+        has_answered.send(()).unwrap();
+    });
+
+    let at = UnixMillis::from_millis;
+    let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    let identity = Identity::new("advertising", "refresh".to_owned().into(), [5; 32].into(), times).unwrap();
+    let client = EuidClient::builder(operator).timeout(Duration::from_secs(5)).build().unwrap();
+    let call = tokio::spawn(async move { client.refresh(&identity).await });
+    // This loop is never idle, so the paused clock stands still.
+    while asked.try_recv().is_err() {
+        yield_now().await;
+    }
+    // From here on no task runs until the answer has arrived and the timeout has passed.
+    answer.send(()).unwrap();
+    answered.recv().unwrap();
+    tokio::time::advance(Duration::from_secs(7)).await;
+    let error = call.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("503"), "{error}");
+    peer.join().unwrap();
 }
