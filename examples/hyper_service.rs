@@ -18,6 +18,7 @@ use std::convert::Infallible;
 use std::env;
 use std::error::Error;
 use std::net::Ipv4Addr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -31,7 +32,18 @@ use tower::{Layer, service_fn};
 use tower_euid::{AdvertisingToken, Dii, Euid, EuidClient, EuidUpdate};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hyper_service: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let (client, layer) = tower_euid::from_env()?;
     let service = layer.layer(service_fn(move |request: Request<Incoming>| respond(client.clone(), request)));
 

@@ -50,6 +50,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let (client, layer) = tower_euid::from_env()?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3002").await?;
     println!("http://{}/", listener.local_addr()?);
@@ -166,6 +167,7 @@ struct Login {
 /// A real site authenticates the person here; this one believes the address.
 async fn login(State(site): State<Site>, headers: HeaderMap, Form(Login { email }): Form<Login>) -> Response {
     if Dii::email(&email).is_err() {
+        // The session of the person before goes on too: no other person has logged in.
         return (StatusCode::BAD_REQUEST, "please check the address\n").into_response();
     }
     // A login ends the session and the identity of the person before.
