@@ -131,9 +131,9 @@ impl EuidLayer {
     }
 
     /// How many refreshes may be under way at once, at least one; others queue, and their pages wait no longer for it. While
-    /// the operator is down, one call every 5 s finds out whether it is back. It does not queue: while such calls hang, each up
-    /// to the [`refresh_deadline`](Self::refresh_deadline), there may be one or two more than this. If all of these hang, pages
-    /// stop waiting at once. Default:
+    /// the operator is down, one call every 5 s finds out whether it is back. It does not queue: each such call that hangs is
+    /// one more than this, until its [`refresh_deadline`](Self::refresh_deadline). If all of these hang, pages stop waiting at
+    /// once. Default:
     /// [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
     ///
     /// ```
