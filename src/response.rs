@@ -135,8 +135,8 @@ fn write(shared: &Shared, writing: Writing<'_>, to_scripts: bool, headers: &mut 
         observe::login_without_subject();
     }
     let Err(reason) = shared.cookies.write(writing, to_scripts, &shared.keys, now, headers) else {
-        if let Writing::Store(login, _) = writing {
-            shared.desk.delivered(login.lineage);
+        if let Writing::Store(login, identity) = writing {
+            shared.desk.delivered(login.lineage, identity);
         }
         return true;
     };

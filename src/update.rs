@@ -20,7 +20,8 @@ use crate::plan::Wish;
 /// An update is for one response, and clones are the same update: make a new one for each response. If a
 /// cache inside the layer replays a stored response, its update comes a second time, in the response to
 /// another visitor. The layer then ignores a login, so that no stranger is logged in, and warns once. It
-/// obeys a logout and an opt-out each time, as these only end something.
+/// obeys a logout and an opt-out each time, as these only end something. It can't know whose a response is: a cache inside
+/// that joins requests, and hands one response to all of them, may log the wrong visitor in. Keep caches outside.
 ///
 /// A route that logs in or out has to be behind the layer too (in axum: added before `.layer(…)`).
 /// From any other nothing is written, and an event warns of it; so it does where a layer between puts

@@ -40,7 +40,7 @@ fn as_it_came(endpoint: Endpoint, status: u16, content_type: Option<&str>, body:
         Ok(outcome) => return assert_eq!(status, 200, "{outcome:?}"),
         Err(error) => error,
     };
-    repeats_nothing(&error);
+    is_bounded(&error);
     match (status, error.kind()) {
         (401, kind) => assert_eq!(kind, ErrorKind::Unauthorized),
         (408 | 429 | 500.., kind) => assert_eq!(kind, ErrorKind::Transient),
@@ -84,7 +84,7 @@ fn well_sealed(endpoint: Endpoint, content_type: Option<&str>, json: &[u8]) {
         }
         Ok(Outcome::Valid(valid)) => assert!(says.as_ref().is_none_or(|says| says["body"] == *valid)),
         Err(error) => {
-            repeats_nothing(error);
+            is_bounded(error);
             let is_unknown = error.kind() == ErrorKind::UnknownStatus;
             assert!(is_unknown || error.kind() == ErrorKind::Malformed, "{error:?}");
             assert!(!is_unknown || status.is_none_or(|status| status.is_string() && status != "success"));
@@ -92,12 +92,16 @@ fn well_sealed(endpoint: Endpoint, content_type: Option<&str>, json: &[u8]) {
     }
 }
 
-/// An error's text is ours, but for a word.
-fn repeats_nothing(error: &EuidError) {
+/// An error's text is the client's own, but for the status and the beginning of the operator's message.
+fn is_bounded(error: &EuidError) {
     let text = error.to_string();
-    let word = text.rsplit_once(" (").map_or("", |(_, word)| word);
-    assert!(text.len() < 160 && text.is_ascii(), "{text}");
-    assert!(word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_ )".contains(&byte)), "{text}");
+    let (own, message) = text.split_once("): ").unwrap_or((&text, ""));
+    let status = own.rsplit_once(" (").map_or("", |(_, status)| status);
+    assert!(
+        own.len() < 160 && status.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_ )".contains(&byte)),
+        "{text}"
+    );
+    assert!(message.len() <= 200 && text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text}");
 }
 
 /// A request that we seal opens with what is in it; any other is refused.

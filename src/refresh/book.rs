@@ -17,6 +17,7 @@ use super::flight::{Flight, Outcome};
 use super::memo::{Lineage, Memo, MemoLimit, RefreshKey, State};
 use crate::clock::UnixMillis;
 use crate::error::ErrorKind;
+use crate::identity::Identity;
 
 #[derive(Debug)]
 pub(super) struct Book {
@@ -24,6 +25,8 @@ pub(super) struct Book {
     breaker: Breaker,
     /// How long a page waits.
     max_wait: Duration,
+    /// How long a call may take.
+    deadline: Duration,
     /// How many calls may be under way at once.
     max_concurrent: usize,
     /// How many calls under way were found slow.
@@ -75,11 +78,12 @@ impl Made {
 }
 
 impl Book {
-    pub(super) fn new(limit: MemoLimit, max_wait: Duration, max_concurrent: usize) -> Self {
+    pub(super) fn new(limit: MemoLimit, max_wait: Duration, deadline: Duration, max_concurrent: usize) -> Self {
         Self {
             memo: Memo::new(limit),
             breaker: Breaker::default(),
             max_wait,
+            deadline,
             max_concurrent,
             slow_calls: 0,
             slow_is_normal: None,
@@ -100,9 +104,13 @@ impl Book {
         if let Some(outcome) = self.known(key, now) {
             return Next::Known(outcome);
         }
+        // Compared here, not by a timer: on a blocked runtime the timer would be late too.
+        let age = |begun: &Instant| steady.saturating_duration_since(*begun);
+        let is_lost = |begun| age(begun) >= self.deadline.saturating_add(LOST_AFTER);
         match (self.memo.of_token(key), self.memo.of_lineage(key)) {
-            // Compared here, not by a timer: on a blocked runtime the timer would be late too.
-            (Some(State::UnderWay { overdue_from: Some(from), .. }), _) if steady >= *from => return Next::Overdue,
+            (Some(State::UnderWay { begun, .. }), _) | (None, Some(State::UnderWay { begun, .. }))
+                if is_lost(begun) => {}
+            (Some(State::UnderWay { begun, .. }), _) if age(begun) >= self.max_wait => return Next::Overdue,
             (Some(State::UnderWay { flight, .. }), _) => return Next::Join(Arc::clone(flight)),
             (_, Some(state)) if state.is_under_way() || state.known(now).is_some() => return Next::LoginBusy,
             _ => {}
@@ -116,7 +124,7 @@ impl Book {
             Admission::Refused => return Next::BreakerOpen,
         };
         let flight = Arc::new(Flight::default());
-        self.memo.begin(*key, Arc::clone(&flight), steady.checked_add(self.max_wait), now);
+        self.memo.begin(*key, Arc::clone(&flight), steady, now);
         Next::Lead { flight, probe }
     }
 
@@ -165,9 +173,9 @@ impl Book {
         Made::Slowly { counted }
     }
 
-    /// A response has written the new pair of this login.
-    pub(super) fn delivered(&mut self, lineage: Lineage) {
-        self.memo.delivered(lineage);
+    /// A response has written this pair of a login.
+    pub(super) fn delivered(&mut self, lineage: Lineage, pair: &Identity) {
+        self.memo.delivered(lineage, pair);
     }
 
     pub(super) fn breaker(&self) -> BreakerState {
@@ -180,6 +188,8 @@ fn is_failure_of_the_operator(outcome: &Outcome) -> bool {
     matches!(&**outcome, Err(error) if matches!(error.kind(), ErrorKind::Transient | ErrorKind::Malformed))
 }
 
+/// After its deadline a call ends. One that still has not is on a runtime that does not run; another takes its place.
+const LOST_AFTER: Duration = Duration::from_secs(60);
 /// How long after a slow success a slow call is no failure.
 const SLOW_IS_NORMAL_FOR: Duration = Duration::from_secs(60);
 
@@ -193,6 +203,7 @@ mod tests {
     const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
     const LARGE: MemoLimit = MemoLimit { entries: 100, bytes: 1 << 20 };
     const MAX_WAIT: Duration = Duration::from_millis(500);
+    const DEADLINE: Duration = Duration::from_secs(10);
 
     /// A book, and the two clocks of a process that began when the wall clock stood at 0.
     struct Process {
@@ -202,7 +213,7 @@ mod tests {
 
     impl Process {
         fn with(limit: MemoLimit, max_concurrent: usize) -> Self {
-            Self { book: Book::new(limit, MAX_WAIT, max_concurrent), began: clock::steady_now() }
+            Self { book: Book::new(limit, MAX_WAIT, DEADLINE, max_concurrent), began: clock::steady_now() }
         }
 
         fn new(limit: MemoLimit) -> Self {
@@ -300,9 +311,22 @@ mod tests {
     }
 
     #[test]
-    fn max_wait_beyond_the_end_of_time_makes_no_call_overdue() {
+    fn call_on_a_runtime_that_does_not_run_is_followed_by_another_a_minute_after_its_deadline() {
+        for of_login in [false, true] {
+            let lineage = of_login.then_some([9; 16]);
+            let (first, other) = (RefreshKey { lineage, ..key(1) }, RefreshKey { lineage, ..key(2) });
+            let mut process = Process::new(LIMIT);
+            assert_eq!([process.next_of(first, 0), process.next_of(first, 69)], ["lead", "overdue"]);
+            let next = if of_login { other } else { first };
+            assert_eq!(process.next_of(next, 69), if of_login { "busy" } else { "overdue" });
+            assert_eq!([process.next_of(next, 70), process.next_of(next, 70)], ["lead", "join"]);
+        }
+    }
+
+    #[test]
+    fn waits_beyond_the_end_of_time_make_no_call_overdue() {
         let mut process = Process::new(LIMIT);
-        process.book.max_wait = Duration::MAX;
+        (process.book.max_wait, process.book.deadline) = (Duration::MAX, Duration::MAX);
         assert_eq!([process.next(1, 0), process.next(1, 1_000_000)], ["lead", "join"]);
     }
 

@@ -64,7 +64,7 @@ pub(crate) enum Asked {
 impl Desk {
     pub(crate) fn new(settings: Settings) -> Self {
         let max_concurrent = settings.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
-        let book = Mutex::new(Book::new(settings.memo_limit, settings.max_wait, max_concurrent));
+        let book = Mutex::new(Book::new(settings.memo_limit, settings.max_wait, settings.deadline, max_concurrent));
         Self { settings, book, permits: Semaphore::new(max_concurrent), warned_of_skew: AtomicBool::new(false) }
     }
 
@@ -130,9 +130,9 @@ impl Desk {
         asked
     }
 
-    /// A response has written the new pair of this login.
-    pub(crate) fn delivered(&self, lineage: Lineage) {
-        lock(&self.book).delivered(lineage);
+    /// A response has written this pair of a login.
+    pub(crate) fn delivered(&self, lineage: Lineage, pair: &Identity) {
+        lock(&self.book).delivered(lineage, pair);
     }
 
     /// Changes the book. The caller must report the breaker's move once the lock is free: the report runs the

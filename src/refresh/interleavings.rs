@@ -58,7 +58,7 @@ impl Drop for Leader {
 
 impl Table {
     fn new(panics: bool) -> Self {
-        Self { book: Arc::new(Mutex::new(Book::new(LIMIT, MAX_WAIT, 64))), calls: Arc::default(), panics }
+        Self { book: Arc::new(Mutex::new(Book::new(LIMIT, MAX_WAIT, MAX_WAIT, 64))), calls: Arc::default(), panics }
     }
 
     /// A page asks at `seconds`; what it gets in the end.

@@ -80,8 +80,8 @@ struct Place {
 pub(super) enum State {
     UnderWay {
         flight: Arc<Flight>,
-        /// From then on no other page waits for it; `None` is never.
-        overdue_from: Option<Instant>,
+        /// On the runtime's clock.
+        begun: Instant,
     },
     Answered {
         outcome: Outcome,
@@ -145,15 +145,9 @@ impl Memo {
     }
 
     /// A call begins.
-    pub(super) fn begin(
-        &mut self,
-        key: RefreshKey,
-        flight: Arc<Flight>,
-        overdue_from: Option<Instant>,
-        now: UnixMillis,
-    ) {
+    pub(super) fn begin(&mut self, key: RefreshKey, flight: Arc<Flight>, begun: Instant, now: UnixMillis) {
         let failures = self.failures(&key);
-        self.write(key, State::UnderWay { flight, overdue_from }, failures, now);
+        self.write(key, State::UnderWay { flight, begun }, failures, now);
     }
 
     /// A call has brought an answer.
@@ -179,11 +173,11 @@ impl Memo {
         self.write(key, state, failures, now);
     }
 
-    /// A response has written the last answer of this login.
-    pub(super) fn delivered(&mut self, lineage: Lineage) {
+    /// A response has written `pair`. Says something only if that is the last answer of the login.
+    pub(super) fn delivered(&mut self, lineage: Lineage, pair: &Identity) {
         let entry = self.last_of.get(&lineage).and_then(|token| self.entries.get_mut(token));
-        if let Some(Entry { state: State::Answered { delivered, .. }, .. }) = entry {
-            *delivered = true;
+        if let Some(Entry { state: State::Answered { outcome, delivered, .. }, .. }) = entry {
+            *delivered |= matches!(&**outcome, Ok(Refreshed::Identity(last)) if last == pair);
         }
     }
 
@@ -345,6 +339,7 @@ const FORGOTTEN_AT_ONCE: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
 
@@ -368,6 +363,11 @@ mod tests {
         Arc::new(Ok(Refreshed::Identity(identity)))
     }
 
+    fn identity(answer: &Outcome) -> &Identity {
+        let Ok(Refreshed::Identity(identity)) = &**answer else { panic!("no pair") };
+        identity
+    }
+
     fn knows(memo: &Memo, token: u8, now: i64) -> bool {
         memo.of_token(&key(token)).is_some_and(|state| state.known(at(now)).is_some())
     }
@@ -386,8 +386,9 @@ mod tests {
         for (life, known_for) in [(86_400, 45), (450, 45), (440, 44), (100, 10), (10, 1)] {
             let mut memo = Memo::new(LIMIT);
             let key = RefreshKey { lineage: Some([1; 16]), ..key(1) };
-            memo.answered(key, &pair("a", [life, life, life]), at(0));
-            memo.delivered([1; 16]);
+            let answer = pair("a", [life, life, life]);
+            memo.answered(key, &answer, at(0));
+            memo.delivered([1; 16], identity(&answer));
             assert!(knows(&memo, 1, known_for - 1) && !knows(&memo, 1, known_for), "{life}");
         }
     }
@@ -399,6 +400,18 @@ mod tests {
         assert!(knows(&memo, 1, 899) && !knows(&memo, 1, 900));
         answered(&mut memo, 2, 0);
         assert!(knows(&memo, 2, 44) && !knows(&memo, 2, 45), "an opt-out has no such time");
+    }
+
+    #[test]
+    fn pair_counts_as_delivered_only_if_that_very_pair_was_written() {
+        let mut memo = Memo::new(LIMIT);
+        let key = RefreshKey { lineage: Some([1; 16]), ..key(1) };
+        let [earlier, last] = ["a", "b"].map(|token| pair(token, [900, 3600, 86_400]));
+        memo.answered(key, &last, at(0));
+        memo.delivered([1; 16], identity(&earlier));
+        assert!(knows(&memo, 1, 899));
+        memo.delivered([1; 16], identity(&last));
+        assert!(!knows(&memo, 1, 45));
     }
 
     #[test]
@@ -455,7 +468,7 @@ mod tests {
             failed(&mut memo, 1, 0);
             answered(&mut memo, 3, 0);
             (0..writes).for_each(|_| answered(&mut memo, 2, 0));
-            memo.begin(key(3), Arc::default(), None, at(45));
+            memo.begin(key(3), Arc::default(), clock::steady_now(), at(45));
             (0..100).for_each(|_| answered(&mut memo, 2, 45));
             assert!(memo.queue.len() <= 2 * 2 + QUEUE_SLACK, "{} after {writes}", memo.queue.len());
         }
@@ -506,7 +519,7 @@ mod tests {
         let mut memo = Memo::new(LIMIT);
         let [first, second] = [1, 2].map(|token| RefreshKey { lineage: Some([7; 16]), ..key(token) });
         memo.answered(first, &opted_out(), at(0));
-        memo.begin(second, Arc::default(), None, at(10));
+        memo.begin(second, Arc::default(), clock::steady_now(), at(10));
         assert!(matches!(memo.of_lineage(&first), Some(State::UnderWay { .. })));
         memo.sweep(at(45));
         assert!(memo.of_token(&first).is_none() && memo.of_lineage(&first).is_some());
