@@ -1,0 +1,180 @@
+//! The hooks: what the application says of a request (consent, the signed-in user) or of a response (a logout).
+
+use std::sync::Arc;
+
+use http::{request, response};
+
+use super::EuidLayer;
+use crate::plan::Consent;
+use crate::tcf;
+
+/// What the application says.
+impl EuidLayer {
+    /// What the visitor allows. The hook runs for each request, before the layer reads its cookies. Only the
+    /// application knows where consent is kept; for the TC string of a consent banner there is
+    /// [`consent_from_tcf_cookie`](Self::consent_from_tcf_cookie). Handlers find the answer in the request's
+    /// extensions, as [`Consent`]. Default: granted, and no `Consent` in the extensions.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// use tower_euid::Consent;
+    ///
+    /// # #[derive(Clone, Copy)] struct Choice { advertising: bool }
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
+    /// // A layer further out has read the visitor's choice:
+    /// let layer = EuidLayer::new(keys, client).consent(|request| match request.extensions.get::<Choice>() {
+    ///     Some(Choice { advertising: true }) => Consent::Granted,
+    ///     Some(Choice { advertising: false }) => Consent::Withdrawn,
+    ///     None => Consent::Withheld,
+    /// });
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    ///
+    /// The hook is not async. If the choice is kept in an async session (`tower_sessions`), let a middleware
+    /// put it into the request's extensions, as [`bind`](Self::bind) shows for the user's id. With
+    /// `axum_login`, the hook can read the user from `AuthSession` directly.
+    pub fn consent(self, consent: impl Fn(&request::Parts) -> Consent + Send + Sync + 'static) -> Self {
+        self.set(|shared| shared.consent = Some(Arc::new(consent)))
+    }
+
+    /// Takes consent from the TCF v2 string in the cookie `euconsent-v2`, where consent banners keep it: a
+    /// [`consent`](Self::consent) hook, and replaces one that was set before. A string that allows enough
+    /// grants consent, one that allows too little withdraws it; where there is none, or none that can be
+    /// read, or two that differ, consent is withheld. The table in [`tcf`](crate::tcf) has all cases, and
+    /// the parts for a hook of one's own.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use http::{Request, header::COOKIE};
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let page = service_fn(async |request: Request<()>| Ok::<_, std::convert::Infallible>(
+    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// let layer = layer.consent_from_tcf_cookie();
+    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?; // is logged in
+    /// let app = layer.layer(page);
+    /// for (choice, state) in [
+    ///     ("theme=dark", "withheld"), // not asked yet
+    ///     ("euconsent-v2=CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA", "active"),
+    /// ] {
+    ///     let request = Request::builder().header(COOKIE, choice).body(())?;
+    ///     assert_eq!(visitor.send(&app, request).await?.into_body(), state);
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn consent_from_tcf_cookie(self) -> Self {
+        self.consent(|request| tcf::consent(&request.headers))
+    }
+
+    /// The id of the signed-in user, in whatever form the application knows it. If a login named a
+    /// [subject](crate::EuidUpdate::subject), its identity is used for that user only. For another user it is
+    /// removed; while no user is signed in it is kept, and pages see `Absent`. The cookie holds a keyed
+    /// digest of the id, not the id. Default: identities are not bound to a user.
+    ///
+    /// The hook sees what layers further out have put into the request, so the session layer must be
+    /// outside. In axum that is the layer that is added later: `.layer(euid).layer(session)`. The other way
+    /// round, the hook never finds a user, and bound identities are always `Absent`; an event warns of it once, after
+    /// 20 of them. More in [the order of layers](crate::docs::layers);
+    /// `examples/site.rs` is a whole site.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// # #[derive(Clone)] struct UserId(u64);
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
+    /// // A layer further out has put the user's id into the request:
+    /// let layer = EuidLayer::new(keys, client)
+    ///     .bind(|request| request.extensions.get::<UserId>().map(|user| user.0.to_string()));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    ///
+    /// # With tower-sessions
+    ///
+    /// The hook is not async, but a session is: `tower_sessions::Session::get` may have to load it first.
+    /// So read it in a middleware between the session layer and this one, which puts the id into the
+    /// request's extensions:
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "sandbox", feature = "axum"))]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # /// Has the shape of `tower_sessions::Session`.
+    /// # #[derive(Clone)]
+    /// # struct Session;
+    /// # impl Session {
+    /// #     async fn get<T: From<u32>>(&self, key: &str) -> Result<Option<T>, ()> { Ok((key == "user_id").then(|| 17.into())) }
+    /// # }
+    /// # impl<S: Sync> axum::extract::FromRequestParts<S> for Session {
+    /// #     type Rejection = axum::http::StatusCode;
+    /// #     async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
+    /// #         parts.extensions.get().cloned().ok_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR)
+    /// #     }
+    /// # }
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let layer = layer.bind(|request| request.extensions.get::<UserId>().map(|user| user.0.to_string()));
+    /// # let session_layer = axum::Extension(Session);
+    /// # let mut visitor = sandbox.bound_visitor(&layer, VisitorState::Fresh, "17")?;
+    /// use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response, routing::get};
+    /// # use tower_euid::Euid;
+    ///
+    /// #[derive(Clone)]
+    /// struct UserId(i64);
+    ///
+    /// async fn signed_in(session: Session, mut request: Request, next: Next) -> Response {
+    ///     if let Ok(Some(id)) = session.get("user_id").await {
+    ///         request.extensions_mut().insert(UserId(id));
+    ///     }
+    ///     next.run(request).await
+    /// }
+    ///
+    /// let app = Router::new()
+    ///     .route("/", get(|euid: Euid| async move { euid.state() }))
+    ///     .layer(layer)
+    ///     .layer(from_fn(signed_in))
+    ///     .layer(session_layer); // tower_sessions::SessionManagerLayer
+    /// # let response = visitor.send(&app, Request::new(axum::body::Body::empty())).await?;
+    /// # assert_eq!(axum::body::to_bytes(response.into_body(), 99).await?, "active");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # With axum-login
+    ///
+    /// Its layer loads the user before it calls what is inside, so no middleware is needed. `Backend` is
+    /// your `AuthnBackend`:
+    ///
+    /// ```text
+    /// .bind(|request| Some(request.extensions.get::<AuthSession<Backend>>()?.user.as_ref()?.id().to_string()))
+    /// ```
+    pub fn bind<S: AsRef<[u8]>>(
+        self,
+        signed_in: impl Fn(&request::Parts) -> Option<S> + Send + Sync + 'static,
+    ) -> Self {
+        let signed_in = move |parts: &request::Parts| signed_in(parts).map(|id| id.as_ref().into());
+        self.set(|shared| shared.bind = Some(Arc::new(signed_in)))
+    }
+
+    /// Responses that are logouts although no handler says so with
+    /// [`EuidUpdate::logout`](crate::EuidUpdate::logout). One with `Clear-Site-Data: "cookies"` (or
+    /// `"*"`) always is.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
+    /// let layer = EuidLayer::new(keys, client)
+    ///     .logout_when(|response| response.headers.contains_key("x-session-ended"));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn logout_when(self, logout: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.set(|shared| shared.logout_when = Some(Arc::new(logout)))
+    }
+}
