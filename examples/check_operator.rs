@@ -85,7 +85,7 @@ async fn check(operator: &EuidClientBuilder, api_key: &str, report: &mut Report)
     if let Some(problem) = other_scope(&identity) {
         report.warn("scope: the tokens are EUID's", problem);
     }
-    let mistaken = "validate: its token is not taken for somebody else's";
+    let mistaken = "validate: its token is not taken for another person's";
     let recognized = validate(&client, identity.advertising_token(), ACTIVE, true).await;
     let validates = report.note("validate: its token is recognized as that person's", recognized).is_some();
     if validates {
@@ -397,13 +397,7 @@ mod tests {
         let sandbox = Sandbox::builder().build()?;
         let validate = post(async move || (StatusCode::BAD_REQUEST, refusal));
         let app = Router::new().route("/v2/token/validate", validate).fallback_service(sandbox.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let server = tokio::spawn(axum::serve(listener, app).into_future());
-        let operator =
-            EuidClient::builder(Environment::Url(url)).credentials(sandbox.api_key(), sandbox.client_secret());
-        let report = report(&operator, sandbox.api_key()).await?;
-        server.abort();
+        let report = report_of(app, &sandbox).await?;
         assert_eq!(
             report.lines.last().map(String::as_str),
             Some("8 passed, 1 failed, 1 skipped"),
@@ -443,17 +437,23 @@ mod tests {
         Response::new(BASE64_STANDARD.encode([&nonce[..], &sealed].concat()).into())
     }
 
-    #[tokio::test]
-    async fn an_operator_that_issues_tokens_of_uid2_is_warned_of() -> Tested {
-        let sandbox = Sandbox::builder().build()?;
-        let app = Router::new().fallback_service(sandbox.clone()).layer(map_response(with_uid2_token));
+    /// The report about `app`, an operator with the credentials of `sandbox`, on a loopback port.
+    async fn report_of(app: Router, sandbox: &Sandbox) -> Tested<Report> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let server = tokio::spawn(axum::serve(listener, app).into_future());
         let operator =
             EuidClient::builder(Environment::Url(url)).credentials(sandbox.api_key(), sandbox.client_secret());
-        let report = report(&operator, sandbox.api_key()).await?;
+        let report = report(&operator, sandbox.api_key()).await;
         server.abort();
+        report
+    }
+
+    #[tokio::test]
+    async fn an_operator_that_issues_tokens_of_uid2_is_warned_of() -> Tested {
+        let sandbox = Sandbox::builder().build()?;
+        let app = Router::new().fallback_service(sandbox.clone()).layer(map_response(with_uid2_token));
+        let report = report_of(app, &sandbox).await?;
         assert_eq!(lines_with(&report, "the operator issues tokens of UID2").len(), 1, "{:?}", report.lines);
         Ok(())
     }

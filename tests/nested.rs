@@ -21,7 +21,7 @@ use tower_euid::{
 const WARNING: &str = "WARN tower_euid: an EuidLayer is inside another one that is not its clone: only its hooks \
                        count, and only where they are stricter";
 
-/// A visitor whose login is bound to Ann, or to nobody.
+/// A visitor whose login is bound to Ann, or not bound.
 async fn visitor(keys: &KeyRing, subject: Option<&str>) -> Site {
     let mut site = Site::with_keys(keys.clone(), Operator::answering(new_pair("new")));
     let login = EuidUpdate::login(identity("old"));

@@ -155,8 +155,7 @@ async fn conditional_request_brings_what_another_request_has_found_out() {
     assert_eq!(outcome(&not_modified.await), told("active(new)", ""));
 }
 
-/// What a request of `method` comes to whose handler takes 300 ms, and how long it takes, while the
-/// operator takes 200 ms.
+/// The outcome of a request of `method` and how long it takes, where the handler takes 300 ms and the operator 200 ms.
 async fn slow(method: Method, millis: i64, update: Option<fn() -> EuidUpdate>) -> ((String, String), Duration) {
     use std::sync::{Arc, Mutex};
     use tower::{Layer, ServiceExt, service_fn};

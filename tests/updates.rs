@@ -379,8 +379,8 @@ async fn an_update_that_reaches_no_layer_is_warned_about_and_no_other() {
 const REPLAYED: &str = "WARN tower_euid: an EuidUpdate came a second time: a cache inside the EuidLayer replays \
                         responses, or a handler attaches clones of one update";
 
-/// What browsers without cookies are told, one after the other, by a cache inside the layer that replays the
-/// first response to all.
+/// The cookies that browsers without cookies get, one after the other, from a cache inside the layer that replays the
+/// first response.
 async fn replayed(update: EuidUpdate) -> Vec<String> {
     let mut stored = Response::new(());
     update.attach(&mut stored);

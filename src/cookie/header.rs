@@ -40,7 +40,7 @@ pub(super) struct Hits<'a> {
 pub(crate) enum AtMostOne<'a> {
     #[default]
     None,
-    /// Its value, however often it came.
+    /// Its value; it may have come more than once.
     One(&'a [u8]),
     /// Two values that differ.
     Conflict,
