@@ -13,8 +13,6 @@ use std::time::Duration;
 use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use crate::clock;
-
 /// A moment of the runtime's clock to wait for, if nothing better comes first.
 #[pin_project(project = DeadlineProj)]
 #[derive(Debug)]
@@ -45,7 +43,7 @@ impl Future for Deadline {
         let DeadlineProj { mut sleep, moved } = self.project();
         loop {
             ready!(sleep.as_mut().poll(cx));
-            let now = clock::steady_now();
+            let now = steady_now();
             if *moved || now.saturating_duration_since(sleep.deadline()) < LATE {
                 return Poll::Ready(());
             }
@@ -74,6 +72,12 @@ pub(crate) async fn before<T>(moment: Instant, mut step: Pin<&mut (impl Future<O
     .await
 }
 
+/// The runtime's clock, which is never set back: by it requests wait, and nothing of an identity is judged.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the runtime's clock")]
+pub fn steady_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// A timer that fires so late was not waited for: nothing ran.
 const LATE: Duration = Duration::from_millis(100);
 /// For what arrived while nothing ran.
@@ -90,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn deadline_is_met_in_time_where_the_process_runs() {
-        let start = clock::steady_now();
+        let start = steady_now();
         let never = pin!(std::future::pending::<()>());
         assert!(before(after(SECOND), never).await.is_none());
         assert!(start.elapsed() < SECOND + Duration::from_millis(2));
@@ -104,7 +108,7 @@ mod tests {
             yield_now().await;
             // The process is frozen: its clock goes on and no task runs. Then the timer is first to wake.
             tokio::time::advance(7 * SECOND).await;
-            let thawed = clock::steady_now();
+            let thawed = steady_now();
             let kept = if answers {
                 // A few steps of other tasks later.
                 for _ in 0..10 {

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::client::{Credentials, Environment, EuidClient, EuidClientBuilder, Given};
-use crate::cookie::{CLIENT_SECRET, KeyRing};
-use crate::error::ConfigError;
+use crate::client::{Environment, EuidClient, EuidClientBuilder};
 use crate::layer::EuidLayer;
+use euid_core::KeyRing;
+use euid_core::error::ConfigError;
+use euid_core::operator::credentials::{Credentials, Given};
+use euid_core::sealed::keys::CLIENT_SECRET;
 
 /// Client and layer, configured by environment variables.
 ///

@@ -21,12 +21,12 @@ use pin_project::pin_project;
 use tower::Service;
 
 use crate::deadline::Deadline;
-use crate::identity::Note;
 use crate::layer::Shared;
 use crate::nested::Inner;
 use crate::refresh::{self, Waiter};
 use crate::response::{self, Planned};
 use crate::sight::{self, Due};
+use euid_core::token::Note;
 
 /// The future of [`EuidService`](crate::EuidService).
 ///

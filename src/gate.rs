@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 use crate::layer::{RefreshWhen, Shared};
 use crate::nested::AskedBy;
-use crate::plan::Consent;
+use euid_core::policy::Consent;
 
 /// What the hooks return for a request.
 pub(crate) struct Visitor {

@@ -13,12 +13,14 @@ use http::{request, response};
 use tower::Layer;
 
 pub use self::refreshing::RefreshMode;
-use crate::clock::{Clock, SystemClock};
-use crate::cookie::{CookieConfig, Cookies, KeyRing};
 use crate::mistakes::Mistakes;
-use crate::plan::Consent;
 use crate::refresh::{Desk, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;
+use euid_core::CookieConfig;
+use euid_core::KeyRing;
+use euid_core::clock::{Clock, SystemClock};
+use euid_core::engine::cookies::Cookies;
+use euid_core::policy::Consent;
 
 /// The layer around a site's pages: every handler behind it knows the visitor's [`Euid`](crate::Euid).
 ///

@@ -94,16 +94,11 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod cache;
 #[cfg(feature = "client")]
 mod client;
-mod clock;
-mod cookie;
 mod deadline;
 #[cfg(feature = "client")]
 mod env;
-mod error;
-mod extension;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
@@ -111,22 +106,16 @@ mod future;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
-mod identity;
 mod layer;
 mod mistakes;
 mod nested;
 mod observe;
-pub mod openrtb;
-mod plan;
-mod random;
 mod refresh;
 mod response;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
-mod secret;
 mod service;
 mod sight;
-pub mod tcf;
 mod update;
 
 pub mod docs {
@@ -175,22 +164,19 @@ pub mod docs {
 }
 
 #[cfg(feature = "client")]
-pub use client::dii::{Dii, InvalidDii};
-#[cfg(feature = "client")]
-pub use client::{Environment, EuidClient, EuidClientBuilder, GenerateRequest, Generated};
-pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
-pub use cookie::{CookieConfig, CookieKey, KeyRing, SameSite};
+pub use client::{Environment, EuidClient, EuidClientBuilder};
 #[cfg(feature = "client")]
 pub use env::from_env;
-pub use error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
-pub use extension::{Euid, EuidLogout};
 #[cfg(feature = "axum")]
-pub use extract::EuidLayerMissing;
+pub use euid_core::axum::EuidLayerMissing;
+pub use euid_core::{
+    AdvertisingToken, Clock, ConfigError, Consent, CookieConfig, CookieKey, Dii, ErrorKind, Euid, EuidError,
+    EuidLogout, GenerateRequest, Generated, Identity, IdentityTimes, InvalidDii, InvalidIdentity, KeyRing, ManualClock,
+    RefreshToken, Refreshed, ResponseKey, SameSite, SystemClock, UnixMillis, openrtb, tcf,
+};
 pub use future::ResponseFuture;
-pub use identity::{AdvertisingToken, Identity, IdentityTimes, RefreshToken, ResponseKey};
 pub use layer::{EuidLayer, RefreshMode};
-pub use plan::Consent;
-pub use refresh::{Refresh, RefreshFn, Refreshed, refresh_fn};
+pub use refresh::{Refresh, RefreshFn, refresh_fn};
 pub use service::EuidService;
 pub use update::EuidUpdate;
 

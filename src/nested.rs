@@ -13,15 +13,16 @@ use std::sync::Arc;
 use http::header::COOKIE;
 use http::{Extensions, HeaderMap, Request, Response};
 
-use crate::cookie::{FoundIdentity, Sealed};
-use crate::extension::{Euid, EuidLogout};
 use crate::gate::{self, SignedIn, Visitor};
-use crate::identity::{AdvertisingToken, Note};
 use crate::layer::Shared;
 use crate::observe;
-use crate::plan::{Consent, Subject, Wish};
 use crate::sight;
 use crate::update::EuidUpdate;
+use euid_core::engine::cookies::FoundIdentity;
+use euid_core::engine::cookies::Sealed;
+use euid_core::euid::{Euid, EuidLogout};
+use euid_core::policy::{Consent, Subject, Wish};
+use euid_core::token::{AdvertisingToken, Note};
 
 /// The layer whose hooks were called last, in the extensions of a request.
 #[derive(Clone, Copy)]

@@ -10,10 +10,12 @@
 use std::time::Duration;
 
 use self::meter::{count, count_by, record, set};
-use crate::cookie::{Unusable, Unwritten};
-use crate::error::{ErrorKind, EuidError};
-use crate::extension::Euid;
-use crate::refresh::{BreakerState, Refreshed};
+use crate::refresh::BreakerState;
+use euid_core::Refreshed;
+use euid_core::engine::cookies::Unusable;
+use euid_core::engine::cookies::Unwritten;
+use euid_core::error::{ErrorKind, EuidError};
+use euid_core::euid::Euid;
 
 /// The handler of a request is called, and this is what it sees.
 pub(crate) fn request(euid: &Euid) {

@@ -3,15 +3,15 @@
 use http::header::HeaderName;
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::cache::{self, Touch};
-use crate::cookie::Writing;
-use crate::identity::Note;
 use crate::layer::Shared;
 use crate::observe;
-use crate::plan::{self, Action, Consent, Wish};
 use crate::refresh::Waiter;
 use crate::sight::{self, Due, Held, Origin, Settled};
 use crate::update::EuidUpdate;
+use euid_core::cache_control::{self, Touch};
+use euid_core::engine::cookies::Writing;
+use euid_core::policy::{self, Action, Consent, Wish};
+use euid_core::token::Note;
 
 /// What the response is to do, as planned before the handler ran.
 pub(crate) struct Planned {
@@ -77,7 +77,7 @@ pub(crate) fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planne
     let logged_out = logged_out || note.is_some_and(Note::was_logged_out) || clears_cookies(response.headers());
     let update = EuidUpdate::take_from(response.extensions_mut());
     let wish = update.as_ref().map(EuidUpdate::wish).max(logged_out.then_some(Wish::Logout));
-    let action = plan::resolve(planned.action, wish, planned.consent);
+    let action = policy::resolve(planned.action, wish, planned.consent);
     if planned.consent == Consent::Withdrawn && wish == Some(Wish::Login) {
         observe::login_without_consent();
     }
@@ -90,10 +90,9 @@ pub(crate) fn finish<R>(shared: &Shared, response: Response<R>, planned: &Planne
     // A login is kept while consent is withheld, and scripts do not get its token.
     let to_scripts = planned.consent == Consent::Granted && !withheld;
     let wrote = writing.is_some_and(|writing| write(shared, writing, to_scripts, response.headers_mut()));
-    if wrote {
-        cache::guard(Touch::Wrote, response.headers_mut());
-    } else if note.is_some_and(Note::was_read) {
-        cache::guard(Touch::Read, response.headers_mut());
+    let touch = if wrote { Some(Touch::Wrote) } else { note.is_some_and(Note::was_read).then_some(Touch::Read) };
+    if touch.is_some_and(|touch| !cache_control::guard(touch, response.headers_mut())) {
+        observe::cache_not_guarded();
     }
     response
 }
@@ -134,11 +133,15 @@ fn write(shared: &Shared, writing: Writing<'_>, to_scripts: bool, headers: &mut 
     if shared.bind.is_some() && matches!(writing, Writing::Login(_, None)) {
         observe::login_without_subject();
     }
-    let Err(reason) = shared.cookies.write(writing, to_scripts, &shared.keys, now, headers) else {
-        if let Writing::Store(login, identity) = writing {
-            shared.desk.delivered(login.lineage, identity);
+    let reason = match shared.cookies.write(writing, to_scripts, &shared.keys, now, headers) {
+        Ok(size) => {
+            size.into_iter().for_each(observe::cookie_written);
+            if let Writing::Store(login, identity) = writing {
+                shared.desk.delivered(login.lineage, identity);
+            }
+            return true;
         }
-        return true;
+        Err(reason) => reason,
     };
     observe::cookie_not_written(reason);
     let instead = match writing {

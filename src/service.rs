@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower::Service;
 
-use crate::extension::Euid;
 use crate::future::{Parked, Refreshing, ResponseFuture};
 use crate::gate::{self, Visitor};
 use crate::layer::{RefreshMode, Shared};
@@ -18,6 +17,7 @@ use crate::observe;
 use crate::refresh::{Asked, failed};
 use crate::response::Beside;
 use crate::sight::{self, Due, Settled, Sight};
+use euid_core::euid::Euid;
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
 ///

@@ -6,17 +6,25 @@ use std::sync::Arc;
 use http::header::COOKIE;
 use http::{HeaderMap, Request};
 
-use crate::clock::UnixMillis;
-use crate::cookie::{Anchor, FoundIdentity, JsSdk, Login, OptOut, Payload, Sealed};
-use crate::error::EuidError;
-use crate::extension::{Euid, EuidLogout};
 use crate::gate::{SignedIn, Visitor};
-use crate::identity::{AdvertisingToken, Identity, IdentityTimes, Note};
 use crate::layer::Shared;
 use crate::observe;
-use crate::plan::{self, Action, AnchorSays, Answer, Consent, Plan, Presented, Sees, Subject, Verdict};
-use crate::refresh::{RefreshKey, Refreshed};
+use crate::refresh::RefreshKey;
 use crate::response::{Beside, Planned};
+use euid_core::Refreshed;
+use euid_core::clock::UnixMillis;
+use euid_core::engine::cookies::Anchor;
+use euid_core::engine::cookies::FoundIdentity;
+use euid_core::engine::cookies::Sealed;
+use euid_core::error::EuidError;
+use euid_core::euid::{Euid, EuidLogout};
+use euid_core::identity::{Identity, IdentityTimes};
+use euid_core::policy::{self, Action, AnchorSays, Answer, Consent, Plan, Presented, Sees, Subject, Verdict};
+use euid_core::sealed::login::Login;
+use euid_core::sealed::payload::OptOut;
+use euid_core::sealed::payload::Payload;
+use euid_core::token::{AdvertisingToken, Note};
+use euid_core::transport::js_sdk::JsSdk;
 
 /// The outcome of [`look`].
 pub(crate) enum Sight {
@@ -75,7 +83,7 @@ impl Held {
 pub(crate) fn look(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> Sight {
     let cookies = headers.get_all(COOKIE);
     if cookies.iter().next().is_none() {
-        let verdict = plan::without_identity(Presented::Nothing, AnchorSays::Nothing, visitor.consent);
+        let verdict = policy::without_identity(Presented::Nothing, AnchorSays::Nothing, visitor.consent);
         return shown(verdict, visitor.consent, false);
     }
     let found = shared.cookies.read(cookies, &shared.keys, |sealed| match sealed {
@@ -102,7 +110,7 @@ pub(crate) fn look(shared: &Shared, headers: &HeaderMap, visitor: &Visitor) -> S
             Anchor::OptedOut { until } if shared.clock.now() < until => AnchorSays::OptedOut,
             Anchor::OptedOut { .. } | Anchor::Login(_) | Anchor::Unusable => AnchorSays::Something,
         };
-        shown(plan::without_identity(presented, anchor, visitor.consent), visitor.consent, came)
+        shown(policy::without_identity(presented, anchor, visitor.consent), visitor.consent, came)
     })
 }
 
@@ -127,7 +135,7 @@ fn sight_of(shared: &Shared, visitor: &Visitor, payload: &Payload<'_>, old_key: 
 
 fn sight_of_opt_out(shared: &Shared, visitor: &Visitor, record: &OptOut, identity_came: bool) -> Sight {
     let (subject, now) = (subject(shared, visitor, &record.login), shared.clock.now());
-    shown(plan::opted_out(record.until, identity_came, subject, visitor.consent, now), visitor.consent, true)
+    shown(policy::opted_out(record.until, identity_came, subject, visitor.consent, now), visitor.consent, true)
 }
 
 /// Judges the identity of another kind of cookie. Called only if the request brought none of the layer's own.
@@ -140,8 +148,8 @@ fn sight_from_elsewhere(shared: &Shared, headers: &HeaderMap, visitor: &Visitor)
     let identity = match shared.cookies.read_js_sdk(headers)? {
         JsSdk::Identity(identity) => Arc::new(identity),
         JsSdk::OptedOut { until } => {
-            let verdict = plan::opted_out(until, false, subject, visitor.consent, shared.clock.now());
-            return Some(shown(plan::taken_over(verdict), visitor.consent, true));
+            let verdict = policy::opted_out(until, false, subject, visitor.consent, shared.clock.now());
+            return Some(shown(policy::taken_over(verdict), visitor.consent, true));
         }
     };
     let (plan, times, now) = judge(shared, visitor, subject, &identity.times(), 0);
@@ -152,7 +160,7 @@ fn sight_from_elsewhere(shared: &Shared, headers: &HeaderMap, visitor: &Visitor)
     })
 }
 
-/// Applies [`plan`](plan::plan) to an identity. Also returns its times with margin and jitter, and the time
+/// Applies [`plan`](policy::plan) to an identity. Also returns its times with margin and jitter, and the time
 /// that they were compared with.
 fn judge(
     shared: &Shared,
@@ -162,10 +170,10 @@ fn judge(
     chance: u32,
 ) -> (Plan, IdentityTimes, UnixMillis) {
     let now = shared.clock.now();
-    let jitter = plan::jitter(times, chance, shared.refresh_jitter);
+    let jitter = policy::jitter(times, chance, shared.refresh_jitter);
     let mut times = with_margin(shared, *times);
     times.refresh_from = times.refresh_from.saturating_add(jitter);
-    (plan::plan(&times, subject, visitor.consent, now), times, now)
+    (policy::plan(&times, subject, visitor.consent, now), times, now)
 }
 
 /// Compares the user that a login is bound to with the signed-in user; a mismatch is counted.
@@ -193,14 +201,14 @@ pub(crate) fn settle(shared: &Shared, due: &Due, now: UnixMillis, answer: &Resul
     };
     let new = if let Ok(Refreshed::Identity(new)) = answer { Some(new) } else { None };
     // `plan` lets no identity be refreshed without consent.
-    settled(due.held.clone(), plan::settle(&due.times, now, answered), new, Consent::Granted)
+    settled(due.held.clone(), policy::settle(&due.times, now, answered), new, Consent::Granted)
 }
 
 /// `held` is the request's identity, `new` its successor, if the operator gave one.
 fn settled(held: Held, verdict: Verdict, new: Option<&Identity>, consent: Consent) -> Settled {
     let Verdict { sees, action } = match held.origin {
         Origin::Cookies(_) => verdict,
-        Origin::Elsewhere(_) => plan::taken_over(verdict),
+        Origin::Elsewhere(_) => policy::taken_over(verdict),
     };
     let identity = match (sees, new) {
         (Sees::ActiveNew, Some(new)) => Arc::new(new.clone()),

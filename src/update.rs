@@ -7,9 +7,10 @@ use std::thread;
 
 use http::{Extensions, Response};
 
-use crate::identity::Identity;
 use crate::observe;
-use crate::plan::Wish;
+use euid_core::Generated;
+use euid_core::identity::Identity;
+use euid_core::policy::Wish;
 
 /// Login, logout or opt-out, said by a handler to the layer around it.
 ///
@@ -240,14 +241,12 @@ impl From<Identity> for EuidUpdate {
 }
 
 /// Whatever the outcome, it ends the identity that was there: another person may have logged in.
-#[cfg(feature = "client")]
-impl From<crate::client::Generated> for EuidUpdate {
-    fn from(generated: crate::client::Generated) -> Self {
-        use crate::client::Generated;
+impl From<Generated> for EuidUpdate {
+    fn from(generated: Generated) -> Self {
         match generated {
             Generated::Identity(identity) => Self::login(identity),
             Generated::OptedOut => Self::opt_out(),
-            Generated::InsufficientConsent => Self::logout(),
+            Generated::InsufficientConsent | _ => Self::logout(),
         }
     }
 }
@@ -261,8 +260,8 @@ impl fmt::Debug for EuidUpdate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::UnixMillis;
-    use crate::identity::IdentityTimes;
+    use euid_core::clock::UnixMillis;
+    use euid_core::identity::IdentityTimes;
 
     fn login(name: &str) -> EuidUpdate {
         let at = UnixMillis::from_millis;

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::credentials::{Credentials, Given};
-use super::endpoint::operator_url;
 use super::skew::SkewCheck;
 use super::tls::Tls;
 use super::transport::{Settings, Transport};
 use super::{Environment, EuidClient, Inner};
-use crate::clock::{Clock, SystemClock};
-use crate::error::ConfigError;
+use euid_core::clock::{Clock, SystemClock};
+use euid_core::error::ConfigError;
+use euid_core::operator::credentials::{Credentials, Given};
+use euid_core::operator::endpoint::BaseUrl;
 
 /// Configures an [`EuidClient`]; see [`EuidClient::builder`].
 ///
@@ -215,7 +215,7 @@ impl EuidClientBuilder {
     /// base64 of 32 bytes, the two are swapped, a certificate or key in PEM can't be read, or the machine
     /// has no CA certificates for https and none were given.
     pub fn build(self) -> Result<EuidClient, ConfigError> {
-        let url = self.environment.check(|environment| operator_url(environment.base_url(), self.insecure_http))?;
+        let url = self.environment.check(|environment| BaseUrl::parse(environment.base_url(), self.insecure_http))?;
         let (authorization, secret) = self.credentials.as_ref().map(Credentials::check).transpose()?.unzip();
         let transport = Transport::new(Settings {
             url,

@@ -5,11 +5,6 @@
 //! [`transport`], with [`reuse`] and [`tls`], is the HTTP; [`skew`] compares the clocks.
 
 mod builder;
-mod credentials;
-pub(crate) mod dii;
-mod endpoint;
-mod generate;
-pub(crate) mod protocol;
 mod reuse;
 mod skew;
 mod tls;
@@ -24,24 +19,24 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 pub use self::builder::EuidClientBuilder;
-#[cfg(feature = "sandbox")]
-pub(crate) use self::credentials::parse_secret;
-pub(crate) use self::credentials::{Credentials, Given};
-use self::dii::Dii;
-pub use self::generate::{GenerateRequest, Generated};
-use self::protocol::answer::{self, Question, Sent};
-use self::protocol::envelope::{BASE64, Key, seal_request};
 use self::skew::SkewCheck;
 use self::transport::Transport;
-use crate::clock::Clock;
-#[cfg(feature = "sandbox")]
-use crate::error::ConfigError;
-use crate::error::{ErrorKind, EuidError};
-use crate::identity::Identity;
-use crate::random;
-use crate::refresh::{Refresh, Refreshed};
+use crate::refresh::Refresh;
 #[cfg(feature = "sandbox")]
 use crate::sandbox::Sandbox;
+use euid_core::Refreshed;
+use euid_core::clock::Clock;
+#[cfg(feature = "sandbox")]
+use euid_core::error::ConfigError;
+use euid_core::error::{ErrorKind, EuidError};
+use euid_core::identity::Identity;
+#[cfg(feature = "sandbox")]
+use euid_core::operator::credentials::parse_secret;
+use euid_core::operator::credentials::{self, Given};
+use euid_core::protocol::answer::{self, Question, Sent};
+use euid_core::protocol::envelope::{BASE64, Key, seal_request};
+use euid_core::random;
+use euid_core::{Dii, GenerateRequest, Generated, protocol};
 
 /// Which operator to call.
 ///

@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::clock::UnixMillis;
 use crate::observe;
+use euid_core::clock::UnixMillis;
 
 /// The check of one client.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use reqwest::{Certificate, ClientBuilder, Identity};
 use zeroize::Zeroizing;
 
-use crate::error::ConfigError;
+use euid_core::error::ConfigError;
 
 /// In PEM, as it was given.
 #[derive(Clone, Default)]

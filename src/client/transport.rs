@@ -15,18 +15,20 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
-use reqwest::{Client, ClientBuilder, Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, redirect, retry};
 use tower::util::MapRequestLayer;
 
-use super::protocol::CLIENT_VERSION;
-use super::protocol::answer::{Answer, Sent};
 use super::reuse;
 use super::tls::Tls;
-use crate::clock::UnixMillis;
 use crate::deadline;
-use crate::error::{ConfigError, ErrorKind, EuidError};
 #[cfg(feature = "sandbox")]
 use crate::sandbox::Sandbox;
+use euid_core::clock::UnixMillis;
+use euid_core::error::{ConfigError, ErrorKind, EuidError};
+use euid_core::operator::BEARER;
+use euid_core::operator::endpoint::BaseUrl;
+use euid_core::protocol::CLIENT_VERSION;
+use euid_core::protocol::answer::{Answer, Sent};
 
 pub(super) struct Transport {
     line: Line,
@@ -47,13 +49,12 @@ struct Network {
     http: Client,
     /// Keeps no connection: for the second attempt of a call.
     unpooled: Client,
-    /// Scheme, host and path prefix, without a slash at the end.
-    base_url: String,
+    base_url: BaseUrl,
 }
 
 /// What the builder hands over, each checked.
 pub(super) struct Settings {
-    pub(super) url: Url,
+    pub(super) url: BaseUrl,
     pub(super) authorization: Option<HeaderValue>,
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Duration,
@@ -135,15 +136,14 @@ impl Network {
             let http = settings.http()?.pool_max_idle_per_host(kept);
             http.build().map_err(|error| ConfigError::new(why_unbuilt(&error, &settings.tls)))
         };
-        let base_url = settings.url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { http: client(usize::MAX)?, unpooled: client(0)?, base_url })
+        Ok(Self { http: client(usize::MAX)?, unpooled: client(0)?, base_url: settings.url.clone() })
     }
 
     /// Without a timeout of its own. A call is made once more, over a new connection, if it failed on one
     /// that was kept from an earlier call, before the whole head of an answer had come: the peer has closed the
     /// connection while it was idle, and all calls may be repeated.
-    async fn post(&self, path: &str, headers: HeaderMap, body: Bytes) -> Result<Received, EuidError> {
-        let url = format!("{}{path}", self.base_url);
+    async fn post(&self, path: &'static str, headers: HeaderMap, body: Bytes) -> Result<Received, EuidError> {
+        let url = self.base_url.join(path).to_string();
         let send = |http: &Client| http.post(&url).headers(headers.clone()).body(body.clone()).send();
         let mut response = match reuse::observed(send(&self.http)).await {
             (Err(error), true) if is_closed_connection(&error) => send(&self.unpooled).await,
@@ -171,7 +171,7 @@ impl Settings {
             .connector_layer(MapRequestLayer::new(reuse::note))
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT);
-        if self.url.scheme() == "http" {
+        if !self.url.is_https() {
             // No TLS will be spoken, so no certificate authorities are needed.
             Ok(http.no_proxy().tls_certs_only([]))
         } else {
@@ -241,8 +241,6 @@ fn unanswered(error: reqwest::Error) -> EuidError {
     EuidError::new(ErrorKind::Transient, what).with_source(error.without_url())
 }
 
-/// In front of the API key in `Authorization`.
-pub(super) const BEARER: &str = "Bearer ";
 const TIMED_OUT: &str = "the operator did not answer in time";
 const USER_AGENT: &str = concat!("tower-euid/", env!("CARGO_PKG_VERSION"));
 const MAX_ANSWER: usize = 64 * 1024;
@@ -271,18 +269,6 @@ mod tests {
             ("Sun, 31 Feb 1994 08:50:37 GMT", None),
         ] {
             assert_eq!(retry_after(text, now), wait.map(Duration::from_secs), "{text}");
-        }
-    }
-
-    #[test]
-    fn slashes_at_the_end_are_tolerated_and_a_path_is_kept() {
-        for (url, base_url) in
-            [("http://localhost:1/", "http://localhost:1"), ("http://localhost:1/euid/", "http://localhost:1/euid")]
-        {
-            let (url, second) = (Url::parse(url).unwrap(), Duration::from_secs(1));
-            let (authorization, tls) = (None, Tls::default());
-            let settings = Settings { url, authorization, connect_timeout: second, timeout: second, tls };
-            assert_eq!(Network::new(&settings).unwrap().base_url, base_url);
         }
     }
 }

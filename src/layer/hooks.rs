@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{request, response};
 
 use super::EuidLayer;
-use crate::plan::Consent;
 use crate::tcf;
+use euid_core::policy::Consent;
 
 /// What the application says.
 impl EuidLayer {

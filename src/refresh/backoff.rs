@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::clock::UnixMillis;
+use euid_core::clock::UnixMillis;
 
 /// A span of the wall clock, which can be set back while the span lasts.
 ///

@@ -15,9 +15,9 @@ use super::backoff::{self, Span};
 use super::breaker::{Admission, Breaker, BreakerState};
 use super::flight::{Flight, Outcome};
 use super::memo::{Lineage, Memo, MemoLimit, RefreshKey, State};
-use crate::clock::UnixMillis;
-use crate::error::ErrorKind;
-use crate::identity::Identity;
+use euid_core::clock::UnixMillis;
+use euid_core::error::ErrorKind;
+use euid_core::identity::Identity;
 
 #[derive(Debug)]
 pub(super) struct Book {
@@ -195,10 +195,9 @@ const SLOW_IS_NORMAL_FOR: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use super::super::Refreshed;
     use super::*;
-    use crate::clock;
-    use crate::error::EuidError;
+    use euid_core::Refreshed;
+    use euid_core::error::EuidError;
 
     const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
     const LARGE: MemoLimit = MemoLimit { entries: 100, bytes: 1 << 20 };
@@ -213,7 +212,7 @@ mod tests {
 
     impl Process {
         fn with(limit: MemoLimit, max_concurrent: usize) -> Self {
-            Self { book: Book::new(limit, MAX_WAIT, DEADLINE, max_concurrent), began: clock::steady_now() }
+            Self { book: Book::new(limit, MAX_WAIT, DEADLINE, max_concurrent), began: crate::deadline::steady_now() }
         }
 
         fn new(limit: MemoLimit) -> Self {

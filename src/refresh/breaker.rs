@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::backoff::{self, Span};
-use crate::clock::UnixMillis;
+use euid_core::clock::UnixMillis;
 
 #[derive(Debug)]
 pub(super) struct Breaker(State);

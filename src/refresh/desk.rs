@@ -23,10 +23,10 @@ use super::flight::{Outcome, Waiter};
 use super::leader::Leader;
 use super::memo::{Lineage, MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
-use crate::clock::{self, Clock, UnixMillis};
 use crate::deadline::Deadline;
-use crate::identity::Identity;
 use crate::observe;
+use euid_core::clock::{Clock, UnixMillis};
+use euid_core::identity::Identity;
 
 /// How refreshes are made.
 #[derive(Clone)]
@@ -102,7 +102,7 @@ impl Desk {
         let Ok(deadline) = catch_unwind(|| Deadline::after(max_wait)) else {
             return Asked::Refused("the tokio runtime has no timer");
         };
-        let steady = clock::steady_now();
+        let steady = crate::deadline::steady_now();
         let (next, moved) = self.with_book(|book| book.next(key, now, steady));
         let asked = match next {
             Next::Lead { flight, probe } => {

@@ -13,10 +13,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::Refreshed;
 use super::sync::{Mutex, MutexGuard, lock};
-use crate::error::EuidError;
-use crate::identity::Identity;
+use euid_core::Refreshed;
+use euid_core::error::EuidError;
+use euid_core::identity::Identity;
 
 /// The operator's answer, or why there is none; the same for all waiters.
 pub(crate) type Outcome = Arc<Result<Refreshed, EuidError>>;
@@ -128,7 +128,7 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
-    use crate::identity::IdentityTimes;
+    use euid_core::identity::IdentityTimes;
 
     /// Counts how often it is woken.
     #[derive(Default)]
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn equal_identities_are_held_once_for_all_waiters() {
-        let at = crate::clock::UnixMillis::from_millis;
+        let at = euid_core::clock::UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let named = |name: &str| Arc::new(Identity::new(name, "r".to_owned().into(), [5; 32].into(), times).unwrap());
         let flight = Flight::default();

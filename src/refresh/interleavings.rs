@@ -17,13 +17,13 @@ use std::time::Duration;
 use shuttle::future::block_on;
 use shuttle::thread;
 
-use super::Refreshed;
 use super::book::{Book, Made, Next};
 use super::flight::{Flight, Outcome};
 use super::memo::{MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
-use crate::clock::{self, UnixMillis};
-use crate::error::{ErrorKind, EuidError};
+use euid_core::Refreshed;
+use euid_core::clock::UnixMillis;
+use euid_core::error::{ErrorKind, EuidError};
 
 const KEY: RefreshKey = RefreshKey { token: [7; 16], lineage: Some([1; 16]) };
 const LIMIT: MemoLimit = MemoLimit { entries: 8, bytes: 1 << 20 };
@@ -64,7 +64,7 @@ impl Table {
     /// A page asks at `seconds`; what it gets in the end.
     fn ask(&self, seconds: i64, leaves: bool) -> Option<Outcome> {
         let now = UnixMillis::from_millis(seconds * 1000);
-        let next = lock(&self.book).next(&KEY, now, clock::steady_now());
+        let next = lock(&self.book).next(&KEY, now, crate::deadline::steady_now());
         let flight = match next {
             Next::Known(outcome) => return Some(outcome),
             Next::Join(flight) => flight,

@@ -13,16 +13,17 @@ use tokio::time::Instant;
 use super::book::{Book, Made};
 use super::breaker::BreakerState;
 use super::desk::{Desk, Settings};
+use super::failed;
 use super::flight::Flight;
 use super::memo::RefreshKey;
 use super::sync::lock;
-use super::{Refreshed, failed};
-use crate::clock::UnixMillis;
 use crate::deadline;
-use crate::error::{ErrorKind, EuidError};
-use crate::identity::Identity;
 use crate::observe::{self, Ending};
-use crate::{plan, random};
+use euid_core::Refreshed;
+use euid_core::clock::UnixMillis;
+use euid_core::error::{ErrorKind, EuidError};
+use euid_core::identity::Identity;
+use euid_core::{policy, random};
 
 /// Guards a call that the book has begun, from that moment on.
 pub(super) struct Leader {
@@ -133,7 +134,7 @@ fn received(
         return (Err(EuidError::new(ErrorKind::ClockDrift, what)), None);
     }
     let due_by = times.is_due(now).then(|| now.saturating_since(times.refresh_from));
-    let identity = identity.with_refresh_from(plan::refresh_again_from(&times, now));
+    let identity = identity.with_refresh_from(policy::refresh_again_from(&times, now));
     (Ok(Refreshed::Identity(identity)), due_by)
 }
 

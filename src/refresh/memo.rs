@@ -18,12 +18,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::Refreshed;
 use super::backoff::Span;
 use super::flight::{Flight, Outcome};
-use crate::clock::UnixMillis;
-use crate::error::{ErrorKind, EuidError};
-use crate::identity::{Identity, IdentityTimes};
+use euid_core::Refreshed;
+use euid_core::clock::UnixMillis;
+use euid_core::error::{ErrorKind, EuidError};
+use euid_core::identity::{Identity, IdentityTimes};
 
 /// What is remembered under: a refresh token, and the login that it belongs to, if it has one yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,7 +339,6 @@ const FORGOTTEN_AT_ONCE: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
 
     const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
 
@@ -468,7 +467,7 @@ mod tests {
             failed(&mut memo, 1, 0);
             answered(&mut memo, 3, 0);
             (0..writes).for_each(|_| answered(&mut memo, 2, 0));
-            memo.begin(key(3), Arc::default(), clock::steady_now(), at(45));
+            memo.begin(key(3), Arc::default(), crate::deadline::steady_now(), at(45));
             (0..100).for_each(|_| answered(&mut memo, 2, 45));
             assert!(memo.queue.len() <= 2 * 2 + QUEUE_SLACK, "{} after {writes}", memo.queue.len());
         }
@@ -519,7 +518,7 @@ mod tests {
         let mut memo = Memo::new(LIMIT);
         let [first, second] = [1, 2].map(|token| RefreshKey { lineage: Some([7; 16]), ..key(token) });
         memo.answered(first, &opted_out(), at(0));
-        memo.begin(second, Arc::default(), clock::steady_now(), at(10));
+        memo.begin(second, Arc::default(), crate::deadline::steady_now(), at(10));
         assert!(matches!(memo.of_lineage(&first), Some(State::UnderWay { .. })));
         memo.sweep(at(45));
         assert!(memo.of_token(&first).is_none() && memo.of_lineage(&first).is_some());

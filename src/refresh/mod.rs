@@ -28,29 +28,9 @@ pub(crate) use self::breaker::BreakerState;
 pub(crate) use self::desk::{Asked, Desk, Settings};
 pub(crate) use self::flight::Waiter;
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
-use crate::error::{ErrorKind, EuidError};
-use crate::identity::Identity;
-
-/// The outcome of a refresh that the operator answered.
-///
-/// ```
-/// use tower_euid::Refreshed;
-///
-/// fn describe(outcome: &Refreshed) -> &'static str {
-///     match outcome {
-///         Refreshed::Identity(_) => "has a new token",
-///         Refreshed::OptedOut => "opted out",
-///     }
-/// }
-/// assert_eq!(describe(&Refreshed::OptedOut), "opted out");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refreshed {
-    /// The successor of the identity.
-    Identity(Identity),
-    /// The person opted out: there is no successor.
-    OptedOut,
-}
+use euid_core::Refreshed;
+use euid_core::error::{ErrorKind, EuidError};
+use euid_core::identity::Identity;
 
 /// Refreshes identities. Implemented by [`EuidClient`](crate::EuidClient).
 ///

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::person::Nobody;
 use super::token::SealedShut;
-use crate::client::protocol::operator::RequestError;
+use euid_core::protocol::operator::RequestError;
 
 /// An HTTP response in the making.
 pub(super) struct Answer {

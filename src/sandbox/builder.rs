@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use super::operator::Operator;
 use super::{Counters, Inner, Sandbox};
-use crate::client::parse_secret;
-use crate::clock::ManualClock;
-use crate::error::ConfigError;
+use euid_core::clock::ManualClock;
+use euid_core::error::ConfigError;
+use euid_core::operator::credentials::parse_secret;
 
 /// Configures a [`Sandbox`]; see [`Sandbox::builder`].
 ///

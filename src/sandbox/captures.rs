@@ -17,10 +17,10 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::{Lifetimes, Sandbox};
-use crate::client::protocol::envelope::{BASE64, Key, RequestNonce, gcm_open, open_response, seal_request};
-use crate::client::protocol::operator::open_request_text;
-use crate::clock::{Clock, ManualClock, UnixMillis};
-use crate::random;
+use euid_core::clock::{Clock, ManualClock, UnixMillis};
+use euid_core::protocol::envelope::{BASE64, Key, RequestNonce, gcm_open, open_response, seal_request};
+use euid_core::protocol::operator::open_request_text;
+use euid_core::random;
 
 #[tokio::test]
 async fn every_recorded_request_gets_the_recorded_answer() {

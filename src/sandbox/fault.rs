@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::protocol::envelope::{Key, RequestNonce};
+use euid_core::protocol::envelope::{Key, RequestNonce};
 
 /// A disturbance of every call until it is taken back; see [`Sandbox::fault`](super::Sandbox::fault).
 ///

@@ -110,8 +110,8 @@ use zeroize::Zeroizing;
 use self::operator::{Call, MAX_BODY, Operator};
 use self::person::Person;
 use self::route::Endpoint;
-use crate::client::dii::Dii;
-use crate::clock::{Clock, ManualClock};
+use euid_core::clock::{Clock, ManualClock};
+use euid_core::dii::Dii;
 
 pub use self::builder::{Lifetimes, SandboxBuilder};
 pub use self::fault::Fault;

@@ -25,11 +25,11 @@ use super::optout_check;
 use super::person::{Person, Script, test_identities};
 use super::route::{self, Endpoint};
 use super::token::{self, Grant, OpenedEnvelope, RawId};
-use crate::client::protocol::envelope::{BASE64, Key, gcm_seal};
-use crate::client::protocol::operator::{OpenedRequest, decode, open_request, open_request_text, seal_response};
-use crate::clock::UnixMillis;
-use crate::random;
-use crate::tcf::{self, Verdict};
+use euid_core::clock::UnixMillis;
+use euid_core::protocol::envelope::{BASE64, Key, gcm_seal};
+use euid_core::protocol::operator::{OpenedRequest, decode, open_request, open_request_text, seal_response};
+use euid_core::random;
+use euid_core::tcf::{self, Verdict};
 
 /// What an operator is configured with.
 pub(super) struct Operator {
@@ -278,9 +278,9 @@ mod tests {
 
     use super::super::answer::BINARY;
     use super::*;
-    use crate::client::dii::Dii;
-    use crate::client::protocol::envelope::{open_response, seal_request};
-    use crate::client::protocol::{GENERATE, REFRESH, VALIDATE};
+    use euid_core::dii::Dii;
+    use euid_core::protocol::envelope::{open_response, seal_request};
+    use euid_core::protocol::{GENERATE, REFRESH, VALIDATE};
 
     const NOW: UnixMillis = UnixMillis::from_millis(1_800_000_000_000);
     const SECRET: Key = [3; 32];

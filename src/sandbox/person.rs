@@ -7,9 +7,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::client::dii::{Dii, DiiKind, parse_hex};
-use crate::client::protocol::envelope::BASE64;
-use crate::client::protocol::operator::decode;
+use euid_core::dii::{Dii, DiiKind, parse_hex};
+use euid_core::protocol::envelope::BASE64;
+use euid_core::protocol::operator::decode;
 
 /// The operator's first-level hash of an email address or phone number: what a refresh token holds
 /// and opt-outs are kept by.

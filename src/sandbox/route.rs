@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{Method, StatusCode, Uri};
 
 use super::answer::Answer;
-use crate::client::protocol::{CLIENT_VERSION, GENERATE, REFRESH, VALIDATE};
+use euid_core::protocol::{CLIENT_VERSION, GENERATE, REFRESH, VALIDATE};
 
 /// What answers a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

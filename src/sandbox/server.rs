@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Fault, Sandbox};
-use crate::client::dii::Dii;
 use crate::client::{Environment, EuidClient, EuidClientBuilder};
+use euid_core::dii::Dii;
 
 impl Sandbox {
     /// Serves this sandbox, HTTP/1 without TLS, on a loopback address; port 0 is any free port. It

@@ -22,11 +22,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::person::Person;
-use crate::client::dii::DiiKind;
-use crate::client::protocol::envelope::{BASE64, Key, gcm_open, gcm_seal};
-use crate::client::protocol::operator::decode;
-use crate::clock::UnixMillis;
-use crate::random;
+use euid_core::clock::UnixMillis;
+use euid_core::dii::DiiKind;
+use euid_core::protocol::envelope::{BASE64, Key, gcm_open, gcm_seal};
+use euid_core::protocol::operator::decode;
+use euid_core::random;
 
 /// A refresh token and what comes with it.
 pub(super) struct IssuedRefreshToken {
@@ -256,7 +256,7 @@ const PRIVACY_BITS: [u8; 4] = [0, 0, 0, 1];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::dii::Dii;
+    use euid_core::dii::Dii;
 
     fn grant(dii: Dii) -> Grant {
         let at = UnixMillis::from_millis;

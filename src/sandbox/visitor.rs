@@ -12,14 +12,15 @@ use tower::Service;
 
 use super::{Lifetimes, Sandbox};
 use crate::client::EuidClient;
-use crate::client::dii::Dii;
-use crate::client::protocol::answer::Reply;
-use crate::clock::{Clock, UnixMillis};
-use crate::cookie::{CookieKey, Writing};
-use crate::error::ConfigError;
-use crate::identity::Identity;
 use crate::layer::EuidLayer;
-use crate::random;
+use euid_core::CookieKey;
+use euid_core::clock::{Clock, UnixMillis};
+use euid_core::dii::Dii;
+use euid_core::engine::cookies::Writing;
+use euid_core::error::ConfigError;
+use euid_core::identity::Identity;
+use euid_core::protocol::answer::Reply;
+use euid_core::random;
 
 impl Sandbox {
     /// A client of this sandbox, with its credentials and its clock. It needs no port: requests are

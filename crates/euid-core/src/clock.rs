@@ -1,0 +1,281 @@
+//! Time, as an argument.
+//!
+//! The operator speaks in milliseconds since the Unix epoch, so everything here does: [`UnixMillis`]
+//! is a moment, [`Clock`] tells the present one. One clock set on the layer, the client and the
+//! sandbox alike moves all of them together.
+//!
+//! Nothing else in the crate asks the machine for the time; `clippy.toml` forbids it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A moment: whole milliseconds since 1970-01-01T00:00:00Z, the unit of the EUID API.
+///
+/// Arithmetic saturates, so a hostile value can't wrap around into the present.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_euid::UnixMillis;
+///
+/// let issued = UnixMillis::from_millis(1_735_689_600_000);
+/// let due = issued.saturating_add(Duration::from_secs(900));
+/// assert_eq!(due.as_millis(), 1_735_690_500_000);
+/// assert_eq!(due.saturating_since(issued), Duration::from_secs(900));
+/// assert_eq!(issued.saturating_since(due), Duration::ZERO);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMillis(i64);
+
+impl UnixMillis {
+    /// The moment `millis` milliseconds after the epoch (before it, if negative).
+    ///
+    /// ```
+    /// use tower_euid::UnixMillis;
+    ///
+    /// let expires = UnixMillis::from_millis(1_735_948_800_000); // a number of the operator's answer
+    /// assert!(UnixMillis::from_millis(0) < expires); // 1970 is before it
+    /// ```
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the epoch.
+    ///
+    /// ```
+    /// # use tower_euid::UnixMillis;
+    /// let expires = UnixMillis::from_millis(1_735_948_800_999);
+    /// assert_eq!(expires.as_millis() / 1000, 1_735_948_800); // for what counts in seconds
+    /// ```
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// `duration` later, in whole milliseconds, at most the largest moment there is.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::UnixMillis;
+    /// let now = UnixMillis::from_millis(1_000);
+    /// assert_eq!(now.saturating_add(Duration::from_micros(1_999)), UnixMillis::from_millis(1_001));
+    /// assert_eq!(now.saturating_add(Duration::MAX), UnixMillis::from_millis(i64::MAX));
+    /// ```
+    #[must_use]
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+
+    /// `duration` earlier, in whole milliseconds, at least the smallest moment there is.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::UnixMillis;
+    /// let expires = UnixMillis::from_millis(60_000);
+    /// assert_eq!(expires.saturating_sub(Duration::from_secs(1)), UnixMillis::from_millis(59_000));
+    /// assert_eq!(expires.saturating_sub(Duration::from_secs(61)), UnixMillis::from_millis(-1_000)); // before 1970
+    /// ```
+    #[must_use]
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::UnixMillis;
+    /// let (now, expires) = (UnixMillis::from_millis(1_000), UnixMillis::from_millis(61_000));
+    /// assert_eq!(expires.saturating_since(now), Duration::from_secs(60)); // what is left
+    /// assert_eq!(now.saturating_since(expires), Duration::ZERO);
+    /// ```
+    #[must_use]
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Tells the present moment.
+///
+/// The default is [`SystemClock`]; tests and demos use a [`ManualClock`]. With a client's clock two
+/// minutes or more away from the operator's, every login is refused
+/// ([`ErrorKind::ClockDrift`](crate::ErrorKind::ClockDrift)); a refresh carries no time.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_euid::{Clock, SystemClock, UnixMillis};
+///
+/// /// Sees now what users will see in an hour.
+/// struct Ahead;
+///
+/// impl Clock for Ahead {
+///     fn now(&self) -> UnixMillis {
+///         SystemClock.now().saturating_add(Duration::from_secs(3600))
+///     }
+/// }
+/// assert!(Ahead.now() > SystemClock.now());
+/// ```
+pub trait Clock: Send + Sync + 'static {
+    /// The present moment. Called at most three times per request: when an identity has come, after
+    /// a wait for its refresh, when a cookie is written; once or twice more by each call to the
+    /// operator. Must not block.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tower_euid::{Clock, ManualClock, UnixMillis};
+    ///
+    /// // An `Arc` of a clock is one too, whichever is inside.
+    /// let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(UnixMillis::from_millis(7)));
+    /// assert_eq!(clock.now().as_millis(), 7);
+    /// ```
+    fn now(&self) -> UnixMillis;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> UnixMillis {
+        (**self).now()
+    }
+}
+
+/// The machine's wall clock.
+///
+/// ```
+/// use tower_euid::{Clock, SystemClock};
+///
+/// assert!(SystemClock.now().as_millis() > 1_700_000_000_000);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    fn now(&self) -> UnixMillis {
+        let millis = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(after) => millis(after),
+            Err(before) => millis(before.duration()).saturating_neg(),
+        };
+        UnixMillis(millis)
+    }
+}
+
+/// A clock that its owner moves: for tests and demos.
+///
+/// Clones share one time, so the clock given to the layer, the client and the sandbox can be moved
+/// from outside.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_euid::{Clock, ManualClock, UnixMillis};
+///
+/// let clock = ManualClock::at(UnixMillis::from_millis(0));
+/// let layers = clock.clone();
+/// clock.advance(Duration::from_secs(600));
+/// assert_eq!(layers.now(), UnixMillis::from_millis(600_000));
+/// ```
+#[derive(Clone)]
+pub struct ManualClock(Arc<Manual>);
+
+struct Manual {
+    /// Whether the time moves by itself as well: then `millis` is the lead over the system clock.
+    runs: bool,
+    millis: AtomicI64,
+}
+
+impl ManualClock {
+    /// A clock that stands at `now` until it is moved.
+    ///
+    /// ```
+    /// # use tower_euid::{Clock, ManualClock, UnixMillis};
+    /// let new_year = UnixMillis::from_millis(1_735_689_600_000);
+    /// assert_eq!(ManualClock::at(new_year).now(), new_year);
+    /// ```
+    #[must_use]
+    pub fn at(now: UnixMillis) -> Self {
+        Self(Arc::new(Manual { runs: false, millis: AtomicI64::new(now.0) }))
+    }
+
+    /// A clock that starts at the present and runs as the system clock does.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::{Clock, ManualClock, SystemClock};
+    /// let clock = ManualClock::running();
+    /// let began = SystemClock.now();
+    /// assert!(clock.now() >= began);
+    /// clock.advance(Duration::from_secs(3600)); // it keeps this lead
+    /// assert!(clock.now() >= began.saturating_add(Duration::from_secs(3600)));
+    /// ```
+    #[must_use]
+    pub fn running() -> Self {
+        Self(Arc::new(Manual { runs: true, millis: AtomicI64::new(0) }))
+    }
+
+    /// Moves the clock forward, in whole milliseconds.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::{Clock, IdentityTimes, ManualClock, UnixMillis};
+    /// # let at = UnixMillis::from_millis;
+    /// # let (refresh_from, identity_expires) = (at(900_000), at(3_600_000));
+    /// # let times = IdentityTimes { refresh_from, identity_expires, refresh_expires: at(86_400_000) };
+    /// let clock = ManualClock::at(UnixMillis::from_millis(0));
+    /// assert!(!times.is_due(clock.now()));
+    /// clock.advance(Duration::from_secs(900));
+    /// assert!(times.is_due(clock.now()));
+    /// ```
+    pub fn advance(&self, duration: Duration) {
+        let step = millis(duration);
+        // Wrapping would be a jump into the past; the closure never refuses, so the result is moot.
+        let _ = self.0.millis.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_add(step)));
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> UnixMillis {
+        let millis = self.0.millis.load(Ordering::Relaxed);
+        if self.0.runs { UnixMillis(SystemClock.now().0.saturating_add(millis)) } else { UnixMillis(millis) }
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualClock").field("now", &self.now()).field("runs", &self.0.runs).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates_at_both_ends() {
+        let last = UnixMillis::from_millis(i64::MAX);
+        let first = UnixMillis::from_millis(i64::MIN);
+        assert_eq!(last.saturating_add(Duration::MAX), last);
+        assert_eq!(first.saturating_sub(Duration::MAX), first);
+        assert_eq!(last.saturating_since(first), Duration::from_millis(i64::MAX.cast_unsigned()));
+        assert_eq!(first.saturating_since(last), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_running_clock_keeps_its_lead_over_the_system_clock() {
+        let clock = ManualClock::running();
+        clock.advance(Duration::from_secs(3600));
+        let lead = clock.now().saturating_since(SystemClock.now());
+        assert!(lead > Duration::from_secs(3590) && lead <= Duration::from_secs(3600), "{lead:?}");
+    }
+
+    #[test]
+    fn a_manual_clock_stops_at_the_end_of_time() {
+        let clock = ManualClock::at(UnixMillis::from_millis(5));
+        clock.advance(Duration::MAX);
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.now(), UnixMillis::from_millis(i64::MAX));
+    }
+}

@@ -1,0 +1,3 @@
+pub mod cookies;
+#[cfg(fuzzing)]
+pub mod fuzzing;

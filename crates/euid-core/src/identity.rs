@@ -1,0 +1,415 @@
+//! What the operator issues: the *identity*, and the parts that it is made of.
+//!
+//! 1. An [`Identity`] is six members that belong together; it is checked when made.
+//! 2. A handler gets the [`AdvertisingToken`] only. Refresh token and response key stay between the
+//!    operator, the sealed cookie and this crate.
+//! 3. `Debug` of all of them is redacted. [`RefreshToken`] and [`ResponseKey`], which renew an identity,
+//!    are wiped when dropped; the advertising token, which goes to every bidder, is not.
+
+mod json;
+
+use std::fmt;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use zeroize::Zeroizing;
+
+pub use self::json::Object;
+pub use self::json::Parts;
+use crate::clock::UnixMillis;
+use crate::error::InvalidIdentity;
+
+/// The three clocks of an identity, all on the operator's time.
+///
+/// ```
+/// use tower_euid::{IdentityTimes, UnixMillis};
+///
+/// let at = UnixMillis::from_millis;
+/// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+/// assert!(!times.is_due(at(9)) && times.is_due(at(10)));
+/// assert!(times.is_usable(at(19)) && !times.is_usable(at(20)));
+/// assert!(times.is_refreshable(at(29)) && !times.is_refreshable(at(30)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdentityTimes {
+    /// From here on the pair should be refreshed before the token is used.
+    pub refresh_from: UnixMillis,
+    /// From here on the advertising token is worthless.
+    pub identity_expires: UnixMillis,
+    /// From here on the refresh token is worthless; only a new login helps.
+    pub refresh_expires: UnixMillis,
+}
+
+impl IdentityTimes {
+    /// Whether a refresh is due.
+    ///
+    /// ```
+    /// # use tower_euid::{IdentityTimes, UnixMillis};
+    /// # let at = UnixMillis::from_millis;
+    /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+    /// assert!(!times.is_due(at(9)) && times.is_due(at(10)));
+    /// assert!(times.is_due(at(30))); // also when it is too late
+    /// ```
+    #[must_use]
+    pub fn is_due(&self, now: UnixMillis) -> bool {
+        now >= self.refresh_from
+    }
+
+    /// Whether the advertising token may be used.
+    ///
+    /// ```
+    /// # use tower_euid::{IdentityTimes, UnixMillis};
+    /// # let at = UnixMillis::from_millis;
+    /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+    /// assert!(times.is_usable(at(19)) && !times.is_usable(at(20)));
+    /// ```
+    #[must_use]
+    pub fn is_usable(&self, now: UnixMillis) -> bool {
+        now < self.identity_expires
+    }
+
+    /// Whether the refresh token may be used.
+    ///
+    /// ```
+    /// # use tower_euid::{IdentityTimes, UnixMillis};
+    /// # let at = UnixMillis::from_millis;
+    /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+    /// assert!(times.is_refreshable(at(5))); // before it is due, too
+    /// assert!(times.is_refreshable(at(29)) && !times.is_refreshable(at(30)));
+    /// ```
+    #[must_use]
+    pub fn is_refreshable(&self, now: UnixMillis) -> bool {
+        now < self.refresh_expires
+    }
+}
+
+/// The token that a refresh sends to the operator. Wiped when dropped, redacted in `Debug`.
+///
+/// ```
+/// use tower_euid::RefreshToken;
+///
+/// let token = RefreshToken::from("EAAAAGZ".to_owned());
+/// assert_eq!(format!("{token:?}"), "RefreshToken(..)");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct RefreshToken(Zeroizing<String>);
+
+impl RefreshToken {
+    /// The token itself: the body of `POST /token/refresh`, and nothing for a log.
+    ///
+    /// ```
+    /// # use tower_euid::RefreshToken;
+    /// let token = RefreshToken::from("EAAAAGZ".to_owned());
+    /// assert_eq!(token.expose_secret(), "EAAAAGZ");
+    /// ```
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for RefreshToken {
+    fn from(token: String) -> Self {
+        Self(Zeroizing::new(token))
+    }
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefreshToken(..)")
+    }
+}
+
+/// The AES-256 key that the answer to a refresh is encrypted under. Wiped when dropped, redacted in
+/// `Debug`.
+///
+/// It belongs to one refresh token; both are replaced together.
+///
+/// ```
+/// use tower_euid::ResponseKey;
+///
+/// let key = ResponseKey::from([5; 32]);
+/// assert_eq!(format!("{key:?}"), "ResponseKey(..)");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct ResponseKey(Zeroizing<[u8; 32]>);
+
+impl ResponseKey {
+    /// From the operator's form: standard base64 of 32 bytes.
+    ///
+    /// ```
+    /// # use tower_euid::ResponseKey;
+    /// assert!(ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").is_ok());
+    /// assert!(ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8").is_err()); // no padding
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If it is not base64 or not 32 bytes.
+    pub fn from_base64(text: &str) -> Result<Self, InvalidIdentity> {
+        let bytes = Zeroizing::new(
+            BASE64_STANDARD
+                .decode(text)
+                .map_err(|_| InvalidIdentity::new("refresh_response_key is not standard base64"))?,
+        );
+        let key = <[u8; 32]>::try_from(bytes.as_slice())
+            .map_err(|_| InvalidIdentity::new("refresh_response_key is not 32 bytes"))?;
+        Ok(Self::from(key))
+    }
+
+    /// The 32 bytes themselves.
+    ///
+    /// ```
+    /// # use tower_euid::ResponseKey;
+    /// let key = ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")?;
+    /// assert_eq!(key.expose_secret()[..4], [0, 1, 2, 3]);
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
+    #[must_use]
+    pub fn expose_secret(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for ResponseKey {
+    fn from(key: [u8; 32]) -> Self {
+        Self(Zeroizing::new(key))
+    }
+}
+
+impl fmt::Debug for ResponseKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseKey(..)")
+    }
+}
+
+/// What the operator issues at login and at every refresh: a token pair, its response key and three
+/// times.
+///
+/// Deserializes from the operator's JSON; members that it does not know are ignored. There is no
+/// `Serialize`: what leaves the server leaves it sealed.
+///
+/// ```
+/// use tower_euid::Identity;
+///
+/// let identity: Identity = serde_json::from_str(r#"{
+///     "advertising_token": "E4AAAABl", "refresh_token": "EAAAAGZ",
+///     "refresh_response_key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+///     "refresh_from": 1735693200000, "identity_expires": 1735948800000, "refresh_expires": 1738281600000
+/// }"#)?;
+/// assert_eq!(identity.times().refresh_from.as_millis(), 1735693200000);
+/// assert!(!format!("{identity:?}").contains("EAAAAGZ"));
+/// # Ok::<_, serde_json::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    advertising_token: Box<str>,
+    refresh_token: RefreshToken,
+    response_key: ResponseKey,
+    times: IdentityTimes,
+}
+
+impl Identity {
+    /// Puts an identity together.
+    ///
+    /// ```
+    /// use tower_euid::{Identity, IdentityTimes, UnixMillis};
+    ///
+    /// let at = UnixMillis::from_millis;
+    /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+    /// let new = |times| Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times);
+    /// assert!(new(times).is_ok());
+    /// assert!(new(IdentityTimes { refresh_expires: at(19), ..times }).is_err()); // ends before its token
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If a token is empty or has a character that is not visible ASCII or is one of `"'<>,;\`, or if the
+    /// times are not `refresh_from ≤ identity_expires ≤ refresh_expires`.
+    pub fn new(
+        advertising_token: impl Into<Box<str>>,
+        refresh_token: RefreshToken,
+        response_key: ResponseKey,
+        times: IdentityTimes,
+    ) -> Result<Self, InvalidIdentity> {
+        let advertising_token = advertising_token.into();
+        if !is_token(&advertising_token) {
+            return Err(InvalidIdentity::new("advertising_token has a character that no token has"));
+        }
+        if !is_token(&refresh_token.0) {
+            return Err(InvalidIdentity::new("refresh_token has a character that no token has"));
+        }
+        Self::unsealed(advertising_token, refresh_token, response_key, times)
+    }
+
+    /// As [`new`](Self::new), with any text for tokens: for an identity that was checked when it was sealed,
+    /// perhaps by a version with other rules.
+    pub fn unsealed(
+        advertising_token: Box<str>,
+        refresh_token: RefreshToken,
+        response_key: ResponseKey,
+        times: IdentityTimes,
+    ) -> Result<Self, InvalidIdentity> {
+        if advertising_token.is_empty() {
+            return Err(InvalidIdentity::new("advertising_token is empty"));
+        }
+        if refresh_token.0.is_empty() {
+            return Err(InvalidIdentity::new("refresh_token is empty"));
+        }
+        if times.refresh_from > times.identity_expires {
+            return Err(InvalidIdentity::new("refresh_from is after identity_expires"));
+        }
+        if times.identity_expires > times.refresh_expires {
+            return Err(InvalidIdentity::new("identity_expires is after refresh_expires"));
+        }
+        Ok(Self { advertising_token, refresh_token, response_key, times })
+    }
+
+    /// The advertising token, e.g. for a bid request of the very response that logs in.
+    ///
+    /// ```
+    /// # use tower_euid::{Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// assert_eq!(identity.advertising_token(), "E4AAAABl");
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
+    #[must_use]
+    pub fn advertising_token(&self) -> &str {
+        &self.advertising_token
+    }
+
+    /// The token that the next refresh sends to the operator.
+    ///
+    /// ```
+    /// # use tower_euid::{Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// let body = identity.refresh_token().expose_secret(); // of `POST /v2/token/refresh`
+    /// assert_eq!(body, "EAAAAGZ");
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
+    #[must_use]
+    pub fn refresh_token(&self) -> &RefreshToken {
+        &self.refresh_token
+    }
+
+    /// What the answer to the next refresh is encrypted under.
+    ///
+    /// ```
+    /// # use tower_euid::{Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// assert_eq!(identity.response_key(), &[5; 32].into());
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
+    #[must_use]
+    pub fn response_key(&self) -> &ResponseKey {
+        &self.response_key
+    }
+
+    /// The three clocks.
+    ///
+    /// ```
+    /// # use tower_euid::{Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// assert!(identity.times().is_due(at(1))); // and is refreshed on the next page
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
+    #[must_use]
+    pub fn times(&self) -> IdentityTimes {
+        self.times
+    }
+
+    /// The same identity, due from another moment, which must not be after its token's end.
+    pub fn with_refresh_from(mut self, refresh_from: UnixMillis) -> Self {
+        self.times.refresh_from = refresh_from;
+        self
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("times", &self.times).finish_non_exhaustive()
+    }
+}
+
+/// Whether `text` can stand in a cookie, a header, a JSON string and a page without being changed.
+fn is_token(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>,;\\".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::AdvertisingToken;
+
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn parse(change: impl FnOnce(&mut serde_json::Value)) -> Result<Identity, String> {
+        let mut json = serde_json::json!({
+            "advertising_token": "advertising-secret", "refresh_token": "refresh-secret", "refresh_response_key": KEY,
+            "refresh_from": 1, "identity_expires": 2, "refresh_expires": 3, "user_token": "long gone"
+        });
+        change(&mut json);
+        serde_json::from_value(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_identity_is_checked_when_made() {
+        assert!(parse(|_| ()).is_ok());
+        for (member, value, complaint) in [
+            ("advertising_token", "".into(), "advertising_token is empty"),
+            ("refresh_token", "".into(), "refresh_token is empty"),
+            ("refresh_response_key", "AAEC".into(), "not 32 bytes"),
+            ("refresh_response_key", "!".into(), "not standard base64"),
+            ("refresh_from", 3.into(), "refresh_from is after identity_expires"),
+            ("identity_expires", 4.into(), "identity_expires is after refresh_expires"),
+            ("refresh_from", 1.5.into(), "refresh_from is missing or no integer"),
+            ("refresh_from", "refresh-secret".into(), "refresh_from is missing or no integer"),
+            ("refresh_token", 7.into(), "refresh_token is missing or no string"),
+            ("refresh_expires", serde_json::Value::Null, "refresh_expires is missing or no integer"),
+        ] {
+            let error = parse(|json| json[member] = value).unwrap_err();
+            assert!(error.contains(complaint) && !error.contains("-secret"), "{member}: {error}");
+        }
+        let error = parse(|json| drop(json.as_object_mut().unwrap().remove("refresh_token"))).unwrap_err();
+        assert!(error.contains("refresh_token is missing"), "{error}");
+        let members = format!(r#"["advertising-secret", "refresh-secret", "{KEY}", 1, 2, 3]"#);
+        for json in ["\"refresh-secret\"", "[\"refresh-secret\"]", &members, "7"] {
+            let error = serde_json::from_str::<Identity>(json).unwrap_err().to_string();
+            assert!(error.starts_with("not an identity") && !error.contains("-secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_visible_ascii_that_needs_no_escaping() {
+        let allowed: String = ('!'..='~').filter(|character| !"\"'<>,;\\".contains(*character)).collect();
+        for member in ["advertising_token", "refresh_token"] {
+            assert!(parse(|json| json[member] = allowed.as_str().into()).is_ok(), "{member}");
+            for refused in ["\"", "'", "<", ">", ",", ";", "\\", " ", "\t", "\n", "\r", "\0", "\x7f", "é", "…"] {
+                let error = parse(|json| json[member] = format!("x-secret{refused}x").into()).unwrap_err();
+                let complaint = format!("{member} has a character that no token has");
+                assert!(error.contains(&complaint) && !error.contains("-secret"), "{refused:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let identity = parse(|_| ()).unwrap();
+        let token = AdvertisingToken::new(identity.advertising_token(), identity.times());
+        let shown = format!(
+            "{identity:?} {token:?} {:?} {:?} {:#?}",
+            identity.refresh_token(),
+            identity.response_key(),
+            (&identity, &token)
+        );
+        assert!(!shown.contains("-secret") && !shown.contains(KEY) && !shown.contains("1, 2, 3"), "{shown}");
+    }
+}

@@ -1,0 +1,90 @@
+//! An identity out of the operator's JSON.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
+
+use super::{Identity, IdentityTimes, RefreshToken, ResponseKey};
+use crate::clock::UnixMillis;
+use crate::error::InvalidIdentity;
+
+/// An error names the member that is wrong, never what it holds.
+impl<'de> Deserialize<'de> for Identity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Object(parts) = Object::<Parts>::deserialize(deserializer)
+            .map_err(|_| D::Error::custom("not an identity: not an object"))?;
+        parts.identity().map_err(D::Error::custom)
+    }
+}
+
+/// A struct out of an object alone: a derived `Deserialize` takes its members out of an array as well.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+/// The operator's names. Times are i64 on purpose: a fraction or a string is refused.
+#[derive(Deserialize)]
+pub struct Parts {
+    advertising_token: Option<Member<Box<str>>>,
+    refresh_token: Option<Member<Zeroizing<String>>>,
+    refresh_response_key: Option<Member<Zeroizing<String>>>,
+    refresh_from: Option<Member<i64>>,
+    identity_expires: Option<Member<i64>>,
+    refresh_expires: Option<Member<i64>>,
+}
+
+/// A member of the right type or of another: serde's own complaint would quote the value.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Member<T> {
+    Right(T),
+    Wrong(IgnoredAny),
+}
+
+impl Parts {
+    /// The identity, or the name of the member that is wrong.
+    pub fn identity(self) -> Result<Identity, InvalidIdentity> {
+        let response_key = right(self.refresh_response_key, "refresh_response_key is missing or no string")?;
+        let millis = |member, rule| right(member, rule).map(UnixMillis::from_millis);
+        let times = IdentityTimes {
+            refresh_from: millis(self.refresh_from, "refresh_from is missing or no integer")?,
+            identity_expires: millis(self.identity_expires, "identity_expires is missing or no integer")?,
+            refresh_expires: millis(self.refresh_expires, "refresh_expires is missing or no integer")?,
+        };
+        Identity::new(
+            right(self.advertising_token, "advertising_token is missing or no string")?,
+            RefreshToken(right(self.refresh_token, "refresh_token is missing or no string")?),
+            ResponseKey::from_base64(&response_key)?,
+            times,
+        )
+    }
+}
+
+fn right<T>(member: Option<Member<T>>, rule: &'static str) -> Result<T, InvalidIdentity> {
+    match member {
+        Some(Member::Right(value)) => Ok(value),
+        Some(Member::Wrong(_)) | None => Err(InvalidIdentity::new(rule)),
+    }
+}

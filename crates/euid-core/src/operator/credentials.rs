@@ -1,0 +1,144 @@
+//! What a publisher is known by at the operator, and where a value was configured.
+
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+use super::BEARER;
+use crate::error::ConfigError;
+use crate::protocol::envelope::Key;
+use crate::secret::key_from_base64;
+
+/// The API key and the client secret that belongs to it.
+#[derive(Clone)]
+pub struct Credentials {
+    pub api_key: Given<Zeroizing<String>>,
+    pub client_secret: Given<Zeroizing<String>>,
+}
+
+impl Credentials {
+    /// The `Authorization` header and the key that requests are sealed under.
+    pub fn check(&self) -> Result<(HeaderValue, Zeroizing<Key>), ConfigError> {
+        let Self { api_key, client_secret } = self;
+        let parsed = client_secret.check(|secret| parse_secret(secret));
+        // Old API keys are base64 too, and may have 32 bytes: beside a good secret such a key is fine.
+        if parse_secret(&api_key.value).is_ok() && (parsed.is_err() || api_key.value == client_secret.value) {
+            return api_key.check(|_| {
+                let also = if is_api_key(&client_secret.value) { ", and the secret like an API key" } else { "" };
+                Err(ConfigError::new(format!("the API key looks like a client secret{also}: are the two swapped?")))
+            });
+        }
+        Ok((api_key.check(|key| bearer(key))?, parsed?))
+    }
+}
+
+/// The `Authorization` header for an API key.
+pub fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
+    if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'')) {
+        return Err(ConfigError::new("the API key is empty, or has characters that no API key has (quotes?)"));
+    }
+    if starts_with(api_key, "UID2-") {
+        return Err(ConfigError::new(
+            "the API key belongs to UID2 (it begins with UID2-): this version speaks to EUID operators",
+        ));
+    }
+    let mut value = HeaderValue::try_from(format!("{BEARER}{api_key}"))
+        .map_err(|_| ConfigError::new("the API key does not fit into a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+pub fn parse_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
+    if is_api_key(text) {
+        return Err(ConfigError::new("the client secret looks like an API key: are the two swapped?"));
+    }
+    key_from_base64(text, "the client secret")
+}
+
+/// Whether `text` begins as the API keys of either scope do.
+fn is_api_key(text: &str) -> bool {
+    starts_with(text, "EUID-") || starts_with(text, "UID2-")
+}
+
+fn starts_with(text: &str, prefix: &str) -> bool {
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// A configured value, and the environment variable that it was read from, which an error names.
+#[derive(Clone)]
+pub struct Given<T> {
+    value: T,
+    variable: Option<&'static str>,
+}
+
+impl<T> Given<T> {
+    pub fn in_code(value: T) -> Self {
+        Self { value, variable: None }
+    }
+
+    pub fn in_variable(name: &'static str, value: T) -> Self {
+        Self { value, variable: Some(name) }
+    }
+
+    pub fn value(&self) -> &T {
+        &self.value
+    }
+
+    /// Returns the result of `parse`; an error gets the variable's name in front.
+    pub fn check<'a, U>(&'a self, parse: impl FnOnce(&'a T) -> Result<U, ConfigError>) -> Result<U, ConfigError> {
+        parse(&self.value).map_err(|error| match self.variable {
+            Some(name) => ConfigError::new(format!("{name}: {error}")),
+            None => error,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "EUID-C-T-124-twrEUD.uA4nxeWY3BjqFGbHjkUF8n3r5rL/ppK2StQxul";
+    const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
+    /// An API key of the old form that could be a secret.
+    const OLD_KEY: &str = "QDEJAFMOjilp4oh2hYyy1WWQJdvBEn81Wcaa32DTrbY=";
+
+    fn check(api_key: &str, secret: &str) -> Result<(), String> {
+        let given = |text: &str| Given::in_code(Zeroizing::new(text.to_owned()));
+        let credentials = Credentials { api_key: given(api_key), client_secret: given(secret) };
+        credentials.check().map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn credentials_are_checked_by_rule_and_not_repeated() {
+        for (api_key, secret) in [(KEY, SECRET), (OLD_KEY, SECRET), ("k", SECRET)] {
+            assert_eq!(check(api_key, secret), Ok(()));
+        }
+        let quoted = format!("\"{SECRET}\"");
+        let url_safe = SECRET.replace('/', "_");
+        for (api_key, secret, complaint) in [
+            ("", SECRET, "the API key is empty"),
+            ("hunter2\r\nX: y", SECRET, "the API key is empty, or has characters"),
+            ("hunter2 ", SECRET, "the API key is empty, or has characters"),
+            ("\"hunter2\"", SECRET, "the API key is empty, or has characters that no API key has (quotes?)"),
+            ("'hunter2'", SECRET, "the API key is empty, or has characters that no API key has (quotes?)"),
+            ("UID2-C-T-124-hunter2", SECRET, "the API key belongs to UID2"),
+            ("uid2-C-T-124-hunter2", SECRET, "the API key belongs to UID2"),
+            (
+                SECRET,
+                KEY,
+                "the API key looks like a client secret, and the secret like an API key: are the two swapped",
+            ),
+            (SECRET, "UID2-hunter2", "the API key looks like a client secret, and the secret like an API key"),
+            (SECRET, SECRET, "the API key looks like a client secret: are the two swapped"),
+            (SECRET, "hunter2", "the API key looks like a client secret: are the two swapped"),
+            (KEY, KEY, "the client secret looks like an API key: are the two swapped"),
+            ("k", &quoted, "the client secret has quotes in it"),
+            ("k", &url_safe, "the client secret is URL-safe base64, with `-` and `_`"),
+            ("k", "hunter2", "the client secret is not standard base64"),
+            ("k", "aHVudGVyMg==", "the client secret is not 32 bytes"),
+        ] {
+            let error = check(api_key, secret).unwrap_err();
+            assert!(error.starts_with(complaint), "{complaint}: {error}");
+            assert!(!["hunter2", "4/NJL", "twrEUD"].iter().any(|text| error.contains(text)), "{error}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What [`EuidClient::generate`](super::EuidClient::generate) takes and returns.
+
+use std::fmt;
+
+#[cfg(doc)]
+use super::EuidClient;
+use crate::dii::{Dii, DiiKind};
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::identity::Identity;
+use crate::protocol::answer::Question;
+
+/// The request of [`EuidClient::generate`](super::EuidClient::generate); a [`Dii`] alone is enough.
+///
+/// ```
+/// use tower_euid::{Dii, GenerateRequest};
+///
+/// let request = GenerateRequest::from(Dii::phone("+442345678901")?)
+///     .tcf_consent_string("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA");
+/// # Ok::<_, tower_euid::InvalidDii>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "no call is made until it is given to `EuidClient::generate`"]
+pub struct GenerateRequest {
+    pub dii: Dii,
+    pub tcf_consent_string: Option<String>,
+}
+
+impl GenerateRequest {
+    /// The visitor's TCF v2 consent string. The operator then checks it and may answer
+    /// [`Generated::InsufficientConsent`]; one that it can't read is
+    /// [`RejectedInput`](crate::ErrorKind::RejectedInput).
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower_euid::{Dii, GenerateRequest, Generated};
+    /// # use tower_euid::sandbox::Sandbox;
+    /// # let client = Sandbox::builder().build()?.client()?;
+    /// let too_little = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA";
+    /// let request = GenerateRequest::from(Dii::email("user@example.com")?).tcf_consent_string(too_little);
+    /// assert_eq!(client.generate(request).await?, Generated::InsufficientConsent);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tcf_consent_string(mut self, consent: impl Into<String>) -> Self {
+        self.tcf_consent_string = Some(consent.into());
+        self
+    }
+}
+
+impl From<Dii> for GenerateRequest {
+    fn from(dii: Dii) -> Self {
+        Self { dii, tcf_consent_string: None }
+    }
+}
+
+impl fmt::Debug for GenerateRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GenerateRequest").field("dii", &self.dii).finish_non_exhaustive()
+    }
+}
+
+/// The outcome of [`EuidClient::generate`](super::EuidClient::generate).
+///
+/// ```
+/// use tower_euid::{EuidUpdate, Generated};
+///
+/// // What the response to a login says, whatever came of it:
+/// assert_eq!(format!("{:?}", EuidUpdate::from(Generated::OptedOut)), "EuidUpdate(OptOut)");
+/// assert_eq!(format!("{:?}", EuidUpdate::from(Generated::InsufficientConsent)), "EuidUpdate(Logout)");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Generated {
+    /// An identity. `EuidUpdate::from` it logs the visitor in.
+    Identity(Identity),
+    /// The person opted out of EUID: no token, and no reason to ask again soon.
+    OptedOut,
+    /// The consent string does not allow it. Only with a consent string.
+    InsufficientConsent,
+}
+
+/// The outcome of a refresh that the operator answered.
+///
+/// ```
+/// use tower_euid::Refreshed;
+///
+/// fn describe(outcome: &Refreshed) -> &'static str {
+///     match outcome {
+///         Refreshed::Identity(_) => "has a new token",
+///         Refreshed::OptedOut => "opted out",
+///     }
+/// }
+/// assert_eq!(describe(&Refreshed::OptedOut), "opted out");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// The successor of the identity.
+    Identity(Identity),
+    /// The person opted out: there is no successor.
+    OptedOut,
+}
+
+impl Question<'_> {
+    pub fn about(dii: &Dii) -> Self {
+        let hash = Some(dii.to_base64());
+        let (email_hash, phone_hash) = match dii.kind() {
+            DiiKind::Email => (hash, None),
+            DiiKind::Phone => (None, hash),
+        };
+        Self { email_hash, phone_hash, token: None, tcf_consent_string: None, optout_check: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_holds_what_is_asked_and_nothing_else() {
+        let mut question = Question::about(&Dii::email("USER@example.com").unwrap());
+        let json = |question: &Question<'_>| String::from_utf8(question.to_json().unwrap().to_vec()).unwrap();
+        assert_eq!(json(&question), r#"{"email_hash":"tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ="}"#);
+        question.optout_check = Some(1);
+        assert!(json(&question).ends_with(r#","optout_check":1}"#));
+        let question = Question::about(&Dii::phone("+12345678901").unwrap());
+        assert_eq!(json(&question), r#"{"phone_hash":"EObwtHBUqDNZR33LNSMdtt5cafsYFuGmuY4ZLenlue4="}"#);
+    }
+}

@@ -1,0 +1,361 @@
+//! Sealing and opening a cookie value: XAES-256-GCM (C2SP) under a key of the ring.
+//!
+//! ```text
+//! value = base64url without padding of
+//!   version(1) = 1 · purpose(1) · key id(4) · nonce(24) · ciphertext · tag(16)
+//! associated data = those first six bytes · the exact cookie name
+//! ```
+//!
+//! A random nonce of 192 bits is safe for 2^80 messages, where the 96 bits of plain GCM end at 2^32,
+//! four days of a large publisher. Version, purpose, key and name are authenticated: a value under
+//! another name, or made for another purpose, does not open.
+
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::engine::Simd;
+use base64::engine::general_purpose::{NO_PAD, PAD};
+use xaes_256_gcm::aead::AeadInOut;
+use xaes_256_gcm::{Nonce, Tag};
+use zeroize::Zeroize;
+
+use super::keys::{KeyId, Keys, RingKey};
+
+/// Strict: no padding, no stray bits, so that a value has one text only.
+pub static BASE64URL: LazyLock<Simd> = LazyLock::new(|| Simd::url_safe(NO_PAD));
+
+/// The operator's refresh tokens are in it; as strict.
+pub static BASE64_STANDARD: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
+
+/// The head in base64url.
+pub type HeadText = [u8; HEAD_TEXT];
+
+/// Random bytes for one message.
+pub type SealNonce = [u8; NONCE];
+
+/// What a sealed value is for; another purpose's does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Purpose {
+    Identity = 1,
+    /// The record of an opt-out.
+    OptOut = 2,
+}
+
+/// Why a value under one of our keys does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// Not text and length of a sealed value.
+    Undecodable,
+    /// The key says no.
+    Forged,
+}
+
+/// The characters that an identity sealed under the key of this id begins with.
+pub fn identity_head([a, b, c, d]: KeyId) -> HeadText {
+    let mut text = HeadText::default();
+    // Six bytes are these eight characters; if not, no value would begin with it.
+    let _ = BASE64URL.encode_slice([VERSION, Purpose::Identity as u8, a, b, c, d], &mut text);
+    text
+}
+
+/// Seals `plain` under the newest key; `None` only if there is no key, which can't be, or the message is
+/// larger than any cookie.
+pub fn seal(keys: &Keys, purpose: Purpose, name: &str, nonce: SealNonce, plain: &[u8]) -> Option<String> {
+    let key = keys.newest()?;
+    let [a, b, c, d] = key.id;
+    let head = [VERSION, purpose as u8, a, b, c, d];
+    let mut bytes = Vec::with_capacity(OVERHEAD + plain.len());
+    bytes.extend_from_slice(&head);
+    bytes.extend_from_slice(&nonce);
+    bytes.extend_from_slice(plain);
+    let (_, message) = bytes.split_at_mut_checked(HEAD + NONCE)?;
+    let aad = AssociatedData::new(head, name)?;
+    let tag = key.cipher.encrypt_inout_detached(&Nonce::from(nonce), aad.as_slice(), message.into()).ok()?;
+    bytes.extend_from_slice(&tag);
+    Some(BASE64URL.encode(&bytes))
+}
+
+/// The first six bytes of a value: what it is for, and which of our keys it says it is sealed under.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    purpose: u8,
+    key: &'a RingKey,
+}
+
+impl<'a> Head<'a> {
+    /// Reads the first eight characters alone. `None` if this node can't judge the value: another version, an
+    /// unknown key, or nothing that has a version and a key. A node that knows more may be able to read it.
+    pub fn read(keys: &'a Keys, value: &[u8]) -> Option<Self> {
+        let text = value.first_chunk::<HEAD_TEXT>()?;
+        // Usually the text of the head is that of an identity under a known key, which needs no decoding.
+        if let Some(key) = keys.find_by_head(text) {
+            return Some(Self { purpose: Purpose::Identity as u8, key });
+        }
+        let mut head = [0; HEAD];
+        (BASE64URL.decode_slice(text, &mut head) == Ok(HEAD)).then_some(())?;
+        let [version, purpose, id @ ..] = head;
+        (version == VERSION).then(|| keys.find(id))?.map(|key| Self { purpose, key })
+    }
+
+    pub fn key_id(self) -> KeyId {
+        self.key.id
+    }
+
+    /// Opens `value`, from which this was read, and shows the plaintext to `read`; it lives on the stack
+    /// and is wiped after.
+    pub fn open<T>(
+        self,
+        purpose: Purpose,
+        name: &str,
+        value: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Unopened> {
+        if self.purpose != purpose as u8 {
+            return Err(Unopened::Forged);
+        }
+        // A buffer is zeroed before it is filled, so the usual cookie gets one of its size.
+        if value.len() <= USUAL_TEXT {
+            self.open_in(&mut [0; USUAL_BYTES], name, value, read)
+        } else {
+            self.open_in(&mut [0; MAX_BYTES], name, value, read)
+        }
+    }
+
+    fn open_in<T>(
+        self,
+        buffer: &mut [u8],
+        name: &str,
+        value: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Unopened> {
+        let length = BASE64URL.decode_slice(value, buffer).map_err(|_| Unopened::Undecodable)?;
+        let bytes = buffer.get_mut(..length).ok_or(Unopened::Undecodable)?;
+
+        let (head, rest) = bytes.split_first_chunk_mut::<HEAD>().ok_or(Unopened::Undecodable)?;
+        let (nonce, rest) = rest.split_first_chunk_mut::<NONCE>().ok_or(Unopened::Undecodable)?;
+        let (message, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(Unopened::Undecodable)?;
+        let aad = AssociatedData::new(*head, name).ok_or(Unopened::Undecodable)?;
+        let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
+        self.key
+            .cipher
+            .decrypt_inout_detached(&nonce, aad.as_slice(), (&mut *message).into(), &tag)
+            .map_err(|_| Unopened::Forged)?;
+        let result = read(message);
+        message.zeroize();
+        Ok(result)
+    }
+}
+
+/// Head and cookie name, on the stack.
+struct AssociatedData {
+    bytes: [u8; HEAD + MAX_NAME],
+    length: usize,
+}
+
+impl AssociatedData {
+    /// `None` for a name that is longer than any of this crate.
+    fn new(head: [u8; HEAD], name: &str) -> Option<Self> {
+        let mut bytes = [0; HEAD + MAX_NAME];
+        let length = HEAD + name.len();
+        bytes.get_mut(..HEAD)?.copy_from_slice(&head);
+        bytes.get_mut(HEAD..length)?.copy_from_slice(name.as_bytes());
+        Some(Self { bytes, length })
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+const VERSION: u8 = 1;
+const HEAD: usize = 6;
+/// The head in base64url: six bytes are eight characters, so it can be read alone.
+const HEAD_TEXT: usize = 8;
+const NONCE: usize = 24;
+const TAG: usize = 16;
+const OVERHEAD: usize = HEAD + NONCE + TAG;
+const MAX_NAME: usize = 32;
+/// Of 4096 characters of base64url.
+const MAX_BYTES: usize = 3072;
+/// The length that a real pair's cookie stays below, and what it decodes to at most.
+const USUAL_TEXT: usize = 1024;
+const USUAL_BYTES: usize = USUAL_TEXT / 4 * 3;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use shake::digest::{ExtendableOutput, Update, XofReader};
+    use xaes_256_gcm::Xaes256Gcm;
+    use xaes_256_gcm::aead::KeyInit;
+
+    use super::*;
+    use crate::sealed::keys::{CookieKey, KeyRing};
+
+    fn ring() -> KeyRing {
+        CookieKey::of(std::array::from_fn(|i| i as u8 ^ 0x5a)).into()
+    }
+
+    fn sealed(plain: &[u8]) -> String {
+        seal(&ring().keys(), Purpose::Identity, "name", [9; 24], plain).unwrap()
+    }
+
+    /// `None` if the ring can't judge it.
+    fn opened_by(ring: &KeyRing, purpose: Purpose, name: &str, value: &[u8]) -> Option<Result<Vec<u8>, Unopened>> {
+        let keys = ring.keys();
+        Some(Head::read(&keys, value)?.open(purpose, name, value, <[u8]>::to_vec))
+    }
+
+    fn opened(name: &str, value: &str) -> Option<Result<Vec<u8>, Unopened>> {
+        opened_by(&ring(), Purpose::Identity, name, value.as_bytes())
+    }
+
+    #[test]
+    fn what_was_sealed_opens() {
+        for length in [0, 1, 500, 3026] {
+            let plain = vec![0xa5; length];
+            assert_eq!(opened("name", &sealed(&plain)), Some(Ok(plain)));
+        }
+    }
+
+    #[test]
+    fn room_is_made_for_what_is_sealed_and_decoded_and_no_more() {
+        let sealed = BASE64URL.decode(sealed(&[0; 500])).unwrap();
+        assert_eq!(sealed.len(), OVERHEAD + 500);
+        for (bytes, text) in [(USUAL_BYTES, USUAL_TEXT), (MAX_BYTES, 4096)] {
+            assert_eq!(BASE64URL.encode(vec![0; bytes]).len(), text);
+        }
+    }
+
+    #[test]
+    fn an_identity_is_told_by_its_first_characters_under_the_newest_key_and_an_older_one() {
+        let older = CookieKey::generate().unwrap();
+        let ring = KeyRing::new([CookieKey::generate().unwrap(), older.clone()]).unwrap();
+        for sealing in [ring.clone(), older.into()] {
+            let value = seal(&sealing.keys(), Purpose::Identity, "name", [9; 24], b"x").unwrap();
+            let keys = ring.keys();
+            let found = keys.find_by_head(value.as_bytes().first_chunk().unwrap());
+            assert_eq!(found.map(|key| key.id), sealing.keys().newest().map(|key| key.id));
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_for_one_purpose_does_not_open_for_another() {
+        for (purpose, other) in [(Purpose::Identity, Purpose::OptOut), (Purpose::OptOut, Purpose::Identity)] {
+            let value = seal(&ring().keys(), purpose, "name", [9; 24], b"x").unwrap();
+            let opened = |purpose, value: &str| opened_by(&ring(), purpose, "name", value.as_bytes());
+            assert_eq!(opened(purpose, &value), Some(Ok(b"x".to_vec())));
+            assert_eq!(opened(other, &value), Some(Err(Unopened::Forged)));
+            let mut bytes = BASE64URL.decode(&value).unwrap();
+            bytes[1] = other as u8;
+            for asked in [purpose, other] {
+                assert_eq!(opened(asked, &BASE64URL.encode(&bytes)), Some(Err(Unopened::Forged)));
+            }
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_opens() {
+        let value = sealed(b"some plaintext");
+        let bytes = BASE64URL.decode(&value).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let outcome = opened("name", &BASE64URL.encode(&flipped));
+            let head_names_no_key = bit < 8 || (16..48).contains(&bit);
+            let expected = if head_names_no_key { None } else { Some(Err(Unopened::Forged)) };
+            assert_eq!(outcome, expected, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn no_truncation_and_no_other_name_opens() {
+        let value = sealed(b"some plaintext");
+        for length in 0..value.len() {
+            let outcome = opened("name", &value[..length]);
+            assert!(!matches!(outcome, Some(Ok(_))), "{length}");
+            assert_eq!(outcome.is_none(), length < HEAD_TEXT, "{length}");
+        }
+        assert_eq!(opened("other", &value), Some(Err(Unopened::Forged)));
+        assert_eq!(opened("name", &format!("{value}AAAA")), Some(Err(Unopened::Forged)));
+        assert_eq!(opened("name", &format!("{value}=")), Some(Err(Unopened::Undecodable)));
+    }
+
+    #[test]
+    fn what_is_larger_than_a_cookie_is_not_decoded() {
+        let value = sealed(b"") + &"A".repeat(5000);
+        assert_eq!(opened("name", &value), Some(Err(Unopened::Undecodable)));
+    }
+
+    #[test]
+    fn another_ring_leaves_it_alone() {
+        let other = KeyRing::from(CookieKey::generate().unwrap());
+        assert_eq!(opened_by(&other, Purpose::Identity, "name", sealed(b"x").as_bytes()), None);
+    }
+
+    fn xaes(key: &[u8], nonce: &[u8], aad: &[u8], plain: &[u8]) -> Vec<u8> {
+        let cipher = Xaes256Gcm::new(key.try_into().unwrap());
+        let nonce = Nonce::try_from(nonce).unwrap();
+        let mut message = plain.to_vec();
+        let tag = cipher.encrypt_inout_detached(&nonce, aad, message.as_mut_slice().into()).unwrap();
+        let mut back = message.clone();
+        cipher.decrypt_inout_detached(&nonce, aad, back.as_mut_slice().into(), &tag).unwrap();
+        assert_eq!(back, plain);
+        message.extend_from_slice(&tag);
+        message
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        text.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn the_cipher_gives_the_specifications_vectors() {
+        let nonce = b"ABCDEFGHIJKLMNOPQRSTUVWX";
+        assert_eq!(
+            xaes(&[1; 32], nonce, b"", b"XAES-256-GCM"),
+            hex("ce546ef63c9cc60765923609b33a9a1974e96e52daf2fcf7075e2271")
+        );
+        assert_eq!(
+            xaes(&[3; 32], nonce, b"c2sp.org/XAES-256-GCM", b"XAES-256-GCM"),
+            hex("986ec1832593df5443a179437fd083bf3fdb41abd740a21f71eb769d")
+        );
+    }
+
+    #[test]
+    fn the_cipher_gives_the_64_records() {
+        let file: Value = serde_json::from_str(include_str!("../../tests/vectors/xaes-256-gcm.json")).unwrap();
+        let records = file["vectors"].as_array().unwrap();
+        assert_eq!(records.len(), 64);
+        for record in records {
+            let field = |name: &str| hex(record[name].as_str().unwrap());
+            let sealed = xaes(&field("key"), &field("nonce"), &field("aad"), &field("plaintext"));
+            assert_eq!(sealed, field("ciphertext_and_tag"), "{}", record["i"]);
+        }
+    }
+
+    #[test]
+    fn the_cipher_gives_the_accumulated_hash_of_ten_thousand_messages() {
+        let mut stream = shake::Shake128::default().finalize_xof();
+        let mut take = |length: usize| {
+            let mut bytes = vec![0; length];
+            stream.read(&mut bytes);
+            bytes
+        };
+        let mut accumulated = shake::Shake128::default();
+        for _ in 0..10_000 {
+            let (key, nonce) = (take(32), take(24));
+            let length = take(1)[0];
+            let plain = take(length.into());
+            let length = take(1)[0];
+            let aad = take(length.into());
+            accumulated.update(&xaes(&key, &nonce, &aad, &plain));
+        }
+        let mut hash = [0; 32];
+        accumulated.finalize_xof().read(&mut hash);
+        assert_eq!(hash.to_vec(), hex("e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939"));
+    }
+}

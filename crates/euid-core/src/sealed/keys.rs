@@ -1,0 +1,443 @@
+//! The keys that cookies are sealed under.
+//!
+//! 1. The newest key seals, every key opens. A cookie holds the id of its key, so exactly one key is
+//!    tried.
+//! 2. A weak key is refused when it is read (the rules are in [`weak`]), and a ring with the same key
+//!    (or key id) twice when it is made.
+//! 3. A ring can be reloaded while it is in use; a request takes the keys once, without a lock.
+//! 4. Keys are wiped when dropped and redacted in `Debug`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256};
+use xaes_256_gcm::Xaes256Gcm;
+use xaes_256_gcm::aead::KeyInit;
+use zeroize::Zeroizing;
+
+use super::aead::{self, HeadText};
+use super::weak;
+use crate::error::ConfigError;
+use crate::random;
+use crate::secret::key_from_base64;
+
+/// A key that cookies are sealed under: 32 random bytes.
+///
+/// ```
+/// use tower_euid::CookieKey;
+///
+/// let key = CookieKey::generate()?;
+/// println!("EUID_COOKIE_KEYS={}  # key id {}", key.expose_base64().as_str(), key.id());
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct CookieKey(Zeroizing<[u8; 32]>);
+
+impl CookieKey {
+    /// A fresh key from the operating system's randomness.
+    ///
+    /// ```
+    /// # use tower_euid::CookieKey;
+    /// assert_ne!(CookieKey::generate()?.id(), CookieKey::generate()?.id());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the operating system has none to give.
+    pub fn generate() -> Result<Self, ConfigError> {
+        match random::bytes() {
+            Ok(bytes) => Ok(Self::of(bytes)),
+            Err(error) => Err(ConfigError::new(format!("no randomness for a cookie key: {error}"))),
+        }
+    }
+
+    /// From standard base64 of 32 bytes: what `openssl rand -base64 32` prints.
+    ///
+    /// # Errors
+    ///
+    /// If it is not that, or if the key is weak: printed in documents or test data, the sandbox's client
+    /// secret, one byte repeated, counting, readable or hex text used as bytes, or of 16 different bytes
+    /// or fewer. Less than one random key in 10 000 000 000 000 is taken for a weak one.
+    ///
+    /// ```
+    /// # use tower_euid::CookieKey;
+    /// let error = CookieKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap_err();
+    /// assert!(error.to_string().contains("printed in documents"));
+    /// ```
+    pub fn from_base64(text: &str) -> Result<Self, ConfigError> {
+        Self::parse(text, "the cookie key")
+    }
+
+    /// `noun` is the subject of an error.
+    fn parse(text: &str, noun: &str) -> Result<Self, ConfigError> {
+        let key = key_from_base64(text, noun)?;
+        match weak::weakness(&key) {
+            Some(weakness) => Err(ConfigError::new(format!(
+                "{noun} {weakness}; make one of your own, as with `openssl rand -base64 32`"
+            ))),
+            None => Ok(Self(key)),
+        }
+    }
+
+    /// The keys of a list: newest first, standard base64 of 32 bytes each, separated by commas. Spaces
+    /// around a key are ignored.
+    fn parse_list(keys: &str) -> Result<Vec<Self>, ConfigError> {
+        let parse = |(position, key): (usize, &str)| {
+            let (noun, key) = (format!("cookie key {}", position + 1), key.trim());
+            if key.is_empty() {
+                return Err(ConfigError::new(format!("{noun} is empty: is there a comma too many?")));
+            }
+            if key.contains(|character: char| character == ';' || character.is_whitespace()) {
+                return Err(ConfigError::new(format!(
+                    "{noun} has a `;`, a blank or a line end in it: cookie keys are separated by commas"
+                )));
+            }
+            Self::parse(key, &noun)
+        };
+        keys.split(',').enumerate().map(parse).collect()
+    }
+
+    /// The key in the form that [`from_base64`](Self::from_base64) and `EUID_COOKIE_KEYS` take. A
+    /// secret; wiped when dropped.
+    ///
+    /// ```
+    /// # use tower_euid::CookieKey;
+    /// let key = CookieKey::generate()?;
+    /// let same = CookieKey::from_base64(&key.expose_base64())?;
+    /// assert_eq!(same.id(), key.id());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn expose_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64_STANDARD.encode(self.0.as_slice()))
+    }
+
+    /// What tells this key from others: eight hex digits, no secret.
+    ///
+    /// ```
+    /// # use tower_euid::CookieKey;
+    /// let key = CookieKey::generate()?;
+    /// assert_eq!(key.id().len(), 8);
+    /// assert!(format!("{key:?}").contains(&key.id())); // the one thing of it that `Debug` shows
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> String {
+        hex(self.key_id())
+    }
+
+    /// Of 32 bytes that are known to be a good key.
+    pub fn of(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    fn key_id(&self) -> KeyId {
+        let digest = Sha256::new().chain_update(KEY_ID_LABEL).chain_update(self.0.as_slice()).finalize();
+        let [a, b, c, d, ..] = <[u8; 32]>::from(digest);
+        [a, b, c, d]
+    }
+}
+
+impl fmt::Debug for CookieKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieKey").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// The keys of a site, newest first: the first seals, all open. Cheap to clone, and clones share the
+/// keys: what one [`reload`](Self::reload)s, all have.
+///
+/// ```
+/// use tower_euid::{CookieKey, KeyRing};
+///
+/// let (new, old) = (CookieKey::generate()?, CookieKey::generate()?);
+/// // As in an environment variable or a mounted file:
+/// let text = format!("{},{}", new.expose_base64().as_str(), old.expose_base64().as_str());
+/// let ring: KeyRing = text.parse()?;
+/// // The same from keys:
+/// let ring = KeyRing::new([new, old])?;
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+///
+/// # Changing keys
+///
+/// In three steps, each on all nodes before the next; no visitor is logged out, whichever node answers:
+///
+/// | step | ring | what it is for |
+/// | --- | --- | --- |
+/// | 1 | `old,new` | every node can open what will be sealed under the new key |
+/// | 2 | `new,old` | new cookies, and each that a refresh rewrites, are under the new key |
+/// | 3 | `new` | once the cookies under the old key are over |
+///
+/// A node that has not reached a step yet, or that is rolled back to the one before, opens all that
+/// the others seal. A cookie under a key that it does not have it leaves alone.
+///
+/// Between 2 and 3 wait for as long as a refresh token lives, 30 days on EUID's production: a visitor
+/// who has not been back for longer has no identity to lose. The counter `euid_cookie_old_key_total` of
+/// [the metrics](crate::docs::metrics) says how many requests still bring an identity under an old key. With
+/// [`EuidLayer::reseal`](crate::EuidLayer::reseal) those who do come back move at once. After a leak
+/// do all three at once: every visitor's identity is gone, and with it what was leaked.
+#[derive(Clone)]
+pub struct KeyRing(Arc<ArcSwap<Keys>>);
+
+/// The keys of one moment.
+pub struct Keys(Vec<RingKey>);
+
+/// A key ready for use: its schedule is computed once.
+pub struct RingKey {
+    pub id: KeyId,
+    pub cipher: Xaes256Gcm,
+    identity_head: HeadText,
+}
+
+/// The first four bytes of SHA-256 over a label and the key.
+pub type KeyId = [u8; 4];
+
+impl KeyRing {
+    /// A ring of `keys`, newest first.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, KeyRing};
+    /// let key = CookieKey::generate()?;
+    /// assert!(KeyRing::new([CookieKey::generate()?, key.clone()]).is_ok());
+    /// assert!(KeyRing::new([key.clone(), key]).is_err() && KeyRing::new([]).is_err());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or two have the same key id (as the same key given twice has).
+    pub fn new(keys: impl IntoIterator<Item = CookieKey>) -> Result<Self, ConfigError> {
+        let mut ring: Vec<RingKey> = Vec::new();
+        for (position, key) in keys.into_iter().enumerate() {
+            let key = RingKey::from(key);
+            if let Some(twin) = ring.iter().position(|other| other.id == key.id) {
+                let (first, second) = (twin + 1, position + 1);
+                return Err(ConfigError::new(format!(
+                    "cookie keys {first} and {second} have the same key id: is it one key, twice?"
+                )));
+            }
+            ring.push(key);
+        }
+        if ring.is_empty() {
+            return Err(ConfigError::new("there is no cookie key"));
+        }
+        Ok(Self::of(ring))
+    }
+
+    /// The ring in the environment variable `name`: keys newest first, standard base64 of 32 bytes
+    /// each, separated by commas.
+    ///
+    /// ```
+    /// # use tower_euid::KeyRing;
+    /// let error = KeyRing::from_env("EUID_COOKIE_KEY").unwrap_err(); // without the `S`
+    /// assert_eq!(error.to_string(), "EUID_COOKIE_KEY is not set (or is not UTF-8)");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the variable is not set, or as for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is
+    /// also the value of `EUID_CLIENT_SECRET`. The text names the variable and the key's position, never a
+    /// value.
+    pub fn from_env(name: &str) -> Result<Self, ConfigError> {
+        let variable = |name| std::env::var(name).map(Zeroizing::new);
+        let value = variable(name).map_err(|_| ConfigError::new(format!("{name} is not set (or is not UTF-8)")))?;
+        let secret = variable(CLIENT_SECRET).unwrap_or_default();
+        Self::parse_beside(&value, &secret).map_err(|error| ConfigError::new(format!("{name}: {error}")))
+    }
+
+    /// The ring that `keys` lists. None of them may be the client secret: the operator knows it, so it could
+    /// open cookies.
+    pub fn parse_beside(keys: &str, client_secret: &str) -> Result<Self, ConfigError> {
+        let secret = client_secret.trim();
+        match keys.split(',').position(|key| !secret.is_empty() && key.trim() == secret) {
+            Some(position) => Err(ConfigError::new(format!(
+                "cookie key {} is the client secret; make one of your own, as with `openssl rand -base64 32`",
+                position + 1
+            ))),
+            None => keys.parse(),
+        }
+    }
+
+    /// Takes the keys of `newer` in place of its own, in every clone, also in the layers that were
+    /// made with one. Requests under way finish with the keys they began with, or with the new ones.
+    /// See [changing keys](Self#changing-keys).
+    ///
+    /// ```
+    /// # use tower_euid::{ConfigError, CookieKey, KeyRing};
+    /// # fn reread(path: &str, keys: &KeyRing) -> Result<(), Box<dyn std::error::Error>> {
+    /// // On a signal, or when the file of a mounted secret has changed; an error leaves all as it was:
+    /// keys.reload(std::fs::read_to_string(path)?.parse()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reload(&self, newer: Self) {
+        self.0.store(newer.0.load_full());
+    }
+
+    /// The keys of this moment.
+    pub fn keys(&self) -> Guard<Arc<Keys>> {
+        self.0.load()
+    }
+
+    fn of(keys: Vec<RingKey>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Keys(keys))))
+    }
+}
+
+impl Keys {
+    /// The one key that may open a cookie with this key id.
+    pub fn find(&self, id: KeyId) -> Option<&RingKey> {
+        self.0.iter().find(|key| key.id == id)
+    }
+
+    /// The key of an identity cookie that begins with this text.
+    pub fn find_by_head(&self, head: &HeadText) -> Option<&RingKey> {
+        self.0.iter().find(|key| key.identity_head == *head)
+    }
+
+    /// The key that seals.
+    pub fn newest(&self) -> Option<&RingKey> {
+        self.0.first()
+    }
+
+    /// Whether a cookie with this key id would be sealed under another key today.
+    pub fn is_old(&self, id: KeyId) -> bool {
+        self.newest().is_some_and(|newest| newest.id != id)
+    }
+}
+
+impl From<CookieKey> for RingKey {
+    fn from(key: CookieKey) -> Self {
+        let id = key.key_id();
+        Self { id, cipher: Xaes256Gcm::new((&*key.0).into()), identity_head: aead::identity_head(id) }
+    }
+}
+
+impl FromStr for KeyRing {
+    type Err = ConfigError;
+
+    /// Keys newest first, standard base64 of 32 bytes each, separated by commas; spaces around them
+    /// are ignored.
+    fn from_str(keys: &str) -> Result<Self, ConfigError> {
+        Self::new(CookieKey::parse_list(keys)?)
+    }
+}
+
+impl From<CookieKey> for KeyRing {
+    fn from(key: CookieKey) -> Self {
+        Self::of(vec![key.into()])
+    }
+}
+
+/// Shows the [ids](CookieKey::id) of the keys, newest first.
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<String> = self.keys().0.iter().map(|key| hex(key.id)).collect();
+        f.debug_struct("KeyRing").field("keys", &ids).finish_non_exhaustive()
+    }
+}
+
+fn hex(id: KeyId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The variable of the client secret, which must be no cookie key.
+pub const CLIENT_SECRET: &str = "EUID_CLIENT_SECRET";
+/// Keeps the id from being a digest that is of use for anything else.
+const KEY_ID_LABEL: &[u8] = b"tower-euid cookie key id";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use zeroize::ZeroizeOnDrop;
+
+    fn text() -> String {
+        CookieKey::generate().unwrap().expose_base64().to_string()
+    }
+
+    #[test]
+    fn a_ring_is_refused_by_position_and_rule_never_by_value() {
+        let (a, b) = (text(), text());
+        let published = BASE64_STANDARD.encode(std::array::from_fn::<u8, 32, _>(|i| i as u8));
+        for (keys, complaint) in [
+            (String::new(), "cookie key 1 is empty"),
+            (format!("{a},"), "cookie key 2 is empty: is there a comma too many?"),
+            (format!("{a},{a}"), "cookie keys 1 and 2 have the same"),
+            (format!("{a}, {b} ,{a}"), "cookie keys 1 and 3 have the same"),
+            (format!("{a};{b}"), "cookie key 1 has a `;`, a blank or a line end in it: cookie keys are separated by"),
+            (format!("{a} {b}"), "cookie key 1 has a `;`, a blank or a line end in it: cookie keys are separated by"),
+            (format!("{a},{b}\n{a}"), "cookie key 2 has a `;`, a blank or a line end in it: cookie keys are separated"),
+            (format!("\"{a},{b}\""), "cookie key 1 has quotes in it"),
+            (format!("{a},c2hvcnQ="), "cookie key 2 is not 32 bytes (44 characters of base64): it has 5"),
+            (format!("hunter2!,{a}"), "cookie key 1 is not standard base64"),
+            (
+                BASE64_STANDARD.encode([0xfb; 32]).replace('+', "-").replace('/', "_"),
+                "cookie key 1 is URL-safe base64, with `-` and `_`",
+            ),
+            (BASE64_STANDARD.encode([7; 32]), "cookie key 1 is not random"),
+            (format!("{a},{published}"), "cookie key 2 is printed in documents"),
+        ] {
+            let error = keys.parse::<KeyRing>().unwrap_err().to_string();
+            assert!(error.starts_with(complaint), "{error}");
+            assert!(![&a, &b, &published, "hunter2"].iter().any(|key| error.contains(*key)), "{error}");
+        }
+        let ring = format!(" {a} , {b} \n").parse::<KeyRing>().unwrap();
+        assert_eq!(ring.keys().newest().map(|key| key.id), Some(CookieKey::from_base64(&a).unwrap().key_id()));
+    }
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        let error = KeyRing::from_env("TOWER_EUID_TEST_NOT_SET").unwrap_err().to_string();
+        assert_eq!(error, "TOWER_EUID_TEST_NOT_SET is not set (or is not UTF-8)");
+    }
+
+    #[test]
+    fn a_reload_reaches_every_clone_and_not_the_ring_it_came_from() {
+        let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
+        let ring = KeyRing::from(old.clone());
+        let (clone, newer) = (ring.clone(), KeyRing::from(new.clone()));
+        ring.reload(newer.clone());
+        assert!(clone.keys().find(new.key_id()).is_some() && clone.keys().find(old.key_id()).is_none());
+        newer.reload(old.clone().into());
+        assert!(clone.keys().find(new.key_id()).is_some(), "from here on they are two rings");
+    }
+
+    #[test]
+    fn keys_are_wiped_when_dropped() {
+        fn wiped<T: ZeroizeOnDrop>() {}
+        wiped::<Xaes256Gcm>();
+        wiped::<Zeroizing<[u8; 32]>>();
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let key = CookieKey::of([0x80; 32]);
+        let shown = format!("{key:?} {:?}", KeyRing::from(key.clone()));
+        let id = key.id();
+        assert_eq!(shown, format!("CookieKey {{ id: {id:?}, .. }} KeyRing {{ keys: [{id:?}], .. }}"));
+        assert!(!shown.contains("0x80") && !shown.contains("128") && !shown.contains("gICA"), "{shown}");
+    }
+
+    #[test]
+    fn debug_of_a_ring_shows_the_ids_newest_first_also_after_a_reload() {
+        let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
+        let ring = KeyRing::from(old.clone());
+        ring.reload(KeyRing::new([new.clone(), old.clone()]).unwrap());
+        assert_eq!(format!("{ring:?}"), format!("KeyRing {{ keys: [{:?}, {:?}], .. }}", new.id(), old.id()));
+    }
+
+    #[test]
+    fn a_generated_key_survives_its_text_form() {
+        let key = CookieKey::generate().unwrap();
+        let again = CookieKey::from_base64(&key.expose_base64()).unwrap();
+        assert_eq!(key.0, again.0);
+        assert_eq!(key.id().len(), 8);
+    }
+}

@@ -1,0 +1,10 @@
+//! What a value is: an identity or the record of an opt-out, sealed under a key of the ring, and the login that it
+//! belongs to. Nothing here knows where a value rides.
+
+pub mod aead;
+pub mod keys;
+pub mod login;
+pub mod payload;
+mod weak;
+
+pub use self::keys::{CookieKey, KeyRing};

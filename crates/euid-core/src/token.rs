@@ -1,0 +1,260 @@
+//! The advertising token, as a handler gets it, and the note of what the handler did.
+//!
+//! 1. The token knows whether it has been read, so that the response can be kept out of caches.
+//! 2. Out of a cookie it comes packed, and is put together when it is first read.
+//! 3. Token and note share one allocation, so that the response needs one pointer for both.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use serde::{Serialize, Serializer};
+
+use crate::clock::UnixMillis;
+use crate::identity::{Identity, IdentityTimes};
+
+/// The current advertising token of a visitor: what goes into the bid request, as it is.
+///
+/// Opaque: any length, case-sensitive, never parsed, never compared to tell people apart (one
+/// person gets many). Reading it, through [`as_str`](Self::as_str), `Display` or `Serialize`, makes the
+/// response `Cache-Control: private, no-cache` with `Vary: Cookie` (or stricter), if it happens before
+/// the response head is made.
+///
+/// `Debug` does not show the token, so that it does not end in logs by accident.
+///
+/// ```
+/// # use tower_euid::{AdvertisingToken, Identity};
+/// # fn page(token: &AdvertisingToken) -> String {
+/// format!("let the bidders know {token}")
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct AdvertisingToken(Arc<Noted>);
+
+/// What a handler did that its response must follow: whether it read the token, and whether it ended the
+/// login.
+#[derive(Clone)]
+pub struct Note(Arc<Noted>);
+
+/// The allocation that a token and its note share.
+struct Noted {
+    /// Made from `packed` when it is first read, as many handlers never do. Empty where there is no token.
+    text: OnceLock<Box<str>>,
+    packed: Option<Packed>,
+    times: IdentityTimes,
+    read: AtomicBool,
+    logged_out: AtomicBool,
+    /// A layer further in keeps the token from the handler.
+    withheld: AtomicBool,
+    /// The layer that put the token or the note into the request.
+    layer: AtomicUsize,
+}
+
+/// A text as the bytes that it encodes.
+struct Packed {
+    bytes: [u8; PACKED],
+    length: usize,
+    encode: Encode,
+}
+
+/// The encoding.
+type Encode = fn(&[u8]) -> String;
+
+impl AdvertisingToken {
+    pub fn new(text: impl Into<Box<str>>, times: IdentityTimes) -> Self {
+        Self(Arc::new(Noted::new(OnceLock::from(text.into()), None, times)))
+    }
+
+    /// The one whose text `encode` makes of `bytes`.
+    pub fn packed(bytes: &[u8], encode: Encode, times: IdentityTimes) -> Self {
+        let (mut packed, length) = ([0; PACKED], bytes.len());
+        let Some(room) = packed.get_mut(..length) else { return Self::new(encode(bytes), times) };
+        room.copy_from_slice(bytes);
+        Self(Arc::new(Noted::new(OnceLock::new(), Some(Packed { bytes: packed, length, encode }), times)))
+    }
+
+    /// The note in the token's allocation.
+    pub fn note(&self) -> Note {
+        Note(Arc::clone(&self.0))
+    }
+
+    /// The token, to be passed on verbatim.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use http::{Request, Response};
+    /// # use tower::{Layer, service_fn};
+    /// # use tower_euid::AdvertisingToken;
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// let page = service_fn(async |request: Request<()>| {
+    ///     let token = request.extensions().get::<AdvertisingToken>();
+    ///     Ok::<_, std::convert::Infallible>(Response::new(token.map(|token| token.as_str().to_owned())))
+    /// });
+    /// let response = visitor.send(&layer.layer(page), Request::new(())).await?;
+    /// assert!(response.body().is_some());
+    /// assert_eq!(response.headers()["cache-control"], "private, no-cache"); // the token has been read
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.read.store(true, Ordering::Relaxed);
+        self.peek()
+    }
+
+    /// When it falls due and when it ends. Looking at the times does not count as reading.
+    ///
+    /// ```
+    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// let token = AdvertisingToken::from(&identity);
+    /// assert!(token.times().is_usable(at(1)) && !token.times().is_usable(at(2)));
+    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// ```
+    #[must_use]
+    pub fn times(&self) -> IdentityTimes {
+        self.0.times
+    }
+
+    /// The token without marking it as read, for what is not the handler's.
+    pub fn peek(&self) -> &str {
+        self.0.text()
+    }
+}
+
+impl Note {
+    /// The note of a request without a token.
+    pub fn without_token() -> Self {
+        let never = UnixMillis::from_millis(i64::MIN);
+        let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
+        Self(Arc::new(Noted::new(OnceLock::new(), None, times)))
+    }
+
+    /// The token and its times, if there is one; does not mark it as read.
+    pub fn token(&self) -> Option<(&str, IdentityTimes)> {
+        let text = self.0.text();
+        (!text.is_empty()).then_some((text, self.0.times))
+    }
+
+    /// Whether the token has been read.
+    pub fn was_read(&self) -> bool {
+        self.0.read.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the visitor's login has ended.
+    pub fn log_out(&self) {
+        self.0.logged_out.store(true, Ordering::Relaxed);
+    }
+
+    pub fn was_logged_out(&self) -> bool {
+        self.0.logged_out.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a layer further in keeps the token from the handler.
+    pub fn withhold(&self) {
+        self.0.withheld.store(true, Ordering::Relaxed);
+    }
+
+    pub fn was_withheld(&self) -> bool {
+        self.0.withheld.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing has been noted that the response must follow.
+    pub fn is_blank(&self) -> bool {
+        !self.was_read() && !self.was_logged_out() && !self.was_withheld()
+    }
+
+    /// Notes which layer shows this request to the handler.
+    pub fn set_layer(&self, layer: usize) {
+        self.0.layer.store(layer, Ordering::Relaxed);
+    }
+
+    pub fn layer(&self) -> usize {
+        self.0.layer.load(Ordering::Relaxed)
+    }
+}
+
+impl Noted {
+    fn new(text: OnceLock<Box<str>>, packed: Option<Packed>, times: IdentityTimes) -> Self {
+        let [read, logged_out, withheld] = [const { AtomicBool::new(false) }; 3];
+        Self { text, packed, times, read, logged_out, withheld, layer: AtomicUsize::new(0) }
+    }
+
+    fn text(&self) -> &str {
+        self.text.get_or_init(|| self.packed.as_ref().map_or_else(Box::default, Packed::text))
+    }
+}
+
+impl Packed {
+    fn text(&self) -> Box<str> {
+        (self.encode)(self.bytes.get(..self.length).unwrap_or_default()).into()
+    }
+}
+
+/// For the response that logs in, whose handler got no token, and for tests of handlers that get one.
+/// The layer does not notice that it is read; no cache stores a response that logs in anyway.
+impl From<&Identity> for AdvertisingToken {
+    fn from(identity: &Identity) -> Self {
+        Self::new(identity.advertising_token(), identity.times())
+    }
+}
+
+impl fmt::Display for AdvertisingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for AdvertisingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdvertisingToken").field("times", &self.0.times).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Note").field("logged_out", &self.was_logged_out()).finish_non_exhaustive()
+    }
+}
+
+impl Serialize for AdvertisingToken {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// Room for the bytes of a token as the operator gives it, 164.
+const PACKED: usize = 168;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_notes_every_way_of_reading_it_and_nothing_else() {
+        let at = UnixMillis::from_millis;
+        let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+        let reads: [fn(&AdvertisingToken); 3] = [
+            |token| assert_eq!(token.as_str(), "t"),
+            |token| drop(token.to_string()),
+            |token| drop(serde_json::to_string(token).unwrap()),
+        ];
+        for read in reads {
+            let token = AdvertisingToken::new("t", times);
+            let note = token.note();
+            let _ = (format!("{token:?} {note:?}"), token.times(), token.clone());
+            assert_eq!(note.token(), Some(("t", times)));
+            assert!(note.is_blank());
+            read(&token.clone());
+            assert!(note.was_read() && !note.is_blank());
+        }
+        assert_eq!(Note::without_token().token(), None);
+    }
+}

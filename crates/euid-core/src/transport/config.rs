@@ -1,0 +1,318 @@
+//! Names and attributes of the cookies: what can't be is not built.
+
+use crate::error::ConfigError;
+
+/// Names and attributes of the cookies.
+///
+/// | | identity | anchor | record of an opt-out |
+/// | --- | --- | --- | --- |
+/// | [`default`](Self::default) | `__Host-euid` | `__Host-euid-login` | `__Host-euid-optout` |
+/// | [`domain`](Self::domain) | `__Secure-euid` | `__Secure-euid-login` | `__Secure-euid-optout` |
+/// | [`insecure`](Self::insecure) | `euid` | `euid-login` | `euid-optout` |
+///
+/// All are `HttpOnly; Path=/`, and unless set otherwise `Secure; SameSite=Lax`.
+///
+/// ```
+/// use tower_euid::{CookieConfig, SameSite};
+///
+/// let config = CookieConfig::default();
+/// assert_eq!((config.identity_name(), config.anchor_name()), ("__Host-euid", "__Host-euid-login"));
+///
+/// // One login for www.example.com and shop.example.com, by which other sites may frame us:
+/// let config = CookieConfig::default().domain("example.com")?.same_site(SameSite::None)?;
+/// assert_eq!((config.identity_name(), config.anchor_name()), ("__Secure-euid", "__Secure-euid-login"));
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CookieConfig {
+    insecure: bool,
+    domain: Option<Box<str>>,
+    same_site: SameSite,
+    hand_over: bool,
+    migrate: Option<JsSdkCookie>,
+}
+
+/// The cookie of EUID's JavaScript SDK: with which `cookieDomain` the SDK set it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsSdkCookie {
+    pub domain: Option<Box<str>>,
+}
+
+/// With which requests of other sites the cookies come along.
+///
+/// ```
+/// use tower_euid::{CookieConfig, SameSite};
+///
+/// // For a site that other sites show in a frame:
+/// let cookies = CookieConfig::default().same_site(SameSite::Partitioned)?;
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SameSite {
+    /// With none, not even when a visitor follows a link here: the first page of a visit sees
+    /// [`Euid::Absent`](crate::Euid::Absent).
+    Strict,
+    /// When a visitor follows a link here.
+    #[default]
+    Lax,
+    /// With all, also where another site frames this one. Needs `Secure`.
+    None,
+    /// As [`None`](Self::None), in a jar of its own for each site that frames this one
+    /// (`SameSite=None; Partitioned`): a login made there counts there alone.
+    Partitioned,
+}
+
+impl CookieConfig {
+    /// Cookies without `Secure` and prefix, for plain http on a host other than this machine.
+    /// Anyone on the way can take them. Chromium, Firefox and curl need it neither for `http://localhost` nor for
+    /// `http://127.0.0.1`, where they accept secure cookies; Safari accepts none there, and needs it.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// assert_eq!(CookieConfig::insecure().identity_name(), "euid"); // browsers take `__Host-…` with `Secure` only
+    /// ```
+    #[must_use]
+    pub const fn insecure() -> Self {
+        Self { insecure: true, domain: None, same_site: SameSite::Lax, hand_over: false, migrate: None }
+    }
+
+    /// Cookies for `domain` and all its sub-domains, as a site that spreads over several needs them.
+    /// All of these are then sent our cookies and can replace them, which `__Host-` would not let them:
+    /// trust each as much as this one.
+    ///
+    /// The cookies get other names, so who was logged in is not any more; the old cookies are left to
+    /// end by themselves. From one domain to another the names stay: browsers then send both, no logout
+    /// removes the older ones, and who logs in again is [`Absent`](crate::Euid::Absent) until they end.
+    /// So choose it once.
+    ///
+    /// # Errors
+    ///
+    /// If it is no name of a domain with a dot in it: browsers keep no cookie for a single label or
+    /// for an address. That it is no public suffix, such as `co.uk`, is not checked.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// for wrong in ["https://example.com", "example.com:443", ".example.com", "localhost", "192.0.2.1"] {
+    ///     assert!(CookieConfig::default().domain(wrong).is_err(), "{wrong}");
+    /// }
+    /// ```
+    pub fn domain(self, domain: &str) -> Result<Self, ConfigError> {
+        Ok(Self { domain: Some(checked(domain)?), ..self })
+    }
+
+    /// With which requests of other sites the cookies come along. Default: [`SameSite::Lax`].
+    ///
+    /// ```
+    /// # use tower_euid::{CookieConfig, SameSite};
+    /// assert!(CookieConfig::default().same_site(SameSite::None).is_ok());
+    /// assert!(CookieConfig::insecure().same_site(SameSite::None).is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// For [`SameSite::None`] and [`SameSite::Partitioned`] on [`insecure`](Self::insecure) cookies:
+    /// browsers keep no such cookie without `Secure`.
+    pub fn same_site(self, same_site: SameSite) -> Result<Self, ConfigError> {
+        if self.insecure && matches!(same_site, SameSite::None | SameSite::Partitioned) {
+            return Err(ConfigError::new("cookies for other sites' frames (SameSite=None) need Secure"));
+        }
+        Ok(Self { same_site, ..self })
+    }
+
+    /// Takes over the identities in the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded JSON. If a
+    /// request brings it and none of the layer's cookies, its identity is sealed as a login and the cookie
+    /// deleted, with the first response that may write cookies. A login, a logout and an opt-out delete it too.
+    /// If the SDK has noted an opt-out there, pages see that until it ends.
+    ///
+    /// `cookie_domain` is what the SDK was given as `cookieDomain`, if anything: a cookie can only be
+    /// deleted with the domain that it was set with. One that stays would, after a logout, be taken over
+    /// again. So give the right one, and take the SDK off the pages before you turn this on. The SDK's
+    /// `cookiePath` must be `/`, its default; what it keeps in `localStorage` no server can see.
+    ///
+    /// It is the one login that no handler returns. If a page that takes it over is requested before a logout, or
+    /// before another person's login, and answered after it, the page's answer counts: the previous identity is
+    /// back. This can happen to the first pages of a visitor only, those that still bring the SDK's cookie. It
+    /// names no user: with [`EuidLayer::bind`](crate::EuidLayer::bind) it counts for the first
+    /// user who is signed in, and from then on for that user only.
+    ///
+    /// A cookie that scripts can write proves nothing about its sender. It brings an advertising identity, not a
+    /// login to the site. Turn this off again after the 30 days that a refresh token lives.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// // On the pages it said: `cookieDomain: "example.com"`.
+    /// let cookies = CookieConfig::default().migrate_js_sdk_cookie(Some("example.com"))?;
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`domain`](Self::domain).
+    pub fn migrate_js_sdk_cookie(self, cookie_domain: Option<&str>) -> Result<Self, ConfigError> {
+        let domain = cookie_domain.map(checked).transpose()?;
+        Ok(Self { migrate: Some(JsSdkCookie { domain }), ..self })
+    }
+
+    /// Hands the advertising token to scripts in the browser, in the cookie `__euid_advertising_token`,
+    /// from which Prebid's EUID module takes it. *Every* script on the page can read it, on purpose; the
+    /// refresh token and the response key stay sealed.
+    ///
+    /// The cookie is set, replaced and cleared with the identity, put right on the next page where it
+    /// does not match, and lasts at most until `identity_expires`. What this crate promises of tokens in
+    /// handlers it cannot promise of this cookie: a late answer can bring an ended one back until the
+    /// visitor's next page. A token with characters that no cookie can hold is not handed over.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")] {
+    /// # use tower_euid::CookieConfig;
+    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// let layer = layer.cookie(CookieConfig::default().expose_token_to_scripts());
+    /// let visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
+    /// assert!(visitor.cookie_header().contains("__euid_advertising_token="));
+    /// # }
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn expose_token_to_scripts(self) -> Self {
+        Self { hand_over: true, ..self }
+    }
+
+    /// The name of the cookie that holds the sealed identity.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// assert_eq!(CookieConfig::default().identity_name(), "__Host-euid");
+    /// ```
+    #[must_use]
+    pub const fn identity_name(&self) -> &'static str {
+        match self {
+            Self { insecure: true, .. } => "euid",
+            Self { domain: Some(_), .. } => "__Secure-euid",
+            Self { domain: None, .. } => "__Host-euid",
+        }
+    }
+
+    /// The name of the cookie that says which login counts.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// assert_eq!(CookieConfig::default().anchor_name(), "__Host-euid-login");
+    /// ```
+    #[must_use]
+    pub const fn anchor_name(&self) -> &'static str {
+        match self {
+            Self { insecure: true, .. } => "euid-login",
+            Self { domain: Some(_), .. } => "__Secure-euid-login",
+            Self { domain: None, .. } => "__Host-euid-login",
+        }
+    }
+
+    /// The name of the cookie that records an opt-out which a refresh has found.
+    ///
+    /// ```
+    /// # use tower_euid::CookieConfig;
+    /// assert_eq!(CookieConfig::default().opt_out_name(), "__Host-euid-optout");
+    /// ```
+    #[must_use]
+    pub const fn opt_out_name(&self) -> &'static str {
+        match self {
+            Self { insecure: true, .. } => "euid-optout",
+            Self { domain: Some(_), .. } => "__Secure-euid-optout",
+            Self { domain: None, .. } => "__Host-euid-optout",
+        }
+    }
+
+    pub const fn hands_over(&self) -> bool {
+        self.hand_over
+    }
+
+    pub const fn js_sdk_cookie(&self) -> Option<&JsSdkCookie> {
+        self.migrate.as_ref()
+    }
+
+    /// What a script's own cookie has to be overwritten with.
+    pub fn as_scripts_set_it(&self, domain: Option<Box<str>>) -> Self {
+        Self { insecure: self.insecure, domain, ..Self::default() }
+    }
+
+    pub const fn is_secure(&self) -> bool {
+        !self.insecure
+    }
+
+    pub fn domain_attribute(&self) -> Option<&str> {
+        self.domain.as_deref()
+    }
+
+    pub const fn same_site_attribute(&self) -> SameSite {
+        self.same_site
+    }
+}
+
+/// A domain that cookies can be for, in lower case.
+fn checked(domain: &str) -> Result<Box<str>, ConfigError> {
+    let is_label = |label: &str| {
+        let fits = (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-');
+        fits && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let is_address = domain.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    if domain.len() > 253 || !domain.contains('.') || is_address || !domain.split('.').all(is_label) {
+        return Err(ConfigError::new(format!("{domain:?} is no domain that cookies can be for, as example.com is")));
+    }
+    Ok(domain.to_ascii_lowercase().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_a_name_with_a_dot_and_nothing_else() {
+        let (label, name) = (format!("{}.com", "a".repeat(63)), format!("{}d", "abc.".repeat(63)));
+        for right in
+            ["example.com", "Example.COM", "a.b.co.uk", "xn--bcher-kva.example", "1und1.de", "127.0.0.x", &label, &name]
+        {
+            let config = CookieConfig::default().domain(right).unwrap();
+            assert_eq!(config.domain_attribute(), Some(right.to_ascii_lowercase().as_str()));
+        }
+        let long = format!("{}.com", "a".repeat(64));
+        let longer = format!("{}de", "abc.".repeat(63));
+        for wrong in [
+            "",
+            ".",
+            "com",
+            "localhost",
+            "example.com.",
+            ".example.com",
+            "a..b",
+            "-a.com",
+            "a-.com",
+            "a b.com",
+            "a_b.com",
+            "bücher.example",
+            "example.com/",
+            "example.com:80",
+            "http://example.com",
+            "127.0.0.1",
+            "[::1]",
+            "a.com; b",
+            &long,
+            &longer,
+        ] {
+            let error = CookieConfig::default().domain(wrong).unwrap_err().to_string();
+            assert!(error.contains("is no domain"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn cookies_for_frames_of_other_sites_are_secure() {
+        for same_site in [SameSite::None, SameSite::Partitioned] {
+            assert!(CookieConfig::default().same_site(same_site).is_ok());
+            let error = CookieConfig::insecure().same_site(same_site).unwrap_err().to_string();
+            assert!(error.contains("need Secure"), "{error}");
+        }
+        assert!(CookieConfig::insecure().same_site(SameSite::Strict).is_ok());
+    }
+}

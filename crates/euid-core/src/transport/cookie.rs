@@ -1,0 +1,386 @@
+//! Finds the layer's cookies in a request, and renders them for a response. Bytes only, no meaning.
+//!
+//! Reading: the bytes of all `Cookie` headers are searched for the name, and only the surroundings of a hit are
+//! parsed. Other cookies are not parsed, so no byte of theirs can hide a cookie of the layer. Only SP and HTAB
+//! around a name or value are stripped.
+//!
+//! Writing: setting and clearing go through one template and can't differ in an attribute.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use cookie::{Cookie, time};
+use http::HeaderValue;
+use http::header::GetAll;
+use memchr::memmem::Finder;
+
+use super::config::{CookieConfig, SameSite};
+
+/// The names of the layer's cookies, and how to find them. All start with the identity's name, so one search
+/// finds them.
+#[derive(Clone)]
+pub struct Names {
+    pub identity: &'static str,
+    pub anchor: &'static str,
+    pub opt_out: &'static str,
+    finder: Finder<'static>,
+}
+
+/// The values of the layer's cookies in a request, as they came; of duplicates the first.
+#[derive(Debug, Default)]
+pub struct Hits<'a> {
+    pub identities: ArrayVec<&'a [u8], MAX_DUPLICATES>,
+    pub anchor: AtMostOne<'a>,
+    pub opt_outs: ArrayVec<&'a [u8], MAX_DUPLICATES>,
+}
+
+/// A cookie of which a request should hold at most one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtMostOne<'a> {
+    #[default]
+    None,
+    /// Its value; it may have come more than once.
+    One(&'a [u8]),
+    /// Two values that differ.
+    Conflict,
+}
+
+impl Names {
+    pub fn new(config: &CookieConfig) -> Self {
+        let (identity, anchor, opt_out) = (config.identity_name(), config.anchor_name(), config.opt_out_name());
+        Self { identity, anchor, opt_out, finder: Finder::new(identity) }
+    }
+
+    pub fn find<'a>(&self, headers: GetAll<'a, HeaderValue>, hits: &mut Hits<'a>) {
+        // Ignores duplicates beyond `MAX_DUPLICATES`.
+        for_each(&self.finder, headers, |rest_of_name, value| {
+            if rest_of_name.is_empty() {
+                let _ = hits.identities.try_push(value);
+            } else if rest_of_name == ANCHOR {
+                hits.anchor.push(value);
+            } else if rest_of_name == OPT_OUT {
+                let _ = hits.opt_outs.try_push(value);
+            }
+        });
+    }
+}
+
+impl<'a> AtMostOne<'a> {
+    pub fn push(&mut self, value: &'a [u8]) {
+        *self = match *self {
+            Self::None => Self::One(value),
+            Self::One(other) if other == value => Self::One(value),
+            Self::One(_) | Self::Conflict => Self::Conflict,
+        };
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries([self.identity, self.anchor, self.opt_out]).finish()
+    }
+}
+
+/// Calls `found` for each cookie whose name begins with what `finder` looks for, in up to [`MAX_SCANNED`] bytes
+/// of `Cookie` headers: with the rest of the name, and the value.
+pub fn for_each<'a>(finder: &Finder<'_>, headers: GetAll<'a, HeaderValue>, mut found: impl FnMut(&'a [u8], &'a [u8])) {
+    let beginning = finder.needle();
+    let mut scanned = 0;
+    for header in headers {
+        let header = header.as_bytes();
+        scanned += header.len();
+        if scanned > MAX_SCANNED {
+            break;
+        }
+        let mut from = 0;
+        while let Some(rest) = header.get(from..).filter(|rest| rest.len() > beginning.len()) {
+            // The layer's cookies often stand side by side, where a comparison is quicker than a search. At the
+            // start of a header there is no neighbour yet.
+            let is_next = from > 0 && rest.strip_prefix(b"; ").is_some_and(|next| next.starts_with(beginning));
+            let at = if is_next { Some(2) } else { finder.find(rest) };
+            let Some(start) = at.map(|at| from + at) else { break };
+            from = match pair_at(header, start, beginning.len()) {
+                Some((rest_of_name, value, end)) => {
+                    found(rest_of_name, value);
+                    // No cookie begins within another, and this one may be long.
+                    end
+                }
+                None => start + beginning.len(),
+            };
+        }
+    }
+}
+
+/// Name, but for its first `beginning` bytes, and value of the cookie at `start`, if one begins there,
+/// and where it ends.
+fn pair_at(header: &[u8], start: usize, beginning: usize) -> Option<(&[u8], &[u8], usize)> {
+    let (before, here) = header.split_at_checked(start)?;
+    if !matches!(before.trim_ascii_blanks_end(), [] | [.., b';']) {
+        return None;
+    }
+    let here = here.get(beginning..)?;
+    // The rest of a name is short: a search would not be quicker.
+    let (name, rest) = here.split_at_checked(here.iter().take_while(|&&byte| !matches!(byte, b'=' | b';')).count())?;
+    let rest = rest.strip_prefix(b"=")?;
+    let length = memchr::memchr(b';', rest).unwrap_or(rest.len());
+    let value = rest.get(..length)?;
+    Some((name.trim_ascii_blanks_end(), value.trim_ascii_blanks(), start + beginning + name.len() + 1 + length))
+}
+
+/// `OWS` of HTTP is SP and HTAB; `trim_ascii` would take CR, LF and FF as well.
+trait TrimBlanks {
+    fn trim_ascii_blanks_end(&self) -> &Self;
+    fn trim_ascii_blanks(&self) -> &Self;
+}
+
+impl TrimBlanks for [u8] {
+    fn trim_ascii_blanks_end(&self) -> &Self {
+        let mut bytes = self;
+        while let [rest @ .., b' ' | b'\t'] = bytes {
+            bytes = rest;
+        }
+        bytes
+    }
+
+    fn trim_ascii_blanks(&self) -> &Self {
+        let mut bytes = self.trim_ascii_blanks_end();
+        while let [b' ' | b'\t', rest @ ..] = bytes {
+            bytes = rest;
+        }
+        bytes
+    }
+}
+
+/// Who may read a cookie in the browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// No script: `HttpOnly`.
+    ServerOnly,
+    Scripts,
+}
+
+/// The one template of a `Set-Cookie`; a zero `max_age` removes. `None` for a value that no header
+/// takes, which none of ours is.
+pub fn set_cookie(
+    config: &CookieConfig,
+    readers: Readers,
+    name: &str,
+    value: &str,
+    max_age: Duration,
+) -> Option<HeaderValue> {
+    let max_age = time::Duration::try_from(max_age).unwrap_or(time::Duration::MAX);
+    let (same_site, partitioned) = match config.same_site_attribute() {
+        SameSite::Strict => (cookie::SameSite::Strict, false),
+        SameSite::Lax => (cookie::SameSite::Lax, false),
+        SameSite::None => (cookie::SameSite::None, false),
+        SameSite::Partitioned => (cookie::SameSite::None, true),
+    };
+    let mut cookie = Cookie::build((name, value))
+        .http_only(readers == Readers::ServerOnly)
+        .secure(config.is_secure())
+        .same_site(same_site)
+        .partitioned(partitioned)
+        .path("/")
+        .max_age(max_age);
+    if let Some(domain) = config.domain_attribute() {
+        cookie = cookie.domain(domain);
+    }
+    let cookie = cookie.build();
+    // With room for the attributes, so that it does not grow in steps.
+    let mut text = String::with_capacity(name.len() + value.len() + 128);
+    write!(text, "{cookie}").ok()?;
+    let mut header = HeaderValue::try_from(text).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// How the names of anchor and record go on after the identity's.
+const ANCHOR: &[u8] = b"-login";
+const OPT_OUT: &[u8] = b"-optout";
+/// Of duplicates, so many are tried.
+pub const MAX_DUPLICATES: usize = 4;
+/// The most that browsers take. The anchor is never sent again, so no login lasts longer.
+pub const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
+/// Below the anchor's. Where a refresh late in a login sets more than the anchor has left, the anchor
+/// ends the login all the same.
+pub const IDENTITY_MAX_AGE: Duration = Duration::from_secs(390 * 86_400);
+/// What browsers keep of one cookie (RFC 6265bis §5.6), attributes apart.
+pub const MAX_NAME_AND_VALUE: usize = 4096;
+/// Bytes of `Cookie` headers that are looked at. Servers cap a request's head far below.
+const MAX_SCANNED: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http::header::COOKIE;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn find(headers: &[&[u8]]) -> (Vec<Vec<u8>>, String) {
+        let mut map = HeaderMap::new();
+        for header in headers {
+            map.append(COOKIE, HeaderValue::from_bytes(header).unwrap());
+        }
+        let mut hits = Hits::default();
+        Names::new(&CookieConfig::default()).find(map.get_all(COOKIE), &mut hits);
+        let anchor = match hits.anchor {
+            AtMostOne::None => "none".to_owned(),
+            AtMostOne::One(value) => format!("one: {}", std::str::from_utf8(value).unwrap()),
+            AtMostOne::Conflict => "conflict".to_owned(),
+        };
+        (hits.identities.iter().map(|value| value.to_vec()).collect(), anchor)
+    }
+
+    fn identities(headers: &[&[u8]]) -> Vec<String> {
+        find(headers).0.into_iter().map(|value| String::from_utf8(value).unwrap()).collect()
+    }
+
+    #[test]
+    fn all_names_of_a_configuration_go_on_after_the_identitys_as_the_search_takes_for_granted() {
+        let domain = CookieConfig::default().domain("example.com").unwrap();
+        for config in [CookieConfig::default(), domain, CookieConfig::insecure()] {
+            let names = Names::new(&config);
+            let Names { identity, anchor, opt_out, .. } = names;
+            assert_eq!(format!("{names:?}"), format!("{:?}", [identity, anchor, opt_out]));
+            assert_eq!(anchor.strip_prefix(identity).map(str::as_bytes), Some(ANCHOR));
+            assert_eq!(opt_out.strip_prefix(identity).map(str::as_bytes), Some(OPT_OUT));
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_found_wherever_it_stands() {
+        for header in [
+            "__Host-euid=v",
+            "a=b; __Host-euid=v",
+            "a=b;__Host-euid=v; c=d",
+            "a=b; \t __Host-euid \t= v\t ; c",
+            ";;__Host-euid=v;",
+            "a=__Host-euid; __Host-euid=v",
+            "__Host-euid; __Host-euid=v",
+        ] {
+            assert_eq!(identities(&[header.as_bytes()]), ["v"], "{header}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_ours_is_not() {
+        for header in [
+            "x__Host-euid=v",
+            "a=__Host-euid=v",
+            "a=b __Host-euid=v",
+            "__Host-euid2=v",
+            "__host-euid=v",
+            "__Host-euid",
+            "a=\"; \"__Host-euid=v",
+            "\u{a0}__Host-euid=v",
+            "__Host-euid-login2=v",
+        ] {
+            let found = find(&[header.as_bytes()]);
+            assert_eq!(found, (Vec::new(), "none".to_owned()), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_value_may_hold_an_equals_sign_or_be_empty() {
+        assert_eq!(identities(&[b"__Host-euid=a=b=; c=d"]), ["a=b="]);
+        assert_eq!(identities(&[b"__Host-euid="]), [""]);
+    }
+
+    #[test]
+    fn neighbours_that_are_no_text_do_not_hide_it() {
+        assert_eq!(identities(&[b"a=\xff\xfe; __Host-euid=v; \x80=\"x"]), ["v"]);
+        assert_eq!(identities(&[b"a=\"; __Host-euid=v; b=\""]), ["v"]);
+    }
+
+    /// Parts of a header in which much looks like ours and little is.
+    fn header() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            4 => proptest::sample::select(&["__Host-euid", "__Host-euid-login", "=", ";", "; ", " ", "\t", "\"", "x"][..])
+                .prop_map(str::to_owned),
+            // No other blanks: those the `cookie` crate strips too, where HTTP knows SP and HTAB alone.
+            1 => any::<char>()
+                .prop_filter("a blank", |character| !character.is_whitespace() && !character.is_control())
+                .prop_map(String::from),
+        ];
+        proptest::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn the_scan_finds_what_the_cookie_crate_parses(header in header()) {
+            let cookies: Vec<_> = Cookie::split_parse(&header).filter_map(Result::ok).collect();
+            let values = |name| cookies.iter().filter(move |cookie| cookie.name() == name).map(Cookie::value);
+            let mut anchors: Vec<_> = values("__Host-euid-login").collect();
+            anchors.dedup();
+            let anchor = match anchors[..] {
+                [] => "none".to_owned(),
+                [anchor] => format!("one: {anchor}"),
+                [..] => "conflict".to_owned(),
+            };
+            let identities = values("__Host-euid").take(MAX_DUPLICATES).map(|value| value.as_bytes().to_vec());
+            prop_assert_eq!(find(&[header.as_bytes()]), (identities.collect(), anchor));
+        }
+    }
+
+    #[test]
+    fn several_headers_are_all_searched_in_order() {
+        let found = find(&[b"__Host-euid=1; a=b", b"__Host-euid-login=x", b"__Host-euid=2"]);
+        assert_eq!(found, (vec![b"1".to_vec(), b"2".to_vec()], "one: x".to_owned()));
+    }
+
+    #[test]
+    fn of_duplicates_the_first_four_are_kept() {
+        let header = "__Host-euid=1; __Host-euid=2; __Host-euid=3; __Host-euid=4; __Host-euid=5";
+        assert_eq!(identities(&[header.as_bytes()]), ["1", "2", "3", "4"]);
+    }
+
+    #[test]
+    fn anchors_that_differ_are_a_conflict_and_equal_ones_are_not() {
+        assert_eq!(find(&[b"__Host-euid-login=x; __Host-euid-login=x"]).1, "one: x");
+        assert_eq!(find(&[b"__Host-euid-login=x; __Host-euid-login=y; __Host-euid-login=x"]).1, "conflict");
+    }
+
+    #[test]
+    fn past_64_kib_nothing_is_looked_at() {
+        let filler = format!("a={}", "x".repeat(60 * 1024));
+        assert_eq!(identities(&[filler.as_bytes(), b"__Host-euid=1"]), ["1"]);
+        assert_eq!(identities(&[filler.as_bytes(), &[b'x'; 8 * 1024], b"__Host-euid=1"]), Vec::<String>::new());
+        let mut header = format!("__Host-euid=1; a={}", "x".repeat(64 * 1024 - 17));
+        assert_eq!((header.len(), identities(&[header.as_bytes()])), (64 * 1024, vec!["1".to_owned()]));
+        header.push('x');
+        assert_eq!(identities(&[header.as_bytes()]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_template_writes_every_attribute() {
+        let template = |config: &CookieConfig, readers, value, seconds| {
+            let header =
+                set_cookie(config, readers, config.identity_name(), value, Duration::from_secs(seconds)).unwrap();
+            assert!(header.is_sensitive());
+            header.to_str().unwrap().to_owned()
+        };
+        let host = CookieConfig::default();
+        let domain = host.clone().domain("example.com").unwrap();
+        let [none, partitioned] =
+            [SameSite::None, SameSite::Partitioned].map(|same| domain.clone().same_site(same).unwrap());
+        let strict = CookieConfig::insecure().same_site(SameSite::Strict).unwrap();
+        for (config, expected) in [
+            (&host, "__Host-euid=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=90"),
+            (&domain, "__Secure-euid=v; HttpOnly; SameSite=Lax; Secure; Path=/; Domain=example.com; Max-Age=90"),
+            (&none, "__Secure-euid=v; HttpOnly; SameSite=None; Secure; Path=/; Domain=example.com; Max-Age=90"),
+            (
+                &partitioned,
+                "__Secure-euid=v; HttpOnly; SameSite=None; Partitioned; Secure; Path=/; Domain=example.com; Max-Age=90",
+            ),
+            (&strict, "euid=v; HttpOnly; SameSite=Strict; Path=/; Max-Age=90"),
+        ] {
+            assert_eq!(template(config, Readers::ServerOnly, "v", 90), expected);
+            let removal = expected.replace("=v;", "=;").replace("Max-Age=90", "Max-Age=0");
+            assert_eq!(template(config, Readers::ServerOnly, "", 0), removal);
+            let script = expected.replace("HttpOnly; ", "");
+            assert_eq!(template(config, Readers::Scripts, "v", 90), script);
+        }
+    }
+}

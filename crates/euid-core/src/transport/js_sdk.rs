@@ -1,0 +1,107 @@
+//! The two cookies that scripts know, each there only where the application asks for it.
+//!
+//! 1. `__euid`, in which EUID's JavaScript SDK keeps a whole identity: read once, then deleted.
+//! 2. `__euid_advertising_token`, from which Prebid takes the bare token: it follows the identity.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::GetAll;
+use memchr::memmem::Finder;
+use percent_encoding::percent_decode;
+use serde::Deserialize;
+
+use super::config::{CookieConfig, JsSdkCookie};
+use super::cookie::{IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE, Readers, for_each, set_cookie};
+use crate::clock::UnixMillis;
+use crate::identity::{Identity, Object};
+
+/// What the SDK left in its cookie.
+#[derive(Debug, PartialEq, Eq)]
+pub enum JsSdk {
+    Identity(Identity),
+    /// The person opted out, and the SDK would remember it until then.
+    OptedOut {
+        until: UnixMillis,
+    },
+}
+
+/// What the SDK writes in place of an identity once the person has opted out.
+#[derive(Deserialize)]
+struct OptOutMarker {
+    status: String,
+    refresh_expires: i64,
+}
+
+/// The first SDK cookie that can be read.
+pub fn read_js_sdk(headers: GetAll<'_, HeaderValue>) -> Option<JsSdk> {
+    let mut found = None;
+    for_each(&FINDER, headers, |rest_of_name, value| {
+        if rest_of_name.is_empty() && found.is_none() {
+            let json: Vec<u8> = percent_decode(value).collect();
+            found = parse_js_sdk(&json);
+        }
+    });
+    found
+}
+
+fn parse_js_sdk(json: &[u8]) -> Option<JsSdk> {
+    if let Ok(identity) = serde_json::from_slice(json) {
+        return Some(JsSdk::Identity(identity));
+    }
+    let Object::<OptOutMarker>(marker) = serde_json::from_slice(json).ok()?;
+    let until = UnixMillis::from_millis(marker.refresh_expires);
+    (marker.status == "optout").then_some(JsSdk::OptedOut { until })
+}
+
+/// The `Set-Cookie`s that delete the SDK's cookie: as one of this host, and as one of the domain that the
+/// SDK was told.
+pub fn delete_js_sdk(config: &CookieConfig, sdk: &JsSdkCookie) -> impl Iterator<Item = HeaderValue> {
+    let domains = [None].into_iter().chain(sdk.domain.clone().map(Some));
+    domains.filter_map(|domain| {
+        set_cookie(&config.as_scripts_set_it(domain), Readers::Scripts, JS_SDK, "", Duration::ZERO)
+    })
+}
+
+/// Whether no cookie for scripts holds `token`, or, where there is none to hold, one came at all.
+pub fn disagrees(headers: GetAll<'_, HeaderValue>, token: Option<&str>) -> bool {
+    let token = token.filter(|token| can_be_handed_over(token));
+    let (mut came, mut agrees) = (false, false);
+    for_each(&FINDER, headers, |rest_of_name, value| {
+        if rest_of_name == AFTER_JS_SDK {
+            came = true;
+            agrees |= token.is_some_and(|token| token.as_bytes() == value);
+        }
+    });
+    match token {
+        Some(_) => !agrees,
+        None => came,
+    }
+}
+
+/// The `Set-Cookie` that hands `token` over until it ends, or takes back what was handed over.
+pub fn hand_over(config: &CookieConfig, token: Option<(&str, UnixMillis)>, now: UnixMillis) -> Option<HeaderValue> {
+    let (token, rest) = match token {
+        Some((token, expires)) if can_be_handed_over(token) => {
+            (token, expires.saturating_since(now).min(IDENTITY_MAX_AGE))
+        }
+        _ => ("", Duration::ZERO),
+    };
+    // In the last second there is nothing to hand over: a Max-Age of zero removes.
+    let token = if rest < Duration::from_secs(1) { "" } else { token };
+    set_cookie(config, Readers::Scripts, HANDED_OVER, token, rest)
+}
+
+/// Whether a token is what a cookie may hold (the cookie-octets of RFC 6265) and browsers keep.
+pub fn can_be_handed_over(token: &str) -> bool {
+    let fits = HANDED_OVER.len() + token.len() <= MAX_NAME_AND_VALUE;
+    fits && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'))
+}
+
+const JS_SDK: &str = "__euid";
+const HANDED_OVER: &str = "__euid_advertising_token";
+/// How the second name goes on after the first.
+const AFTER_JS_SDK: &[u8] = b"_advertising_token";
+/// Finds both, as the second name begins with the first.
+static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(JS_SDK));
