@@ -96,6 +96,7 @@
 
 #[cfg(feature = "client")]
 mod client;
+mod config;
 mod deadline;
 #[cfg(feature = "client")]
 mod env;
@@ -105,17 +106,17 @@ mod future;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-mod gate;
+mod hooks;
 mod layer;
 mod mistakes;
 mod nested;
-mod observe;
 mod refresh;
+mod request;
 mod response;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod service;
-mod sight;
+mod telemetry;
 mod update;
 
 pub mod docs {

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::observe;
+use crate::telemetry;
 use euid_core::clock::UnixMillis;
 
 /// The check of one client.
@@ -20,7 +20,7 @@ impl SkewCheck {
         let (ahead, behind) = (sent.saturating_since(operator), operator.saturating_since(received));
         let (skew, direction) = if ahead > behind { (ahead, "ahead") } else { (behind, "behind") };
         if skew > TOLERATED && !self.has_warned.swap(true, Ordering::Relaxed) {
-            observe::clock_skewed(skew.as_secs(), direction);
+            telemetry::clock_skewed(skew.as_secs(), direction);
         }
     }
 }

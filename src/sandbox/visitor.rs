@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cookie::{Cookie, time};
 use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tower::Service;
 
 use super::{Lifetimes, Sandbox};
@@ -16,7 +17,7 @@ use crate::layer::EuidLayer;
 use euid_core::CookieKey;
 use euid_core::clock::{Clock, UnixMillis};
 use euid_core::dii::Dii;
-use euid_core::engine::cookies::Writing;
+use euid_core::engine::{Change, NewLogin, Pending, Site};
 use euid_core::error::ConfigError;
 use euid_core::identity::Identity;
 use euid_core::protocol::answer::Reply;
@@ -139,30 +140,30 @@ impl Sandbox {
         self.mint(layer, state, Some(subject.as_ref()))
     }
 
-    fn mint(&self, layer: &EuidLayer, state: VisitorState, subject: Option<&[u8]>) -> Result<Visitor, ConfigError> {
-        let layer = &layer.shared;
-        let (now, layers) = (self.0.clock.now(), layer.clock.now());
-        if now.saturating_since(layers).max(layers.saturating_since(now)) > SAME_CLOCK {
+    fn mint(&self, site: &impl Site, state: VisitorState, subject: Option<&[u8]>) -> Result<Visitor, ConfigError> {
+        let (now, sites) = (self.0.clock.now(), site.now());
+        if now.saturating_since(sites).max(sites.saturating_since(now)) > SAME_CLOCK {
             return Err(ConfigError::new("the layer goes by another clock: give it `.clock(sandbox.clock())`"));
         }
         let number = u128::from_ne_bytes(random::bytes().map_err(unminted)?);
         let dii = Dii::email(&format!("visitor-{number}@example.com")).map_err(unminted)?;
         let mut visitor = Visitor { dii, cookies: BTreeMap::new() };
-        let identity = match state.age(&self.0.operator.lifetimes, layer.expiry_margin)? {
-            Some(age) => Some(self.issue(dii, now.saturating_sub(age))?),
-            None => None,
-        };
-        let writing = match &identity {
-            Some(identity) => Writing::Login(identity, subject),
+        let change = match state.age(&self.0.operator.lifetimes, site.engine().expiry_margin())? {
+            Some(age) => {
+                let identity = Arc::new(self.issue(dii, now.saturating_sub(age))?);
+                Change::Begin(Arc::new(NewLogin { identity, subject: subject.map(Into::into) }))
+            }
             None if state == VisitorState::Absent => return Ok(visitor),
             None => {
                 self.opt_out(dii);
-                Writing::OptOut
+                Change::StateOptOut
             }
         };
         let mut headers = HeaderMap::new();
-        let written = layer.cookies.write(writing, true, &layer.keys, now, &mut headers);
-        written.map_err(|reason| unminted(format_args!("{reason:?}")))?;
+        let finish = site.engine().finish(Pending::default(), Some(&change), StatusCode::OK, &mut headers, || now);
+        if let Some(reason) = finish.unwritten {
+            return Err(unminted(format_args!("{reason:?}")));
+        }
         visitor.keep_cookies(&headers);
         Ok(visitor)
     }
