@@ -127,12 +127,11 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
         pending: Pending,
         beside: Option<Box<Beside>>,
     ) -> Self {
-        let pending = match (pending.into_watch(), &beside) {
-            (Ok(watch), None) => return Self(State::Hot { inner, config, watch }),
-            (Ok(watch), Some(_)) => watch.into(),
-            (Err(pending), _) => pending,
-        };
-        Self::cold(Cold::Calling { inner, config, pending, beside })
+        match pending.into_watch() {
+            Ok(watch) if beside.is_none() => Self(State::Hot { inner, config, watch }),
+            Ok(watch) => Self::cold(Cold::Calling { inner, config, pending: watch.into(), beside }),
+            Err(pending) => Self::cold(Cold::Calling { inner, config, pending, beside }),
+        }
     }
 
     pub(crate) fn refreshing(refreshing: Refreshing<S, B>) -> Self {
@@ -225,7 +224,7 @@ impl<S, B> Refreshing<S, B> {
         };
         // Only a request whose response may write waits, so nothing is deferred.
         let decision = candidate.settle(answer, this.config.now());
-        let pending = insert_extensions(this.config, &mut request, decision);
+        let pending = insert_extensions(this.config, request.extensions_mut(), decision);
         let inner = ready.call(request);
         Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, beside: None })
     }

@@ -1,17 +1,16 @@
 //! Before the handler: puts what a decision shows into the request's extensions.
 
 use euid_core::engine::{Decision, Findings, Pending, Rejected};
-use http::Request;
+use http::Extensions;
 
 use crate::config::Config;
 use crate::telemetry;
 
 /// Puts what the handler sees into the request; returns what the response half needs.
-pub(crate) fn insert_extensions<B>(config: &Config, request: &mut Request<B>, decision: Decision) -> Pending {
+pub(crate) fn insert_extensions(config: &Config, extensions: &mut Extensions, decision: Decision) -> Pending {
     let (euid, pending) = decision.start();
     telemetry::request(&euid);
     pending.mark(config.id());
-    let extensions = request.extensions_mut();
     if let Some(token) = euid.advertising_token() {
         extensions.insert(token.clone());
     } else if let Some(logout) = pending.logout() {

@@ -73,6 +73,7 @@ impl Euid {
     /// assert!(Euid::Unavailable.advertising_token().is_none());
     /// # Ok::<_, tower_euid::InvalidIdentity>(())
     /// ```
+    #[inline]
     #[must_use]
     pub fn advertising_token(&self) -> Option<&AdvertisingToken> {
         match self {

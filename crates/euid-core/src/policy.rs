@@ -202,6 +202,7 @@ impl<'a> Answer<&'a Identity> {
 }
 
 /// A request without a usable identity. It never causes a refresh.
+#[inline]
 pub fn without_identity(presented: Credential, anchor: LoginMarker, consent: Consent) -> Verdict {
     let came = presented != Credential::Nothing;
     if consent == Consent::Withdrawn && (came || anchor != LoginMarker::Nothing) {
@@ -332,6 +333,7 @@ const fn verdict(sees: Visibility, action: Action) -> Verdict {
 
 impl Verdict {
     /// Without consent, `Absent` becomes `Withheld`: a handler that sees `Absent` may generate.
+    #[inline]
     fn restricted_by(self, consent: Consent) -> Self {
         match (self.sees, consent) {
             (Visibility::Absent, Consent::Withheld | Consent::Withdrawn) => Self { sees: Visibility::Withheld, ..self },

@@ -1,9 +1,11 @@
 //! After the handler: what the response writes, and how strict it is with caches.
 
+use std::mem;
+
 use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 
-use super::decision::{Pending, Watch};
+use super::decision::Pending;
 use super::write::ScriptWrite;
 use super::{Change, Engine, Record, Unwritten};
 use crate::cache_control::{self, Touch};
@@ -29,16 +31,14 @@ pub struct Finish {
     pub unguarded: bool,
 }
 
-impl Watch {
-    /// Whether [`Engine::finish`] has nothing to do for a response with these headers and no change asked for.
+impl Engine {
+    /// Whether a response has headers that [`finish`](Self::finish) obeys although no handler asks for anything.
     #[inline]
     #[must_use]
-    pub fn is_untouched(&self, headers: &HeaderMap) -> bool {
-        self.is_blank() && !headers.contains_key(CLEAR_SITE_DATA)
+    pub fn is_steered_by(headers: &HeaderMap) -> bool {
+        headers.contains_key(CLEAR_SITE_DATA)
     }
-}
 
-impl Engine {
     /// Writes the state into the response's headers and keeps it from caches. `asked` is what the handler asks for;
     /// consent that is withdrawn, a logout that the handler has noted, and `Clear-Site-Data: "cookies"` beat it. `now` is
     /// called only where something is written.
@@ -83,10 +83,8 @@ impl Engine {
             pending.note.as_ref().is_some_and(Note::was_read).then_some(Touch::Read)
         };
         finish.unguarded = touch.is_some_and(|touch| !cache_control::guard(touch, headers));
-        let is_renewed = wrote && finish.unwritten.is_none() && asked.is_none();
-        if let Change::Renew(record) = std::mem::replace(&mut pending.change, Change::Keep)
-            && is_renewed
-        {
+        let is_planned = wrote && finish.unwritten.is_none() && asked.is_none();
+        if is_planned && let Change::Renew(record) = mem::replace(&mut pending.change, Change::Keep) {
             finish.renewed = Some(record);
         }
         finish
