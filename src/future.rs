@@ -179,11 +179,10 @@ where
                 ColdProj::Refreshing(refreshing) => ready!(refreshing.poll(cx)),
                 ColdProj::Calling { inner, config, pending, beside } => {
                     let response = ready!(inner.poll(cx))?;
-                    let mut pending = mem::take(pending);
                     if let Some(beside) = beside.take() {
-                        beside.adopt(config, &mut pending);
+                        beside.adopt(config, pending);
                     }
-                    return Poll::Ready(Ok(response::finish(config, response, pending)));
+                    return Poll::Ready(Ok(response::finish(config, response, mem::take(pending))));
                 }
                 ColdProj::Nested { inner, layer } => {
                     let response = ready!(inner.poll(cx))?;

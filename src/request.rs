@@ -22,9 +22,6 @@ pub(crate) fn insert_extensions(config: &Config, extensions: &mut Extensions, de
 
 /// Logs and counts what became of the state that a request brought.
 pub(crate) fn report(config: &Config, findings: Findings) {
-    if findings.is_empty() {
-        return;
-    }
     if findings.old_key {
         telemetry::cookie_of_old_key();
     }
@@ -34,6 +31,7 @@ pub(crate) fn report(config: &Config, findings: Findings) {
 }
 
 /// Logs and counts why state was not used.
+#[inline]
 pub(crate) fn report_rejected(config: &Config, reason: Rejected) {
     telemetry::cookie_rejected(reason);
     if reason == Rejected::NoUser {

@@ -46,6 +46,7 @@ fn write(
 }
 
 /// Logs and counts what a response wrote, and tells the refreshes of a pair that a browser now has.
+#[inline]
 fn report(config: &Config, finish: &Finish) {
     if finish.login_without_consent {
         telemetry::login_without_consent();

@@ -96,7 +96,9 @@ where
                 ResponseFuture::calling(self.inner.call(request), config, pending, None)
             }
             Step::Refresh(candidate) => {
-                report(&config, candidate.findings());
+                if !candidate.findings().is_empty() {
+                    report(&config, candidate.findings());
+                }
                 self.call_due(config, request, candidate)
             }
         }

@@ -196,7 +196,7 @@ impl Exchange<'_> {
     }
 
     /// The decision without a refresh. The response to an image only obeys withdrawn consent; the next page writes the rest.
-    #[inline]
+    #[inline(always)]
     fn decide(&self, euid: Euid, change: Change, has_state: bool, findings: Findings) -> Decision {
         let consent = self.context.consent;
         let hands_over = self.engine.cookies.config().hands_over();

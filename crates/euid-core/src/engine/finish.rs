@@ -63,7 +63,8 @@ impl Engine {
     ) -> Finish {
         let mut finish = Finish::default();
         let note = pending.note.as_ref();
-        let logged_out = note.is_some_and(Note::was_logged_out) || clears_cookies(headers);
+        let logged_out =
+            note.is_some_and(Note::was_logged_out) || (Self::is_steered_by(headers) && clears_cookies(headers));
         let asked = if logged_out { Some(&Change::EndLogin) } else { asked };
         let asked = asked.filter(|change| !matches!(change, Change::Keep));
         finish.login_without_consent = pending.consent == Consent::Withdrawn && matches!(asked, Some(Change::Begin(_)));

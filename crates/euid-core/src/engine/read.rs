@@ -142,7 +142,7 @@ impl Engine {
 }
 
 impl FoundAnchor {
-    #[inline]
+    #[inline(always)]
     fn of(hit: AtMostOne<'_>) -> Self {
         match hit {
             AtMostOne::None => Self::None,

@@ -77,16 +77,20 @@ impl Engine {
         };
         let scripts = scripts.map(|cookie| cookie.ok_or(Unwritten::TooLarge)).transpose()?;
         // To write or remove the anchor ends the previous login, and with it the record of its opt-out.
-        if anchor.is_some() {
+        let writes_anchor = anchor.is_some();
+        if writes_anchor {
             record = Some(remove(Slot::OptOut));
         }
-        let sdk = config.js_sdk_cookie().filter(|_| anchor.is_some());
-        let sdk = sdk.into_iter().flat_map(|sdk| js_sdk::delete_js_sdk(config, sdk));
+        let mut append = |cookie| _ = headers.try_append(SET_COOKIE, cookie);
         // The anchor's removal comes last: curl's jar file forgets all removals but the last.
         let (first, last) = if matches!(change, Change::EndLogin) { (None, anchor) } else { (anchor, None) };
-        let mut append = |cookie| _ = headers.try_append(SET_COOKIE, cookie);
         [identity, first, record, scripts].into_iter().flatten().for_each(&mut append);
-        sdk.chain(last).for_each(append);
+        if let Some(sdk) = config.js_sdk_cookie()
+            && writes_anchor
+        {
+            js_sdk::delete_js_sdk(config, sdk).for_each(&mut append);
+        }
+        last.into_iter().for_each(append);
         Ok(size)
     }
 
