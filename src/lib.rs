@@ -116,6 +116,7 @@ mod response;
 pub mod sandbox;
 mod service;
 mod sight;
+mod types;
 mod update;
 
 pub mod docs {
@@ -167,18 +168,24 @@ pub mod docs {
 pub use client::{Environment, EuidClient, EuidClientBuilder};
 #[cfg(feature = "client")]
 pub use env::from_env;
-#[cfg(feature = "axum")]
-pub use euid_core::axum::EuidLayerMissing;
-pub use euid_core::{
-    AdvertisingToken, Clock, ConfigError, Consent, CookieConfig, CookieKey, Dii, ErrorKind, Euid, EuidError,
-    EuidLogout, GenerateRequest, Generated, Identity, IdentityTimes, InvalidDii, InvalidIdentity, KeyRing, ManualClock,
-    RefreshToken, Refreshed, ResponseKey, SameSite, SystemClock, UnixMillis, openrtb, tcf,
-};
 pub use future::ResponseFuture;
 pub use layer::{EuidLayer, RefreshMode};
 pub use refresh::{Refresh, RefreshFn, refresh_fn};
 pub use service::EuidService;
+#[cfg(feature = "axum")]
+pub use types::EuidLayerMissing;
+pub use types::{
+    AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Euid, EuidError, EuidLogout, GenerateRequest,
+    Generated, Identity, KeyRing, Refreshed, SameSite, clock, dii, error, identity, openrtb, tcf,
+};
 pub use update::EuidUpdate;
+
+// For a transition: their place is in their modules.
+#[doc(hidden)]
+pub use euid_core::{
+    Clock, ErrorKind, IdentityTimes, InvalidDii, InvalidIdentity, ManualClock, RefreshToken, ResponseKey, SystemClock,
+    UnixMillis,
+};
 
 /// The README's code compiles as it stands there.
 #[cfg(all(doctest, feature = "client", feature = "axum"))]

@@ -1,4 +1,4 @@
-//! An identity out of the operator's JSON.
+//! Reads an identity from the operator's JSON.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,7 +21,8 @@ impl<'de> Deserialize<'de> for Identity {
     }
 }
 
-/// A struct out of an object alone: a derived `Deserialize` takes its members out of an array as well.
+/// A struct read from an object only: a derived `Deserialize` reads it from an array as well.
+#[derive(Debug)]
 pub struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
