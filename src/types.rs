@@ -1,5 +1,6 @@
 //! The core's types, as this crate exports them. What their docs say of the layer, the client and the sandbox
-//! stands here: rustdoc shows it in front of the core's own docs. The examples are run from here.
+//! stands here: rustdoc shows it in front of the core's own docs. The examples are run from here. A text that does not
+//! end in an example ends in an empty line, else the core's text would go on in the same paragraph.
 
 /// The token for the bid request. An [`EuidLayer`](crate::EuidLayer) puts it into the extensions of each
 /// request whose visitor has one.
@@ -85,6 +86,7 @@ pub use euid_core::CookieConfig;
 /// The state of a visitor, which an [`EuidLayer`](crate::EuidLayer) puts into the extensions of each request.
 ///
 /// If the hook [`EuidLayer::consent`](crate::EuidLayer::consent) finds no consent, `Absent` becomes `Withheld`.
+///
 pub use euid_core::Euid;
 
 /// An extractor found no [`Euid`] in the request: the route is not behind an [`EuidLayer`](crate::EuidLayer).
@@ -191,16 +193,20 @@ pub use euid_core::Generated;
 /// [the metrics](crate::docs::metrics) tells how many requests still bring an identity under an old key.
 /// With [`EuidLayer::reseal`](crate::EuidLayer::reseal) each visitor who comes back moves to the new key at
 /// once.
+///
 pub use euid_core::KeyRing;
 
 /// The outcome of a refresh that the operator answered: what a [`Refresh`](crate::Refresh) returns.
+///
 pub use euid_core::Refreshed;
 
 /// Moments and clocks, for [`EuidLayer::clock`](crate::EuidLayer::clock) and the clock of the client.
+///
 pub use euid_core::clock;
 
 /// The errors. A [`Refresh`](crate::Refresh) of your own makes an [`EuidError`](crate::EuidError) of an
 /// [`ErrorKind`](error::ErrorKind).
+///
 pub use euid_core::error;
 
 /// Consent from a TCF v2 string, judged as EUID's operator judges it.
