@@ -35,7 +35,8 @@
 //!
 //! [`from_env`] lists its environment variables. [`EuidClient::builder`] and [`EuidLayer::new`] are there
 //! for everything else. Without axum, a handler reads `request.extensions().get::<AdvertisingToken>()`
-//! and calls `EuidUpdate::logout().attach(&mut response)`.
+//! and calls `EuidUpdate::logout().attach(&mut response)`. Without tower, use [euid-core](euid_core): it makes
+//! the same decisions with no I/O of its own, for an edge program or another web framework to drive.
 //!
 //! # How a request flows
 //!
@@ -83,7 +84,8 @@
 //! | `sandbox` | no | 132 | module `sandbox`, a stand-in operator for demos and for tests of your site |
 //!
 //! The packages are those that cargo builds for the feature alone, on x86-64 Linux.
-//! Features only add items. Without `client`, give the layer your own [`Refresh`].
+//! Features only add items. Without `client`, give the layer your own [`Refresh`]. The types that need no tower
+//! are those of [euid-core](euid_core), so that code for one crate fits the other.
 //!
 //! # Running
 //!

@@ -184,6 +184,7 @@ impl EuidLogout {
     }
 
     /// The note that `now` writes to; `None` if there is nothing to end.
+    #[must_use]
     pub fn into_note(self) -> Option<Note> {
         self.0
     }

@@ -14,8 +14,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-pub use self::json::Object;
-pub use self::json::Parts;
+pub(crate) use self::json::{Object, Parts};
 use crate::clock::UnixMillis;
 use crate::error::InvalidIdentity;
 
@@ -348,6 +347,7 @@ impl Identity {
     }
 
     /// The same identity, due from another moment, which must not be after its token's end.
+    #[must_use]
     pub fn with_refresh_from(mut self, refresh_from: UnixMillis) -> Self {
         self.times.refresh_from = refresh_from;
         self

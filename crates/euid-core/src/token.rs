@@ -76,6 +76,7 @@ impl AdvertisingToken {
     }
 
     /// The note in the token's allocation.
+    #[must_use]
     pub fn note(&self) -> Note {
         Note(Arc::clone(&self.0))
     }
@@ -127,6 +128,7 @@ impl AdvertisingToken {
 
 impl Note {
     /// The note of a request without a token.
+    #[must_use]
     pub fn without_token() -> Self {
         let never = UnixMillis::from_millis(i64::MIN);
         let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
@@ -134,12 +136,14 @@ impl Note {
     }
 
     /// The token and its times, if there is one. This does not count as a read.
+    #[must_use]
     pub fn token(&self) -> Option<(&str, IdentityTimes)> {
         let text = self.0.text();
         (!text.is_empty()).then_some((text, self.0.times))
     }
 
     /// Whether the token has been read.
+    #[must_use]
     pub fn was_read(&self) -> bool {
         self.0.read.load(Ordering::Relaxed)
     }
@@ -150,6 +154,7 @@ impl Note {
     }
 
     /// Whether the visitor's login has ended.
+    #[must_use]
     pub fn was_logged_out(&self) -> bool {
         self.0.logged_out.load(Ordering::Relaxed)
     }
@@ -160,11 +165,13 @@ impl Note {
     }
 
     /// Whether a layer further in keeps the token from the handler.
+    #[must_use]
     pub fn was_withheld(&self) -> bool {
         self.0.withheld.load(Ordering::Relaxed)
     }
 
     /// Whether nothing has been noted that the response must follow.
+    #[must_use]
     pub fn is_blank(&self) -> bool {
         !self.was_read() && !self.was_logged_out() && !self.was_withheld()
     }
@@ -175,6 +182,7 @@ impl Note {
     }
 
     /// The layer that shows this request to the handler; 0 if none has said so.
+    #[must_use]
     pub fn layer(&self) -> usize {
         self.0.layer.load(Ordering::Relaxed)
     }

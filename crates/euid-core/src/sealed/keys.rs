@@ -291,6 +291,7 @@ impl KeyRing {
     }
 
     /// The keys at this moment.
+    #[must_use]
     pub fn keys(&self) -> Guard<Arc<Keys>> {
         self.0.load()
     }
@@ -302,21 +303,25 @@ impl KeyRing {
 
 impl Keys {
     /// The one key that may open a cookie with this key id.
+    #[must_use]
     pub fn find(&self, id: KeyId) -> Option<&RingKey> {
         self.0.iter().find(|key| key.id == id)
     }
 
     /// The key of an identity cookie that begins with this text.
+    #[must_use]
     pub fn find_by_head(&self, head: &HeadText) -> Option<&RingKey> {
         self.0.iter().find(|key| key.identity_head == *head)
     }
 
     /// The key that seals.
+    #[must_use]
     pub fn newest(&self) -> Option<&RingKey> {
         self.0.first()
     }
 
     /// Whether a cookie with this key id would be sealed under another key today.
+    #[must_use]
     pub fn is_old(&self, id: KeyId) -> bool {
         self.newest().is_some_and(|newest| newest.id != id)
     }
