@@ -260,7 +260,7 @@ impl Identity {
 
     /// As [`new`](Self::new), with any text for tokens: for an identity that was checked when it was sealed,
     /// perhaps by a version with other rules.
-    pub fn unsealed(
+    pub(crate) fn unsealed(
         advertising_token: Box<str>,
         refresh_token: RefreshToken,
         response_key: ResponseKey,
@@ -346,10 +346,23 @@ impl Identity {
         self.times
     }
 
-    /// The same identity, due from another moment, which must not be after its token's end.
+    /// The same identity, whose refresh is due from another moment on: at the latest when its advertising
+    /// token expires.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// let identity = identity.with_refresh_from(at(15)); // spreads the refreshes of many visitors
+    /// assert!(!identity.times().is_due(at(14)) && identity.times().is_due(at(15)));
+    /// assert!(identity.with_refresh_from(at(25)).times().is_due(at(20)));
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
+    /// ```
     #[must_use]
     pub fn with_refresh_from(mut self, refresh_from: UnixMillis) -> Self {
-        self.times.refresh_from = refresh_from;
+        self.times.refresh_from = refresh_from.min(self.times.identity_expires);
         self
     }
 }

@@ -36,9 +36,9 @@
 //!
 //! # Time and randomness
 //!
-//! Time is an argument, `now`, in [`UnixMillis`](clock::UnixMillis); where a request may not need it, it is a
-//! closure that is called when it is needed. A host may use a [`Clock`](clock::Clock). Randomness, for keys and
-//! nonces, is the operating system's.
+//! Time is an argument, `now`, of type [`clock::UnixMillis`]. Where it may not be needed it is a closure, which is
+//! called only then. [`clock::Clock`] is a trait for hosts that want one. Randomness, for keys and nonces, is
+//! the operating system's.
 //!
 //! # Modules
 //!

@@ -260,8 +260,22 @@ impl KeyRing {
         Self::parse_beside(&value, &secret).map_err(|error| ConfigError::new(format!("{name}: {error}")))
     }
 
-    /// The ring that `keys` lists. None of them may be the client secret: the operator knows it, so it could
-    /// open cookies.
+    /// The ring that `keys` lists, as in [`from_env`](Self::from_env). None of them may be the client secret:
+    /// the operator knows it, so it could open cookies.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{CookieKey, KeyRing};
+    /// let (key, secret) = (CookieKey::generate()?.expose_base64(), CookieKey::generate()?.expose_base64());
+    /// assert!(KeyRing::parse_beside(&key, &secret).is_ok());
+    /// let error = KeyRing::parse_beside(&secret, &secret).unwrap_err();
+    /// assert!(error.to_string().starts_with("cookie key 1 is the client secret"));
+    /// # Ok::<_, tower_euid::error::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is the client secret.
     pub fn parse_beside(keys: &str, client_secret: &str) -> Result<Self, ConfigError> {
         let secret = client_secret.trim();
         match keys.split(',').position(|key| !secret.is_empty() && key.trim() == secret) {
