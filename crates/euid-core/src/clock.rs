@@ -150,7 +150,7 @@ fn millis(duration: Duration) -> i64 {
 ///
 /// The default is [`SystemClock`]; tests and demos use a [`ManualClock`]. With a client's clock two
 /// minutes or more away from the operator's, every login is refused
-/// ([`ErrorKind::ClockDrift`](crate::ErrorKind::ClockDrift)); a refresh carries no time.
+/// ([`ErrorKind::ClockDrift`](crate::error::ErrorKind::ClockDrift)); a refresh carries no time.
 ///
 /// ```
 /// # use euid_core as tower_euid;
