@@ -35,7 +35,8 @@
 //!
 //! [`from_env`] lists its environment variables. [`EuidClient::builder`] and [`EuidLayer::new`] are there
 //! for everything else. Without axum, a handler reads `request.extensions().get::<AdvertisingToken>()`
-//! and calls `EuidUpdate::logout().attach(&mut response)`.
+//! and calls `EuidUpdate::logout().attach(&mut response)`. Without tower, use [euid-core](euid_core): it makes
+//! the same decisions with no I/O of its own, for an edge program or another web framework to drive.
 //!
 //! # How a request flows
 //!
@@ -83,7 +84,8 @@
 //! | `sandbox` | no | 132 | module `sandbox`, a stand-in operator for demos and for tests of your site |
 //!
 //! The packages are those that cargo builds for the feature alone, on x86-64 Linux.
-//! Features only add items. Without `client`, give the layer your own [`Refresh`].
+//! Features only add items. Without `client`, give the layer your own [`Refresh`]. The types that need no tower
+//! are those of [euid-core](euid_core), so that code for one crate fits the other.
 //!
 //! # Running
 //!
@@ -117,6 +119,7 @@ mod response;
 pub mod sandbox;
 mod service;
 mod telemetry;
+mod types;
 mod update;
 
 pub mod docs {
@@ -168,18 +171,24 @@ pub mod docs {
 pub use client::{Environment, EuidClient, EuidClientBuilder};
 #[cfg(feature = "client")]
 pub use env::from_env;
-#[cfg(feature = "axum")]
-pub use euid_core::axum::EuidLayerMissing;
-pub use euid_core::{
-    AdvertisingToken, Clock, ConfigError, Consent, CookieConfig, CookieKey, Dii, ErrorKind, Euid, EuidError,
-    EuidLogout, GenerateRequest, Generated, Identity, IdentityTimes, InvalidDii, InvalidIdentity, KeyRing, ManualClock,
-    RefreshToken, Refreshed, ResponseKey, SameSite, SystemClock, UnixMillis, openrtb, tcf,
-};
 pub use future::ResponseFuture;
 pub use layer::{EuidLayer, RefreshMode};
 pub use refresh::{Refresh, RefreshFn, refresh_fn};
 pub use service::EuidService;
+#[cfg(feature = "axum")]
+pub use types::EuidLayerMissing;
+pub use types::{
+    AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Euid, EuidError, EuidLogout, GenerateRequest,
+    Generated, Identity, KeyRing, Refreshed, SameSite, clock, dii, error, identity, openrtb, tcf,
+};
 pub use update::EuidUpdate;
+
+// For a transition: their place is in their modules.
+#[doc(hidden)]
+pub use euid_core::{
+    Clock, ErrorKind, IdentityTimes, InvalidDii, InvalidIdentity, ManualClock, RefreshToken, ResponseKey, SystemClock,
+    UnixMillis,
+};
 
 /// The README's code compiles as it stands there.
 #[cfg(all(doctest, feature = "client", feature = "axum"))]
