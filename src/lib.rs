@@ -80,7 +80,6 @@
 //! | `client` | yes | 132 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
 //! | `axum` | yes | 68 | extractors and response parts for axum 0.8 |
 //! | `metrics` | no | 64 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
-//! | `sandbox` | no | 132 | module `sandbox`, a stand-in operator for demos and for tests of your site |
 //!
 //! The packages are those that cargo builds for the feature alone, on x86-64 Linux.
 //! Features only add items. Without `client`, give the layer your own [`Refresh`].
@@ -101,6 +100,8 @@ mod deadline;
 mod env;
 #[cfg(feature = "axum")]
 mod extract;
+#[cfg(feature = "client")]
+mod from_service;
 mod future;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -112,8 +113,6 @@ mod nested;
 mod observe;
 mod refresh;
 mod response;
-#[cfg(feature = "sandbox")]
-pub mod sandbox;
 mod service;
 mod sight;
 mod update;
@@ -132,6 +131,7 @@ pub mod docs {
     //! | The cookies, for a privacy policy | [`privacy`] |
     //! | What is promised against which attacker, and what is not? | [`threat_model`] |
     //! | How to move here from something else | [`migrating`] |
+    //! | How to test a site | [`testing`] |
     //! | What it costs, and what others cost | [`performance`] |
     //! | Events and metrics | [`metrics`] |
     //! | The cookies, byte by byte | [`cookie_format`] |
@@ -157,6 +157,10 @@ pub mod docs {
     pub mod request_flow {}
     #[doc = include_str!("docs/serverless.md")]
     pub mod serverless {}
+    #[doc = include_str!("docs/testing.md")]
+    #[cfg_attr(all(feature = "client", feature = "axum"), doc = concat!("```no_run\n", include_str!("../tests/site.rs"), "```"))]
+    #[cfg_attr(not(all(feature = "client", feature = "axum")), doc = concat!("```ignore\n", include_str!("../tests/site.rs"), "```"))]
+    pub mod testing {}
     #[doc = include_str!("docs/threat_model.md")]
     pub mod threat_model {}
     #[doc = include_str!("docs/troubleshooting.md")]
@@ -164,16 +168,19 @@ pub mod docs {
 }
 
 #[cfg(feature = "client")]
-pub use client::{Environment, EuidClient, EuidClientBuilder};
+pub use client::{EuidClient, EuidClientBuilder};
 #[cfg(feature = "client")]
 pub use env::from_env;
 #[cfg(feature = "axum")]
 pub use euid_core::axum::EuidLayerMissing;
 pub use euid_core::{
-    AdvertisingToken, Clock, ConfigError, Consent, CookieConfig, CookieKey, Dii, ErrorKind, Euid, EuidError,
-    EuidLogout, GenerateRequest, Generated, Identity, IdentityTimes, InvalidDii, InvalidIdentity, KeyRing, ManualClock,
-    RefreshToken, Refreshed, ResponseKey, SameSite, SystemClock, UnixMillis, openrtb, tcf,
+    AdvertisingToken, Clock, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, ErrorKind, Euid,
+    EuidError, EuidLogout, GenerateRequest, Generated, Identity, IdentityTimes, InvalidDii, InvalidIdentity, KeyRing,
+    ManualClock, Operator, OperatorBuilder, RefreshToken, Refreshed, ResponseKey, SameSite, SystemClock, UnixMillis,
+    error::Setting, openrtb, tcf,
 };
+#[cfg(feature = "client")]
+pub use from_service::from_service;
 pub use future::ResponseFuture;
 pub use layer::{EuidLayer, RefreshMode};
 pub use refresh::{Refresh, RefreshFn, refresh_fn};

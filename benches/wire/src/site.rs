@@ -17,7 +17,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum_extra::extract::PrivateCookieJar;
 use axum_extra::extract::cookie::{Cookie, Key};
-use tower_euid::sandbox::{Lifetimes, Sandbox, VisitorState};
+use euid_sandbox::{Lifetimes, Sandbox, VisitorState};
 use tower_euid::{
     CookieKey, Dii, Environment, Euid, EuidClient, EuidError, EuidLayer, Generated, Identity, Refresh, RefreshMode,
     Refreshed, refresh_fn,

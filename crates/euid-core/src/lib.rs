@@ -15,10 +15,15 @@ pub mod openrtb;
 pub mod operator;
 pub mod outcome;
 pub mod policy;
+#[cfg(any(feature = "operator", fuzzing))]
+#[cfg_attr(docsrs, doc(cfg(feature = "operator")))]
 pub mod protocol;
+#[cfg(not(any(feature = "operator", fuzzing)))]
+mod protocol;
 pub mod random;
 pub mod sealed;
 pub mod secret;
+pub mod site;
 pub mod tcf;
 pub mod token;
 pub mod transport;
@@ -28,6 +33,7 @@ pub use dii::{Dii, InvalidDii};
 pub use error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
 pub use euid::{Euid, EuidLogout};
 pub use identity::{Identity, IdentityTimes, RefreshToken, ResponseKey};
+pub use operator::{Environment, Operator, OperatorBuilder};
 pub use outcome::{GenerateRequest, Generated, Refreshed};
 pub use policy::Consent;
 pub use sealed::{CookieKey, KeyRing};

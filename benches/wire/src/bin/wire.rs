@@ -21,7 +21,7 @@ use std::time::Duration;
 use std::{env, fs, thread};
 
 use tokio::net::TcpListener;
-use tower_euid::sandbox::{Fault, Sandbox};
+use euid_sandbox::{Fault, Sandbox};
 use tower_euid_wire::{Site, Spawned, ended_with_parent, median, on_cpu, recorded};
 
 fn main() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use tower_euid::Dii;
-use tower_euid::sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
+use euid_sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
 
 use crate::tally::Tally;
 

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tower_euid::sandbox::Sandbox;
+use euid_sandbox::Sandbox;
 use tower_euid::{
     Clock, CookieKey, Dii, Environment, Euid, EuidClient, EuidLayer, EuidUpdate, Generated, KeyRing, RefreshMode,
     SystemClock,

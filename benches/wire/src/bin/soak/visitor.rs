@@ -16,7 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower_euid::sandbox::Sandbox;
+use euid_sandbox::Sandbox;
 use tower_euid::{Clock, Dii, EuidClient, SystemClock, UnixMillis};
 
 use crate::operator::Operator;
