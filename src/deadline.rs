@@ -74,7 +74,7 @@ pub(crate) async fn before<T>(moment: Instant, mut step: Pin<&mut (impl Future<O
 
 /// The runtime's clock, which is never set back: by it requests wait, and nothing of an identity is judged.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the runtime's clock")]
-pub fn steady_now() -> tokio::time::Instant {
+pub(crate) fn steady_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 

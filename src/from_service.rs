@@ -60,18 +60,3 @@ where
     let layer = EuidLayer::new(CookieKey::generate()?.into(), client.clone());
     Ok((client, layer.clock(clock).refresh_jitter(Duration::ZERO)))
 }
-
-impl euid_core::site::Site for EuidLayer {
-    fn keys(&self) -> &euid_core::KeyRing {
-        &self.shared.keys
-    }
-    fn cookies(&self) -> &euid_core::engine::cookies::Cookies {
-        &self.shared.cookies
-    }
-    fn expiry_margin(&self) -> Duration {
-        self.shared.expiry_margin
-    }
-    fn now(&self) -> euid_core::UnixMillis {
-        self.shared.clock.now()
-    }
-}

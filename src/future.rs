@@ -1,32 +1,33 @@
 //! The states of a request under way; [`response`](crate::response) says what the response writes.
 //!
 //! ```text
-//! Hot ──────────────────────────────► response        nothing is planned for the cookies
+//! Hot ──────────────────────────────► response        nothing is planned for the state
 //! Cold: Refreshing ──► Calling ─────► response        a refresh was due
-//!                      Calling ─────► response        cookies to write, or a refresh runs beside
+//!                      Calling ─────► response        state to write, or a refresh runs beside
 //!       Nested ─────────────────────► response        another layer outside does the work
 //! ```
 //!
-//! The hot future is the inner one, the layer and the note of what the handler did: two words more. All
+//! The hot future is the inner one, the layer's configuration and the watch on what the handler does: two words more. All
 //! that is rare is in one box.
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use euid_core::engine::{Pending, RefreshCandidate, Watch};
 use http::{Request, Response};
 use pin_project::pin_project;
 use tower::Service;
 
+use crate::config::Config;
 use crate::deadline::Deadline;
-use crate::layer::Shared;
 use crate::nested::Inner;
 use crate::refresh::{self, Waiter};
-use crate::response::{self, Planned};
-use crate::sight::{self, Due};
-use euid_core::token::Note;
+use crate::request::insert_extensions;
+use crate::response;
 
 /// The future of [`EuidService`](crate::EuidService).
 ///
@@ -60,13 +61,12 @@ pub struct ResponseFuture<S: Service<Request<B>>, B>(#[pin] State<S, B>);
 
 #[pin_project(project = StateProj)]
 enum State<S: Service<Request<B>>, B> {
-    /// The handler runs, and nothing is planned for the cookies.
+    /// The handler runs, and nothing is planned for the state.
     Hot {
         #[pin]
         inner: S::Future,
-        shared: Arc<Shared>,
-        /// Notes what the handler does with the token or the login, if there is one.
-        note: Option<Note>,
+        config: Arc<Config>,
+        watch: Watch,
     },
     Cold(Pin<Box<Cold<S, B>>>),
 }
@@ -76,14 +76,16 @@ enum State<S: Service<Request<B>>, B> {
 enum Cold<S: Service<Request<B>>, B> {
     /// A refresh is under way; the handler has not been called.
     Refreshing(#[pin] Refreshing<S, B>),
-    /// The handler runs, and its response will, or may, write cookies.
+    /// The handler runs, and its response will, or may, write state.
     Calling {
         #[pin]
         inner: S::Future,
-        shared: Arc<Shared>,
-        planned: Planned,
+        config: Arc<Config>,
+        pending: Pending,
+        /// A refresh that runs while the handler does.
+        beside: Option<Box<Beside>>,
     },
-    /// The handler runs, and a layer further out writes the cookies.
+    /// The handler runs, and a layer further out writes the state.
     Nested {
         #[pin]
         inner: S::Future,
@@ -95,7 +97,7 @@ enum Cold<S: Service<Request<B>>, B> {
 /// A request that waits for a refresh.
 #[pin_project]
 pub(crate) struct Refreshing<S, B> {
-    shared: Arc<Shared>,
+    config: Arc<Config>,
     waiter: Waiter,
     /// Ends the wait; the refresh goes on without it.
     #[pin]
@@ -106,18 +108,31 @@ pub(crate) struct Refreshing<S, B> {
 
 /// What the handler's call needs once the wait has ended.
 pub(crate) struct Parked<S, B> {
-    pub(crate) due: Due,
+    pub(crate) candidate: Box<RefreshCandidate>,
     pub(crate) ready: S,
     pub(crate) request: Request<B>,
 }
 
+/// A refresh beside the handler.
+pub(crate) struct Beside {
+    pub(crate) waiter: Waiter,
+    pub(crate) candidate: Box<RefreshCandidate>,
+}
+
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
     #[inline]
-    pub(crate) fn calling(inner: S::Future, shared: Arc<Shared>, planned: Planned) -> Self {
-        if planned.is_hot(&shared) {
-            return Self(State::Hot { inner, shared, note: planned.note });
-        }
-        Self::cold(Cold::Calling { inner, shared, planned })
+    pub(crate) fn calling(
+        inner: S::Future,
+        config: Arc<Config>,
+        pending: Pending,
+        beside: Option<Box<Beside>>,
+    ) -> Self {
+        let pending = match (pending.into_watch(), &beside) {
+            (Ok(watch), None) => return Self(State::Hot { inner, config, watch }),
+            (Ok(watch), Some(_)) => watch.into(),
+            (Err(pending), _) => pending,
+        };
+        Self::cold(Cold::Calling { inner, config, pending, beside })
     }
 
     pub(crate) fn refreshing(refreshing: Refreshing<S, B>) -> Self {
@@ -141,12 +156,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().0.project() {
-            StateProj::Hot { inner, shared, note } => {
+            StateProj::Hot { inner, config, watch } => {
                 let response = ready!(inner.poll(cx))?;
-                if response::is_untouched(shared, &response, note.as_ref()) {
+                if response::is_untouched(config, &response, watch) {
                     return Poll::Ready(Ok(response));
                 }
-                Poll::Ready(Ok(response::finish(shared, response, &Planned::hot(note.take()))))
+                Poll::Ready(Ok(response::finish(config, response, mem::take(watch).into())))
             }
             StateProj::Cold(cold) => cold.as_mut().poll(cx),
         }
@@ -163,10 +178,13 @@ where
         loop {
             let next = match self.as_mut().project() {
                 ColdProj::Refreshing(refreshing) => ready!(refreshing.poll(cx)),
-                ColdProj::Calling { inner, shared, planned } => {
+                ColdProj::Calling { inner, config, pending, beside } => {
                     let response = ready!(inner.poll(cx))?;
-                    planned.look_beside(shared);
-                    return Poll::Ready(Ok(response::finish(shared, response, planned)));
+                    let mut pending = mem::take(pending);
+                    if let Some(beside) = beside.take() {
+                        beside.adopt(config, &mut pending);
+                    }
+                    return Poll::Ready(Ok(response::finish(config, response, pending)));
                 }
                 ColdProj::Nested { inner, layer } => {
                     let response = ready!(inner.poll(cx))?;
@@ -179,8 +197,8 @@ where
 }
 
 impl<S, B> Refreshing<S, B> {
-    pub(crate) fn new(shared: Arc<Shared>, waiter: Waiter, patience: Deadline, parked: Parked<S, B>) -> Self {
-        Self { shared, waiter, patience, parked: Some(parked) }
+    pub(crate) fn new(config: Arc<Config>, waiter: Waiter, patience: Deadline, parked: Parked<S, B>) -> Self {
+        Self { config, waiter, patience, parked: Some(parked) }
     }
 
     /// Waits for the outcome, then shows it to the handler and calls it.
@@ -201,15 +219,24 @@ impl<S, B> Refreshing<S, B> {
                 &too_late
             }
         };
-        let Some(Parked { due, mut ready, mut request }) = this.parked.take() else {
+        let Some(Parked { candidate, mut ready, mut request }) = this.parked.take() else {
             // The state changes with the answer, so this is polled once.
             return Poll::Pending;
         };
-        let settled = sight::settle(this.shared, &due, this.shared.clock.now(), answer);
-        // Only a request whose response may write waits.
-        let planned = sight::show(this.shared, &mut request, settled, None, |_| true);
+        // Only a request whose response may write waits, so nothing is deferred.
+        let decision = candidate.settle(answer, this.config.now());
+        let pending = insert_extensions(this.config, &mut request, decision);
         let inner = ready.call(request);
-        Poll::Ready(Cold::Calling { inner, shared: Arc::clone(this.shared), planned })
+        Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, beside: None })
+    }
+}
+
+impl Beside {
+    /// If the refresh has an outcome by now, the response writes it. The handler has run already, and sees nothing of it.
+    fn adopt(self, config: &Config, pending: &mut Pending) {
+        if let Some(outcome) = self.waiter.outcome() {
+            pending.adopt(self.candidate.settle(&outcome, config.now()));
+        }
     }
 }
 

@@ -5,22 +5,18 @@ mod hooks;
 mod refreshing;
 
 use std::fmt;
-use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{request, response};
+use euid_core::engine::{Engine, Site};
+use euid_core::{Clock, CookieConfig, KeyRing, SystemClock, UnixMillis};
 use tower::Layer;
 
 pub use self::refreshing::RefreshMode;
+use crate::config::Config;
 use crate::mistakes::Mistakes;
 use crate::refresh::{Desk, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;
-use euid_core::CookieConfig;
-use euid_core::KeyRing;
-use euid_core::clock::{Clock, SystemClock};
-use euid_core::engine::cookies::Cookies;
-use euid_core::policy::Consent;
 
 /// The layer around a site's pages: every handler behind it knows the visitor's [`Euid`](crate::Euid).
 ///
@@ -51,42 +47,12 @@ use euid_core::policy::Consent;
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct EuidLayer {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) config: Arc<Config>,
 }
-
-/// All that requests share. Read-only once the layer has been put together.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) keys: KeyRing,
-    pub(crate) cookies: Cookies,
-    pub(crate) desk: Arc<Desk>,
-    pub(crate) refresh_mode: RefreshMode,
-    pub(crate) refresh_jitter: Duration,
-    pub(crate) refresh_when: Option<Arc<RefreshWhen>>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) expiry_margin: Duration,
-    pub(crate) consent: Option<Arc<ConsentOf>>,
-    pub(crate) bind: Option<Arc<SignedInUser>>,
-    pub(crate) reseal: bool,
-    pub(crate) logout_when: Option<Arc<LogoutWhen>>,
-    pub(crate) mistakes: Mistakes,
-}
-
-impl Shared {
-    /// Tells this layer, and its clones with equal settings, from others.
-    pub(crate) fn id(&self) -> usize {
-        ptr::from_ref(self).addr()
-    }
-}
-
-pub(crate) type RefreshWhen = dyn Fn(&request::Parts) -> bool + Send + Sync;
-pub(crate) type ConsentOf = dyn Fn(&request::Parts) -> Consent + Send + Sync;
-pub(crate) type SignedInUser = dyn Fn(&request::Parts) -> Option<Box<[u8]>> + Send + Sync;
-pub(crate) type LogoutWhen = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 impl EuidLayer {
     /// How long before its end a token is no longer handed out, unless set otherwise: 1 s.
-    pub const DEFAULT_EXPIRY_MARGIN: Duration = Duration::from_secs(1);
+    pub const DEFAULT_EXPIRY_MARGIN: Duration = Engine::DEFAULT_EXPIRY_MARGIN;
 
     /// A layer that seals under `keys` and refreshes identities through `refresh`, usually an
     /// [`EuidClient`](crate::EuidClient).
@@ -109,22 +75,18 @@ impl EuidLayer {
             max_concurrent: Self::DEFAULT_MAX_CONCURRENT_REFRESHES,
             memo_limit: MemoLimit { entries: Self::DEFAULT_MEMO_ENTRIES, bytes: Self::DEFAULT_MEMO_BYTES },
         };
-        let shared = Shared {
-            keys,
-            cookies: Cookies::new(CookieConfig::default()),
+        let config = Config {
+            engine: Engine::new(keys),
+            clock,
             desk: Arc::new(Desk::new(settings)),
             refresh_mode: RefreshMode::default(),
-            refresh_jitter: Self::DEFAULT_REFRESH_JITTER,
             refresh_when: None,
-            clock,
-            expiry_margin: Self::DEFAULT_EXPIRY_MARGIN,
             consent: None,
             bind: None,
-            reseal: false,
             logout_when: None,
             mistakes: Mistakes::default(),
         };
-        Self { shared: Arc::new(shared) }
+        Self { config: Arc::new(config) }
     }
 
     /// The keys that cookies are sealed under, to [`reload`](KeyRing::reload) while the layer works: clones
@@ -141,7 +103,7 @@ impl EuidLayer {
     /// ```
     #[must_use]
     pub fn keys(&self) -> KeyRing {
-        self.shared.keys.clone()
+        self.config.engine.keys().clone()
     }
 
     /// Names and attributes of the cookies, and which cookies of scripts there are beside them.
@@ -160,7 +122,7 @@ impl EuidLayer {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn cookie(self, config: CookieConfig) -> Self {
-        self.set(|shared| shared.cookies = Cookies::new(config))
+        self.set_engine(|engine| engine.with_cookie(config))
     }
 
     /// How long before `identity_expires` a token is no longer handed out, for the time that a bid
@@ -187,7 +149,7 @@ impl EuidLayer {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn expiry_margin(self, margin: Duration) -> Self {
-        self.set(|shared| shared.expiry_margin = margin)
+        self.set_engine(|engine| engine.with_expiry_margin(margin))
     }
 
     /// The clock that identities are held against. Default: [`SystemClock`]. Give the same to the
@@ -205,7 +167,7 @@ impl EuidLayer {
     /// ```
     pub fn clock(self, clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        self.set(|shared| shared.clock = Arc::clone(&clock)).set_desk(|settings| settings.clock = clock)
+        self.set(|config| config.clock = Arc::clone(&clock)).set_desk(|settings| settings.clock = clock)
     }
 
     /// Whether a page whose identity is sealed under a key that is not the newest writes it anew at
@@ -233,16 +195,20 @@ impl EuidLayer {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn reseal(self, at_once: bool) -> Self {
-        self.set(|shared| shared.reseal = at_once)
+        self.set_engine(|engine| engine.with_reseal(at_once))
     }
 
-    fn set(mut self, change: impl FnOnce(&mut Shared)) -> Self {
-        change(Arc::make_mut(&mut self.shared));
+    fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.config));
         self
     }
 
+    fn set_engine(self, change: impl FnOnce(Engine) -> Engine) -> Self {
+        self.set(|config| config.engine = change(config.engine.clone()))
+    }
+
     fn set_desk(self, change: impl FnOnce(&mut Settings)) -> Self {
-        self.set(|shared| shared.desk = Arc::new(shared.desk.with(change)))
+        self.set(|config| config.desk = Arc::new(config.desk.with(change)))
     }
 }
 
@@ -250,30 +216,22 @@ impl<S> Layer<S> for EuidLayer {
     type Service = EuidService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        EuidService::new(inner, Arc::clone(&self.shared))
+        EuidService::new(inner, Arc::clone(&self.config))
+    }
+}
+
+impl Site for EuidLayer {
+    fn engine(&self) -> &Engine {
+        &self.config.engine
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.config.now()
     }
 }
 
 impl fmt::Debug for EuidLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EuidLayer").field("shared", &self.shared).finish()
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("keys", &self.keys)
-            .field("cookies", &self.cookies)
-            .field("refresh_mode", &self.refresh_mode)
-            .field("refresh_jitter", &self.refresh_jitter)
-            .field("refresh_when", &self.refresh_when.is_some())
-            .field("desk", &self.desk)
-            .field("expiry_margin", &self.expiry_margin)
-            .field("consent", &self.consent.is_some())
-            .field("bind", &self.bind.is_some())
-            .field("reseal", &self.reseal)
-            .field("logout_when", &self.logout_when.is_some())
-            .finish_non_exhaustive()
+        f.debug_struct("EuidLayer").field("config", &self.config).finish()
     }
 }

@@ -95,6 +95,7 @@
 
 #[cfg(feature = "client")]
 mod client;
+mod config;
 mod deadline;
 #[cfg(feature = "client")]
 mod env;
@@ -106,15 +107,15 @@ mod future;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-mod gate;
+mod hooks;
 mod layer;
 mod mistakes;
 mod nested;
-mod observe;
 mod refresh;
+mod request;
 mod response;
 mod service;
-mod sight;
+mod telemetry;
 mod update;
 
 pub mod docs {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::observe;
+use crate::telemetry;
 
 /// What one layer has noticed. A clone with other settings starts anew.
 #[derive(Default)]
@@ -16,7 +16,7 @@ impl Mistakes {
     /// The layer is inside another one that is not its clone.
     pub(crate) fn inside_another(&self) {
         if !self.inside_another.swap(true, Ordering::Relaxed) {
-            observe::layer_inside_another();
+            telemetry::layer_inside_another();
         }
     }
 
@@ -31,13 +31,12 @@ impl Mistakes {
     /// A bound identity came, and the hook `bind` has found no user. If it never finds one, the session layer
     /// is probably further in.
     pub(crate) fn found_no_user(&self) {
-        observe::cookie_without_user();
         if self.found_user.load(Ordering::Relaxed) {
             return;
         }
         let identities = self.found_no_user.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if identities == SUSPICIOUS {
-            observe::bind_without_user(identities);
+            telemetry::bind_without_user(identities);
         }
     }
 }

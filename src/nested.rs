@@ -10,19 +10,15 @@
 
 use std::sync::Arc;
 
-use http::header::COOKIE;
+use euid_core::engine::{Change, UserCheck};
+use euid_core::{AdvertisingToken, Consent, Euid, EuidLogout};
 use http::{Extensions, HeaderMap, Request, Response};
 
-use crate::gate::{self, SignedIn, Visitor};
-use crate::layer::Shared;
-use crate::observe;
-use crate::sight;
+use crate::config::Config;
+use crate::hooks::{self, Visitor};
+use crate::request::report_rejected;
+use crate::telemetry;
 use crate::update::EuidUpdate;
-use euid_core::engine::cookies::FoundIdentity;
-use euid_core::engine::cookies::Sealed;
-use euid_core::euid::{Euid, EuidLogout};
-use euid_core::policy::{Consent, Subject, Wish};
-use euid_core::token::{AdvertisingToken, Note};
 
 /// The layer whose hooks were called last, in the extensions of a request.
 #[derive(Clone, Copy)]
@@ -34,40 +30,40 @@ pub(crate) struct Inner(Option<Stricter>);
 
 /// A layer inside another that is not its clone.
 struct Stricter {
-    shared: Arc<Shared>,
+    config: Arc<Config>,
     consent: Consent,
-    note: Option<Note>,
+    logout: Option<EuidLogout>,
 }
 
 /// Restricts what the layer outside has shown to what the hooks of this layer allow.
-pub(crate) fn enter<B>(shared: &Arc<Shared>, mut request: Request<B>) -> (Request<B>, Inner) {
+pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Request<B>, Inner) {
     match layer_outside(request.extensions()) {
-        Some(layer) if layer == shared.id() => return (request, Inner::default()),
-        Some(_) => shared.mistakes.inside_another(),
+        Some(layer) if layer == config.id() => return (request, Inner::default()),
+        Some(_) => config.mistakes.inside_another(),
         // A layer with hooks would have left its mark.
-        None if gate::has_hooks(shared) => shared.mistakes.inside_another(),
+        None if hooks::has_hooks(config) => config.mistakes.inside_another(),
         None => {}
     }
-    let note = EuidLogout::of(request.extensions()).and_then(EuidLogout::into_note);
+    let logout = EuidLogout::of(request.extensions());
     let mut consent = Consent::Granted;
-    if gate::has_hooks(shared) {
+    if hooks::has_hooks(config) {
         let outside = request.extensions().get::<Consent>().copied();
         let visitor;
-        (request, visitor) = gate::visitor(shared, request);
+        (request, visitor) = hooks::visitor(config, request);
         consent = visitor.consent;
         if let Some(outside) = outside {
             request.extensions_mut().insert(stricter(outside, consent));
         }
-        restrict(shared, &mut request, &visitor, note.as_ref());
+        restrict(config, &mut request, &visitor, logout.as_ref());
     }
-    (request, Inner(Some(Stricter { shared: Arc::clone(shared), consent, note })))
+    (request, Inner(Some(Stricter { config: Arc::clone(config), consent, logout })))
 }
 
 /// The layer whose hooks were called last, or else the one that reads and writes the cookies. `None` if that
 /// one left no mark: it has no hooks, and the request has a safe method and brings no cookie of the layer.
 fn layer_outside(extensions: &Extensions) -> Option<usize> {
     let asked = extensions.get::<AskedBy>().map(|AskedBy(layer)| *layer);
-    asked.or_else(|| Some(EuidLogout::of(extensions)?.into_note()?.layer()))
+    asked.or_else(|| EuidLogout::of(extensions)?.mark())
 }
 
 fn stricter(one: Consent, other: Consent) -> Consent {
@@ -79,12 +75,12 @@ fn stricter(one: Consent, other: Consent) -> Consent {
 }
 
 /// Removes from the request what the handler must not see.
-fn restrict<B>(shared: &Shared, request: &mut Request<B>, visitor: &Visitor, note: Option<&Note>) {
-    if let (Consent::Withdrawn, Some(note)) = (visitor.consent, note) {
-        note.log_out();
+fn restrict<B>(config: &Config, request: &mut Request<B>, visitor: &Visitor, logout: Option<&EuidLogout>) {
+    if let (Consent::Withdrawn, Some(logout)) = (visitor.consent, logout) {
+        logout.now();
     }
     let Some(shown) = request.extensions().get::<Euid>() else { return };
-    let is_barred = is_of_another(shared, request.headers(), visitor, shown);
+    let is_barred = is_of_another(config, request.headers(), visitor, shown);
     let euid = match (visitor.consent, shown) {
         (Consent::Withheld, Euid::OptedOut) if !is_barred => return,
         (Consent::Withheld | Consent::Withdrawn, _) => Euid::Withheld,
@@ -95,26 +91,23 @@ fn restrict<B>(shared: &Shared, request: &mut Request<B>, visitor: &Visitor, not
     let extensions = request.extensions_mut();
     extensions.insert(euid);
     extensions.remove::<AdvertisingToken>();
-    if let Some(note) = note {
-        note.withhold();
-        extensions.insert(EuidLogout::of_note(note.clone()));
+    if let Some(logout) = logout {
+        logout.withhold_token();
+        extensions.insert(logout.clone());
     }
 }
 
 /// Whether the identity is bound to a user who is not signed in. One that this layer can't open counts as such.
-fn is_of_another(shared: &Shared, headers: &HeaderMap, visitor: &Visitor, shown: &Euid) -> bool {
-    if matches!(visitor.signed_in, SignedIn::NotAsked) || matches!(shown, Euid::Absent | Euid::Withheld) {
+fn is_of_another(config: &Config, headers: &HeaderMap, visitor: &Visitor, shown: &Euid) -> bool {
+    if config.bind.is_none() || matches!(shown, Euid::Absent | Euid::Withheld) {
         return false;
     }
-    let found = shared.cookies.read(headers.get_all(COOKIE), &shared.keys, |sealed| {
-        let login = match sealed {
-            Sealed::Identity { payload, .. } => &payload.login,
-            Sealed::OptOut { record, .. } => &record.login,
-        };
-        Some(sight::subject(shared, visitor, login))
-    });
-    match found.identity {
-        FoundIdentity::Usable(subject) => subject != Subject::Same,
+    match config.engine.check_user(headers, &visitor.context()) {
+        UserCheck::Same => false,
+        UserCheck::Rejected(reason) => {
+            report_rejected(config, reason);
+            true
+        }
         // An opt-out that a handler stated is bound to no user.
         _ => !matches!(shown, Euid::OptedOut),
     }
@@ -123,21 +116,20 @@ fn is_of_another(shared: &Shared, headers: &HeaderMap, visitor: &Visitor, shown:
 impl Inner {
     /// Adds what the hooks decided to the response, for the layer outside.
     pub(crate) fn leave<R>(&self, response: Response<R>) -> Response<R> {
-        let Some(Stricter { shared, consent, note }) = &self.0 else { return response };
-        let (mut response, is_logout) = shared.recognise_logout(response);
-        let wish = response.extensions().get::<EuidUpdate>().map(|update| {
-            if *consent == Consent::Withheld {
-                update.withhold();
-            }
-            update.wish()
-        });
-        let is_unwanted = *consent == Consent::Withdrawn && wish.is_some();
-        if is_unwanted && wish == Some(Wish::Login) {
-            observe::login_without_consent();
+        let Some(Stricter { config, consent, logout }) = &self.0 else { return response };
+        let (mut response, is_logout) = hooks::is_logout(config, response);
+        let update = response.extensions().get::<EuidUpdate>();
+        if let (Consent::Withheld, Some(update)) = (*consent, update) {
+            update.withhold();
         }
-        if let (true, Some(note)) = (is_logout, note) {
-            // A layer between the two may replace this response; the note stays.
-            note.log_out();
+        let unwanted = update.filter(|_| *consent == Consent::Withdrawn);
+        let is_unwanted = unwanted.is_some();
+        if unwanted.is_some_and(|update| matches!(update.change(), Change::Begin(_))) {
+            telemetry::login_without_consent();
+        }
+        if let (true, Some(logout)) = (is_logout, logout) {
+            // A layer between the two may replace this response; what the handle notes stays.
+            logout.now();
         }
         if is_logout || is_unwanted {
             EuidUpdate::logout().attach(&mut response);

@@ -1,23 +1,23 @@
-//! The request half: calls the handler, at once or after a refresh, with what [`sight`](crate::sight) makes of the
-//! cookies.
+//! Calls the handler: at once, or after a refresh.
 
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use euid_core::Euid;
+use euid_core::engine::{Decision, RefreshCandidate, Step};
 use http::{Request, Response};
 use tower::Service;
 
-use crate::future::{Parked, Refreshing, ResponseFuture};
-use crate::gate::{self, Visitor};
-use crate::layer::{RefreshMode, Shared};
+use crate::config::Config;
+use crate::future::{Beside, Parked, Refreshing, ResponseFuture};
+use crate::hooks::{self, Visitor};
+use crate::layer::RefreshMode;
 use crate::nested;
-use crate::observe;
-use crate::refresh::{Asked, failed};
-use crate::response::Beside;
-use crate::sight::{self, Due, Settled, Sight};
-use euid_core::euid::Euid;
+use crate::refresh::{Asked, RefreshKey, failed};
+use crate::request::{insert_extensions, report};
+use crate::telemetry;
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
 ///
@@ -45,12 +45,12 @@ use euid_core::euid::Euid;
 #[derive(Clone)]
 pub struct EuidService<S> {
     inner: S,
-    shared: Arc<Shared>,
+    config: Arc<Config>,
 }
 
 impl<S> EuidService<S> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared>) -> Self {
-        Self { inner, shared }
+    pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
     }
 }
 
@@ -69,23 +69,28 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if request.extensions().get::<Euid>().is_some() {
             // A layer further out does the work already.
-            let (request, layer) = nested::enter(&self.shared, request);
+            let (request, layer) = nested::enter(&self.config, request);
             return ResponseFuture::nested(self.inner.call(request), layer);
         }
-        let shared = Arc::clone(&self.shared);
-        let mut visitor = Visitor::WITHOUT_HOOKS;
-        if gate::has_hooks(&shared) {
-            // Hooks see `Parts`, for which the request must be moved; without hooks it stays where it is.
-            (request, visitor) = gate::visitor(&shared, request);
+        let config = Arc::clone(&self.config);
+        let mut visitor = Visitor::UNRESTRICTED;
+        if hooks::has_hooks(&config) {
+            (request, visitor) = hooks::visitor(&config, request);
         }
-        match sight::look(&shared, request.headers(), &visitor) {
-            Sight::Shown(settled) if settled.held.is_none() => {
+        match config.engine.begin(request.method(), request.headers(), &visitor.context(), || config.now()) {
+            Step::Ready(decision) => {
+                report(&config, decision.findings());
+                if decision.is_deferrable() {
+                    return self.call_to_store(config, request, decision);
+                }
                 // The usual case, as in `call_now`, but in place: another function would copy the request once more.
-                let planned = sight::show(&shared, &mut request, settled, None, gate::is_worth_it);
-                ResponseFuture::calling(self.inner.call(request), shared, planned)
+                let pending = insert_extensions(&config, &mut request, decision);
+                ResponseFuture::calling(self.inner.call(request), config, pending, None)
             }
-            Sight::Shown(settled) => self.call_to_store(shared, request, settled),
-            Sight::Due(due) => self.call_due(shared, request, *due),
+            Step::Refresh(candidate) => {
+                report(&config, candidate.findings());
+                self.call_due(config, request, candidate)
+            }
         }
     }
 }
@@ -94,73 +99,82 @@ impl<S> EuidService<S> {
     /// Calls the handler without a wait.
     fn call_now<B>(
         &mut self,
-        shared: Arc<Shared>,
+        config: Arc<Config>,
         mut request: Request<B>,
-        settled: Settled,
-        beside: Option<Box<Beside>>,
+        mut decision: Decision,
         may_write: bool,
+        beside: Option<Box<Beside>>,
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
     {
-        let planned = sight::show(&shared, &mut request, settled, beside, |_| may_write);
-        ResponseFuture::calling(self.inner.call(request), shared, planned)
+        if !may_write {
+            decision.defer();
+        }
+        let pending = insert_extensions(&config, &mut request, decision);
+        ResponseFuture::calling(self.inner.call(request), config, pending, beside)
     }
 
     /// Calls the handler of a request whose identity is to be written without a refresh: under a new key, or
     /// because another kind of cookie brought it.
-    fn call_to_store<B>(&mut self, shared: Arc<Shared>, request: Request<B>, settled: Settled) -> ResponseFuture<S, B>
+    fn call_to_store<B>(&mut self, config: Arc<Config>, request: Request<B>, decision: Decision) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
     {
-        let (request, may_write) = gate::may_write(request, shared.refresh_when.as_deref());
-        self.call_now(shared, request, settled, None, may_write)
+        let (request, may_write) = hooks::may_refresh(&config, request);
+        self.call_now(config, request, decision, may_write, None)
     }
 
     /// Calls the handler of a request whose identity is due: now, or once the operator has answered.
-    fn call_due<B>(&mut self, shared: Arc<Shared>, request: Request<B>, mut due: Due) -> ResponseFuture<S, B>
+    fn call_due<B>(
+        &mut self,
+        config: Arc<Config>,
+        mut request: Request<B>,
+        mut candidate: Box<RefreshCandidate>,
+    ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>> + Clone,
     {
-        let (request, may_write) = gate::may_write(request, shared.refresh_when.as_deref());
-        let is_usable = due.times.is_usable(due.now);
-        let may_refresh = may_write && !(is_usable && gate::is_conditional(&request));
-        let key = due.held.refresh_key();
-        let asked = if may_refresh {
-            shared.desk.ask(&key, &mut due.held.identity, due.now)
+        let mut may_write = candidate.may_write();
+        if may_write {
+            (request, may_write) = hooks::may_refresh(&config, request);
+        }
+        let now = candidate.arrived();
+        let key = RefreshKey::new(candidate.identity(), candidate.lineage());
+        let asked = if may_write && candidate.may_refresh() {
+            config.desk.ask(&key, candidate.identity_mut(), now)
         } else {
             // The outcome of another request's refresh counts for this one too.
-            shared.desk.recall(&key, due.now)
+            config.desk.recall(&key, now)
         };
         let answer = match asked {
             Asked::Known(outcome) => outcome,
             Asked::Refused(why) => {
-                observe::refresh_refused(why);
+                telemetry::refresh_refused(why);
                 Arc::new(failed(why))
             }
             Asked::Waiting(waiter, patience) => {
-                // A request with an unsafe method may be the logout or the login that ends this identity.
-                let is_beside = shared.refresh_mode == RefreshMode::Beside && is_usable;
-                if is_beside || !request.method().is_safe() {
-                    let unanswered = sight::settle(&shared, &due, due.now, &failed("not answered yet"));
-                    let beside = Box::new(Beside { waiter, due });
-                    return self.call_now(shared, request, unanswered, Some(beside), may_write);
+                let is_beside = config.refresh_mode == RefreshMode::Beside && candidate.is_usable();
+                if is_beside || !candidate.may_wait() {
+                    let unanswered = candidate.settle(&failed("not answered yet"), now);
+                    let beside = Box::new(Beside { waiter, candidate });
+                    return self.call_now(config, request, unanswered, may_write, Some(beside));
                 }
                 // Only the service that `poll_ready` was called on is ready; a clone is not. The ready one
                 // goes with the request, the clone stays for the next `poll_ready`.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                let refreshing = Refreshing::new(shared, waiter, patience, Parked { due, ready, request });
+                let refreshing = Refreshing::new(config, waiter, patience, Parked { candidate, ready, request });
                 return ResponseFuture::refreshing(refreshing);
             }
         };
-        let settled = sight::settle(&shared, &due, due.now, &answer);
-        self.call_now(shared, request, settled, None, may_write)
+        let decision = candidate.settle(&answer, now);
+        self.call_now(config, request, decision, may_write, None)
     }
 }
 
 impl<S: fmt::Debug> fmt::Debug for EuidService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EuidService").field("inner", &self.inner).field("shared", &self.shared).finish()
+        f.debug_struct("EuidService").field("inner", &self.inner).field("config", &self.config).finish()
     }
 }

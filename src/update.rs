@@ -7,10 +7,10 @@ use std::thread;
 
 use http::{Extensions, Response};
 
-use crate::observe;
-use euid_core::Generated;
-use euid_core::identity::Identity;
-use euid_core::policy::Wish;
+use euid_core::engine::{Change, NewLogin};
+use euid_core::{Generated, Identity};
+
+use crate::telemetry;
 
 /// Login, logout or opt-out, said by a handler to the layer around it.
 ///
@@ -41,20 +41,13 @@ pub struct EuidUpdate(Arc<Said>);
 
 /// An update, and what has become of it.
 struct Said {
-    update: Update,
+    change: Change,
     /// It is in a response, and no layer has taken it out.
     unheard: AtomicBool,
     /// How often a layer has taken it out of a response.
     taken: AtomicU32,
     /// A layer further in says that there is no consent to give its token to scripts.
     withheld: AtomicBool,
-}
-
-#[derive(Clone)]
-enum Update {
-    Login { identity: Identity, subject: Option<Box<[u8]>> },
-    OptOut,
-    Logout,
 }
 
 impl EuidUpdate {
@@ -71,7 +64,7 @@ impl EuidUpdate {
     /// # Ok::<_, tower_euid::InvalidIdentity>(())
     /// ```
     pub fn login(identity: Identity) -> Self {
-        Self::of(Update::Login { identity, subject: None })
+        Self::of(Change::login(identity))
     }
 
     /// Binds a login to the user that the handler has just signed in, for the hook
@@ -87,11 +80,11 @@ impl EuidUpdate {
     /// ```
     pub fn subject(self, id: impl AsRef<[u8]>) -> Self {
         self.heard();
-        let mut update = self.0.update.clone();
-        if let Update::Login { subject, .. } = &mut update {
-            *subject = Some(id.as_ref().into());
+        let mut change = self.0.change.clone();
+        if let Change::Begin(login) = &mut change {
+            *login = Arc::new(NewLogin { identity: Arc::clone(&login.identity), subject: Some(id.as_ref().into()) });
         }
-        Self::of(update)
+        Self::of(change)
     }
 
     /// The visitor has logged out. Ends the identity, even one that this node can't read. The operator gets no
@@ -121,7 +114,7 @@ impl EuidUpdate {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn logout() -> Self {
-        Self::of(Update::Logout)
+        Self::of(Change::EndLogin)
     }
 
     /// The person has opted out of EUID, as the operator said at login. Ends what was there; for
@@ -149,7 +142,7 @@ impl EuidUpdate {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn opt_out() -> Self {
-        Self::of(Update::OptOut)
+        Self::of(Change::StateOptOut)
     }
 
     /// Attaches it to a response; a stronger one that is there stays.
@@ -168,7 +161,7 @@ impl EuidUpdate {
     }
 
     pub(crate) fn merge_into(self, extensions: &mut Extensions) {
-        let stronger = extensions.get::<Self>().is_some_and(|other| other.wish() > self.wish());
+        let stronger = extensions.get::<Self>().is_some_and(|other| other.change().outranks(self.change()));
         if !stronger {
             let said = Arc::clone(&self.0);
             // The weaker one that was there has been heard: by this one.
@@ -185,9 +178,9 @@ impl EuidUpdate {
         let times = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |times| times.checked_add(1));
         let times = times.unwrap_or_else(|most| most);
         if times == 1 {
-            observe::update_replayed();
+            telemetry::update_replayed();
         }
-        (times == 0 || update.wish() != Wish::Login).then_some(update)
+        (times == 0 || !matches!(update.change(), Change::Begin(_))).then_some(update)
     }
 
     /// Keeps the token of a login from scripts.
@@ -203,25 +196,14 @@ impl EuidUpdate {
         self.0.unheard.store(false, Ordering::Relaxed);
     }
 
-    fn of(update: Update) -> Self {
+    fn of(change: Change) -> Self {
         let [unheard, withheld] = [const { AtomicBool::new(false) }; 2];
-        Self(Arc::new(Said { update, unheard, taken: AtomicU32::new(0), withheld }))
+        Self(Arc::new(Said { change, unheard, taken: AtomicU32::new(0), withheld }))
     }
 
-    pub(crate) fn wish(&self) -> Wish {
-        match &self.0.update {
-            Update::Login { .. } => Wish::Login,
-            Update::OptOut => Wish::OptOut,
-            Update::Logout => Wish::Logout,
-        }
-    }
-
-    /// The identity of a login, and the user that it is bound to.
-    pub(crate) fn as_login(&self) -> Option<(&Identity, Option<&[u8]>)> {
-        match &self.0.update {
-            Update::Login { identity, subject } => Some((identity, subject.as_deref())),
-            Update::OptOut | Update::Logout => None,
-        }
+    /// What it asks the engine for.
+    pub(crate) fn change(&self) -> &Change {
+        &self.0.change
     }
 }
 
@@ -229,7 +211,7 @@ impl Drop for Said {
     fn drop(&mut self) {
         // The application's log may panic; a second panic while unwinding would end the process.
         if *self.unheard.get_mut() && !thread::panicking() {
-            observe::update_unheard();
+            telemetry::update_unheard();
         }
     }
 }
@@ -243,17 +225,19 @@ impl From<Identity> for EuidUpdate {
 /// Whatever the outcome, it ends the identity that was there: another person may have logged in.
 impl From<Generated> for EuidUpdate {
     fn from(generated: Generated) -> Self {
-        match generated {
-            Generated::Identity(identity) => Self::login(identity),
-            Generated::OptedOut => Self::opt_out(),
-            Generated::InsufficientConsent | _ => Self::logout(),
-        }
+        Self::of(generated.into())
     }
 }
 
 impl fmt::Debug for EuidUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("EuidUpdate").field(&self.wish()).finish()
+        let word = match self.change() {
+            Change::Begin(_) => "Login",
+            Change::StateOptOut => "OptOut",
+            Change::EndLogin => "Logout",
+            Change::Keep | Change::ForgetIdentity | Change::RecordOptOut(_) | Change::Renew(_) => "Other",
+        };
+        write!(f, "EuidUpdate({word})")
     }
 }
 
@@ -269,6 +253,12 @@ mod tests {
         EuidUpdate::login(Identity::new(name, "refresh".to_owned().into(), [5; 32].into(), times).unwrap())
     }
 
+    /// Token and user of a login.
+    fn said(update: &EuidUpdate) -> Option<(&str, Option<&[u8]>)> {
+        let Change::Begin(login) = update.change() else { return None };
+        Some((login.identity.advertising_token(), login.subject.as_deref()))
+    }
+
     fn merged(updates: impl IntoIterator<Item = EuidUpdate>) -> EuidUpdate {
         let mut response = Response::new(());
         for update in updates {
@@ -281,25 +271,25 @@ mod tests {
     fn the_stronger_of_two_stays_in_either_order() {
         let (logout, opt_out) = (EuidUpdate::logout, EuidUpdate::opt_out);
         for updates in [[logout(), login("a")], [login("a"), logout()], [opt_out(), logout()], [logout(), opt_out()]] {
-            assert_eq!(merged(updates).wish(), Wish::Logout);
+            assert_eq!(format!("{:?}", merged(updates)), "EuidUpdate(Logout)");
         }
         for updates in [[opt_out(), login("a")], [login("a"), opt_out()]] {
-            assert_eq!(merged(updates).wish(), Wish::OptOut);
+            assert_eq!(format!("{:?}", merged(updates)), "EuidUpdate(OptOut)");
         }
     }
 
     #[test]
     fn of_two_logins_the_later_counts() {
         let update = merged([login("a"), login("b")]);
-        assert_eq!(update.as_login().unwrap().0.advertising_token(), "b");
+        assert_eq!(said(&update), Some(("b", None)));
     }
 
     #[test]
     fn a_login_is_bound_to_the_last_subject_said_and_nothing_else_is() {
         let bound = login("a").subject("17").subject(*b"18");
-        assert_eq!(bound.as_login().unwrap().1, Some(&b"18"[..]));
-        assert_eq!(login("a").as_login().unwrap().1, None);
-        assert!(EuidUpdate::logout().subject("17").as_login().is_none());
+        assert_eq!(said(&bound), Some(("a", Some(&b"18"[..]))));
+        assert_eq!(said(&login("a")), Some(("a", None)));
+        assert_eq!(said(&EuidUpdate::logout().subject("17")), None);
     }
 
     #[test]

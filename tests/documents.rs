@@ -22,7 +22,7 @@ const GUIDES: [&str; 5] = [
     TROUBLESHOOTING,
 ];
 /// Where every metric and event is.
-const OBSERVE: &str = include_str!("../src/observe.rs");
+const TELEMETRY: &str = include_str!("../src/telemetry.rs");
 
 /// A row of the table of cookies: names, lifetime and `HttpOnly`.
 struct Row {
@@ -101,13 +101,13 @@ fn metrics_and_labels_that_guides_name_exist() {
     let is_end = |character: char| !character.is_ascii_lowercase() && character != '_';
     let mut count = 0;
     for name in GUIDES.iter().flat_map(|guide| texts(guide, "euid_", is_end)) {
-        assert!(OBSERVE.contains(&format!("\"euid_{name}\"")), "euid_{name}");
+        assert!(TELEMETRY.contains(&format!("\"euid_{name}\"")), "euid_{name}");
         count += 1;
     }
     for label in ["outcome=", "reason="] {
         for value in GUIDES.iter().flat_map(|guide| texts(guide, label, |end| end == '}' || end.is_whitespace())) {
             for word in value.trim_matches(['~', '!', '=', '"', '`']).split('|') {
-                assert!(OBSERVE.contains(&format!("\"{word}\"")), "{label}{word}");
+                assert!(TELEMETRY.contains(&format!("\"{word}\"")), "{label}{word}");
                 count += 1;
             }
         }
@@ -120,7 +120,7 @@ fn events_that_the_troubleshooting_page_quotes_exist() {
     let events: Vec<_> = texts(TROUBLESHOOTING, " tower_euid: ", |end| end == '`' || end == '\n').collect();
     for event in &events {
         let message = event.split(" reason=").next().unwrap();
-        assert!(OBSERVE.contains(&format!("\"{message}\"")), "{message}");
+        assert!(TELEMETRY.contains(&format!("\"{message}\"")), "{message}");
     }
     assert!(events.len() >= 4, "{events:?}");
 }

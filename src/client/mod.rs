@@ -17,8 +17,8 @@ use std::time::Duration;
 pub use self::builder::EuidClientBuilder;
 pub(crate) use self::builder::Variables;
 use self::line::Line;
-use crate::observe;
 use crate::refresh::Refresh;
+use crate::telemetry;
 use euid_core::clock::Clock;
 #[cfg(doc)]
 use euid_core::error::ErrorKind;
@@ -210,8 +210,8 @@ impl EuidClient {
             && !has_warned.swap(true, Ordering::Relaxed)
         {
             match skew {
-                ClockSkew::Ahead(by) => observe::clock_skewed(by.as_secs(), "ahead"),
-                ClockSkew::Behind(by) => observe::clock_skewed(by.as_secs(), "behind"),
+                ClockSkew::Ahead(by) => telemetry::clock_skewed(by.as_secs(), "ahead"),
+                ClockSkew::Behind(by) => telemetry::clock_skewed(by.as_secs(), "behind"),
             }
         }
         Ok(answered)

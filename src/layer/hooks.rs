@@ -35,7 +35,7 @@ impl EuidLayer {
     /// put it into the request's extensions, as [`bind`](Self::bind) shows for the user's id. With
     /// `axum_login`, the hook can read the user from `AuthSession` directly.
     pub fn consent(self, consent: impl Fn(&request::Parts) -> Consent + Send + Sync + 'static) -> Self {
-        self.set(|shared| shared.consent = Some(Arc::new(consent)))
+        self.set(|config| config.consent = Some(Arc::new(consent)))
     }
 
     /// Takes consent from the TCF v2 string in the cookie `euconsent-v2`, where consent banners keep it: a
@@ -159,7 +159,7 @@ impl EuidLayer {
         signed_in: impl Fn(&request::Parts) -> Option<S> + Send + Sync + 'static,
     ) -> Self {
         let signed_in = move |parts: &request::Parts| signed_in(parts).map(|id| id.as_ref().into());
-        self.set(|shared| shared.bind = Some(Arc::new(signed_in)))
+        self.set(|config| config.bind = Some(Arc::new(signed_in)))
     }
 
     /// Responses that are logouts although no handler says so with
@@ -175,6 +175,6 @@ impl EuidLayer {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn logout_when(self, logout: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
-        self.set(|shared| shared.logout_when = Some(Arc::new(logout)))
+        self.set(|config| config.logout_when = Some(Arc::new(logout)))
     }
 }

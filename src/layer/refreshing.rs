@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use euid_core::engine::Engine;
 use http::request;
 
 use super::EuidLayer;
@@ -64,7 +65,7 @@ impl EuidLayer {
     /// How many bytes that may take, unless set otherwise: 16 MiB.
     pub const DEFAULT_MEMO_BYTES: usize = 16 << 20;
     /// By how much the moment of a refresh is spread at most, unless set otherwise: 10 min.
-    pub const DEFAULT_REFRESH_JITTER: Duration = Duration::from_secs(600);
+    pub const DEFAULT_REFRESH_JITTER: Duration = Engine::DEFAULT_REFRESH_JITTER;
 
     /// How long a page waits for a refresh at most; a request with an unsafe method (`POST`) waits for none.
     /// Meanwhile it keeps the inner service's
@@ -109,7 +110,7 @@ impl EuidLayer {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn refresh_mode(self, mode: RefreshMode) -> Self {
-        self.set(|shared| shared.refresh_mode = mode)
+        self.set(|config| config.refresh_mode = mode)
     }
 
     /// How long one refresh may take, the time in the queue for
@@ -199,7 +200,7 @@ impl EuidLayer {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn refresh_jitter(self, most: Duration) -> Self {
-        self.set(|shared| shared.refresh_jitter = most)
+        self.set_engine(|engine| engine.with_refresh_jitter(most))
     }
 
     /// Which requests may refresh. Those whose response is not shown as a page never do: prefetches and prerenders,
@@ -217,6 +218,6 @@ impl EuidLayer {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn refresh_when(self, may_refresh: impl Fn(&request::Parts) -> bool + Send + Sync + 'static) -> Self {
-        self.set(|shared| shared.refresh_when = Some(Arc::new(may_refresh)))
+        self.set(|config| config.refresh_when = Some(Arc::new(may_refresh)))
     }
 }

@@ -24,7 +24,7 @@ use super::leader::Leader;
 use super::memo::{Lineage, MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
 use crate::deadline::Deadline;
-use crate::observe;
+use crate::telemetry;
 use euid_core::clock::{Clock, UnixMillis};
 use euid_core::identity::Identity;
 
@@ -113,13 +113,13 @@ impl Desk {
                 return Asked::Waiting(flight.wait(), deadline);
             }
             Next::Join(flight) => {
-                observe::refresh_joined();
+                telemetry::refresh_joined();
                 *identity = flight.share(identity);
                 Asked::Waiting(flight.wait(), deadline)
             }
             Next::Known(outcome) => Asked::Known(outcome),
             Next::BreakerOpen => {
-                observe::breaker_refused();
+                telemetry::breaker_refused();
                 Asked::Refused("the operator is down")
             }
             Next::Full => Asked::Refused("too many refreshes are under way"),
@@ -155,9 +155,9 @@ pub(super) struct BreakerMoved {
 impl BreakerMoved {
     pub(super) fn report(&self) {
         if self.from != self.to {
-            observe::breaker_moved(self.from, self.to);
+            telemetry::breaker_moved(self.from, self.to);
         }
-        observe::breaker_is(self.to);
+        telemetry::breaker_is(self.to);
     }
 }
 

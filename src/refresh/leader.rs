@@ -1,6 +1,7 @@
 //! The task that makes one call. However it ends, the flight lands: answered, at its deadline, in a panic, or with its
 //! runtime.
 
+use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -18,12 +19,11 @@ use super::flight::Flight;
 use super::memo::RefreshKey;
 use super::sync::lock;
 use crate::deadline;
-use crate::observe::{self, Ending};
+use crate::telemetry::{self, Ending};
 use euid_core::Refreshed;
 use euid_core::clock::UnixMillis;
-use euid_core::error::{ErrorKind, EuidError};
+use euid_core::error::EuidError;
 use euid_core::identity::Identity;
-use euid_core::{policy, random};
 
 /// Guards a call that the book has begun, from that moment on.
 pub(super) struct Leader {
@@ -102,9 +102,12 @@ impl Leader {
     }
 
     fn land(&mut self, ending: Ending, outcome: Result<Refreshed, EuidError>, now: UnixMillis) {
-        let (outcome, due_by) = received(outcome, now);
+        let (outcome, due_by) = match outcome.and_then(|outcome| outcome.received(now)) {
+            Ok((outcome, due_by)) => (Ok(outcome), due_by),
+            Err(error) => (Err(error), None),
+        };
         let outcome = Arc::new(outcome);
-        let chance = random::bytes().map_or(0, u32::from_ne_bytes);
+        let chance = RandomState::new().hash_one(self.key.token) as u32;
         let land = |book: &mut Book| book.land(&self.key, &outcome, self.made, now, chance);
         let ((), moved) = self.desk.with_book(land);
         self.flight.land(Arc::clone(&outcome));
@@ -114,28 +117,10 @@ impl Leader {
         if let Some(due_by) = due_by
             && !self.desk.warned_of_skew.swap(true, Ordering::Relaxed)
         {
-            observe::refreshed_pair_is_due(due_by);
+            telemetry::refreshed_pair_is_due(due_by);
         }
-        observe::refresh_ended(ending, &outcome, now.saturating_since(self.begun));
+        telemetry::refresh_ended(ending, &outcome, now.saturating_since(self.begun));
     }
-}
-
-/// A new pair as it arrives at `now`, on this machine's clock: one that has expired is a failure; one that is due already
-/// is due a little later, and by how long it was due is returned.
-fn received(
-    outcome: Result<Refreshed, EuidError>,
-    now: UnixMillis,
-) -> (Result<Refreshed, EuidError>, Option<Duration>) {
-    let Ok(Refreshed::Identity(identity)) = outcome else { return (outcome, None) };
-    let times = identity.times();
-    if !times.is_usable(now) {
-        let seconds = now.saturating_since(times.identity_expires).as_secs();
-        let what = format!("the new token expired {seconds} s ago by this machine's clock: is it ahead?");
-        return (Err(EuidError::new(ErrorKind::ClockDrift, what)), None);
-    }
-    let due_by = times.is_due(now).then(|| now.saturating_since(times.refresh_from));
-    let identity = identity.with_refresh_from(policy::refresh_again_from(&times, now));
-    (Ok(Refreshed::Identity(identity)), due_by)
 }
 
 impl Drop for Leader {

@@ -204,12 +204,23 @@ impl EuidLogout {
         }
     }
 
-    pub fn of_note(note: Note) -> Self {
-        Self(Some(note))
+    /// Keeps the token from scripts in the browser and from the response's cookie for them: for a host inside another,
+    /// whose own consent is stricter.
+    pub fn withhold_token(&self) {
+        if let Some(note) = &self.0 {
+            note.withhold();
+        }
     }
 
-    /// Where it is noted; `None` if there is nothing to end.
-    pub fn into_note(self) -> Option<Note> {
-        self.0
+    /// The number that the host left with [`Pending::mark`](crate::engine::Pending::mark); `None` if there is nothing to
+    /// end.
+    #[must_use]
+    pub fn mark(&self) -> Option<usize> {
+        self.0.as_ref().map(Note::mark)
+    }
+
+    #[inline]
+    pub(crate) fn of_note(note: Note) -> Self {
+        Self(Some(note))
     }
 }

@@ -23,7 +23,6 @@ mod protocol;
 pub mod random;
 pub mod sealed;
 pub mod secret;
-pub mod site;
 pub mod tcf;
 pub mod token;
 pub mod transport;

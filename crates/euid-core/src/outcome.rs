@@ -1,13 +1,15 @@
 //! What the operator is asked for at a login, and what its answers mean.
 
 use std::fmt;
+use std::time::Duration;
 
+use crate::clock::UnixMillis;
 use crate::dii::{Dii, DiiKind};
-#[cfg(doc)]
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
 #[cfg(doc)]
 use crate::operator::Operator;
+use crate::policy;
 use crate::protocol::answer::Question;
 
 /// The request for an identity, as [`Operator::generate`] takes it; a [`Dii`] alone is enough.
@@ -107,6 +109,28 @@ pub enum Refreshed {
     Identity(Identity),
     /// The person opted out: there is no successor.
     OptedOut,
+}
+
+impl Refreshed {
+    /// This outcome as it arrives at `now`, on this machine's clock. A new pair that is due already becomes due a little
+    /// later, so that a clock that is ahead of the operator's does not refresh on every page; by how long it was due is
+    /// returned beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`ClockDrift`](ErrorKind::ClockDrift) if the new token has expired.
+    pub fn received(self, now: UnixMillis) -> Result<(Self, Option<Duration>), EuidError> {
+        let Self::Identity(identity) = self else { return Ok((self, None)) };
+        let times = identity.times();
+        if !times.is_usable(now) {
+            let seconds = now.saturating_since(times.identity_expires).as_secs();
+            let what = format!("the new token expired {seconds} s ago by this machine's clock: is it ahead?");
+            return Err(EuidError::new(ErrorKind::ClockDrift, what));
+        }
+        let due_by = times.is_due(now).then(|| now.saturating_since(times.refresh_from));
+        let identity = identity.with_refresh_from(policy::refresh_again_from(&times, now));
+        Ok((Self::Identity(identity), due_by))
+    }
 }
 
 impl Question<'_> {

@@ -2,7 +2,7 @@
 //!
 //! Three questions, in the order of a request:
 //!
-//! 1. [`plan`] (or [`without_identity`], where no usable cookie came): what may the handler see, or is a
+//! 1. [`evaluate`] (or [`without_identity`], where no usable cookie came): what may the handler see, or is a
 //!    refresh due first?
 //! 2. [`settle`]: the refresh has an outcome, or the page has waited long enough. What may the handler see?
 //! 3. [`resolve`]: the handler has returned. Which cookies does the response write?
@@ -37,12 +37,12 @@ use std::time::Duration;
 
 use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
-use crate::identity::IdentityTimes;
+use crate::identity::{Identity, IdentityTimes};
 use crate::outcome::Refreshed;
 
 /// What the request brought where no identity can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presented {
+pub enum Credential {
     /// No identity cookie.
     Nothing,
     /// One of a version or key that this node does not know.
@@ -53,7 +53,7 @@ pub enum Presented {
 
 /// What the anchor says where no identity can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnchorSays {
+pub enum LoginMarker {
     /// No anchor came.
     Nothing,
     /// A login, an opt-out whose time has passed, or nothing that can be read.
@@ -118,7 +118,7 @@ pub enum Consent {
 
 /// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plan {
+pub enum Evaluation {
     Proceed(Verdict),
     /// A refresh is due; [`settle`] judges its outcome.
     Refresh,
@@ -127,42 +127,53 @@ pub enum Plan {
 /// What the handler sees, and what happens to the cookies unless the handler says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    pub sees: Sees,
+    pub sees: Visibility,
     pub action: Action,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sees {
+pub enum Visibility {
     Absent,
     /// The token that the cookie brought.
     Active,
-    /// The token that the operator has just given.
-    ActiveNew,
     OptedOut,
     Unavailable,
     Withheld,
 }
 
-/// What a response does to the cookies.
+/// What a response removes, unless a handler asks for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Keep,
-    ClearIdentity,
-    ClearBoth,
-    /// Clear the identity, remember the opt-out in the anchor.
-    OptOut,
-    /// Clear the identity, record the opt-out for its login.
-    RecordOptOut,
-    /// Write the refreshed identity.
-    Store,
-    /// Write the identity of the login, and its anchor.
-    Login,
+    ForgetIdentity,
+    EndLogin,
 }
 
-/// The outcome of a refresh, as far as the policy tells outcomes apart.
+/// What a response does with an identity that another kind of cookie brought and that has no login yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    NewPair(IdentityTimes),
+pub enum Migration {
+    Keep,
+    /// Begin a login with it.
+    Begin,
+    /// Remove it.
+    End,
+}
+
+/// The verdict once a refresh has an outcome. `T` is whatever the caller gave with the new pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled<T> {
+    /// The handler sees the new token, and the response stores the new pair.
+    Renewed(T),
+    /// The person opted out: the response forgets the identity and records the opt-out for its login.
+    OptedOut,
+    /// As without a refresh.
+    Proceed(Verdict),
+}
+
+/// The outcome of a refresh, as far as the policy tells outcomes apart. `T` is whatever the caller gives with the new pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer<T> {
+    NewPair(IdentityTimes, T),
     OptOut,
     /// `invalid_token`, `expired_token`.
     Ended,
@@ -171,18 +182,10 @@ pub enum Answer {
     Failed,
 }
 
-/// What the handler wants. The order is the precedence: a later one beats an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wish {
-    Login,
-    OptOut,
-    Logout,
-}
-
-impl Answer {
-    pub fn of(answer: &Result<Refreshed, EuidError>) -> Self {
+impl<'a> Answer<&'a Identity> {
+    pub fn of(answer: &'a Result<Refreshed, EuidError>) -> Self {
         match answer {
-            Ok(Refreshed::Identity(identity)) => Self::NewPair(identity.times()),
+            Ok(Refreshed::Identity(identity)) => Self::NewPair(identity.times(), identity),
             Ok(Refreshed::OptedOut) => Self::OptOut,
             Err(error) => match error.kind() {
                 ErrorKind::RejectedToken => Self::Ended,
@@ -199,35 +202,35 @@ impl Answer {
 }
 
 /// A request without a usable identity. It never causes a refresh.
-pub fn without_identity(presented: Presented, anchor: AnchorSays, consent: Consent) -> Verdict {
-    let came = presented != Presented::Nothing;
-    if consent == Consent::Withdrawn && (came || anchor != AnchorSays::Nothing) {
-        return verdict(Sees::Withheld, Action::ClearBoth);
+pub fn without_identity(presented: Credential, anchor: LoginMarker, consent: Consent) -> Verdict {
+    let came = presented != Credential::Nothing;
+    if consent == Consent::Withdrawn && (came || anchor != LoginMarker::Nothing) {
+        return verdict(Visibility::Withheld, Action::EndLogin);
     }
     let verdict = match (presented, anchor) {
-        (Presented::Nothing, AnchorSays::OptedOut) => verdict(Sees::OptedOut, Action::Keep),
-        (_, AnchorSays::OptedOut) => verdict(Sees::OptedOut, Action::ClearIdentity),
-        (Presented::Nothing | Presented::UnknownKey, _) => verdict(Sees::Absent, Action::Keep),
-        (Presented::Unusable, _) => verdict(Sees::Absent, Action::ClearIdentity),
+        (Credential::Nothing, LoginMarker::OptedOut) => verdict(Visibility::OptedOut, Action::Keep),
+        (_, LoginMarker::OptedOut) => verdict(Visibility::OptedOut, Action::ForgetIdentity),
+        (Credential::Nothing | Credential::UnknownKey, _) => verdict(Visibility::Absent, Action::Keep),
+        (Credential::Unusable, _) => verdict(Visibility::Absent, Action::ForgetIdentity),
     };
-    verdict.under(consent)
+    verdict.restricted_by(consent)
 }
 
 /// A request with an identity that its anchor names. `times.refresh_from` may be moved by jitter,
 /// `times.identity_expires` brought forward by a margin; their order is not relied on.
-pub fn plan(times: &IdentityTimes, subject: Subject, consent: Consent, now: UnixMillis) -> Plan {
+pub fn evaluate(times: &IdentityTimes, subject: Subject, consent: Consent, now: UnixMillis) -> Evaluation {
     if let Some(verdict) = barred(subject, consent) {
-        return Plan::Proceed(verdict);
+        return Evaluation::Proceed(verdict);
     }
-    let proceed = |sees, action| Plan::Proceed(verdict(sees, action).under(consent));
+    let proceed = |sees, action| Evaluation::Proceed(verdict(sees, action).restricted_by(consent));
     if !times.is_refreshable(now) {
-        proceed(Sees::Absent, Action::Keep)
+        proceed(Visibility::Absent, Action::Keep)
     } else if consent == Consent::Withheld {
-        proceed(Sees::Withheld, Action::Keep)
+        proceed(Visibility::Withheld, Action::Keep)
     } else if !times.is_due(now) && times.is_usable(now) {
-        proceed(Sees::Active, Action::Keep)
+        proceed(Visibility::Active, Action::Keep)
     } else {
-        Plan::Refresh
+        Evaluation::Refresh
     }
 }
 
@@ -239,9 +242,9 @@ pub fn opted_out(
     consent: Consent,
     now: UnixMillis,
 ) -> Verdict {
-    let sees = if now < until { Sees::OptedOut } else { Sees::Absent };
-    match barred(subject, consent).unwrap_or(verdict(sees, Action::ClearIdentity).under(consent)) {
-        Verdict { sees, action: Action::ClearIdentity } if !identity_came => verdict(sees, Action::Keep),
+    let sees = if now < until { Visibility::OptedOut } else { Visibility::Absent };
+    match barred(subject, consent).unwrap_or(verdict(sees, Action::ForgetIdentity).restricted_by(consent)) {
+        Verdict { sees, action: Action::ForgetIdentity } if !identity_came => verdict(sees, Action::Keep),
         verdict => verdict,
     }
 }
@@ -249,54 +252,50 @@ pub fn opted_out(
 /// The verdict on an identity or a record of an opt-out that consent or subject exclude, whatever it holds.
 fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
     let verdict = match (consent, subject) {
-        (Consent::Withdrawn, _) => verdict(Sees::Withheld, Action::ClearBoth),
-        (_, Subject::Other) => verdict(Sees::Absent, Action::ClearIdentity),
-        (_, Subject::Nobody) => verdict(Sees::Absent, Action::Keep),
+        (Consent::Withdrawn, _) => verdict(Visibility::Withheld, Action::EndLogin),
+        (_, Subject::Other) => verdict(Visibility::Absent, Action::ForgetIdentity),
+        (_, Subject::Nobody) => verdict(Visibility::Absent, Action::Keep),
         (Consent::Granted | Consent::Withheld, Subject::Same) => return None,
     };
-    Some(verdict.under(consent))
+    Some(verdict.restricted_by(consent))
 }
 
-/// The verdict on an identity that another kind of cookie brought: whatever would keep or store it is a login,
-/// as the layer has no cookies for it yet.
-pub fn taken_over(Verdict { sees, action }: Verdict) -> Verdict {
-    let action = match (sees, action) {
-        (Sees::Active | Sees::Unavailable, Action::Keep) | (_, Action::Store) => Action::Login,
-        (_, Action::RecordOptOut) => Action::OptOut,
-        (_, Action::ClearIdentity) => Action::ClearBoth,
-        (_, action) => action,
-    };
-    verdict(sees, action)
-}
-
-/// After [`Plan::Refresh`]: `times` are those of the cookie, `now` is read again after the wait.
-pub fn settle(times: &IdentityTimes, now: UnixMillis, answer: Answer) -> Verdict {
-    let ended = verdict(Sees::Absent, Action::ClearIdentity);
-    match answer {
-        Answer::NewPair(new) if new.is_usable(now) && new.is_refreshable(now) => {
-            verdict(Sees::ActiveNew, Action::Store)
-        }
-        Answer::OptOut => verdict(Sees::OptedOut, Action::RecordOptOut),
-        Answer::Ended => ended,
-        _ if !times.is_refreshable(now) => verdict(Sees::Absent, Action::Keep),
-        _ if times.is_usable(now) => verdict(Sees::Active, Action::Keep),
-        // No operator can read the refresh token any more, and the advertising token has expired.
-        Answer::ClientError => ended,
-        // A new pair that has expired by this machine's clock is a failure: one of the clocks is wrong.
-        Answer::NewPair(_) | Answer::Failed => verdict(Sees::Unavailable, Action::Keep),
+/// What the verdict means for an identity that another kind of cookie brought: what would keep it begins a login, as there
+/// is no state for it yet.
+pub fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
+    match (sees, action) {
+        (Visibility::Active | Visibility::Unavailable, Action::Keep) => Migration::Begin,
+        (_, Action::Keep) => Migration::Keep,
+        (_, Action::ForgetIdentity | Action::EndLogin) => Migration::End,
     }
 }
 
-/// What the response writes: withdrawn consent, then the handler's wish, then what was planned.
-pub fn resolve(planned: Action, wish: Option<Wish>, consent: Consent) -> Action {
-    match (consent, wish) {
+/// After [`Evaluation::Refresh`]: `times` are those of the cookie, `now` is read again after the wait.
+pub fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: Answer<T>) -> Settled<T> {
+    let proceed = |sees, action| Settled::Proceed(verdict(sees, action));
+    let ended = || proceed(Visibility::Absent, Action::ForgetIdentity);
+    match answer {
+        Answer::NewPair(new, pair) if new.is_usable(now) && new.is_refreshable(now) => Settled::Renewed(pair),
+        Answer::OptOut => Settled::OptedOut,
+        Answer::Ended => ended(),
+        _ if !times.is_refreshable(now) => proceed(Visibility::Absent, Action::Keep),
+        _ if times.is_usable(now) => proceed(Visibility::Active, Action::Keep),
+        // No operator can read the refresh token any more, and the advertising token has expired.
+        Answer::ClientError => ended(),
+        // A new pair that has expired by this machine's clock is a failure: one of the clocks is wrong.
+        Answer::NewPair(..) | Answer::Failed => proceed(Visibility::Unavailable, Action::Keep),
+    }
+}
+
+/// What the response writes: withdrawn consent beats what the handler asks for, which beats what was planned. `end` is the
+/// end of the login.
+pub fn resolve<C>(planned: C, asked: Option<C>, consent: Consent, end: C) -> C {
+    match (consent, asked) {
         // No login is written; the previous identity ends all the same.
-        (Consent::Withdrawn, Some(_)) => Action::ClearBoth,
-        // `planned` was made with the same consent, so it clears the cookies that came.
+        (Consent::Withdrawn, Some(_)) => end,
+        // `planned` was made with the same consent, so it ends the login that came.
         (Consent::Withdrawn, None) => planned,
-        (_, Some(Wish::Logout)) => Action::ClearBoth,
-        (_, Some(Wish::OptOut)) => Action::OptOut,
-        (_, Some(Wish::Login)) => Action::Login,
+        (_, Some(asked)) => asked,
         (_, None) => planned,
     }
 }
@@ -321,15 +320,21 @@ pub fn refresh_again_from(times: &IdentityTimes, now: UnixMillis) -> UnixMillis 
 /// The most that [`refresh_again_from`] waits.
 const REFRESH_PAUSE: Duration = Duration::from_secs(60);
 
-const fn verdict(sees: Sees, action: Action) -> Verdict {
+/// The same times, with the token's end brought forward.
+pub fn with_margin(mut times: IdentityTimes, margin: Duration) -> IdentityTimes {
+    times.identity_expires = times.identity_expires.saturating_sub(margin);
+    times
+}
+
+const fn verdict(sees: Visibility, action: Action) -> Verdict {
     Verdict { sees, action }
 }
 
 impl Verdict {
     /// Without consent, `Absent` becomes `Withheld`: a handler that sees `Absent` may generate.
-    fn under(self, consent: Consent) -> Self {
+    fn restricted_by(self, consent: Consent) -> Self {
         match (self.sees, consent) {
-            (Sees::Absent, Consent::Withheld | Consent::Withdrawn) => Self { sees: Sees::Withheld, ..self },
+            (Visibility::Absent, Consent::Withheld | Consent::Withdrawn) => Self { sees: Visibility::Withheld, ..self },
             _ => self,
         }
     }
@@ -345,18 +350,8 @@ mod tests {
     const TIMES: IdentityTimes = times(100, 200, 300);
     const CONSENTS: [Consent; 3] = [Consent::Granted, Consent::Withheld, Consent::Withdrawn];
     const SUBJECTS: [Subject; 3] = [Subject::Same, Subject::Other, Subject::Nobody];
-    const ANCHORS: [AnchorSays; 3] = [AnchorSays::Nothing, AnchorSays::Something, AnchorSays::OptedOut];
-    const PRESENTED: [Presented; 3] = [Presented::Nothing, Presented::UnknownKey, Presented::Unusable];
-    const ACTIONS: [Action; 7] = [
-        Action::Keep,
-        Action::ClearIdentity,
-        Action::ClearBoth,
-        Action::OptOut,
-        Action::RecordOptOut,
-        Action::Store,
-        Action::Login,
-    ];
-    const WISHES: [Option<Wish>; 4] = [None, Some(Wish::Login), Some(Wish::OptOut), Some(Wish::Logout)];
+    const ANCHORS: [LoginMarker; 3] = [LoginMarker::Nothing, LoginMarker::Something, LoginMarker::OptedOut];
+    const PRESENTED: [Credential; 3] = [Credential::Nothing, Credential::UnknownKey, Credential::Unusable];
 
     const fn times(refresh_from: i64, identity_expires: i64, refresh_expires: i64) -> IdentityTimes {
         IdentityTimes {
@@ -370,12 +365,12 @@ mod tests {
         UnixMillis::from_millis(millis)
     }
 
-    fn answers() -> Vec<Answer> {
+    fn answers() -> Vec<Answer<()>> {
         let mut answers = vec![Answer::OptOut, Answer::Ended, Answer::ClientError, Answer::Failed];
         for moment in [0, 150, 1000] {
-            answers.push(Answer::NewPair(times(moment, moment, moment)));
-            answers.push(Answer::NewPair(times(moment, moment, 1000)));
-            answers.push(Answer::NewPair(times(moment, 1000, 1000)));
+            answers.push(Answer::NewPair(times(moment, moment, moment), ()));
+            answers.push(Answer::NewPair(times(moment, moment, 1000), ()));
+            answers.push(Answer::NewPair(times(moment, 1000, 1000), ()));
         }
         answers
     }
@@ -384,19 +379,19 @@ mod tests {
     fn every_row_without_a_usable_identity() {
         for consent in [Consent::Granted, Consent::Withheld] {
             for (presented, anchor, sees, action) in [
-                (Presented::Nothing, AnchorSays::Nothing, Sees::Absent, Action::Keep),
-                (Presented::Nothing, AnchorSays::Something, Sees::Absent, Action::Keep),
-                (Presented::Nothing, AnchorSays::OptedOut, Sees::OptedOut, Action::Keep),
-                (Presented::UnknownKey, AnchorSays::Nothing, Sees::Absent, Action::Keep),
-                (Presented::UnknownKey, AnchorSays::Something, Sees::Absent, Action::Keep),
-                (Presented::UnknownKey, AnchorSays::OptedOut, Sees::OptedOut, Action::ClearIdentity),
-                (Presented::Unusable, AnchorSays::Nothing, Sees::Absent, Action::ClearIdentity),
-                (Presented::Unusable, AnchorSays::Something, Sees::Absent, Action::ClearIdentity),
-                (Presented::Unusable, AnchorSays::OptedOut, Sees::OptedOut, Action::ClearIdentity),
+                (Credential::Nothing, LoginMarker::Nothing, Visibility::Absent, Action::Keep),
+                (Credential::Nothing, LoginMarker::Something, Visibility::Absent, Action::Keep),
+                (Credential::Nothing, LoginMarker::OptedOut, Visibility::OptedOut, Action::Keep),
+                (Credential::UnknownKey, LoginMarker::Nothing, Visibility::Absent, Action::Keep),
+                (Credential::UnknownKey, LoginMarker::Something, Visibility::Absent, Action::Keep),
+                (Credential::UnknownKey, LoginMarker::OptedOut, Visibility::OptedOut, Action::ForgetIdentity),
+                (Credential::Unusable, LoginMarker::Nothing, Visibility::Absent, Action::ForgetIdentity),
+                (Credential::Unusable, LoginMarker::Something, Visibility::Absent, Action::ForgetIdentity),
+                (Credential::Unusable, LoginMarker::OptedOut, Visibility::OptedOut, Action::ForgetIdentity),
             ] {
                 let got = without_identity(presented, anchor, consent);
-                let withheld = consent == Consent::Withheld && sees == Sees::Absent;
-                let sees = if withheld { Sees::Withheld } else { sees };
+                let withheld = consent == Consent::Withheld && sees == Visibility::Absent;
+                let sees = if withheld { Visibility::Withheld } else { sees };
                 assert_eq!(got, verdict(sees, action), "{presented:?} {anchor:?} {consent:?}");
             }
         }
@@ -407,16 +402,16 @@ mod tests {
         for presented in PRESENTED {
             for anchor in ANCHORS {
                 let got = without_identity(presented, anchor, Consent::Withdrawn);
-                let nothing = (presented, anchor) == (Presented::Nothing, AnchorSays::Nothing);
-                let action = if nothing { Action::Keep } else { Action::ClearBoth };
-                let expected = verdict(Sees::Withheld, action);
+                let nothing = (presented, anchor) == (Credential::Nothing, LoginMarker::Nothing);
+                let action = if nothing { Action::Keep } else { Action::EndLogin };
+                let expected = verdict(Visibility::Withheld, action);
                 assert_eq!(got, expected, "{presented:?} {anchor:?}");
             }
         }
         for subject in SUBJECTS {
             for now in 0..400 {
-                let got = plan(&TIMES, subject, Consent::Withdrawn, at(now));
-                assert_eq!(got, Plan::Proceed(verdict(Sees::Withheld, Action::ClearBoth)));
+                let got = evaluate(&TIMES, subject, Consent::Withdrawn, at(now));
+                assert_eq!(got, Evaluation::Proceed(verdict(Visibility::Withheld, Action::EndLogin)));
             }
         }
     }
@@ -424,21 +419,21 @@ mod tests {
     #[test]
     fn every_row_with_an_identity_at_every_millisecond() {
         for now in 0..400 {
-            let granted = plan(&TIMES, Subject::Same, Consent::Granted, at(now));
-            let withheld = plan(&TIMES, Subject::Same, Consent::Withheld, at(now));
+            let granted = evaluate(&TIMES, Subject::Same, Consent::Granted, at(now));
+            let withheld = evaluate(&TIMES, Subject::Same, Consent::Withheld, at(now));
             let expected_granted = match now {
-                0..100 => Plan::Proceed(verdict(Sees::Active, Action::Keep)),
-                100..300 => Plan::Refresh,
-                _ => Plan::Proceed(verdict(Sees::Absent, Action::Keep)),
+                0..100 => Evaluation::Proceed(verdict(Visibility::Active, Action::Keep)),
+                100..300 => Evaluation::Refresh,
+                _ => Evaluation::Proceed(verdict(Visibility::Absent, Action::Keep)),
             };
             assert_eq!(granted, expected_granted, "{now}");
-            assert_eq!(withheld, Plan::Proceed(verdict(Sees::Withheld, Action::Keep)), "{now}");
+            assert_eq!(withheld, Evaluation::Proceed(verdict(Visibility::Withheld, Action::Keep)), "{now}");
 
-            for (consent, sees) in [(Consent::Granted, Sees::Absent), (Consent::Withheld, Sees::Withheld)] {
-                let other = plan(&TIMES, Subject::Other, consent, at(now));
-                assert_eq!(other, Plan::Proceed(verdict(sees, Action::ClearIdentity)), "{now}");
-                let nobody = plan(&TIMES, Subject::Nobody, consent, at(now));
-                assert_eq!(nobody, Plan::Proceed(verdict(sees, Action::Keep)), "{now}");
+            for (consent, sees) in [(Consent::Granted, Visibility::Absent), (Consent::Withheld, Visibility::Withheld)] {
+                let other = evaluate(&TIMES, Subject::Other, consent, at(now));
+                assert_eq!(other, Evaluation::Proceed(verdict(sees, Action::ForgetIdentity)), "{now}");
+                let nobody = evaluate(&TIMES, Subject::Nobody, consent, at(now));
+                assert_eq!(nobody, Evaluation::Proceed(verdict(sees, Action::Keep)), "{now}");
             }
         }
     }
@@ -447,14 +442,14 @@ mod tests {
     fn every_row_of_the_record_of_an_opt_out() {
         for now in [0, 99, 100, 101] {
             for consent in CONSENTS {
-                let absent = if consent == Consent::Granted { Sees::Absent } else { Sees::Withheld };
+                let absent = if consent == Consent::Granted { Visibility::Absent } else { Visibility::Withheld };
                 for subject in SUBJECTS {
-                    for (came, clear) in [(true, Action::ClearIdentity), (false, Action::Keep)] {
+                    for (came, clear) in [(true, Action::ForgetIdentity), (false, Action::Keep)] {
                         let expected = match (consent, subject) {
-                            (Consent::Withdrawn, _) => verdict(Sees::Withheld, Action::ClearBoth),
+                            (Consent::Withdrawn, _) => verdict(Visibility::Withheld, Action::EndLogin),
                             (_, Subject::Other) => verdict(absent, clear),
                             (_, Subject::Nobody) => verdict(absent, Action::Keep),
-                            _ if now < 100 => verdict(Sees::OptedOut, clear),
+                            _ if now < 100 => verdict(Visibility::OptedOut, clear),
                             _ => verdict(absent, clear),
                         };
                         let got = opted_out(at(100), came, subject, consent, at(now));
@@ -467,35 +462,34 @@ mod tests {
 
     #[test]
     fn what_is_taken_over_becomes_a_login_or_ends_for_good() {
-        for (sees, planned, action) in [
-            (Sees::Active, Action::Keep, Action::Login),
-            (Sees::Unavailable, Action::Keep, Action::Login),
-            (Sees::ActiveNew, Action::Store, Action::Login),
-            (Sees::OptedOut, Action::RecordOptOut, Action::OptOut),
-            (Sees::Absent, Action::ClearIdentity, Action::ClearBoth),
-            (Sees::Withheld, Action::ClearBoth, Action::ClearBoth),
+        for (sees, planned, migration) in [
+            (Visibility::Active, Action::Keep, Migration::Begin),
+            (Visibility::Unavailable, Action::Keep, Migration::Begin),
+            (Visibility::Absent, Action::ForgetIdentity, Migration::End),
+            (Visibility::Withheld, Action::EndLogin, Migration::End),
             // It is kept: no user is signed in, or consent is withheld.
-            (Sees::Absent, Action::Keep, Action::Keep),
-            (Sees::Withheld, Action::Keep, Action::Keep),
+            (Visibility::Absent, Action::Keep, Migration::Keep),
+            (Visibility::Withheld, Action::Keep, Migration::Keep),
         ] {
-            assert_eq!(taken_over(verdict(sees, planned)), verdict(sees, action));
+            assert_eq!(as_migration(verdict(sees, planned)), migration);
         }
     }
 
     #[test]
     fn every_row_of_an_answer_at_every_millisecond() {
-        let ended = verdict(Sees::Absent, Action::ClearIdentity);
+        let proceed = |sees, action| Settled::Proceed(verdict(sees, action));
+        let ended = proceed(Visibility::Absent, Action::ForgetIdentity);
         for now in 0..400 {
             for answer in answers() {
                 let expected = match answer {
-                    Answer::NewPair(new) if at(now) < new.identity_expires => verdict(Sees::ActiveNew, Action::Store),
-                    Answer::OptOut => verdict(Sees::OptedOut, Action::RecordOptOut),
+                    Answer::NewPair(new, ()) if at(now) < new.identity_expires => Settled::Renewed(()),
+                    Answer::OptOut => Settled::OptedOut,
                     Answer::Ended => ended,
                     Answer::ClientError if (200..300).contains(&now) => ended,
-                    Answer::NewPair(_) | Answer::Failed | Answer::ClientError => match now {
-                        0..200 => verdict(Sees::Active, Action::Keep),
-                        200..300 => verdict(Sees::Unavailable, Action::Keep),
-                        _ => verdict(Sees::Absent, Action::Keep),
+                    Answer::NewPair(..) | Answer::Failed | Answer::ClientError => match now {
+                        0..200 => proceed(Visibility::Active, Action::Keep),
+                        200..300 => proceed(Visibility::Unavailable, Action::Keep),
+                        _ => proceed(Visibility::Absent, Action::Keep),
                     },
                 };
                 assert_eq!(settle(&TIMES, at(now), answer), expected, "{now} {answer:?}");
@@ -517,8 +511,8 @@ mod tests {
         })
     }
 
-    fn any_answer() -> impl Strategy<Value = Answer> {
-        prop_oneof![select(answers()), any_times().prop_map(Answer::NewPair)]
+    fn any_answer() -> impl Strategy<Value = Answer<()>> {
+        prop_oneof![select(answers()), any_times().prop_map(|times| Answer::NewPair(times, ()))]
     }
 
     proptest! {
@@ -530,13 +524,16 @@ mod tests {
             consent in select(&CONSENTS[..]),
             answer in any_answer(),
         ) {
-            let planned = plan(&times, subject, consent, now);
+            let planned = evaluate(&times, subject, consent, now);
             let settled = settle(&times, now, answer);
-            if matches!(planned, Plan::Proceed(Verdict { sees: Sees::Active, .. })) || settled.sees == Sees::Active {
+            let shows_old = |verdict: Verdict| verdict.sees == Visibility::Active;
+            if matches!(planned, Evaluation::Proceed(verdict) if shows_old(verdict))
+                || matches!(settled, Settled::Proceed(verdict) if shows_old(verdict))
+            {
                 prop_assert!(now < times.identity_expires);
             }
-            if settled.sees == Sees::ActiveNew {
-                prop_assert!(matches!(answer, Answer::NewPair(new) if now < new.identity_expires));
+            if settled == Settled::Renewed(()) {
+                prop_assert!(matches!(answer, Answer::NewPair(new, ()) if now < new.identity_expires));
             }
         }
 
@@ -547,15 +544,16 @@ mod tests {
             subject in select(&SUBJECTS[..]),
             consent in select(&CONSENTS[..]),
         ) {
-            prop_assert!(plan(&times, subject, consent, now) != Plan::Refresh || now < times.refresh_expires);
+            prop_assert!(evaluate(&times, subject, consent, now) != Evaluation::Refresh || now < times.refresh_expires);
         }
 
         #[test]
         fn no_identity_is_removed_because_of_the_time_or_a_transient_failure(times in any_times(), now in moment()) {
-            prop_assert_eq!(settle(&times, now, Answer::Failed).action, Action::Keep);
+            let settled = settle(&times, now, Answer::<()>::Failed);
+            prop_assert!(matches!(settled, Settled::Proceed(Verdict { action: Action::Keep, .. })), "{:?}", settled);
             for consent in [Consent::Granted, Consent::Withheld] {
-                let planned = plan(&times, Subject::Same, consent, now);
-                let removes = matches!(planned, Plan::Proceed(Verdict { action, .. }) if action != Action::Keep);
+                let planned = evaluate(&times, Subject::Same, consent, now);
+                let removes = matches!(planned, Evaluation::Proceed(Verdict { action, .. }) if action != Action::Keep);
                 prop_assert!(!removes, "{:?}", planned);
             }
         }
@@ -571,23 +569,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_beats_the_plan_and_withdrawn_consent_beats_a_wish() {
-        for planned in ACTIONS {
-            for wish in WISHES {
+    fn handler_beats_the_plan_and_withdrawn_consent_beats_the_handler() {
+        for planned in ["keep", "forget identity", "end login", "record opt-out", "renew"] {
+            for asked in [None, Some("login"), Some("opt-out"), Some("end login")] {
                 for consent in [Consent::Granted, Consent::Withheld] {
-                    let expected = match wish {
-                        Some(Wish::Logout) => Action::ClearBoth,
-                        Some(Wish::OptOut) => Action::OptOut,
-                        Some(Wish::Login) => Action::Login,
-                        None => planned,
-                    };
-                    assert_eq!(resolve(planned, wish, consent), expected);
+                    assert_eq!(resolve(planned, asked, consent, "end login"), asked.unwrap_or(planned));
                 }
-                let withdrawn = resolve(planned, wish, Consent::Withdrawn);
-                assert_eq!(withdrawn, if wish.is_some() { Action::ClearBoth } else { planned });
+                let withdrawn = resolve(planned, asked, Consent::Withdrawn, "end login");
+                assert_eq!(withdrawn, if asked.is_some() { "end login" } else { planned });
             }
         }
-        assert!(Wish::Logout > Wish::OptOut && Wish::OptOut > Wish::Login);
     }
 
     #[test]

@@ -46,8 +46,8 @@ struct Noted {
     logged_out: AtomicBool,
     /// A layer further in keeps the token from the handler.
     withheld: AtomicBool,
-    /// The layer that put the token or the note into the request.
-    layer: AtomicUsize,
+    /// A number of the host's.
+    mark: AtomicUsize,
 }
 
 /// A text as the bytes that it encodes.
@@ -74,6 +74,7 @@ impl AdvertisingToken {
     }
 
     /// The note in the token's allocation.
+    #[inline]
     pub fn note(&self) -> Note {
         Note(Arc::clone(&self.0))
     }
@@ -144,6 +145,7 @@ impl Note {
     }
 
     /// Whether the token has been read.
+    #[inline]
     pub fn was_read(&self) -> bool {
         self.0.read.load(Ordering::Relaxed)
     }
@@ -153,6 +155,7 @@ impl Note {
         self.0.logged_out.store(true, Ordering::Relaxed);
     }
 
+    #[inline]
     pub fn was_logged_out(&self) -> bool {
         self.0.logged_out.load(Ordering::Relaxed)
     }
@@ -162,29 +165,32 @@ impl Note {
         self.0.withheld.store(true, Ordering::Relaxed);
     }
 
+    #[inline]
     pub fn was_withheld(&self) -> bool {
         self.0.withheld.load(Ordering::Relaxed)
     }
 
     /// Whether nothing has been noted that the response must follow.
+    #[inline]
     pub fn is_blank(&self) -> bool {
         !self.was_read() && !self.was_logged_out() && !self.was_withheld()
     }
 
-    /// Notes which layer shows this request to the handler.
-    pub fn set_layer(&self, layer: usize) {
-        self.0.layer.store(layer, Ordering::Relaxed);
+    /// Leaves a number of the host's.
+    #[inline]
+    pub(crate) fn set_mark(&self, number: usize) {
+        self.0.mark.store(number, Ordering::Relaxed);
     }
 
-    pub fn layer(&self) -> usize {
-        self.0.layer.load(Ordering::Relaxed)
+    pub(crate) fn mark(&self) -> usize {
+        self.0.mark.load(Ordering::Relaxed)
     }
 }
 
 impl Noted {
     fn new(text: OnceLock<Box<str>>, packed: Option<Packed>, times: IdentityTimes) -> Self {
         let [read, logged_out, withheld] = [const { AtomicBool::new(false) }; 3];
-        Self { text, packed, times, read, logged_out, withheld, layer: AtomicUsize::new(0) }
+        Self { text, packed, times, read, logged_out, withheld, mark: AtomicUsize::new(0) }
     }
 
     fn text(&self) -> &str {

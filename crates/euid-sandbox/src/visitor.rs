@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cookie::{Cookie, time};
 use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use serde::Deserialize;
 use tower::Service;
 
 use super::{Lifetimes, Sandbox, random};
-use euid_core::engine::cookies::Writing;
-use euid_core::site::Site;
+use euid_core::engine::{Change, NewLogin, Pending, Site};
 use euid_core::{Clock, ConfigError, Dii, Identity, UnixMillis};
 
 impl Sandbox {
@@ -78,28 +78,29 @@ impl Sandbox {
     }
 
     fn mint(&self, site: &impl Site, state: VisitorState, subject: Option<&[u8]>) -> Result<Visitor, ConfigError> {
-        let (now, theirs) = (self.0.clock.now(), site.now());
-        if now.saturating_since(theirs).max(theirs.saturating_since(now)) > SAME_CLOCK {
+        let (now, sites) = (self.0.clock.now(), site.now());
+        if now.saturating_since(sites).max(sites.saturating_since(now)) > SAME_CLOCK {
             return Err(ConfigError::new("the layer goes by another clock: give it `.clock(sandbox.clock())`"));
         }
         let number = u128::from_ne_bytes(random().map_err(unminted)?);
         let dii = Dii::email(&format!("visitor-{number}@example.com")).map_err(unminted)?;
         let mut visitor = Visitor { dii, cookies: BTreeMap::new() };
-        let identity = match state.age(&self.0.operator.lifetimes, site.expiry_margin())? {
-            Some(age) => Some(self.issue(dii, now.saturating_sub(age))?),
-            None => None,
-        };
-        let writing = match &identity {
-            Some(identity) => Writing::Login(identity, subject),
+        let change = match state.age(&self.0.operator.lifetimes, site.engine().expiry_margin())? {
+            Some(age) => {
+                let identity = Arc::new(self.issue(dii, now.saturating_sub(age))?);
+                Change::Begin(Arc::new(NewLogin { identity, subject: subject.map(Into::into) }))
+            }
             None if state == VisitorState::Absent => return Ok(visitor),
             None => {
                 self.opt_out(dii);
-                Writing::OptOut
+                Change::StateOptOut
             }
         };
         let mut headers = HeaderMap::new();
-        let written = site.cookies().write(writing, true, site.keys(), now, &mut headers);
-        written.map_err(|reason| unminted(format_args!("{reason:?}")))?;
+        let finish = site.engine().finish(Pending::default(), Some(&change), StatusCode::OK, &mut headers, || now);
+        if let Some(reason) = finish.unwritten {
+            return Err(unminted(format_args!("{reason:?}")));
+        }
         visitor.keep_cookies(&headers);
         Ok(visitor)
     }

@@ -1,10 +1,11 @@
-//! The login that a sealed value belongs to.
+//! The login that a sealed value belongs to, and the text of the anchor, which names it in the clear.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::clock::UnixMillis;
 use crate::random;
 
 /// Made by a login, kept by all its refreshes.
@@ -49,6 +50,30 @@ impl Login {
     }
 }
 
+/// What an anchor says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Anchor {
+    /// It names a login.
+    Login(LineageText),
+    /// The person opted out, which counts until then.
+    OptedOut { until: UnixMillis },
+}
+
+/// Reads the value of an anchor; `None` if it is none.
+pub(crate) fn parse_anchor(value: &[u8]) -> Option<Anchor> {
+    let Some(seconds) = value.strip_prefix(OPTED_OUT.as_bytes()) else {
+        return value.try_into().ok().map(Anchor::Login);
+    };
+    let digits = std::str::from_utf8(seconds).ok().filter(|text| text.bytes().all(|digit| digit.is_ascii_digit()))?;
+    let seconds = digits.parse::<i64>().ok()?;
+    Some(Anchor::OptedOut { until: UnixMillis::from_millis(seconds.saturating_mul(1000)) })
+}
+
+/// The value of an anchor that remembers an opt-out, in whole seconds.
+pub(crate) fn opted_out_anchor(until: UnixMillis) -> String {
+    format!("{OPTED_OUT}{}", until.as_millis().max(0) / 1000)
+}
+
 fn digest(lineage: &Lineage, id: &[u8]) -> Subject {
     // HMAC fills a key up with zeros itself; a whole block is one that can't be refused.
     let mut key = [0; 64];
@@ -60,6 +85,8 @@ fn digest(lineage: &Lineage, id: &[u8]) -> Subject {
     subject
 }
 
+/// Of an anchor that remembers an opt-out; seconds since the Unix epoch follow.
+const OPTED_OUT: &str = "out.";
 /// Keeps the digest from being of use for anything else.
 const SUBJECT_LABEL: &[u8] = b"tower-euid subject";
 

@@ -5,6 +5,8 @@ pub mod aead;
 pub mod keys;
 pub mod login;
 pub mod payload;
+#[cfg(test)]
+mod vectors;
 mod weak;
 
 pub use self::keys::{CookieKey, KeyRing};

@@ -6,8 +6,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::header::GetAll;
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
 use memchr::memmem::Finder;
 use percent_encoding::percent_decode;
 use serde::Deserialize;
@@ -34,10 +34,11 @@ struct OptOutMarker {
     refresh_expires: i64,
 }
 
-/// The first SDK cookie that can be read.
-pub fn read_js_sdk(headers: GetAll<'_, HeaderValue>) -> Option<JsSdk> {
+/// The first SDK cookie that can be read, where it is to be taken over.
+pub(crate) fn read(config: &CookieConfig, headers: &HeaderMap) -> Option<JsSdk> {
+    config.js_sdk_cookie()?;
     let mut found = None;
-    for_each(&FINDER, headers, |rest_of_name, value| {
+    for_each(&FINDER, headers.get_all(COOKIE), |rest_of_name, value| {
         if rest_of_name.is_empty() && found.is_none() {
             let json: Vec<u8> = percent_decode(value).collect();
             found = parse_js_sdk(&json);
@@ -64,19 +65,33 @@ pub fn delete_js_sdk(config: &CookieConfig, sdk: &JsSdkCookie) -> impl Iterator<
     })
 }
 
-/// Whether no cookie for scripts holds `token`, or, where there is none to hold, one came at all.
-pub fn disagrees(headers: GetAll<'_, HeaderValue>, token: Option<&str>) -> bool {
-    let token = token.filter(|token| can_be_handed_over(token));
-    let (mut came, mut agrees) = (false, false);
-    for_each(&FINDER, headers, |rest_of_name, value| {
-        if rest_of_name == AFTER_JS_SDK {
-            came = true;
-            agrees |= token.is_some_and(|token| token.as_bytes() == value);
-        }
-    });
-    match token {
-        Some(_) => !agrees,
-        None => came,
+/// What a request says of the cookie for scripts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ScriptCookie {
+    /// One came.
+    came: bool,
+    /// There is a token that such a cookie can hold, and none holds it.
+    lacks_token: bool,
+}
+
+impl ScriptCookie {
+    /// `token` is the one that it should hold.
+    pub(crate) fn find(headers: &HeaderMap, token: Option<&str>) -> Self {
+        let token = token.filter(|token| can_be_handed_over(token));
+        let (mut came, mut agrees) = (false, false);
+        for_each(&FINDER, headers.get_all(COOKIE), |rest_of_name, value| {
+            if rest_of_name == AFTER_JS_SDK {
+                came = true;
+                agrees |= token.is_some_and(|token| token.as_bytes() == value);
+            }
+        });
+        // What can't be handed over counts as no token.
+        Self { came, lacks_token: if token.is_some() { !agrees } else { came } }
+    }
+
+    /// Whether it has to be written: to hold the token, or to be gone.
+    pub(crate) fn differs(self, has_token: bool) -> bool {
+        if has_token { self.lacks_token } else { self.came }
     }
 }
 

@@ -4,5 +4,6 @@
 pub mod config;
 pub mod cookie;
 pub mod js_sdk;
+pub mod slots;
 
 pub use self::config::{CookieConfig, SameSite};

@@ -1,81 +1,16 @@
-//! Consent and the signed-in user of a request, by the application's hooks, and which requests may refresh.
+//! Which requests may cause a refresh, and whose responses may write what the next page can write as well.
 //!
-//! 1. The hooks `consent` and `bind`, where they are set, run first.
-//! 2. A prefetch or an upgrade shows no page, and a page brings many images and scripts along. Such a request
-//!    causes no call to the operator, and its response writes no cookie, unless a handler states an update
+//! 1. A prefetch or an upgrade shows no page, and a page brings many images and scripts along. Such a request
+//!    causes no call to the operator, and its response writes no state, unless a handler states a change
 //!    or consent is withdrawn. Its handler sees a token that is still valid.
-//! 3. A conditional request causes no call while its token is usable: its response is often a 304, which
+//! 2. A conditional request causes no call while its token is usable: its response is often a 304, which
 //!    can't bring the new pair.
 
 use http::header::{CONNECTION, IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
-
-use crate::layer::{RefreshWhen, Shared};
-use crate::nested::AskedBy;
-use euid_core::policy::Consent;
-
-/// What the hooks return for a request.
-pub(crate) struct Visitor {
-    pub(crate) consent: Consent,
-    pub(crate) signed_in: SignedIn,
-}
-
-impl Visitor {
-    /// For a layer without hooks.
-    pub(crate) const WITHOUT_HOOKS: Self = Self { consent: Consent::Granted, signed_in: SignedIn::NotAsked };
-}
-
-/// The answer of the hook `bind`.
-pub(crate) enum SignedIn {
-    /// There is no such hook: identities are not bound to users.
-    NotAsked,
-    Nobody,
-    /// The user's id in the application.
-    As(Box<[u8]>),
-}
-
-/// Whether a hook is set that [`visitor`] calls.
-pub(crate) fn has_hooks(shared: &Shared) -> bool {
-    shared.consent.is_some() || shared.bind.is_some()
-}
-
-/// Calls the hooks. Handlers find the visitor's consent in the extensions.
-pub(crate) fn visitor<B>(shared: &Shared, request: Request<B>) -> (Request<B>, Visitor) {
-    let Visitor { mut consent, mut signed_in } = Visitor::WITHOUT_HOOKS;
-    let (mut parts, body) = request.into_parts();
-    if let Some(hook) = &shared.bind {
-        signed_in = hook(&parts).map_or(SignedIn::Nobody, SignedIn::As);
-        if matches!(signed_in, SignedIn::As(_)) {
-            shared.mistakes.found_user();
-        }
-    }
-    if let Some(hook) = &shared.consent {
-        consent = hook(&parts);
-        parts.extensions.insert(consent);
-    }
-    parts.extensions.insert(AskedBy(shared.id()));
-    (Request::from_parts(parts, body), Visitor { consent, signed_in })
-}
-
-/// Whether this request may begin a refresh and its response may write the identity. Called only if an identity
-/// is to be refreshed or written.
-pub(crate) fn may_write<B>(request: Request<B>, refresh_when: Option<&RefreshWhen>) -> (Request<B>, bool) {
-    if !is_worth_it(&request) {
-        return (request, false);
-    }
-    match refresh_when {
-        None => (request, true),
-        Some(refresh_when) => {
-            let (parts, body) = request.into_parts();
-            let may = refresh_when(&parts);
-            (Request::from_parts(parts, body), may)
-        }
-    }
-}
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// Whether the response to a request is a page, or the answer to a script's own request.
-pub(crate) fn is_worth_it<B>(request: &Request<B>) -> bool {
-    let (method, headers) = (request.method(), request.headers());
+pub(super) fn is_navigation_or_fetch(method: &Method, headers: &HeaderMap) -> bool {
     // One pass over the names costs less than a search for each of those that matter.
     let no_page = |(name, value): (&HeaderName, &HeaderValue)| match name.as_str() {
         "sec-fetch-dest" => ASSETS.iter().any(|asset| value == asset),
@@ -90,9 +25,9 @@ pub(crate) fn is_worth_it<B>(request: &Request<B>) -> bool {
 }
 
 /// Whether the request has a condition that a 304 may answer.
-pub(crate) fn is_conditional<B>(request: &Request<B>) -> bool {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    reads && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| request.headers().contains_key(name))
+pub(super) fn is_conditional(method: &Method, headers: &HeaderMap) -> bool {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    reads && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| headers.contains_key(name))
 }
 
 /// Whether the connection is to become a WebSocket. An offer of HTTP/2 (`Upgrade: h2c`), which curl and
@@ -142,12 +77,12 @@ mod tests {
     use super::*;
 
     fn may(method: Method, headers: &[(&'static str, &'static str)]) -> bool {
-        let mut request = Request::new(());
-        *request.method_mut() = method;
-        for (name, value) in headers {
-            request.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        may_write(request, None).1
+        let header = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        let mut map = HeaderMap::new();
+        headers.iter().map(header).for_each(|(name, value)| _ = map.append(name, value));
+        is_navigation_or_fetch(&method, &map)
     }
 
     #[test]
@@ -210,10 +145,9 @@ mod tests {
     #[test]
     fn request_is_conditional_if_a_304_may_answer_it() {
         let is_conditional = |method: Method, name: Option<HeaderName>| {
-            let mut request = Request::new(());
-            *request.method_mut() = method;
-            name.map(|name| request.headers_mut().insert(name, HeaderValue::from_static("x")));
-            super::is_conditional(&request)
+            let mut headers = HeaderMap::new();
+            name.map(|name| headers.insert(name, HeaderValue::from_static("x")));
+            super::is_conditional(&method, &headers)
         };
         for method in [Method::GET, Method::HEAD] {
             for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
@@ -223,13 +157,5 @@ mod tests {
             assert!(!is_conditional(method, Some(http::header::IF_MATCH)));
         }
         assert!(!is_conditional(Method::POST, Some(IF_NONE_MATCH)));
-    }
-
-    #[test]
-    fn hook_refresh_when_runs_last_and_leaves_the_request_whole() {
-        let mut request = Request::new("body");
-        *request.uri_mut() = "/beacon".parse().unwrap();
-        let (request, may) = may_write(request, Some(&|parts| parts.uri.path() != "/beacon"));
-        assert!(!may && request.uri() == "/beacon" && *request.body() == "body");
     }
 }

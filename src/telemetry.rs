@@ -12,8 +12,7 @@ use std::time::Duration;
 use self::meter::{count, count_by, record, set};
 use crate::refresh::BreakerState;
 use euid_core::Refreshed;
-use euid_core::engine::cookies::Unusable;
-use euid_core::engine::cookies::Unwritten;
+use euid_core::engine::{Rejected, Unwritten};
 use euid_core::error::{ErrorKind, EuidError};
 use euid_core::euid::Euid;
 
@@ -107,28 +106,22 @@ pub(crate) fn breaker_is(state: BreakerState) {
     set("euid_breaker_state", number);
 }
 
-/// An identity cookie is under a key, or of a version, that this node does not know.
-pub(crate) fn cookie_unknown() {
-    cookie_rejected("unknown_key");
-}
-
-/// An identity cookie is under a known key, and can't be used.
-pub(crate) fn cookie_unusable(reason: Unusable) {
-    cookie_rejected(match reason {
-        Unusable::Undecodable => "undecodable",
-        Unusable::Forged => "forged",
-        Unusable::Anchor => "anchor",
-    });
-}
-
-/// An identity cookie is bound to another user than the one signed in.
-pub(crate) fn cookie_of_another() {
-    cookie_rejected("subject");
-}
-
-fn cookie_rejected(reason: &'static str) {
-    tracing::debug!(target: TARGET, reason, "the identity cookie can't be used");
-    count_by(REJECTED_COOKIES, "reason", reason);
+/// An identity cookie was not used.
+pub(crate) fn cookie_rejected(reason: Rejected) {
+    let word = match reason {
+        Rejected::UnknownKey => "unknown_key",
+        Rejected::Undecodable => "undecodable",
+        Rejected::Forged => "forged",
+        Rejected::LoginEnded => "anchor",
+        Rejected::OtherUser => "subject",
+        Rejected::NoUser => "nobody_signed_in",
+        _ => "other",
+    };
+    // Signed-out visitors of a site that binds identities are no news for a log.
+    if reason != Rejected::NoUser {
+        tracing::debug!(target: TARGET, reason = word, "the identity cookie can't be used");
+    }
+    count_by(REJECTED_COOKIES, "reason", word);
 }
 
 /// An identity was written; `bytes` is the size of name and value.
@@ -144,6 +137,7 @@ pub(crate) fn cookie_not_written(reason: Unwritten) {
         Unwritten::Expired => "expired",
         Unwritten::NoRandomness => "no_randomness",
         Unwritten::HeadersFull => "headers_full",
+        _ => "other",
     };
     tracing::warn!(target: TARGET, reason = word, "a response could not write its cookies");
     if reason == Unwritten::TooLarge {
@@ -172,11 +166,9 @@ pub(crate) fn clock_skewed(seconds: u64, direction: &'static str) {
     tracing::warn!(target: TARGET, seconds, direction, "this machine's clock differs from the operator's");
 }
 
-/// An identity cookie opened; `old_key` says that its key is not the newest.
-pub(crate) fn cookie_opened(old_key: bool) {
-    if old_key {
-        count("euid_cookie_old_key_total");
-    }
+/// An identity cookie opened under a key that is not the newest.
+pub(crate) fn cookie_of_old_key() {
+    count("euid_cookie_old_key_total");
 }
 
 /// A response with an update passed a layer, and so did one with the same update before.
@@ -200,11 +192,6 @@ pub(crate) fn layer_inside_another() {
         "an EuidLayer is inside another one that is not its clone: only its hooks count, and only where they are \
          stricter"
     );
-}
-
-/// A request brought a bound identity, and no user is signed in.
-pub(crate) fn cookie_without_user() {
-    count_by(REJECTED_COOKIES, "reason", "nobody_signed_in");
 }
 
 /// The hook `bind` has found no user for any identity so far.

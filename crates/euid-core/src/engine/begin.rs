@@ -1,0 +1,236 @@
+//! Before the handler: facts out of a request's state for the policy, and its verdict as a decision.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+
+use super::candidate::Source;
+use super::decision::{Decision, Scripts, euid};
+use super::navigation::{is_conditional, is_navigation_or_fetch};
+use super::read::{FoundAnchor, FoundIdentity, Opened};
+use super::{Change, Engine, Findings, Record, RefreshCandidate, Rejected, RequestContext, SignedIn, UserCheck};
+use crate::clock::UnixMillis;
+use crate::euid::Euid;
+use crate::identity::{Identity, IdentityTimes};
+use crate::policy::{self, Consent, Credential, Evaluation, LoginMarker, Subject, Verdict, Visibility};
+use crate::sealed::login::Login;
+use crate::sealed::payload::{OptOut, Payload};
+use crate::token::AdvertisingToken;
+use crate::transport::js_sdk::{self, JsSdk, ScriptCookie};
+
+/// What a host does next.
+///
+/// Exhaustive: a host has to handle each.
+#[derive(Debug)]
+pub enum Step {
+    /// The handler can be called.
+    Ready(Decision),
+    /// A refresh is due. The host calls the operator, or not, and [settles](RefreshCandidate::settle) the outcome.
+    Refresh(Box<RefreshCandidate>),
+}
+
+/// A request that brought cookies.
+struct Exchange<'a> {
+    engine: &'a Engine,
+    method: &'a Method,
+    headers: &'a HeaderMap,
+    context: &'a RequestContext<'a>,
+    now: &'a dyn Fn() -> UnixMillis,
+}
+
+impl Engine {
+    pub(super) fn begin_with_cookies(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        context: &RequestContext<'_>,
+        now: &dyn Fn() -> UnixMillis,
+    ) -> Step {
+        Exchange { engine: self, method, headers, context, now }.begin()
+    }
+
+    /// Compares the user that the state of a request is bound to with the signed-in user, whatever else it says.
+    #[must_use]
+    pub fn check_user(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
+        let found = self.read(headers, |opened| {
+            let login = match opened {
+                Opened::Identity { payload, .. } => &payload.login,
+                Opened::OptOut { record, .. } => &record.login,
+            };
+            Some(subject(context, login).1)
+        });
+        match found.identity {
+            FoundIdentity::Usable(None) => UserCheck::Same,
+            FoundIdentity::Usable(Some(rejected)) => UserCheck::Rejected(rejected),
+            FoundIdentity::None | FoundIdentity::Rejected(_) => UserCheck::Unreadable,
+        }
+    }
+}
+
+impl Exchange<'_> {
+    fn begin(&self) -> Step {
+        let found = self.engine.read(self.headers, |opened| match opened {
+            Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key),
+            Opened::OptOut { record, identity_came } => Some(self.with_opt_out(record, *identity_came)),
+        });
+        let (credential, findings) = match found.identity {
+            FoundIdentity::Usable(step) => return step,
+            FoundIdentity::None => (Credential::Nothing, Findings::NONE),
+            FoundIdentity::Rejected(reason @ Rejected::UnknownKey) => {
+                (Credential::UnknownKey, Findings::rejected(reason))
+            }
+            FoundIdentity::Rejected(reason) => (Credential::Unusable, Findings::rejected(reason)),
+        };
+        let has_state = credential != Credential::Nothing || found.anchor != FoundAnchor::None;
+        let foreign = if has_state { None } else { self.with_js_sdk_cookie() };
+        foreign.unwrap_or_else(|| {
+            let marker = match found.anchor {
+                FoundAnchor::None => LoginMarker::Nothing,
+                FoundAnchor::OptedOut { until } if (self.now)() < until => LoginMarker::OptedOut,
+                FoundAnchor::OptedOut { .. } | FoundAnchor::Login(_) | FoundAnchor::Unusable => LoginMarker::Something,
+            };
+            let verdict = policy::without_identity(credential, marker, self.context.consent);
+            self.without_token(verdict, has_state, findings)
+        })
+    }
+
+    /// Judges an identity that opened; `None` if it is no valid [`Identity`](crate::Identity).
+    fn with_identity(&self, payload: &Payload<'_>, old_key: bool) -> Option<Step> {
+        let (subject, rejected) = subject(self.context, &payload.login);
+        let findings = Findings { old_key, rejected };
+        let [a, b, c, d, ..] = payload.login.lineage;
+        let chance = u32::from_be_bytes([a, b, c, d]);
+        let (evaluation, times, now) = self.evaluate(subject, &payload.times, chance);
+        let identity = || payload.identity().map(Arc::new);
+        let Evaluation::Proceed(verdict) = evaluation else {
+            return Some(self.candidate(Source::OwnState(payload.login), identity()?, times, now, findings));
+        };
+        let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token());
+        let change = if self.engine.reseal && old_key && token.is_some() {
+            Change::Renew(Box::new(Record { login: payload.login, identity: identity()? }))
+        } else {
+            verdict.action.into()
+        };
+        Some(Step::Ready(self.decide(euid(verdict.sees, token), change, true, findings)))
+    }
+
+    fn with_opt_out(&self, record: &OptOut, identity_came: bool) -> Step {
+        let (subject, rejected) = subject(self.context, &record.login);
+        let verdict = policy::opted_out(record.until, identity_came, subject, self.context.consent, (self.now)());
+        self.without_token(verdict, true, Findings { rejected, ..Findings::NONE })
+    }
+
+    /// Judges what the JS SDK left behind, where that is to be taken over. Called only if the request brought no state of
+    /// ours.
+    fn with_js_sdk_cookie(&self) -> Option<Step> {
+        let found = js_sdk::read(self.engine.cookies.config(), self.headers)?;
+        let (subject, user) = match self.context.user {
+            SignedIn::Unchecked => (Subject::Same, None),
+            SignedIn::Nobody => (Subject::Nobody, None),
+            SignedIn::User(id) => (Subject::Same, Some(id.into())),
+        };
+        let identity = match found {
+            JsSdk::Identity(identity) => Arc::new(identity),
+            JsSdk::OptedOut { until } => {
+                let verdict = policy::opted_out(until, false, subject, self.context.consent, (self.now)());
+                return Some(self.without_token(verdict, true, Findings::NONE));
+            }
+        };
+        let source = Source::JsSdkCookie(user);
+        let (evaluation, times, now) = self.evaluate(subject, &identity.times(), 0);
+        Some(match evaluation {
+            Evaluation::Refresh => self.candidate(source, identity, times, now, Findings::NONE),
+            Evaluation::Proceed(verdict) => {
+                let token = (verdict.sees == Visibility::Active).then(|| AdvertisingToken::from(&*identity));
+                let change = source.keep(verdict, identity);
+                Step::Ready(self.decide(euid(verdict.sees, token), change, true, Findings::NONE))
+            }
+        })
+    }
+
+    /// Applies [`policy::evaluate`] to an identity. Also returns its times with margin and jitter, and the time
+    /// that they were compared with.
+    fn evaluate(
+        &self,
+        subject: Subject,
+        times: &IdentityTimes,
+        chance: u32,
+    ) -> (Evaluation, IdentityTimes, UnixMillis) {
+        let now = (self.now)();
+        let jitter = policy::jitter(times, chance, self.engine.refresh_jitter);
+        let mut times = policy::with_margin(*times, self.engine.expiry_margin);
+        times.refresh_from = times.refresh_from.saturating_add(jitter);
+        (policy::evaluate(&times, subject, self.context.consent, now), times, now)
+    }
+
+    fn candidate(
+        &self,
+        source: Source,
+        identity: Arc<Identity>,
+        times: IdentityTimes,
+        now: UnixMillis,
+        findings: Findings,
+    ) -> Step {
+        let may_write = is_navigation_or_fetch(self.method, self.headers);
+        let cookie = self.script_cookie(may_write, Some(identity.advertising_token()));
+        Step::Refresh(Box::new(RefreshCandidate {
+            source,
+            identity,
+            times,
+            arrived: now,
+            expiry_margin: self.engine.expiry_margin,
+            may_write,
+            may_wait: self.method.is_safe(),
+            is_conditional: is_conditional(self.method, self.headers),
+            cookie,
+            findings,
+        }))
+    }
+
+    fn without_token(&self, verdict: Verdict, has_state: bool, findings: Findings) -> Step {
+        Step::Ready(self.decide(euid(verdict.sees, None), verdict.action.into(), has_state, findings))
+    }
+
+    /// The decision without a refresh. The response to an image only obeys withdrawn consent; the next page writes the rest.
+    fn decide(&self, euid: Euid, change: Change, has_state: bool, findings: Findings) -> Decision {
+        let consent = self.context.consent;
+        let hands_over = self.engine.cookies.config().hands_over();
+        let mut decision = Decision {
+            euid,
+            change,
+            consent,
+            may_end: has_state || !self.method.is_safe(),
+            scripts: Scripts { sync: hands_over, withheld: self.engine.withholds(consent) },
+            findings,
+        };
+        let may_defer = hands_over || !matches!(decision.change, Change::Keep);
+        if may_defer && !is_navigation_or_fetch(self.method, self.headers) {
+            decision.defer();
+        }
+        if decision.scripts.sync {
+            let token = decision.euid.advertising_token().map(AdvertisingToken::peek);
+            decision.scripts.sync = self.script_cookie(true, token).differs(token.is_some());
+        }
+        decision
+    }
+
+    /// What the request says of the cookie for scripts, if there is to be one and the response may write it.
+    fn script_cookie(&self, may_write: bool, token: Option<&str>) -> ScriptCookie {
+        if may_write && self.engine.cookies.config().hands_over() {
+            ScriptCookie::find(self.headers, token)
+        } else {
+            ScriptCookie::default()
+        }
+    }
+}
+
+/// Compares the user that a login is bound to with the signed-in user.
+fn subject(context: &RequestContext<'_>, login: &Login) -> (Subject, Option<Rejected>) {
+    match context.user {
+        _ if !login.is_bound() => (Subject::Same, None),
+        SignedIn::Unchecked => (Subject::Same, None),
+        SignedIn::Nobody => (Subject::Nobody, Some(Rejected::NoUser)),
+        SignedIn::User(id) if login.is_bound_to(id) => (Subject::Same, None),
+        SignedIn::User(_) => (Subject::Other, Some(Rejected::OtherUser)),
+    }
+}

@@ -1,3 +1,0 @@
-pub mod cookies;
-#[cfg(fuzzing)]
-pub mod fuzzing;

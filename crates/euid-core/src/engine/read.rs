@@ -1,0 +1,151 @@
+//! Finds the state of a request and opens it.
+//!
+//! 1. The *identity* slot holds the sealed identity; a refresh rewrites it.
+//! 2. The *anchor* (the login slot) holds, in the clear, the lineage of the login that counts. Only a login, a
+//!    logout, a withdrawal or a stated opt-out writes it; a refresh never does, whatever it brings. An
+//!    identity is usable only if the anchor names its lineage, so a late answer may bring back an old
+//!    identity, but not the anchor that it needs.
+//! 3. An opt-out that a refresh has found is *recorded* in a slot of its own, sealed, of the same
+//!    lineage: it says nothing of any other login, and no late answer of this one removes it.
+
+use http::HeaderMap;
+use http::header::COOKIE;
+
+use super::{Engine, Rejected};
+use crate::clock::UnixMillis;
+use crate::sealed::aead::{Head, Purpose, Unopened};
+use crate::sealed::keys::Keys;
+use crate::sealed::login::{self, Anchor, LineageText};
+use crate::sealed::payload::{OptOut, Payload};
+use crate::transport::cookie::AtMostOne;
+use crate::transport::slots::Slot;
+
+/// What a request brought.
+#[derive(Debug)]
+pub(super) struct Found<T> {
+    pub(super) identity: FoundIdentity<T>,
+    pub(super) anchor: FoundAnchor,
+}
+
+/// The identity of a request. Of several, the first usable one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FoundIdentity<T> {
+    None,
+    /// It can't be used.
+    Rejected(Rejected),
+    /// It opened and the anchor names its lineage; what the reader made of it.
+    Usable(T),
+}
+
+/// The anchor of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FoundAnchor {
+    None,
+    /// It names a login, if any.
+    Login(LineageText),
+    OptedOut {
+        until: UnixMillis,
+    },
+    /// Garbled, or two that differ.
+    Unusable,
+}
+
+/// What a sealed value holds, of the login that the anchor names.
+#[derive(Debug)]
+pub(super) enum Opened<'a> {
+    Identity {
+        payload: &'a Payload<'a>,
+        /// Under a key that is not the newest any more.
+        old_key: bool,
+    },
+    OptOut {
+        record: &'a OptOut,
+        /// Whether an identity came beside it.
+        identity_came: bool,
+    },
+}
+
+impl Engine {
+    /// Finds and opens the state. `read` gets the first record of an opt-out that opens and whose
+    /// lineage the anchor names, then each such identity; the first value that it returns is the outcome.
+    pub(super) fn read<T>(&self, headers: &HeaderMap, mut read: impl FnMut(&Opened<'_>) -> Option<T>) -> Found<T> {
+        let hits = self.cookies.find(headers.get_all(COOKIE));
+        let anchor = FoundAnchor::of(hits.anchor);
+        let mut identity = FoundIdentity::None;
+        let identity_came = !hits.identities.is_empty();
+        if !identity_came && hits.opt_outs.is_empty() {
+            return Found { identity, anchor };
+        }
+        let keys = self.keys.keys();
+        if let FoundAnchor::Login(lineage) = anchor {
+            let record = hits.opt_outs.iter().find_map(|value| self.open_record(&keys, value, lineage));
+            let usable = record.and_then(|record| read(&Opened::OptOut { record: &record, identity_came }));
+            if let Some(usable) = usable {
+                return Found { identity: FoundIdentity::Usable(usable), anchor };
+            }
+        }
+        for value in &hits.identities {
+            let found = match (Head::read(&keys, value), anchor) {
+                (None, _) => FoundIdentity::Rejected(Rejected::UnknownKey),
+                // No lineage is named, so none can match; there is no need to open it.
+                (Some(_), FoundAnchor::None | FoundAnchor::OptedOut { .. } | FoundAnchor::Unusable) => {
+                    FoundIdentity::Rejected(Rejected::LoginEnded)
+                }
+                (Some(head), FoundAnchor::Login(lineage)) => {
+                    self.open(head, keys.is_old(head.key_id()), value, lineage, &mut read)
+                }
+            };
+            match (&found, &identity) {
+                (FoundIdentity::Usable(_), _) => return Found { identity: found, anchor },
+                // A reason of an identity under a known key takes precedence over an unknown key.
+                (_, FoundIdentity::None | FoundIdentity::Rejected(Rejected::UnknownKey)) => identity = found,
+                _ => {}
+            }
+        }
+        Found { identity, anchor }
+    }
+
+    fn open<T>(
+        &self,
+        head: Head<'_>,
+        old_key: bool,
+        value: &[u8],
+        lineage: LineageText,
+        read: impl FnOnce(&Opened<'_>) -> Option<T>,
+    ) -> FoundIdentity<T> {
+        let opened = head.open(Purpose::Identity, self.cookies.name(Slot::Identity), value, |plain| {
+            let payload = Payload::parse(plain).ok_or(Rejected::Undecodable)?;
+            if payload.login.lineage_text() != lineage {
+                return Err(Rejected::LoginEnded);
+            }
+            read(&Opened::Identity { payload: &payload, old_key }).ok_or(Rejected::Undecodable)
+        });
+        match opened {
+            Ok(Ok(usable)) => FoundIdentity::Usable(usable),
+            Ok(Err(reason)) => FoundIdentity::Rejected(reason),
+            Err(Unopened::Forged) => FoundIdentity::Rejected(Rejected::Forged),
+            Err(Unopened::Undecodable) => FoundIdentity::Rejected(Rejected::Undecodable),
+        }
+    }
+
+    /// The record of an opt-out, if it is one of this login.
+    fn open_record(&self, keys: &Keys, value: &[u8], lineage: LineageText) -> Option<OptOut> {
+        let head = Head::read(keys, value)?;
+        let record = head.open(Purpose::OptOut, self.cookies.name(Slot::OptOut), value, OptOut::parse).ok()??;
+        (record.login.lineage_text() == lineage).then_some(record)
+    }
+}
+
+impl FoundAnchor {
+    fn of(hit: AtMostOne<'_>) -> Self {
+        match hit {
+            AtMostOne::None => Self::None,
+            AtMostOne::Conflict => Self::Unusable,
+            AtMostOne::One(value) => match login::parse_anchor(value) {
+                Some(Anchor::Login(lineage)) => Self::Login(lineage),
+                Some(Anchor::OptedOut { until }) => Self::OptedOut { until },
+                None => Self::Unusable,
+            },
+        }
+    }
+}

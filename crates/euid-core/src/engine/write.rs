@@ -1,0 +1,139 @@
+//! Writes a change into a response's headers. A value that no browser would keep whole is not sent at all.
+
+use std::time::Duration;
+
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderValue};
+
+use super::{Change, Engine, Unwritten};
+use crate::clock::UnixMillis;
+use crate::identity::Identity;
+use crate::random;
+use crate::sealed::aead::{self, Purpose, SealNonce};
+use crate::sealed::keys::Keys;
+use crate::sealed::login::{Login, opted_out_anchor};
+use crate::sealed::payload::{self, OptOut};
+use crate::transport::cookie::{ANCHOR_MAX_AGE, IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE};
+use crate::transport::js_sdk;
+use crate::transport::slots::Slot;
+
+/// What becomes of the cookie for scripts, where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScriptWrite<'a> {
+    /// It is left alone.
+    Keep,
+    /// It holds this token until then.
+    Token(&'a str, UnixMillis),
+    Remove,
+}
+
+impl Engine {
+    /// Appends the `Set-Cookie` headers; returns the size of the identity's name and value, if one was written. On an error
+    /// nothing was written.
+    pub(super) fn write(
+        &self,
+        change: &Change,
+        scripts: ScriptWrite<'_>,
+        now: UnixMillis,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<usize>, Unwritten> {
+        if headers.keys_len() > MANY_HEADERS {
+            return Err(Unwritten::HeadersFull);
+        }
+        let keys = self.keys.keys();
+        let remove = |slot| self.cookies.remove(slot).ok_or(Unwritten::TooLarge);
+        let set = |slot, value: &str, age| self.cookies.set(slot, value, age).ok_or(Unwritten::TooLarge);
+        let (mut record, mut size) = (None, None);
+        let mut sized = |(cookie, bytes)| {
+            size = Some(bytes);
+            cookie
+        };
+        let (identity, anchor) = match change {
+            Change::Keep => (None, None),
+            Change::ForgetIdentity => (Some(remove(Slot::Identity)?), None),
+            Change::EndLogin => (Some(remove(Slot::Identity)?), Some(remove(Slot::Login)?)),
+            Change::StateOptOut => {
+                let anchor = set(Slot::Login, &opted_out_anchor(opted_out_until(now)), OPT_OUT_REMEMBERED)?;
+                (Some(remove(Slot::Identity)?), Some(anchor))
+            }
+            Change::RecordOptOut(login) => {
+                let plain = OptOut { login: **login, until: opted_out_until(now) }.write();
+                let (cookie, _) = self.seal(Purpose::OptOut, Slot::OptOut, &plain, IDENTITY_MAX_AGE, &keys)?;
+                record = Some(cookie);
+                (Some(remove(Slot::Identity)?), None)
+            }
+            Change::Renew(record) => (Some(sized(self.identity(&record.login, &record.identity, &keys, now)?)), None),
+            Change::Begin(new) => {
+                let login = Login::new(new.subject.as_deref()).map_err(|_| Unwritten::NoRandomness)?;
+                let lineage = login.lineage_text();
+                let lineage = std::str::from_utf8(&lineage).unwrap_or_default();
+                let anchor = set(Slot::Login, lineage, ANCHOR_MAX_AGE)?;
+                (Some(sized(self.identity(&login, &new.identity, &keys, now)?)), Some(anchor))
+            }
+        };
+        let config = self.cookies.config();
+        let scripts = match scripts {
+            ScriptWrite::Keep => None,
+            ScriptWrite::Token(token, ends) => Some(js_sdk::hand_over(config, Some((token, ends)), now)),
+            ScriptWrite::Remove => Some(js_sdk::hand_over(config, None, now)),
+        };
+        let scripts = scripts.map(|cookie| cookie.ok_or(Unwritten::TooLarge)).transpose()?;
+        // To write or remove the anchor ends the previous login, and with it the record of its opt-out.
+        if anchor.is_some() {
+            record = Some(remove(Slot::OptOut)?);
+        }
+        let sdk = config.js_sdk_cookie().filter(|_| anchor.is_some());
+        let sdk = sdk.into_iter().flat_map(|sdk| js_sdk::delete_js_sdk(config, sdk));
+        // The anchor's removal comes last: curl's jar file forgets all removals but the last.
+        let (first, last) = if matches!(change, Change::EndLogin) { (None, anchor) } else { (anchor, None) };
+        let mut append = |cookie| _ = headers.try_append(SET_COOKIE, cookie);
+        [identity, first, record, scripts].into_iter().flatten().for_each(&mut append);
+        sdk.chain(last).for_each(append);
+        Ok(size)
+    }
+
+    fn identity(
+        &self,
+        login: &Login,
+        identity: &Identity,
+        keys: &Keys,
+        now: UnixMillis,
+    ) -> Result<(HeaderValue, usize), Unwritten> {
+        let rest = identity.times().refresh_expires.saturating_since(now);
+        if rest < Duration::from_secs(1) {
+            // A Max-Age of zero would remove the cookie.
+            return Err(Unwritten::Expired);
+        }
+        let plain = payload::write(login, identity).ok_or(Unwritten::TooLarge)?;
+        self.seal(Purpose::Identity, Slot::Identity, &plain, rest.min(IDENTITY_MAX_AGE), keys)
+    }
+
+    /// The cookie of a slot with `plain` sealed in it, and the size of its name and value.
+    fn seal(
+        &self,
+        purpose: Purpose,
+        slot: Slot,
+        plain: &[u8],
+        max_age: Duration,
+        keys: &Keys,
+    ) -> Result<(HeaderValue, usize), Unwritten> {
+        let nonce: SealNonce = random::bytes().map_err(|_| Unwritten::NoRandomness)?;
+        let name = self.cookies.name(slot);
+        let value = aead::seal(keys, purpose, name, nonce, plain).ok_or(Unwritten::TooLarge)?;
+        let size = name.len() + value.len();
+        if size > MAX_NAME_AND_VALUE {
+            return Err(Unwritten::TooLarge);
+        }
+        Ok((self.cookies.set(slot, &value, max_age).ok_or(Unwritten::TooLarge)?, size))
+    }
+}
+
+fn opted_out_until(now: UnixMillis) -> UnixMillis {
+    now.saturating_add(OPT_OUT_REMEMBERED)
+}
+
+/// How long an opt-out is remembered.
+const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);
+/// A [`HeaderMap`] of this many names has room for more, however their hashes collide. One with more may
+/// refuse any cookie, and half a logout would be none.
+const MANY_HEADERS: usize = 6_000;

@@ -1,0 +1,76 @@
+//! Every vector of `tests/vectors/cookie-format.json`, in both directions where it allows that.
+
+use base64::Engine;
+use serde_json::Value;
+
+use super::aead::{self, BASE64URL, Head, Purpose, Unopened};
+use super::payload::{self, OptOut, Payload};
+use super::{CookieKey, KeyRing};
+use crate::clock::UnixMillis;
+use crate::identity::{Identity, IdentityTimes, ResponseKey};
+
+/// The vectors are made by the independent implementation in `tests/interop`.
+#[test]
+fn every_vector_of_the_format_opens_or_fails_as_named() {
+    let file: Value = serde_json::from_str(include_str!("../../tests/vectors/cookie-format.json")).unwrap();
+    let bytes = base64::prelude::BASE64_STANDARD.decode(file["key_b64"].as_str().unwrap()).unwrap();
+    let key = CookieKey::of(bytes.try_into().unwrap());
+    assert_eq!(key.id(), file["key_id_hex"].as_str().unwrap());
+    let keys = KeyRing::from(key);
+    let vectors = file["vectors"].as_array().unwrap();
+    assert_eq!(vectors.len(), 19);
+    for vector in vectors {
+        let value = vector["value"].as_str().unwrap();
+        let keys = keys.keys();
+        let name = vector["name"].as_str().unwrap();
+        let purpose = if name.ends_with("-optout") { Purpose::OptOut } else { Purpose::Identity };
+        let opened = Head::read(&keys, value.as_bytes()).map(|head| {
+            head.open(purpose, name, value.as_bytes(), |plain| match purpose {
+                Purpose::Identity => Payload::parse(plain).map(|payload| (payload.login, payload.identity(), None)),
+                Purpose::OptOut => OptOut::parse(plain).map(|record| (record.login, None, Some(record))),
+            })
+        });
+        if let Some(outcome) = vector["fails"].as_str() {
+            let got = match opened {
+                None => "unknown",
+                Some(Err(Unopened::Forged)) => "forged",
+                Some(Ok(None) | Err(Unopened::Undecodable)) => "undecodable",
+                Some(Ok(Some(_))) => "nothing",
+            };
+            assert_eq!(got, outcome, "{}", vector["note"]);
+            continue;
+        }
+        let (login, identity, record) = opened.unwrap().unwrap().unwrap();
+        let holds = if record.is_some() { &vector["opt_out"] } else { &vector["identity"] };
+        assert_eq!(BASE64URL.encode(login.lineage), holds["lineage"].as_str().unwrap());
+        match holds["subject_of"].as_str() {
+            Some(id) => assert!(login.is_bound_to(id.as_bytes()), "{}", vector["note"]),
+            None => assert!(!login.is_bound(), "{}", vector["note"]),
+        }
+        let (purpose, plain) = match (identity, record) {
+            (Some(identity), None) => {
+                let expected = |member: &str| holds[member].as_str().unwrap().to_owned();
+                let millis = |member: &str| UnixMillis::from_millis(holds[member].as_i64().unwrap());
+                let times = IdentityTimes {
+                    refresh_from: millis("refresh_from"),
+                    identity_expires: millis("identity_expires"),
+                    refresh_expires: millis("refresh_expires"),
+                };
+                let key = ResponseKey::from_base64(&expected("refresh_response_key")).unwrap();
+                let refresh_token = expected("refresh_token").into();
+                let expected = Identity::unsealed(expected("advertising_token").into(), refresh_token, key, times);
+                assert_eq!(Ok(&identity), expected.as_ref(), "{}", vector["note"]);
+                (Purpose::Identity, payload::write(&login, &identity).unwrap().to_vec())
+            }
+            (None, Some(record)) => {
+                assert_eq!(record.until.as_millis(), holds["until"].as_i64().unwrap());
+                (Purpose::OptOut, record.write())
+            }
+            other => panic!("{other:?}"),
+        };
+
+        let digits = vector["nonce_hex"].as_str().unwrap();
+        let nonce = std::array::from_fn(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap());
+        assert_eq!(aead::seal(&keys, purpose, name, nonce, &plain).as_deref(), Some(value));
+    }
+}

@@ -1,0 +1,75 @@
+//! The slots for state in cookies: found in a request, set and removed in a response.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::GetAll;
+
+use super::config::CookieConfig;
+use super::cookie::{Hits, Names, Readers, set_cookie};
+
+/// The cookies of one configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Cookies {
+    names: Names,
+    config: CookieConfig,
+    removed_identity: Option<HeaderValue>,
+    removed_login: Option<HeaderValue>,
+    removed_opt_out: Option<HeaderValue>,
+}
+
+/// What a cookie is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// The sealed identity.
+    Identity,
+    /// The anchor: which login counts.
+    Login,
+    /// The record of an opt-out.
+    OptOut,
+}
+
+impl Cookies {
+    pub(crate) fn new(config: CookieConfig) -> Self {
+        let names = Names::new(&config);
+        // Rendered once: a forged cookie must not cost more than a good one.
+        let removed = |name| set_cookie(&config, Readers::ServerOnly, name, "", Duration::ZERO);
+        let (removed_identity, removed_login) = (removed(names.identity), removed(names.anchor));
+        let removed_opt_out = removed(names.opt_out);
+        Self { names, config, removed_identity, removed_login, removed_opt_out }
+    }
+
+    pub(crate) fn config(&self) -> &CookieConfig {
+        &self.config
+    }
+
+    pub(crate) fn name(&self, slot: Slot) -> &'static str {
+        match slot {
+            Slot::Identity => self.names.identity,
+            Slot::Login => self.names.anchor,
+            Slot::OptOut => self.names.opt_out,
+        }
+    }
+
+    /// The values in a request's `Cookie` headers.
+    #[inline]
+    pub(crate) fn find<'a>(&self, headers: GetAll<'a, HeaderValue>) -> Hits<'a> {
+        let mut hits = Hits::default();
+        self.names.find(headers, &mut hits);
+        hits
+    }
+
+    /// The `Set-Cookie` that puts `value` into a slot; `None` for a value that no header takes, which none of ours is.
+    pub(crate) fn set(&self, slot: Slot, value: &str, max_age: Duration) -> Option<HeaderValue> {
+        set_cookie(&self.config, Readers::ServerOnly, self.name(slot), value, max_age)
+    }
+
+    /// The `Set-Cookie` that empties a slot, with the attributes of [`set`](Self::set).
+    pub(crate) fn remove(&self, slot: Slot) -> Option<HeaderValue> {
+        match slot {
+            Slot::Identity => self.removed_identity.clone(),
+            Slot::Login => self.removed_login.clone(),
+            Slot::OptOut => self.removed_opt_out.clone(),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The hooks `consent`, `bind`, `refresh_when` and `logout_when`: what the application says of a request or response.
+//!
+//! Hooks see `Parts`, for which a request or response must be moved; without hooks it stays where it is.
+
+use euid_core::Consent;
+use euid_core::engine::{RequestContext, SignedIn};
+use http::{Request, Response};
+
+use crate::config::Config;
+use crate::nested::AskedBy;
+
+/// What the hooks `consent` and `bind` return for a request.
+pub(crate) struct Visitor {
+    pub(crate) consent: Consent,
+    /// `None` without the hook `bind`.
+    user: Option<SignedInUser>,
+}
+
+/// The signed-in user's id in the application, if a user is signed in.
+type SignedInUser = Option<Box<[u8]>>;
+
+impl Visitor {
+    /// For a layer without hooks.
+    pub(crate) const UNRESTRICTED: Self = Self { consent: Consent::Granted, user: None };
+
+    pub(crate) fn context(&self) -> RequestContext<'_> {
+        let user = match &self.user {
+            None => SignedIn::Unchecked,
+            Some(None) => SignedIn::Nobody,
+            Some(Some(id)) => SignedIn::User(id),
+        };
+        RequestContext { consent: self.consent, user }
+    }
+}
+
+/// Whether a hook is set that [`visitor`] calls.
+pub(crate) fn has_hooks(config: &Config) -> bool {
+    config.consent.is_some() || config.bind.is_some()
+}
+
+/// Calls the hooks. Handlers find the visitor's consent in the extensions.
+pub(crate) fn visitor<B>(config: &Config, request: Request<B>) -> (Request<B>, Visitor) {
+    let Visitor { mut consent, mut user } = Visitor::UNRESTRICTED;
+    let (mut parts, body) = request.into_parts();
+    if let Some(hook) = &config.bind {
+        let id = hook(&parts);
+        if id.is_some() {
+            config.mistakes.found_user();
+        }
+        user = Some(id);
+    }
+    if let Some(hook) = &config.consent {
+        consent = hook(&parts);
+        parts.extensions.insert(consent);
+    }
+    parts.extensions.insert(AskedBy(config.id()));
+    (Request::from_parts(parts, body), Visitor { consent, user })
+}
+
+/// Calls the hook `refresh_when`: whether this request may begin a refresh and its response may write the identity. Called
+/// only if an identity is to be refreshed or written.
+pub(crate) fn may_refresh<B>(config: &Config, request: Request<B>) -> (Request<B>, bool) {
+    let Some(hook) = &config.refresh_when else { return (request, true) };
+    let (parts, body) = request.into_parts();
+    let may = hook(&parts);
+    (Request::from_parts(parts, body), may)
+}
+
+/// Calls the hook `logout_when`: whether the response is a logout.
+pub(crate) fn is_logout<R>(config: &Config, response: Response<R>) -> (Response<R>, bool) {
+    let Some(hook) = &config.logout_when else { return (response, false) };
+    let (parts, body) = response.into_parts();
+    let is_logout = hook(&parts);
+    (Response::from_parts(parts, body), is_logout)
+}
