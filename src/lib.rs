@@ -77,7 +77,7 @@
 //! | feature | default | packages | adds |
 //! | --- | --- | --- | --- |
 //! | none | | 62 | the layer, cookies, [`openrtb`], [`tcf`] |
-//! | `client` | yes | 132 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
+//! | `client` | yes | 131 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
 //! | `axum` | yes | 68 | extractors and response parts for axum 0.8 |
 //! | `metrics` | no | 64 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
 //!

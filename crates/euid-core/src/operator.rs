@@ -12,10 +12,11 @@ mod credentials;
 mod endpoint;
 
 use std::fmt;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine;
 use bytes::Bytes;
+use cookie::Cookie;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use zeroize::Zeroizing;
@@ -41,7 +42,9 @@ use crate::random;
 ///
 /// ```
 /// use bytes::Bytes;
-/// use euid_core::{Dii, Environment, ErrorKind, EuidError, Generated, Operator, UnixMillis};
+/// use euid_core::{Dii, Environment, EuidError, Generated, Operator};
+/// use euid_core::error::ErrorKind;
+/// use euid_core::clock::UnixMillis;
 /// use http::{Request, Response};
 ///
 /// /// The host's own HTTP client.
@@ -100,7 +103,9 @@ impl Operator {
     /// Starts configuring an operator.
     ///
     /// ```
-    /// use euid_core::{Dii, Environment, ErrorKind, Operator, UnixMillis};
+    /// use euid_core::{Dii, Environment, Operator};
+    /// use euid_core::error::ErrorKind;
+    /// use euid_core::clock::UnixMillis;
     ///
     /// // Without credentials it can refresh only.
     /// let operator = Operator::builder(Environment::Integration).build()?;
@@ -160,7 +165,8 @@ impl Operator {
     /// consented to it.
     ///
     /// ```
-    /// use euid_core::{Dii, Environment, Operator, UnixMillis};
+    /// use euid_core::{Dii, Environment, Operator};
+    /// use euid_core::clock::UnixMillis;
     ///
     /// let operator = Operator::builder(Environment::Integration)
     ///     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
@@ -186,7 +192,9 @@ impl Operator {
     /// Reads the response to a call of [`generate`](Self::generate), which came `now`.
     ///
     /// ```
-    /// use euid_core::{Dii, Environment, ErrorKind, Operator, UnixMillis};
+    /// use euid_core::{Dii, Environment, Operator};
+    /// use euid_core::error::ErrorKind;
+    /// use euid_core::clock::UnixMillis;
     ///
     /// # let operator = Operator::builder(Environment::Integration)
     /// #     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
@@ -216,7 +224,8 @@ impl Operator {
     /// `POST /v2/token/validate`. For tests of an integration; the operator does not look at the token's expiry.
     ///
     /// ```
-    /// # use euid_core::{Dii, Environment, Operator, UnixMillis};
+    /// # use euid_core::{Dii, Environment, Operator};
+    /// # use euid_core::clock::UnixMillis;
     /// # let operator = Operator::builder(Environment::Integration)
     /// #     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
     /// #     .build()?;
@@ -238,7 +247,9 @@ impl Operator {
     /// Reads the response to a call of [`validate`](Self::validate), which came `now`.
     ///
     /// ```
-    /// # use euid_core::{Dii, Environment, ErrorKind, Operator, UnixMillis};
+    /// # use euid_core::{Dii, Environment, Operator};
+    /// # use euid_core::error::ErrorKind;
+    /// # use euid_core::clock::UnixMillis;
     /// # let operator = Operator::builder(Environment::Integration)
     /// #     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
     /// #     .build()?;
@@ -267,7 +278,8 @@ impl Operator {
     /// Opens the response to either call, which came `now`, for its outcome and for the operator's time.
     ///
     /// ```
-    /// # use euid_core::{Dii, Environment, EuidError, Generated, Operator, UnixMillis};
+    /// # use euid_core::{Dii, Environment, EuidError, Generated, Operator};
+    /// # use euid_core::clock::UnixMillis;
     /// # use http::Response;
     /// use euid_core::operator::Call;
     ///
@@ -299,7 +311,9 @@ impl Operator {
     /// the operator says more about a failure with them.
     ///
     /// ```
-    /// use euid_core::{Environment, Identity, IdentityTimes, Operator, UnixMillis};
+    /// use euid_core::{Environment, Identity, Operator};
+    /// use euid_core::identity::IdentityTimes;
+    /// use euid_core::clock::UnixMillis;
     ///
     /// let at = UnixMillis::from_millis;
     /// let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
@@ -320,8 +334,10 @@ impl Operator {
     /// Reads the response to [`refresh`](Self::refresh) of `identity`, which came `now`.
     ///
     /// ```
-    /// # use euid_core::{Environment, Identity, IdentityTimes, Operator, UnixMillis};
-    /// use euid_core::ErrorKind;
+    /// # use euid_core::{Environment, Identity, Operator};
+    /// # use euid_core::identity::IdentityTimes;
+    /// # use euid_core::clock::UnixMillis;
+    /// use euid_core::error::ErrorKind;
     ///
     /// # let at = UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
@@ -412,8 +428,9 @@ fn retry_after(text: &str, now: UnixMillis) -> Option<Duration> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().map(Duration::from_secs);
     }
-    let date = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(UnixMillis::from_millis(0).saturating_add(date).saturating_since(now))
+    // A date of HTTP has the forms of a cookie's `Expires`, whose parser is here already.
+    let date = Cookie::parse(format!("date=; Expires={text}")).ok()?.expires_datetime()?;
+    Some(UnixMillis::from_millis(date.unix_timestamp().saturating_mul(1000)).saturating_since(now))
 }
 
 /// The headers of every request.
@@ -433,6 +450,124 @@ const BEARER: &str = "Bearer ";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::IdentityTimes;
+    use crate::protocol::envelope::gcm_seal;
+    use crate::protocol::operator::{open_request_text, parse_client_secret, seal_response};
+
+    const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
+    const NOW: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);
+
+    fn operator() -> Operator {
+        Operator::builder(Environment::Integration).credentials("EUID-C-T-124-key", SECRET).build().unwrap()
+    }
+
+    fn user() -> Dii {
+        Dii::email("user@example.com").unwrap()
+    }
+
+    fn identity() -> Identity {
+        let [refresh_from, identity_expires, refresh_expires] = [1, 2, 3].map(UnixMillis::from_millis);
+        let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
+        Identity::new("A4AAAABl", "AAAAAG".to_owned().into(), [7; 32].into(), times).unwrap()
+    }
+
+    /// As an operator answers whose clock is ahead of ours by `ahead`.
+    fn answer(call: &Call, ahead: Duration, json: &str) -> Response<Vec<u8>> {
+        let key = parse_client_secret(SECRET).unwrap();
+        let opened = open_request_text(&key, NOW, call.request().body()).unwrap();
+        let body = seal_response(&key, [2; 12], NOW.saturating_add(ahead), opened.nonce, json.as_bytes());
+        Response::builder().header(CONTENT_TYPE, "application/octet-stream").body(body).unwrap()
+    }
+
+    #[test]
+    fn calls_are_sealed_and_their_answers_opened() {
+        let operator = operator().to_builder().optout_check(true).build().unwrap();
+        let request = GenerateRequest::from(user()).tcf_consent_string("consent");
+        let generate = operator.generate(request, NOW).unwrap();
+        let validate = operator.validate("token", user(), NOW).unwrap();
+        for (call, path, members) in [
+            (&generate, GENERATE, "email_hash optout_check tcf_consent_string"),
+            (&validate, VALIDATE, "email_hash token"),
+        ] {
+            let request = call.request();
+            assert_eq!((request.method(), request.uri().path()), (&Method::POST, path));
+            let opened = open_request_text(&parse_client_secret(SECRET).unwrap(), NOW, request.body()).unwrap();
+            let mut names: Vec<_> = opened.payload.unwrap().keys().cloned().collect();
+            names.sort_unstable();
+            assert_eq!(names.join(" "), members);
+        }
+        let opted_out = answer(&generate, Duration::ZERO, r#"{"status":"optout"}"#);
+        assert_eq!(operator.generated(&generate, &opted_out, NOW).unwrap(), Generated::OptedOut);
+        let matches = answer(&validate, Duration::ZERO, r#"{"status":"success","body":true}"#);
+        assert!(operator.validated(&validate, &matches, NOW).unwrap());
+        // Each answer belongs to its call.
+        let error = operator.generated(&generate, &matches, NOW).unwrap_err();
+        assert_eq!(error.to_string(), "the operator's answer belongs to another request");
+        let error = operator.generated(&validate, &matches, NOW).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+    }
+
+    #[test]
+    fn clock_skew_is_read_from_an_authentic_answer() {
+        let operator = operator();
+        let call = operator.generate(user(), NOW).unwrap();
+        let minute = Duration::from_secs(60);
+        let answered = operator.answered(&call, &answer(&call, minute, r#"{"status":"new_word"}"#), NOW).unwrap();
+        assert_eq!(answered.clock_skew(), Some(ClockSkew::Behind(minute)));
+        assert_eq!(answered.generated().unwrap_err().kind(), ErrorKind::UnknownStatus);
+        assert_eq!(format!("{answered:?}"), "Answered { clock_skew: Some(Behind(60s)), .. }");
+    }
+
+    #[test]
+    fn refresh_is_sent_as_it_is_and_answered_under_the_response_key() {
+        let operator = Operator::builder(Environment::Production).build().unwrap();
+        let request = operator.refresh(&identity());
+        assert_eq!(request.uri(), "https://prod.euid.eu/v2/token/refresh");
+        assert_eq!(request.body(), "AAAAAG");
+        assert!(!request.headers().contains_key(AUTHORIZATION));
+        let body = BASE64.encode(gcm_seal(&[7; 32], [2; 12], br#"{"status":"optout"}"#));
+        assert_eq!(operator.refreshed(&identity(), &Response::new(body), NOW).unwrap(), Refreshed::OptedOut);
+    }
+
+    #[test]
+    fn retry_after_is_counted_from_the_arrival() {
+        let wait = |value: &str| {
+            let response = Response::builder().status(503).header(RETRY_AFTER, value).body("").unwrap();
+            operator().refreshed(&identity(), &response, NOW).unwrap_err().retry_after()
+        };
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Sun, 22 Nov 2026 18:20:47 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(wait("Sun, 22 Nov 2026 18:19:40 GMT"), None);
+    }
+
+    #[test]
+    fn body_above_the_limit_is_malformed_whatever_its_status() {
+        for status in [200, 503] {
+            let kind = |length: usize| {
+                let response = Response::builder().status(status).body(vec![b'A'; length]).unwrap();
+                let error = operator().refreshed(&identity(), &response, NOW).unwrap_err();
+                (error.kind(), error.to_string().ends_with("is larger than 64 KiB"))
+            };
+            assert_eq!(kind(Operator::MAX_ANSWER + 1), (ErrorKind::Malformed, true));
+            assert!(!kind(Operator::MAX_ANSWER).1);
+        }
+    }
+
+    #[test]
+    fn errors_repeat_nothing_that_was_sent() {
+        let operator = operator();
+        let hash = user().to_base64();
+        let body = |text: &str| format!(r#"{{"status":"client_error","message":"no: {text}"}}"#);
+        let call = operator.validate("advertising-token", user(), NOW).unwrap();
+        for sent in [&*hash, "advertising-token", "EUID-C-T-124-key"] {
+            let response = Response::builder().status(400).body(body(sent)).unwrap();
+            let error = operator.validated(&call, &response, NOW).unwrap_err();
+            assert_eq!(error.to_string(), "the operator refused the input (client_error)");
+        }
+        let response = Response::builder().status(400).body(body("AAAAAG")).unwrap();
+        let error = operator.refreshed(&identity(), &response, NOW).unwrap_err();
+        assert_eq!(error.to_string(), "the operator refused the refresh token (client_error)");
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use euid_core::Dii;
-use euid_core::protocol::{DiiKind, decode_base64, kind_and_hash};
+use euid_core::dii::{DiiKind, parse_hex};
+use euid_core::protocol::decode_base64;
 
 /// The operator's first-level hash of an email address or phone number: what a refresh token holds
 /// and opt-outs are kept by.
@@ -75,8 +76,7 @@ impl Person {
 
 impl From<Dii> for Person {
     fn from(dii: Dii) -> Self {
-        let (kind, hash) = kind_and_hash(&dii);
-        Self::hashed(kind, &hash)
+        Self::hashed(dii.kind(), dii.hash())
     }
 }
 
@@ -108,13 +108,9 @@ const MEMBERS: [(&str, Read); 4] = [
 
 /// Looser than [`Dii::email_hash`]: 44 characters of base64 may be 31 or 33 bytes, a useless id.
 fn loose_hash(kind: DiiKind, text: &str) -> Option<Person> {
-    let whole_hash = match kind {
-        DiiKind::Email => Dii::email_hash,
-        DiiKind::Phone => Dii::phone_hash,
-    };
     match text.len() {
         44 => decode_base64(text).map(|hash| Person::hashed(kind, &hash)),
-        64 => whole_hash(text).ok().map(Person::from),
+        64 => parse_hex(text).map(|hash| Person::hashed(kind, &hash)),
         _ => None,
     }
 }

@@ -22,7 +22,8 @@ use sha2::{Digest, Sha256};
 use super::person::Person;
 use super::random;
 use euid_core::UnixMillis;
-use euid_core::protocol::{DiiKind, Key, decode_base64, decode_base64_url, open, seal};
+use euid_core::dii::DiiKind;
+use euid_core::protocol::{Key, decode_base64, decode_base64_url, open, seal};
 
 /// A refresh token and what comes with it.
 pub(crate) struct IssuedRefreshToken {

@@ -124,8 +124,8 @@ impl OperatorBuilder {
     /// ```
     /// # use euid_core::{Environment, Operator};
     /// let operator = Operator::builder(Environment::Integration).client_version("our-edge-7").build()?;
-    /// # let at = euid_core::UnixMillis::from_millis;
-    /// # let times = euid_core::IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let at = euid_core::clock::UnixMillis::from_millis;
+    /// # let times = euid_core::identity::IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = euid_core::Identity::new("A4AAAABl", "AAAAAG".to_owned().into(), [7; 32].into(), times)?;
     /// assert_eq!(operator.refresh(&identity).headers()["x-uid2-client-version"], "our-edge-7");
     /// # Ok::<_, Box<dyn std::error::Error>>(())

@@ -19,7 +19,8 @@ use crate::protocol::envelope::RequestNonce;
 /// response.
 ///
 /// ```
-/// use euid_core::{Dii, Environment, Operator, UnixMillis};
+/// use euid_core::{Dii, Environment, Operator};
+/// use euid_core::clock::UnixMillis;
 ///
 /// let operator = Operator::builder(Environment::Integration)
 ///     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
@@ -53,7 +54,8 @@ impl Call {
     /// The request: a POST to an absolute URI, with an encrypted body. It may be sent more than once.
     ///
     /// ```
-    /// # use euid_core::{Dii, Environment, Operator, UnixMillis};
+    /// # use euid_core::{Dii, Environment, Operator};
+    /// # use euid_core::clock::UnixMillis;
     /// # let operator = Operator::builder(Environment::Integration)
     /// #     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
     /// #     .build()?;
@@ -86,7 +88,8 @@ impl fmt::Debug for Call {
 /// An opened answer to a [`Call`], from [`Operator::answered`].
 ///
 /// ```
-/// # use euid_core::{EuidError, Generated, Operator, UnixMillis};
+/// # use euid_core::{EuidError, Generated, Operator};
+/// # use euid_core::clock::UnixMillis;
 /// use euid_core::operator::Call;
 ///
 /// # fn read(operator: &Operator, call: &Call, response: &http::Response<Vec<u8>>, now: UnixMillis) -> Result<(), EuidError> {
@@ -110,7 +113,8 @@ impl Answered {
     /// The outcome of [`Operator::generate`].
     ///
     /// ```
-    /// # use euid_core::{EuidError, Operator, UnixMillis};
+    /// # use euid_core::{EuidError, Operator};
+    /// # use euid_core::clock::UnixMillis;
     /// # use euid_core::operator::Call;
     /// # fn read(operator: &Operator, call: &Call, response: &http::Response<Vec<u8>>, now: UnixMillis) -> Result<(), EuidError> {
     /// let generated = operator.answered(call, response, now)?.generated()?;
@@ -130,7 +134,8 @@ impl Answered {
     /// The outcome of [`Operator::validate`].
     ///
     /// ```
-    /// # use euid_core::{EuidError, Operator, UnixMillis};
+    /// # use euid_core::{EuidError, Operator};
+    /// # use euid_core::clock::UnixMillis;
     /// # use euid_core::operator::Call;
     /// # fn read(operator: &Operator, call: &Call, response: &http::Response<Vec<u8>>, now: UnixMillis) -> Result<(), EuidError> {
     /// let is_theirs = operator.answered(call, response, now)?.validated()?;
@@ -151,7 +156,8 @@ impl Answered {
     /// The operator's time is authentic. The time that the call took is not counted.
     ///
     /// ```
-    /// # use euid_core::{EuidError, Operator, UnixMillis};
+    /// # use euid_core::{EuidError, Operator};
+    /// # use euid_core::clock::UnixMillis;
     /// # use euid_core::operator::Call;
     /// # fn read(operator: &Operator, call: &Call, response: &http::Response<Vec<u8>>, now: UnixMillis) -> Result<(), EuidError> {
     /// if let Some(skew) = operator.answered(call, response, now)?.clock_skew() {

@@ -67,7 +67,7 @@ pub enum EnvelopeError {
 /// `iv` is fresh random bytes.
 ///
 /// ```
-/// use euid_core::UnixMillis;
+/// use euid_core::clock::UnixMillis;
 /// use euid_core::protocol::seal_request;
 ///
 /// let request = seal_request(&[1; 32], [2; 12], UnixMillis::from_millis(0), [3; 8], b"{}");

@@ -5,7 +5,8 @@
 //!
 //! ```
 //! use euid_core::protocol::{open_request_text, parse_client_secret, seal_response};
-//! use euid_core::{Dii, Environment, Generated, Operator, UnixMillis};
+//! use euid_core::{Dii, Environment, Generated, Operator};
+//! use euid_core::clock::UnixMillis;
 //!
 //! let secret = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
 //! let operator = Operator::builder(Environment::Integration).credentials("EUID-C-T-124-example", secret).build()?;
@@ -48,11 +49,9 @@ use http::HeaderName;
 pub use self::envelope::{Iv, Key, RequestNonce, seal_request};
 #[cfg(feature = "operator")]
 pub use self::operator::{
-    OpenedRequest, RequestError, decode_base64, decode_base64_url, kind_and_hash, open, open_request,
-    open_request_text, parse_client_secret, seal, seal_response,
+    OpenedRequest, RequestError, decode_base64, decode_base64_url, open, open_request, open_request_text,
+    parse_client_secret, seal, seal_response,
 };
-#[cfg(feature = "operator")]
-pub use crate::dii::DiiKind;
 
 /// The path of the call for an identity, below the operator's base URL.
 ///

@@ -12,14 +12,13 @@ use zeroize::Zeroizing;
 use super::envelope::{BASE64, IV, Iv, Key, RequestNonce, STAMP, TAG, VERSION, gcm_open, gcm_seal, stamped, unstamped};
 use super::json;
 use crate::clock::UnixMillis;
-use crate::dii::{Dii, DiiKind};
 use crate::error::{ConfigError, Setting};
 use crate::secret::key_from_base64;
 
 /// Why a request does not open, in the operator's order of checks.
 ///
 /// ```
-/// use euid_core::UnixMillis;
+/// use euid_core::clock::UnixMillis;
 /// use euid_core::protocol::{RequestError, open_request_text};
 ///
 /// let opened = open_request_text(&[1; 32], UnixMillis::from_millis(0), br#"{"email":"user@example.com"}"#);
@@ -49,7 +48,7 @@ pub enum RequestError {
 /// What a request envelope holds.
 ///
 /// ```
-/// use euid_core::UnixMillis;
+/// use euid_core::clock::UnixMillis;
 /// use euid_core::protocol::{open_request, seal_request};
 ///
 /// let now = UnixMillis::from_millis(1_795_371_587_000);
@@ -73,7 +72,7 @@ impl std::fmt::Debug for OpenedRequest {
 /// Opens the bytes of a request as the operator does, in its order of checks.
 ///
 /// ```
-/// use euid_core::UnixMillis;
+/// use euid_core::clock::UnixMillis;
 /// use euid_core::protocol::{open_request, seal_request};
 ///
 /// let now = UnixMillis::from_millis(1_795_371_587_000);
@@ -110,7 +109,7 @@ pub fn open_request(secret: &Key, now: UnixMillis, envelope: &[u8]) -> Result<Op
 /// Opens a request that came as base64 text, as [`open_request`] does.
 ///
 /// ```
-/// use euid_core::UnixMillis;
+/// use euid_core::clock::UnixMillis;
 /// use euid_core::protocol::{RequestError, open_request_text};
 ///
 /// let opened = open_request_text(&[1; 32], UnixMillis::from_millis(0), b"not base64");
@@ -207,26 +206,10 @@ pub fn parse_client_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
     key_from_base64(text, "the client secret").map_err(|error| error.about(Setting::ClientSecret))
 }
 
-/// Whether a person is known by an email address or by a phone number, and the SHA-256 of it.
-///
-/// ```
-/// use euid_core::Dii;
-/// use euid_core::protocol::{DiiKind, kind_and_hash};
-///
-/// let dii = Dii::email("USER@example.com")?;
-/// assert_eq!(kind_and_hash(&dii).0, DiiKind::Email);
-/// assert_eq!(kind_and_hash(&dii).1, kind_and_hash(&Dii::email("user@example.com")?).1);
-/// # Ok::<_, euid_core::InvalidDii>(())
-/// ```
-#[must_use]
-pub fn kind_and_hash(dii: &Dii) -> (DiiKind, [u8; 32]) {
-    (dii.kind(), *dii.hash())
-}
-
 /// Seals a response to the request that carried `nonce`. `iv` is fresh random bytes; `sent` is the operator's time.
 ///
 /// ```
-/// use euid_core::UnixMillis;
+/// use euid_core::clock::UnixMillis;
 /// use euid_core::protocol::seal_response;
 ///
 /// let now = UnixMillis::from_millis(1_795_371_587_000);
