@@ -63,7 +63,9 @@ impl HttpService {
                 let (parts, body) = answer.await.map_err(|error| failed(error.into()))?.into_parts();
                 let mut received = Received::default();
                 let mut body = pin!(body);
-                while let (true, Some(frame)) = (received.wants_more(), body.frame().await) {
+                while received.wants_more()
+                    && let Some(frame) = body.frame().await
+                {
                     if let Ok(data) = frame.map_err(|error| failed(error.into()))?.into_data() {
                         received.push(data);
                     }

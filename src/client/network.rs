@@ -53,7 +53,9 @@ impl Network {
         }
         .map_err(unanswered)?;
         let mut received = Received::default();
-        while let (true, Some(chunk)) = (received.wants_more(), response.chunk().await.map_err(unanswered)?) {
+        while received.wants_more()
+            && let Some(chunk) = response.chunk().await.map_err(unanswered)?
+        {
             received.push(chunk);
         }
         let mut answer = Response::new(received.into());

@@ -219,4 +219,10 @@ mod tests {
         let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
         assert!(!shown.contains(Sandbox::DEFAULT_API_KEY) && !shown.contains(Sandbox::DEFAULT_CLIENT_SECRET));
     }
+
+    #[test]
+    fn the_default_secret_is_known_as_one_that_is_published() {
+        let error = euid_core::CookieKey::from_base64(Sandbox::DEFAULT_CLIENT_SECRET).unwrap_err().to_string();
+        assert!(error.contains("publi"), "{error}");
+    }
 }

@@ -1,6 +1,8 @@
 //! The operator's half of the envelopes: it opens requests and seals responses. For stand-in operators, and for the
 //! tests of the client's half.
 
+#![cfg_attr(not(feature = "operator"), allow(dead_code, reason = "the tests need a part of it"))]
+
 use std::time::Duration;
 
 use base64::Engine;
