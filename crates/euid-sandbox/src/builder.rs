@@ -223,6 +223,6 @@ mod tests {
     #[test]
     fn the_default_secret_is_known_as_one_that_is_published() {
         let error = euid_core::CookieKey::from_base64(Sandbox::DEFAULT_CLIENT_SECRET).unwrap_err().to_string();
-        assert!(error.contains("publi"), "{error}");
+        assert!(error.contains("is printed in documents or test data"), "{error}");
     }
 }
