@@ -139,7 +139,8 @@ fn nobody() -> impl Refresh {
 
 /// Answers in 20 ms and takes no time of the processor's for it.
 async fn in_20_ms() -> impl Refresh {
-    let client = sandbox().client().unwrap();
+    let sandbox = sandbox();
+    let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
     let Generated::Identity(answer) = client.generate(Dii::email("somebody@example.com").unwrap()).await.unwrap()
     else {
         panic!("the sandbox gave no identity");

@@ -17,12 +17,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use std::{convert::Infallible, fs};
 
+use euid_sandbox::{Sandbox, VisitorState};
 use http::header::COOKIE;
 use http::{HeaderValue, Request, Response};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use euid_sandbox::{Sandbox, VisitorState};
 use tower_euid::{CookieKey, Dii, EuidLayer, Generated, Identity, KeyRing, Refresh, Refreshed, refresh_fn};
 use tower_euid_wire::recorded;
 

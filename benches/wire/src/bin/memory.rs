@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
+use euid_sandbox::{Sandbox, VisitorState};
 use http::header::COOKIE;
 use http::{HeaderValue, Request, Response};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, service_fn};
-use euid_sandbox::{Sandbox, VisitorState};
 use tower_euid::{CookieKey, Dii, EuidError, EuidLayer, Generated, Identity, Refresh, Refreshed};
 
 #[global_allocator]
