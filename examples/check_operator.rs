@@ -2,7 +2,7 @@
 //! guide asks a publisher to make before going live, against any operator.
 //!
 //! ```console
-//! $ cargo run --example check_operator --features sandbox -- --sandbox
+//! $ cargo run --example check_operator -- --sandbox
 //! operator: http://127.0.0.1:40217
 //! pass  generate: validate@example.com gets an identity
 //! pass  validate: its token is recognized as that person's
@@ -20,7 +20,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tower_euid::sandbox::{Sandbox, SandboxServer};
+use euid_sandbox::{Sandbox, SandboxServer};
 use tower_euid::{
     Clock, ConfigError, Dii, ErrorKind, EuidClient, EuidClientBuilder, EuidError, Generated, Identity, ManualClock,
     Refreshed, SystemClock, UnixMillis,
@@ -38,6 +38,11 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Configures a client of a sandbox, on its clock.
+fn client_builder(sandbox: &SandboxServer) -> EuidClientBuilder {
+    EuidClientBuilder::from_operator(sandbox.operator()).clock(sandbox.sandbox().clock())
+}
+
 /// How many checks failed.
 async fn run() -> Result<u32, Box<dyn Error>> {
     let (mut in_sandbox, mut optout_check) = (false, false);
@@ -53,7 +58,7 @@ async fn run() -> Result<u32, Box<dyn Error>> {
     let (operator, api_key) = if in_sandbox {
         let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
         println!("operator: {} (an embedded sandbox)", sandbox.base_url());
-        let operator = (sandbox.client_builder(), sandbox.sandbox().api_key().to_owned());
+        let operator = (client_builder(&sandbox), sandbox.sandbox().api_key().to_owned());
         _sandbox = sandbox;
         operator
     } else {
@@ -342,8 +347,8 @@ mod tests {
     use axum::routing::post;
     use base64::Engine;
     use base64::prelude::BASE64_STANDARD;
+    use euid_sandbox::{Fault, SandboxBuilder};
     use tokio::net::TcpListener;
-    use tower_euid::sandbox::{Fault, SandboxBuilder};
     use tower_euid::{Environment, IdentityTimes, RefreshToken, ResponseKey};
 
     use super::*;
@@ -358,7 +363,7 @@ mod tests {
     ) -> Tested<Report> {
         let server = sandbox.build()?.serve(([127, 0, 0, 1], 0).into()).await?;
         server.fault(fault);
-        report(&configure(server.client_builder()), server.sandbox().api_key()).await
+        report(&configure(client_builder(&server)), server.sandbox().api_key()).await
     }
 
     async fn report(operator: &EuidClientBuilder, api_key: &str) -> Tested<Report> {

@@ -1,9 +1,9 @@
 //! Consent from a TCF v2 string, as a consent banner leaves it in the cookie `euconsent-v2`.
 //!
 //! ```console
-//! $ cargo run --example consent --features sandbox                   # EUID's sample strings
-//! $ cargo run --example consent --features sandbox CPehNtW…          # strings of yours
-//! $ cargo run --example consent --features sandbox - <strings.txt    # one a line; prints the verdicts alone
+//! $ cargo run --example consent                   # EUID's sample strings
+//! $ cargo run --example consent CPehNtW…          # strings of yours
+//! $ cargo run --example consent - <strings.txt    # one a line; prints the verdicts alone
 //! ```
 
 use std::convert::Infallible;
@@ -11,10 +11,10 @@ use std::env;
 use std::error::Error;
 use std::io::{self, BufRead, Write};
 
+use euid_sandbox::{Sandbox, VisitorState};
 use http::header::COOKIE;
 use http::{Request, Response, request};
 use tower::{Layer, service_fn};
-use tower_euid::sandbox::{Sandbox, VisitorState};
 use tower_euid::{Consent, Euid, EuidLayer, tcf};
 
 /// All that a site behind a consent banner needs.
@@ -77,7 +77,7 @@ async fn visit(
     agreed: Option<AgreedToEuid>,
 ) -> Result<(&'static str, usize), Box<dyn Error>> {
     let sandbox = Sandbox::builder().build()?;
-    let layer = configured(sandbox.client_and_layer()?.1);
+    let layer = configured(tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.1);
     let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
     let page = service_fn(async |request: Request<()>| {
         Ok::<_, Infallible>(Response::new(request.extensions().get().map_or("no layer", Euid::state)))

@@ -1,7 +1,7 @@
 //! The layer around a plain hyper service: no framework, the token read from the extensions.
 //!
 //! ```console
-//! $ cargo run --example sandbox_operator --features sandbox    # prints three variables; set them here too
+//! $ cargo run --example sandbox_operator    # prints three variables; set them here too
 //! $ export $(cargo run -q --example keygen)                    # EUID_COOKIE_KEYS
 //! $ cargo run --example hyper_service
 //! $ curl http://127.0.0.1:3001/
@@ -124,10 +124,10 @@ fn status<B>(status: StatusCode, mut response: Response<B>) -> Response<B> {
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
 mod tests {
+    use euid_sandbox::{Fault, Sandbox, Visitor, VisitorState};
     use tower::Service;
-    use tower_euid::sandbox::{Fault, Sandbox, Visitor, VisitorState};
 
     use super::*;
 
@@ -145,7 +145,7 @@ mod tests {
     /// The second person's login fails, with this status: what the page shows then.
     async fn after_a_failed_login(address: &'static str, fault: Option<Fault>, expected: u16) -> Tested<String> {
         let sandbox = Sandbox::builder().build()?;
-        let (client, layer) = sandbox.client_and_layer()?;
+        let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
         let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
         let app = layer.layer(service_fn(move |request| respond(client.clone(), request)));
         let login = |address| Request::post("/login").body(address);

@@ -1,7 +1,7 @@
 //! A site under load while its operator hangs and comes back: what pages notice of it.
 //!
 //! ```console
-//! $ cargo run --release --example outage --features sandbox
+//! $ cargo run --release --example outage
 //! ```
 //!
 //! A thousand visitors, each with cookies of their own, look at a page four times a second; their
@@ -24,13 +24,13 @@ use std::future::ready;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use euid_sandbox::{Fault, Lifetimes, Sandbox};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, Response};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_euid::sandbox::{Fault, Lifetimes, Sandbox};
-use tower_euid::{CookieKey, Dii, Euid, EuidClient, EuidLayer, EuidUpdate, Generated, ManualClock};
+use tower_euid::{CookieKey, Dii, Euid, EuidClient, EuidClientBuilder, EuidLayer, EuidUpdate, Generated, ManualClock};
 
 const VISITORS: u64 = 1000;
 /// Between two pages of one visitor.
@@ -57,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let clock = ManualClock::running();
     let sandbox = Sandbox::builder().lifetimes(LIFETIMES).clock(clock.clone()).build()?;
     let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, 0).into()).await?;
-    let client = sandbox.client_builder().build()?;
+    let client = EuidClientBuilder::from_operator(sandbox.operator()).clock(sandbox.sandbox().clock()).build()?;
     let layer = EuidLayer::new(CookieKey::generate()?.into(), client.clone()).clock(clock).max_wait(MAX_WAIT);
 
     let mut logins = JoinSet::new();

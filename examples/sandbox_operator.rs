@@ -1,7 +1,7 @@
 //! The sandbox operator alone, for any client in any language.
 //!
 //! ```console
-//! $ cargo run --example sandbox_operator --features sandbox
+//! $ cargo run --example sandbox_operator
 //! EUID_OPERATOR_URL=http://127.0.0.1:8080
 //! EUID_API_KEY=…
 //! EUID_CLIENT_SECRET=…
@@ -23,7 +23,7 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tower_euid::sandbox::{Lifetimes, Sandbox};
+use euid_sandbox::{Lifetimes, Sandbox};
 
 #[tokio::main]
 async fn main() -> ExitCode {

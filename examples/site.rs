@@ -2,7 +2,7 @@
 //! generated with consent only.
 //!
 //! ```console
-//! $ cargo run --example sandbox_operator --features sandbox    # prints three variables; set them here too
+//! $ cargo run --example sandbox_operator    # prints three variables; set them here too
 //! $ export $(cargo run -q --example keygen)                    # EUID_COOKIE_KEYS
 //! $ cargo run --example site
 //! $ curl -b jar -c jar -d choice=yes http://127.0.0.1:3002/consent
@@ -216,12 +216,12 @@ const SESSION_LASTS: Duration = Duration::from_secs(12 * 3600);
 const CONSENT: &str = "__Host-consent";
 const CONSENT_LASTS: Duration = Duration::from_secs(180 * 86_400);
 
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
 mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::header::CONTENT_TYPE;
+    use euid_sandbox::{Sandbox, Visitor, VisitorState};
     use tower::ServiceExt;
-    use tower_euid::sandbox::{Sandbox, Visitor, VisitorState};
 
     use super::*;
 
@@ -236,7 +236,7 @@ mod tests {
     impl Browser {
         fn new() -> Tested<Self> {
             let sandbox = Sandbox::builder().build()?;
-            let (client, layer) = sandbox.client_and_layer()?;
+            let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
             let visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
             Ok(Self { app: app(client, layer, sandbox.clock()), sandbox, visitor })
         }

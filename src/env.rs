@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::client::{Environment, EuidClient, EuidClientBuilder};
+use crate::client::{EuidClient, EuidClientBuilder, Variables};
 use crate::layer::EuidLayer;
-use euid_core::KeyRing;
 use euid_core::error::ConfigError;
-use euid_core::operator::credentials::{Credentials, Given};
 use euid_core::sealed::keys::CLIENT_SECRET;
+use euid_core::{Environment, KeyRing};
 
 /// Client and layer, configured by environment variables.
 ///
@@ -72,24 +71,25 @@ impl EuidClientBuilder {
 
 fn client_and_layer(lookup: Lookup<'_>) -> Result<(EuidClient, EuidLayer), ConfigError> {
     let [url, api_key, secret, keys] = required(lookup, [OPERATOR_URL, API_KEY, CLIENT_SECRET, COOKIE_KEYS])?;
-    let keys = keys.check(|keys| KeyRing::parse_beside(keys, secret.value()))?;
+    let keys = keys.check(|keys| KeyRing::parse_beside(keys, &secret.value))?;
     let client = builder(lookup, [url, api_key, secret])?.build()?;
     let layer = EuidLayer::new(keys, client.clone());
     let layer = match optional(lookup, MAX_WAIT_MS)? {
-        Some(max_wait) => layer.max_wait(max_wait.check(|text| milliseconds(text))?),
+        Some(max_wait) => layer.max_wait(max_wait.check(milliseconds)?),
         None => layer,
     };
     Ok((client, layer))
 }
 
-fn builder(
-    lookup: Lookup<'_>,
-    [url, api_key, client_secret]: [Given<Text>; 3],
-) -> Result<EuidClientBuilder, ConfigError> {
-    let environment = Given::in_variable(OPERATOR_URL, url.check(|text| environment(text))?);
-    let builder = EuidClientBuilder::new(environment, Some(Credentials { api_key, client_secret }));
+fn builder(lookup: Lookup<'_>, [url, api_key, client_secret]: [Variable; 3]) -> Result<EuidClientBuilder, ConfigError> {
+    let builder = EuidClientBuilder::new(url.check(environment)?);
+    let builder = builder.credentials(&**api_key.value, &**client_secret.value).read_from(Variables {
+        operator_url: Some(url.name),
+        api_key: Some(api_key.name),
+        client_secret: Some(client_secret.name),
+    });
     Ok(match optional(lookup, OPTOUT_CHECK)? {
-        Some(send) => builder.optout_check(send.check(|text| switch(text))?),
+        Some(send) => builder.optout_check(send.check(switch)?),
         None => builder,
     })
 }
@@ -116,7 +116,7 @@ fn milliseconds(text: &str) -> Result<Duration, ConfigError> {
 }
 
 /// All of `names`, or which of them are missing.
-fn required<const N: usize>(lookup: Lookup<'_>, names: [&'static str; N]) -> Result<[Given<Text>; N], ConfigError> {
+fn required<const N: usize>(lookup: Lookup<'_>, names: [&'static str; N]) -> Result<[Variable; N], ConfigError> {
     let (mut values, mut missing) = (Vec::with_capacity(N), Vec::new());
     for name in names {
         match optional(lookup, name)? {
@@ -124,16 +124,35 @@ fn required<const N: usize>(lookup: Lookup<'_>, names: [&'static str; N]) -> Res
             None => missing.push(name),
         }
     }
-    values.try_into().map_err(|_| ConfigError::new(format!("not set: {}", missing.join(", "))))
+    values.try_into().map_err(|_| {
+        let error = ConfigError::new(format!("not set: {}", missing.join(", ")));
+        match missing.first() {
+            Some(&name) => error.with_variable(name),
+            None => error,
+        }
+    })
 }
 
 /// The value without white space around it, if any is left.
-fn optional(lookup: Lookup<'_>, name: &'static str) -> Result<Option<Given<Text>>, ConfigError> {
+fn optional(lookup: Lookup<'_>, name: &'static str) -> Result<Option<Variable>, ConfigError> {
     let Some(value) = lookup(name) else { return Ok(None) };
     let value = value.into_string().map(Text::new);
-    let value = value.map_err(|_| ConfigError::new(format!("{name} is not UTF-8")))?;
+    let value = value.map_err(|_| ConfigError::new(format!("{name} is not UTF-8")).with_variable(name))?;
     let value = Text::new(value.trim().to_owned());
-    Ok((!value.is_empty()).then(|| Given::in_variable(name, value)))
+    Ok((!value.is_empty()).then_some(Variable { name, value }))
+}
+
+/// An environment variable that is set.
+struct Variable {
+    name: &'static str,
+    value: Text,
+}
+
+impl Variable {
+    /// The result of `parse`; an error names the variable.
+    fn check<T>(&self, parse: impl FnOnce(&str) -> Result<T, ConfigError>) -> Result<T, ConfigError> {
+        parse(&self.value).map_err(|error| error.in_variable(self.name))
+    }
 }
 
 /// Where values come from: the process, or a test.
@@ -209,6 +228,24 @@ mod tests {
             let error = configured(&[(name, value)]).unwrap_err();
             assert!(error.starts_with(&format!("{name}{complaint}")) && !error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn errors_have_their_variable() {
+        let lookup = |wrong: &'static str| {
+            move |name: &str| match GOOD.iter().find(|(other, _)| *other == name) {
+                _ if name == wrong => Some(OsString::from("hunter2 hunter2")),
+                found => found.map(|(_, value)| OsString::from(value)),
+            }
+        };
+        for (name, _) in GOOD.into_iter().chain([("EUID_OPTOUT_CHECK", ""), ("EUID_MAX_WAIT_MS", "")]) {
+            assert_eq!(client_and_layer(&lookup(name)).unwrap_err().variable(), Some(name));
+        }
+        assert_eq!(client_and_layer(&|_| None).unwrap_err().variable(), Some("EUID_OPERATOR_URL"));
+        // What the application sets in its code has none.
+        let builder = builder(&lookup(""), required(&lookup(""), [OPERATOR_URL, API_KEY, CLIENT_SECRET]).unwrap());
+        let error = builder.unwrap().credentials("hunter2 hunter2", GOOD[2].1).build().unwrap_err();
+        assert_eq!((error.variable(), error.to_string().starts_with("the API key")), (None, true));
     }
 
     #[cfg(unix)]

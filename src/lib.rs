@@ -78,10 +78,9 @@
 //! | feature | default | packages | adds |
 //! | --- | --- | --- | --- |
 //! | none | | 62 | the layer, cookies, [`openrtb`], [`tcf`] |
-//! | `client` | yes | 132 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
+//! | `client` | yes | 131 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
 //! | `axum` | yes | 68 | extractors and response parts for axum 0.8 |
 //! | `metrics` | no | 64 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
-//! | `sandbox` | no | 132 | module `sandbox`, a stand-in operator for demos and for tests of your site |
 //!
 //! The packages are those that cargo builds for the feature alone, on x86-64 Linux.
 //! Features only add items. Without `client`, give the layer your own [`Refresh`]. The types that need no tower
@@ -104,6 +103,8 @@ mod deadline;
 mod env;
 #[cfg(feature = "axum")]
 mod extract;
+#[cfg(feature = "client")]
+mod from_service;
 mod future;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -115,8 +116,6 @@ mod nested;
 mod refresh;
 mod request;
 mod response;
-#[cfg(feature = "sandbox")]
-pub mod sandbox;
 mod service;
 mod telemetry;
 mod types;
@@ -136,6 +135,7 @@ pub mod docs {
     //! | The cookies, for a privacy policy | [`privacy`] |
     //! | What is promised against which attacker, and what is not? | [`threat_model`] |
     //! | How to move here from something else | [`migrating`] |
+    //! | How to test a site | [`testing`] |
     //! | What it costs, and what others cost | [`performance`] |
     //! | Events and metrics | [`metrics`] |
     //! | The cookies, byte by byte | [`cookie_format`] |
@@ -161,6 +161,10 @@ pub mod docs {
     pub mod request_flow {}
     #[doc = include_str!("docs/serverless.md")]
     pub mod serverless {}
+    #[doc = include_str!("docs/testing.md")]
+    #[cfg_attr(all(feature = "client", feature = "axum"), doc = concat!("```no_run\n", include_str!("../tests/site.rs"), "```"))]
+    #[cfg_attr(not(all(feature = "client", feature = "axum")), doc = concat!("```ignore\n", include_str!("../tests/site.rs"), "```"))]
+    pub mod testing {}
     #[doc = include_str!("docs/threat_model.md")]
     pub mod threat_model {}
     #[doc = include_str!("docs/troubleshooting.md")]
@@ -168,9 +172,11 @@ pub mod docs {
 }
 
 #[cfg(feature = "client")]
-pub use client::{Environment, EuidClient, EuidClientBuilder};
+pub use client::{EuidClient, EuidClientBuilder};
 #[cfg(feature = "client")]
 pub use env::from_env;
+#[cfg(feature = "client")]
+pub use from_service::from_service;
 pub use future::ResponseFuture;
 pub use layer::{EuidLayer, RefreshMode};
 pub use refresh::{Refresh, RefreshFn, refresh_fn};
@@ -178,16 +184,17 @@ pub use service::EuidService;
 #[cfg(feature = "axum")]
 pub use types::EuidLayerMissing;
 pub use types::{
-    AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Euid, EuidError, EuidLogout, GenerateRequest,
-    Generated, Identity, KeyRing, Refreshed, SameSite, clock, dii, error, identity, openrtb, tcf,
+    AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, Euid, EuidError, EuidLogout,
+    GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, clock, dii, engine, error, identity,
+    openrtb, operator, tcf,
 };
 pub use update::EuidUpdate;
 
 // For a transition: their place is in their modules.
 #[doc(hidden)]
 pub use euid_core::{
-    Clock, ErrorKind, IdentityTimes, InvalidDii, InvalidIdentity, ManualClock, RefreshToken, ResponseKey, SystemClock,
-    UnixMillis,
+    Clock, ErrorKind, IdentityTimes, InvalidDii, InvalidIdentity, ManualClock, OperatorBuilder, RefreshToken,
+    ResponseKey, SystemClock, UnixMillis, error::Setting,
 };
 
 /// The README's code compiles as it stands there.

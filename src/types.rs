@@ -8,14 +8,14 @@
 /// A read makes the response private:
 ///
 /// ```
-/// # #[cfg(feature = "sandbox")]
+/// # #[cfg(feature = "client")]
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// # use http::{Request, Response};
 /// # use tower::{Layer, service_fn};
 /// # use tower_euid::AdvertisingToken;
-/// # use tower_euid::sandbox::{Sandbox, VisitorState};
+/// # use euid_sandbox::{Sandbox, VisitorState};
 /// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = sandbox.client_and_layer()?;
+/// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
 /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
 /// let page = service_fn(async |request: Request<()>| {
 ///     let token = request.extensions().get::<AdvertisingToken>();
@@ -37,16 +37,16 @@ pub use euid_core::AdvertisingToken;
 /// it. Without a hook there is none.
 ///
 /// ```
-/// # #[cfg(feature = "sandbox")]
+/// # #[cfg(feature = "client")]
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// # use http::{Request, Response};
 /// # use tower::{Layer, service_fn};
 /// # use tower_euid::{Consent, Euid};
-/// # use tower_euid::sandbox::{Sandbox, VisitorState};
+/// # use euid_sandbox::{Sandbox, VisitorState};
 /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
 /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
 /// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = sandbox.client_and_layer()?;
+/// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
 /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
 /// for (consent, state, has_cookies) in [
 ///     (Consent::Granted, "active", true),
@@ -70,11 +70,11 @@ pub use euid_core::Consent;
 /// signed in. [`expose_token_to_scripts`](CookieConfig::expose_token_to_scripts) adds a cookie for Prebid:
 ///
 /// ```
-/// # #[cfg(feature = "sandbox")] {
+/// # #[cfg(feature = "client")] {
 /// # use tower_euid::CookieConfig;
-/// # use tower_euid::sandbox::{Sandbox, VisitorState};
+/// # use euid_sandbox::{Sandbox, VisitorState};
 /// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = sandbox.client_and_layer()?;
+/// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
 /// let layer = layer.cookie(CookieConfig::default().expose_token_to_scripts());
 /// let visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
 /// assert!(visitor.cookie_header().contains("__euid_advertising_token="));
@@ -112,14 +112,14 @@ pub use euid_core::EuidLayerMissing;
 /// The logout is written into the response that passes the [`EuidLayer`](crate::EuidLayer):
 ///
 /// ```
-/// # #[cfg(feature = "sandbox")]
+/// # #[cfg(feature = "client")]
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// # use http::{Request, Response, StatusCode};
 /// # use tower::{Layer, service_fn};
 /// # use tower_euid::EuidLogout;
-/// # use tower_euid::sandbox::{Sandbox, VisitorState};
+/// # use euid_sandbox::{Sandbox, VisitorState};
 /// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = sandbox.client_and_layer()?;
+/// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
 /// async fn logout(request: Request<()>) -> Result<Response<()>, std::convert::Infallible> {
 ///     if let Some(logout) = EuidLogout::of(request.extensions()) {
 ///         logout.now();
@@ -161,11 +161,12 @@ pub use euid_core::EuidLogout;
 /// alone.
 ///
 /// ```
-/// # #[cfg(feature = "sandbox")]
+/// # #[cfg(feature = "client")]
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// # use tower_euid::{Dii, GenerateRequest, Generated};
-/// # use tower_euid::sandbox::Sandbox;
-/// # let client = Sandbox::builder().build()?.client()?;
+/// # use euid_sandbox::Sandbox;
+/// # let sandbox = Sandbox::builder().build()?;
+/// # let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
 /// let too_little = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA";
 /// let request = GenerateRequest::from(Dii::email("user@example.com")?).tcf_consent_string(too_little);
 /// assert_eq!(client.generate(request).await?, Generated::InsufficientConsent);
@@ -229,4 +230,7 @@ pub use euid_core::error;
 /// ```
 pub use euid_core::tcf;
 
-pub use euid_core::{ConfigError, CookieKey, Dii, EuidError, Identity, SameSite, dii, identity, openrtb};
+pub use euid_core::{
+    ConfigError, CookieKey, Dii, Environment, EuidError, Identity, Operator, SameSite, dii, engine, identity, openrtb,
+    operator,
+};

@@ -2,13 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[path = "support/server.rs"]
+mod server;
 mod support;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use euid_sandbox::{Sandbox, SandboxServer};
+use server::client_builder;
 use support::{Log, START};
-use tower_euid::sandbox::{Sandbox, SandboxServer};
 use tower_euid::{Dii, EuidClient, ManualClock, UnixMillis};
 
 async fn operator() -> SandboxServer {
@@ -19,7 +22,7 @@ async fn operator() -> SandboxServer {
 /// A client whose clock is ahead of the operator's by `millis`.
 fn client(operator: &SandboxServer, millis: i64) -> EuidClient {
     let clock = ManualClock::at(UnixMillis::from_millis(START.as_millis() + millis));
-    operator.client_builder().clock(clock).build().unwrap()
+    client_builder(operator).clock(clock).build().unwrap()
 }
 
 async fn login(client: &EuidClient) {
@@ -83,6 +86,6 @@ async fn the_time_that_a_call_takes_is_no_difference_of_clocks() {
     }
     let operator = operator().await;
     let clock = Slow(ManualClock::at(UnixMillis::from_millis(START.as_millis() - 30_000)));
-    let client = operator.client_builder().clock(clock).build().unwrap();
+    let client = client_builder(&operator).clock(clock).build().unwrap();
     assert_eq!(logged(async || login(&client).await).await, Vec::<String>::new());
 }

@@ -12,9 +12,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use euid_sandbox::Sandbox;
 use peer::{Does, Peer};
 use tokio::task::{JoinSet, yield_now};
-use tower_euid::sandbox::Sandbox;
 use tower_euid::{
     Dii, Environment, ErrorKind, EuidClient, EuidClientBuilder, EuidError, Generated, Identity, IdentityTimes,
     ManualClock, Refreshed, UnixMillis,

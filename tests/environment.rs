@@ -2,8 +2,11 @@
 //!
 //! Each test runs itself again as a child with other variables; `child` is what the child does.
 
-#![cfg(feature = "sandbox")]
+#![cfg(feature = "client")]
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
+
+#[path = "support/server.rs"]
+mod server;
 
 #[path = "support/tls.rs"]
 mod tls;
@@ -12,7 +15,8 @@ use std::env;
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use tower_euid::sandbox::Sandbox;
+use euid_sandbox::Sandbox;
+use server::client_builder;
 use tower_euid::{Dii, Environment, EuidClient, Generated, Identity, IdentityTimes, KeyRing, UnixMillis};
 
 /// Marks the child.
@@ -40,7 +44,7 @@ fn is_child() -> bool {
 async fn child_talks_to_a_loopback_operator() {
     let sandbox = Sandbox::builder().build().expect("defaults");
     let sandbox = sandbox.serve(([127, 0, 0, 1], 0).into()).await.expect("a port");
-    let client = sandbox.client_builder().build().expect("a client");
+    let client = client_builder(&sandbox).build().expect("a client");
     let generated = client.generate(Dii::email("user@example.com").expect("an address")).await;
     assert!(matches!(generated, Ok(Generated::Identity(_))), "{generated:?}");
 }

@@ -8,6 +8,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
+#[path = "support/server.rs"]
+mod server;
 mod support;
 
 use std::net::Ipv4Addr;
@@ -15,15 +17,16 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use bytes::Bytes;
+use euid_sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use server::client_builder;
 use support::faulty::{FaultyOperator, Mode};
 use support::{DUE, EXPIRED, START, Site, ring};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
-use tower_euid::sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
 use tower_euid::{
     Dii, Environment, ErrorKind, EuidClient, EuidClientBuilder, EuidUpdate, Generated, Identity, ManualClock,
 };
@@ -50,7 +53,7 @@ async fn serve(lifetimes: Lifetimes) -> SandboxServer {
 }
 
 async fn generate(server: &SandboxServer, address: &str) -> Identity {
-    match server.client_builder().build().unwrap().generate(Dii::email(address).unwrap()).await.unwrap() {
+    match client_builder(server).build().unwrap().generate(Dii::email(address).unwrap()).await.unwrap() {
         Generated::Identity(identity) => identity,
         other => panic!("{other:?}"),
     }
@@ -153,7 +156,7 @@ async fn an_answer_that_makes_no_sense_costs_nobody_their_identity_and_passes() 
         for (when, row) in FAILED {
             let server = serve(Lifetimes::default()).await;
             let identity = generate(&server, "user@example.com").await;
-            let client = server.client_builder().build().unwrap();
+            let client = client_builder(&server).build().unwrap();
             server.fault(fault);
             assert_eq!(client.refresh(&identity).await.unwrap_err().kind(), kind, "{fault:?}");
             let before = server.sandbox().calls();
@@ -178,7 +181,7 @@ async fn an_operator_that_hangs_costs_a_page_its_patience_and_no_more() {
     for (when, row) in FAILED {
         let server = serve(Lifetimes::default()).await;
         let identity = generate(&server, "user@example.com").await;
-        let client = server.client_builder().timeout(PATIENCE).build().unwrap();
+        let client = client_builder(&server).timeout(PATIENCE).build().unwrap();
         let mut browser = Browser::new(server.sandbox().clock(), client, identity, MAX_WAIT).await;
         browser.site.wait_until(when);
         server.fault(Fault::Delay(Duration::from_secs(3600)));
@@ -196,7 +199,7 @@ async fn a_refusal_ends_what_it_is_meant_to_end() {
         for (when, row) in rows {
             let server = serve(Lifetimes::default()).await;
             let identity = generate(&server, "user@example.com").await;
-            let client = server.client_builder().build().unwrap();
+            let client = client_builder(&server).build().unwrap();
             let mut browser = Browser::new(server.sandbox().clock(), client, identity, PATIENCE).await;
             browser.site.wait_until(when);
             server.fault(Fault::Refuse(word));
@@ -224,7 +227,7 @@ async fn only_a_caller_with_an_api_key_learns_that_a_token_has_ended() {
             for (when, row) in rows {
                 let server = serve(Lifetimes::default()).await;
                 let anonymous = EuidClient::builder(Environment::Url(server.base_url()));
-                let client = if has_key { server.client_builder() } else { anonymous }.build().unwrap();
+                let client = if has_key { client_builder(&server) } else { anonymous }.build().unwrap();
                 let clock = server.sandbox().clock();
                 let mut browser = Browser::new(clock, client, identity.clone(), PATIENCE).await;
                 browser.site.wait_until(when);

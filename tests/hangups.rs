@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
+#[path = "support/server.rs"]
+mod server;
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,12 +13,13 @@ use std::time::Duration;
 
 use axum::routing::get;
 use axum::{Extension, Router};
+use euid_sandbox::{Fault, Sandbox, SandboxServer};
+use server::client_builder;
 use support::{ANCHOR, DUE, IDENTITY, Jar, START, Site, ring};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower_euid::sandbox::{Fault, Sandbox, SandboxServer};
 use tower_euid::{Dii, Euid, EuidUpdate, Generated, Identity, ManualClock};
 
 /// How long the operator thinks: long enough to hang up meanwhile.
@@ -30,7 +33,7 @@ async fn operator() -> SandboxServer {
 }
 
 async fn generate(operator: &SandboxServer) -> Identity {
-    match operator.client_builder().build().unwrap().generate(Dii::email("user@example.com").unwrap()).await.unwrap() {
+    match client_builder(operator).build().unwrap().generate(Dii::email("user@example.com").unwrap()).await.unwrap() {
         Generated::Identity(identity) => identity,
         other => panic!("{other:?}"),
     }
@@ -47,7 +50,7 @@ struct Server {
 impl Server {
     async fn start(operator: &SandboxServer, identity: Identity) -> Self {
         let clock = operator.sandbox().clock();
-        let client = operator.client_builder().build().unwrap();
+        let client = client_builder(operator).build().unwrap();
         let mut site =
             Site::with_keys(ring(), client).configured(|layer| layer.clock(clock.clone()).max_wait(PATIENCE));
         site.clock = clock;

@@ -2,17 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[path = "support/server.rs"]
+mod server;
+
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::time::Duration;
 
+use euid_sandbox::{Fault, Lifetimes, Sandbox, Visitor, VisitorState};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request, Response};
+use server::client_builder;
 use tower::{Layer, ServiceBuilder, service_fn};
-use tower_euid::sandbox::{Fault, Lifetimes, Sandbox, Visitor, VisitorState};
 use tower_euid::{
-    Consent, CookieConfig, CookieKey, Dii, ErrorKind, Euid, EuidLayer, Generated, KeyRing, ManualClock, Refreshed,
-    UnixMillis,
+    Consent, CookieConfig, CookieKey, Dii, ErrorKind, Euid, EuidClient, EuidLayer, Generated, KeyRing, ManualClock,
+    Refreshed, Setting, UnixMillis, from_service,
 };
 
 const LOGGED_IN: [VisitorState; 3] = [VisitorState::Fresh, VisitorState::Due, VisitorState::Expired];
@@ -22,7 +26,11 @@ fn sandbox() -> Sandbox {
 }
 
 fn layer(sandbox: &Sandbox) -> EuidLayer {
-    sandbox.client_and_layer().unwrap().1
+    from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap().1
+}
+
+fn client(sandbox: &Sandbox) -> EuidClient {
+    from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap().0
 }
 
 /// What a page behind `layer` sees of the visitor.
@@ -94,7 +102,7 @@ async fn visitors_are_as_many_people() {
 async fn who_was_told_of_their_opt_out_is_refused_by_the_operator_too() {
     let sandbox = sandbox();
     let visitor = sandbox.visitor(&layer(&sandbox), VisitorState::OptedOut).unwrap();
-    assert_eq!(sandbox.client().unwrap().generate(visitor.dii()).await.unwrap(), Generated::OptedOut);
+    assert_eq!(client(&sandbox).generate(visitor.dii()).await.unwrap(), Generated::OptedOut);
 }
 
 #[tokio::test]
@@ -156,7 +164,7 @@ async fn consent_that_is_missing_hinders_the_page_and_not_the_kit() {
 async fn a_layer_with_the_sites_own_keys_will_do() {
     let sandbox = sandbox();
     let keys = KeyRing::from(CookieKey::generate().unwrap());
-    let layer = EuidLayer::new(keys, sandbox.client().unwrap()).clock(sandbox.clock());
+    let layer = EuidLayer::new(keys, client(&sandbox)).clock(sandbox.clock());
     assert_eq!(first_look(&layer, &sandbox, VisitorState::Due).await, "active");
     assert_eq!(sandbox.refresh_calls(), 1);
 }
@@ -165,7 +173,7 @@ async fn a_layer_with_the_sites_own_keys_will_do() {
 async fn a_visitor_of_a_sandbox_on_a_port_is_the_same() {
     let server = sandbox().serve(([127, 0, 0, 1], 0).into()).await.unwrap();
     let keys = KeyRing::from(CookieKey::generate().unwrap());
-    let client = server.client_builder().build().unwrap();
+    let client = client_builder(&server).build().unwrap();
     let layer = EuidLayer::new(keys, client).clock(server.sandbox().clock()).max_wait(Duration::from_secs(10));
     assert_eq!(first_look(&layer, server.sandbox(), VisitorState::Expired).await, "active");
 }
@@ -175,7 +183,7 @@ fn a_layer_that_goes_by_another_clock_is_refused() {
     let sandbox = Sandbox::builder().clock(ManualClock::at(UnixMillis::from_millis(1_800_000_000_000)));
     let sandbox = sandbox.build().unwrap();
     let keys = KeyRing::from(CookieKey::generate().unwrap());
-    let layer = EuidLayer::new(keys, sandbox.client().unwrap());
+    let layer = EuidLayer::new(keys, client(&sandbox));
     let error = sandbox.visitor(&layer, VisitorState::Fresh).unwrap_err().to_string();
     assert!(error.contains("clock(sandbox.clock())"), "{error}");
 }
@@ -246,7 +254,7 @@ fn debug_shows_no_cookie() {
 #[tokio::test]
 async fn the_client_in_memory_makes_all_three_calls() {
     let sandbox = sandbox();
-    let client = sandbox.client().unwrap();
+    let client = client(&sandbox);
     let user = Dii::email("user@example.com").unwrap();
     let Generated::Identity(first) = client.generate(user).await.unwrap() else { panic!("no identity") };
     let Refreshed::Identity(second) = client.refresh(&first).await.unwrap() else { panic!("opted out") };
@@ -259,7 +267,7 @@ async fn the_client_in_memory_makes_all_three_calls() {
 async fn faults_look_in_memory_as_they_do_on_a_port() {
     let sandbox = sandbox();
     let server = sandbox.clone().serve(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let clients = [sandbox.client().unwrap(), server.client_builder().build().unwrap()];
+    let clients = [client(&sandbox), client_builder(&server).build().unwrap()];
     let user = Dii::email("user@example.com").unwrap();
     for fault in [
         Fault::Status(503),
@@ -285,13 +293,13 @@ async fn the_client_in_memory_does_not_wait_for_ever_and_not_really() {
     let sandbox = sandbox();
     sandbox.fault(Fault::Delay(Duration::from_secs(3600)));
     let user = Dii::email("user@example.com").unwrap();
-    let error = sandbox.client().unwrap().generate(user).await.unwrap_err();
+    let error = client(&sandbox).generate(user).await.unwrap_err();
     assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Transient, "the operator did not answer in time"));
 }
 
 #[test]
-fn an_api_key_that_fits_into_no_header_makes_no_client() {
-    let sandbox = Sandbox::builder().credentials("no\nkey", Sandbox::DEFAULT_CLIENT_SECRET).build().unwrap();
-    assert!(sandbox.client().unwrap_err().to_string().contains("API key"));
-    assert!(sandbox.client_and_layer().is_err());
+fn an_api_key_that_fits_into_no_header_makes_no_sandbox() {
+    let error = Sandbox::builder().credentials("no\nkey", Sandbox::DEFAULT_CLIENT_SECRET).build().unwrap_err();
+    assert!(error.to_string().contains("API key"));
+    assert_eq!(error.setting(), Some(Setting::ApiKey));
 }

@@ -1,19 +1,23 @@
 //! The sandbox over a real socket, as a publisher's server meets it.
 
-#![cfg(feature = "sandbox")]
+#![cfg(feature = "client")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
+
+#[path = "support/server.rs"]
+mod server;
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use euid_sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
 use http::{HeaderMap, Method, Request};
 use http_body_util::{Empty, Full};
+use server::client_builder;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tower::ServiceExt;
-use tower_euid::sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
 use tower_euid::{
     Clock, Dii, ErrorKind, EuidClient, EuidClientBuilder, GenerateRequest, Generated, Identity, ManualClock,
     RefreshToken, Refreshed, UnixMillis,
@@ -26,7 +30,7 @@ async fn serve() -> SandboxServer {
 }
 
 fn client(server: &SandboxServer) -> EuidClient {
-    server.client_builder().build().unwrap()
+    client_builder(server).build().unwrap()
 }
 
 fn email(address: &str) -> Dii {
@@ -144,9 +148,9 @@ async fn an_operator_of_the_year_before_wants_to_be_told_to_check_for_opt_outs()
     let error = client(&server).generate(user()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RejectedInput);
     assert!(error.to_string().contains("EuidClientBuilder::optout_check"), "{error}");
-    login(&server.client_builder().optout_check(true).build().unwrap(), user()).await;
+    login(&client_builder(&server).optout_check(true).build().unwrap(), user()).await;
     let of_today = serve().await;
-    login(&of_today.client_builder().optout_check(true).build().unwrap(), user()).await;
+    login(&client_builder(&of_today).optout_check(true).build().unwrap(), user()).await;
 }
 
 #[tokio::test]
@@ -166,11 +170,11 @@ async fn a_consent_string_is_checked_if_there_is_one() {
 async fn what_a_publisher_configures_wrongly_is_told_apart() {
     let server = serve().await;
     let secret = server.sandbox().client_secret();
-    let other_key = server.client_builder().credentials("EUID-C-T-124-nobody.knows", secret);
+    let other_key = client_builder(&server).credentials("EUID-C-T-124-nobody.knows", secret);
     assert_eq!(generate_error(other_key).await, ErrorKind::Unauthorized);
 
     let other_secret = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-    let other_secret = server.client_builder().credentials(server.sandbox().api_key(), other_secret);
+    let other_secret = client_builder(&server).credentials(server.sandbox().api_key(), other_secret);
     assert_eq!(generate_error(other_secret).await, ErrorKind::Undecryptable);
 }
 
@@ -181,7 +185,7 @@ async fn a_clock_that_is_off_is_told_to_the_millisecond() {
     let server = sandbox.serve(LOOPBACK).await.unwrap();
     let outcome = |offset: i64| {
         let clock = ManualClock::at(UnixMillis::from_millis(now.as_millis() + offset));
-        let client = server.client_builder().clock(clock).build().unwrap();
+        let client = client_builder(&server).clock(clock).build().unwrap();
         async move { client.generate(user()).await.map_err(|error| error.kind()) }
     };
     for accepted in [-119_999, 0, 119_000] {
@@ -229,7 +233,7 @@ async fn each_fault_looks_like_itself_and_passes() {
 #[tokio::test]
 async fn a_delay_beyond_the_clients_patience_is_transient() {
     let server = serve().await;
-    let client = server.client_builder().timeout(Duration::from_millis(40)).build().unwrap();
+    let client = client_builder(&server).timeout(Duration::from_millis(40)).build().unwrap();
     server.fault(Fault::Delay(Duration::from_secs(60)));
     assert_eq!(client.generate(user()).await.unwrap_err().kind(), ErrorKind::Transient);
     server.fault(Fault::Delay(Duration::from_millis(1)));

@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[cfg(feature = "client")]
+#[path = "support/server.rs"]
+mod server;
 mod support;
 
 use std::fmt::Debug;
@@ -268,16 +271,17 @@ async fn the_log_of_an_operator_that_cannot_be_reached_holds_no_secret() {
 }
 
 /// With all that is below us logging too.
-#[cfg(feature = "sandbox")]
+#[cfg(feature = "client")]
 #[tokio::test]
 async fn the_log_of_a_visitor_of_a_real_operator_holds_no_address_and_no_secret() {
-    use tower_euid::sandbox::{Fault, Sandbox};
+    use euid_sandbox::{Fault, Sandbox};
+    use server::client_builder;
     use tower_euid::{Dii, Generated};
 
     const EMAIL: &str = "jane.saoirse@example.com";
     let loopback = (std::net::Ipv4Addr::LOCALHOST, 0).into();
     let server = Sandbox::builder().build().unwrap().serve(loopback).await.unwrap();
-    let client = server.client_builder().build().unwrap();
+    let client = client_builder(&server).build().unwrap();
     let clock = server.sandbox().clock();
     let key = CookieKey::generate().unwrap();
     let site = Site::with_keys(key.clone().into(), client.clone());

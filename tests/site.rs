@@ -10,8 +10,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Request, Response, StatusCode};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{get, post};
+use euid_sandbox::{Fault, Sandbox, Visitor, VisitorState};
 use serde::Deserialize;
-use tower_euid::sandbox::{Fault, Sandbox, Visitor, VisitorState};
 use tower_euid::{Dii, Euid, EuidClient, EuidLayer, EuidUpdate};
 
 // The site, in `src/` of yours. In production: `let (client, layer) = tower_euid::from_env()?`.
@@ -52,7 +52,7 @@ type Tested<T = ()> = Result<T, Box<dyn Error>>;
 
 fn site() -> Tested<(Sandbox, EuidLayer, Router)> {
     let sandbox = Sandbox::builder().build()?;
-    let (client, layer) = sandbox.client_and_layer()?;
+    let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     Ok((sandbox, layer.clone(), app(client, layer)))
 }
 

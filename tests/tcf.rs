@@ -50,13 +50,14 @@ fn reader_and_model_judge_every_recorded_string_as_the_operator_did() {
     }
 }
 
-#[cfg(feature = "sandbox")]
+#[cfg(feature = "client")]
 #[tokio::test]
 async fn sandbox_answers_to_every_recorded_string_as_the_operator_did() {
-    use tower_euid::sandbox::Sandbox;
+    use euid_sandbox::Sandbox;
     use tower_euid::{Dii, ErrorKind, GenerateRequest, Generated};
 
-    let client = Sandbox::builder().build().unwrap().client().unwrap();
+    let sandbox = Sandbox::builder().build().unwrap();
+    let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
     for (tc_string, expected) in vectors() {
         let request = GenerateRequest::from(Dii::email("user@example.com").unwrap()).tcf_consent_string(&tc_string);
         let answered = match client.generate(request).await {

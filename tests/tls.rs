@@ -5,8 +5,8 @@
 #[path = "support/tls.rs"]
 mod tls;
 
+use euid_sandbox::Sandbox;
 use tls::{CA, CLIENT, Clients, TlsOperator};
-use tower_euid::sandbox::Sandbox;
 use tower_euid::{Dii, Environment, ErrorKind, EuidClient, EuidClientBuilder, EuidError, Generated};
 
 /// An operator, and the configuration of a client that trusts its CA.

@@ -1,7 +1,7 @@
 //! A publisher's site: visitors log in, every page knows their current advertising token.
 //!
 //! ```console
-//! $ cargo run --example publisher --features sandbox
+//! $ cargo run --example publisher
 //! ```
 //!
 //! starts an embedded sandbox operator and the site, and prints the address. Nothing else is needed.
@@ -48,10 +48,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router, middleware};
+use euid_sandbox::{Sandbox, SandboxServer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tower_euid::sandbox::{Sandbox, SandboxServer};
 use tower_euid::{
     AdvertisingToken, Clock, ConfigError, CookieConfig, CookieKey, Dii, ErrorKind, Euid, EuidClient, EuidClientBuilder,
     EuidError, EuidLayer, EuidUpdate, IdentityTimes, InvalidDii, KeyRing, ManualClock,
@@ -128,7 +128,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
         let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, port).into()).await;
         let sandbox = sandbox.map_err(|error| format!("OPERATOR_PORT {port}: {error}"))?;
         println!("operator: {} (an embedded sandbox)", sandbox.base_url());
-        (sandbox.client_builder().build()?, Some(Arc::new(sandbox)))
+        (
+            EuidClientBuilder::from_operator(sandbox.operator()).clock(sandbox.sandbox().clock()).build()?,
+            Some(Arc::new(sandbox)),
+        )
     };
     // Without jitter, so that "ten minutes later" does what it says.
     let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone()).refresh_jitter(Duration::ZERO);
@@ -299,7 +302,7 @@ mod tests {
     use axum::body::Body;
     use axum::http::Request;
     use axum::http::header::HOST;
-    use tower_euid::sandbox::{Visitor, VisitorState};
+    use euid_sandbox::{Visitor, VisitorState};
 
     use super::*;
     use crate::requests::Cookies;
@@ -313,7 +316,7 @@ mod tests {
     }
 
     fn site(sandbox: &Sandbox) -> Tested<(Site, EuidLayer)> {
-        let (client, layer) = sandbox.client_and_layer()?;
+        let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
         Ok((Site { client, clock: sandbox.clock(), name: None, sandbox: None, notes: Arc::default() }, layer))
     }
 
@@ -355,7 +358,7 @@ mod tests {
             let (site, layer) = site(&sandbox)?;
             let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
             let app = super::app(site, layer);
-            sandbox.fault(tower_euid::sandbox::Fault::Status(503));
+            sandbox.fault(euid_sandbox::Fault::Status(503));
             let request = Request::post("/login").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
             let response = send(&mut visitor, &app, request, form).await?;
             assert!(response.status().is_client_error() || response.status().is_server_error(), "{form}");

@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::extract::{Form, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use euid_sandbox::Fault;
 use serde::Deserialize;
-use tower_euid::sandbox::Fault;
 
 use crate::{Site, page};
 

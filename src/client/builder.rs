@@ -1,19 +1,25 @@
 //! How an [`EuidClient`] is configured.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use tower::Service;
 use zeroize::Zeroizing;
 
-use super::skew::SkewCheck;
+use super::line::{HttpService, Line};
+use super::network::{Network, Settings};
 use super::tls::Tls;
-use super::transport::{Settings, Transport};
-use super::{Environment, EuidClient, Inner};
+use super::{EuidClient, Inner};
 use euid_core::clock::{Clock, SystemClock};
-use euid_core::error::ConfigError;
-use euid_core::operator::credentials::{Credentials, Given};
-use euid_core::operator::endpoint::BaseUrl;
+use euid_core::error::{ConfigError, Setting};
+use euid_core::{Environment, Operator, OperatorBuilder};
 
 /// Configures an [`EuidClient`]; see [`EuidClient::builder`].
 ///
@@ -32,28 +38,80 @@ use euid_core::operator::endpoint::BaseUrl;
 #[derive(Clone)]
 #[must_use = "a builder makes no client until `build` is called"]
 pub struct EuidClientBuilder {
-    environment: Given<Environment>,
-    credentials: Option<Credentials>,
+    operator: OperatorBuilder,
+    /// Where its settings were read, for errors to name.
+    variables: Variables,
+    http: Option<HttpService>,
     clock: Arc<dyn Clock>,
     connect_timeout: Duration,
     timeout: Duration,
-    optout_check: bool,
-    insecure_http: bool,
     tls: Tls,
 }
 
+/// The environment variables that settings were read from, if they were.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Variables {
+    pub(crate) operator_url: Option<&'static str>,
+    pub(crate) api_key: Option<&'static str>,
+    pub(crate) client_secret: Option<&'static str>,
+}
+
+impl Variables {
+    /// The same error, with the variable that its setting was read from.
+    fn name(self, error: ConfigError) -> ConfigError {
+        let variable = match error.setting() {
+            Some(Setting::OperatorUrl) => self.operator_url,
+            Some(Setting::ApiKey) => self.api_key,
+            Some(Setting::ClientSecret) => self.client_secret,
+            _ => None,
+        };
+        match variable {
+            Some(name) => error.in_variable(name),
+            None => error,
+        }
+    }
+}
+
 impl EuidClientBuilder {
-    pub(crate) fn new(environment: Given<Environment>, credentials: Option<Credentials>) -> Self {
+    pub(crate) fn new(environment: Environment) -> Self {
+        let version = concat!("tower-euid-", env!("CARGO_PKG_VERSION"));
+        Self::with(Operator::builder(environment).client_version(version))
+    }
+
+    /// A builder of a client for this operator, with its URL, credentials and other settings.
+    ///
+    /// ```
+    /// use euid_sandbox::Sandbox;
+    /// use tower_euid::{Dii, EuidClientBuilder, Generated};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+    /// let builder = EuidClientBuilder::from_operator(server.operator()).clock(server.sandbox().clock());
+    /// let client = builder.build()?;
+    /// assert!(matches!(client.generate(Dii::email("user@example.com")?).await?, Generated::Identity(_)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_operator(operator: Operator) -> Self {
+        Self::with(operator.to_builder())
+    }
+
+    fn with(operator: OperatorBuilder) -> Self {
         Self {
-            environment,
-            credentials,
+            operator,
+            variables: Variables::default(),
+            http: None,
             clock: Arc::new(SystemClock),
             connect_timeout: EuidClient::DEFAULT_CONNECT_TIMEOUT,
             timeout: EuidClient::DEFAULT_TIMEOUT,
-            optout_check: false,
-            insecure_http: false,
             tls: Tls::default(),
         }
+    }
+
+    pub(crate) fn read_from(mut self, variables: Variables) -> Self {
+        self.variables = variables;
+        self
     }
 
     /// The API key and the client secret (standard base64 of 32 bytes) that belongs to it. Without
@@ -67,23 +125,20 @@ impl EuidClientBuilder {
     /// assert!(builder.credentials(secret, key).build().is_err()); // the one for the other
     /// ```
     pub fn credentials(mut self, api_key: impl Into<String>, client_secret: impl Into<String>) -> Self {
-        self.credentials = Some(Credentials {
-            api_key: Given::in_code(Zeroizing::new(api_key.into())),
-            client_secret: Given::in_code(Zeroizing::new(client_secret.into())),
-        });
+        self.operator = self.operator.credentials(api_key, client_secret);
+        self.variables = Variables { api_key: None, client_secret: None, ..self.variables };
         self
     }
 
     /// The clock that requests are stamped with. Default: [`SystemClock`].
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use tower_euid::{Dii, ErrorKind, ManualClock, UnixMillis};
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
     /// let slow = ManualClock::at(UnixMillis::from_millis(0)); // it is 1970
-    /// let client = sandbox.client_builder().clock(slow).build()?;
+    /// let client = tower_euid::EuidClientBuilder::from_operator(sandbox.operator()).clock(sandbox.sandbox().clock()).clock(slow).build()?;
     /// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::ClockDrift);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -114,13 +169,12 @@ impl EuidClientBuilder {
     /// [`EuidClient::DEFAULT_TIMEOUT`].
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use std::time::Duration;
     /// # use tower_euid::{Dii, ErrorKind};
-    /// # use tower_euid::sandbox::{Fault, Sandbox};
+    /// # use euid_sandbox::{Fault, Sandbox};
     /// # let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-    /// let client = sandbox.client_builder().timeout(Duration::from_millis(20)).build()?;
+    /// let client = tower_euid::EuidClientBuilder::from_operator(sandbox.operator()).clock(sandbox.sandbox().clock()).timeout(Duration::from_millis(20)).build()?;
     /// sandbox.fault(Fault::Delay(Duration::from_secs(60)));
     /// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::Transient);
@@ -143,7 +197,7 @@ impl EuidClientBuilder {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn optout_check(mut self, send: bool) -> Self {
-        self.optout_check = send;
+        self.operator = self.operator.optout_check(send);
         self
     }
 
@@ -157,7 +211,49 @@ impl EuidClientBuilder {
     /// assert!(builder.insecure_http().build().is_ok());
     /// ```
     pub fn insecure_http(mut self) -> Self {
-        self.insecure_http = true;
+        self.operator = self.operator.insecure_http();
+        self
+    }
+
+    /// The HTTP service that carries the calls, instead of the default client on reqwest: a client of hyper-util, a
+    /// router in a test, a sandbox. The request has an absolute URI.
+    ///
+    /// The client keeps the [`timeout`](Self::timeout) and reads no more than 64 KiB of an answer. All else about the
+    /// connection is the service's: certificates, proxies, the timeout for connecting, what happens on a closed
+    /// connection. It should not follow redirects. Its errors are logged as the causes of ours, so they should hold no
+    /// secret.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tower_euid::{Dii, Environment, ErrorKind, EuidClient};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let closed = tower::service_fn(async |request: Request<Full<Bytes>>| {
+    ///     assert_eq!(request.uri(), "https://integ.euid.eu/v2/token/generate");
+    ///     Response::builder().status(503).body(Full::new(Bytes::new()))
+    /// });
+    /// let client = EuidClient::builder(Environment::Integration)
+    ///     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
+    ///     .http_service(closed)
+    ///     .build()?;
+    /// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Transient);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn http_service<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Body + Send,
+        B::Data: Send,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.http = Some(HttpService::new(service));
         self
     }
 
@@ -210,38 +306,33 @@ impl EuidClientBuilder {
     ///
     /// # Errors
     ///
-    /// If the URL can't be used (no http or https, plain http to another machine, a user, query, fragment
-    /// or endpoint in it, a host of UID2), the API key can't be one or belongs to UID2, the secret is not
-    /// base64 of 32 bytes, the two are swapped, a certificate or key in PEM can't be read, or the machine
-    /// has no CA certificates for https and none were given.
+    /// As [`OperatorBuilder::build`]: if the URL can't be used (no http or https, plain http to another machine, a
+    /// user, query, fragment or endpoint in it, a host of UID2), the API key can't be one or belongs to UID2, the
+    /// secret is not base64 of 32 bytes, or the two are swapped. Also if a certificate or key in PEM can't be read, or
+    /// the machine has no CA certificates for https, none were given and there is no
+    /// [`http_service`](Self::http_service).
     pub fn build(self) -> Result<EuidClient, ConfigError> {
-        let url = self.environment.check(|environment| BaseUrl::parse(environment.base_url(), self.insecure_http))?;
-        let (authorization, secret) = self.credentials.as_ref().map(Credentials::check).transpose()?.unzip();
-        let transport = Transport::new(Settings {
-            url,
-            authorization,
-            connect_timeout: self.connect_timeout,
-            timeout: self.timeout,
-            tls: self.tls,
-        })?;
-        Ok(EuidClient(Arc::new(Inner {
-            transport,
-            secret,
-            clock: self.clock,
-            optout_check: self.optout_check,
-            skew: SkewCheck::default(),
-        })))
+        let operator = self.operator.build().map_err(|error| self.variables.name(error))?;
+        let line = match self.http {
+            Some(service) => Line::Service(service),
+            None => Line::Network(Network::new(&Settings {
+                https: operator.base_url().scheme_str() == Some("https"),
+                connect_timeout: self.connect_timeout,
+                tls: self.tls,
+            })?),
+        };
+        let (timeout, clock) = (self.timeout, self.clock);
+        Ok(EuidClient(Arc::new(Inner { operator, line, timeout, clock, has_warned: AtomicBool::new(false) })))
     }
 }
 
 impl fmt::Debug for EuidClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EuidClientBuilder")
-            .field("credentials", &self.credentials.is_some())
+            .field("operator", &self.operator)
+            .field("http_service", &self.http.is_some())
             .field("connect_timeout", &self.connect_timeout)
             .field("timeout", &self.timeout)
-            .field("optout_check", &self.optout_check)
-            .field("insecure_http", &self.insecure_http)
             .field("root_certificates_pem", &self.tls.roots.is_some())
             .field("client_certificate_pem", &self.tls.client_certificate.is_some())
             .finish_non_exhaustive()

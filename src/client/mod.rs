@@ -1,79 +1,39 @@
 //! The client of the EUID operator, for a publisher's server.
 //!
-//! [`EuidClient`] makes the three calls; [`builder`], with [`credentials`] and [`endpoint`], configures it;
-//! [`dii`] and [`generate`] hold the input and outcome of a login; [`protocol`] is the wire without I/O;
-//! [`transport`], with [`reuse`] and [`tls`], is the HTTP; [`skew`] compares the clocks.
+//! [`EuidClient`] is the core's [`Operator`] and a [`line`] to it; [`builder`] configures it. [`network`], with
+//! [`reuse`] and [`tls`], is the default HTTP client.
 
 mod builder;
+mod line;
+mod network;
 mod reuse;
-mod skew;
 mod tls;
-mod transport;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use base64::Engine;
-use bytes::Bytes;
-use zeroize::Zeroizing;
-
 pub use self::builder::EuidClientBuilder;
-use self::skew::SkewCheck;
-use self::transport::Transport;
+pub(crate) use self::builder::Variables;
+use self::line::Line;
 use crate::refresh::Refresh;
-#[cfg(feature = "sandbox")]
-use crate::sandbox::Sandbox;
-use euid_core::Refreshed;
+use crate::telemetry;
 use euid_core::clock::Clock;
-#[cfg(feature = "sandbox")]
-use euid_core::error::ConfigError;
-use euid_core::error::{ErrorKind, EuidError};
+#[cfg(doc)]
+use euid_core::error::ErrorKind;
+use euid_core::error::EuidError;
 use euid_core::identity::Identity;
-#[cfg(feature = "sandbox")]
-use euid_core::operator::credentials::parse_secret;
-use euid_core::operator::credentials::{self, Given};
-use euid_core::protocol::answer::{self, Question, Sent};
-use euid_core::protocol::envelope::{BASE64, Key, seal_request};
-use euid_core::random;
-use euid_core::{Dii, GenerateRequest, Generated, protocol};
-
-/// Which operator to call.
-///
-/// ```
-/// use tower_euid::{Environment, EuidClient};
-///
-/// let sandbox = Environment::Url("http://localhost:3000".to_owned());
-/// let client = EuidClient::builder(sandbox).build()?;
-/// # Ok::<_, tower_euid::ConfigError>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Environment {
-    /// `https://prod.euid.eu`
-    Production,
-    /// `https://integ.euid.eu`: its own keys and ids, short lifetimes.
-    Integration,
-    /// A private operator or the sandbox: its base URL, without `/v2/…`.
-    Url(String),
-}
-
-impl Environment {
-    fn base_url(&self) -> &str {
-        match self {
-            Self::Production => "https://prod.euid.eu",
-            Self::Integration => "https://integ.euid.eu",
-            Self::Url(url) => url,
-        }
-    }
-}
+use euid_core::operator::{Answered, Call, ClockSkew};
+use euid_core::{Dii, Environment, GenerateRequest, Generated, Operator, Refreshed};
 
 /// A client of the EUID operator. Cheap to clone; clones share connections.
 ///
 /// Every call is one POST over HTTP/1.1: no redirect, an answer of at most 64 KiB, within
 /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT) unless set otherwise. It is made once more, within the same
 /// time, only if a connection that was kept from an earlier call turns out to be closed before the head of
-/// an answer has come; the operator answers a repeated call as the first.
+/// an answer has come; the operator answers a repeated call as the first. An application with an HTTP client of
+/// its own gives it to [`http_service`](EuidClientBuilder::http_service).
 ///
 /// For https, the proxy in the environment variable `HTTPS_PROXY` (or `ALL_PROXY`) is used, except for
 /// the hosts in `NO_PROXY`. For plain http no proxy is used: it would see the API key.
@@ -111,11 +71,13 @@ impl Environment {
 pub struct EuidClient(Arc<Inner>);
 
 struct Inner {
-    transport: Transport,
-    secret: Option<Zeroizing<Key>>,
+    operator: Operator,
+    line: Line,
+    /// Of every call.
+    timeout: Duration,
     clock: Arc<dyn Clock>,
-    optout_check: bool,
-    skew: SkewCheck,
+    /// Whether the clock's difference from the operator's has been logged.
+    has_warned: AtomicBool,
 }
 
 impl EuidClient {
@@ -138,32 +100,18 @@ impl EuidClient {
     /// # }
     /// ```
     pub fn builder(environment: Environment) -> EuidClientBuilder {
-        EuidClientBuilder::new(Given::in_code(environment), None)
-    }
-
-    /// A client of a sandbox in this process, with its credentials and clock.
-    #[cfg(feature = "sandbox")]
-    pub(crate) fn in_process(sandbox: &Sandbox) -> Result<Self, ConfigError> {
-        let authorization = credentials::bearer(sandbox.api_key())?;
-        let inner = Inner {
-            transport: Transport::in_process(sandbox.clone(), authorization, Self::DEFAULT_TIMEOUT),
-            secret: Some(parse_secret(sandbox.client_secret())?),
-            clock: Arc::new(sandbox.clock()),
-            optout_check: false,
-            skew: SkewCheck::default(),
-        };
-        Ok(Self(Arc::new(inner)))
+        EuidClientBuilder::new(environment)
     }
 
     /// Asks for an identity: `POST /v2/token/generate`. To be called when a visitor has logged in
     /// and has consented to it.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use tower_euid::{Dii, Generated};
-    /// # use tower_euid::sandbox::Sandbox;
-    /// let client = Sandbox::builder().build()?.client()?;
+    /// # use euid_sandbox::Sandbox;
+    /// let sandbox = Sandbox::builder().build()?;
+    /// let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let user = client.generate(Dii::email("user@example.com")?).await?;
     /// assert!(matches!(user, Generated::Identity(_)));
     /// assert_eq!(client.generate(Dii::email("optout@example.com")?).await?, Generated::OptedOut);
@@ -182,22 +130,19 @@ impl EuidClient {
     ///
     /// Where it would call the operator outside a tokio runtime with I/O and time enabled.
     pub async fn generate(&self, request: impl Into<GenerateRequest>) -> Result<Generated, EuidError> {
-        let request = request.into();
-        let mut question = Question::about(&request.dii);
-        question.tcf_consent_string = request.tcf_consent_string.as_deref();
-        question.optout_check = self.0.optout_check.then_some(1);
-        answer::generated(&self.ask(protocol::GENERATE, &question).await?)
+        let Inner { operator, clock, .. } = &*self.0;
+        self.ask(&operator.generate(request, clock.now())?).await?.generated()
     }
 
     /// Asks whether `advertising_token` is one that this publisher got for this person:
     /// `POST /v2/token/validate`. For tests of an integration; expiry is not looked at.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use tower_euid::{Dii, Generated};
-    /// # use tower_euid::sandbox::Sandbox;
-    /// # let client = Sandbox::builder().build()?.client()?;
+    /// # use euid_sandbox::Sandbox;
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let (user, other) = (Dii::email("user@example.com")?, Dii::email("other@example.com")?);
     /// let Generated::Identity(identity) = client.generate(user).await? else { unreachable!() };
     /// assert!(client.validate(identity.advertising_token(), user).await?);
@@ -216,21 +161,19 @@ impl EuidClient {
     ///
     /// As [`generate`](Self::generate).
     pub async fn validate(&self, advertising_token: &str, dii: Dii) -> Result<bool, EuidError> {
-        let mut question = Question::about(&dii);
-        question.token = Some(advertising_token);
-        answer::validated(&self.ask(protocol::VALIDATE, &question).await?)
+        let Inner { operator, clock, .. } = &*self.0;
+        self.ask(&operator.validate(advertising_token, dii, clock.now())?).await?.validated()
     }
 
     /// Asks for the successor of an identity: `POST /v2/token/refresh`. The layer does this by
     /// itself; needs no credentials, but says more about a failure with them.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use tower_euid::{Dii, Generated, Refreshed};
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (client, user) = (sandbox.client()?, Dii::email("user@example.com")?);
+    /// # let (client, user) = (tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0, Dii::email("user@example.com")?);
     /// # let Generated::Identity(identity) = client.generate(user).await? else { unreachable!() };
     /// let Refreshed::Identity(next) = client.refresh(&identity).await? else { unreachable!() };
     /// assert_ne!(next.advertising_token(), identity.advertising_token());
@@ -254,33 +197,24 @@ impl EuidClient {
     ///
     /// As [`generate`](Self::generate).
     pub async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
-        let Inner { transport, clock, .. } = &*self.0;
-        let token = identity.refresh_token().expose_secret();
-        // The copy is wiped once the request is dropped.
-        let body = Bytes::from_owner(Zeroizing::new(token.as_bytes().to_vec()));
-        let received = transport.post(protocol::REFRESH, body).await?;
-        let sent =
-            Sent { noun: "the refresh token", values: [Some(token), None, None, None], api_key: transport.api_key() };
-        answer::refreshed(received.answer(sent, clock.now()), identity.response_key())
+        let Inner { operator, line, timeout, clock, .. } = &*self.0;
+        let response = line.send(operator.refresh(identity), *timeout).await?;
+        operator.refreshed(identity, &response, clock.now())
     }
 
-    /// Seals a question, posts it, and returns the JSON of the answer.
-    async fn ask(&self, path: &'static str, question: &Question<'_>) -> Result<Zeroizing<Vec<u8>>, EuidError> {
-        let Inner { transport, secret, clock, skew, .. } = &*self.0;
-        let Some(secret) = secret else {
-            return Err(EuidError::new(ErrorKind::Unauthorized, "this client was built without credentials"));
-        };
-        let no_randomness = |error| EuidError::new(ErrorKind::Transient, "no randomness for an IV").with_source(error);
-        let iv = random::bytes().map_err(no_randomness)?;
-        let nonce = random::bytes().map_err(no_randomness)?;
-        let asked_at = clock.now();
-        let envelope = seal_request(secret, iv, asked_at, nonce, &question.to_json()?);
-        let received = transport.post(path, BASE64.encode(envelope).into()).await?;
-        let answered_at = clock.now();
-        let sent = Sent { noun: "the input", values: question.values(), api_key: transport.api_key() };
-        let (operators_time, json) = answer::open(received.answer(sent, answered_at), secret, nonce)?;
-        skew.compare(asked_at, operators_time, answered_at);
-        Ok(json)
+    async fn ask(&self, call: &Call) -> Result<Answered, EuidError> {
+        let Inner { operator, line, timeout, clock, has_warned } = &*self.0;
+        let response = line.send(call.request(), *timeout).await?;
+        let answered = operator.answered(call, &response, clock.now())?;
+        if let Some(skew) = answered.clock_skew()
+            && !has_warned.swap(true, Ordering::Relaxed)
+        {
+            match skew {
+                ClockSkew::Ahead(by) => telemetry::clock_skewed(by.as_secs(), "ahead"),
+                ClockSkew::Behind(by) => telemetry::clock_skewed(by.as_secs(), "behind"),
+            }
+        }
+        Ok(answered)
     }
 }
 
@@ -292,13 +226,14 @@ impl Refresh for EuidClient {
 
 impl fmt::Debug for EuidClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EuidClient").field("credentials", &self.0.transport.api_key().is_some()).finish_non_exhaustive()
+        f.debug_struct("EuidClient").field("credentials", &self.0.operator.has_credentials()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use euid_core::error::ErrorKind;
 
     #[tokio::test]
     async fn without_credentials_generate_is_refused_before_anything_is_sent() {

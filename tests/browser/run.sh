@@ -11,7 +11,7 @@ node=$(node -p 'process.versions.node.split(".")[0]')
 echo "installing playwright-core, prebid.js and @unified-id/euid-sdk from npm"
 npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel=error
 
-cargo build --quiet --locked --features sandbox --example publisher --example sandbox_operator
+cargo build --quiet --locked --example publisher --example sandbox_operator
 # Longer than it ever takes, and then whatever it started ends with it.
 timeout 180 node --test-reporter=spec tests/browser/visit.mjs
 timeout 180 node --test-reporter=spec tests/browser/scripts.mjs

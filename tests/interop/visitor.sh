@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-cargo build --quiet --features sandbox --examples
+cargo build --quiet --examples
 examples=${CARGO_TARGET_DIR:-target}/debug/examples
 scratch=$(mktemp -d)
 jar=$scratch/jar

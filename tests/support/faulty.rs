@@ -1,7 +1,7 @@
 //! An operator that fails as only a socket can, on a loopback port of its own.
 //!
 //! What a program in front of a working HTTP server can do wrong is a
-//! [`Fault`](tower_euid::sandbox::Fault) of the sandbox; here is what it can't.
+//! [`Fault`](euid_sandbox::Fault) of the sandbox; here is what it can't.
 //!
 //! 1. A [`FaultyOperator`] and all its connections end when it is dropped.
 //! 2. A request is read whole before it is mistreated, so that closing says what it is meant to say.

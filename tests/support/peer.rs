@@ -4,13 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use euid_sandbox::Sandbox;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tower::ServiceExt;
-use tower_euid::sandbox::Sandbox;
 
 /// How a connection reacts to a request that it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

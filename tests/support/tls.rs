@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use euid_sandbox::Sandbox;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::pem::PemObject;
@@ -14,7 +15,6 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
-use tower_euid::sandbox::Sandbox;
 
 /// The CA that has signed the certificates of server and client.
 pub(crate) const CA: &[u8] = include_bytes!("../tls/ca.pem");

@@ -17,7 +17,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum_extra::extract::PrivateCookieJar;
 use axum_extra::extract::cookie::{Cookie, Key};
-use tower_euid::sandbox::{Lifetimes, Sandbox, VisitorState};
+use euid_sandbox::{Lifetimes, Sandbox, VisitorState};
 use tower_euid::{
     CookieKey, Dii, Environment, Euid, EuidClient, EuidError, EuidLayer, Generated, Identity, Refresh, RefreshMode,
     Refreshed, refresh_fn,
@@ -139,7 +139,8 @@ fn nobody() -> impl Refresh {
 
 /// Answers in 20 ms and takes no time of the processor's for it.
 async fn in_20_ms() -> impl Refresh {
-    let client = sandbox().client().unwrap();
+    let sandbox = sandbox();
+    let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
     let Generated::Identity(answer) = client.generate(Dii::email("somebody@example.com").unwrap()).await.unwrap()
     else {
         panic!("the sandbox gave no identity");

@@ -88,7 +88,11 @@ pub mod openrtb;
 pub mod operator;
 pub mod outcome;
 pub mod policy;
+#[cfg(any(feature = "operator", fuzzing))]
+#[cfg_attr(docsrs, doc(cfg(feature = "operator")))]
 pub mod protocol;
+#[cfg(not(any(feature = "operator", fuzzing)))]
+mod protocol;
 pub mod random;
 pub mod sealed;
 pub mod secret;
@@ -102,6 +106,7 @@ pub use dii::Dii;
 pub use error::{ConfigError, EuidError};
 pub use euid::{Euid, EuidLogout};
 pub use identity::Identity;
+pub use operator::{Environment, Operator, OperatorBuilder};
 pub use outcome::{GenerateRequest, Generated, Refreshed};
 pub use policy::Consent;
 pub use sealed::{CookieKey, KeyRing};

@@ -1,4 +1,4 @@
-//! What [`EuidClient::generate`](super::EuidClient::generate) takes and returns.
+//! What the operator is asked for at a login, and what its answers mean.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,42 +7,43 @@ use crate::clock::UnixMillis;
 use crate::dii::{Dii, DiiKind};
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
+#[cfg(doc)]
+use crate::operator::Operator;
 use crate::policy;
 use crate::protocol::answer::Question;
 
-/// The request of [`EuidClient::generate`](super::EuidClient::generate); a [`Dii`] alone is enough.
+/// The request for an identity, as [`Operator::generate`] takes it; a [`Dii`] alone is enough.
 ///
 /// ```
-/// use tower_euid::{Dii, GenerateRequest};
+/// use euid_core::{Dii, GenerateRequest};
 ///
 /// let request = GenerateRequest::from(Dii::phone("+442345678901")?)
 ///     .tcf_consent_string("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA");
-/// # Ok::<_, tower_euid::InvalidDii>(())
+/// # Ok::<_, euid_core::dii::InvalidDii>(())
 /// ```
 #[derive(Clone)]
-#[must_use = "no call is made until it is given to `EuidClient::generate`"]
+#[must_use = "no call is made until it is given to `generate`"]
 pub struct GenerateRequest {
-    pub dii: Dii,
-    pub tcf_consent_string: Option<String>,
+    pub(crate) dii: Dii,
+    pub(crate) tcf_consent_string: Option<String>,
 }
 
 impl GenerateRequest {
     /// The visitor's TCF v2 consent string. The operator then checks it and may answer
     /// [`Generated::InsufficientConsent`]; one that it can't read is
-    /// [`RejectedInput`](crate::ErrorKind::RejectedInput).
+    /// [`RejectedInput`](ErrorKind::RejectedInput).
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # use tower_euid::{Dii, GenerateRequest, Generated};
-    /// # use tower_euid::sandbox::Sandbox;
-    /// # let client = Sandbox::builder().build()?.client()?;
-    /// let too_little = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA";
-    /// let request = GenerateRequest::from(Dii::email("user@example.com")?).tcf_consent_string(too_little);
-    /// assert_eq!(client.generate(request).await?, Generated::InsufficientConsent);
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// use euid_core::{Dii, GenerateRequest};
+    ///
+    /// fn request(dii: Dii, cookie: Option<&str>) -> GenerateRequest {
+    ///     match cookie {
+    ///         Some(consent) => GenerateRequest::from(dii).tcf_consent_string(consent),
+    ///         None => dii.into(),
+    ///     }
+    /// }
+    /// # request(Dii::email("user@example.com")?, None);
+    /// # Ok::<_, euid_core::dii::InvalidDii>(())
     /// ```
     pub fn tcf_consent_string(mut self, consent: impl Into<String>) -> Self {
         self.tcf_consent_string = Some(consent.into());
@@ -62,30 +63,37 @@ impl fmt::Debug for GenerateRequest {
     }
 }
 
-/// The outcome of [`EuidClient::generate`](super::EuidClient::generate).
+/// The outcome of [`Operator::generate`].
 ///
 /// ```
-/// use tower_euid::{EuidUpdate, Generated};
+/// use euid_core::Generated;
 ///
-/// // What the response to a login says, whatever came of it:
-/// assert_eq!(format!("{:?}", EuidUpdate::from(Generated::OptedOut)), "EuidUpdate(OptOut)");
-/// assert_eq!(format!("{:?}", EuidUpdate::from(Generated::InsufficientConsent)), "EuidUpdate(Logout)");
+/// fn describe(outcome: &Generated) -> &'static str {
+///     match outcome {
+///         Generated::Identity(_) => "is logged in",
+///         Generated::OptedOut => "opted out: do not ask again soon",
+///         _ => "without consent",
+///     }
+/// }
+/// assert_eq!(describe(&Generated::InsufficientConsent), "without consent");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Generated {
-    /// An identity. `EuidUpdate::from` it logs the visitor in.
+    /// An identity, to log the visitor in with.
     Identity(Identity),
     /// The person opted out of EUID: no token, and no reason to ask again soon.
     OptedOut,
-    /// The consent string does not allow it. Only with a consent string.
+    /// The consent string does not allow it. Only for a request with a consent string.
     InsufficientConsent,
 }
 
-/// The outcome of a refresh that the operator answered.
+/// The outcome of [`Operator::refresh`].
+///
+/// There will be no third variant: every other status of the operator is an error.
 ///
 /// ```
-/// use tower_euid::Refreshed;
+/// use euid_core::Refreshed;
 ///
 /// fn describe(outcome: &Refreshed) -> &'static str {
 ///     match outcome {
@@ -126,7 +134,7 @@ impl Refreshed {
 }
 
 impl Question<'_> {
-    pub fn about(dii: &Dii) -> Self {
+    pub(crate) fn about(dii: &Dii) -> Self {
         let hash = Some(dii.to_base64());
         let (email_hash, phone_hash) = match dii.kind() {
             DiiKind::Email => (hash, None),

@@ -17,12 +17,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use std::{convert::Infallible, fs};
 
+use euid_sandbox::{Sandbox, VisitorState};
 use http::header::COOKIE;
 use http::{HeaderValue, Request, Response};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_euid::sandbox::{Sandbox, VisitorState};
 use tower_euid::{CookieKey, Dii, EuidLayer, Generated, Identity, KeyRing, Refresh, Refreshed, refresh_fn};
 use tower_euid_wire::recorded;
 
@@ -107,7 +107,7 @@ fn by_nodes() -> String {
 
 async fn burst(nodes: usize) -> u64 {
     let (sandbox, calls) = (Sandbox::builder().build().unwrap(), Arc::new(AtomicU64::new(0)));
-    let client = sandbox.client().unwrap();
+    let client = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap().0;
     let Ok(Generated::Identity(answer)) = client.generate(Dii::email("somebody@example.com").unwrap()).await else {
         panic!("the sandbox gave no identity");
     };

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
+use euid_sandbox::{Sandbox, VisitorState};
 use http::header::COOKIE;
 use http::{HeaderValue, Request, Response};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, service_fn};
-use tower_euid::sandbox::{Sandbox, VisitorState};
 use tower_euid::{CookieKey, Dii, EuidError, EuidLayer, Generated, Identity, Refresh, Refreshed};
 
 #[global_allocator]
@@ -150,7 +150,8 @@ struct Operator {
 
 impl Operator {
     fn answering() -> Self {
-        let client = Sandbox::builder().build().unwrap().client().unwrap();
+        let sandbox = Sandbox::builder().build().unwrap();
+        let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
         let generated = client.generate(Dii::email("somebody@example.com").unwrap());
         match runtime().block_on(generated) {
             Ok(Generated::Identity(identity)) => Self { answer: Some(identity), ..Self::default() },

@@ -20,8 +20,8 @@ use std::process::Command;
 use std::time::Duration;
 use std::{env, fs, thread};
 
+use euid_sandbox::{Fault, Sandbox};
 use tokio::net::TcpListener;
-use tower_euid::sandbox::{Fault, Sandbox};
 use tower_euid_wire::{Site, Spawned, ended_with_parent, median, on_cpu, recorded};
 
 fn main() {

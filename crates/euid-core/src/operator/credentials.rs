@@ -1,38 +1,37 @@
-//! What a publisher is known by at the operator, and where a value was configured.
+//! The API key and the client secret by which an operator knows a publisher.
 
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::BEARER;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, Setting};
 use crate::protocol::envelope::Key;
 use crate::secret::key_from_base64;
 
 /// The API key and the client secret that belongs to it.
 #[derive(Clone)]
-pub struct Credentials {
-    pub api_key: Given<Zeroizing<String>>,
-    pub client_secret: Given<Zeroizing<String>>,
+pub(super) struct Credentials {
+    pub(super) api_key: Zeroizing<String>,
+    pub(super) client_secret: Zeroizing<String>,
 }
 
 impl Credentials {
     /// The `Authorization` header and the key that requests are sealed under.
-    pub fn check(&self) -> Result<(HeaderValue, Zeroizing<Key>), ConfigError> {
+    pub(super) fn check(&self) -> Result<(HeaderValue, Zeroizing<Key>), ConfigError> {
         let Self { api_key, client_secret } = self;
-        let parsed = client_secret.check(|secret| parse_secret(secret));
+        let parsed = parse_secret(client_secret).map_err(|error| error.about(Setting::ClientSecret));
         // Old API keys are base64 too, and may have 32 bytes: beside a good secret such a key is fine.
-        if parse_secret(&api_key.value).is_ok() && (parsed.is_err() || api_key.value == client_secret.value) {
-            return api_key.check(|_| {
-                let also = if is_api_key(&client_secret.value) { ", and the secret like an API key" } else { "" };
-                Err(ConfigError::new(format!("the API key looks like a client secret{also}: are the two swapped?")))
-            });
+        if parse_secret(api_key).is_ok() && (parsed.is_err() || api_key == client_secret) {
+            let also = if is_api_key(client_secret) { ", and the secret like an API key" } else { "" };
+            let what = format!("the API key looks like a client secret{also}: are the two swapped?");
+            return Err(ConfigError::new(what).about(Setting::ApiKey));
         }
-        Ok((api_key.check(|key| bearer(key))?, parsed?))
+        Ok((bearer(api_key).map_err(|error| error.about(Setting::ApiKey))?, parsed?))
     }
 }
 
 /// The `Authorization` header for an API key.
-pub fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
+fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
     if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'')) {
         return Err(ConfigError::new("the API key is empty, or has characters that no API key has (quotes?)"));
     }
@@ -47,7 +46,7 @@ pub fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
     Ok(value)
 }
 
-pub fn parse_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
+fn parse_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
     if is_api_key(text) {
         return Err(ConfigError::new("the client secret looks like an API key: are the two swapped?"));
     }
@@ -63,35 +62,6 @@ fn starts_with(text: &str, prefix: &str) -> bool {
     text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// A configured value, and the environment variable that it was read from, which an error names.
-#[derive(Clone)]
-pub struct Given<T> {
-    value: T,
-    variable: Option<&'static str>,
-}
-
-impl<T> Given<T> {
-    pub fn in_code(value: T) -> Self {
-        Self { value, variable: None }
-    }
-
-    pub fn in_variable(name: &'static str, value: T) -> Self {
-        Self { value, variable: Some(name) }
-    }
-
-    pub fn value(&self) -> &T {
-        &self.value
-    }
-
-    /// Returns the result of `parse`; an error gets the variable's name in front.
-    pub fn check<'a, U>(&'a self, parse: impl FnOnce(&'a T) -> Result<U, ConfigError>) -> Result<U, ConfigError> {
-        parse(&self.value).map_err(|error| match self.variable {
-            Some(name) => ConfigError::new(format!("{name}: {error}")),
-            None => error,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +72,7 @@ mod tests {
     const OLD_KEY: &str = "QDEJAFMOjilp4oh2hYyy1WWQJdvBEn81Wcaa32DTrbY=";
 
     fn check(api_key: &str, secret: &str) -> Result<(), String> {
-        let given = |text: &str| Given::in_code(Zeroizing::new(text.to_owned()));
+        let given = |text: &str| Zeroizing::new(text.to_owned());
         let credentials = Credentials { api_key: given(api_key), client_secret: given(secret) };
         credentials.check().map(|_| ()).map_err(|error| error.to_string())
     }

@@ -13,11 +13,11 @@ use crate::error::ConfigError;
 
 /// The operator's base URL: scheme, host and the path of a gateway, without a slash at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BaseUrl(Uri);
+pub(super) struct BaseUrl(Uri);
 
 impl BaseUrl {
     /// The base URL in `text`, or what is wrong with it.
-    pub fn parse(text: &str, insecure_http: bool) -> Result<Self, ConfigError> {
+    pub(super) fn parse(text: &str, insecure_http: bool) -> Result<Self, ConfigError> {
         let refused = |why| Err(ConfigError::new(why));
         let not_one = |why: &str| ConfigError::new(format!("the operator's URL is not one: {why}"));
         if text.contains('#') {
@@ -38,6 +38,9 @@ impl BaseUrl {
         }
         if !is_host_and_port(authority) {
             return Err(not_one("its host or port can't be one"));
+        }
+        if !is_plain_path(uri.path()) {
+            return Err(not_one("its path has a backslash, or a segment `.` or `..`"));
         }
         if uri.query().is_some() {
             return refused(QUERY_OR_FRAGMENT);
@@ -60,7 +63,7 @@ impl BaseUrl {
     }
 
     /// The address of one call, such as `/v2/token/refresh`.
-    pub fn join(&self, call: &'static str) -> Uri {
+    pub(super) fn join(&self, call: &'static str) -> Uri {
         let mut parts = self.0.clone().into_parts();
         let path = format!("{}{call}", self.0.path().trim_end_matches('/'));
         parts.path_and_query = path.parse().ok();
@@ -68,8 +71,8 @@ impl BaseUrl {
         Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static(call))
     }
 
-    pub fn is_https(&self) -> bool {
-        self.0.scheme_str() == Some("https")
+    pub(super) fn uri(&self) -> &Uri {
+        &self.0
     }
 }
 
@@ -99,10 +102,16 @@ fn is_host_and_port(authority: &Authority) -> bool {
         inner.is_some_and(|address| matches!(address.parse(), Ok(IpAddr::V6(_))))
     };
     let port_is_number = match port.and_then(|rest| rest.strip_prefix(':')) {
-        Some(digits) => digits.parse::<u16>().is_ok(),
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
         None => true,
     };
     !host.is_empty() && (is_name(host) || is_address(host)) && port_is_number
+}
+
+/// Whether a path goes to the operator as it stands: some HTTP clients make a slash of `\`, and all drop `.` and `..`.
+fn is_plain_path(path: &str) -> bool {
+    let dots = |segment: &str| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..");
+    !path.contains('\\') && !path.split('/').any(dots)
 }
 
 fn is_uid2(authority: &Authority) -> bool {
@@ -174,6 +183,11 @@ mod tests {
             ("https://prod%2eeuid.eu", "not one"),
             ("https://prod.euid.eu:", "host or port"),
             ("https://prod.euid.eu:70000", "host or port"),
+            ("https://prod.euid.eu:+443", "host or port"),
+            ("https://prod.euid.eu/a\\b", "its path has"),
+            ("https://prod.euid.eu/v2/..", "its path has"),
+            ("https://prod.euid.eu/euid/./", "its path has"),
+            ("https://prod.euid.eu/euid/%2E%2e/x", "its path has"),
             ("https://[::1", "not one"),
             ("https://[127.0.0.1]", "not one"),
             ("https://", "not one"),

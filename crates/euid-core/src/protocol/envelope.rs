@@ -28,10 +28,22 @@ pub const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// An AES-256 key: a client secret, a response key.
+///
+/// ```
+/// let key: euid_core::protocol::Key = [1; 32];
+/// ```
 pub type Key = [u8; 32];
 /// A GCM initialization vector: fresh random bytes for every message.
+///
+/// ```
+/// let iv: euid_core::protocol::Iv = [2; 12];
+/// ```
 pub type Iv = [u8; IV];
 /// What ties a response to its request.
+///
+/// ```
+/// let nonce: euid_core::protocol::RequestNonce = [3; 8];
+/// ```
 pub type RequestNonce = [u8; NONCE];
 
 /// Why an answer does not open.
@@ -51,7 +63,17 @@ pub enum EnvelopeError {
     BadJson,
 }
 
-/// Seals a request; `base64` of the result is the body.
+/// Seals a request with any JSON, as a client does, for tests of a stand-in operator. Base64 of the result is the body;
+/// `iv` is fresh random bytes.
+///
+/// ```
+/// use euid_core::clock::UnixMillis;
+/// use euid_core::protocol::seal_request;
+///
+/// let request = seal_request(&[1; 32], [2; 12], UnixMillis::from_millis(0), [3; 8], b"{}");
+/// assert_eq!(request.len(), 1 + 12 + 16 + 2 + 16);
+/// ```
+#[must_use]
 pub fn seal_request(secret: &Key, iv: Iv, sent: UnixMillis, nonce: RequestNonce, json: &[u8]) -> Vec<u8> {
     let sealed = gcm_seal(secret, iv, &stamped(sent, nonce, json));
     let mut envelope = Vec::with_capacity(1 + sealed.len());

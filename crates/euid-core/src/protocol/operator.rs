@@ -1,17 +1,33 @@
-//! The operator's half of the envelopes: opening requests as it does, sealing responses. For the
-//! sandbox, and for the tests of the client's half.
+//! The operator's half of the envelopes: it opens requests and seals responses. For stand-in operators, and for the
+//! tests of the client's half.
+
+#![cfg_attr(not(feature = "operator"), allow(dead_code, reason = "the tests need a part of it"))]
 
 use std::time::Duration;
 
 use base64::Engine;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::envelope::{BASE64, IV, Iv, Key, RequestNonce, STAMP, TAG, VERSION, gcm_open, gcm_seal, stamped, unstamped};
 use super::json;
 use crate::clock::UnixMillis;
+use crate::error::{ConfigError, Setting};
+use crate::secret::key_from_base64;
 
 /// Why a request does not open, in the operator's order of checks.
+///
+/// ```
+/// use euid_core::clock::UnixMillis;
+/// use euid_core::protocol::{RequestError, open_request_text};
+///
+/// let opened = open_request_text(&[1; 32], UnixMillis::from_millis(0), br#"{"email":"user@example.com"}"#);
+/// assert_eq!(opened.unwrap_err(), RequestError::UnencryptedJson);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RequestError {
     /// There is no body.
     MissingBody,
@@ -32,14 +48,44 @@ pub enum RequestError {
 }
 
 /// What a request envelope holds.
-#[derive(Debug)]
+///
+/// ```
+/// use euid_core::clock::UnixMillis;
+/// use euid_core::protocol::{open_request, seal_request};
+///
+/// let now = UnixMillis::from_millis(1_795_371_587_000);
+/// let opened = open_request(&[1; 32], now, &seal_request(&[1; 32], [2; 12], now, [3; 8], b"")).unwrap();
+/// assert_eq!((opened.nonce, opened.payload), ([3; 8], None));
+/// ```
 pub struct OpenedRequest {
+    /// What the response has to repeat.
     pub nonce: RequestNonce,
     /// The JSON object; `None` if the envelope ends with the nonce.
     pub payload: Option<Map<String, Value>>,
 }
 
-/// Opens a request as the operator does, in its order of checks.
+/// The payload names a person.
+impl std::fmt::Debug for OpenedRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenedRequest").finish_non_exhaustive()
+    }
+}
+
+/// Opens the bytes of a request as the operator does, in its order of checks.
+///
+/// ```
+/// use euid_core::clock::UnixMillis;
+/// use euid_core::protocol::{open_request, seal_request};
+///
+/// let now = UnixMillis::from_millis(1_795_371_587_000);
+/// let request = seal_request(&[1; 32], [2; 12], now, [3; 8], br#"{"email":"user@example.com"}"#);
+/// let opened = open_request(&[1; 32], now, &request).unwrap();
+/// assert_eq!(opened.payload.unwrap()["email"], "user@example.com");
+/// ```
+///
+/// # Errors
+///
+/// As [`RequestError`] lists them.
 pub fn open_request(secret: &Key, now: UnixMillis, envelope: &[u8]) -> Result<OpenedRequest, RequestError> {
     // A body that is JSON gets a better answer than the check it happens to fail.
     let or_json = |error| if is_json_object(envelope) { RequestError::UnencryptedJson } else { error };
@@ -62,28 +108,117 @@ pub fn open_request(secret: &Key, now: UnixMillis, envelope: &[u8]) -> Result<Op
     Ok(OpenedRequest { nonce, payload })
 }
 
-/// Opens a request that came as base64 text.
+/// Opens a request that came as base64 text, as [`open_request`] does.
+///
+/// ```
+/// use euid_core::clock::UnixMillis;
+/// use euid_core::protocol::{RequestError, open_request_text};
+///
+/// let opened = open_request_text(&[1; 32], UnixMillis::from_millis(0), b"not base64");
+/// assert_eq!(opened.unwrap_err(), RequestError::BadBase64);
+/// ```
+///
+/// # Errors
+///
+/// As [`RequestError`] lists them.
 pub fn open_request_text(secret: &Key, now: UnixMillis, body: &[u8]) -> Result<OpenedRequest, RequestError> {
     if body.is_empty() {
         return Err(RequestError::MissingBody);
     }
-    match decode(&BASE64, body) {
+    match decode_base64(body) {
         Some(envelope) => open_request(secret, now, &envelope),
         None if is_json_object(body) => Err(RequestError::UnencryptedJson),
         None => Err(RequestError::BadBase64),
     }
 }
 
-/// Decodes base64 as the operator does: padding may be missing, but not in part.
-pub fn decode(engine: &impl Engine, text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
-    let text = text.as_ref();
-    if text.ends_with(b"=") && text.len() % 4 != 0 {
+/// Decodes standard base64 as the operator does: padding may be missing, but not in part.
+///
+/// ```
+/// use euid_core::protocol::decode_base64;
+///
+/// assert_eq!(decode_base64("/w==").as_deref(), Some(&[0xff][..]));
+/// assert_eq!(decode_base64("/w=").as_deref(), None);
+/// ```
+pub fn decode_base64(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+    decode(&BASE64, text.as_ref())
+}
+
+/// As [`decode_base64`], with the alphabet of advertising tokens.
+///
+/// ```
+/// assert_eq!(euid_core::protocol::decode_base64_url("_w").as_deref(), Some(&[0xff][..]));
+/// ```
+pub fn decode_base64_url(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+    decode(&BASE64_URL_SAFE, text.as_ref())
+}
+
+fn decode(engine: &impl Engine, text: &[u8]) -> Option<Vec<u8>> {
+    if text.ends_with(b"=") && !text.len().is_multiple_of(4) {
         return None;
     }
     engine.decode(text).ok()
 }
 
-/// Seals a response to the request that carried `nonce`.
+/// As [`BASE64`], with the alphabet of advertising tokens.
+const BASE64_URL_SAFE: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// Seals what is read without a nonce: the answer to a refresh under its response key, the parts of a token. `iv` is
+/// fresh random bytes.
+///
+/// ```
+/// use euid_core::protocol::{open, seal};
+///
+/// let sealed = seal(&[1; 32], [2; 12], b"plain");
+/// assert_eq!(open(&[1; 32], &sealed).as_deref().map(Vec::as_slice), Some(&b"plain"[..]));
+/// ```
+#[must_use]
+pub fn seal(key: &Key, iv: Iv, plain: &[u8]) -> Vec<u8> {
+    gcm_seal(key, iv, plain)
+}
+
+/// Opens what [`seal`] has sealed; `None` if it is too short, or was sealed under another key or changed since.
+///
+/// ```
+/// assert!(euid_core::protocol::open(&[1; 32], b"too short").is_none());
+/// ```
+#[must_use]
+pub fn open(key: &Key, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    gcm_open(key, sealed).ok()
+}
+
+/// The key that the text of a client secret stands for.
+///
+/// ```
+/// use euid_core::protocol::parse_client_secret;
+///
+/// assert!(parse_client_secret("4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=").is_ok());
+/// assert!(parse_client_secret("hunter2").is_err());
+/// ```
+///
+/// # Errors
+///
+/// If it is not standard base64 of 32 bytes.
+pub fn parse_client_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
+    key_from_base64(text, "the client secret").map_err(|error| error.about(Setting::ClientSecret))
+}
+
+/// Seals a response to the request that carried `nonce`. `iv` is fresh random bytes; `sent` is the operator's time.
+///
+/// ```
+/// use euid_core::clock::UnixMillis;
+/// use euid_core::protocol::seal_response;
+///
+/// let now = UnixMillis::from_millis(1_795_371_587_000);
+/// let sealed = seal_response(&[1; 32], [2; 12], now, [3; 8], br#"{"status":"optout"}"#);
+/// assert_eq!(sealed.len(), 12 + 16 + 19 + 16);
+/// ```
+#[must_use]
 pub fn seal_response(secret: &Key, iv: Iv, sent: UnixMillis, nonce: RequestNonce, json: &[u8]) -> Vec<u8> {
     gcm_seal(secret, iv, &stamped(sent, nonce, json))
 }
@@ -115,7 +250,7 @@ mod tests {
             ("AAAA=", None),
             ("A", None),
         ] {
-            assert_eq!(decode(&BASE64, text).map(|bytes| bytes.len()), decoded, "{text}");
+            assert_eq!(decode_base64(text).map(|bytes| bytes.len()), decoded, "{text}");
         }
     }
 }

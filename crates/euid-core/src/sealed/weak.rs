@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(prints, PUBLISHED, "{prints:#018x?}");
     }
 
-    #[cfg(feature = "sandbox")]
+    #[cfg(feature = "client")]
     #[test]
     fn the_sandbox_secret_is_published() {
         let secret = BASE64_STANDARD.decode(crate::sandbox::Sandbox::DEFAULT_CLIENT_SECRET).unwrap();

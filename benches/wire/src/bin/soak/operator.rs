@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use euid_sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
 use tokio::time::sleep;
 use tower_euid::Dii;
-use tower_euid::sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
 
 use crate::tally::Tally;
 

@@ -8,9 +8,9 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use euid_sandbox::Sandbox;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tower_euid::sandbox::Sandbox;
 use tower_euid::{
     Clock, CookieKey, Dii, Environment, Euid, EuidClient, EuidLayer, EuidUpdate, Generated, KeyRing, RefreshMode,
     SystemClock,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use euid_sandbox::Sandbox;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -16,7 +17,6 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower_euid::sandbox::Sandbox;
 use tower_euid::{Clock, Dii, EuidClient, SystemClock, UnixMillis};
 
 use crate::operator::Operator;
@@ -35,7 +35,8 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(nodes: Vec<String>, operator: Arc<Operator>, tally: Arc<Tally>) -> Self {
-        let judge = Sandbox::builder().build().unwrap().client().unwrap();
+        let sandbox = Sandbox::builder().build().unwrap();
+        let (judge, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
         Self { nodes, http: Client::builder(TokioExecutor::new()).build_http(), operator, judge, tally }
     }
 }

@@ -1,4 +1,4 @@
-//! The visitors of a site under test, and what the site needs to meet them.
+//! The visitors of a site under test.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,77 +9,14 @@ use std::time::Duration;
 use cookie::{Cookie, time};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use serde::Deserialize;
 use tower::Service;
 
-use super::{Lifetimes, Sandbox};
-use crate::client::EuidClient;
-use crate::layer::EuidLayer;
-use euid_core::CookieKey;
-use euid_core::clock::{Clock, UnixMillis};
-use euid_core::dii::Dii;
+use super::{Lifetimes, Sandbox, random};
 use euid_core::engine::{Change, NewLogin, Pending, Site};
-use euid_core::error::ConfigError;
-use euid_core::identity::Identity;
-use euid_core::protocol::answer::Reply;
-use euid_core::random;
+use euid_core::{Clock, ConfigError, Dii, Identity, UnixMillis};
 
 impl Sandbox {
-    /// A client of this sandbox, with its credentials and its clock. It needs no port: requests are
-    /// handed over in memory, sealed as for the network.
-    ///
-    /// ```
-    /// # use tower_euid::{Dii, Generated};
-    /// # use tower_euid::sandbox::Sandbox;
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let sandbox = Sandbox::builder().build()?;
-    /// let generated = sandbox.client()?.generate(Dii::email("user@example.com")?).await?;
-    /// assert!(matches!(generated, Generated::Identity(_)));
-    /// assert_eq!(sandbox.calls().generate, 1);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// If the sandbox was given an empty API key, or one with characters that no API key has.
-    pub fn client(&self) -> Result<EuidClient, ConfigError> {
-        EuidClient::in_process(self)
-    }
-
-    /// What [`from_env`](crate::from_env) gives a site in production, here for its tests: a
-    /// [`client`](Self::client) of this sandbox, and a layer that asks it, goes by its clock and seals
-    /// under a key of its own. The layer has no [jitter](EuidLayer::refresh_jitter), so that a token is
-    /// due to the millisecond.
-    ///
-    /// A layer with the site's own keys is
-    /// `EuidLayer::new(keys, sandbox.client()?).clock(sandbox.clock())`.
-    ///
-    /// ```
-    /// # #[cfg(feature = "axum")]
-    /// # {
-    /// # use axum::{Router, routing::get};
-    /// # use tower_euid::{Euid, EuidClient, EuidLayer};
-    /// # use tower_euid::sandbox::Sandbox;
-    /// /// The site; in production with those of `tower_euid::from_env()?`.
-    /// fn app(client: EuidClient, layer: EuidLayer) -> Router {
-    ///     Router::new().route("/", get(|euid: Euid| async move { euid.state() })).layer(layer).with_state(client)
-    /// }
-    /// let (client, layer) = Sandbox::builder().build()?.client_and_layer()?;
-    /// let app = app(client, layer);
-    /// # }
-    /// # Ok::<_, tower_euid::ConfigError>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`client`](Self::client), or if the operating system gives no random bytes.
-    pub fn client_and_layer(&self) -> Result<(EuidClient, EuidLayer), ConfigError> {
-        let client = self.client()?;
-        let layer = EuidLayer::new(CookieKey::generate()?.into(), client.clone());
-        Ok((client, layer.clock(self.clock()).refresh_jitter(Duration::ZERO)))
-    }
-
     /// A visitor of a site behind `layer`: a person of their own, and a browser with the cookies that
     /// a login so long ago has left there. The identity is issued by this sandbox, which will refresh
     /// it, and sealed as that layer seals: give a clone of the very layer that the site has, with all
@@ -87,10 +24,10 @@ impl Sandbox {
     ///
     /// ```
     /// use tower_euid::CookieConfig;
-    /// use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// use euid_sandbox::{Sandbox, VisitorState};
     ///
     /// let sandbox = Sandbox::builder().build()?;
-    /// let (client, layer) = sandbox.client_and_layer()?;
+    /// let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let layer = layer.cookie(CookieConfig::insecure());
     /// let visitor = sandbox.visitor(&layer, VisitorState::Due)?;
     /// assert!(visitor.cookie_header().starts_with("euid="));
@@ -101,22 +38,22 @@ impl Sandbox {
     ///
     /// If the clocks of layer and sandbox show different times, if the sandbox's [`Lifetimes`] leave no time for this
     /// state, or if the operating system gives no random bytes.
-    pub fn visitor(&self, layer: &EuidLayer, state: VisitorState) -> Result<Visitor, ConfigError> {
+    pub fn visitor(&self, layer: &impl Site, state: VisitorState) -> Result<Visitor, ConfigError> {
         self.mint(layer, state, None)
     }
 
-    /// As [`visitor`](Self::visitor), logged in by the user that [`EuidLayer::bind`] knows by this
+    /// As [`visitor`](Self::visitor), logged in by the user that `EuidLayer::bind` knows by this
     /// `subject`.
     ///
     /// ```
     /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let layer = layer.bind(|request| request.headers.get("x-user").cloned()); // as a test signs in
     /// let app = layer.layer(page);
     /// for (user, state) in [("17", "active"), ("18", "absent")] {
@@ -133,7 +70,7 @@ impl Sandbox {
     /// As [`visitor`](Self::visitor).
     pub fn bound_visitor(
         &self,
-        layer: &EuidLayer,
+        layer: &impl Site,
         state: VisitorState,
         subject: impl AsRef<[u8]>,
     ) -> Result<Visitor, ConfigError> {
@@ -145,7 +82,7 @@ impl Sandbox {
         if now.saturating_since(sites).max(sites.saturating_since(now)) > SAME_CLOCK {
             return Err(ConfigError::new("the layer goes by another clock: give it `.clock(sandbox.clock())`"));
         }
-        let number = u128::from_ne_bytes(random::bytes().map_err(unminted)?);
+        let number = u128::from_ne_bytes(random().map_err(unminted)?);
         let dii = Dii::email(&format!("visitor-{number}@example.com")).map_err(unminted)?;
         let mut visitor = Visitor { dii, cookies: BTreeMap::new() };
         let change = match state.age(&self.0.operator.lifetimes, site.engine().expiry_margin())? {
@@ -171,25 +108,29 @@ impl Sandbox {
     /// As generate would have answered at `then`.
     fn issue(&self, dii: Dii, then: UnixMillis) -> Result<Identity, ConfigError> {
         let json = self.0.operator.issue(dii.into(), then, then).map_err(unminted)?;
-        match Reply::parse(&json) {
-            Ok(Reply::Success(identity)) => Ok(identity),
-            other => Err(unminted(format_args!("{other:?}"))),
-        }
+        let answer: Success = serde_json::from_slice(&json).map_err(unminted)?;
+        Ok(answer.body)
     }
+}
+
+/// The JSON of an issued identity.
+#[derive(Deserialize)]
+struct Success {
+    body: Identity,
 }
 
 /// What a [`Visitor`] begins with, see [`Sandbox::visitor`]; what handlers see of it.
 ///
 /// ```
 /// # use tower::{Layer, service_fn};
-/// use tower_euid::sandbox::{Sandbox, VisitorState};
+/// use euid_sandbox::{Sandbox, VisitorState};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
 /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
 /// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = sandbox.client_and_layer()?;
+/// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
 /// # let app = layer.layer(page);
 /// for (visitor, sees) in [
 ///     (VisitorState::Absent, "absent"),
@@ -207,18 +148,18 @@ impl Sandbox {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VisitorState {
-    /// No cookies: [`Absent`](crate::Euid::Absent).
+    /// No cookies: [`Absent`](euid_core::Euid::Absent).
     Absent,
-    /// Has just logged in: [`Active`](crate::Euid::Active).
+    /// Has just logged in: [`Active`](euid_core::Euid::Active).
     Fresh,
-    /// The token is good, and to be refreshed: [`Active`](crate::Euid::Active) with the new one or, if
+    /// The token is good, and to be refreshed: [`Active`](euid_core::Euid::Active) with the new one or, if
     /// the operator fails, the old one.
     Due,
-    /// The token has expired, and can be refreshed: [`Active`](crate::Euid::Active) or, if the operator
-    /// fails, [`Unavailable`](crate::Euid::Unavailable).
+    /// The token has expired, and can be refreshed: [`Active`](euid_core::Euid::Active) or, if the operator
+    /// fails, [`Unavailable`](euid_core::Euid::Unavailable).
     Expired,
     /// Was told at login that they opted out, and is known to the sandbox so:
-    /// [`OptedOut`](crate::Euid::OptedOut). For who opts out later, take another state and
+    /// [`OptedOut`](euid_core::Euid::OptedOut). For who opts out later, take another state and
     /// [`Sandbox::opt_out`] with the visitor's [`dii`](Visitor::dii): the next refresh says so.
     OptedOut,
 }
@@ -249,14 +190,14 @@ impl VisitorState {
 ///
 /// ```
 /// # use tower::{Layer, service_fn};
-/// use tower_euid::sandbox::{Sandbox, VisitorState};
+/// use euid_sandbox::{Sandbox, VisitorState};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
 /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
 /// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = sandbox.client_and_layer()?;
+/// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
 /// # let app = layer.layer(page);
 /// let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
 /// let mut other_tab = visitor.clone(); // with the cookies of now
@@ -277,13 +218,13 @@ impl Visitor {
     ///
     /// ```
     /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// # let app = layer.layer(page);
     /// let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
     /// sandbox.opt_out(visitor.dii());
@@ -304,9 +245,9 @@ impl Visitor {
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// use axum::{Router, body::Body, http::Request, routing::get};
     /// use tower_euid::Euid;
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     ///
     /// let app: Router = Router::new().route("/", get(|euid: Euid| async move { euid.state() })).layer(layer.clone());
     /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
@@ -340,9 +281,9 @@ impl Visitor {
     /// [`send`](Self::send). Empty if there are no cookies.
     ///
     /// ```
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
     /// assert!(visitor.cookie_header().starts_with("__Host-euid="));
     /// assert!(visitor.cookie_header().contains("; __Host-euid-login="));
@@ -358,9 +299,9 @@ impl Visitor {
     ///
     /// ```
     /// # use http::HeaderMap;
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
     /// let mut response = HeaderMap::new();
     /// response.append("set-cookie", "theme=dark; Path=/".parse()?);

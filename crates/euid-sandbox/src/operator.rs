@@ -23,42 +23,41 @@ use super::cors::Cors;
 use super::fault::Fault;
 use super::optout_check;
 use super::person::{Person, Script, test_identities};
+use super::random;
 use super::route::{self, Endpoint};
 use super::token::{self, Grant, OpenedEnvelope, RawId};
 use euid_core::clock::UnixMillis;
-use euid_core::protocol::envelope::{BASE64, Key, gcm_seal};
-use euid_core::protocol::operator::{OpenedRequest, decode, open_request, open_request_text, seal_response};
-use euid_core::random;
+use euid_core::protocol::{Key, OpenedRequest, decode_base64, open_request, open_request_text, seal, seal_response};
 use euid_core::tcf::{self, Verdict};
 
 /// What an operator is configured with.
-pub(super) struct Operator {
-    pub(super) api_key: Zeroizing<String>,
-    pub(super) secret: Zeroizing<Key>,
-    pub(super) lifetimes: Lifetimes,
+pub(crate) struct Operator {
+    pub(crate) api_key: Zeroizing<String>,
+    pub(crate) secret: Zeroizing<Key>,
+    pub(crate) lifetimes: Lifetimes,
     /// As up to 5.65: generate is refused without `optout_check`.
-    pub(super) wants_optout_check: bool,
+    pub(crate) wants_optout_check: bool,
     test_identities: HashMap<Person, Script>,
 }
 
 /// A request, and the world that it arrives in.
-pub(super) struct Call<'a> {
-    pub(super) parts: &'a Parts,
+pub(crate) struct Call<'a> {
+    pub(crate) parts: &'a Parts,
     /// As [`Endpoint::at`] reads it from the path.
-    pub(super) endpoint: Option<Endpoint>,
+    pub(crate) endpoint: Option<Endpoint>,
     /// `None` if it was longer than [`MAX_BODY`].
-    pub(super) body: Option<&'a [u8]>,
-    pub(super) now: UnixMillis,
-    pub(super) opted_out: &'a HashSet<Person>,
-    pub(super) fault: Option<Fault>,
+    pub(crate) body: Option<&'a [u8]>,
+    pub(crate) now: UnixMillis,
+    pub(crate) opted_out: &'a HashSet<Person>,
+    pub(crate) fault: Option<Fault>,
 }
 
 impl Operator {
-    pub(super) fn new(api_key: Zeroizing<String>, secret: Zeroizing<Key>, lifetimes: Lifetimes) -> Self {
+    pub(crate) fn new(api_key: Zeroizing<String>, secret: Zeroizing<Key>, lifetimes: Lifetimes) -> Self {
         Self { api_key, secret, lifetimes, wants_optout_check: false, test_identities: test_identities() }
     }
 
-    pub(super) fn answer(&self, call: &Call<'_>) -> Response<Full<Bytes>> {
+    pub(crate) fn answer(&self, call: &Call<'_>) -> Response<Full<Bytes>> {
         self.arrive(call).unwrap_or_else(|refusal| refusal).into_response()
     }
 
@@ -116,7 +115,7 @@ impl Operator {
         let json = endpoint(self, call, &request.payload.unwrap_or_default())?;
         let key = Zeroizing::new(Fault::key(call.fault, &self.secret));
         let nonce = Fault::nonce(call.fault, request.nonce);
-        Ok(form.answer(seal_response(&key, random::bytes()?, call.now, nonce, &json)))
+        Ok(form.answer(seal_response(&key, random()?, call.now, nonce, &json)))
     }
 
     fn authenticates(&self, headers: &HeaderMap) -> bool {
@@ -128,7 +127,7 @@ impl Operator {
         if body.form == Form::Binary && !body.bytes.is_empty() {
             match open_request(&self.secret, call.now, body.bytes) {
                 Ok(request) => return Ok((request, Form::Binary)),
-                Err(error) if decode(&BASE64, &*body.text()?).is_none() => return Err(error.into()),
+                Err(error) if decode_base64(&*body.text()?).is_none() => return Err(error.into()),
                 Err(_) => {}
             }
         }
@@ -187,7 +186,7 @@ impl Operator {
             return Ok(Answer::plain_json(json));
         };
         let key = Zeroizing::new(Fault::key(call.fault, &response_key));
-        Ok(body.form.answer(gcm_seal(&key, random::bytes()?, &json)))
+        Ok(body.form.answer(seal(&key, random()?, &json)))
     }
 
     fn renew(&self, call: &Call<'_>, inner_token: &str) -> Result<Vec<u8>, Ended> {
@@ -210,7 +209,7 @@ impl Operator {
     }
 
     /// The JSON of a fresh identity.
-    pub(super) fn issue(
+    pub(crate) fn issue(
         &self,
         person: Person,
         established: UnixMillis,
@@ -260,7 +259,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Longer bodies are refused, in bytes.
-pub(super) const MAX_BODY: usize = 1024 * 1024;
+pub(crate) const MAX_BODY: usize = 1024 * 1024;
 
 /// 2021-03-08T17:00:00Z: an identity from before then is answered like an opted-out one.
 const FIRST_REFRESHABLE: UnixMillis = UnixMillis::from_millis(1_615_222_800_000);
@@ -276,11 +275,11 @@ mod tests {
     use http::header::CONTENT_TYPE;
     use http_body_util::BodyExt;
 
-    use super::super::answer::BINARY;
     use super::*;
+    use crate::answer::BINARY;
+    use crate::opened_response;
     use euid_core::dii::Dii;
-    use euid_core::protocol::envelope::{open_response, seal_request};
-    use euid_core::protocol::{GENERATE, REFRESH, VALIDATE};
+    use euid_core::protocol::{GENERATE, REFRESH, VALIDATE, seal_request};
 
     const NOW: UnixMillis = UnixMillis::from_millis(1_800_000_000_000);
     const SECRET: Key = [3; 32];
@@ -373,8 +372,7 @@ mod tests {
         let envelope = seal_request(&SECRET, [1; 12], NOW, [2; 8], payload);
         let (status, _, body) = post_to(operator, path, BINARY, &envelope);
         if status == 200 {
-            let (_, json) = open_response(&SECRET, [2; 8], &body).unwrap();
-            return Ok(serde_json::from_slice(&json).unwrap());
+            return Ok(serde_json::from_slice(&opened_response(&SECRET, [2; 8], &body)).unwrap());
         }
         let refusal: Value = serde_json::from_slice(&body).unwrap();
         Err((status, refusal["message"].as_str().unwrap_or_default().to_owned()))

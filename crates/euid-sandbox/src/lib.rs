@@ -1,4 +1,4 @@
-//! A stand-in EUID operator, for demos and for tests of sites that use this crate.
+//! A stand-in EUID operator, for demos and for tests of sites.
 //!
 //! It behaves as the operator does towards a publisher's server, down to status codes, messages and
 //! the sizes of tokens; what it can't do is make an id that bidders know.
@@ -26,13 +26,13 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use tower_euid::sandbox::Sandbox;
+//! use euid_sandbox::Sandbox;
 //! use tower_euid::{Dii, Generated, Refreshed};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-//! let client = sandbox.client_builder().build()?;
+//! let client = tower_euid::EuidClientBuilder::from_operator(sandbox.operator()).clock(sandbox.sandbox().clock()).build()?;
 //!
 //! let user = Dii::email("user@example.com")?;
 //! let Generated::Identity(identity) = client.generate(user).await? else { unreachable!() };
@@ -46,35 +46,10 @@
 //! # }
 //! ```
 //!
-//! # Testing a site
-//!
-//! ```toml
-//! [dev-dependencies]
-//! axum = "0.8"
-//! serde = { version = "1", features = ["derive"] }
-//! tokio = { version = "1", features = ["macros", "rt", "test-util"] }
-//! tower-euid = { version = "0.1", features = ["sandbox"] }
-//! ```
-//!
-//! A test in `tests/` sees the library of your package only: put the router into `lib.rs`, not into `main.rs`.
-//!
-//! 1. Make the site a function of client and layer. In production [`from_env`](crate::from_env) gives
-//!    it both, in tests [`client_and_layer`](Sandbox::client_and_layer): with one clock for all and
-//!    without a port.
-//! 2. [`Sandbox::visitor`] is a browser that comes with cookies in any [state](VisitorState);
-//!    [`Visitor::send`] sends a request of it to the site. Where the site sets more on the layer, such as
-//!    [`cookie`](crate::EuidLayer::cookie), let the visitor be made of the layer that has it set.
-//! 3. [`advance`](Sandbox::advance) time, make the operator [fail](Sandbox::fault), let a person
-//!    [opt out](Sandbox::opt_out).
-//! 4. After a failure the operator is left in peace for a while, as in production: seconds for that
-//!    token, after five in a row for all. So advance time before you expect it to be asked again.
-//! 5. A page waits in real time, up to [`max_wait`](crate::EuidLayer::max_wait). With
-//!    `#[tokio::test(start_paused = true)]` it does not; but never so with a sandbox on a port.
-//!
-//! Paste this into `tests/site.rs`, and put your own site in place of its first half:
-//!
-#![cfg_attr(feature = "axum", doc = concat!("```no_run\n", include_str!("../../tests/site.rs"), "```"))]
-#![cfg_attr(not(feature = "axum"), doc = concat!("```ignore\n", include_str!("../../tests/site.rs"), "```"))]
+//! How a site uses it in its tests: [`docs::testing`](https://docs.rs/tower-euid/latest/tower_euid/docs/testing/) of
+//! tower-euid.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
 mod body;
@@ -101,7 +76,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower::Service;
@@ -110,8 +85,9 @@ use zeroize::Zeroizing;
 use self::operator::{Call, MAX_BODY, Operator};
 use self::person::Person;
 use self::route::Endpoint;
-use euid_core::clock::{Clock, ManualClock};
-use euid_core::dii::Dii;
+#[cfg(test)]
+use euid_core::protocol::{Key, RequestNonce};
+use euid_core::{Clock, Dii, ManualClock};
 
 pub use self::builder::{Lifetimes, SandboxBuilder};
 pub use self::fault::Fault;
@@ -126,7 +102,7 @@ pub use self::visitor::{Visitor, VisitorState};
 /// ```
 /// use http::Request;
 /// use tower::ServiceExt;
-/// use tower_euid::sandbox::Sandbox;
+/// use euid_sandbox::Sandbox;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -141,6 +117,8 @@ pub struct Sandbox(Arc<Inner>);
 
 struct Inner {
     operator: Operator,
+    /// The same, as a publisher calls it.
+    caller: euid_core::Operator,
     client_secret: Zeroizing<String>,
     clock: ManualClock,
     opted_out: Mutex<HashSet<Person>>,
@@ -157,7 +135,7 @@ impl Sandbox {
     /// Starts configuring a sandbox.
     ///
     /// ```
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// let sandbox = Sandbox::builder().build()?; // with all defaults
     /// assert_eq!(sandbox.api_key(), Sandbox::DEFAULT_API_KEY);
     /// # Ok::<_, tower_euid::ConfigError>(())
@@ -170,7 +148,7 @@ impl Sandbox {
     ///
     /// ```
     /// # use tower_euid::{Environment, EuidClient};
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # let sandbox = Sandbox::builder().build()?;
     /// // A client that knows the sandbox by its URL only, as one in another process does:
     /// let client = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned()))
@@ -186,7 +164,7 @@ impl Sandbox {
     /// The client secret it takes: standard base64 of 32 bytes.
     ///
     /// ```
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// let sandbox = Sandbox::builder().build()?;
     /// println!("EUID_API_KEY={} EUID_CLIENT_SECRET={}", sandbox.api_key(), sandbox.client_secret());
     /// # Ok::<_, tower_euid::ConfigError>(())
@@ -196,12 +174,33 @@ impl Sandbox {
         &self.0.client_secret
     }
 
+    /// This sandbox, as a publisher calls it: its credentials, and a URL at which nothing is reached, for the sandbox
+    /// itself is the HTTP service to call it through. [`SandboxServer::operator`] is one with a port.
+    ///
+    /// ```
+    /// # use tower_euid::{Dii, Generated};
+    /// # use euid_sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sandbox = Sandbox::builder().build()?;
+    /// let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
+    /// let generated = client.generate(Dii::email("user@example.com")?).await?;
+    /// assert!(matches!(generated, Generated::Identity(_)));
+    /// assert_eq!(sandbox.calls().generate, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn operator(&self) -> euid_core::Operator {
+        self.0.caller.clone()
+    }
+
     /// The sandbox's clock, to be shared with layer and client.
     ///
     /// ```
     /// # use std::time::Duration;
     /// # use tower_euid::Clock;
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// let sandbox = Sandbox::builder().build()?;
     /// let (clock, before) = (sandbox.clock(), sandbox.clock().now());
     /// sandbox.advance(Duration::from_secs(60));
@@ -218,12 +217,12 @@ impl Sandbox {
     /// ```
     /// # use std::time::Duration;
     /// # use tower_euid::{Clock, Dii, Generated};
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let sandbox = Sandbox::builder().build()?;
     /// # let user = Dii::email("user@example.com")?;
-    /// # let Generated::Identity(identity) = sandbox.client()?.generate(user).await? else { unreachable!() };
+    /// # let Generated::Identity(identity) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0.generate(user).await? else { unreachable!() };
     /// assert!(!identity.times().is_due(sandbox.clock().now()));
     /// sandbox.advance(Duration::from_secs(900));
     /// assert!(identity.times().is_due(sandbox.clock().now()));
@@ -238,11 +237,11 @@ impl Sandbox {
     ///
     /// ```
     /// # use tower_euid::{Dii, Generated};
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let client = sandbox.client()?;
+    /// # let client = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0;
     /// let user = Dii::email("user@example.com")?;
     /// sandbox.opt_out(user);
     /// assert_eq!(client.generate(user).await?, Generated::OptedOut);
@@ -257,11 +256,11 @@ impl Sandbox {
     ///
     /// ```
     /// # use tower_euid::Dii;
-    /// # use tower_euid::sandbox::{Fault, Sandbox};
+    /// # use euid_sandbox::{Fault, Sandbox};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (client, user) = (sandbox.client()?, Dii::email("user@example.com")?);
+    /// # let (client, user) = (tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0, Dii::email("user@example.com")?);
     /// sandbox.fault(Fault::Status(502));
     /// assert!(client.generate(user).await.is_err());
     /// sandbox.fault(None);
@@ -277,11 +276,11 @@ impl Sandbox {
     ///
     /// ```
     /// # use tower_euid::Dii;
-    /// # use tower_euid::sandbox::{Fault, Sandbox};
+    /// # use euid_sandbox::{Fault, Sandbox};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let client = sandbox.client()?;
+    /// # let client = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0;
     /// sandbox.fault(Fault::Garbage);
     /// let _ = client.generate(Dii::email("user@example.com")?).await;
     /// assert_eq!((sandbox.calls().generate, sandbox.calls().refresh), (1, 0)); // it has arrived
@@ -299,13 +298,13 @@ impl Sandbox {
     ///
     /// ```
     /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// # let app = layer.layer(page);
     /// let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
     /// for _ in 0..2 {
@@ -318,17 +317,6 @@ impl Sandbox {
     #[must_use]
     pub fn refresh_calls(&self) -> u64 {
         self.calls().refresh
-    }
-
-    /// A call without a socket.
-    pub(crate) async fn post(&self, path: &'static str, headers: HeaderMap, body: Bytes) -> Response<Bytes> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from_static(path);
-        *request.headers_mut() = headers;
-        let (parts, body) = self.clone().answer(request).await.into_parts();
-        let body = body.collect().await.unwrap_or_else(|never| match never {}).to_bytes();
-        Response::from_parts(parts, body)
     }
 
     async fn answer<B: Body>(self, request: Request<B>) -> Response<Full<Bytes>> {
@@ -386,7 +374,7 @@ impl fmt::Debug for Sandbox {
 /// How many calls a [`Sandbox`] has had, by path.
 ///
 /// ```
-/// use tower_euid::sandbox::{Calls, Sandbox};
+/// use euid_sandbox::{Calls, Sandbox};
 ///
 /// let sandbox = Sandbox::builder().build()?;
 /// assert_eq!(sandbox.calls(), Calls::default()); // no call has arrived
@@ -442,7 +430,28 @@ async fn read<B: Body>(body: B) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Fresh random bytes.
+fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a response as the client does that sent `nonce`.
+#[cfg(test)]
+fn opened_response(secret: &Key, nonce: RequestNonce, envelope: &[u8]) -> Vec<u8> {
+    let opened = euid_core::protocol::open(secret, envelope).unwrap();
+    let (stamp, json) = opened.split_at(16);
+    assert_eq!(stamp[8..], nonce);
+    json.to_vec()
+}
+
 /// No code that holds one of the locks can panic half-way through a change.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// The README's code compiles as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

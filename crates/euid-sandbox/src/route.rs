@@ -11,7 +11,7 @@ use euid_core::protocol::{CLIENT_VERSION, GENERATE, REFRESH, VALIDATE};
 
 /// What answers a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(crate) enum Endpoint {
     Generate,
     Refresh,
     Validate,
@@ -23,7 +23,7 @@ pub(super) enum Endpoint {
 
 impl Endpoint {
     /// The endpoint of a request; `None` if its path has a `%` without two hexadecimal digits.
-    pub(super) fn at(uri: &Uri) -> Option<Self> {
+    pub(crate) fn at(uri: &Uri) -> Option<Self> {
         let path = normalized(uri.path())?;
         Some(match path.strip_suffix('/').unwrap_or(&path) {
             GENERATE => Self::Generate,
@@ -36,7 +36,7 @@ impl Endpoint {
     }
 
     /// Refuses unknown paths, and known ones with another method than theirs.
-    pub(super) fn check_method(self, method: &Method) -> Result<(), Answer> {
+    pub(crate) fn check_method(self, method: &Method) -> Result<(), Answer> {
         let allowed = match self {
             Self::Unknown if method == Method::HEAD => return Err(Answer::empty(StatusCode::NOT_FOUND)),
             Self::Unknown => return Err(Answer::not_found()),
@@ -54,7 +54,7 @@ impl Endpoint {
 
 /// Refuses what the operator's HTTP server refuses before it looks at a path: a request line longer than
 /// [`MAX_REQUEST_LINE`], headers longer than [`MAX_HEADERS`].
-pub(super) fn check_lengths(parts: &Parts) -> Result<(), Answer> {
+pub(crate) fn check_lengths(parts: &Parts) -> Result<(), Answer> {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if parts.method.as_str().len() + " ".len() + target + " HTTP/1.1".len() > MAX_REQUEST_LINE {
         return Err(Answer::empty(StatusCode::URI_TOO_LONG));
@@ -68,7 +68,7 @@ pub(super) fn check_lengths(parts: &Parts) -> Result<(), Answer> {
 
 /// Refuses a query with a `%` without two hexadecimal digits. The operator looks for the client's version
 /// there, unless a header names it.
-pub(super) fn check_query(parts: &Parts) -> Result<(), Answer> {
+pub(crate) fn check_query(parts: &Parts) -> Result<(), Answer> {
     match parts.uri.query() {
         Some(query) if !parts.headers.contains_key(&CLIENT_VERSION) && !is_escaped(query) => Err(Answer::bad_request()),
         _ => Ok(()),

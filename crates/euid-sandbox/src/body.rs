@@ -11,10 +11,10 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 
 use super::answer::{Answer, BINARY, Form};
 
-pub(super) struct RequestBody<'a> {
-    pub(super) bytes: &'a [u8],
+pub(crate) struct RequestBody<'a> {
+    pub(crate) bytes: &'a [u8],
     /// How the sender writes envelopes.
-    pub(super) form: Form,
+    pub(crate) form: Form,
     charset: Charset,
 }
 
@@ -29,7 +29,7 @@ enum Charset {
 }
 
 impl<'a> RequestBody<'a> {
-    pub(super) fn new(headers: &HeaderMap, bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(headers: &HeaderMap, bytes: &'a [u8]) -> Self {
         let content_types = headers.get_all(CONTENT_TYPE);
         let is_binary = |kind: &&[u8]| kind.eq_ignore_ascii_case(BINARY.as_bytes());
         let form = match content_types.iter().map(|value| value.as_bytes().trim_ascii()).find(is_binary) {
@@ -42,7 +42,7 @@ impl<'a> RequestBody<'a> {
         Self { bytes: if is_form { &[] } else { bytes }, form, charset: Charset::of(&first) }
     }
 
-    pub(super) fn text(&self) -> Result<Cow<'a, str>, Answer> {
+    pub(crate) fn text(&self) -> Result<Cow<'a, str>, Answer> {
         match self.charset {
             _ if self.bytes.is_empty() => Ok(Cow::Borrowed("")),
             Charset::Utf8 => Ok(String::from_utf8_lossy(self.bytes)),

@@ -8,15 +8,14 @@ use zeroize::Zeroizing;
 
 use super::operator::Operator;
 use super::{Counters, Inner, Sandbox};
-use euid_core::clock::ManualClock;
-use euid_core::error::ConfigError;
-use euid_core::operator::credentials::parse_secret;
+use euid_core::protocol::parse_client_secret;
+use euid_core::{ConfigError, Environment, ManualClock};
 
 /// Configures a [`Sandbox`]; see [`Sandbox::builder`].
 ///
 /// ```
 /// use tower_euid::ManualClock;
-/// use tower_euid::sandbox::{Lifetimes, Sandbox};
+/// use euid_sandbox::{Lifetimes, Sandbox};
 ///
 /// let builder = Sandbox::builder().clock(ManualClock::running()).lifetimes(Lifetimes::default());
 /// let (one, other) = (builder.clone().build()?, builder.build()?); // two operators, one time
@@ -33,7 +32,7 @@ pub struct SandboxBuilder {
 }
 
 impl SandboxBuilder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             api_key: Zeroizing::new(Sandbox::DEFAULT_API_KEY.to_owned()),
             client_secret: Zeroizing::new(Sandbox::DEFAULT_CLIENT_SECRET.to_owned()),
@@ -47,7 +46,7 @@ impl SandboxBuilder {
     /// Default: [`Sandbox::DEFAULT_API_KEY`] and [`Sandbox::DEFAULT_CLIENT_SECRET`].
     ///
     /// ```
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// let secret = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM="; // as the tests of the site have it
     /// let sandbox = Sandbox::builder().credentials("EUID-C-T-124-ours", secret).build()?;
     /// assert_eq!((sandbox.api_key(), sandbox.client_secret()), ("EUID-C-T-124-ours", secret));
@@ -66,7 +65,7 @@ impl SandboxBuilder {
     ///
     /// ```
     /// # use tower_euid::{Clock, ManualClock, UnixMillis};
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// let new_year = UnixMillis::from_millis(1_735_689_600_000);
     /// let sandbox = Sandbox::builder().clock(ManualClock::at(new_year)).build()?;
     /// assert_eq!(sandbox.clock().now(), new_year); // and stays so until `advance`
@@ -81,7 +80,7 @@ impl SandboxBuilder {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_euid::sandbox::{Lifetimes, Sandbox};
+    /// # use euid_sandbox::{Lifetimes, Sandbox};
     /// // Due as soon as issued: each page that comes with an identity refreshes.
     /// let lifetimes = Lifetimes { refresh_from: Duration::ZERO, ..Lifetimes::default() };
     /// let sandbox = Sandbox::builder().lifetimes(lifetimes).build()?;
@@ -93,15 +92,14 @@ impl SandboxBuilder {
     }
 
     /// Whether generate is refused without `optout_check: 1`, as private operators up to 5.65 do; see
-    /// [`EuidClientBuilder::optout_check`](crate::EuidClientBuilder::optout_check). Default: no, as
-    /// today's operators.
+    /// [`OperatorBuilder::optout_check`](euid_core::OperatorBuilder::optout_check). Default: no, as today's operators.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use tower_euid::{Dii, ErrorKind};
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// let sandbox = Sandbox::builder().wants_optout_check(true).build()?;
-    /// let error = sandbox.client()?.generate(Dii::email("user@example.com")?).await.unwrap_err();
+    /// let error = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0.generate(Dii::email("user@example.com")?).await.unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::RejectedInput);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # })?;
@@ -116,7 +114,7 @@ impl SandboxBuilder {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_euid::sandbox::{Lifetimes, Sandbox};
+    /// # use euid_sandbox::{Lifetimes, Sandbox};
     /// let short = Lifetimes { refresh_expires: Duration::from_secs(60), ..Lifetimes::default() };
     /// let error = Sandbox::builder().lifetimes(short).build().unwrap_err();
     /// assert_eq!(error.to_string(), "identity_expires is after refresh_expires");
@@ -124,10 +122,13 @@ impl SandboxBuilder {
     ///
     /// # Errors
     ///
-    /// If the secret is not base64 of 32 bytes, or the lifetimes are not
+    /// If the API key can't be one, the secret is not base64 of 32 bytes, or the lifetimes are not
     /// `refresh_from ≤ identity_expires ≤ refresh_expires`.
     pub fn build(self) -> Result<Sandbox, ConfigError> {
-        let secret = parse_secret(&self.client_secret)?;
+        let caller = euid_core::Operator::builder(Environment::Url(IN_PROCESS.to_owned()))
+            .credentials(self.api_key.as_str(), self.client_secret.as_str())
+            .build()?;
+        let secret = parse_client_secret(&self.client_secret)?;
         let Lifetimes { refresh_from, identity_expires, refresh_expires } = self.lifetimes;
         if refresh_from > identity_expires {
             return Err(ConfigError::new("refresh_from is after identity_expires"));
@@ -139,6 +140,7 @@ impl SandboxBuilder {
         operator.wants_optout_check = self.wants_optout_check;
         Ok(Sandbox(Arc::new(Inner {
             operator,
+            caller,
             client_secret: self.client_secret,
             clock: self.clock,
             opted_out: Mutex::default(),
@@ -147,6 +149,9 @@ impl SandboxBuilder {
         })))
     }
 }
+
+/// The base URL of a sandbox without a port. Nothing is reached there.
+const IN_PROCESS: &str = "http://localhost";
 
 impl fmt::Debug for SandboxBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -162,7 +167,7 @@ impl fmt::Debug for SandboxBuilder {
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_euid::sandbox::{Lifetimes, Sandbox};
+/// use euid_sandbox::{Lifetimes, Sandbox};
 ///
 /// let hours = |hours: u64| Duration::from_secs(3600 * hours);
 /// let as_in_production =
@@ -213,5 +218,11 @@ mod tests {
         let builder = Sandbox::builder();
         let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
         assert!(!shown.contains(Sandbox::DEFAULT_API_KEY) && !shown.contains(Sandbox::DEFAULT_CLIENT_SECRET));
+    }
+
+    #[test]
+    fn the_default_secret_is_known_as_one_that_is_published() {
+        let error = euid_core::CookieKey::from_base64(Sandbox::DEFAULT_CLIENT_SECRET).unwrap_err().to_string();
+        assert!(error.contains("is printed in documents or test data"), "{error}");
     }
 }

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use euid_core::protocol::envelope::{Key, RequestNonce};
+use euid_core::protocol::{Key, RequestNonce};
 
 /// A disturbance of every call until it is taken back; see [`Sandbox::fault`](super::Sandbox::fault).
 ///
 /// ```
 /// use tower_euid::{Dii, ErrorKind};
-/// use tower_euid::sandbox::{Fault, Sandbox};
+/// use euid_sandbox::{Fault, Sandbox};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let sandbox = Sandbox::builder().build()?;
-/// let client = sandbox.client()?;
+/// let client = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0;
 /// for (fault, kind) in [
 ///     (Fault::Status(503), ErrorKind::Transient),
 ///     (Fault::Refuse("client_error"), ErrorKind::RejectedInput),
@@ -53,12 +53,12 @@ pub enum Fault {
 
 impl Fault {
     /// The key to encrypt an answer under instead of `key`.
-    pub(super) fn key(fault: Option<Self>, key: &Key) -> Key {
+    pub(crate) fn key(fault: Option<Self>, key: &Key) -> Key {
         if fault == Some(Self::WrongKey) { key.map(|byte| !byte) } else { *key }
     }
 
     /// The nonce to answer with instead of `nonce`.
-    pub(super) fn nonce(fault: Option<Self>, nonce: RequestNonce) -> RequestNonce {
+    pub(crate) fn nonce(fault: Option<Self>, nonce: RequestNonce) -> RequestNonce {
         if fault == Some(Self::WrongNonce) { nonce.map(|byte| !byte) } else { nonce }
     }
 }

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::person::Nobody;
 use super::token::SealedShut;
-use euid_core::protocol::operator::RequestError;
+use euid_core::protocol::RequestError;
 
 /// An HTTP response in the making.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Vec<u8>,
@@ -25,90 +25,90 @@ impl Answer {
         Self { status, headers: content_type.into_iter().collect(), body: body.into() }
     }
 
-    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    pub(super) fn empty(status: StatusCode) -> Self {
+    pub(crate) fn empty(status: StatusCode) -> Self {
         Self::new(status, None, "")
     }
 
-    pub(super) fn refusal(status: StatusCode, word: &'static str, message: Option<&str>) -> Self {
+    pub(crate) fn refusal(status: StatusCode, word: &'static str, message: Option<&str>) -> Self {
         Self::new(status, Some(JSON), json(&Refusal { message, status: word }))
     }
 
-    pub(super) fn client_error(message: impl AsRef<str>) -> Self {
+    pub(crate) fn client_error(message: impl AsRef<str>) -> Self {
         Self::refusal(StatusCode::BAD_REQUEST, "client_error", Some(message.as_ref()))
     }
 
-    pub(super) fn unauthorized() -> Self {
+    pub(crate) fn unauthorized() -> Self {
         Self::refusal(StatusCode::UNAUTHORIZED, "unauthorized", None)
     }
 
-    pub(super) fn unknown(message: &str) -> Self {
+    pub(crate) fn unknown(message: &str) -> Self {
         Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, "unknown", Some(message))
     }
 
-    pub(super) fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, "unknown", None)
     }
 
-    pub(super) fn bad_request() -> Self {
+    pub(crate) fn bad_request() -> Self {
         Self::new(StatusCode::BAD_REQUEST, None, "Bad Request")
     }
 
-    pub(super) fn forbidden() -> Self {
+    pub(crate) fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, None, "Forbidden")
     }
 
-    pub(super) fn too_long() -> Self {
+    pub(crate) fn too_long() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, None, "Request Too Long")
     }
 
-    pub(super) fn crash() -> Self {
+    pub(crate) fn crash() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, "Internal Server Error")
     }
 
-    pub(super) fn not_found() -> Self {
+    pub(crate) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, Some(HTML), "<html><body><h1>Resource not found</h1></body></html>")
     }
 
-    pub(super) fn healthy() -> Self {
+    pub(crate) fn healthy() -> Self {
         Self::new(StatusCode::OK, None, "OK")
     }
 
     /// A 200 without encryption: to a refresh token without an envelope.
-    pub(super) fn plain_json(json: Vec<u8>) -> Self {
+    pub(crate) fn plain_json(json: Vec<u8>) -> Self {
         Self::new(StatusCode::OK, Some(JSON), json)
     }
 
-    pub(super) fn garbage() -> Self {
+    pub(crate) fn garbage() -> Self {
         Self::new(StatusCode::OK, Some(TEXT), "This is not what an operator says.")
     }
 
-    pub(super) fn large(bytes: usize) -> Self {
+    pub(crate) fn large(bytes: usize) -> Self {
         Self::new(StatusCode::OK, Some(TEXT), vec![b'A'; bytes])
     }
 
     /// As something in front of the operator answers.
-    pub(super) fn page(status: u16) -> Self {
+    pub(crate) fn page(status: u16) -> Self {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::new(status, Some(HTML), format!("<html><body><h1>{status}</h1></body></html>"))
     }
 
     #[cfg(test)]
-    pub(super) fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
     #[cfg(test)]
-    pub(super) fn body(&self) -> &[u8] {
+    pub(crate) fn body(&self) -> &[u8] {
         &self.body
     }
 
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::from(self.body));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);
@@ -147,13 +147,13 @@ impl From<SealedShut> for Answer {
 
 /// How an envelope travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     Text,
     Binary,
 }
 
 impl Form {
-    pub(super) fn answer(&self, envelope: Vec<u8>) -> Answer {
+    pub(crate) fn answer(&self, envelope: Vec<u8>) -> Answer {
         match self {
             Self::Text => Answer::new(StatusCode::OK, Some(TEXT), BASE64_STANDARD.encode(envelope)),
             Self::Binary => Answer::new(StatusCode::OK, Some(BINARY), envelope),
@@ -163,25 +163,25 @@ impl Form {
 
 /// An identity as it is sent; times in milliseconds since the epoch.
 #[derive(Serialize)]
-pub(super) struct Tokens {
-    pub(super) advertising_token: String,
-    pub(super) refresh_token: String,
-    pub(super) identity_expires: i64,
-    pub(super) refresh_expires: i64,
-    pub(super) refresh_from: i64,
-    pub(super) refresh_response_key: String,
+pub(crate) struct Tokens {
+    pub(crate) advertising_token: String,
+    pub(crate) refresh_token: String,
+    pub(crate) identity_expires: i64,
+    pub(crate) refresh_expires: i64,
+    pub(crate) refresh_from: i64,
+    pub(crate) refresh_response_key: String,
 }
 
 /// The JSON of a 200, before it is encrypted.
-pub(super) fn success(body: impl Serialize) -> Vec<u8> {
+pub(crate) fn success(body: impl Serialize) -> Vec<u8> {
     json(&Reply { body: Some(body), status: "success" })
 }
 
-pub(super) fn opted_out() -> Vec<u8> {
+pub(crate) fn opted_out() -> Vec<u8> {
     json(&Reply::<()> { body: None, status: "optout" })
 }
 
-pub(super) fn insufficient_consent() -> Vec<u8> {
+pub(crate) fn insufficient_consent() -> Vec<u8> {
     json(&Reply::<()> { body: None, status: "insufficient_user_consent" })
 }
 
@@ -222,7 +222,8 @@ fn envelope_message(error: RequestError) -> String {
         RequestError::BadVersion(version) => {
             format!("Invalid request envelope format version: received {version}, must be 1.")
         }
-        RequestError::Aead => "Check encryption key (ClientSecret).".to_owned(),
+        // There is no other reason today.
+        _ => "Check encryption key (ClientSecret).".to_owned(),
     };
     format!("Invalid body: {what} See {MANUAL} for details on the request envelope format.")
 }
@@ -240,7 +241,7 @@ fn refresh_message(error: SealedShut) -> String {
 
 const TEXT: &str = "text/plain";
 /// Also what a request calls itself that is not base64.
-pub(super) const BINARY: &str = "application/octet-stream";
+pub(crate) const BINARY: &str = "application/octet-stream";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const MANUAL: &str = "https://euid.eu/docs/getting-started/gs-encryption-decryption";

@@ -7,21 +7,21 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use euid_core::dii::{Dii, DiiKind, parse_hex};
-use euid_core::protocol::envelope::BASE64;
-use euid_core::protocol::operator::decode;
+use euid_core::Dii;
+use euid_core::dii::{DiiKind, parse_hex};
+use euid_core::protocol::decode_base64;
 
 /// The operator's first-level hash of an email address or phone number: what a refresh token holds
 /// and opt-outs are kept by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Person {
+pub(crate) struct Person {
     kind: DiiKind,
     first_level_hash: [u8; 32],
 }
 
 /// Why a payload names no person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Nobody {
+pub(crate) enum Nobody {
     /// None of the four members, or more than one.
     NotExactlyOne,
     /// Not an address, number or hash.
@@ -30,7 +30,7 @@ pub(super) enum Nobody {
 
 /// What a test identity does that others don't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Script {
+pub(crate) enum Script {
     /// Active, even if opted out.
     Active,
     /// Opted out when asked for.
@@ -42,7 +42,7 @@ pub(super) enum Script {
 impl Person {
     /// By the one identity member of a generate or validate payload. `null` counts as missing; any other
     /// value that is not a string is read as its JSON text, as the operator does.
-    pub(super) fn named_in(payload: &Map<String, Value>) -> Result<Self, Nobody> {
+    pub(crate) fn named_in(payload: &Map<String, Value>) -> Result<Self, Nobody> {
         let named = MEMBERS.iter().filter_map(|(name, read)| Some((payload.get(*name)?, read)));
         let mut named = named.filter(|(value, _)| !value.is_null());
         let (Some((value, read)), None) = (named.next(), named.next()) else {
@@ -55,15 +55,15 @@ impl Person {
         person.ok_or(Nobody::Invalid)
     }
 
-    pub(super) fn from_parts(kind: DiiKind, first_level_hash: [u8; 32]) -> Self {
+    pub(crate) fn from_parts(kind: DiiKind, first_level_hash: [u8; 32]) -> Self {
         Self { kind, first_level_hash }
     }
 
-    pub(super) fn kind(&self) -> DiiKind {
+    pub(crate) fn kind(&self) -> DiiKind {
         self.kind
     }
 
-    pub(super) fn first_level_hash(&self) -> &[u8; 32] {
+    pub(crate) fn first_level_hash(&self) -> &[u8; 32] {
         &self.first_level_hash
     }
 
@@ -81,7 +81,7 @@ impl From<Dii> for Person {
 }
 
 /// The operator's test identities, and the two of the 2023 guide that it has forgotten since.
-pub(super) fn test_identities() -> HashMap<Person, Script> {
+pub(crate) fn test_identities() -> HashMap<Person, Script> {
     let person = |(kind, address, script)| (Person::hashed(kind, &Sha256::digest(address)), script);
     TEST_IDENTITIES.map(person).into()
 }
@@ -109,7 +109,7 @@ const MEMBERS: [(&str, Read); 4] = [
 /// Looser than [`Dii::email_hash`]: 44 characters of base64 may be 31 or 33 bytes, a useless id.
 fn loose_hash(kind: DiiKind, text: &str) -> Option<Person> {
     match text.len() {
-        44 => decode(&BASE64, text).map(|hash| Person::hashed(kind, &hash)),
+        44 => decode_base64(text).map(|hash| Person::hashed(kind, &hash)),
         64 => parse_hex(text).map(|hash| Person::hashed(kind, &hash)),
         _ => None,
     }
@@ -130,14 +130,14 @@ mod tests {
 
     #[test]
     fn every_normalization_vector_is_read_as_the_operator_reads_it() {
-        let file: Value = serde_json::from_str(include_str!("../../tests/vectors/normalization.json")).unwrap();
+        let file: Value = serde_json::from_str(include_str!("../tests/vectors/normalization.json")).unwrap();
         let vectors = file["vectors"].as_array().unwrap();
         assert_eq!(vectors.len(), 144);
         for vector in vectors {
             let member = vector["kind"].as_str().unwrap();
             let person = named(json!({ member: vector["input"] }));
             if vector["valid"] == true {
-                let hash = BASE64.decode(vector["hash_base64"].as_str().unwrap()).unwrap();
+                let hash = BASE64_STANDARD.decode(vector["hash_base64"].as_str().unwrap()).unwrap();
                 let kind = if member.starts_with("email") { DiiKind::Email } else { DiiKind::Phone };
                 assert!(person == Ok(Person::hashed(kind, &hash)), "{}", vector["id"]);
             } else {

@@ -12,15 +12,14 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Fault, Sandbox};
-use crate::client::{Environment, EuidClient, EuidClientBuilder};
-use euid_core::dii::Dii;
+use euid_core::{Dii, Environment, Operator};
 
 impl Sandbox {
     /// Serves this sandbox, HTTP/1 without TLS, on a loopback address; port 0 is any free port. It
     /// shares clock, opt-outs, fault and counters with the original.
     ///
     /// ```
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let sandbox = Sandbox::builder().build()?;
@@ -53,7 +52,7 @@ impl Sandbox {
     /// the API key included, crosses that network in clear.
     ///
     /// ```
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// // In a container, whose neighbours are to reach it:
@@ -72,8 +71,14 @@ impl Sandbox {
     pub async fn serve_insecure(self, address: SocketAddr) -> io::Result<SandboxServer> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
+        let base_url = base_url(address);
+        let operator = Operator::builder(Environment::Url(base_url.clone()))
+            .credentials(self.api_key(), self.client_secret())
+            .insecure_http()
+            .build()
+            .map_err(io::Error::other)?;
         let task = tokio::spawn(accept(listener, self.clone()));
-        Ok(SandboxServer { sandbox: self, address, task })
+        Ok(SandboxServer { sandbox: self, base_url, operator, task })
     }
 }
 
@@ -81,12 +86,12 @@ impl Sandbox {
 ///
 /// ```
 /// use tower_euid::{Dii, ErrorKind};
-/// use tower_euid::sandbox::Sandbox;
+/// use euid_sandbox::Sandbox;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-/// let client = server.client_builder().build()?;
+/// let client = tower_euid::EuidClientBuilder::from_operator(server.operator()).clock(server.sandbox().clock()).build()?;
 /// drop(server);
 /// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Transient);
@@ -96,7 +101,8 @@ impl Sandbox {
 #[must_use = "the server stops when this is dropped"]
 pub struct SandboxServer {
     sandbox: Sandbox,
-    address: SocketAddr,
+    base_url: String,
+    operator: Operator,
     task: JoinHandle<()>,
 }
 
@@ -104,7 +110,7 @@ impl SandboxServer {
     /// Where it is reached, as in `http://127.0.0.1:8080`. A server on all addresses says loopback.
     ///
     /// ```
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
@@ -114,41 +120,31 @@ impl SandboxServer {
     /// ```
     #[must_use]
     pub fn base_url(&self) -> String {
-        let mut address = self.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(match address.ip() {
-                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            });
-        }
-        format!("http://{address}")
+        self.base_url.clone()
     }
 
-    /// Starts configuring a client of this server, with its URL, credentials and clock.
+    /// This server, as a publisher calls it: its URL and credentials. Plain http is allowed.
     ///
     /// ```
     /// # use tower_euid::{Dii, Generated};
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-    /// let client = server.client_builder().build()?;
+    /// let client = tower_euid::EuidClientBuilder::from_operator(server.operator()).clock(server.sandbox().clock()).build()?;
     /// assert!(matches!(client.generate(Dii::email("user@example.com")?).await?, Generated::Identity(_)));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn client_builder(&self) -> EuidClientBuilder {
-        let builder = EuidClient::builder(Environment::Url(self.base_url()))
-            .credentials(self.sandbox.api_key(), self.sandbox.client_secret())
-            .clock(self.sandbox.clock());
-        let beyond_loopback = !self.address.ip().is_loopback() && !self.address.ip().is_unspecified();
-        if beyond_loopback { builder.insecure_http() } else { builder }
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        self.operator.clone()
     }
 
     /// The sandbox that is served.
     ///
     /// ```
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
@@ -166,11 +162,11 @@ impl SandboxServer {
     /// ```
     /// # use std::time::Duration;
     /// # use tower_euid::Dii;
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-    /// # let client = server.client_builder().build()?;
+    /// # let client = tower_euid::EuidClientBuilder::from_operator(server.operator()).clock(server.sandbox().clock()).build()?;
     /// server.advance(Duration::from_secs(3600)); // the client's clock too, or it would be refused
     /// assert!(client.generate(Dii::email("user@example.com")?).await.is_ok());
     /// # Ok(())
@@ -184,11 +180,11 @@ impl SandboxServer {
     ///
     /// ```
     /// # use tower_euid::{Dii, Generated};
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-    /// # let client = server.client_builder().build()?;
+    /// # let client = tower_euid::EuidClientBuilder::from_operator(server.operator()).clock(server.sandbox().clock()).build()?;
     /// server.opt_out(Dii::phone("+442345678901")?);
     /// assert_eq!(client.generate(Dii::phone("+442345678901")?).await?, Generated::OptedOut);
     /// # Ok(())
@@ -202,11 +198,11 @@ impl SandboxServer {
     ///
     /// ```
     /// # use tower_euid::{Dii, ErrorKind};
-    /// # use tower_euid::sandbox::{Fault, Sandbox};
+    /// # use euid_sandbox::{Fault, Sandbox};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-    /// # let client = server.client_builder().build()?;
+    /// # let client = tower_euid::EuidClientBuilder::from_operator(server.operator()).clock(server.sandbox().clock()).build()?;
     /// server.fault(Fault::Redirect);
     /// let error = client.generate(Dii::email("user@example.com")?).await.unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::Malformed); // it was not followed
@@ -228,6 +224,17 @@ impl fmt::Debug for SandboxServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SandboxServer").field("base_url", &self.base_url()).field("sandbox", &self.sandbox).finish()
     }
+}
+
+/// Where a server at `address` is reached from this machine.
+fn base_url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
 }
 
 /// Owns the connections: dropping this future ends them.

@@ -15,43 +15,40 @@
 //! sandbox that issued it.
 
 use base64::Engine;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::person::Person;
-use euid_core::clock::UnixMillis;
+use super::random;
+use euid_core::UnixMillis;
 use euid_core::dii::DiiKind;
-use euid_core::protocol::envelope::{BASE64, Key, gcm_open, gcm_seal};
-use euid_core::protocol::operator::decode;
-use euid_core::random;
+use euid_core::protocol::{Key, decode_base64, decode_base64_url, open, seal};
 
 /// A refresh token and what comes with it.
-pub(super) struct IssuedRefreshToken {
-    pub(super) token: String,
+pub(crate) struct IssuedRefreshToken {
+    pub(crate) token: String,
     /// Standard base64.
-    pub(super) response_key: String,
+    pub(crate) response_key: String,
 }
 
 /// What an inner refresh token says.
-pub(super) struct Grant {
-    pub(super) person: Person,
+pub(crate) struct Grant {
+    pub(crate) person: Person,
     /// When the person first logged in.
-    pub(super) established: UnixMillis,
-    pub(super) expires: UnixMillis,
+    pub(crate) established: UnixMillis,
+    pub(crate) expires: UnixMillis,
 }
 
 /// What is inside the refresh token that clients see.
-pub(super) struct OpenedEnvelope {
-    pub(super) response_key: Key,
-    pub(super) inner_token: String,
+pub(crate) struct OpenedEnvelope {
+    pub(crate) response_key: Key,
+    pub(crate) inner_token: String,
 }
 
 /// Why a refresh token of the right length does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SealedShut {
+pub(crate) enum SealedShut {
     BadBase64,
     UnknownKey(i32),
     Aead,
@@ -60,46 +57,46 @@ pub(super) enum SealedShut {
 
 /// A person's id in the bid stream, inside an advertising token.
 #[derive(PartialEq, Eq)]
-pub(super) struct RawId {
+pub(crate) struct RawId {
     scope_and_kind: u8,
     hash: [u8; 32],
 }
 
 impl RawId {
-    pub(super) fn of(person: &Person) -> Self {
+    pub(crate) fn of(person: &Person) -> Self {
         let hash = Sha256::new().chain_update(person.first_level_hash()).chain_update(RAW_ID_SALT).finalize();
         Self { scope_and_kind: scope_and_kind(person.kind()), hash: hash.into() }
     }
 }
 
-pub(super) fn issue_advertising_token(grant: &Grant, now: UnixMillis) -> Result<String, getrandom::Error> {
+pub(crate) fn issue_advertising_token(grant: &Grant, now: UnixMillis) -> Result<String, getrandom::Error> {
     let Grant { person, established, expires } = grant;
     let RawId { scope_and_kind, hash } = RawId::of(person);
     let site_part =
         [&PUBLISHER[..], &PRIVACY_BITS, &bytes(*established), &bytes(now), &[scope_and_kind], &hash].concat();
-    let site_part = gcm_seal(&SITE_KEY.secret, random::bytes()?, &site_part);
+    let site_part = seal(&SITE_KEY.secret, random()?, &site_part);
     let master_part = [&bytes(*expires)[..], &bytes(now), &OPERATOR, &SITE_KEY.id.to_be_bytes(), &site_part].concat();
-    let master_part = gcm_seal(&MASTER_KEY.secret, random::bytes()?, &master_part);
+    let master_part = seal(&MASTER_KEY.secret, random()?, &master_part);
     let token = [&[id_byte(person.kind()), V4][..], &MASTER_KEY.id.to_be_bytes(), &master_part].concat();
     Ok(BASE64_URL_SAFE_NO_PAD.encode(token))
 }
 
 /// `None` if it is not an advertising token of this operator.
-pub(super) fn open_advertising_token(token: &str) -> Option<RawId> {
-    let token = decode(&BASE64_URL_SAFE, token)?;
+pub(crate) fn open_advertising_token(token: &str) -> Option<RawId> {
+    let token = decode_base64_url(token)?;
     let mut token = Fields(&token);
     let [id, version] = token.take()?;
     if version != V4 || token.take()? != MASTER_KEY.id.to_be_bytes() {
         return None;
     }
-    let master_part = gcm_open(&MASTER_KEY.secret, token.0).ok()?;
+    let master_part = open(&MASTER_KEY.secret, token.0)?;
     let mut master_part = Fields(&master_part);
     let (_expires, _created) = (master_part.moment()?, master_part.moment()?);
     let _operator: [u8; OPERATOR.len()] = master_part.take()?;
     if master_part.take()? != SITE_KEY.id.to_be_bytes() {
         return None;
     }
-    let site_part = gcm_open(&SITE_KEY.secret, master_part.0).ok()?;
+    let site_part = open(&SITE_KEY.secret, master_part.0)?;
     let mut site_part = Fields(&site_part);
     let _publisher: [u8; PUBLISHER.len()] = site_part.take()?;
     let _privacy_bits: [u8; PRIVACY_BITS.len()] = site_part.take()?;
@@ -113,20 +110,20 @@ pub(super) fn open_advertising_token(token: &str) -> Option<RawId> {
 }
 
 /// Wraps the inner token together with the key for the answer to its refresh.
-pub(super) fn issue_refresh_token(grant: &Grant, now: UnixMillis) -> Result<IssuedRefreshToken, getrandom::Error> {
+pub(crate) fn issue_refresh_token(grant: &Grant, now: UnixMillis) -> Result<IssuedRefreshToken, getrandom::Error> {
     let inner_token = issue_inner_token(grant, now)?;
-    let response_key = BASE64_STANDARD.encode(random::bytes::<32>()?);
+    let response_key = BASE64_STANDARD.encode(random::<32>()?);
     let envelope = Envelope { refresh_response_key: &response_key, refresh_token: &inner_token };
     // A struct of two strings has no way to fail.
     let envelope = serde_json::to_vec(&envelope).unwrap_or_default();
-    let sealed = gcm_seal(&REFRESH_KEY.secret, random::bytes()?, &envelope);
+    let sealed = seal(&REFRESH_KEY.secret, random()?, &envelope);
     let token = BASE64_STANDARD.encode([&[SCOPE << 4][..], &REFRESH_KEY.id.to_be_bytes(), &sealed].concat());
     Ok(IssuedRefreshToken { token, response_key })
 }
 
 /// Opens what [`REFRESH_TOKEN`] characters hold. The first byte, the scope, is not looked at.
-pub(super) fn open_refresh_token(token: &str) -> Result<OpenedEnvelope, SealedShut> {
-    let bytes = decode(&BASE64, token).ok_or(SealedShut::BadBase64)?;
+pub(crate) fn open_refresh_token(token: &str) -> Result<OpenedEnvelope, SealedShut> {
+    let bytes = decode_base64(token).ok_or(SealedShut::BadBase64)?;
     let mut fields = Fields(&bytes);
     let (Some([_scope]), Some(key_id)) = (fields.take(), fields.take()) else {
         return Err(SealedShut::BadBase64);
@@ -134,9 +131,9 @@ pub(super) fn open_refresh_token(token: &str) -> Result<OpenedEnvelope, SealedSh
     let key_id = i32::from_be_bytes(key_id);
     let key = [REFRESH_KEY, MASTER_KEY, SITE_KEY].into_iter().find(|key| key.id == key_id);
     let key = key.ok_or(SealedShut::UnknownKey(key_id))?;
-    let json = gcm_open(&key.secret, fields.0).map_err(|_| SealedShut::Aead)?;
+    let json = open(&key.secret, fields.0).ok_or(SealedShut::Aead)?;
     let envelope: Envelope<'_> = serde_json::from_slice(&json).map_err(|_| SealedShut::BadJson)?;
-    let response_key = decode(&BASE64, envelope.refresh_response_key).and_then(|key| key.try_into().ok());
+    let response_key = decode_base64(envelope.refresh_response_key).and_then(|key| key.try_into().ok());
     let response_key = response_key.ok_or(SealedShut::BadJson)?;
     Ok(OpenedEnvelope { response_key, inner_token: envelope.refresh_token.to_owned() })
 }
@@ -154,20 +151,20 @@ fn issue_inner_token(grant: &Grant, now: UnixMillis) -> Result<String, getrandom
         person.first_level_hash(),
     ]
     .concat();
-    let sealed = gcm_seal(&REFRESH_KEY.secret, random::bytes()?, &plain);
+    let sealed = seal(&REFRESH_KEY.secret, random()?, &plain);
     let token = [&[id_byte(person.kind()), V3][..], &REFRESH_KEY.id.to_be_bytes(), &sealed].concat();
     Ok(BASE64_STANDARD.encode(token))
 }
 
 /// `None` if it is not an inner token of this operator, in this scope.
-pub(super) fn open_inner_token(token: &str) -> Option<Grant> {
-    let token = decode(&BASE64, token)?;
+pub(crate) fn open_inner_token(token: &str) -> Option<Grant> {
+    let token = decode_base64(token)?;
     let mut token = Fields(&token);
     let [id, version] = token.take()?;
     if kind_of(id).is_none() || version != V3 || token.take()? != REFRESH_KEY.id.to_be_bytes() {
         return None;
     }
-    let plain = gcm_open(&REFRESH_KEY.secret, token.0).ok()?;
+    let plain = open(&REFRESH_KEY.secret, token.0)?;
     let mut plain = Fields(&plain);
     let (expires, _created) = (plain.moment()?, plain.moment()?);
     let _operator: [u8; OPERATOR.len()] = plain.take()?;
@@ -226,16 +223,8 @@ fn kind_of(id: u8) -> Option<DiiKind> {
     [DiiKind::Email, DiiKind::Phone].into_iter().find(|&kind| id_byte(kind) == id)
 }
 
-/// As [`BASE64`], with the alphabet of advertising tokens.
-const BASE64_URL_SAFE: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::URL_SAFE,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
-
 /// How long, in characters, a refresh token always is.
-pub(super) const REFRESH_TOKEN: usize = 388;
+pub(crate) const REFRESH_TOKEN: usize = 388;
 
 /// EUID; UID2 is 0.
 const SCOPE: u8 = 1;
@@ -256,7 +245,7 @@ const PRIVACY_BITS: [u8; 4] = [0, 0, 0, 1];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use euid_core::dii::Dii;
+    use euid_core::Dii;
 
     fn grant(dii: Dii) -> Grant {
         let at = UnixMillis::from_millis;
@@ -304,11 +293,11 @@ mod tests {
 
     #[test]
     fn every_changed_byte_but_the_scope_of_a_refresh_token_is_noticed() {
-        let token = BASE64.decode(issue_refresh_token(&grant(email()), NOW).unwrap().token).unwrap();
+        let token = BASE64_STANDARD.decode(issue_refresh_token(&grant(email()), NOW).unwrap().token).unwrap();
         for position in 0..token.len() {
             let mut changed = token.clone();
             changed[position] ^= 1;
-            let opened = open_refresh_token(&BASE64.encode(changed)).err();
+            let opened = open_refresh_token(&BASE64_STANDARD.encode(changed)).err();
             match position {
                 0 => assert_eq!(opened, None),
                 // 102 ^ 1 is another key's id.

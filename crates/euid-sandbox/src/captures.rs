@@ -17,14 +17,13 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::{Lifetimes, Sandbox};
+use super::{opened_response, random};
 use euid_core::clock::{Clock, ManualClock, UnixMillis};
-use euid_core::protocol::envelope::{BASE64, Key, RequestNonce, gcm_open, open_response, seal_request};
-use euid_core::protocol::operator::open_request_text;
-use euid_core::random;
+use euid_core::protocol::{Key, RequestNonce, open, open_request_text, seal_request};
 
 #[tokio::test]
 async fn every_recorded_request_gets_the_recorded_answer() {
-    let file: Value = serde_json::from_str(include_str!("../../tests/vectors/operator-captures.json")).unwrap();
+    let file: Value = serde_json::from_str(include_str!("../tests/vectors/operator-captures.json")).unwrap();
     let captures = file["captures"].as_array().unwrap();
     let mut replay = Replay::new(&file);
     for capture in captures {
@@ -81,7 +80,7 @@ impl Replay {
             sandbox: sandbox(&file["lifetimes_s"]["default"]),
             short_lived: sandbox(&file["lifetimes_s"]["generate/short-lifetimes"]),
             clock,
-            secret: BASE64.decode(secret).unwrap().try_into().unwrap(),
+            secret: BASE64_STANDARD.decode(secret).unwrap().try_into().unwrap(),
             sent: None,
             last_body: Vec::new(),
             tokens: Vec::new(),
@@ -164,13 +163,13 @@ impl Replay {
                 _ => return verbatim(recorded.unwrap_or_default().into()),
             },
         };
-        let nonce = random::bytes().unwrap();
+        let nonce = random().unwrap();
         let mut body = self.envelope(name, nonce, payload.as_bytes());
         while name == "generate/url-safe-base64" && !body.iter().any(|byte| b"-_".contains(byte)) {
             body = self.envelope(name, nonce, payload.as_bytes());
         }
         if capture["request_body_b64_of_bytes"].is_string() {
-            body = BASE64.decode(body).unwrap();
+            body = BASE64_STANDARD.decode(body).unwrap();
         }
         Remade { body, nonce, response_key: None }
     }
@@ -186,7 +185,7 @@ impl Replay {
             _ => now,
         };
         let secret = if name == "generate/wrong-secret" { [7; 32] } else { self.secret };
-        let mut envelope = seal_request(&secret, random::bytes().unwrap(), sent, nonce, payload);
+        let mut envelope = seal_request(&secret, random().unwrap(), sent, nonce, payload);
         match name {
             "generate/version-2" => envelope[0] = 2,
             "generate/one-bit-of-the-tag" => *envelope.last_mut().unwrap() ^= 1,
@@ -247,11 +246,10 @@ impl Replay {
             _ => BASE64_STANDARD.decode(body).unwrap_or_else(|error| panic!("{name}: {error}")),
         };
         let opened = match remade.response_key {
-            Some(key) => gcm_open(&key, &envelope),
-            None => open_response(&self.secret, remade.nonce, &envelope).map(|(_, json)| json),
+            Some(key) => open(&key, &envelope).unwrap().to_vec(),
+            None => opened_response(&self.secret, remade.nonce, &envelope),
         };
-        let opened = opened.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        let mut ours = String::from_utf8(opened.to_vec()).unwrap();
+        let mut ours = String::from_utf8(opened).unwrap();
         let issued: Value = serde_json::from_str(&ours).unwrap();
         let expected: Value = serde_json::from_str(recorded).unwrap();
         if expected["body"].is_object() {
@@ -279,7 +277,7 @@ impl Replay {
     }
 
     fn remember(&mut self, issued: &Value, expected: &Value) {
-        let key = BASE64.decode(issued["refresh_response_key"].as_str().unwrap()).unwrap().try_into().unwrap();
+        let key = BASE64_STANDARD.decode(issued["refresh_response_key"].as_str().unwrap()).unwrap().try_into().unwrap();
         for (member, prefix, response_key) in [("advertising_token", 8, None), ("refresh_token", 6, Some(key))] {
             let [ours, recorded] = [issued, expected].map(|identity| identity[member].as_str().unwrap().to_owned());
             assert_eq!(ours[..prefix], recorded[..prefix]);

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::answer::Answer;
 
-pub(super) fn check(payload: &Map<String, Value>) -> Result<(), Answer> {
+pub(crate) fn check(payload: &Map<String, Value>) -> Result<(), Answer> {
     let required = "Required opt-out policy argument for token/generate is missing or not set to 1";
     let Some(policy) = payload.get("optout_check").or_else(|| payload.get("policy")) else {
         return Err(Answer::client_error(required));

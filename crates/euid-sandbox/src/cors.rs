@@ -16,13 +16,13 @@ use super::answer::Answer;
 use super::route::Endpoint;
 
 /// What a request says about its origin.
-pub(super) struct Cors<'a> {
+pub(crate) struct Cors<'a> {
     origin: Option<&'a HeaderValue>,
     is_preflight: bool,
 }
 
 impl<'a> Cors<'a> {
-    pub(super) fn of(parts: &'a Parts) -> Result<Self, Answer> {
+    pub(crate) fn of(parts: &'a Parts) -> Result<Self, Answer> {
         let origin = parts.headers.get(ORIGIN);
         if origin.is_some_and(HeaderValue::is_empty) {
             return Err(Answer::forbidden());
@@ -32,7 +32,7 @@ impl<'a> Cors<'a> {
     }
 
     /// The answer to a preflight; `None` if the request is none.
-    pub(super) fn preflight(&self, endpoint: Endpoint) -> Option<Answer> {
+    pub(crate) fn preflight(&self, endpoint: Endpoint) -> Option<Answer> {
         let headers = match endpoint {
             Endpoint::Validate => {
                 "X-UID2-Client-Version,Access-Control-Request-Method,Access-Control-Allow-Credentials,\
@@ -51,7 +51,7 @@ impl<'a> Cors<'a> {
     }
 
     /// Adds the headers of every answer.
-    pub(super) fn allow(&self, answer: Answer) -> Answer {
+    pub(crate) fn allow(&self, answer: Answer) -> Answer {
         let answer = if self.is_preflight { answer } else { answer.with(VARY, HeaderValue::from(ORIGIN)) };
         match self.origin {
             Some(origin) => answer.with(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),

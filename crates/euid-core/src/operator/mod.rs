@@ -1,4 +1,0 @@
-pub mod credentials;
-pub mod endpoint;
-/// In front of the API key in `Authorization`.
-pub const BEARER: &str = "Bearer ";

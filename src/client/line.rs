@@ -1,0 +1,150 @@
+//! How requests get to the operator: one call, bounded in time and size. Knows HTTP and nothing of EUID.
+//!
+//! 1. A call has a deadline. Time in which the process was frozen does not count.
+//! 2. Of an answer's body, no more is read than it takes to know that it is too long.
+//! 3. The way is the default HTTP client, or a service that the application brings.
+
+use std::error::Error;
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use tower::{Service, ServiceExt};
+
+use super::network::Network;
+use crate::deadline;
+use euid_core::Operator;
+use euid_core::error::{ErrorKind, EuidError};
+
+/// The way to the operator.
+pub(super) enum Line {
+    Network(Network),
+    Service(HttpService),
+}
+
+impl Line {
+    /// The response to a request, if it comes within the timeout.
+    pub(super) async fn send(&self, request: Request<Bytes>, timeout: Duration) -> Result<Response<Bytes>, EuidError> {
+        let call = async {
+            match self {
+                Self::Network(network) => network.send(request).await,
+                Self::Service(service) => service.send(request).await,
+            }
+        };
+        let answer = deadline::before(deadline::after(timeout), pin!(call)).await;
+        answer.unwrap_or_else(|| Err(EuidError::new(ErrorKind::Transient, TIMED_OUT)))
+    }
+}
+
+/// An application's HTTP service, its type erased.
+#[derive(Clone)]
+pub(super) struct HttpService(Arc<dyn Fn(Request<Bytes>) -> Answering + Send + Sync>);
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Bytes>, EuidError>> + Send>>;
+
+impl HttpService {
+    pub(super) fn new<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Body + Send,
+        B::Data: Send,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Self(Arc::new(move |request| {
+            let answer = service.clone().oneshot(request.map(Full::new));
+            Box::pin(async move {
+                let (parts, body) = answer.await.map_err(|error| failed(error.into()))?.into_parts();
+                let mut received = Received::default();
+                let mut body = pin!(body);
+                while received.wants_more()
+                    && let Some(frame) = body.frame().await
+                {
+                    if let Ok(data) = frame.map_err(|error| failed(error.into()))?.into_data() {
+                        received.push(data);
+                    }
+                }
+                Ok(Response::from_parts(parts, received.into()))
+            })
+        }))
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, EuidError> {
+        (self.0)(request).await
+    }
+}
+
+/// The beginning of an answer's body.
+#[derive(Default)]
+pub(super) struct Received(Vec<u8>);
+
+impl Received {
+    /// Whether it may still be an answer. One byte too many makes it none, whatever follows.
+    pub(super) fn wants_more(&self) -> bool {
+        self.0.len() <= Operator::MAX_ANSWER
+    }
+
+    pub(super) fn push(&mut self, chunk: impl Buf) {
+        let room = (Operator::MAX_ANSWER + 1).saturating_sub(self.0.len());
+        let mut chunk = chunk.take(room);
+        while chunk.has_remaining() {
+            let part = chunk.chunk();
+            let length = part.len();
+            self.0.extend_from_slice(part);
+            chunk.advance(length);
+        }
+    }
+}
+
+impl From<Received> for Bytes {
+    fn from(received: Received) -> Self {
+        received.0.into()
+    }
+}
+
+fn failed(error: Box<dyn Error + Send + Sync>) -> EuidError {
+    EuidError::new(ErrorKind::Transient, "the call to the operator failed").with_source(ServiceError(error))
+}
+
+/// An error of an application's service, as the cause of ours.
+#[derive(Debug)]
+struct ServiceError(Box<dyn Error + Send + Sync>);
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for ServiceError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+pub(super) const TIMED_OUT: &str = "the operator did not answer in time";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn body_is_read_up_to_one_byte_too_many() {
+        let mut received = Received::default();
+        for (chunk, length, wants_more) in [
+            (Operator::MAX_ANSWER - 1, Operator::MAX_ANSWER - 1, true),
+            (1, Operator::MAX_ANSWER, true),
+            (1 << 20, Operator::MAX_ANSWER + 1, false),
+            (1, Operator::MAX_ANSWER + 1, false),
+        ] {
+            received.push(vec![b'A'; chunk].as_slice());
+            assert_eq!((received.0.len(), received.wants_more()), (length, wants_more));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The default HTTP client, on reqwest.
+//!
+//! 1. HTTP/1.1 and rustls only, whatever else the application enables in reqwest.
+//! 2. No redirects, and a deadline for connecting.
+//! 3. A call that meets a closed connection is made once more, see [`Network::send`].
+//! 4. Plain http uses no proxy: it would see the API key in clear.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use reqwest::{Client, ClientBuilder, redirect, retry};
+use tower::util::MapRequestLayer;
+
+use super::line::{Received, TIMED_OUT};
+use super::reuse;
+use super::tls::Tls;
+use euid_core::error::{ConfigError, ErrorKind, EuidError};
+
+pub(super) struct Network {
+    http: Client,
+    /// Keeps no connection: for the second attempt of a call.
+    unpooled: Client,
+}
+
+/// What the builder hands over.
+pub(super) struct Settings {
+    /// Whether the operator is called over TLS.
+    pub(super) https: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) tls: Tls,
+}
+
+impl Network {
+    pub(super) fn new(settings: &Settings) -> Result<Self, ConfigError> {
+        let client = |kept: usize| {
+            let http = settings.http()?.pool_max_idle_per_host(kept);
+            http.build().map_err(|error| ConfigError::new(why_unbuilt(&error, &settings.tls)))
+        };
+        Ok(Self { http: client(usize::MAX)?, unpooled: client(0)? })
+    }
+
+    /// Without a timeout of its own. A call is made once more, over a new connection, if it failed on one
+    /// that was kept from an earlier call, before the whole head of an answer had come: the peer has closed the
+    /// connection while it was idle, and all calls may be repeated.
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, EuidError> {
+        let send = async |http: &Client| http.execute(request.clone().try_into()?).await;
+        let mut response = match reuse::observed(send(&self.http)).await {
+            (Err(error), true) if is_closed_connection(&error) => send(&self.unpooled).await,
+            (outcome, _) => outcome,
+        }
+        .map_err(unanswered)?;
+        let mut received = Received::default();
+        while received.wants_more()
+            && let Some(chunk) = response.chunk().await.map_err(unanswered)?
+        {
+            received.push(chunk);
+        }
+        let mut answer = Response::new(received.into());
+        *answer.status_mut() = response.status();
+        *answer.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(answer)
+    }
+}
+
+impl Settings {
+    /// What configures both clients.
+    fn http(&self) -> Result<ClientBuilder, ConfigError> {
+        let http = Client::builder()
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .http1_only()
+            .tls_backend_rustls()
+            .user_agent(USER_AGENT)
+            .connector_layer(MapRequestLayer::new(reuse::note))
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+        if !self.https {
+            // No TLS will be spoken, so no certificate authorities are needed.
+            Ok(http.no_proxy().tls_certs_only([]))
+        } else {
+            self.tls.apply(http.https_only(true))
+        }
+    }
+}
+
+/// Whether the peer closed the connection instead of answering.
+fn is_closed_connection(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| {
+        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+            error.is_incomplete_message() || error.is_canceled() || error.is_closed()
+        } else if let Some(error) = cause.downcast_ref::<io::Error>() {
+            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+            matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+        } else {
+            false
+        }
+    })
+}
+
+/// An error and its causes, the outermost first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+/// The builder's complaint with its causes: the outermost alone says "builder error".
+fn why_unbuilt(error: &reqwest::Error, tls: &Tls) -> String {
+    let hint = if tls.roots.is_some() || tls.client_certificate.is_some() {
+        "are the given certificates valid?"
+    } else {
+        "are the system's CA certificates installed?"
+    };
+    let what = format!("no HTTPS client can be made ({hint})");
+    causes(error).fold(what, |what, cause| format!("{what}: {cause}"))
+}
+
+fn unanswered(error: reqwest::Error) -> EuidError {
+    let what = if error.is_timeout() {
+        TIMED_OUT
+    } else if error.is_connect() {
+        "the operator can't be reached"
+    } else {
+        "the connection to the operator broke"
+    };
+    EuidError::new(ErrorKind::Transient, what).with_source(error.without_url())
+}
+
+const USER_AGENT: &str = concat!("tower-euid/", env!("CARGO_PKG_VERSION"));
+/// Below the minute that load balancers usually keep a connection.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
