@@ -4,12 +4,16 @@
 //! is a moment, [`Clock`] tells the present one. One clock set on the layer, the client and the
 //! sandbox alike moves all of them together.
 //!
-//! Nothing else in the crate asks the machine for the time; `clippy.toml` forbids it.
+//! Nothing else in the crate asks the machine for the time; `clippy.toml` forbids it. On
+//! wasm32-unknown-unknown the standard library has no clock to ask, so [`SystemClock`] and
+//! [`ManualClock::running`] do not exist there: give a [`Clock`] of your own, such as one that calls
+//! JavaScript's `Date.now()`.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A moment: whole milliseconds since 1970-01-01T00:00:00Z, the unit of the EUID API.
 ///
@@ -145,14 +149,18 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
 /// The machine's wall clock.
 ///
+/// Not on wasm32-unknown-unknown, where the standard library has no clock.
+///
 /// ```
 /// use tower_euid::{Clock, SystemClock};
 ///
 /// assert!(SystemClock.now().as_millis() > 1_700_000_000_000);
 /// ```
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> UnixMillis {
@@ -184,7 +192,8 @@ pub struct ManualClock(Arc<Manual>);
 struct Manual {
     /// Whether the time moves by itself as well: then `millis` is the lead over the system clock.
     runs: bool,
-    millis: AtomicI64,
+    /// In a lock, as not every processor has atomics of 64 bits.
+    millis: Mutex<i64>,
 }
 
 impl ManualClock {
@@ -197,10 +206,12 @@ impl ManualClock {
     /// ```
     #[must_use]
     pub fn at(now: UnixMillis) -> Self {
-        Self(Arc::new(Manual { runs: false, millis: AtomicI64::new(now.0) }))
+        Self(Arc::new(Manual { runs: false, millis: Mutex::new(now.0) }))
     }
 
     /// A clock that starts at the present and runs as the system clock does.
+    ///
+    /// Not on wasm32-unknown-unknown, where the standard library has no clock.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -211,9 +222,10 @@ impl ManualClock {
     /// clock.advance(Duration::from_secs(3600)); // it keeps this lead
     /// assert!(clock.now() >= began.saturating_add(Duration::from_secs(3600)));
     /// ```
+    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
     #[must_use]
     pub fn running() -> Self {
-        Self(Arc::new(Manual { runs: true, millis: AtomicI64::new(0) }))
+        Self(Arc::new(Manual { runs: true, millis: Mutex::new(0) }))
     }
 
     /// Moves the clock forward, in whole milliseconds.
@@ -230,16 +242,20 @@ impl ManualClock {
     /// assert!(times.is_due(clock.now()));
     /// ```
     pub fn advance(&self, duration: Duration) {
-        let step = millis(duration);
-        // Wrapping would be a jump into the past; the closure never refuses, so the result is moot.
-        let _ = self.0.millis.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_add(step)));
+        let mut now = self.0.millis.lock().unwrap_or_else(PoisonError::into_inner);
+        // Wrapping would be a jump into the past.
+        *now = now.saturating_add(millis(duration));
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> UnixMillis {
-        let millis = self.0.millis.load(Ordering::Relaxed);
-        if self.0.runs { UnixMillis(SystemClock.now().0.saturating_add(millis)) } else { UnixMillis(millis) }
+        let millis = *self.0.millis.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+        if self.0.runs {
+            return UnixMillis(SystemClock.now().0.saturating_add(millis));
+        }
+        UnixMillis(millis)
     }
 }
 

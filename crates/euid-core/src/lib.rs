@@ -23,7 +23,9 @@ pub mod tcf;
 pub mod token;
 pub mod transport;
 
-pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+pub use clock::SystemClock;
+pub use clock::{Clock, ManualClock, UnixMillis};
 pub use dii::{Dii, InvalidDii};
 pub use error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
 pub use euid::{Euid, EuidLogout};

@@ -5,6 +5,7 @@ pub mod aead;
 pub mod keys;
 pub mod login;
 pub mod payload;
+mod text;
 mod weak;
 
 pub use self::keys::{CookieKey, KeyRing};
