@@ -102,9 +102,6 @@ mod env;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing;
 mod gate;
 mod layer;
 mod mistakes;

@@ -10,6 +10,9 @@ pub mod dii;
 pub mod engine;
 pub mod error;
 pub mod euid;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod openrtb;
 pub mod operator;

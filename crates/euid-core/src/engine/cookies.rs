@@ -36,7 +36,7 @@ use crate::transport::js_sdk::{self, JsSdk};
 /// The cookies of one configuration, ready to be read and written.
 #[derive(Clone, Debug)]
 pub struct Cookies {
-    names: Names,
+    pub(super) names: Names,
     config: CookieConfig,
     removed_identity: Option<HeaderValue>,
     removed_anchor: Option<HeaderValue>,
