@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn portable_engine_agrees_on_every_character_anywhere_in_a_text() {
         // Long enough for the vector unit's part and for the rest after it.
-        for length in [3, 4, 32, 64, 65, 66, 100] {
+        for length in [4, 33, 66] {
             let url = BASE64URL.encode(bytes(length));
             let standard = BASE64_STANDARD.encode(bytes(length));
             for text in [url, standard] {
