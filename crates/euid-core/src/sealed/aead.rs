@@ -16,7 +16,7 @@ use xaes_256_gcm::{Nonce, Tag};
 use zeroize::Zeroize;
 
 use super::keys::{KeyId, Keys, RingKey};
-pub use super::text::{BASE64_STANDARD, BASE64URL};
+pub(crate) use super::text::{BASE64_STANDARD, BASE64URL};
 
 /// The head in base64url.
 pub type HeadText = [u8; HEAD_TEXT];

@@ -12,10 +12,10 @@ mod engines {
     use base64::engine::general_purpose::{NO_PAD, PAD};
 
     /// Base64url without padding, as strict as the module says.
-    pub static BASE64URL: LazyLock<Simd> = LazyLock::new(|| Simd::url_safe(NO_PAD));
+    pub(crate) static BASE64URL: LazyLock<Simd> = LazyLock::new(|| Simd::url_safe(NO_PAD));
 
     /// Standard base64 with padding, as strict as the module says; the operator's refresh tokens are in it.
-    pub static BASE64_STANDARD: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
+    pub(crate) static BASE64_STANDARD: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 }
 
 #[cfg(any(test, not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))))]
@@ -23,16 +23,16 @@ mod portable {
     use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, PAD};
 
     /// Base64url without padding, as strict as the module says.
-    pub static BASE64URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, NO_PAD);
+    pub(crate) static BASE64URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, NO_PAD);
 
     /// Standard base64 with padding, as strict as the module says; the operator's refresh tokens are in it.
-    pub static BASE64_STANDARD: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, PAD);
+    pub(crate) static BASE64_STANDARD: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, PAD);
 }
 
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
-pub use engines::{BASE64_STANDARD, BASE64URL};
+pub(crate) use engines::{BASE64_STANDARD, BASE64URL};
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
-pub use portable::{BASE64_STANDARD, BASE64URL};
+pub(crate) use portable::{BASE64_STANDARD, BASE64URL};
 
 #[cfg(test)]
 mod tests {
