@@ -110,19 +110,29 @@ async function send({ url, method, headers, body }, maxAnswer) {
 /** The site: a page, a login, a logout. `clock` returns milliseconds since 1970. */
 export function site(reactor, clock) {
   return createServer(async (request, response) => {
-    const exchange = new Exchange(reactor, clock);
     let page;
     try {
-      const euid = await exchange.begin(request);
-      page = await handle(request, euid, exchange);
+      page = await respond(request, new Exchange(reactor, clock));
     } catch (error) {
       console.error(error);
-      page = { status: 500, body: "error" };
+      page = { status: 500, headers: [], body: "error" };
     }
-    // In each case: the engine may have something to write, and the reactor forgets the exchange.
-    const headers = exchange.finish(page);
-    response.writeHead(page.status, headers.flat()).end(page.body);
+    response.writeHead(page.status, page.headers.flat()).end(page.body);
   });
+}
+
+/** The response to a request, with the engine around the application. */
+async function respond(request, exchange) {
+  try {
+    const euid = await exchange.begin(request);
+    const page = await handle(request, euid, exchange);
+    return { ...page, headers: exchange.finish(page) };
+  } catch (error) {
+    console.error(error);
+    // The engine may have something to write all the same, and the reactor forgets the exchange.
+    const page = { status: 500, body: "error" };
+    return { ...page, headers: exchange.finish(page) };
+  }
 }
 
 /** The application. It knows nothing of cookies that hold identities. */
@@ -139,6 +149,8 @@ async function handle(request, euid, exchange) {
     }
     case "POST /logout":
       return { status: 200, headers, change: "logout", body: "{}" };
+    case "GET /fails":
+      throw new Error("this page always fails");
     default:
       return { status: 404, headers, body: "{}" };
   }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { after, beforeEach, test } from "node:test";
 import { Reactor, site } from "./host.mjs";
 
@@ -67,11 +67,11 @@ class Visitor {
       else this.#jar.set(name, value);
     }
     const cacheControl = response.headers.get("cache-control");
-    return { status: response.status, ...(await response.json()), set, cacheControl, calls: calls - before };
+    return { status: response.status, ...parsed(await response.text()), set, cacheControl, calls: calls - before };
   }
 
-  page(options) {
-    return this.send("GET", "/", options);
+  page({ path = "/", ...options } = {}) {
+    return this.send("GET", path, options);
   }
 
   login(email, options) {
@@ -90,6 +90,7 @@ function assertRemoved({ value, attributes }) {
   assert.deepEqual({ value, attributes }, { value: "", attributes: `${ATTRIBUTES}; Max-Age=0` });
 }
 
+const parsed = (text) => (text.startsWith("{") ? JSON.parse(text) : {});
 const names = (set) => Object.keys(set).sort();
 
 test("the module is a reactor, and asks its host for randomness but for no clock and no file", async () => {
@@ -154,6 +155,20 @@ test("an image and a form do not wait for a refresh that is due", async () => {
   const form = await visitor.send("POST", "/form");
   assert.deepEqual([form.status, form.set, form.calls], [404, {}, 0]);
   assert.equal((await visitor.page()).calls, 1);
+});
+
+test("a page that fails may still refresh, and a request that is no good harms no other", async (t) => {
+  t.mock.method(console, "error", () => {});
+  const visitor = new Visitor();
+  await visitor.login("user@example.com");
+  ahead = 20 * MINUTES;
+  const failed = await visitor.page({ path: "/fails" });
+  assert.deepEqual([failed.status, names(failed.set)], [500, [IDENTITY]]);
+  const socket = connect(new URL(here).port, "127.0.0.1").setEncoding("latin1");
+  socket.write("GET / HTTP/1.1\r\nHost: x\r\nCookie: a=\x7f\r\nConnection: close\r\n\r\n", "latin1");
+  const [answer] = await once(socket, "data");
+  assert.match(answer, /^HTTP\/1.1 [45]00 /);
+  assert.equal((await visitor.page()).state, "active");
 });
 
 test("exchanges that are under way at once are not mixed up", async () => {
