@@ -127,12 +127,11 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
         pending: Pending,
         beside: Option<Box<Beside>>,
     ) -> Self {
-        let pending = match (pending.into_watch(), &beside) {
-            (Ok(watch), None) => return Self(State::Hot { inner, config, watch }),
-            (Ok(watch), Some(_)) => watch.into(),
-            (Err(pending), _) => pending,
-        };
-        Self::cold(Cold::Calling { inner, config, pending, beside })
+        match pending.into_watch() {
+            Ok(watch) if beside.is_none() => Self(State::Hot { inner, config, watch }),
+            Ok(watch) => Self::cold(Cold::Calling { inner, config, pending: watch.into(), beside }),
+            Err(pending) => Self::cold(Cold::Calling { inner, config, pending, beside }),
+        }
     }
 
     pub(crate) fn refreshing(refreshing: Refreshing<S, B>) -> Self {
@@ -180,11 +179,10 @@ where
                 ColdProj::Refreshing(refreshing) => ready!(refreshing.poll(cx)),
                 ColdProj::Calling { inner, config, pending, beside } => {
                     let response = ready!(inner.poll(cx))?;
-                    let mut pending = mem::take(pending);
                     if let Some(beside) = beside.take() {
-                        beside.adopt(config, &mut pending);
+                        beside.adopt(config, pending);
                     }
-                    return Poll::Ready(Ok(response::finish(config, response, pending)));
+                    return Poll::Ready(Ok(response::finish(config, response, mem::take(pending))));
                 }
                 ColdProj::Nested { inner, layer } => {
                     let response = ready!(inner.poll(cx))?;
@@ -225,7 +223,7 @@ impl<S, B> Refreshing<S, B> {
         };
         // Only a request whose response may write waits, so nothing is deferred.
         let decision = candidate.settle(answer, this.config.now());
-        let pending = insert_extensions(this.config, &mut request, decision);
+        let pending = insert_extensions(this.config, request.extensions_mut(), decision);
         let inner = ready.call(request);
         Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, beside: None })
     }

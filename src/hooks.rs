@@ -6,7 +6,7 @@ use euid_core::Consent;
 use euid_core::engine::{RequestContext, SignedIn};
 use http::{Request, Response};
 
-use crate::config::Config;
+use crate::config::{Config, LogoutWhen};
 use crate::nested::AskedBy;
 
 /// What the hooks `consent` and `bind` return for a request.
@@ -20,9 +20,6 @@ pub(crate) struct Visitor {
 type SignedInUser = Option<Box<[u8]>>;
 
 impl Visitor {
-    /// For a layer without hooks.
-    pub(crate) const UNRESTRICTED: Self = Self { consent: Consent::Granted, user: None };
-
     pub(crate) fn context(&self) -> RequestContext<'_> {
         let user = match &self.user {
             None => SignedIn::Unchecked,
@@ -40,7 +37,7 @@ pub(crate) fn has_hooks(config: &Config) -> bool {
 
 /// Calls the hooks. Handlers find the visitor's consent in the extensions.
 pub(crate) fn visitor<B>(config: &Config, request: Request<B>) -> (Request<B>, Visitor) {
-    let Visitor { mut consent, mut user } = Visitor::UNRESTRICTED;
+    let (mut consent, mut user) = (Consent::Granted, None);
     let (mut parts, body) = request.into_parts();
     if let Some(hook) = &config.bind {
         let id = hook(&parts);
@@ -67,8 +64,7 @@ pub(crate) fn may_refresh<B>(config: &Config, request: Request<B>) -> (Request<B
 }
 
 /// Calls the hook `logout_when`: whether the response is a logout.
-pub(crate) fn is_logout<R>(config: &Config, response: Response<R>) -> (Response<R>, bool) {
-    let Some(hook) = &config.logout_when else { return (response, false) };
+pub(crate) fn is_logout<R>(hook: &LogoutWhen, response: Response<R>) -> (Response<R>, bool) {
     let (parts, body) = response.into_parts();
     let is_logout = hook(&parts);
     (Response::from_parts(parts, body), is_logout)

@@ -35,7 +35,8 @@
 //!
 //! [`from_env`] lists its environment variables. [`EuidClient::builder`] and [`EuidLayer::new`] are there
 //! for everything else. Without axum, a handler reads `request.extensions().get::<AdvertisingToken>()`
-//! and calls `EuidUpdate::logout().attach(&mut response)`.
+//! and calls `EuidUpdate::logout().attach(&mut response)`. Without tower, use [euid-core](euid_core): it makes
+//! the same decisions with no I/O of its own, for an edge program or another web framework to drive.
 //!
 //! # How a request flows
 //!
@@ -82,7 +83,8 @@
 //! | `metrics` | no | 64 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
 //!
 //! The packages are those that cargo builds for the feature alone, on x86-64 Linux.
-//! Features only add items. Without `client`, give the layer your own [`Refresh`].
+//! Features only add items. Without `client`, give the layer your own [`Refresh`]. The types that need no tower
+//! are those of [euid-core](euid_core), so that code for one crate fits the other.
 //!
 //! # Running
 //!
@@ -116,6 +118,7 @@ mod request;
 mod response;
 mod service;
 mod telemetry;
+mod types;
 mod update;
 
 pub mod docs {
@@ -172,21 +175,27 @@ pub mod docs {
 pub use client::{EuidClient, EuidClientBuilder};
 #[cfg(feature = "client")]
 pub use env::from_env;
-#[cfg(feature = "axum")]
-pub use euid_core::axum::EuidLayerMissing;
-pub use euid_core::{
-    AdvertisingToken, Clock, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, ErrorKind, Euid,
-    EuidError, EuidLogout, GenerateRequest, Generated, Identity, IdentityTimes, InvalidDii, InvalidIdentity, KeyRing,
-    ManualClock, Operator, OperatorBuilder, RefreshToken, Refreshed, ResponseKey, SameSite, SystemClock, UnixMillis,
-    error::Setting, openrtb, tcf,
-};
 #[cfg(feature = "client")]
 pub use from_service::from_service;
 pub use future::ResponseFuture;
 pub use layer::{EuidLayer, RefreshMode};
 pub use refresh::{Refresh, RefreshFn, refresh_fn};
 pub use service::EuidService;
+#[cfg(feature = "axum")]
+pub use types::EuidLayerMissing;
+pub use types::{
+    AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, Euid, EuidError, EuidLogout,
+    GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, clock, dii, error, identity, openrtb,
+    operator, tcf,
+};
 pub use update::EuidUpdate;
+
+// For a transition: their place is in their modules.
+#[doc(hidden)]
+pub use euid_core::{
+    Clock, ErrorKind, IdentityTimes, InvalidDii, InvalidIdentity, ManualClock, RefreshToken, ResponseKey, SystemClock,
+    UnixMillis,
+};
 
 /// The README's code compiles as it stands there.
 #[cfg(all(doctest, feature = "client", feature = "axum"))]

@@ -115,9 +115,12 @@ fn is_of_another(config: &Config, headers: &HeaderMap, visitor: &Visitor, shown:
 
 impl Inner {
     /// Adds what the hooks decided to the response, for the layer outside.
-    pub(crate) fn leave<R>(&self, response: Response<R>) -> Response<R> {
+    pub(crate) fn leave<R>(&self, mut response: Response<R>) -> Response<R> {
         let Some(Stricter { config, consent, logout }) = &self.0 else { return response };
-        let (mut response, is_logout) = hooks::is_logout(config, response);
+        let mut is_logout = false;
+        if let Some(hook) = &config.logout_when {
+            (response, is_logout) = hooks::is_logout(&**hook, response);
+        }
         let update = response.extensions().get::<EuidUpdate>();
         if let (Consent::Withheld, Some(update)) = (*consent, update) {
             update.withhold();

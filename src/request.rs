@@ -1,17 +1,16 @@
 //! Before the handler: puts what a decision shows into the request's extensions.
 
 use euid_core::engine::{Decision, Findings, Pending, Rejected};
-use http::Request;
+use http::Extensions;
 
 use crate::config::Config;
 use crate::telemetry;
 
 /// Puts what the handler sees into the request; returns what the response half needs.
-pub(crate) fn insert_extensions<B>(config: &Config, request: &mut Request<B>, decision: Decision) -> Pending {
+pub(crate) fn insert_extensions(config: &Config, extensions: &mut Extensions, decision: Decision) -> Pending {
     let (euid, pending) = decision.start();
     telemetry::request(&euid);
     pending.mark(config.id());
-    let extensions = request.extensions_mut();
     if let Some(token) = euid.advertising_token() {
         extensions.insert(token.clone());
     } else if let Some(logout) = pending.logout() {
@@ -23,9 +22,6 @@ pub(crate) fn insert_extensions<B>(config: &Config, request: &mut Request<B>, de
 
 /// Logs and counts what became of the state that a request brought.
 pub(crate) fn report(config: &Config, findings: Findings) {
-    if findings.is_empty() {
-        return;
-    }
     if findings.old_key {
         telemetry::cookie_of_old_key();
     }
@@ -35,6 +31,7 @@ pub(crate) fn report(config: &Config, findings: Findings) {
 }
 
 /// Logs and counts why state was not used.
+#[inline]
 pub(crate) fn report_rejected(config: &Config, reason: Rejected) {
     telemetry::cookie_rejected(reason);
     if reason == Rejected::NoUser {

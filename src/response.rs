@@ -1,7 +1,7 @@
 //! After the handler: takes out what it asks for, and lets the engine write the response's state.
 
-use euid_core::engine::{Change, Finish, Pending, Watch};
-use http::Response;
+use euid_core::engine::{Change, Engine, Finish, Pending, Watch};
+use http::{HeaderMap, Response, StatusCode};
 
 use crate::config::Config;
 use crate::hooks;
@@ -11,25 +11,42 @@ use crate::update::EuidUpdate;
 /// Whether [`finish`] has nothing to do for the response of a hot future, which is the usual case.
 pub(crate) fn is_untouched<R>(config: &Config, response: &Response<R>, watch: &Watch) -> bool {
     config.logout_when.is_none()
-        && watch.is_untouched(response.headers())
+        && watch.is_blank()
         && response.extensions().get::<EuidUpdate>().is_none()
+        && !Engine::is_steered_by(response.headers())
 }
 
 /// Takes the handler's update out of its response, writes the state, guards the cache.
-pub(crate) fn finish<R>(config: &Config, response: Response<R>, mut pending: Pending) -> Response<R> {
-    let (mut response, is_logout) = hooks::is_logout(config, response);
+#[inline]
+pub(crate) fn finish<R>(config: &Config, mut response: Response<R>, pending: Pending) -> Response<R> {
+    let mut is_logout = false;
+    if let Some(hook) = &config.logout_when {
+        (response, is_logout) = hooks::is_logout(&**hook, response);
+    }
     let update = EuidUpdate::take_from(response.extensions_mut());
+    let status = response.status();
+    write(config, update, is_logout, pending, status, response.headers_mut());
+    response
+}
+
+fn write(
+    config: &Config,
+    update: Option<EuidUpdate>,
+    is_logout: bool,
+    mut pending: Pending,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+) {
     if update.as_ref().is_some_and(EuidUpdate::is_withheld) {
         pending.withhold_token();
     }
     let asked = if is_logout { Some(&Change::EndLogin) } else { update.as_ref().map(EuidUpdate::change) };
-    let status = response.status();
-    let finish = config.engine.finish(pending, asked, status, response.headers_mut(), || config.now());
+    let finish = config.engine.finish(pending, asked, status, headers, || config.now());
     report(config, &finish);
-    response
 }
 
 /// Logs and counts what a response wrote, and tells the refreshes of a pair that a browser now has.
+#[inline]
 fn report(config: &Config, finish: &Finish) {
     if finish.login_without_consent {
         telemetry::login_without_consent();

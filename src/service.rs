@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use euid_core::Euid;
-use euid_core::engine::{Decision, RefreshCandidate, Step};
+use euid_core::engine::{Decision, RefreshCandidate, RequestContext, Step};
 use http::{Request, Response};
 use tower::Service;
 
 use crate::config::Config;
 use crate::future::{Beside, Parked, Refreshing, ResponseFuture};
-use crate::hooks::{self, Visitor};
+use crate::hooks;
 use crate::layer::RefreshMode;
 use crate::nested;
 use crate::refresh::{Asked, RefreshKey, failed};
@@ -73,22 +73,32 @@ where
             return ResponseFuture::nested(self.inner.call(request), layer);
         }
         let config = Arc::clone(&self.config);
-        let mut visitor = Visitor::UNRESTRICTED;
-        if hooks::has_hooks(&config) {
+        let begin = |request: &Request<B>, context: &RequestContext<'_>| {
+            config.engine.begin(request.method(), request.headers(), context, || config.now())
+        };
+        let step = if hooks::has_hooks(&config) {
+            let visitor;
             (request, visitor) = hooks::visitor(&config, request);
-        }
-        match config.engine.begin(request.method(), request.headers(), &visitor.context(), || config.now()) {
+            begin(&request, &visitor.context())
+        } else {
+            begin(&request, &RequestContext::UNRESTRICTED)
+        };
+        match step {
             Step::Ready(decision) => {
-                report(&config, decision.findings());
+                if !decision.findings().is_empty() {
+                    report(&config, decision.findings());
+                }
                 if decision.is_deferrable() {
                     return self.call_to_store(config, request, decision);
                 }
                 // The usual case, as in `call_now`, but in place: another function would copy the request once more.
-                let pending = insert_extensions(&config, &mut request, decision);
+                let pending = insert_extensions(&config, request.extensions_mut(), decision);
                 ResponseFuture::calling(self.inner.call(request), config, pending, None)
             }
             Step::Refresh(candidate) => {
-                report(&config, candidate.findings());
+                if !candidate.findings().is_empty() {
+                    report(&config, candidate.findings());
+                }
                 self.call_due(config, request, candidate)
             }
         }
@@ -111,7 +121,7 @@ impl<S> EuidService<S> {
         if !may_write {
             decision.defer();
         }
-        let pending = insert_extensions(&config, &mut request, decision);
+        let pending = insert_extensions(&config, request.extensions_mut(), decision);
         ResponseFuture::calling(self.inner.call(request), config, pending, beside)
     }
 

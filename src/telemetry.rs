@@ -117,11 +117,11 @@ pub(crate) fn cookie_rejected(reason: Rejected) {
         Rejected::NoUser => "nobody_signed_in",
         _ => "other",
     };
+    count_by(REJECTED_COOKIES, "reason", word);
     // Signed-out visitors of a site that binds identities are no news for a log.
     if reason != Rejected::NoUser {
         tracing::debug!(target: TARGET, reason = word, "the identity cookie can't be used");
     }
-    count_by(REJECTED_COOKIES, "reason", word);
 }
 
 /// An identity was written; `bytes` is the size of name and value.

@@ -1,4 +1,5 @@
-//! axum: [`Euid`], the token, [`Consent`] and [`EuidLogout`] as extractors.
+//! Extractors for axum: [`Euid`], the token, [`Consent`] and [`EuidLogout`]. They are in this crate
+//! because the types are; they depend on axum-core alone.
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use crate::policy::Consent;
 use crate::token::AdvertisingToken;
 
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::Euid;
 ///
 /// async fn page(euid: Euid) -> String {
@@ -28,6 +30,7 @@ impl<S: Sync> FromRequestParts<S> for Euid {
 }
 
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::AdvertisingToken;
 ///
 /// async fn page(token: Option<AdvertisingToken>) -> String {
@@ -44,9 +47,10 @@ impl<S: Sync> OptionalFromRequestParts<S> for AdvertisingToken {
     }
 }
 
-/// `None` if the layer has no hook [`consent`](crate::EuidLayer::consent), so that nothing is known.
+/// `None` if the layer has no hook `consent`: then nothing is known.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::{Consent, Euid};
 ///
 /// async fn page(euid: Euid, consent: Option<Consent>) -> &'static str {
@@ -66,6 +70,17 @@ impl<S: Sync> OptionalFromRequestParts<S> for Consent {
     }
 }
 
+/// ```
+/// # use euid_core as tower_euid;
+/// use axum::response::Redirect;
+/// use tower_euid::EuidLogout;
+///
+/// async fn logout(euid: EuidLogout) -> Redirect {
+///     euid.now();
+///     Redirect::to("/")
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/logout", axum::routing::post(logout));
+/// ```
 impl<S: Sync> FromRequestParts<S> for EuidLogout {
     type Rejection = EuidLayerMissing;
 
@@ -74,21 +89,18 @@ impl<S: Sync> FromRequestParts<S> for EuidLogout {
     }
 }
 
-/// An extractor found no [`Euid`] in the request: the route is not behind an
-/// [`EuidLayer`](crate::EuidLayer). Answers 500, as it is a mistake in how the application is put
-/// together.
+/// An extractor found no [`Euid`] in the request: the route is not behind an `EuidLayer`. The response
+/// is an HTTP 500, because the application is put together wrongly.
 ///
 /// ```
-/// # use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};
-/// # use tower::ServiceExt;
-/// # use tower_euid::Euid;
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let app = Router::new().route("/", get(|euid: Euid| async move { euid.state() })); // no `.layer(…)`
-/// let response = app.oneshot(Request::get("/").body(Body::empty())?).await?;
-/// assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-/// # Ok(())
-/// # }
+/// # use euid_core as tower_euid;
+/// use tower_euid::{Euid, EuidLayerMissing};
+///
+/// /// A handler that is used without the layer, too.
+/// async fn page(euid: Result<Euid, EuidLayerMissing>) -> &'static str {
+///     euid.map_or("no layer", |euid| euid.state())
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(page));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct EuidLayerMissing(());

@@ -1,28 +1,28 @@
 //! The cache guard: no cache shows one visitor's response to another visitor.
 //!
-//! 1. A response that writes our cookie becomes `private, no-store`.
+//! 1. A response that writes one of this crate's cookies becomes `private, no-store`.
 //! 2. A response whose handler read the token becomes `private, no-cache` and varies on `Cookie`: the
 //!    browser may store it, but must ask before it shows it again, for another person may have logged in.
 //! 3. The guard only makes a response stricter: it drops directives that allow more and keeps the others.
-//!    `Expires` may stay, as `no-cache` and `no-store` both overrule it.
+//!    `Expires` may stay, because `no-cache` and `no-store` both overrule it.
 //! 4. Some headers overrule `Cache-Control` in one kind of cache. Where such a header is present, it gets
-//!    the value that forbids storing; [`STEERING`] lists them. What it says of Edge Side Includes stays, else
-//!    visitors would see the tags of the includes.
-//! 5. If the response has no room for another header, it passes as it is, and the host is told.
+//!    the value that forbids storing (the constant `STEERING` lists them). Its directives on Edge Side Includes
+//!    stay, else visitors would see the tags of the includes.
+//! 5. If the response has no room for another header, it passes as it is, and [`guard`] returns false.
 
 use http::header::{CACHE_CONTROL, GetAll, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What this crate did with a response, or its handler with the token.
+/// Why a response must not be shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
     /// The handler read the token.
     Read,
-    /// The response writes one of our cookies.
+    /// The response writes one of this crate's cookies.
     Wrote,
 }
 
-/// Makes the response's caching strict enough for `touch`; false if there was no room for the headers.
+/// Makes the caching of a response strict enough for `touch`. Returns false if there was no room for the headers.
 #[must_use]
 pub fn guard(touch: Touch, headers: &mut HeaderMap) -> bool {
     let steering = |name: &HeaderName| Some((name.clone(), forbidding(name.as_str())?));

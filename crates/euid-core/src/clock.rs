@@ -1,10 +1,10 @@
 //! Time, as an argument.
 //!
-//! The operator speaks in milliseconds since the Unix epoch, so everything here does: [`UnixMillis`]
-//! is a moment, [`Clock`] tells the present one. One clock set on the layer, the client and the
-//! sandbox alike moves all of them together.
+//! The operator counts milliseconds since the Unix epoch, and so does this crate: [`UnixMillis`] is a
+//! moment, and [`Clock`] returns the present one. Give one clock to the layer, the client and the
+//! sandbox, and all of them move together.
 //!
-//! Nothing else in the crate asks the machine for the time; `clippy.toml` forbids it.
+//! No other module reads the machine's clock; `clippy.toml` forbids it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,11 +13,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment: whole milliseconds since 1970-01-01T00:00:00Z, the unit of the EUID API.
 ///
-/// Arithmetic saturates, so a hostile value can't wrap around into the present.
+/// Arithmetic saturates, so a hostile value can't wrap around into the present. A [`SystemTime`] converts
+/// into it, and [`to_system_time`](Self::to_system_time) converts back.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use std::time::Duration;
-/// use tower_euid::UnixMillis;
+/// use tower_euid::clock::UnixMillis;
 ///
 /// let issued = UnixMillis::from_millis(1_735_689_600_000);
 /// let due = issued.saturating_add(Duration::from_secs(900));
@@ -32,7 +34,8 @@ impl UnixMillis {
     /// The moment `millis` milliseconds after the epoch (before it, if negative).
     ///
     /// ```
-    /// use tower_euid::UnixMillis;
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::clock::UnixMillis;
     ///
     /// let expires = UnixMillis::from_millis(1_735_948_800_000); // a number of the operator's answer
     /// assert!(UnixMillis::from_millis(0) < expires); // 1970 is before it
@@ -45,7 +48,8 @@ impl UnixMillis {
     /// Milliseconds since the epoch.
     ///
     /// ```
-    /// # use tower_euid::UnixMillis;
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::clock::UnixMillis;
     /// let expires = UnixMillis::from_millis(1_735_948_800_999);
     /// assert_eq!(expires.as_millis() / 1000, 1_735_948_800); // for what counts in seconds
     /// ```
@@ -57,8 +61,9 @@ impl UnixMillis {
     /// `duration` later, in whole milliseconds, at most the largest moment there is.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use std::time::Duration;
-    /// # use tower_euid::UnixMillis;
+    /// # use tower_euid::clock::UnixMillis;
     /// let now = UnixMillis::from_millis(1_000);
     /// assert_eq!(now.saturating_add(Duration::from_micros(1_999)), UnixMillis::from_millis(1_001));
     /// assert_eq!(now.saturating_add(Duration::MAX), UnixMillis::from_millis(i64::MAX));
@@ -71,8 +76,9 @@ impl UnixMillis {
     /// `duration` earlier, in whole milliseconds, at least the smallest moment there is.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use std::time::Duration;
-    /// # use tower_euid::UnixMillis;
+    /// # use tower_euid::clock::UnixMillis;
     /// let expires = UnixMillis::from_millis(60_000);
     /// assert_eq!(expires.saturating_sub(Duration::from_secs(1)), UnixMillis::from_millis(59_000));
     /// assert_eq!(expires.saturating_sub(Duration::from_secs(61)), UnixMillis::from_millis(-1_000)); // before 1970
@@ -85,8 +91,9 @@ impl UnixMillis {
     /// How long after `earlier` this is; zero if it is not after it.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use std::time::Duration;
-    /// # use tower_euid::UnixMillis;
+    /// # use tower_euid::clock::UnixMillis;
     /// let (now, expires) = (UnixMillis::from_millis(1_000), UnixMillis::from_millis(61_000));
     /// assert_eq!(expires.saturating_since(now), Duration::from_secs(60)); // what is left
     /// assert_eq!(now.saturating_since(expires), Duration::ZERO);
@@ -95,21 +102,60 @@ impl UnixMillis {
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))
     }
+
+    /// The moment as the standard library's type; `None` if this platform's [`SystemTime`] does not
+    /// reach so far.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use std::time::{Duration, UNIX_EPOCH};
+    /// # use tower_euid::clock::UnixMillis;
+    /// let expires = UnixMillis::from_millis(1_735_948_800_000);
+    /// let expires = expires.to_system_time().ok_or("too far away")?; // for a crate that formats dates
+    /// assert_eq!(expires.duration_since(UNIX_EPOCH)?, Duration::from_secs(1_735_948_800));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn to_system_time(self) -> Option<SystemTime> {
+        let distance = Duration::from_millis(self.0.unsigned_abs());
+        if self.0 < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
+    }
+}
+
+/// Saturates at the smallest and the largest moment there is. A fraction of a millisecond is cut off,
+/// so that the result is the nearer one to the epoch.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use tower_euid::clock::UnixMillis;
+///
+/// let modified = UNIX_EPOCH + Duration::from_micros(1_500_900); // of a file, for example
+/// assert_eq!(UnixMillis::from(modified), UnixMillis::from_millis(1_500));
+/// ```
+impl From<SystemTime> for UnixMillis {
+    fn from(time: SystemTime) -> Self {
+        Self(match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => millis(after),
+            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, i64::saturating_neg),
+        })
+    }
 }
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Tells the present moment.
+/// Returns the present moment.
 ///
 /// The default is [`SystemClock`]; tests and demos use a [`ManualClock`]. With a client's clock two
 /// minutes or more away from the operator's, every login is refused
-/// ([`ErrorKind::ClockDrift`](crate::ErrorKind::ClockDrift)); a refresh carries no time.
+/// ([`ErrorKind::ClockDrift`](crate::error::ErrorKind::ClockDrift)); a refresh carries no time.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use std::time::Duration;
-/// use tower_euid::{Clock, SystemClock, UnixMillis};
+/// use tower_euid::clock::{Clock, SystemClock, UnixMillis};
 ///
 /// /// Sees now what users will see in an hour.
 /// struct Ahead;
@@ -122,13 +168,14 @@ fn millis(duration: Duration) -> i64 {
 /// assert!(Ahead.now() > SystemClock.now());
 /// ```
 pub trait Clock: Send + Sync + 'static {
-    /// The present moment. Called at most three times per request: when an identity has come, after
-    /// a wait for its refresh, when a cookie is written; once or twice more by each call to the
-    /// operator. Must not block.
+    /// The present moment. A request reads it at most three times: when an identity has arrived, after
+    /// a wait for its refresh, and when a cookie is written. Each call to the operator reads it once or
+    /// twice more. Must not block.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// use std::sync::Arc;
-    /// use tower_euid::{Clock, ManualClock, UnixMillis};
+    /// use tower_euid::clock::{Clock, ManualClock, UnixMillis};
     ///
     /// // An `Arc` of a clock is one too, whichever is inside.
     /// let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(UnixMillis::from_millis(7)));
@@ -146,7 +193,8 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 /// The machine's wall clock.
 ///
 /// ```
-/// use tower_euid::{Clock, SystemClock};
+/// # use euid_core as tower_euid;
+/// use tower_euid::clock::{Clock, SystemClock};
 ///
 /// assert!(SystemClock.now().as_millis() > 1_700_000_000_000);
 /// ```
@@ -156,22 +204,19 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> UnixMillis {
-        let millis = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(after) => millis(after),
-            Err(before) => millis(before.duration()).saturating_neg(),
-        };
-        UnixMillis(millis)
+        SystemTime::now().into()
     }
 }
 
 /// A clock that its owner moves: for tests and demos.
 ///
-/// Clones share one time, so the clock given to the layer, the client and the sandbox can be moved
-/// from outside.
+/// Clones share one time: a test keeps one, gives others to the layer, the client and the sandbox, and
+/// moves all of them.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use std::time::Duration;
-/// use tower_euid::{Clock, ManualClock, UnixMillis};
+/// use tower_euid::clock::{Clock, ManualClock, UnixMillis};
 ///
 /// let clock = ManualClock::at(UnixMillis::from_millis(0));
 /// let layers = clock.clone();
@@ -191,7 +236,8 @@ impl ManualClock {
     /// A clock that stands at `now` until it is moved.
     ///
     /// ```
-    /// # use tower_euid::{Clock, ManualClock, UnixMillis};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::clock::{Clock, ManualClock, UnixMillis};
     /// let new_year = UnixMillis::from_millis(1_735_689_600_000);
     /// assert_eq!(ManualClock::at(new_year).now(), new_year);
     /// ```
@@ -203,8 +249,9 @@ impl ManualClock {
     /// A clock that starts at the present and runs as the system clock does.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use std::time::Duration;
-    /// # use tower_euid::{Clock, ManualClock, SystemClock};
+    /// # use tower_euid::clock::{Clock, ManualClock, SystemClock};
     /// let clock = ManualClock::running();
     /// let began = SystemClock.now();
     /// assert!(clock.now() >= began);
@@ -219,8 +266,10 @@ impl ManualClock {
     /// Moves the clock forward, in whole milliseconds.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use std::time::Duration;
-    /// # use tower_euid::{Clock, IdentityTimes, ManualClock, UnixMillis};
+    /// # use tower_euid::clock::{Clock, ManualClock, UnixMillis};
+    /// # use tower_euid::identity::IdentityTimes;
     /// # let at = UnixMillis::from_millis;
     /// # let (refresh_from, identity_expires) = (at(900_000), at(3_600_000));
     /// # let times = IdentityTimes { refresh_from, identity_expires, refresh_expires: at(86_400_000) };
@@ -261,6 +310,31 @@ mod tests {
         assert_eq!(first.saturating_sub(Duration::MAX), first);
         assert_eq!(last.saturating_since(first), Duration::from_millis(i64::MAX.cast_unsigned()));
         assert_eq!(first.saturating_since(last), Duration::ZERO);
+    }
+
+    #[test]
+    fn system_time_before_and_after_the_epoch_converts_both_ways() {
+        for millis in [0, 1, -1, 1_735_689_600_123, -1_735_689_600_123] {
+            let moment = UnixMillis::from_millis(millis);
+            assert_eq!(moment.to_system_time().map(UnixMillis::from), Some(moment));
+        }
+        let fraction = Duration::from_nanos(1_999_999);
+        assert_eq!(UnixMillis::from(UNIX_EPOCH + fraction), UnixMillis::from_millis(1));
+        assert_eq!(UnixMillis::from(UNIX_EPOCH - fraction), UnixMillis::from_millis(-1));
+    }
+
+    #[test]
+    fn system_time_that_is_too_far_away_saturates() {
+        // Only where `SystemTime` reaches further than milliseconds do, as on Linux.
+        let far = Duration::from_secs(i64::MAX.cast_unsigned());
+        if let Some(late) = UNIX_EPOCH.checked_add(far) {
+            assert_eq!(UnixMillis::from(late), UnixMillis::from_millis(i64::MAX));
+        }
+        if let Some(early) = UNIX_EPOCH.checked_sub(far) {
+            assert_eq!(UnixMillis::from(early), UnixMillis::from_millis(i64::MIN));
+        }
+        let first = UnixMillis::from_millis(i64::MIN).to_system_time();
+        assert!(first.is_none_or(|first| first < UNIX_EPOCH));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Directly identifying information: the email address or phone number behind an identity.
 //!
-//! 1. Normalized exactly as the operator does, or the same person gets another id: see
-//!    [`Dii::email`] for the rules.
-//! 2. Hashed here, always; the address itself never leaves the process.
+//! 1. An address is normalized exactly as the operator does it, else the same person gets another id.
+//!    [`Dii::email`] lists the rules.
+//! 2. It is always hashed here; the address itself never leaves the process.
 //! 3. An error names the rule, never the address.
 
 use std::fmt;
@@ -13,16 +13,18 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{ErrorKind, EuidError};
 
-/// The person who logs in, as the operator gets it: the SHA-256 of a normalized email address or phone number.
+/// The person who logs in, in the form that the operator takes: the SHA-256 of a normalized email address
+/// or phone number.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::Dii;
 ///
 /// let a = Dii::email("  JANE.SAOIRSE@gmail.com ")?;
 /// let b = Dii::email("JaneSaoirse+Work@gmail.com")?;
 /// assert_eq!(a, b);
 /// assert_eq!(a, Dii::email_hash("ku4mBX7Z3qJTXWyLFB1INzkyR2WZGW4ANSJUiW21iI8=")?);
-/// # Ok::<_, tower_euid::InvalidDii>(())
+/// # Ok::<_, tower_euid::error::InvalidDii>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Dii {
@@ -31,26 +33,40 @@ pub struct Dii {
 }
 
 /// What a [`Dii`] was made from. The operator keeps the two apart: a request names the kind of its hash.
+///
+/// Exhaustive: the operator takes these two.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// use tower_euid::Dii;
+/// use tower_euid::dii::DiiKind;
+///
+/// assert_eq!(Dii::phone("+442345678901")?.kind(), DiiKind::Phone);
+/// # Ok::<_, tower_euid::error::InvalidDii>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DiiKind {
+    /// An email address.
     Email,
+    /// A phone number.
     Phone,
 }
 
 impl Dii {
     /// From an email address.
     ///
-    /// As the operator reads it, which is not RFC 5322: ASCII letters become lower case, spaces
-    /// before the `@` and at the very end are dropped, and for `gmail.com` (no other domain) dots
-    /// and everything from the first `+` leave the local part. All else stays, also tabs and
-    /// letters outside ASCII; a web form should refuse those itself.
+    /// The operator's rules count, not RFC 5322. ASCII letters become lower case. Spaces before the `@` and
+    /// at the very end are dropped. For `gmail.com` (no other domain) the local part loses its dots and
+    /// everything from the first `+` on. Everything else stays, also tabs and letters outside ASCII; a
+    /// web form should refuse those itself.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::Dii;
     /// assert_eq!(Dii::email("Jane.Saoirse+Ads@gmail.com")?, Dii::email("janesaoirse@gmail.com")?);
     /// assert_ne!(Dii::email("jane.saoirse@example.com")?, Dii::email("janesaoirse@example.com")?);
     /// assert!(Dii::email("jane.saoirse").is_err());
-    /// # Ok::<_, tower_euid::InvalidDii>(())
+    /// # Ok::<_, tower_euid::error::InvalidDii>(())
     /// ```
     ///
     /// # Errors
@@ -64,6 +80,7 @@ impl Dii {
     /// repaired.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::Dii;
     /// assert!(Dii::phone("+442345678901").is_ok());
     /// assert!(Dii::phone("+44 2345 678901").is_err() && Dii::phone("02345678901").is_err());
@@ -86,10 +103,11 @@ impl Dii {
     /// From the SHA-256 of a normalized email address: standard base64 (44 characters) or hex (64).
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::Dii;
     /// let hex = "92ee26057ed9dea2535d6c8b141d48373932476599196e00352254896db5888f";
     /// assert_eq!(Dii::email_hash(hex)?, Dii::email("janesaoirse@gmail.com")?);
-    /// # Ok::<_, tower_euid::InvalidDii>(())
+    /// # Ok::<_, tower_euid::error::InvalidDii>(())
     /// ```
     ///
     /// # Errors
@@ -102,11 +120,12 @@ impl Dii {
     /// From the SHA-256 of a phone number in E.164: standard base64 (44 characters) or hex (64).
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::Dii;
     /// let hash = "vg2Z1qgdkpHePsT1llro3iXVrOQW7Xl2xmBqmn2zBBg=";
     /// assert_eq!(Dii::phone_hash(hash)?, Dii::phone("+442345678901")?);
     /// assert_ne!(Dii::phone_hash(hash)?, Dii::email_hash(hash)?); // the request names the kind
-    /// # Ok::<_, tower_euid::InvalidDii>(())
+    /// # Ok::<_, tower_euid::error::InvalidDii>(())
     /// ```
     ///
     /// # Errors
@@ -120,31 +139,59 @@ impl Dii {
         Self { kind, hash: Sha256::digest(normalized).into() }
     }
 
+    /// Whether it was made from an email address or a phone number.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::Dii;
+    /// # use tower_euid::dii::DiiKind;
+    /// assert_eq!(Dii::email("user@example.com")?.kind(), DiiKind::Email);
+    /// # Ok::<_, tower_euid::error::InvalidDii>(())
+    /// ```
+    #[must_use]
     pub fn kind(&self) -> DiiKind {
         self.kind
     }
 
+    /// The hash, 32 bytes.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::Dii;
+    /// assert_eq!(Dii::email("user@example.com")?.hash()[..3], [0xb4, 0xc9, 0xa2]);
+    /// # Ok::<_, tower_euid::error::InvalidDii>(())
+    /// ```
     #[cfg(feature = "operator")]
+    #[must_use]
     pub fn hash(&self) -> &[u8; 32] {
         &self.hash
     }
 
-    /// The hash in the form the operator takes.
+    /// The hash as standard base64, which is how a request holds it.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::Dii;
+    /// assert_eq!(Dii::email("user@example.com")?.to_base64(), "tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ=");
+    /// # Ok::<_, tower_euid::error::InvalidDii>(())
+    /// ```
+    #[must_use]
     pub fn to_base64(self) -> String {
         BASE64_STANDARD.encode(self.hash)
     }
 }
 
-/// A hash of an address identifies a person as the address does.
+/// Shows the kind only: a hash identifies a person as the address does.
 impl fmt::Debug for Dii {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dii").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
-/// An email address, phone number or hash is not one. The text names the rule, never the input.
+/// The input is no email address, phone number or hash. The text names the rule, never the input.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::Dii;
 ///
 /// let error = Dii::phone("02345678901").unwrap_err();
@@ -198,6 +245,16 @@ fn parse_hash(hash: &str) -> Result<[u8; 32], InvalidDii> {
     }
 }
 
+/// The bytes of 64 hex digits, of either case; `None` if a character is no hex digit.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// use tower_euid::dii::parse_hex;
+///
+/// assert_eq!(parse_hex(&"0a".repeat(32)), Some([10; 32]));
+/// assert_eq!(parse_hex(&"0g".repeat(32)), None);
+/// ```
+#[must_use]
 pub fn parse_hex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {

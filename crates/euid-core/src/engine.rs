@@ -180,11 +180,11 @@ impl Engine {
         context: &RequestContext<'_>,
         now: impl Fn() -> UnixMillis,
     ) -> Step {
-        if headers.contains_key(COOKIE) {
-            self.begin_with_cookies(method, headers, context, &now)
-        } else {
-            Step::Ready(Decision::without_cookies(context.consent, method, self.withholds(context.consent)))
+        let cookies = headers.get_all(COOKIE);
+        if cookies.iter().next().is_none() {
+            return Step::Ready(Decision::without_state(context.consent, method, self.withholds(context.consent)));
         }
+        self.begin_with_cookies(method, headers, cookies, context, &now)
     }
 
     /// Whether scripts must not get the token of a visitor with this consent, where they would get it.

@@ -1,9 +1,15 @@
 //! What can go wrong, as types.
 //!
-//! 1. Errors are opaque and cheap to clone; [`EuidError::kind`] is what code decides by, the text is
-//!    for people.
-//! 2. No error holds a token, a key, an address, an answer's body or a URL.
-//! 3. None of them reaches a page: the layer logs them and goes on.
+//! | error | what failed | when |
+//! | --- | --- | --- |
+//! | [`ConfigError`] | a key, a secret, a URL, an environment variable | while the application is put together |
+//! | [`EuidError`] | a call to the operator; [`ErrorKind`] says how | at a login or a refresh |
+//! | [`InvalidDii`] | an email address, a phone number or a hash of one | at a login |
+//! | [`InvalidIdentity`] | the parts of an identity do not belong together | when it is made or read |
+//!
+//! 1. Errors are opaque and cheap to clone. Code decides by [`EuidError::kind`]; the text is for people.
+//! 2. No error holds a token, a key, an address, the body of an answer or a URL.
+//! 3. No error reaches a page: tower-euid's layer logs it and goes on without a new token.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -12,13 +18,16 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::dii::InvalidDii;
+
 /// A setting that can't work: a key, a secret, a URL, an environment variable.
 ///
 /// It is raised while the application is put together, never while it serves. The text says what is wrong, and
 /// repeats no key, secret or URL. [`setting`](Self::setting) and [`variable`](Self::variable) say where.
 ///
 /// ```
-/// use euid_core::KeyRing;
+/// # use euid_core as tower_euid;
+/// use tower_euid::KeyRing;
 ///
 /// let error = "aHVudGVyMg==".parse::<KeyRing>().unwrap_err();
 /// assert_eq!(error.to_string(), "cookie key 1 is not 32 bytes (44 characters of base64): it has 7");
@@ -162,9 +171,11 @@ impl fmt::Display for ConfigError {
 impl Error for ConfigError {}
 
 /// The parts do not make an [`Identity`](crate::Identity): one is missing, malformed or out of order.
+/// The text names the part and the rule, never a value.
 ///
 /// ```
-/// use tower_euid::ResponseKey;
+/// # use euid_core as tower_euid;
+/// use tower_euid::identity::ResponseKey;
 ///
 /// let error = ResponseKey::from_base64("aHVudGVyMg==").unwrap_err();
 /// assert_eq!(error.to_string(), "not an identity: refresh_response_key is not 32 bytes");
@@ -173,7 +184,8 @@ impl Error for ConfigError {}
 pub struct InvalidIdentity(&'static str);
 
 impl InvalidIdentity {
-    pub const fn new(rule: &'static str) -> Self {
+    /// `rule` names the part and what is wrong with it.
+    pub(crate) const fn new(rule: &'static str) -> Self {
         Self(rule)
     }
 }
@@ -186,10 +198,11 @@ impl fmt::Display for InvalidIdentity {
 
 impl Error for InvalidIdentity {}
 
-/// A call to the operator did not give an outcome.
+/// A call to the operator failed: there is no outcome.
 ///
 /// ```
-/// use tower_euid::{ErrorKind, EuidError};
+/// # use euid_core as tower_euid;
+/// use tower_euid::error::{ErrorKind, EuidError};
 ///
 /// # fn show(error: EuidError) -> &'static str {
 /// match error.kind() {
@@ -209,10 +222,13 @@ pub struct EuidError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// Why a call gave no outcome, by what to do about it.
+/// Why a call failed. The kinds differ in what the caller should do.
+///
+/// More kinds may be added: treat one that you do not know as [`Transient`](Self::Transient).
 ///
 /// ```
-/// use tower_euid::ErrorKind;
+/// # use euid_core as tower_euid;
+/// use tower_euid::error::ErrorKind;
 ///
 /// /// Whether the site's own configuration is wrong.
 /// fn is_misconfigured(kind: ErrorKind) -> bool {
@@ -224,37 +240,38 @@ pub struct EuidError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The operator (or this crate, before asking) refused what was sent: status `client_error`. On
-    /// refresh: a refresh token that no operator can read. Asking again with the same input can't help.
+    /// The operator refused what was sent, with status `client_error`, or this crate refused to send it.
+    /// On refresh: a refresh token that no operator can read. The same input fails again.
     RejectedInput,
-    /// The API key is unknown, disabled or lacks the role, or the client has none: status
+    /// The API key is unknown, is disabled or lacks the role, or the client has no API key: status
     /// `unauthorized`.
     Unauthorized,
     /// This machine's clock and the operator's are two minutes or more apart.
     ClockDrift,
-    /// One side can't decrypt the other: the client secret is not the one that belongs to the API
-    /// key, or (on refresh) the response key is not the one of the refresh token.
+    /// One side can't decrypt what the other sent: the client secret does not belong to the API key, or
+    /// (on refresh) the response key does not belong to the refresh token.
     Undecryptable,
-    /// The refresh token has ended: status `invalid_token` or `expired_token`. Only a new
-    /// login helps.
+    /// The refresh token has expired or was revoked: status `invalid_token` or `expired_token`. The
+    /// visitor must log in again.
     RejectedToken,
-    /// No answer, or one that says "later": network, deadline, HTTP 408, 429 and 5xx.
+    /// The operator did not answer, or asked to try later: network, deadline, HTTP 408, 429 and 5xx.
     Transient,
-    /// An answer that no operator gives: not the envelope, not the JSON, an unfitting identity, a
+    /// An answer that breaks the protocol: no envelope, no JSON, an identity that does not fit, a
     /// redirect, a page of HTML, more than 64 KiB.
     Malformed,
-    /// A refusal whose status does not say why: `error` (what a caller without an API key gets for
-    /// a dead refresh token), or one this crate does not know.
+    /// A refusal whose status gives no reason: `error` (which a caller without an API key gets for a dead
+    /// refresh token), or a status that this crate does not know.
     UnknownStatus,
 }
 
 impl EuidError {
     /// An error of `kind`; `what` says in words what happened and must hold no secret.
     ///
-    /// For those who implement [`Refresh`](crate::Refresh) themselves.
+    /// For a client of your own that calls the operator (in tower-euid: an implementation of `Refresh`).
     ///
     /// ```
-    /// use tower_euid::{ErrorKind, EuidError};
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::error::{ErrorKind, EuidError};
     ///
     /// let error = EuidError::new(ErrorKind::Transient, "our gateway is closed at night");
     /// assert_eq!(error.to_string(), "our gateway is closed at night"); // this is what gets into the log
@@ -267,8 +284,9 @@ impl EuidError {
     /// The same error with its cause, shown by [`Error::source`].
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// use std::error::Error;
-    /// use tower_euid::{ErrorKind, EuidError};
+    /// use tower_euid::error::{ErrorKind, EuidError};
     ///
     /// let cause = std::io::Error::from(std::io::ErrorKind::TimedOut);
     /// let error = EuidError::new(ErrorKind::Transient, "our gateway did not answer").with_source(cause);
@@ -284,8 +302,9 @@ impl EuidError {
     /// returns it: in whole milliseconds, rounded up, at most 49 days. Zero means that none is known.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// use std::time::Duration;
-    /// use tower_euid::{ErrorKind, EuidError};
+    /// use tower_euid::error::{ErrorKind, EuidError};
     ///
     /// let error = EuidError::new(ErrorKind::Transient, "our gateway allows no more calls this minute");
     /// let error = error.with_retry_after(Duration::from_secs(20));
@@ -302,7 +321,8 @@ impl EuidError {
     /// HTTP 429 or 503, counted from the arrival of the answer.
     ///
     /// ```
-    /// # use tower_euid::{ErrorKind, EuidError};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::error::{ErrorKind, EuidError};
     /// assert_eq!(EuidError::new(ErrorKind::Transient, "no answer").retry_after(), None);
     /// ```
     #[must_use]
@@ -313,7 +333,8 @@ impl EuidError {
     /// What to do about it.
     ///
     /// ```
-    /// # use tower_euid::{ErrorKind, EuidError};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::error::{ErrorKind, EuidError};
     /// let error = EuidError::new(ErrorKind::RejectedToken, "our gateway knows no such token");
     /// assert_eq!(error.clone().kind(), ErrorKind::RejectedToken);
     /// ```

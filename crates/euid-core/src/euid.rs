@@ -1,16 +1,17 @@
-//! What handlers find in the request's extensions: [`Euid`], and [`EuidLogout`] for what can't wait for
-//! the response.
+//! What a handler finds in the extensions of a request: [`Euid`], and [`EuidLogout`] for a logout that
+//! can't wait for the response.
 
 use http::Extensions;
 
 use crate::token::{AdvertisingToken, Note};
 
-/// What is known of the visitor's EUID. The layer puts one into every request's extensions, so its
-/// absence means that the layer is missing.
+/// The state of the visitor's EUID. Each request that has passed tower-euid's `EuidLayer` holds one in its
+/// extensions: if there is none, the layer is missing.
 ///
-/// Where there is a token to use, the [`AdvertisingToken`] is in the extensions by itself too.
+/// Where there is a token to use, the extensions also hold the [`AdvertisingToken`] by itself.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::Euid;
 ///
 /// fn bid_request(euid: &Euid) -> serde_json::Value {
@@ -20,11 +21,12 @@ use crate::token::{AdvertisingToken, Note};
 /// ```
 ///
 /// Only one state allows to generate an identity: `Absent`. A `match` that excludes `Withheld` and generates
-/// in all other cases is wrong, because without consent a visitor can be `OptedOut` too. What the hook
-/// [`EuidLayer::consent`](crate::EuidLayer::consent) answered is in the extensions as well, as
-/// [`Consent`](crate::Consent):
+/// in all other cases is wrong, because without consent a visitor can be `OptedOut` too. The extensions
+/// also hold the visitor's [`Consent`](crate::Consent), if the site looks it up (with the hook
+/// `EuidLayer::consent`):
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use http::Request;
 /// use tower_euid::{Consent, Euid};
 ///
@@ -42,20 +44,20 @@ use crate::token::{AdvertisingToken, Note};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Euid {
-    /// No identity. If the visitor is signed in, a login may be generated again: the hook
-    /// [`EuidLayer::consent`](crate::EuidLayer::consent), where there is one, says that they allow it.
+    /// No identity. If the visitor is signed in, an identity may be generated again: the consent, if the
+    /// site looks it up, is granted.
     #[default]
     Absent,
     /// The current advertising token.
     Active(AdvertisingToken),
-    /// The person opted out of EUID: generate no identity for them. This is also shown while consent is
-    /// withheld, so it says nothing of consent; the request's [`Consent`](crate::Consent) does.
+    /// The person opted out of EUID: generate no identity for them. A visitor without consent is shown this
+    /// too, so it says nothing of consent; the request's [`Consent`](crate::Consent) does.
     OptedOut,
-    /// There is an identity, but no usable token now: the operator did not give one in time. It may
-    /// be back with the next request.
+    /// There is an identity, but no usable token now: the operator did not issue one in time. The next
+    /// request may have one.
     Unavailable,
-    /// There is no consent: use no identity, if there is one, and generate none. The absence of this state
-    /// does not mean consent, as [`OptedOut`](Self::OptedOut) comes first; the request's
+    /// There is no consent: use no identity, if there is one, and generate none. Other states do not mean
+    /// that there is consent, because [`OptedOut`](Self::OptedOut) takes precedence; the request's
     /// [`Consent`](crate::Consent) tells `Withheld` from `Withdrawn`.
     Withheld,
 }
@@ -64,15 +66,18 @@ impl Euid {
     /// The token for the bid request, if there is one to use.
     ///
     /// ```
-    /// # use tower_euid::{AdvertisingToken, Euid, Identity, IdentityTimes};
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{AdvertisingToken, Euid, Identity};
+    /// # use tower_euid::identity::IdentityTimes;
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// let euid = Euid::Active(AdvertisingToken::from(&identity));
     /// assert_eq!(euid.advertising_token().map(AdvertisingToken::as_str), Some("E4AAAABl"));
     /// assert!(Euid::Unavailable.advertising_token().is_none());
-    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
+    #[inline]
     #[must_use]
     pub fn advertising_token(&self) -> Option<&AdvertisingToken> {
         match self {
@@ -84,6 +89,7 @@ impl Euid {
     /// The state in one word: `absent`, `active`, `opted_out`, `unavailable` or `withheld`.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::Euid;
     /// assert_eq!(Euid::OptedOut.state(), "opted_out");
     /// ```
@@ -101,12 +107,12 @@ impl Euid {
 
 /// Ends the visitor's login, whatever becomes of the response.
 ///
-/// A handler says [`EuidUpdate::logout`](crate::EuidUpdate::logout) in its response, and that is the way
-/// to log out. This is for a handler that can fail half-way, or in place of whose response another layer may
-/// make its own (a timeout, a panic handler): the logout reaches the browser with whatever response passes
-/// the [`EuidLayer`](crate::EuidLayer) in the end. [`now`](Self::now) says where these layers must be.
+/// The usual way to log out is an `EuidUpdate::logout` in the response. This type is for a handler that can
+/// fail half-way, and for one whose response another layer may replace (a timeout, a panic handler): the
+/// logout reaches the browser with any response that passes the `EuidLayer`.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// # #[cfg(feature = "axum")]
 /// # fn doc() {
 /// use axum::response::Redirect;
@@ -123,17 +129,18 @@ impl Euid {
 /// # }
 /// ```
 ///
-/// Nothing can be written where there is no response: if the inner service returns its `Error`, or once
-/// the head of the response has passed. A `GET` (or another safe request) that brings none of the layer's
-/// cookies has nothing to end, and there it does nothing.
+/// A logout needs a response to be written into. There is none if the inner service returns its `Error`,
+/// and none once the head of the response has been sent. A `GET` (or another safe request) without any
+/// of the layer's cookies has nothing to end: there it does nothing.
 #[derive(Clone, Debug)]
 #[must_use = "the login goes on until `now` is called"]
 pub struct EuidLogout(Option<Note>);
 
 impl EuidLogout {
-    /// From the extensions of a request; `None` if the [`EuidLayer`](crate::EuidLayer) is missing.
+    /// From the extensions of a request; `None` if the `EuidLayer` is missing.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// use tower_euid::EuidLogout;
     ///
     /// # fn handler(request: &http::Request<()>) {
@@ -150,53 +157,21 @@ impl EuidLogout {
         Some(euid.advertising_token().map_or_else(own, |token| Self(Some(token.note()))))
     }
 
-    /// From now on the response is a logout, whatever else it is: as
-    /// [`EuidUpdate::logout`](crate::EuidUpdate::logout), it beats a login.
+    /// From now on the response is a logout, whatever else it is. As with `EuidUpdate::logout`, it takes
+    /// precedence over a login.
     ///
-    /// The logout is written into the response that passes the [`EuidLayer`](crate::EuidLayer), so a layer
-    /// that makes a response of its own must be *inside* of it: `CatchPanicLayer`, `TimeoutLayer`. Outside,
-    /// such a layer drops what the `EuidLayer` would have written, and the visitor stays logged in. In axum
-    /// the layer that is added first is the innermost:
-    ///
-    /// ```
-    /// # #[cfg(feature = "axum")]
-    /// # fn doc(logout: axum::routing::MethodRouter, euid: tower_euid::EuidLayer) {
-    /// use std::time::Duration;
-    /// use axum::{Router, http::StatusCode};
-    /// use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
-    ///
-    /// let app = Router::new()
-    ///     .route("/logout", logout)
-    ///     .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(10)))
-    ///     .layer(CatchPanicLayer::new())
-    ///     .layer(euid); // last: around the others
-    /// # let _: Router = app;
-    /// # }
-    /// ```
+    /// The logout is written into the response that passes the `EuidLayer`. So a layer that replaces the
+    /// response must be *inside* of it. If such a layer is outside, it drops what the `EuidLayer` has
+    /// written, and the visitor stays logged in.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # use http::{Request, Response, StatusCode};
-    /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::EuidLogout;
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
-    /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
-    /// async fn logout(request: Request<()>) -> Result<Response<()>, std::convert::Infallible> {
-    ///     if let Some(logout) = EuidLogout::of(request.extensions()) {
-    ///         logout.now();
-    ///     }
-    ///     let mut response = Response::new(()); // some way on, something fails
-    ///     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    ///     Ok(response)
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::EuidLogout;
+    ///
+    /// fn delete_account(logout: &EuidLogout) -> std::io::Result<()> {
+    ///     logout.now();
+    ///     std::fs::remove_dir_all("accounts/7") // whether or not this works
     /// }
-    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
-    /// visitor.send(&layer.layer(service_fn(logout)), Request::new(())).await?;
-    /// assert_eq!(visitor.cookie_header(), ""); // logged out all the same
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn now(&self) {
         if let Some(note) = &self.0 {

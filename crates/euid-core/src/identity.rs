@@ -1,10 +1,10 @@
-//! What the operator issues: the *identity*, and the parts that it is made of.
+//! The *identity*, which the operator issues, and its parts.
 //!
-//! 1. An [`Identity`] is six members that belong together; it is checked when made.
-//! 2. A handler gets the [`AdvertisingToken`] only. Refresh token and response key stay between the
-//!    operator, the sealed cookie and this crate.
-//! 3. `Debug` of all of them is redacted. [`RefreshToken`] and [`ResponseKey`], which renew an identity,
-//!    are wiped when dropped; the advertising token, which goes to every bidder, is not.
+//! 1. An [`Identity`] has six members that belong together. It is checked when it is made.
+//! 2. A handler gets the [`AdvertisingToken`](crate::AdvertisingToken) only. Refresh token and response key
+//!    stay between the operator, the sealed cookie and this crate.
+//! 3. `Debug` is redacted everywhere. [`RefreshToken`] and [`ResponseKey`] renew an identity, so they are
+//!    wiped when dropped; the advertising token, which goes to every bidder, is not.
 
 mod json;
 
@@ -14,15 +14,16 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-pub use self::json::Object;
-pub use self::json::Parts;
+pub(crate) use self::json::{Object, Parts};
 use crate::clock::UnixMillis;
 use crate::error::InvalidIdentity;
 
-/// The three clocks of an identity, all on the operator's time.
+/// The three times of an identity, all by the operator's clock.
 ///
 /// ```
-/// use tower_euid::{IdentityTimes, UnixMillis};
+/// # use euid_core as tower_euid;
+/// use tower_euid::clock::UnixMillis;
+/// use tower_euid::identity::IdentityTimes;
 ///
 /// let at = UnixMillis::from_millis;
 /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
@@ -32,11 +33,11 @@ use crate::error::InvalidIdentity;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdentityTimes {
-    /// From here on the pair should be refreshed before the token is used.
+    /// From this moment on the pair should be refreshed before the token is used.
     pub refresh_from: UnixMillis,
-    /// From here on the advertising token is worthless.
+    /// From this moment on the advertising token is worthless.
     pub identity_expires: UnixMillis,
-    /// From here on the refresh token is worthless; only a new login helps.
+    /// From this moment on the refresh token is worthless; the visitor must log in again.
     pub refresh_expires: UnixMillis,
 }
 
@@ -44,7 +45,9 @@ impl IdentityTimes {
     /// Whether a refresh is due.
     ///
     /// ```
-    /// # use tower_euid::{IdentityTimes, UnixMillis};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::clock::UnixMillis;
+    /// # use tower_euid::identity::IdentityTimes;
     /// # let at = UnixMillis::from_millis;
     /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
     /// assert!(!times.is_due(at(9)) && times.is_due(at(10)));
@@ -58,7 +61,9 @@ impl IdentityTimes {
     /// Whether the advertising token may be used.
     ///
     /// ```
-    /// # use tower_euid::{IdentityTimes, UnixMillis};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::clock::UnixMillis;
+    /// # use tower_euid::identity::IdentityTimes;
     /// # let at = UnixMillis::from_millis;
     /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
     /// assert!(times.is_usable(at(19)) && !times.is_usable(at(20)));
@@ -71,7 +76,9 @@ impl IdentityTimes {
     /// Whether the refresh token may be used.
     ///
     /// ```
-    /// # use tower_euid::{IdentityTimes, UnixMillis};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::clock::UnixMillis;
+    /// # use tower_euid::identity::IdentityTimes;
     /// # let at = UnixMillis::from_millis;
     /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
     /// assert!(times.is_refreshable(at(5))); // before it is due, too
@@ -86,7 +93,8 @@ impl IdentityTimes {
 /// The token that a refresh sends to the operator. Wiped when dropped, redacted in `Debug`.
 ///
 /// ```
-/// use tower_euid::RefreshToken;
+/// # use euid_core as tower_euid;
+/// use tower_euid::identity::RefreshToken;
 ///
 /// let token = RefreshToken::from("EAAAAGZ".to_owned());
 /// assert_eq!(format!("{token:?}"), "RefreshToken(..)");
@@ -95,10 +103,11 @@ impl IdentityTimes {
 pub struct RefreshToken(Zeroizing<String>);
 
 impl RefreshToken {
-    /// The token itself: the body of `POST /token/refresh`, and nothing for a log.
+    /// The token itself: the body of `POST /v2/token/refresh`. Never log it.
     ///
     /// ```
-    /// # use tower_euid::RefreshToken;
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::RefreshToken;
     /// let token = RefreshToken::from("EAAAAGZ".to_owned());
     /// assert_eq!(token.expose_secret(), "EAAAAGZ");
     /// ```
@@ -120,13 +129,14 @@ impl fmt::Debug for RefreshToken {
     }
 }
 
-/// The AES-256 key that the answer to a refresh is encrypted under. Wiped when dropped, redacted in
-/// `Debug`.
+/// The AES-256 key under which the operator encrypts its answer to a refresh. Wiped when dropped, redacted
+/// in `Debug`.
 ///
 /// It belongs to one refresh token; both are replaced together.
 ///
 /// ```
-/// use tower_euid::ResponseKey;
+/// # use euid_core as tower_euid;
+/// use tower_euid::identity::ResponseKey;
 ///
 /// let key = ResponseKey::from([5; 32]);
 /// assert_eq!(format!("{key:?}"), "ResponseKey(..)");
@@ -138,7 +148,8 @@ impl ResponseKey {
     /// From the operator's form: standard base64 of 32 bytes.
     ///
     /// ```
-    /// # use tower_euid::ResponseKey;
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::ResponseKey;
     /// assert!(ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").is_ok());
     /// assert!(ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8").is_err()); // no padding
     /// ```
@@ -160,10 +171,11 @@ impl ResponseKey {
     /// The 32 bytes themselves.
     ///
     /// ```
-    /// # use tower_euid::ResponseKey;
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::ResponseKey;
     /// let key = ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")?;
     /// assert_eq!(key.expose_secret()[..4], [0, 1, 2, 3]);
-    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
     #[must_use]
     pub fn expose_secret(&self) -> &[u8; 32] {
@@ -183,13 +195,14 @@ impl fmt::Debug for ResponseKey {
     }
 }
 
-/// What the operator issues at login and at every refresh: a token pair, its response key and three
-/// times.
+/// The identity that the operator issues at a login and at every refresh: a token pair, its response key
+/// and three times.
 ///
-/// Deserializes from the operator's JSON; members that it does not know are ignored. There is no
-/// `Serialize`: what leaves the server leaves it sealed.
+/// It deserializes from the operator's JSON; unknown members are ignored. There is no `Serialize`,
+/// because an identity leaves the server sealed only.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::Identity;
 ///
 /// let identity: Identity = serde_json::from_str(r#"{
@@ -213,7 +226,10 @@ impl Identity {
     /// Puts an identity together.
     ///
     /// ```
-    /// use tower_euid::{Identity, IdentityTimes, UnixMillis};
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::Identity;
+    /// use tower_euid::clock::UnixMillis;
+    /// use tower_euid::identity::IdentityTimes;
     ///
     /// let at = UnixMillis::from_millis;
     /// let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
@@ -244,7 +260,7 @@ impl Identity {
 
     /// As [`new`](Self::new), with any text for tokens: for an identity that was checked when it was sealed,
     /// perhaps by a version with other rules.
-    pub fn unsealed(
+    pub(crate) fn unsealed(
         advertising_token: Box<str>,
         refresh_token: RefreshToken,
         response_key: ResponseKey,
@@ -268,12 +284,13 @@ impl Identity {
     /// The advertising token, e.g. for a bid request of the very response that logs in.
     ///
     /// ```
-    /// # use tower_euid::{Identity, IdentityTimes};
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// assert_eq!(identity.advertising_token(), "E4AAAABl");
-    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
     #[must_use]
     pub fn advertising_token(&self) -> &str {
@@ -283,52 +300,69 @@ impl Identity {
     /// The token that the next refresh sends to the operator.
     ///
     /// ```
-    /// # use tower_euid::{Identity, IdentityTimes};
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// let body = identity.refresh_token().expose_secret(); // of `POST /v2/token/refresh`
     /// assert_eq!(body, "EAAAAGZ");
-    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
     #[must_use]
     pub fn refresh_token(&self) -> &RefreshToken {
         &self.refresh_token
     }
 
-    /// What the answer to the next refresh is encrypted under.
+    /// The key under which the operator encrypts its answer to the next refresh.
     ///
     /// ```
-    /// # use tower_euid::{Identity, IdentityTimes};
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// assert_eq!(identity.response_key(), &[5; 32].into());
-    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
     #[must_use]
     pub fn response_key(&self) -> &ResponseKey {
         &self.response_key
     }
 
-    /// The three clocks.
+    /// When the refresh is due and when each token expires.
     ///
     /// ```
-    /// # use tower_euid::{Identity, IdentityTimes};
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// assert!(identity.times().is_due(at(1))); // and is refreshed on the next page
-    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
     #[must_use]
     pub fn times(&self) -> IdentityTimes {
         self.times
     }
 
-    /// The same identity, due from another moment, which must not be after its token's end.
+    /// The same identity, whose refresh is due from another moment on: at the latest when its advertising
+    /// token expires.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(10), identity_expires: at(20), refresh_expires: at(30) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// let identity = identity.with_refresh_from(at(15)); // spreads the refreshes of many visitors
+    /// assert!(!identity.times().is_due(at(14)) && identity.times().is_due(at(15)));
+    /// assert!(identity.with_refresh_from(at(25)).times().is_due(at(20)));
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
+    /// ```
+    #[must_use]
     pub fn with_refresh_from(mut self, refresh_from: UnixMillis) -> Self {
-        self.times.refresh_from = refresh_from;
+        self.times.refresh_from = refresh_from.min(self.times.identity_expires);
         self
     }
 }

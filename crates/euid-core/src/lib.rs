@@ -1,9 +1,82 @@
-//! EUID for publishers, without I/O.
+//! The core of [EUID](https://euid.eu) (European Unified ID) for publishers, without I/O: it reads the state
+//! of a visitor's identity from a request, decides what the page may see, and writes the new state into
+//! the response. It opens no socket, starts no task and has no clock.
+//!
+//! Use it where tower does not run: an edge program, another web framework, another language's host.
+//! Where tower does run (axum, tonic, hyper), use [tower-euid](https://docs.rs/tower-euid): it drives this
+//! crate, calls the operator once for many requests, and exports these types, so code for one fits the other.
+//!
+//! # One exchange
+//!
+//! A host is the program that has the sockets. It drives the [`engine`] through one request and its response:
+//!
+//! ```text
+//!  request ──► begin ──┬─ Ready ──────────────────────────┐
+//!                      └─ Refresh ──► operator ──► settle ─┤   (the host makes the call)
+//!                                                          ▼
+//!                                                       decision
+//!                                                          │ start
+//!                                                          ├──► Euid ──► handler ──► Change
+//!                                                          ▼                            │
+//!  response ◄── Set-Cookie, Cache-Control ◄── finish ◄── pending ◄──────────────────────┘
+//! ```
+//!
+//! 1. **begin** reads the headers of the request. It returns a decision, or a candidate for a refresh if one
+//!    is due. The *context* is what the site says of the request: the visitor's [`Consent`] and the
+//!    signed-in user.
+//! 2. **refresh**: the host calls the operator. [`operator`] makes the request and reads the response, and
+//!    the host chooses the HTTP client, the deadline and whether to share one call among many requests.
+//! 3. **settle** turns the outcome, or the lack of one, into a decision.
+//! 4. **start** splits the decision: the host shows an [`Euid`] to the handler, and keeps the rest.
+//! 5. The handler answers. It may ask for a change: a login, a logout, an opt-out.
+//! 6. **finish** writes into the headers of the response: cookies, and a `Cache-Control` that keeps one
+//!    visitor's page from another.
+//!
+//! <!-- The example of a whole exchange stands here. -->
+//!
+//! # Time and randomness
+//!
+//! Time is an argument, `now`, of type [`clock::UnixMillis`]. Where it may not be needed it is a closure, which is
+//! called only then. [`clock::Clock`] is a trait for hosts that want one. Randomness, for keys and nonces, is
+//! the operating system's.
+//!
+//! # Modules
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`engine`] | the exchange above: from a request's headers to a response's |
+//! | [`operator`] | the three calls to EUID's operator, as HTTP requests and their answers |
+//! | [`identity`] | the identity that the operator issues, and its parts |
+//! | [`dii`] | the email address or phone number that an identity is made from |
+//! | [`openrtb`] | the visitor's EUID in a bid request |
+//! | [`tcf`] | consent from the TC string of a consent banner |
+//! | [`clock`] | moments and clocks |
+//! | [`error`] | all errors |
+//! | `protocol` | with the feature `operator`: the operator's side of the wire format |
+//!
+//! The types that most programs need are in the root.
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! | --- | --- | --- |
+//! | `axum` | no | extractors of this crate's types for axum 0.8 |
+//! | `operator` | no | the operator's side of the protocol, for a stand-in operator |
+//! | `wasm_js` | no | randomness on `wasm32-unknown-unknown`, from JavaScript's `crypto` |
+//!
+//! Features only add items.
+//!
+//! # Targets
+//!
+//! The crate runs wherever the crate `http` does. Checked are x86-64 and aarch64, 32-bit x86, 64-bit RISC-V,
+//! `wasm32-wasip1` and `wasm32-unknown-unknown`. The last one has neither a clock nor randomness of its own:
+//! pass the time in, and turn on `wasm_js` or give getrandom a backend of your own.
+
 #![allow(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
-pub mod axum;
+mod axum;
 pub mod cache_control;
 pub mod clock;
 pub mod dii;
@@ -27,14 +100,25 @@ pub mod tcf;
 pub mod token;
 pub mod transport;
 
-pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
-pub use dii::{Dii, InvalidDii};
-pub use error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
+#[cfg(feature = "axum")]
+pub use axum::EuidLayerMissing;
+pub use dii::Dii;
+pub use error::{ConfigError, EuidError};
 pub use euid::{Euid, EuidLogout};
-pub use identity::{Identity, IdentityTimes, RefreshToken, ResponseKey};
+pub use identity::Identity;
 pub use operator::{Environment, Operator, OperatorBuilder};
 pub use outcome::{GenerateRequest, Generated, Refreshed};
 pub use policy::Consent;
 pub use sealed::{CookieKey, KeyRing};
 pub use token::AdvertisingToken;
 pub use transport::{CookieConfig, SameSite};
+
+// For a transition: their place is in their modules.
+#[doc(hidden)]
+pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
+#[doc(hidden)]
+pub use dii::InvalidDii;
+#[doc(hidden)]
+pub use error::{ErrorKind, InvalidIdentity};
+#[doc(hidden)]
+pub use identity::{IdentityTimes, RefreshToken, ResponseKey};

@@ -1,20 +1,21 @@
 //! The visitor's EUID in an OpenRTB bid request.
 //!
-//! [`Euid::eid`] is one entry of `eids`, for a list that holds other ids too; [`Euid::eids`] is the
-//! member `eids` with that entry alone, in whichever object the receiver looks for it:
+//! [`Euid::eid`] is one entry of `eids`, for a list that holds other ids too. [`Euid::eids`] is the whole
+//! member `eids` with that entry alone. Its place depends on the version of OpenRTB:
 //!
 //! | OpenRTB | place |
 //! | --- | --- |
 //! | 2.6 | `user.eids` |
 //! | 2.5 | `user.ext.eids` |
 //!
-//! 1. The token goes out verbatim, under `source` `euid.eu` and `atype` 3 (a person).
-//! 2. No usable token, no entry, and no empty one either.
-//! 3. What is optional and not set is left out.
-//! 4. Writing an [`Eid`] as JSON reads the token, with what that means for the
-//!    [response's caching](AdvertisingToken); that there is one does not.
+//! 1. The token is sent verbatim, under `source` `euid.eu` and `atype` 3 (a person).
+//! 2. Without a usable token there is no entry, and no empty one either.
+//! 3. Optional members that are not set are left out.
+//! 4. An [`Eid`] that is written as JSON reads the token, which affects the [caching of the
+//!    response](AdvertisingToken). One that is only made does not.
 //!
 //! ```
+//! # use euid_core as tower_euid;
 //! use serde_json::json;
 //! use tower_euid::{AdvertisingToken, Euid, Identity};
 //!
@@ -36,6 +37,7 @@
 //! In types of your own, flatten it:
 //!
 //! ```
+//! # use euid_core as tower_euid;
 //! use serde::Serialize;
 //! use tower_euid::Euid;
 //! use tower_euid::openrtb::{Eids, MatchMethod};
@@ -68,9 +70,11 @@ impl Euid {
     /// `eids.extend(euid.eid())` does the right thing.
     ///
     /// ```
-    /// # use tower_euid::{AdvertisingToken, Euid, Identity, IdentityTimes};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{AdvertisingToken, Euid, Identity};
+    /// # use tower_euid::identity::IdentityTimes;
     /// # use tower_euid::openrtb::Eid;
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// # let euid = Euid::Active(AdvertisingToken::from(&identity));
@@ -78,7 +82,7 @@ impl Euid {
     /// eids.extend(euid.eid());
     /// eids.extend(Euid::OptedOut.eid());
     /// assert_eq!(eids.len(), 1);
-    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
     #[must_use]
     pub fn eid(&self) -> Option<Eid> {
@@ -89,6 +93,7 @@ impl Euid {
     /// there is no token to use. See [`openrtb`](self).
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::Euid;
     /// # use serde_json::json;
     /// assert_eq!(json!({ "user": Euid::Absent.eids() }).to_string(), r#"{"user":{}}"#);
@@ -100,13 +105,15 @@ impl Euid {
 
 /// An extended identifier, the object `EID` of OpenRTB: one entry of `eids`.
 ///
-/// It shares the token with the request it was made from, so that writing it counts as reading.
+/// It shares the token with the request that it was made from: to write it as JSON counts as a read.
 ///
 /// ```
-/// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+/// # use euid_core as tower_euid;
+/// # use tower_euid::{AdvertisingToken, Identity};
+/// # use tower_euid::identity::IdentityTimes;
 /// use tower_euid::openrtb::{Eid, MatchMethod};
 ///
-/// # let at = tower_euid::UnixMillis::from_millis;
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
 /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
 /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
 /// # let token = AdvertisingToken::from(&identity);
@@ -137,12 +144,14 @@ struct Uid {
 }
 
 impl Eid {
-    /// The entry for this token, with what every receiver asks for and nothing optional.
+    /// The entry for this token, with the members that every receiver needs and no optional one.
     ///
     /// ```
-    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{AdvertisingToken, Identity};
+    /// # use tower_euid::identity::IdentityTimes;
     /// # use tower_euid::openrtb::Eid;
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// # let token = AdvertisingToken::from(&identity);
@@ -155,13 +164,15 @@ impl Eid {
         Self { source: SOURCE, inserter: None, matcher: None, mm: None, uids: [Uid { id: token, atype: PERSON }] }
     }
 
-    /// The domain of who adds the entry, as in `ads.txt`: for a publisher its own. Since OpenRTB
-    /// 2.6-202409.
+    /// The domain of the company that adds the entry, as in `ads.txt`: for a publisher its own. Since
+    /// OpenRTB 2.6-202409.
     ///
     /// ```
-    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{AdvertisingToken, Identity};
+    /// # use tower_euid::identity::IdentityTimes;
     /// # use tower_euid::openrtb::Eid;
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// # let token = AdvertisingToken::from(&identity);
@@ -174,12 +185,15 @@ impl Eid {
         self
     }
 
-    /// Whose technology matched the id to the visitor, if not the source's. Since OpenRTB 2.6-202409.
+    /// The domain of the company whose technology matched the id to the visitor, if it is not the source.
+    /// Since OpenRTB 2.6-202409.
     ///
     /// ```
-    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{AdvertisingToken, Identity};
+    /// # use tower_euid::identity::IdentityTimes;
     /// # use tower_euid::openrtb::Eid;
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// # let token = AdvertisingToken::from(&identity);
@@ -195,9 +209,11 @@ impl Eid {
     /// How the id was matched to the visitor. Since OpenRTB 2.6-202409.
     ///
     /// ```
-    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{AdvertisingToken, Identity};
+    /// # use tower_euid::identity::IdentityTimes;
     /// # use tower_euid::openrtb::{Eid, MatchMethod};
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// # let token = AdvertisingToken::from(&identity);
@@ -211,9 +227,10 @@ impl Eid {
     }
 }
 
-/// The member `eids` with at most one entry, to be an object of its own or flattened into one.
+/// The member `eids` with at most one entry: an object of its own, or flattened into another one.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::openrtb::Eids;
 ///
 /// assert_eq!(serde_json::to_string(&Eids::from(None))?, "{}"); // no token, and no `"eids": []`
@@ -238,6 +255,7 @@ impl From<Option<Eid>> for Eids {
 /// [`matcher`](Eid::matcher), unless that is the source.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::openrtb::MatchMethod;
 ///
 /// assert_eq!(serde_json::to_string(&MatchMethod::Authenticated)?, "3");
@@ -253,11 +271,11 @@ pub enum MatchMethod {
     NoMatch = 1,
     /// A cookie sync in the browser.
     BrowserCookieSync = 2,
-    /// The visitor logged in, with an email address for example: what an EUID comes from.
+    /// The visitor logged in, with an email address for example. An EUID is matched so.
     Authenticated = 3,
     /// Seen by the site itself, without a login.
     Observed = 4,
-    /// Concluded from what is not a login, such as IP address and browser.
+    /// Concluded from other data than a login, such as IP address and browser.
     Inference = 5,
 }
 
@@ -267,7 +285,7 @@ impl Serialize for MatchMethod {
     }
 }
 
-/// Whose id it is.
+/// The source of an EUID.
 const SOURCE: &str = "euid.eu";
 /// The agent type of an id that stands for a person, on whatever device.
 const PERSON: u8 = 3;

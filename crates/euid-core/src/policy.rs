@@ -73,45 +73,37 @@ pub enum Subject {
     Nobody,
 }
 
-/// What the visitor allows, as the hook [`EuidLayer::consent`](crate::EuidLayer::consent) says.
+/// What the visitor allows, as the site has looked it up. In tower-euid the hook `EuidLayer::consent`
+/// returns it.
 ///
-/// Where there is such a hook, its answer is in the extensions of each request, and in axum
-/// `Option<Consent>` extracts it. Without a hook there is none.
+/// A site that looks consent up finds it in the extensions of each request; in axum `Option<Consent>`
+/// extracts it. For the TC string of a consent banner there is [`tcf`](crate::tcf).
+///
+/// Exhaustive: a fourth answer would need a policy of its own, which every site would have to think about.
 ///
 /// ```
-/// # #[cfg(feature = "sandbox")]
-/// # tokio::runtime::Runtime::new()?.block_on(async {
-/// # use http::{Request, Response};
-/// # use tower::{Layer, service_fn};
-/// # use tower_euid::{Consent, Euid};
-/// # use tower_euid::sandbox::{Sandbox, VisitorState};
-/// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
-/// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
-/// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = sandbox.client_and_layer()?;
-/// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
-/// for (consent, state, has_cookies) in [
-///     (Consent::Granted, "active", true),
-///     (Consent::Withheld, "withheld", true), // as if not asked yet
-///     (Consent::Withdrawn, "withheld", false),
-/// ] {
-///     let app = layer.clone().consent(move |_| consent).layer(page);
-///     assert_eq!(visitor.send(&app, Request::new(())).await?.into_body(), state);
-///     assert_eq!(!visitor.cookie_header().is_empty(), has_cookies);
+/// # use euid_core as tower_euid;
+/// use tower_euid::Consent;
+///
+/// /// `choice` is what the visitor chose, if they have been asked.
+/// fn consent(choice: Option<bool>) -> Consent {
+///     match choice {
+///         Some(true) => Consent::Granted,
+///         Some(false) => Consent::Withdrawn,
+///         None => Consent::Withheld,
+///     }
 /// }
-/// # Ok::<_, Box<dyn std::error::Error>>(())
-/// # })?;
-/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// assert_eq!(consent(None), Consent::Withheld);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consent {
     /// The identity may be used, and one may be generated.
     Granted,
-    /// Not known, or not now: an identity is neither refreshed nor handed out, but kept; a login that a
-    /// handler says is written, for later. Handlers see [`Euid::Withheld`](crate::Euid::Withheld), or
+    /// Unknown, or not now: an identity is kept, but neither refreshed nor handed out. The login of a
+    /// handler is written, for later. Handlers see [`Euid::Withheld`](crate::Euid::Withheld), or
     /// [`Euid::OptedOut`](crate::Euid::OptedOut) if the person opted out.
     Withheld,
-    /// No longer: the identity ends, and no login is written. Handlers see
+    /// No longer given: the identity ends, and no login is written. Handlers see
     /// [`Euid::Withheld`](crate::Euid::Withheld).
     Withdrawn,
 }
@@ -202,6 +194,7 @@ impl<'a> Answer<&'a Identity> {
 }
 
 /// A request without a usable identity. It never causes a refresh.
+#[inline]
 pub fn without_identity(presented: Credential, anchor: LoginMarker, consent: Consent) -> Verdict {
     let came = presented != Credential::Nothing;
     if consent == Consent::Withdrawn && (came || anchor != LoginMarker::Nothing) {
@@ -332,6 +325,7 @@ const fn verdict(sees: Visibility, action: Action) -> Verdict {
 
 impl Verdict {
     /// Without consent, `Absent` becomes `Withheld`: a handler that sees `Absent` may generate.
+    #[inline]
     fn restricted_by(self, consent: Consent) -> Self {
         match (self.sees, consent) {
             (Visibility::Absent, Consent::Withheld | Consent::Withdrawn) => Self { sees: Visibility::Withheld, ..self },

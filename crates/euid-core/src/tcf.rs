@@ -1,21 +1,30 @@
 //! Consent from a TCF v2 string, judged as EUID's operator judges it.
 //!
 //! A consent banner (CMP) leaves the visitor's choice as a *TC string*, by custom in the cookie
-//! `euconsent-v2`. [`EuidLayer::consent_from_tcf_cookie`](crate::EuidLayer::consent_from_tcf_cookie) makes
-//! the layer obey it in one call. The functions here are its parts, for a hook of one's own:
+//! `euconsent-v2`. In tower-euid, `EuidLayer::consent_from_tcf_cookie` makes the layer obey it in one call.
+//! The functions here are its parts, for a hook or a host of your own:
 //!
 //! ```
-//! use tower_euid::{Consent, EuidLayer, tcf};
+//! # use euid_core as tower_euid;
+//! use http::request;
+//! use tower_euid::{Consent, tcf};
 //!
-//! # #[derive(Clone)] struct AgreedToEuid;
-//! # let keys = tower_euid::CookieKey::generate()?.into();
-//! # let client = tower_euid::refresh_fn(async |identity| Ok(tower_euid::Refreshed::Identity(identity)));
-//! // A layer further out has looked up what the visitor answered at login.
-//! let layer = EuidLayer::new(keys, client).consent(|request| match request.extensions.get::<AgreedToEuid>() {
-//!     Some(AgreedToEuid) => tcf::consent(&request.headers),
-//!     None => Consent::Withheld,
-//! });
-//! # Ok::<_, tower_euid::ConfigError>(())
+//! /// The visitor agreed, at login, to an EUID being made from their address.
+//! #[derive(Clone)]
+//! struct AgreedToEuid;
+//!
+//! fn consent(request: &request::Parts) -> Consent {
+//!     match request.extensions.get::<AgreedToEuid>() {
+//!         Some(AgreedToEuid) => tcf::consent(&request.headers),
+//!         None => Consent::Withheld,
+//!     }
+//! }
+//! # let (mut request, ()) = http::Request::new(()).into_parts();
+//! # assert_eq!(consent(&request), Consent::Withheld);
+//! # request.extensions.insert(AgreedToEuid);
+//! # request.headers.insert("cookie", "euconsent-v2=CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA".parse()?);
+//! # assert_eq!(consent(&request), Consent::Granted);
+//! # Ok::<_, http::header::InvalidHeaderValue>(())
 //! ```
 //!
 //! # The rules
@@ -39,10 +48,10 @@
 //! | came twice, and the values differ | – | `Withheld` | is kept, neither used nor refreshed |
 //!
 //! A CMP that writes a string *before* the visitor has chosen makes `Insufficient` mean "not asked yet".
-//! Behind such a CMP, write a hook that returns [`Consent::Withheld`] instead of `Withdrawn`.
+//! Behind such a CMP, return [`Consent::Withheld`] instead of `Withdrawn`.
 //!
-//! No TC string says that the visitor agreed to an EUID being made from their address. Ask them at login; the
-//! hook above assumes so.
+//! No TC string says that the visitor agreed to an EUID being made from their address. Ask them at login, as
+//! the example above assumes.
 
 mod reader;
 
@@ -60,6 +69,7 @@ use crate::transport::cookie::{AtMostOne, for_each};
 /// The vendor that must be named: 21, The Trade Desk, which runs EUID's operator.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// assert_eq!(tower_euid::tcf::VENDOR, 21);
 /// ```
 pub const VENDOR: u16 = 21;
@@ -67,13 +77,15 @@ pub const VENDOR: u16 = 21;
 /// The purposes that are needed, by consent or legitimate interest.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// assert_eq!(tower_euid::tcf::PURPOSES, [1, 2, 3, 4, 7, 10]);
 /// ```
 pub const PURPOSES: [u8; 6] = [1, 2, 3, 4, 7, 10];
 
-/// The longest string that is read, in bytes: 4096, which is what browsers keep of a cookie.
+/// The longest string that is read, in bytes: 4096, the size of cookie that browsers keep.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::tcf::{MAX_LENGTH, Verdict, judge};
 ///
 /// let sufficient = "CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA";
@@ -85,13 +97,17 @@ pub const MAX_LENGTH: usize = 4096;
 /// The name of the cookie in which consent banners keep the string.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// assert_eq!(tower_euid::tcf::COOKIE_NAME, "euconsent-v2");
 /// ```
 pub const COOKIE_NAME: &str = "euconsent-v2";
 
 /// What a string allows, and what the operator answers to a generate with it.
 ///
+/// Exhaustive: the operator tells these four cases apart, and a fifth would need a [`Consent`] of its own.
+///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::Consent;
 /// use tower_euid::tcf::Verdict;
 ///
@@ -121,10 +137,11 @@ impl From<Verdict> for Consent {
     }
 }
 
-/// A request holds two `euconsent-v2` cookies whose values differ, so it is unknown which one the visitor
-/// chose last.
+/// A request holds two `euconsent-v2` cookies whose values differ: it is unknown which one the visitor chose
+/// last.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use http::{HeaderMap, HeaderValue, header::COOKIE};
 /// use tower_euid::tcf;
 ///
@@ -145,6 +162,7 @@ impl Error for ConflictingCookies {}
 /// The consent that the cookie `euconsent-v2` of a request expresses, by the table above.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use http::{HeaderMap, HeaderValue, header::COOKIE};
 /// use tower_euid::{Consent, tcf};
 ///
@@ -170,6 +188,7 @@ pub fn consent(headers: &HeaderMap) -> Consent {
 /// is looked for in all `Cookie` headers, up to 64 KiB of them; other cookies may hold any bytes.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use http::{HeaderMap, HeaderValue, header::COOKIE};
 /// use tower_euid::tcf;
 ///
@@ -200,6 +219,7 @@ pub fn cookie(headers: &HeaderMap) -> Result<Option<&[u8]>, ConflictingCookies> 
 /// Judges a TC string. The text is taken as it is: a blank or a newline at either end makes it invalid.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::tcf::{Verdict, judge};
 ///
 /// assert_eq!(judge("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA"), Verdict::Sufficient);

@@ -1,7 +1,7 @@
 //! The advertising token, as a handler gets it, and the note of what the handler did.
 //!
-//! 1. The token knows whether it has been read, so that the response can be kept out of caches.
-//! 2. Out of a cookie it comes packed, and is put together when it is first read.
+//! 1. The token records whether it has been read, so that the response can be kept out of caches.
+//! 2. A token from a cookie is packed. The first read unpacks it.
 //! 3. Token and note share one allocation, so that the response needs one pointer for both.
 
 use std::fmt;
@@ -13,16 +13,17 @@ use serde::{Serialize, Serializer};
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes};
 
-/// The current advertising token of a visitor: what goes into the bid request, as it is.
+/// The current advertising token of a visitor: it goes into the bid request as it is.
 ///
-/// Opaque: any length, case-sensitive, never parsed, never compared to tell people apart (one
-/// person gets many). Reading it, through [`as_str`](Self::as_str), `Display` or `Serialize`, makes the
+/// It is opaque: any length, case-sensitive. Do not parse it, and do not compare two to tell people apart,
+/// for one person gets many. A read, through [`as_str`](Self::as_str), `Display` or `Serialize`, makes the
 /// response `Cache-Control: private, no-cache` with `Vary: Cookie` (or stricter), if it happens before
 /// the response head is made.
 ///
-/// `Debug` does not show the token, so that it does not end in logs by accident.
+/// `Debug` does not show the token, so that no log holds it by accident.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// # use tower_euid::{AdvertisingToken, Identity};
 /// # fn page(token: &AdvertisingToken) -> String {
 /// format!("let the bidders know {token}")
@@ -31,7 +32,7 @@ use crate::identity::{Identity, IdentityTimes};
 #[derive(Clone)]
 pub struct AdvertisingToken(Arc<Noted>);
 
-/// What a handler did that its response must follow: whether it read the token, and whether it ended the
+/// What a handler did that its response must obey: whether it read the token, and whether it ended the
 /// login.
 #[derive(Clone)]
 pub struct Note(Arc<Noted>);
@@ -57,16 +58,17 @@ struct Packed {
     encode: Encode,
 }
 
-/// The encoding.
+/// Turns bytes into text.
 type Encode = fn(&[u8]) -> String;
 
 impl AdvertisingToken {
+    /// The token whose text is `text`.
     pub fn new(text: impl Into<Box<str>>, times: IdentityTimes) -> Self {
         Self(Arc::new(Noted::new(OnceLock::from(text.into()), None, times)))
     }
 
-    /// The one whose text `encode` makes of `bytes`.
-    pub fn packed(bytes: &[u8], encode: Encode, times: IdentityTimes) -> Self {
+    /// The token whose text `encode` makes of `bytes`.
+    pub(crate) fn packed(bytes: &[u8], encode: Encode, times: IdentityTimes) -> Self {
         let (mut packed, length) = ([0; PACKED], bytes.len());
         let Some(room) = packed.get_mut(..length) else { return Self::new(encode(bytes), times) };
         room.copy_from_slice(bytes);
@@ -79,28 +81,20 @@ impl AdvertisingToken {
         Note(Arc::clone(&self.0))
     }
 
-    /// The token, to be passed on verbatim.
+    /// The token, to be passed on verbatim. This counts as a read.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # use http::{Request, Response};
-    /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::AdvertisingToken;
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
-    /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
-    /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
-    /// let page = service_fn(async |request: Request<()>| {
-    ///     let token = request.extensions().get::<AdvertisingToken>();
-    ///     Ok::<_, std::convert::Infallible>(Response::new(token.map(|token| token.as_str().to_owned())))
-    /// });
-    /// let response = visitor.send(&layer.layer(page), Request::new(())).await?;
-    /// assert!(response.body().is_some());
-    /// assert_eq!(response.headers()["cache-control"], "private, no-cache"); // the token has been read
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{AdvertisingToken, Identity};
+    /// # use tower_euid::identity::IdentityTimes;
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// # let mut request = http::Request::new(());
+    /// # request.extensions_mut().insert(AdvertisingToken::from(&identity));
+    /// let token = request.extensions().get::<AdvertisingToken>(); // of a visitor who is logged in
+    /// assert_eq!(token.map(AdvertisingToken::as_str), Some("E4AAAABl"));
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -108,37 +102,41 @@ impl AdvertisingToken {
         self.peek()
     }
 
-    /// When it falls due and when it ends. Looking at the times does not count as reading.
+    /// When the refresh is due and when each token expires. This does not count as a read.
     ///
     /// ```
-    /// # use tower_euid::{AdvertisingToken, Identity, IdentityTimes};
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{AdvertisingToken, Identity};
+    /// # use tower_euid::identity::IdentityTimes;
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// let token = AdvertisingToken::from(&identity);
     /// assert!(token.times().is_usable(at(1)) && !token.times().is_usable(at(2)));
-    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
     #[must_use]
     pub fn times(&self) -> IdentityTimes {
         self.0.times
     }
 
-    /// The token without marking it as read, for what is not the handler's.
-    pub fn peek(&self) -> &str {
+    /// The token, without a mark that it has been read: for code that is not the handler's.
+    pub(crate) fn peek(&self) -> &str {
         self.0.text()
     }
 }
 
 impl Note {
     /// The note of a request without a token.
+    #[must_use]
     pub fn without_token() -> Self {
         let never = UnixMillis::from_millis(i64::MIN);
         let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
         Self(Arc::new(Noted::new(OnceLock::new(), None, times)))
     }
 
-    /// The token and its times, if there is one; does not mark it as read.
+    /// The token and its times, if there is one. This does not count as a read.
+    #[must_use]
     pub fn token(&self) -> Option<(&str, IdentityTimes)> {
         let text = self.0.text();
         (!text.is_empty()).then_some((text, self.0.times))
@@ -204,8 +202,8 @@ impl Packed {
     }
 }
 
-/// For the response that logs in, whose handler got no token, and for tests of handlers that get one.
-/// The layer does not notice that it is read; no cache stores a response that logs in anyway.
+/// For the response of a login, whose handler got no token, and for tests of handlers that get one. A
+/// read of it has no effect on the response; no cache stores the response of a login anyway.
 impl From<&Identity> for AdvertisingToken {
     fn from(identity: &Identity) -> Self {
         Self::new(identity.advertising_token(), identity.times())
@@ -236,7 +234,7 @@ impl Serialize for AdvertisingToken {
     }
 }
 
-/// Room for the bytes of a token as the operator gives it, 164.
+/// Room for the bytes of a token as the operator issues it, 164.
 const PACKED: usize = 168;
 
 #[cfg(test)]

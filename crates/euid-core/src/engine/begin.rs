@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::header::{COOKIE, GetAll};
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::candidate::Source;
 use super::decision::{Decision, Scripts, euid};
@@ -43,16 +44,17 @@ impl Engine {
         &self,
         method: &Method,
         headers: &HeaderMap,
+        cookies: GetAll<'_, HeaderValue>,
         context: &RequestContext<'_>,
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
-        Exchange { engine: self, method, headers, context, now }.begin()
+        Exchange { engine: self, method, headers, context, now }.begin(cookies)
     }
 
     /// Compares the user that the state of a request is bound to with the signed-in user, whatever else it says.
     #[must_use]
     pub fn check_user(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
-        let found = self.read(headers, |opened| {
+        let found = self.read(headers.get_all(COOKIE), |opened| {
             let login = match opened {
                 Opened::Identity { payload, .. } => &payload.login,
                 Opened::OptOut { record, .. } => &record.login,
@@ -68,8 +70,9 @@ impl Engine {
 }
 
 impl Exchange<'_> {
-    fn begin(&self) -> Step {
-        let found = self.engine.read(self.headers, |opened| match opened {
+    #[inline]
+    fn begin(&self, cookies: GetAll<'_, HeaderValue>) -> Step {
+        let found = self.engine.read(cookies, |opened| match opened {
             Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key),
             Opened::OptOut { record, identity_came } => Some(self.with_opt_out(record, *identity_came)),
         });
@@ -82,7 +85,8 @@ impl Exchange<'_> {
             FoundIdentity::Rejected(reason) => (Credential::Unusable, Findings::rejected(reason)),
         };
         let has_state = credential != Credential::Nothing || found.anchor != FoundAnchor::None;
-        let foreign = if has_state { None } else { self.with_js_sdk_cookie() };
+        let takes_over = !has_state && self.engine.cookies.config().js_sdk_cookie().is_some();
+        let foreign = if takes_over { self.with_js_sdk_cookie() } else { None };
         foreign.unwrap_or_else(|| {
             let marker = match found.anchor {
                 FoundAnchor::None => LoginMarker::Nothing,
@@ -123,7 +127,7 @@ impl Exchange<'_> {
     /// Judges what the JS SDK left behind, where that is to be taken over. Called only if the request brought no state of
     /// ours.
     fn with_js_sdk_cookie(&self) -> Option<Step> {
-        let found = js_sdk::read(self.engine.cookies.config(), self.headers)?;
+        let found = js_sdk::read(self.headers)?;
         let (subject, user) = match self.context.user {
             SignedIn::Unchecked => (Subject::Same, None),
             SignedIn::Nobody => (Subject::Nobody, None),
@@ -192,6 +196,7 @@ impl Exchange<'_> {
     }
 
     /// The decision without a refresh. The response to an image only obeys withdrawn consent; the next page writes the rest.
+    #[inline(always)]
     fn decide(&self, euid: Euid, change: Change, has_state: bool, findings: Findings) -> Decision {
         let consent = self.context.consent;
         let hands_over = self.engine.cookies.config().hands_over();
@@ -204,14 +209,22 @@ impl Exchange<'_> {
             findings,
         };
         let may_defer = hands_over || !matches!(decision.change, Change::Keep);
-        if may_defer && !is_navigation_or_fetch(self.method, self.headers) {
+        if may_defer {
+            self.restrict(&mut decision);
+        }
+        decision
+    }
+
+    /// Leaves to the next page what the response must not write, and compares the cookie for scripts with what it should
+    /// hold.
+    fn restrict(&self, decision: &mut Decision) {
+        if !is_navigation_or_fetch(self.method, self.headers) {
             decision.defer();
         }
         if decision.scripts.sync {
             let token = decision.euid.advertising_token().map(AdvertisingToken::peek);
             decision.scripts.sync = self.script_cookie(true, token).differs(token.is_some());
         }
-        decision
     }
 
     /// What the request says of the cookie for scripts, if there is to be one and the response may write it.

@@ -45,9 +45,9 @@ pub struct Pending {
 pub struct Watch(Option<Note>);
 
 impl Decision {
-    /// For a request that brought no cookies.
+    /// For a request that brought no state.
     #[inline]
-    pub(super) fn without_cookies(consent: Consent, method: &Method, withheld: bool) -> Self {
+    pub(super) fn without_state(consent: Consent, method: &Method, withheld: bool) -> Self {
         let verdict = policy::without_identity(Credential::Nothing, LoginMarker::Nothing, consent);
         Self {
             euid: euid(verdict.sees, None),

@@ -1,9 +1,11 @@
 //! After the handler: what the response writes, and how strict it is with caches.
 
+use std::mem;
+
 use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 
-use super::decision::{Pending, Watch};
+use super::decision::Pending;
 use super::write::ScriptWrite;
 use super::{Change, Engine, Record, Unwritten};
 use crate::cache_control::{self, Touch};
@@ -29,16 +31,14 @@ pub struct Finish {
     pub unguarded: bool,
 }
 
-impl Watch {
-    /// Whether [`Engine::finish`] has nothing to do for a response with these headers and no change asked for.
+impl Engine {
+    /// Whether a response has headers that [`finish`](Self::finish) obeys although no handler asks for anything.
     #[inline]
     #[must_use]
-    pub fn is_untouched(&self, headers: &HeaderMap) -> bool {
-        self.is_blank() && !headers.contains_key(CLEAR_SITE_DATA)
+    pub fn is_steered_by(headers: &HeaderMap) -> bool {
+        headers.contains_key(CLEAR_SITE_DATA)
     }
-}
 
-impl Engine {
     /// Writes the state into the response's headers and keeps it from caches. `asked` is what the handler asks for;
     /// consent that is withdrawn, a logout that the handler has noted, and `Clear-Site-Data: "cookies"` beat it. `now` is
     /// called only where something is written.
@@ -63,7 +63,8 @@ impl Engine {
     ) -> Finish {
         let mut finish = Finish::default();
         let note = pending.note.as_ref();
-        let logged_out = note.is_some_and(Note::was_logged_out) || clears_cookies(headers);
+        let logged_out =
+            note.is_some_and(Note::was_logged_out) || (Self::is_steered_by(headers) && clears_cookies(headers));
         let asked = if logged_out { Some(&Change::EndLogin) } else { asked };
         let asked = asked.filter(|change| !matches!(change, Change::Keep));
         finish.login_without_consent = pending.consent == Consent::Withdrawn && matches!(asked, Some(Change::Begin(_)));
@@ -83,10 +84,8 @@ impl Engine {
             pending.note.as_ref().is_some_and(Note::was_read).then_some(Touch::Read)
         };
         finish.unguarded = touch.is_some_and(|touch| !cache_control::guard(touch, headers));
-        let is_renewed = wrote && finish.unwritten.is_none() && asked.is_none();
-        if let Change::Renew(record) = std::mem::replace(&mut pending.change, Change::Keep)
-            && is_renewed
-        {
+        let is_planned = wrote && finish.unwritten.is_none() && asked.is_none();
+        if is_planned && let Change::Renew(record) = mem::replace(&mut pending.change, Change::Keep) {
             finish.renewed = Some(record);
         }
         finish

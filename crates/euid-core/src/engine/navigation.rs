@@ -10,6 +10,7 @@ use http::header::{CONNECTION, IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// Whether the response to a request is a page, or the answer to a script's own request.
+#[inline]
 pub(super) fn is_navigation_or_fetch(method: &Method, headers: &HeaderMap) -> bool {
     // One pass over the names costs less than a search for each of those that matter.
     let no_page = |(name, value): (&HeaderName, &HeaderValue)| match name.as_str() {

@@ -8,8 +8,8 @@
 //! 3. An opt-out that a refresh has found is *recorded* in a slot of its own, sealed, of the same
 //!    lineage: it says nothing of any other login, and no late answer of this one removes it.
 
-use http::HeaderMap;
-use http::header::COOKIE;
+use http::HeaderValue;
+use http::header::GetAll;
 
 use super::{Engine, Rejected};
 use crate::clock::UnixMillis;
@@ -17,7 +17,7 @@ use crate::sealed::aead::{Head, Purpose, Unopened};
 use crate::sealed::keys::Keys;
 use crate::sealed::login::{self, Anchor, LineageText};
 use crate::sealed::payload::{OptOut, Payload};
-use crate::transport::cookie::AtMostOne;
+use crate::transport::cookie::{AtMostOne, Hits};
 use crate::transport::slots::Slot;
 
 /// What a request brought.
@@ -68,8 +68,13 @@ pub(super) enum Opened<'a> {
 impl Engine {
     /// Finds and opens the state. `read` gets the first record of an opt-out that opens and whose
     /// lineage the anchor names, then each such identity; the first value that it returns is the outcome.
-    pub(super) fn read<T>(&self, headers: &HeaderMap, mut read: impl FnMut(&Opened<'_>) -> Option<T>) -> Found<T> {
-        let hits = self.cookies.find(headers.get_all(COOKIE));
+    pub(super) fn read<T>(
+        &self,
+        cookies: GetAll<'_, HeaderValue>,
+        mut read: impl FnMut(&Opened<'_>) -> Option<T>,
+    ) -> Found<T> {
+        let mut hits = Hits::default();
+        self.cookies.find(cookies, &mut hits);
         let anchor = FoundAnchor::of(hits.anchor);
         let mut identity = FoundIdentity::None;
         let identity_came = !hits.identities.is_empty();
@@ -137,6 +142,7 @@ impl Engine {
 }
 
 impl FoundAnchor {
+    #[inline(always)]
     fn of(hit: AtMostOne<'_>) -> Self {
         match hit {
             AtMostOne::None => Self::None,

@@ -56,7 +56,7 @@ impl Site {
     fn read(&self, pairs: &[&str]) -> (FoundIdentity<String>, FoundAnchor) {
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
-        let found = self.0.read(&headers, |opened| {
+        let found = self.0.read(headers.get_all(COOKIE), |opened| {
             Some(match opened {
                 Opened::Identity { payload, .. } => payload.advertising_token().to_string(),
                 Opened::OptOut { record, .. } => format!("opted out until {}", record.until.as_millis()),

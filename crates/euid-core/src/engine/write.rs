@@ -10,7 +10,6 @@ use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::random;
 use crate::sealed::aead::{self, Purpose, SealNonce};
-use crate::sealed::keys::Keys;
 use crate::sealed::login::{Login, opted_out_anchor};
 use crate::sealed::payload::{self, OptOut};
 use crate::transport::cookie::{ANCHOR_MAX_AGE, IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE};
@@ -40,8 +39,7 @@ impl Engine {
         if headers.keys_len() > MANY_HEADERS {
             return Err(Unwritten::HeadersFull);
         }
-        let keys = self.keys.keys();
-        let remove = |slot| self.cookies.remove(slot).ok_or(Unwritten::TooLarge);
+        let remove = |slot| self.cookies.remove(slot);
         let set = |slot, value: &str, age| self.cookies.set(slot, value, age).ok_or(Unwritten::TooLarge);
         let (mut record, mut size) = (None, None);
         let mut sized = |(cookie, bytes)| {
@@ -50,25 +48,25 @@ impl Engine {
         };
         let (identity, anchor) = match change {
             Change::Keep => (None, None),
-            Change::ForgetIdentity => (Some(remove(Slot::Identity)?), None),
-            Change::EndLogin => (Some(remove(Slot::Identity)?), Some(remove(Slot::Login)?)),
+            Change::ForgetIdentity => (Some(remove(Slot::Identity)), None),
+            Change::EndLogin => (Some(remove(Slot::Identity)), Some(remove(Slot::Login))),
             Change::StateOptOut => {
                 let anchor = set(Slot::Login, &opted_out_anchor(opted_out_until(now)), OPT_OUT_REMEMBERED)?;
-                (Some(remove(Slot::Identity)?), Some(anchor))
+                (Some(remove(Slot::Identity)), Some(anchor))
             }
             Change::RecordOptOut(login) => {
                 let plain = OptOut { login: **login, until: opted_out_until(now) }.write();
-                let (cookie, _) = self.seal(Purpose::OptOut, Slot::OptOut, &plain, IDENTITY_MAX_AGE, &keys)?;
+                let (cookie, _) = self.seal(Purpose::OptOut, Slot::OptOut, &plain, IDENTITY_MAX_AGE)?;
                 record = Some(cookie);
-                (Some(remove(Slot::Identity)?), None)
+                (Some(remove(Slot::Identity)), None)
             }
-            Change::Renew(record) => (Some(sized(self.identity(&record.login, &record.identity, &keys, now)?)), None),
+            Change::Renew(record) => (Some(sized(self.identity(&record.login, &record.identity, now)?)), None),
             Change::Begin(new) => {
                 let login = Login::new(new.subject.as_deref()).map_err(|_| Unwritten::NoRandomness)?;
                 let lineage = login.lineage_text();
                 let lineage = std::str::from_utf8(&lineage).unwrap_or_default();
                 let anchor = set(Slot::Login, lineage, ANCHOR_MAX_AGE)?;
-                (Some(sized(self.identity(&login, &new.identity, &keys, now)?)), Some(anchor))
+                (Some(sized(self.identity(&login, &new.identity, now)?)), Some(anchor))
             }
         };
         let config = self.cookies.config();
@@ -79,33 +77,31 @@ impl Engine {
         };
         let scripts = scripts.map(|cookie| cookie.ok_or(Unwritten::TooLarge)).transpose()?;
         // To write or remove the anchor ends the previous login, and with it the record of its opt-out.
-        if anchor.is_some() {
-            record = Some(remove(Slot::OptOut)?);
+        let writes_anchor = anchor.is_some();
+        if writes_anchor {
+            record = Some(remove(Slot::OptOut));
         }
-        let sdk = config.js_sdk_cookie().filter(|_| anchor.is_some());
-        let sdk = sdk.into_iter().flat_map(|sdk| js_sdk::delete_js_sdk(config, sdk));
+        let mut append = |cookie| _ = headers.try_append(SET_COOKIE, cookie);
         // The anchor's removal comes last: curl's jar file forgets all removals but the last.
         let (first, last) = if matches!(change, Change::EndLogin) { (None, anchor) } else { (anchor, None) };
-        let mut append = |cookie| _ = headers.try_append(SET_COOKIE, cookie);
         [identity, first, record, scripts].into_iter().flatten().for_each(&mut append);
-        sdk.chain(last).for_each(append);
+        if let Some(sdk) = config.js_sdk_cookie()
+            && writes_anchor
+        {
+            js_sdk::delete_js_sdk(config, sdk).for_each(&mut append);
+        }
+        last.into_iter().for_each(append);
         Ok(size)
     }
 
-    fn identity(
-        &self,
-        login: &Login,
-        identity: &Identity,
-        keys: &Keys,
-        now: UnixMillis,
-    ) -> Result<(HeaderValue, usize), Unwritten> {
+    fn identity(&self, login: &Login, identity: &Identity, now: UnixMillis) -> Result<(HeaderValue, usize), Unwritten> {
         let rest = identity.times().refresh_expires.saturating_since(now);
         if rest < Duration::from_secs(1) {
             // A Max-Age of zero would remove the cookie.
             return Err(Unwritten::Expired);
         }
         let plain = payload::write(login, identity).ok_or(Unwritten::TooLarge)?;
-        self.seal(Purpose::Identity, Slot::Identity, &plain, rest.min(IDENTITY_MAX_AGE), keys)
+        self.seal(Purpose::Identity, Slot::Identity, &plain, rest.min(IDENTITY_MAX_AGE))
     }
 
     /// The cookie of a slot with `plain` sealed in it, and the size of its name and value.
@@ -115,11 +111,10 @@ impl Engine {
         slot: Slot,
         plain: &[u8],
         max_age: Duration,
-        keys: &Keys,
     ) -> Result<(HeaderValue, usize), Unwritten> {
         let nonce: SealNonce = random::bytes().map_err(|_| Unwritten::NoRandomness)?;
         let name = self.cookies.name(slot);
-        let value = aead::seal(keys, purpose, name, nonce, plain).ok_or(Unwritten::TooLarge)?;
+        let value = aead::seal(&self.keys.keys(), purpose, name, nonce, plain).ok_or(Unwritten::TooLarge)?;
         let size = name.len() + value.len();
         if size > MAX_NAME_AND_VALUE {
             return Err(Unwritten::TooLarge);

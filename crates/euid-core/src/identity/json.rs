@@ -1,4 +1,4 @@
-//! An identity out of the operator's JSON.
+//! Reads an identity from the operator's JSON.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,8 +21,8 @@ impl<'de> Deserialize<'de> for Identity {
     }
 }
 
-/// A struct out of an object alone: a derived `Deserialize` takes its members out of an array as well.
-pub struct Object<T>(pub T);
+/// A struct read from an object only: a derived `Deserialize` reads it from an array as well.
+pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -46,7 +46,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 
 /// The operator's names. Times are i64 on purpose: a fraction or a string is refused.
 #[derive(Deserialize)]
-pub struct Parts {
+pub(crate) struct Parts {
     advertising_token: Option<Member<Box<str>>>,
     refresh_token: Option<Member<Zeroizing<String>>>,
     refresh_response_key: Option<Member<Zeroizing<String>>>,
@@ -65,7 +65,7 @@ enum Member<T> {
 
 impl Parts {
     /// The identity, or the name of the member that is wrong.
-    pub fn identity(self) -> Result<Identity, InvalidIdentity> {
+    pub(crate) fn identity(self) -> Result<Identity, InvalidIdentity> {
         let response_key = right(self.refresh_response_key, "refresh_response_key is missing or no string")?;
         let millis = |member, rule| right(member, rule).map(UnixMillis::from_millis);
         let times = IdentityTimes {

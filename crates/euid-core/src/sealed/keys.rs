@@ -2,8 +2,8 @@
 //!
 //! 1. The newest key seals, every key opens. A cookie holds the id of its key, so exactly one key is
 //!    tried.
-//! 2. A weak key is refused when it is read (the rules are in [`weak`]), and a ring with the same key
-//!    (or key id) twice when it is made.
+//! 2. A weak key is refused when it is read (`weak.rs` has the rules). A ring that holds the same key, or
+//!    key id, twice is refused when it is made.
 //! 3. A ring can be reloaded while it is in use; a request takes the keys once, without a lock.
 //! 4. Keys are wiped when dropped and redacted in `Debug`.
 
@@ -28,6 +28,7 @@ use crate::secret::key_from_base64;
 /// A key that cookies are sealed under: 32 random bytes.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::CookieKey;
 ///
 /// let key = CookieKey::generate()?;
@@ -41,6 +42,7 @@ impl CookieKey {
     /// A fresh key from the operating system's randomness.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieKey;
     /// assert_ne!(CookieKey::generate()?.id(), CookieKey::generate()?.id());
     /// # Ok::<_, tower_euid::ConfigError>(())
@@ -48,7 +50,7 @@ impl CookieKey {
     ///
     /// # Errors
     ///
-    /// If the operating system has none to give.
+    /// If the operating system returns no randomness.
     pub fn generate() -> Result<Self, ConfigError> {
         match random::bytes() {
             Ok(bytes) => Ok(Self::of(bytes)),
@@ -56,15 +58,16 @@ impl CookieKey {
         }
     }
 
-    /// From standard base64 of 32 bytes: what `openssl rand -base64 32` prints.
+    /// From standard base64 of 32 bytes, as `openssl rand -base64 32` prints it.
     ///
     /// # Errors
     ///
-    /// If it is not that, or if the key is weak: printed in documents or test data, the sandbox's client
-    /// secret, one byte repeated, counting, readable or hex text used as bytes, or of 16 different bytes
-    /// or fewer. Less than one random key in 10 000 000 000 000 is taken for a weak one.
+    /// If `text` is something else, or if the key is weak: printed in documents or test data, the sandbox's
+    /// client secret, one byte repeated, counting, readable or hex text used as bytes, or made of 16 different
+    /// bytes or fewer. Less than one random key in 10 000 000 000 000 is taken for a weak one.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieKey;
     /// let error = CookieKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap_err();
     /// assert!(error.to_string().contains("printed in documents"));
@@ -106,6 +109,7 @@ impl CookieKey {
     /// secret; wiped when dropped.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieKey;
     /// let key = CookieKey::generate()?;
     /// let same = CookieKey::from_base64(&key.expose_base64())?;
@@ -117,13 +121,14 @@ impl CookieKey {
         Zeroizing::new(BASE64_STANDARD.encode(self.0.as_slice()))
     }
 
-    /// What tells this key from others: eight hex digits, no secret.
+    /// The id by which a cookie names its key: eight hex digits, no secret.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieKey;
     /// let key = CookieKey::generate()?;
     /// assert_eq!(key.id().len(), 8);
-    /// assert!(format!("{key:?}").contains(&key.id())); // the one thing of it that `Debug` shows
+    /// assert!(format!("{key:?}").contains(&key.id())); // and `Debug` shows nothing else
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     #[must_use]
@@ -131,8 +136,8 @@ impl CookieKey {
         hex(self.key_id())
     }
 
-    /// Of 32 bytes that are known to be a good key.
-    pub fn of(bytes: [u8; 32]) -> Self {
+    /// The key of 32 bytes, which are not checked.
+    pub(crate) fn of(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
@@ -149,10 +154,11 @@ impl fmt::Debug for CookieKey {
     }
 }
 
-/// The keys of a site, newest first: the first seals, all open. Cheap to clone, and clones share the
-/// keys: what one [`reload`](Self::reload)s, all have.
+/// The keys of a site, newest first: the first seals, all open. A clone is cheap and shares the keys: after
+/// a [`reload`](Self::reload) of one, all have the new keys.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::{CookieKey, KeyRing};
 ///
 /// let (new, old) = (CookieKey::generate()?, CookieKey::generate()?);
@@ -170,27 +176,28 @@ impl fmt::Debug for CookieKey {
 ///
 /// | step | ring | what it is for |
 /// | --- | --- | --- |
-/// | 1 | `old,new` | every node can open what will be sealed under the new key |
+/// | 1 | `old,new` | every node can open cookies under the new key |
 /// | 2 | `new,old` | new cookies, and each that a refresh rewrites, are under the new key |
-/// | 3 | `new` | once the cookies under the old key are over |
+/// | 3 | `new` | the cookies under the old key have expired |
 ///
-/// A node that has not reached a step yet, or that is rolled back to the one before, opens all that
-/// the others seal. A cookie under a key that it does not have it leaves alone.
+/// A node that has not reached a step yet, or that is rolled back to the one before, opens all cookies that
+/// the others seal. It leaves a cookie under a key that it does not have alone.
 ///
 /// Between 2 and 3 wait for as long as a refresh token lives, 30 days on EUID's production: a visitor
-/// who has not been back for longer has no identity to lose. The counter `euid_cookie_old_key_total` of
-/// [the metrics](crate::docs::metrics) says how many requests still bring an identity under an old key. With
-/// [`EuidLayer::reseal`](crate::EuidLayer::reseal) those who do come back move at once. After a leak
-/// do all three at once: every visitor's identity is gone, and with it what was leaked.
+/// who stays away for longer has no identity to lose. After a leak do all three at once: every visitor's
+/// identity is gone, and the leaked ones with them.
 #[derive(Clone)]
 pub struct KeyRing(Arc<ArcSwap<Keys>>);
 
-/// The keys of one moment.
+/// The keys of a ring, as they are at one moment.
+#[derive(Debug)]
 pub struct Keys(Vec<RingKey>);
 
-/// A key ready for use: its schedule is computed once.
+/// A key that is ready for use: its schedule is computed once.
 pub struct RingKey {
+    /// What a cookie names it by.
     pub id: KeyId,
+    /// Seals and opens.
     pub cipher: Xaes256Gcm,
     identity_head: HeadText,
 }
@@ -202,6 +209,7 @@ impl KeyRing {
     /// A ring of `keys`, newest first.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::{CookieKey, KeyRing};
     /// let key = CookieKey::generate()?;
     /// assert!(KeyRing::new([CookieKey::generate()?, key.clone()]).is_ok());
@@ -211,7 +219,7 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// If there is none, or two have the same key id (as the same key given twice has).
+    /// If there is no key, or if two have the same key id (as the same key given twice has).
     pub fn new(keys: impl IntoIterator<Item = CookieKey>) -> Result<Self, ConfigError> {
         let mut ring: Vec<RingKey> = Vec::new();
         for (position, key) in keys.into_iter().enumerate() {
@@ -234,6 +242,7 @@ impl KeyRing {
     /// each, separated by commas.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::KeyRing;
     /// let error = KeyRing::from_env("EUID_COOKIE_KEY").unwrap_err(); // without the `S`
     /// assert_eq!(error.to_string(), "EUID_COOKIE_KEY is not set (or is not UTF-8)");
@@ -242,8 +251,8 @@ impl KeyRing {
     /// # Errors
     ///
     /// If the variable is not set, or as for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is
-    /// also the value of `EUID_CLIENT_SECRET`. The text names the variable and the key's position, never a
-    /// value.
+    /// also the value of `EUID_CLIENT_SECRET`. The text names the variable and the position of the key, never
+    /// a value.
     pub fn from_env(name: &str) -> Result<Self, ConfigError> {
         let variable = |name| std::env::var(name).map(Zeroizing::new);
         let value = variable(name).map_err(|_| ConfigError::new(format!("{name} is not set (or is not UTF-8)")))?;
@@ -251,8 +260,22 @@ impl KeyRing {
         Self::parse_beside(&value, &secret).map_err(|error| ConfigError::new(format!("{name}: {error}")))
     }
 
-    /// The ring that `keys` lists. None of them may be the client secret: the operator knows it, so it could
-    /// open cookies.
+    /// The ring that `keys` lists, as in [`from_env`](Self::from_env). None of them may be the client secret:
+    /// the operator knows it, so it could open cookies.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{CookieKey, KeyRing};
+    /// let (key, secret) = (CookieKey::generate()?.expose_base64(), CookieKey::generate()?.expose_base64());
+    /// assert!(KeyRing::parse_beside(&key, &secret).is_ok());
+    /// let error = KeyRing::parse_beside(&secret, &secret).unwrap_err();
+    /// assert!(error.to_string().starts_with("cookie key 1 is the client secret"));
+    /// # Ok::<_, tower_euid::error::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is the client secret.
     pub fn parse_beside(keys: &str, client_secret: &str) -> Result<Self, ConfigError> {
         let secret = client_secret.trim();
         match keys.split(',').position(|key| !secret.is_empty() && key.trim() == secret) {
@@ -264,11 +287,12 @@ impl KeyRing {
         }
     }
 
-    /// Takes the keys of `newer` in place of its own, in every clone, also in the layers that were
-    /// made with one. Requests under way finish with the keys they began with, or with the new ones.
+    /// Replaces the keys with those of `newer`, in every clone, also in the layers that were made with one.
+    /// Requests under way finish with the old keys or with the new ones.
     /// See [changing keys](Self#changing-keys).
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::{ConfigError, CookieKey, KeyRing};
     /// # fn reread(path: &str, keys: &KeyRing) -> Result<(), Box<dyn std::error::Error>> {
     /// // On a signal, or when the file of a mounted secret has changed; an error leaves all as it was:
@@ -280,7 +304,8 @@ impl KeyRing {
         self.0.store(newer.0.load_full());
     }
 
-    /// The keys of this moment.
+    /// The keys at this moment.
+    #[must_use]
     pub fn keys(&self) -> Guard<Arc<Keys>> {
         self.0.load()
     }
@@ -292,23 +317,34 @@ impl KeyRing {
 
 impl Keys {
     /// The one key that may open a cookie with this key id.
+    #[must_use]
     pub fn find(&self, id: KeyId) -> Option<&RingKey> {
         self.0.iter().find(|key| key.id == id)
     }
 
     /// The key of an identity cookie that begins with this text.
+    #[must_use]
     pub fn find_by_head(&self, head: &HeadText) -> Option<&RingKey> {
         self.0.iter().find(|key| key.identity_head == *head)
     }
 
     /// The key that seals.
+    #[must_use]
     pub fn newest(&self) -> Option<&RingKey> {
         self.0.first()
     }
 
     /// Whether a cookie with this key id would be sealed under another key today.
+    #[must_use]
     pub fn is_old(&self, id: KeyId) -> bool {
         self.newest().is_some_and(|newest| newest.id != id)
+    }
+}
+
+/// Shows the id only.
+impl fmt::Debug for RingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RingKey").field("id", &hex(self.id)).finish_non_exhaustive()
     }
 }
 

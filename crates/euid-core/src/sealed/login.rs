@@ -60,6 +60,7 @@ pub(crate) enum Anchor {
 }
 
 /// Reads the value of an anchor; `None` if it is none.
+#[inline]
 pub(crate) fn parse_anchor(value: &[u8]) -> Option<Anchor> {
     let Some(seconds) = value.strip_prefix(OPTED_OUT.as_bytes()) else {
         return value.try_into().ok().map(Anchor::Login);

@@ -3,7 +3,7 @@
 use super::{MAX_LENGTH, PURPOSES, VENDOR, Verdict};
 
 /// `None` for what the operator refuses with HTTP 400.
-pub fn read(text: &[u8]) -> Option<Verdict> {
+pub(super) fn read(text: &[u8]) -> Option<Verdict> {
     if text.len() > MAX_LENGTH {
         return None;
     }

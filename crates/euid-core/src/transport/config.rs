@@ -1,4 +1,4 @@
-//! Names and attributes of the cookies: what can't be is not built.
+//! Names and attributes of the cookies. A combination that browsers refuse can't be built.
 
 use crate::error::ConfigError;
 
@@ -13,6 +13,7 @@ use crate::error::ConfigError;
 /// All are `HttpOnly; Path=/`, and unless set otherwise `Secure; SameSite=Lax`.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::{CookieConfig, SameSite};
 ///
 /// let config = CookieConfig::default();
@@ -32,15 +33,19 @@ pub struct CookieConfig {
     migrate: Option<JsSdkCookie>,
 }
 
-/// The cookie of EUID's JavaScript SDK: with which `cookieDomain` the SDK set it.
+/// The cookie of EUID's JavaScript SDK, by the `cookieDomain` with which the SDK set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsSdkCookie {
+    /// The `Domain` attribute, if any.
     pub domain: Option<Box<str>>,
 }
 
-/// With which requests of other sites the cookies come along.
+/// Which requests from other sites bring the cookies: the attribute `SameSite`.
+///
+/// More may be added, as browsers invent them.
 ///
 /// ```
+/// # use euid_core as tower_euid;
 /// use tower_euid::{CookieConfig, SameSite};
 ///
 /// // For a site that other sites show in a frame:
@@ -50,25 +55,26 @@ pub struct JsSdkCookie {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SameSite {
-    /// With none, not even when a visitor follows a link here: the first page of a visit sees
+    /// None, not even the one of a visitor who follows a link here: the first page of a visit sees
     /// [`Euid::Absent`](crate::Euid::Absent).
     Strict,
-    /// When a visitor follows a link here.
+    /// The one of a visitor who follows a link here.
     #[default]
     Lax,
-    /// With all, also where another site frames this one. Needs `Secure`.
+    /// All, also those from a frame in another site. Needs `Secure`.
     None,
-    /// As [`None`](Self::None), in a jar of its own for each site that frames this one
-    /// (`SameSite=None; Partitioned`): a login made there counts there alone.
+    /// As [`None`](Self::None), but the browser keeps separate cookies for each site that frames this one
+    /// (`SameSite=None; Partitioned`): a login made there counts there only.
     Partitioned,
 }
 
 impl CookieConfig {
     /// Cookies without `Secure` and prefix, for plain http on a host other than this machine.
-    /// Anyone on the way can take them. Chromium, Firefox and curl need it neither for `http://localhost` nor for
-    /// `http://127.0.0.1`, where they accept secure cookies; Safari accepts none there, and needs it.
+    /// Anyone on the network can take them. Chromium, Firefox and curl do not need this for `http://localhost`
+    /// and `http://127.0.0.1`, where they accept secure cookies; Safari does not accept them, and needs it.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieConfig;
     /// assert_eq!(CookieConfig::insecure().identity_name(), "euid"); // browsers take `__Host-…` with `Secure` only
     /// ```
@@ -77,21 +83,22 @@ impl CookieConfig {
         Self { insecure: true, domain: None, same_site: SameSite::Lax, hand_over: false, migrate: None }
     }
 
-    /// Cookies for `domain` and all its sub-domains, as a site that spreads over several needs them.
-    /// All of these are then sent our cookies and can replace them, which `__Host-` would not let them:
-    /// trust each as much as this one.
+    /// Cookies for `domain` and all its sub-domains, for a site that spreads over several. Browsers then send
+    /// the cookies to each of them, and each can replace them, which `__Host-` forbids: trust each as much
+    /// as this one.
     ///
-    /// The cookies get other names, so who was logged in is not any more; the old cookies are left to
-    /// end by themselves. From one domain to another the names stay: browsers then send both, no logout
-    /// removes the older ones, and who logs in again is [`Absent`](crate::Euid::Absent) until they end.
-    /// So choose it once.
+    /// The cookies get other names, so no visitor is logged in any more; the old cookies expire by
+    /// themselves. From one domain to another the names stay: browsers then send both cookies, no logout
+    /// removes the older ones, and a visitor who logs in again is [`Absent`](crate::Euid::Absent) until they
+    /// expire. So choose the domain once.
     ///
     /// # Errors
     ///
-    /// If it is no name of a domain with a dot in it: browsers keep no cookie for a single label or
-    /// for an address. That it is no public suffix, such as `co.uk`, is not checked.
+    /// If it is not the name of a domain with a dot in it: browsers keep no cookie for a single label or
+    /// for an address. Public suffixes, such as `co.uk`, are not refused.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieConfig;
     /// for wrong in ["https://example.com", "example.com:443", ".example.com", "localhost", "192.0.2.1"] {
     ///     assert!(CookieConfig::default().domain(wrong).is_err(), "{wrong}");
@@ -101,9 +108,10 @@ impl CookieConfig {
         Ok(Self { domain: Some(checked(domain)?), ..self })
     }
 
-    /// With which requests of other sites the cookies come along. Default: [`SameSite::Lax`].
+    /// Which requests from other sites bring the cookies. Default: [`SameSite::Lax`].
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::{CookieConfig, SameSite};
     /// assert!(CookieConfig::default().same_site(SameSite::None).is_ok());
     /// assert!(CookieConfig::insecure().same_site(SameSite::None).is_err());
@@ -121,25 +129,26 @@ impl CookieConfig {
     }
 
     /// Takes over the identities in the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded JSON. If a
-    /// request brings it and none of the layer's cookies, its identity is sealed as a login and the cookie
-    /// deleted, with the first response that may write cookies. A login, a logout and an opt-out delete it too.
-    /// If the SDK has noted an opt-out there, pages see that until it ends.
+    /// request brings it and none of our own cookies, the first response that may write cookies seals
+    /// its identity as a login and deletes the cookie. A login, a logout and an opt-out delete it too.
+    /// If the SDK has noted an opt-out there, pages see that until it expires.
     ///
-    /// `cookie_domain` is what the SDK was given as `cookieDomain`, if anything: a cookie can only be
-    /// deleted with the domain that it was set with. One that stays would, after a logout, be taken over
-    /// again. So give the right one, and take the SDK off the pages before you turn this on. The SDK's
-    /// `cookiePath` must be `/`, its default; what it keeps in `localStorage` no server can see.
+    /// `cookie_domain` is the SDK's `cookieDomain`, if it has one: a cookie can only be deleted with the domain
+    /// that it was set with. A cookie that stays would be taken over again after a logout. So give the right
+    /// domain, and remove the SDK from the pages before you turn this on. The SDK's `cookiePath` must be `/`,
+    /// its default. No server can see what the SDK keeps in `localStorage`.
     ///
     /// It is the one login that no handler returns. If a page that takes it over is requested before a logout, or
     /// before another person's login, and answered after it, the page's answer counts: the previous identity is
-    /// back. This can happen to the first pages of a visitor only, those that still bring the SDK's cookie. It
-    /// names no user: with [`EuidLayer::bind`](crate::EuidLayer::bind) it counts for the first
-    /// user who is signed in, and from then on for that user only.
+    /// back. This can happen to the first pages of a visitor only, those that still bring the SDK's cookie. The
+    /// cookie names no user: with the hook `EuidLayer::bind` the identity counts for the first user who is
+    /// signed in, and from then on for that user only.
     ///
     /// A cookie that scripts can write proves nothing about its sender. It brings an advertising identity, not a
     /// login to the site. Turn this off again after the 30 days that a refresh token lives.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieConfig;
     /// // On the pages it said: `cookieDomain: "example.com"`.
     /// let cookies = CookieConfig::default().migrate_js_sdk_cookie(Some("example.com"))?;
@@ -158,22 +167,17 @@ impl CookieConfig {
     /// from which Prebid's EUID module takes it. *Every* script on the page can read it, on purpose; the
     /// refresh token and the response key stay sealed.
     ///
-    /// The cookie is set, replaced and cleared with the identity, put right on the next page where it
-    /// does not match, and lasts at most until `identity_expires`. What this crate promises of tokens in
-    /// handlers it cannot promise of this cookie: a late answer can bring an ended one back until the
+    /// The cookie is set, replaced and cleared with the identity. If it does not match, the next page
+    /// corrects it. It expires with the token, at `identity_expires`, or earlier. The promises for tokens in
+    /// handlers do not hold for this cookie: a late answer can bring an ended token back until the
     /// visitor's next page. A token with characters that no cookie can hold is not handed over.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")] {
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieConfig;
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
-    /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
-    /// let layer = layer.cookie(CookieConfig::default().expose_token_to_scripts());
-    /// let visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
-    /// assert!(visitor.cookie_header().contains("__euid_advertising_token="));
-    /// # }
-    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// // For a page with Prebid, and one login for all sub-domains:
+    /// let cookies = CookieConfig::default().domain("example.com")?.expose_token_to_scripts();
+    /// # Ok::<_, tower_euid::error::ConfigError>(())
     /// ```
     #[must_use]
     pub fn expose_token_to_scripts(self) -> Self {
@@ -183,6 +187,7 @@ impl CookieConfig {
     /// The name of the cookie that holds the sealed identity.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieConfig;
     /// assert_eq!(CookieConfig::default().identity_name(), "__Host-euid");
     /// ```
@@ -195,9 +200,10 @@ impl CookieConfig {
         }
     }
 
-    /// The name of the cookie that says which login counts.
+    /// The name of the cookie that names the login that counts: the *anchor*.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieConfig;
     /// assert_eq!(CookieConfig::default().anchor_name(), "__Host-euid-login");
     /// ```
@@ -213,6 +219,7 @@ impl CookieConfig {
     /// The name of the cookie that records an opt-out which a refresh has found.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieConfig;
     /// assert_eq!(CookieConfig::default().opt_out_name(), "__Host-euid-optout");
     /// ```
@@ -225,33 +232,38 @@ impl CookieConfig {
         }
     }
 
-    pub const fn hands_over(&self) -> bool {
+    /// Whether the token is handed to scripts.
+    pub(crate) const fn hands_over(&self) -> bool {
         self.hand_over
     }
 
-    pub const fn js_sdk_cookie(&self) -> Option<&JsSdkCookie> {
+    /// The cookie of the JavaScript SDK, if its identities are taken over.
+    pub(crate) const fn js_sdk_cookie(&self) -> Option<&JsSdkCookie> {
         self.migrate.as_ref()
     }
 
-    /// What a script's own cookie has to be overwritten with.
-    pub fn as_scripts_set_it(&self, domain: Option<Box<str>>) -> Self {
+    /// The attributes that overwrite a cookie which a script has set for `domain`.
+    pub(crate) fn as_scripts_set_it(&self, domain: Option<Box<str>>) -> Self {
         Self { insecure: self.insecure, domain, ..Self::default() }
     }
 
-    pub const fn is_secure(&self) -> bool {
+    /// Whether the cookies are `Secure`.
+    pub(crate) const fn is_secure(&self) -> bool {
         !self.insecure
     }
 
-    pub fn domain_attribute(&self) -> Option<&str> {
+    /// The value of `Domain`, if the cookies have one.
+    pub(crate) fn domain_attribute(&self) -> Option<&str> {
         self.domain.as_deref()
     }
 
-    pub const fn same_site_attribute(&self) -> SameSite {
+    /// The value of `SameSite`.
+    pub(crate) const fn same_site_attribute(&self) -> SameSite {
         self.same_site
     }
 }
 
-/// A domain that cookies can be for, in lower case.
+/// `domain` in lower case, if browsers keep cookies for it.
 fn checked(domain: &str) -> Result<Box<str>, ConfigError> {
     let is_label = |label: &str| {
         let fits = (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-');

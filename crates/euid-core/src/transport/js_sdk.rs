@@ -34,9 +34,8 @@ struct OptOutMarker {
     refresh_expires: i64,
 }
 
-/// The first SDK cookie that can be read, where it is to be taken over.
-pub(crate) fn read(config: &CookieConfig, headers: &HeaderMap) -> Option<JsSdk> {
-    config.js_sdk_cookie()?;
+/// The first SDK cookie that can be read.
+pub(crate) fn read(headers: &HeaderMap) -> Option<JsSdk> {
     let mut found = None;
     for_each(&FINDER, headers.get_all(COOKIE), |rest_of_name, value| {
         if rest_of_name.is_empty() && found.is_none() {

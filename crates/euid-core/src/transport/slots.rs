@@ -13,9 +13,9 @@ use super::cookie::{Hits, Names, Readers, set_cookie};
 pub(crate) struct Cookies {
     names: Names,
     config: CookieConfig,
-    removed_identity: Option<HeaderValue>,
-    removed_login: Option<HeaderValue>,
-    removed_opt_out: Option<HeaderValue>,
+    removed_identity: HeaderValue,
+    removed_login: HeaderValue,
+    removed_opt_out: HeaderValue,
 }
 
 /// What a cookie is for.
@@ -32,8 +32,11 @@ pub(crate) enum Slot {
 impl Cookies {
     pub(crate) fn new(config: CookieConfig) -> Self {
         let names = Names::new(&config);
-        // Rendered once: a forged cookie must not cost more than a good one.
-        let removed = |name| set_cookie(&config, Readers::ServerOnly, name, "", Duration::ZERO);
+        // Rendered once: a forged cookie must not cost more than a good one. Names and attributes of ours fit into a header.
+        let removed = |name| {
+            let cookie = set_cookie(&config, Readers::ServerOnly, name, "", Duration::ZERO);
+            cookie.unwrap_or(HeaderValue::from_static(""))
+        };
         let (removed_identity, removed_login) = (removed(names.identity), removed(names.anchor));
         let removed_opt_out = removed(names.opt_out);
         Self { names, config, removed_identity, removed_login, removed_opt_out }
@@ -51,12 +54,10 @@ impl Cookies {
         }
     }
 
-    /// The values in a request's `Cookie` headers.
+    /// Adds the values in a request's `Cookie` headers.
     #[inline]
-    pub(crate) fn find<'a>(&self, headers: GetAll<'a, HeaderValue>) -> Hits<'a> {
-        let mut hits = Hits::default();
-        self.names.find(headers, &mut hits);
-        hits
+    pub(crate) fn find<'a>(&self, headers: GetAll<'a, HeaderValue>, hits: &mut Hits<'a>) {
+        self.names.find(headers, hits);
     }
 
     /// The `Set-Cookie` that puts `value` into a slot; `None` for a value that no header takes, which none of ours is.
@@ -65,11 +66,13 @@ impl Cookies {
     }
 
     /// The `Set-Cookie` that empties a slot, with the attributes of [`set`](Self::set).
-    pub(crate) fn remove(&self, slot: Slot) -> Option<HeaderValue> {
-        match slot {
-            Slot::Identity => self.removed_identity.clone(),
-            Slot::Login => self.removed_login.clone(),
-            Slot::OptOut => self.removed_opt_out.clone(),
-        }
+    #[inline]
+    pub(crate) fn remove(&self, slot: Slot) -> HeaderValue {
+        let removed = match slot {
+            Slot::Identity => &self.removed_identity,
+            Slot::Login => &self.removed_login,
+            Slot::OptOut => &self.removed_opt_out,
+        };
+        removed.clone()
     }
 }

@@ -1,0 +1,59 @@
+//! Every public type can be sent to another thread, shared between threads and moved. The text of the public API
+//! does not list these traits, so they are asserted here: a type that loses one does not compile.
+
+use euid_core::clock::{Clock, ManualClock, SystemClock, UnixMillis};
+use euid_core::dii::{Dii, DiiKind, InvalidDii};
+use euid_core::error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
+use euid_core::identity::{Identity, IdentityTimes, RefreshToken, ResponseKey};
+use euid_core::openrtb::{Eid, Eids, MatchMethod};
+use euid_core::tcf::{ConflictingCookies, Verdict};
+use euid_core::{
+    AdvertisingToken, Consent, CookieConfig, CookieKey, Euid, EuidLogout, GenerateRequest, Generated, KeyRing,
+    Refreshed, SameSite,
+};
+
+const fn value<T: Send + Sync + Unpin + 'static>() {}
+const fn shared<T: Send + Sync + ?Sized + 'static>() {}
+
+const _: () = {
+    shared::<dyn Clock>();
+    value::<ManualClock>();
+    value::<SystemClock>();
+    value::<UnixMillis>();
+
+    value::<Dii>();
+    value::<DiiKind>();
+    value::<InvalidDii>();
+
+    value::<ConfigError>();
+    value::<ErrorKind>();
+    value::<EuidError>();
+    value::<InvalidIdentity>();
+
+    value::<Identity>();
+    value::<IdentityTimes>();
+    value::<RefreshToken>();
+    value::<ResponseKey>();
+
+    value::<Eid>();
+    value::<Eids>();
+    value::<MatchMethod>();
+
+    value::<ConflictingCookies>();
+    value::<Verdict>();
+
+    value::<AdvertisingToken>();
+    value::<Consent>();
+    value::<CookieConfig>();
+    value::<CookieKey>();
+    value::<Euid>();
+    value::<EuidLogout>();
+    value::<GenerateRequest>();
+    value::<Generated>();
+    value::<KeyRing>();
+    value::<Refreshed>();
+    value::<SameSite>();
+};
+
+#[cfg(feature = "axum")]
+const _: () = value::<euid_core::EuidLayerMissing>();
