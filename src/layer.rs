@@ -110,11 +110,11 @@ impl EuidLayer {
     /// Default: `__Host-euid`, secure, and none.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")] {
+    /// # #[cfg(feature = "client")] {
     /// # use tower_euid::CookieConfig;
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let layer = layer.cookie(CookieConfig::default().domain("example.com")?);
     /// let visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
     /// assert!(visitor.cookie_header().starts_with("__Secure-euid="));
@@ -130,15 +130,15 @@ impl EuidLayer {
     /// [`DEFAULT_EXPIRY_MARGIN`](Self::DEFAULT_EXPIRY_MARGIN).
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
+    /// # #[cfg(feature = "client")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use std::time::Duration;
     /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::sandbox::{Fault, Sandbox, VisitorState};
+    /// # use euid_sandbox::{Fault, Sandbox, VisitorState};
     /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
     /// let app = layer.expiry_margin(Duration::from_secs(120)).layer(page);
     /// sandbox.fault(Fault::Status(503)); // no new token is to be had
@@ -156,12 +156,12 @@ impl EuidLayer {
     /// client, and to a sandbox.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")] {
+    /// # #[cfg(feature = "client")] {
     /// # use tower_euid::{CookieKey, EuidLayer, ManualClock};
-    /// # use tower_euid::sandbox::Sandbox;
+    /// # use euid_sandbox::Sandbox;
     /// let clock = ManualClock::running();
     /// let sandbox = Sandbox::builder().clock(clock.clone()).build()?; // and its client with it
-    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), sandbox.client()?).clock(clock);
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0).clock(clock);
     /// # }
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
@@ -175,17 +175,17 @@ impl EuidLayer {
     /// keys](KeyRing#changing-keys), when all nodes seal under the same one. Default: no.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
+    /// # #[cfg(feature = "client")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use tower::{Layer, service_fn};
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing};
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
     /// # let sandbox = Sandbox::builder().build()?;
     /// # let (old, new) = (CookieKey::generate()?, CookieKey::generate()?);
     /// let keys = KeyRing::from(old.clone());
-    /// let layer = EuidLayer::new(keys.clone(), sandbox.client()?).clock(sandbox.clock()).reseal(true);
+    /// let layer = EuidLayer::new(keys.clone(), tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0).clock(sandbox.clock()).reseal(true);
     /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?; // sealed under the old key
     /// keys.reload(KeyRing::new([new, old])?);
     /// let response = visitor.send(&layer.layer(page), http::Request::new(())).await?;

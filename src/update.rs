@@ -92,14 +92,14 @@ impl EuidUpdate {
     /// [`EuidLogout::now`](crate::EuidLogout::now) first.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
+    /// # #[cfg(feature = "client")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use http::{Request, Response};
     /// # use tower::{Layer, service_fn};
     /// # use tower_euid::EuidUpdate;
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// async fn logout(_: Request<()>) -> Result<Response<&'static str>, std::convert::Infallible> {
     ///     let mut response = Response::new("bye");
     ///     EuidUpdate::logout().attach(&mut response);
@@ -121,14 +121,14 @@ impl EuidUpdate {
     /// 72 hours pages see [`Euid::OptedOut`](crate::Euid::OptedOut).
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
+    /// # #[cfg(feature = "client")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use http::{Request, Response};
     /// # use tower::{Layer, service_fn};
     /// # use tower_euid::EuidUpdate;
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// async fn login(_: Request<()>) -> Result<Response<()>, std::convert::Infallible> {
     ///     let mut response = Response::new(());
     ///     EuidUpdate::opt_out().attach(&mut response); // what `EuidUpdate::from` makes of `Generated::OptedOut`

@@ -45,15 +45,15 @@ impl EuidLayer {
     /// the parts for a hook of one's own.
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
+    /// # #[cfg(feature = "client")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use http::{Request, header::COOKIE};
     /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # let page = service_fn(async |request: Request<()>| Ok::<_, std::convert::Infallible>(
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let layer = layer.consent_from_tcf_cookie();
     /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?; // is logged in
     /// let app = layer.layer(page);
@@ -101,9 +101,9 @@ impl EuidLayer {
     /// request's extensions:
     ///
     /// ```
-    /// # #[cfg(all(feature = "sandbox", feature = "axum"))]
+    /// # #[cfg(all(feature = "client", feature = "axum"))]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # /// Has the shape of `tower_sessions::Session`.
     /// # #[derive(Clone)]
     /// # struct Session;
@@ -117,7 +117,7 @@ impl EuidLayer {
     /// #     }
     /// # }
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// # let layer = layer.bind(|request| request.extensions.get::<UserId>().map(|user| user.0.to_string()));
     /// # let session_layer = axum::Extension(Session);
     /// # let mut visitor = sandbox.bound_visitor(&layer, VisitorState::Fresh, "17")?;

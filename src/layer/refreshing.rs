@@ -17,17 +17,17 @@ use crate::refresh::MemoLimit;
 /// response beats what the refresh brings.
 ///
 /// ```
-/// # #[cfg(feature = "sandbox")]
+/// # #[cfg(feature = "client")]
 /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
 /// # use std::time::Duration;
 /// # use tokio::time::timeout;
 /// # use tower::{Layer, service_fn};
 /// # use tower_euid::RefreshMode;
-/// # use tower_euid::sandbox::{Fault, Sandbox, VisitorState};
+/// # use euid_sandbox::{Fault, Sandbox, VisitorState};
 /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
 /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
 /// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = sandbox.client_and_layer()?;
+/// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
 /// sandbox.fault(Fault::Delay(Duration::from_millis(200))); // the operator takes its time
 /// for (mode, at_once) in [(RefreshMode::Before, false), (RefreshMode::Beside, true)] {
 ///     let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
@@ -74,16 +74,16 @@ impl EuidLayer {
     /// Default: [`DEFAULT_MAX_WAIT`](Self::DEFAULT_MAX_WAIT).
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
+    /// # #[cfg(feature = "client")]
     /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
     /// # use std::time::Duration;
     /// # use tokio::time::timeout;
     /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::sandbox::{Fault, Sandbox, VisitorState};
+    /// # use euid_sandbox::{Fault, Sandbox, VisitorState};
     /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
     /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let app = layer.clone().max_wait(Duration::from_millis(100)).layer(page);
     /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
     /// sandbox.fault(Fault::Delay(Duration::from_secs(60))); // the operator hangs
@@ -177,16 +177,16 @@ impl EuidLayer {
     /// [`DEFAULT_REFRESH_JITTER`](Self::DEFAULT_REFRESH_JITTER).
     ///
     /// ```
-    /// # #[cfg(feature = "sandbox")]
+    /// # #[cfg(feature = "client")]
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use std::time::Duration;
     /// # use tower::{Layer, service_fn};
-    /// # use tower_euid::sandbox::{Sandbox, VisitorState};
+    /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
     /// # let clock = tower_euid::ManualClock::at(tower_euid::UnixMillis::from_millis(1_735_689_600_000));
     /// # let sandbox = Sandbox::builder().clock(clock).build()?;
-    /// # let (_, layer) = sandbox.client_and_layer()?;
+    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
     /// let app = layer.refresh_jitter(Duration::ZERO).layer(page);
     /// sandbox.advance(Duration::from_secs(900) - Duration::from_millis(1)); // due 15 min after the login
