@@ -185,16 +185,16 @@ pub use service::EuidService;
 pub use types::EuidLayerMissing;
 pub use types::{
     AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, Euid, EuidError, EuidLogout,
-    GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, clock, dii, error, identity, openrtb,
-    operator, tcf,
+    GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, clock, dii, engine, error, identity,
+    openrtb, operator, tcf,
 };
 pub use update::EuidUpdate;
 
 // For a transition: their place is in their modules.
 #[doc(hidden)]
 pub use euid_core::{
-    Clock, ErrorKind, IdentityTimes, InvalidDii, InvalidIdentity, ManualClock, RefreshToken, ResponseKey, SystemClock,
-    UnixMillis,
+    Clock, ErrorKind, IdentityTimes, InvalidDii, InvalidIdentity, ManualClock, OperatorBuilder, RefreshToken,
+    ResponseKey, SystemClock, UnixMillis, error::Setting,
 };
 
 /// The README's code compiles as it stands there.

@@ -237,5 +237,5 @@ pub use euid_core::error;
 pub use euid_core::tcf;
 
 pub use euid_core::{
-    ConfigError, CookieKey, Dii, Environment, EuidError, Identity, SameSite, dii, identity, openrtb, operator,
+    ConfigError, CookieKey, Dii, Environment, EuidError, Identity, SameSite, dii, engine, identity, openrtb, operator,
 };
