@@ -116,6 +116,24 @@ impl Refreshed {
     /// later, so that a clock that is ahead of the operator's does not refresh on every page; by how long it was due is
     /// returned beside it.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use euid_core::clock::UnixMillis;
+    /// use euid_core::identity::{Identity, IdentityTimes};
+    /// use euid_core::Refreshed;
+    ///
+    /// let at = UnixMillis::from_millis;
+    /// let times = IdentityTimes { refresh_from: at(0), identity_expires: at(600_000), refresh_expires: at(900_000) };
+    /// let identity = Identity::new("A4AAAABl", "AAAAAG".to_owned().into(), [7; 32].into(), times)?;
+    ///
+    /// let (Refreshed::Identity(identity), due_by) = Refreshed::Identity(identity).received(at(5_000))? else {
+    ///     unreachable!()
+    /// };
+    /// assert_eq!(due_by, Some(Duration::from_secs(5))); // this machine's clock is ahead
+    /// assert!(!identity.times().is_due(at(5_000)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClockDrift`](ErrorKind::ClockDrift) if the new token has expired.

@@ -36,7 +36,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// If the clocks of layer and sandbox show different times, if the sandbox's [`Lifetimes`] leave no time for this
+    /// If the clocks of layer and sandbox show different times, if the sandbox's [`Lifetimes`](super::Lifetimes) leave no time for this
     /// state, or if the operating system gives no random bytes.
     pub fn visitor(&self, layer: &impl Site, state: VisitorState) -> Result<Visitor, ConfigError> {
         self.mint(layer, state, None)
