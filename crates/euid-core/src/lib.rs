@@ -52,7 +52,7 @@
 //! | [`tcf`] | consent from the TC string of a consent banner |
 //! | [`clock`] | moments and clocks |
 //! | [`error`] | all errors |
-//! | [`protocol`] | the wire format; with the feature `operator` both sides of it |
+//! | `protocol` | with the feature `operator`: the operator's side of the wire format |
 //!
 //! The types that most programs need are in the root.
 //!

@@ -19,7 +19,7 @@ use crate::protocol::answer::Question;
 ///
 /// let request = GenerateRequest::from(Dii::phone("+442345678901")?)
 ///     .tcf_consent_string("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA");
-/// # Ok::<_, euid_core::dii::InvalidDii>(())
+/// # Ok::<_, euid_core::error::InvalidDii>(())
 /// ```
 #[derive(Clone)]
 #[must_use = "no call is made until it is given to `generate`"]
@@ -43,7 +43,7 @@ impl GenerateRequest {
     ///     }
     /// }
     /// # request(Dii::email("user@example.com")?, None);
-    /// # Ok::<_, euid_core::dii::InvalidDii>(())
+    /// # Ok::<_, euid_core::error::InvalidDii>(())
     /// ```
     pub fn tcf_consent_string(mut self, consent: impl Into<String>) -> Self {
         self.tcf_consent_string = Some(consent.into());
@@ -115,6 +115,24 @@ impl Refreshed {
     /// This outcome as it arrives at `now`, on this machine's clock. A new pair that is due already becomes due a little
     /// later, so that a clock that is ahead of the operator's does not refresh on every page; by how long it was due is
     /// returned beside it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use euid_core::clock::UnixMillis;
+    /// use euid_core::identity::{Identity, IdentityTimes};
+    /// use euid_core::Refreshed;
+    ///
+    /// let at = UnixMillis::from_millis;
+    /// let times = IdentityTimes { refresh_from: at(0), identity_expires: at(600_000), refresh_expires: at(900_000) };
+    /// let identity = Identity::new("A4AAAABl", "AAAAAG".to_owned().into(), [7; 32].into(), times)?;
+    ///
+    /// let (Refreshed::Identity(identity), due_by) = Refreshed::Identity(identity).received(at(5_000))? else {
+    ///     unreachable!()
+    /// };
+    /// assert_eq!(due_by, Some(Duration::from_secs(5))); // this machine's clock is ahead
+    /// assert!(!identity.times().is_due(at(5_000)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
