@@ -6,17 +6,15 @@
 //! 3. The handler asks for a change of the login with [`ask`].
 //! 4. After the handler it writes the cookies, and keeps caches from showing one visitor's page to another.
 //!
-//! Whatever the operator answers, the page is shown. A handler that fails has a response as well, and what is due is
-//! written into it; only the error of a middleware between this one and the handler passes without.
+//! The operator's failures never fail a page. The response of a handler that failed is written into like any other; only
+//! the error of a middleware between this one and the handler passes as it is.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpResponse, web};
-use euid_core::EuidError;
 use euid_core::clock::UnixMillis;
 use euid_core::engine::{Change, Decision, Engine, Pending, RequestContext, Site, Step};
-use euid_core::error::ErrorKind;
 #[cfg(doc)]
 use euid_core::{Euid, EuidLogout};
 
@@ -78,16 +76,11 @@ impl Host {
             Step::Ready(decision) => return decision,
             Step::Refresh(candidate) => candidate,
         };
-        let outcome = if candidate.may_refresh() && candidate.may_wait() {
-            self.client.refresh(&candidate).await
-        } else {
-            Err(EuidError::new(ErrorKind::Transient, "a later page refreshes"))
-        };
-        let mut decision = candidate.settle(&outcome, self.now());
-        if !candidate.may_write() {
-            decision.defer();
+        if !candidate.may_refresh() || !candidate.may_wait() {
+            return candidate.postpone(self.now());
         }
-        decision
+        let outcome = self.client.refresh(&candidate).await;
+        candidate.settle(&outcome, self.now())
     }
 
     fn finish<B>(&self, pending: Pending, response: &mut HttpResponse<B>) {

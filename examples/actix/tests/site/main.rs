@@ -1,12 +1,11 @@
-//! The site on the sandbox. Time is the sandbox's clock, and where a page waits, tokio's clock stands still.
+//! The site on the sandbox, whose clock is the time.
 
 mod support;
+mod waiting;
 
-use std::future::{Future, poll_fn};
-use std::task::Poll;
 use std::time::Duration;
 
-use euid_actix_site::client::{Client, PAGE_WAITS, over_http};
+use euid_actix_site::client::{Client, over_http};
 use euid_sandbox::{Fault, Sandbox, VisitorState};
 use support::*;
 
@@ -74,46 +73,6 @@ async fn page_keeps_its_valid_token_while_the_operator_is_down() -> Tested {
             sandbox.fault(fault);
         }
     }
-    Ok(())
-}
-
-#[actix_web::test]
-async fn page_waits_no_longer_than_its_deadline() -> Tested {
-    let (sandbox, host) = host()?;
-    let app = app(&host).await;
-    let mut visitor = sandbox.visitor(&host, VisitorState::Due)?;
-    sandbox.fault(Fault::Delay(PAGE_WAITS + Duration::from_millis(1)));
-    tokio::time::pause();
-    let page = send(&app, &mut visitor, get("/")).await?;
-    assert!(page.text.contains("<b>active</b>"));
-    assert_eq!((page.cookies().len(), sandbox.refresh_calls()), (0, 1));
-    Ok(())
-}
-
-#[actix_web::test]
-async fn requests_of_one_login_share_a_call_even_if_the_first_one_goes_away() -> Tested {
-    let (sandbox, host) = host()?;
-    let app = app(&host).await;
-    let mut tabs = [(); 3].map(|()| sandbox.visitor(&host, VisitorState::Due));
-    let [Ok(first), Ok(second), Ok(third)] = &mut tabs else { return Err("no visitors".into()) };
-    (*second, *third) = (first.clone(), first.clone());
-    sandbox.fault(Fault::Delay(PAGE_WAITS / 2));
-    tokio::time::pause();
-
-    let mut gone = Box::pin(send(&app, first, get("/")));
-    let (mut second, mut third) = (Box::pin(send(&app, second, get("/"))), Box::pin(send(&app, third, get("/"))));
-    poll_fn(|context| {
-        assert!(gone.as_mut().poll(context).is_pending());
-        assert!(second.as_mut().poll(context).is_pending());
-        assert!(third.as_mut().poll(context).is_pending());
-        Poll::Ready(())
-    })
-    .await;
-    assert_eq!(sandbox.refresh_calls(), 1);
-    drop(gone);
-    let (second, third) = (second.await?, third.await?);
-    assert_eq!((second.cookies(), third.cookies()), (vec![IDENTITY], vec![IDENTITY]));
-    assert_eq!((second.text == third.text, sandbox.refresh_calls()), (true, 2));
     Ok(())
 }
 
