@@ -42,6 +42,9 @@ impl Engine {
     /// Writes the state into the response's headers and keeps it from caches. `asked` is what the handler asks for;
     /// consent that is withdrawn, a logout that the handler has noted, and `Clear-Site-Data: "cookies"` beat it. `now` is
     /// called only where something is written.
+    ///
+    /// A host with other header types copies all headers of the response, for any of them may steer a cache; calls this;
+    /// and replaces each header by what is here then. No header is removed.
     pub fn finish(
         &self,
         mut pending: Pending,
