@@ -12,8 +12,7 @@ use euid_core::engine::{Engine, Site};
 use euid_core::{Clock, CookieConfig, KeyRing, SystemClock, UnixMillis};
 use tower::Layer;
 
-pub use self::refreshing::RefreshMode;
-use crate::config::Config;
+use crate::config::{Config, RefreshMode};
 use crate::mistakes::Mistakes;
 use crate::refresh::{Desk, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;

@@ -170,12 +170,13 @@ pub mod docs {
 
 #[cfg(feature = "client")]
 pub use client::{EuidClient, EuidClientBuilder};
+pub use config::RefreshMode;
 #[cfg(feature = "client")]
 pub use env::from_env;
 #[cfg(feature = "client")]
 pub use from_service::from_service;
 pub use future::ResponseFuture;
-pub use layer::{EuidLayer, RefreshMode};
+pub use layer::EuidLayer;
 pub use refresh::{Refresh, RefreshFn, refresh_fn};
 pub use service::EuidService;
 #[cfg(feature = "axum")]
