@@ -106,9 +106,6 @@ mod extract;
 #[cfg(feature = "client")]
 mod from_service;
 mod future;
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing;
 mod hooks;
 mod layer;
 mod mistakes;

@@ -6,9 +6,9 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use euid_core::{Dii, InvalidDii};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use sha2::{Digest, Sha256};
-use tower_euid::{Dii, InvalidDii};
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let Some((&kind, text)) = data.split_first() else { return Corpus::Reject };

@@ -7,11 +7,11 @@
 
 #![no_main]
 
+use euid_core::fuzzing::{Opened, Site, Write};
+use euid_core::{CookieConfig, Identity, IdentityTimes, SameSite, UnixMillis};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use tower_euid::fuzzing::{Opened, Site, Write};
-use tower_euid::{CookieConfig, Identity, IdentityTimes, SameSite, UnixMillis};
 
 fuzz_target!(|data: &[u8]| -> Corpus { fuzz(data).map_or(Corpus::Reject, |()| Corpus::Keep) });
 

@@ -241,6 +241,8 @@ mod tests {
         assert!(format!("{:?}", error().with_retry_after(Duration::from_secs(9))).contains("retry_after: 9s"));
     }
 
+    /// Pointers of 32 bits leave no hole for it.
+    #[cfg(target_pointer_width = "64")]
     #[test]
     fn retry_after_does_not_enlarge_the_error() {
         let without = size_of::<(ErrorKind, Cow<'static, str>, Option<Arc<dyn Error + Send + Sync>>)>();

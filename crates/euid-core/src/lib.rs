@@ -83,6 +83,9 @@ pub mod dii;
 pub mod engine;
 pub mod error;
 pub mod euid;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod openrtb;
 pub mod operator;
@@ -114,8 +117,11 @@ pub use token::AdvertisingToken;
 pub use transport::{CookieConfig, SameSite};
 
 // For a transition: their place is in their modules.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[doc(hidden)]
-pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
+pub use clock::SystemClock;
+#[doc(hidden)]
+pub use clock::{Clock, ManualClock, UnixMillis};
 #[doc(hidden)]
 pub use dii::InvalidDii;
 #[doc(hidden)]

@@ -5,6 +5,7 @@ pub mod aead;
 pub mod keys;
 pub mod login;
 pub mod payload;
+mod text;
 #[cfg(test)]
 mod vectors;
 mod weak;
