@@ -102,6 +102,35 @@ impl RefreshCandidate {
 
     /// Turns the outcome of a refresh at `now` into what the handler sees and what the response will do. An error of kind
     /// [`Transient`](crate::error::ErrorKind::Transient) stands for a refresh that has not been made or has no answer yet.
+    ///
+    /// A host that shares no calls asks the operator itself if the request [may refresh](Self::may_refresh) and
+    /// [may wait](Self::may_wait), and gives each outcome to [`Refreshed::received`] first: a clock that is ahead of the
+    /// operator's would else refresh on every page.
+    ///
+    /// ```
+    /// use euid_core::clock::UnixMillis;
+    /// use euid_core::engine::{Decision, RefreshCandidate};
+    /// use euid_core::error::{ErrorKind, EuidError};
+    /// use euid_core::Operator;
+    ///
+    /// /// The decision once the host has the operator's response, or has none.
+    /// fn decide(
+    ///     operator: &Operator,
+    ///     candidate: &RefreshCandidate,
+    ///     response: Option<http::Response<Vec<u8>>>,
+    ///     now: UnixMillis,
+    /// ) -> Decision {
+    ///     let outcome = match response {
+    ///         Some(response) => operator.refreshed(candidate.identity(), &response, now).and_then(|new| new.received(now)),
+    ///         None => Err(EuidError::new(ErrorKind::Transient, "the operator did not answer")),
+    ///     };
+    ///     let mut decision = candidate.settle(&outcome.map(|(refreshed, _)| refreshed), now);
+    ///     if !candidate.may_write() {
+    ///         decision.defer();
+    ///     }
+    ///     decision
+    /// }
+    /// ```
     pub fn settle(&self, outcome: &Result<Refreshed, EuidError>, now: UnixMillis) -> Decision {
         let answer = match Answer::of(outcome) {
             Answer::NewPair(times, new) => Answer::NewPair(policy::with_margin(times, self.expiry_margin), new),
