@@ -112,13 +112,3 @@ pub use policy::Consent;
 pub use sealed::{CookieKey, KeyRing};
 pub use token::AdvertisingToken;
 pub use transport::{CookieConfig, SameSite};
-
-// For a transition: their place is in their modules.
-#[doc(hidden)]
-pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
-#[doc(hidden)]
-pub use dii::InvalidDii;
-#[doc(hidden)]
-pub use error::{ErrorKind, InvalidIdentity};
-#[doc(hidden)]
-pub use identity::{IdentityTimes, RefreshToken, ResponseKey};

@@ -7,7 +7,8 @@ use euid_core::protocol::{Key, RequestNonce};
 /// A disturbance of every call until it is taken back; see [`Sandbox::fault`](super::Sandbox::fault).
 ///
 /// ```
-/// use tower_euid::{Dii, ErrorKind};
+/// use tower_euid::Dii;
+/// use tower_euid::error::ErrorKind;
 /// use euid_sandbox::{Fault, Sandbox};
 ///
 /// # #[tokio::main(flavor = "current_thread")]

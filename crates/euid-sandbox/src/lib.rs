@@ -85,9 +85,10 @@ use zeroize::Zeroizing;
 use self::operator::{Call, MAX_BODY, Operator};
 use self::person::Person;
 use self::route::Endpoint;
+use euid_core::Dii;
+use euid_core::clock::{Clock, ManualClock};
 #[cfg(test)]
 use euid_core::protocol::{Key, RequestNonce};
-use euid_core::{Clock, Dii, ManualClock};
 
 pub use self::builder::{Lifetimes, SandboxBuilder};
 pub use self::fault::Fault;
@@ -199,7 +200,7 @@ impl Sandbox {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_euid::Clock;
+    /// # use tower_euid::clock::Clock;
     /// # use euid_sandbox::Sandbox;
     /// let sandbox = Sandbox::builder().build()?;
     /// let (clock, before) = (sandbox.clock(), sandbox.clock().now());
@@ -216,7 +217,8 @@ impl Sandbox {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_euid::{Clock, Dii, Generated};
+    /// # use tower_euid::{Dii, Generated};
+    /// # use tower_euid::clock::Clock;
     /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -13,7 +13,7 @@ use super::{Change, Engine, Findings, Record, RefreshCandidate, Rejected, Reques
 use crate::clock::UnixMillis;
 use crate::euid::Euid;
 use crate::identity::{Identity, IdentityTimes};
-use crate::policy::{self, Consent, Credential, Evaluation, LoginMarker, Subject, Verdict, Visibility};
+use crate::policy::{self, Credential, Evaluation, LoginMarker, Subject, Verdict, Visibility};
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
 use crate::token::AdvertisingToken;

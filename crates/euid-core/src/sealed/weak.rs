@@ -140,13 +140,6 @@ mod tests {
         assert_eq!(prints, PUBLISHED, "{prints:#018x?}");
     }
 
-    #[cfg(feature = "client")]
-    #[test]
-    fn the_sandbox_secret_is_published() {
-        let secret = BASE64_STANDARD.decode(crate::sandbox::Sandbox::DEFAULT_CLIENT_SECRET).unwrap();
-        assert!(is_published(&secret.try_into().unwrap()));
-    }
-
     #[test]
     fn each_rule_refuses_what_it_names() {
         let counting = |first: u8, step: u8| std::array::from_fn(|i| first.wrapping_add(step.wrapping_mul(i as u8)));
