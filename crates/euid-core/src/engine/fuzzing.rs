@@ -2,26 +2,27 @@
 
 #![expect(missing_docs, reason = "for the fuzz targets alone")]
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::COOKIE;
 
-use super::cookies::{Cookies, Sealed, Writing};
+use super::write::ScriptWrite;
+use super::{Change, Engine, NewLogin, Record};
 use crate::clock::UnixMillis;
-use crate::identity::{Identity, IdentityTimes};
+use crate::identity::Identity;
+use crate::sealed::CookieKey;
 use crate::sealed::aead::{self, Purpose};
 use crate::sealed::login::Login;
 use crate::sealed::payload::{self, OptOut, Payload};
-use crate::sealed::{CookieKey, KeyRing};
-use crate::token::AdvertisingToken;
 use crate::transport::CookieConfig;
 use crate::transport::cookie::{AtMostOne, Hits};
+use crate::transport::js_sdk::{self, ScriptCookie};
+use crate::transport::slots::Slot;
 
-/// The cookies of one configuration, under the key of `tests/vectors/cookie-format.json`.
+/// The engine of one configuration, under the key of `tests/vectors/cookie-format.json`.
 #[derive(Debug)]
-pub struct Site {
-    cookies: Cookies,
-    keys: KeyRing,
-}
+pub struct Site(Engine);
 
 /// The values that the headers hold.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -55,14 +56,14 @@ pub enum Write<'a> {
 impl Site {
     #[must_use]
     pub fn new(config: CookieConfig) -> Self {
-        Self { cookies: Cookies::new(config), keys: CookieKey::of(KEY).into() }
+        Self(Engine::new(CookieKey::of(KEY).into()).with_cookie(config))
     }
 
     /// Where the headers name our cookies.
     #[must_use]
     pub fn scan<'a>(&self, headers: &'a HeaderMap) -> Scan<'a> {
         let mut hits = Hits::default();
-        self.cookies.names.find(headers.get_all(COOKIE), &mut hits);
+        self.0.cookies.find(headers.get_all(COOKIE), &mut hits);
         let (anchor, conflict) = match hits.anchor {
             AtMostOne::None => (None, false),
             AtMostOne::One(value) => (Some(value), false),
@@ -76,12 +77,12 @@ impl Site {
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> (Option<Opened>, String) {
         let mut opened = None;
-        let found = self.cookies.read(headers.get_all(COOKIE), &self.keys, |sealed| {
-            opened = Some(match sealed {
-                Sealed::Identity { payload, .. } => {
+        let found = self.0.read(headers.get_all(COOKIE), |value| {
+            opened = Some(match value {
+                super::read::Opened::Identity { payload, .. } => {
                     Opened::Identity { identity: payload.identity()?, bound: payload.login.is_bound() }
                 }
-                Sealed::OptOut { record, .. } => Opened::OptOut(record.until),
+                super::read::Opened::OptOut { record, .. } => Opened::OptOut(record.until),
             });
             Some(())
         });
@@ -91,38 +92,44 @@ impl Site {
     /// All that is said of the cookies of scripts, where `token` is to be handed over.
     #[must_use]
     pub fn read_scripts(&self, headers: &HeaderMap, token: &str) -> String {
-        let zero = UnixMillis::from_millis(0);
-        let times = IdentityTimes { refresh_from: zero, identity_expires: zero, refresh_expires: zero };
-        let token = AdvertisingToken::new(token, times);
-        let put_right = [None, Some(&token)].map(|token| self.cookies.handed_over_other_than(token, headers));
-        format!("{:?} {put_right:?}", self.cookies.read_js_sdk(headers))
+        let differs = [None, Some(token)].map(|token| ScriptCookie::find(headers, token).differs(token.is_some()));
+        let sdk = self.0.cookies.config().js_sdk_cookie().and_then(|_| js_sdk::read(headers));
+        format!("{sdk:?} {differs:?}")
     }
 
     /// Seals any plaintext at all, as an identity or as the record of an opt-out.
     #[must_use]
     pub fn seal(&self, opt_out: bool, nonce: [u8; 24], plain: &[u8]) -> Option<String> {
-        let names = &self.cookies.names;
-        let (purpose, name) =
-            if opt_out { (Purpose::OptOut, names.opt_out) } else { (Purpose::Identity, names.identity) };
-        aead::seal(&self.keys.keys(), purpose, name, nonce, plain)
+        let (purpose, slot) = if opt_out { (Purpose::OptOut, Slot::OptOut) } else { (Purpose::Identity, Slot::Identity) };
+        aead::seal(&self.0.keys.keys(), purpose, self.0.cookies.name(slot), nonce, plain)
     }
 
     /// Writes the cookies, or nothing.
     #[must_use]
     pub fn write(&self, write: Write<'_>, now: UnixMillis, headers: &mut HeaderMap) -> bool {
         let login = Login { lineage: [7; 16], subject: None };
-        let writing = match write {
-            Write::Login(identity, subject) => Writing::Login(identity, subject),
-            Write::Refreshed(identity) => Writing::Store(&login, identity),
-            Write::ClearIdentity => Writing::ClearIdentity,
-            Write::ClearBoth => Writing::ClearBoth,
-            Write::OptOut => Writing::OptOut,
-            Write::RecordOptOut => Writing::RecordOptOut(&login),
-            Write::HandOver(identity) => {
-                Writing::HandOver(identity.map(|identity| (identity.advertising_token(), identity.times())))
+        let shared = |identity: &Identity| Arc::new(identity.clone());
+        let token = |identity: &Identity| (identity.advertising_token().to_owned(), identity.times().identity_expires);
+        let (change, token) = match write {
+            Write::Login(identity, subject) => {
+                let login = NewLogin { identity: shared(identity), subject: subject.map(Into::into) };
+                (Change::Begin(Arc::new(login)), Some(token(identity)))
             }
+            Write::Refreshed(identity) => {
+                (Change::Renew(Box::new(Record { login, identity: shared(identity) })), Some(token(identity)))
+            }
+            Write::ClearIdentity => (Change::ForgetIdentity, None),
+            Write::ClearBoth => (Change::EndLogin, None),
+            Write::OptOut => (Change::StateOptOut, None),
+            Write::RecordOptOut => (Change::RecordOptOut(Box::new(login)), None),
+            Write::HandOver(identity) => (Change::Keep, identity.map(token)),
         };
-        self.cookies.write(writing, true, &self.keys, now, headers).is_ok()
+        let scripts = match &token {
+            _ if !self.0.cookies.config().hands_over() => ScriptWrite::Keep,
+            Some((token, ends)) => ScriptWrite::Token(token, *ends),
+            None => ScriptWrite::Remove,
+        };
+        self.0.write(&change, scripts, now, headers).is_ok()
     }
 }
 
