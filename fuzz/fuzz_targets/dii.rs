@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use sha2::{Digest, Sha256};
-use tower_euid::{Dii, InvalidDii};
+use tower_euid::Dii;
+use tower_euid::error::InvalidDii;
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let Some((&kind, text)) = data.split_first() else { return Corpus::Reject };

@@ -11,7 +11,9 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use tower_euid::fuzzing::{Opened, Site, Write};
-use tower_euid::{CookieConfig, Identity, IdentityTimes, SameSite, UnixMillis};
+use tower_euid::{CookieConfig, SameSite};
+use tower_euid::clock::UnixMillis;
+use tower_euid::identity::{Identity, IdentityTimes};
 
 fuzz_target!(|data: &[u8]| -> Corpus { fuzz(data).map_or(Corpus::Reject, |()| Corpus::Keep) });
 

@@ -100,7 +100,8 @@ impl Site {
     /// Seals any plaintext at all, as an identity or as the record of an opt-out.
     #[must_use]
     pub fn seal(&self, opt_out: bool, nonce: [u8; 24], plain: &[u8]) -> Option<String> {
-        let (purpose, slot) = if opt_out { (Purpose::OptOut, Slot::OptOut) } else { (Purpose::Identity, Slot::Identity) };
+        let (purpose, slot) =
+            if opt_out { (Purpose::OptOut, Slot::OptOut) } else { (Purpose::Identity, Slot::Identity) };
         aead::seal(&self.0.keys.keys(), purpose, self.0.cookies.name(slot), nonce, plain)
     }
 
