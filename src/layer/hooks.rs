@@ -6,7 +6,7 @@ use http::{request, response};
 
 use super::EuidLayer;
 use crate::tcf;
-use euid_core::policy::Consent;
+use euid_core::Consent;
 
 /// What the application says.
 impl EuidLayer {

@@ -72,33 +72,32 @@
 //! `wasm32-wasip1` and `wasm32-unknown-unknown`. The last one has neither a clock nor randomness of its own:
 //! pass the time in, and turn on `wasm_js` or give getrandom a backend of your own.
 
-#![allow(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
 mod axum;
-pub mod cache_control;
+mod cache_control;
 pub mod clock;
 pub mod dii;
 pub mod engine;
 pub mod error;
-pub mod euid;
+mod euid;
 pub mod identity;
 pub mod openrtb;
 pub mod operator;
-pub mod outcome;
-pub mod policy;
+mod outcome;
+mod policy;
 #[cfg(any(feature = "operator", fuzzing))]
 #[cfg_attr(docsrs, doc(cfg(feature = "operator")))]
 pub mod protocol;
 #[cfg(not(any(feature = "operator", fuzzing)))]
 mod protocol;
-pub mod random;
-pub mod sealed;
-pub mod secret;
+mod random;
+mod sealed;
+mod secret;
 pub mod tcf;
-pub mod token;
-pub mod transport;
+mod token;
+mod transport;
 
 #[cfg(feature = "axum")]
 pub use axum::EuidLayerMissing;

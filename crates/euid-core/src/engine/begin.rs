@@ -102,7 +102,7 @@ impl Exchange<'_> {
     fn with_identity(&self, payload: &Payload<'_>, old_key: bool) -> Option<Step> {
         let (subject, rejected) = subject(self.context, &payload.login);
         let findings = Findings { old_key, rejected };
-        let [a, b, c, d, ..] = payload.login.lineage;
+        let [a, b, c, d, ..] = *payload.login.lineage.as_bytes();
         let chance = u32::from_be_bytes([a, b, c, d]);
         let (evaluation, times, now) = self.evaluate(subject, &payload.times, chance);
         let identity = || payload.identity().map(Arc::new);

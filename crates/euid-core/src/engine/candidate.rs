@@ -162,3 +162,67 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Action;
+
+    const LOGIN: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: Some([8; 16]) };
+    const ALL: [Visibility; 5] =
+        [Visibility::Absent, Visibility::Active, Visibility::OptedOut, Visibility::Unavailable, Visibility::Withheld];
+
+    fn identity() -> Arc<Identity> {
+        let at = UnixMillis::from_millis;
+        let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+        Arc::new(Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap())
+    }
+
+    fn foreign() -> Source {
+        Source::JsSdkCookie(Some(b"17"[..].into()))
+    }
+
+    fn begins(change: &Change, identity: &Identity) -> bool {
+        matches!(change, Change::Begin(new) if *new.identity == *identity && new.subject.as_deref() == Some(b"17"))
+    }
+
+    #[test]
+    fn own_state_that_is_kept_does_what_the_verdict_says() {
+        for sees in ALL {
+            let keep = |action| Source::OwnState(LOGIN).keep(Verdict { sees, action }, identity());
+            assert!(matches!(keep(Action::Keep), Change::Keep));
+            assert!(matches!(keep(Action::ForgetIdentity), Change::ForgetIdentity));
+            assert!(matches!(keep(Action::EndLogin), Change::EndLogin));
+        }
+    }
+
+    #[test]
+    fn an_identity_taken_over_begins_a_login_if_it_is_of_use_and_ends_if_it_is_not() {
+        for sees in ALL {
+            let keep = |action| foreign().keep(Verdict { sees, action }, identity());
+            let kept = keep(Action::Keep);
+            if matches!(sees, Visibility::Active | Visibility::Unavailable) {
+                assert!(begins(&kept, &identity()), "{sees:?}");
+            } else {
+                assert!(matches!(kept, Change::Keep), "{sees:?}");
+            }
+            for action in [Action::ForgetIdentity, Action::EndLogin] {
+                assert!(matches!(keep(action), Change::EndLogin), "{sees:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_pair_is_of_the_same_login_or_begins_one() {
+        let Change::Renew(record) = Source::OwnState(LOGIN).renew(identity()) else { panic!("no renewal") };
+        assert_eq!((record.login, &record.identity), (LOGIN, &identity()));
+        assert!(begins(&foreign().renew(identity()), &identity()));
+    }
+
+    #[test]
+    fn an_opt_out_is_recorded_for_a_login_and_stated_where_there_is_none() {
+        let change = Source::OwnState(LOGIN).opt_out();
+        assert!(matches!(change, Change::RecordOptOut(login) if *login == LOGIN));
+        assert!(matches!(foreign().opt_out(), Change::StateOptOut));
+    }
+}

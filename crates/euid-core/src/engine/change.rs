@@ -123,13 +123,14 @@ mod tests {
     use super::*;
     use crate::clock::UnixMillis;
     use crate::identity::IdentityTimes;
+    use crate::sealed::login::Lineage;
 
     #[test]
     fn logout_outranks_opt_out_which_outranks_login_which_outranks_what_was_planned() {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let identity = Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap();
-        let login = Login { lineage: [7; 16], subject: None };
+        let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
         let renewed = Record { login, identity: Arc::new(identity.clone()) };
         for planned in [Change::ForgetIdentity, Change::RecordOptOut(Box::new(login)), Change::Renew(Box::new(renewed))]
         {
@@ -147,7 +148,7 @@ mod tests {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let identity = Identity::new("secret", "secret".to_owned().into(), [5; 32].into(), times).unwrap();
-        let login = Login { lineage: [7; 16], subject: None };
+        let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
         let renewed = Change::Renew(Box::new(Record { login, identity: Arc::new(identity.clone()) }));
         assert!(!format!("{renewed:?} {:?}", Change::login(identity)).contains("secret"));
     }
