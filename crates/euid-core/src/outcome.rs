@@ -116,6 +116,27 @@ impl Refreshed {
     /// later, so that a clock that is ahead of the operator's does not refresh on every page; by how long it was due is
     /// returned beside it.
     ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(10_000), identity_expires: at(20_000), refresh_expires: at(30_000) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// use std::time::Duration;
+    /// use tower_euid::Refreshed;
+    /// use tower_euid::error::ErrorKind;
+    ///
+    /// let outcome = Refreshed::Identity(identity); // its `refresh_from` is 10 s, its token expires at 20 s
+    /// assert_eq!(outcome.clone().received(at(5_000))?, (outcome.clone(), None));
+    ///
+    /// let (later, due_by) = outcome.clone().received(at(12_000))?; // this clock is ahead
+    /// assert_eq!(due_by, Some(Duration::from_secs(2)));
+    /// assert!(matches!(later, Refreshed::Identity(identity) if !identity.times().is_due(at(12_000))));
+    ///
+    /// assert_eq!(outcome.received(at(20_000)).unwrap_err().kind(), ErrorKind::ClockDrift);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClockDrift`](ErrorKind::ClockDrift) if the new token has expired.

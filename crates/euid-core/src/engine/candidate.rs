@@ -15,6 +15,35 @@ use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::ScriptCookie;
 
 /// An identity that is due for a refresh, and all of its request that a later decision needs.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+/// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+/// use tower_euid::engine::{Decision, RefreshCandidate};
+/// use tower_euid::error::{ErrorKind, EuidError};
+/// use tower_euid::{Identity, Refreshed};
+///
+/// /// Calls the operator, unless the request must not.
+/// fn decide(candidate: &RefreshCandidate, call: impl Fn(&Identity) -> Result<Refreshed, EuidError>) -> Decision {
+///     let outcome = if candidate.may_refresh() && candidate.may_wait() {
+///         call(candidate.identity())
+///     } else {
+///         Err(EuidError::new(ErrorKind::Transient, "not called"))
+///     };
+///     let mut decision = candidate.settle(&outcome, candidate.arrived());
+///     if !candidate.may_write() {
+///         decision.defer();
+///     }
+///     decision
+/// }
+/// # assert_eq!(decide(&candidate, |_| Ok(Refreshed::OptedOut)).euid().state(), "opted_out");
+/// # assert!(decide(&candidate, |identity| Ok(Refreshed::Identity(identity.clone()))).is_deferrable());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the handler has to see its outcome: `settle`"]
 pub struct RefreshCandidate {
@@ -42,17 +71,57 @@ pub(super) enum Source {
 
 impl RefreshCandidate {
     /// The identity to refresh.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// assert_eq!(candidate.identity().refresh_token().expose_secret(), "EAAAAGZ"); // what the operator is sent
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn identity(&self) -> &Arc<Identity> {
         &self.identity
     }
 
-    /// The identity, to be replaced by an equal copy that other requests share.
+    /// The identity, to be replaced by an equal copy that other requests share, so that many of them need the memory of one.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(mut candidate) = step else { panic!("{step:?}") };
+    /// use std::sync::Arc;
+    ///
+    /// let under_way = Arc::new(identity); // of a call that another request has begun
+    /// assert_eq!(candidate.identity(), &under_way);
+    /// *candidate.identity_mut() = Arc::clone(&under_way);
+    /// assert!(Arc::ptr_eq(candidate.identity(), &under_way));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn identity_mut(&mut self) -> &mut Arc<Identity> {
         &mut self.identity
     }
 
-    /// The login that the identity belongs to; `None` if it has none yet.
+    /// The number of the login that the identity belongs to; `None` if it has none yet, as one from the JS SDK's cookie.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// let decision = candidate.settle(&Ok(tower_euid::Refreshed::OptedOut), at(15_000));
+    /// let tower_euid::engine::Change::RecordOptOut(login) = decision.change() else { panic!("{decision:?}") };
+    /// assert_eq!(candidate.lineage(), Some(login.lineage()));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lineage(&self) -> Option<Lineage> {
         match &self.source {
@@ -61,13 +130,38 @@ impl RefreshCandidate {
         }
     }
 
-    /// When the request arrived.
+    /// When the request arrived: what `now` returned to [`begin`](super::Engine::begin).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// assert_eq!(candidate.arrived(), at(15_000));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn arrived(&self) -> UnixMillis {
         self.arrived
     }
 
     /// Whether the token could still be used when the request arrived, so that no page has to wait.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    ///
+    /// for (now, is_usable) in [(15_000, true), (25_000, false)] {
+    ///     let step = engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(now));
+    ///     assert!(matches!(step, Step::Refresh(candidate) if candidate.is_usable() == is_usable));
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.times.is_usable(self.arrived)
@@ -75,6 +169,18 @@ impl RefreshCandidate {
 
     /// Whether the response may write the outcome: the request is a page, or a script's own call. If not, the host
     /// [defers](Decision::defer) what [`settle`](Self::settle) returns.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, mut request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # request.insert("sec-fetch-dest", "image".parse()?);
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// assert!(!candidate.may_write() && !candidate.may_refresh()); // the request is for an image of a page
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn may_write(&self) -> bool {
         self.may_write
@@ -82,6 +188,18 @@ impl RefreshCandidate {
 
     /// Whether this request may cause a call to the operator. A conditional request whose token is usable may not: its
     /// response may be a 304, which can't bring a new pair.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, mut request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # request.insert("if-none-match", "\"1\"".parse()?);
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// assert!(candidate.may_write() && !candidate.may_refresh()); // the request has an `If-None-Match`
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn may_refresh(&self) -> bool {
         self.may_write && !(self.is_conditional && self.is_usable())
@@ -89,19 +207,70 @@ impl RefreshCandidate {
 
     /// Whether the handler may be called after the operator's answer. One with an unsafe method may not wait: it may be the
     /// logout or the login that ends this identity.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    ///
+    /// for (method, may_wait) in [(Method::GET, true), (Method::POST, false)] {
+    ///     let step = engine.begin(&method, &request, &RequestContext::UNRESTRICTED, || at(15_000));
+    ///     assert!(matches!(step, Step::Refresh(candidate) if candidate.may_wait() == may_wait));
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn may_wait(&self) -> bool {
         self.may_wait
     }
 
     /// What became of the state that the request brought, for logs and metrics.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// assert!(candidate.findings().is_empty());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn findings(&self) -> Findings {
         self.findings
     }
 
-    /// Turns the outcome of a refresh at `now` into what the handler sees and what the response will do. An error of kind
-    /// [`Transient`](crate::error::ErrorKind::Transient) stands for a refresh that has not been made or has no answer yet.
+    /// Turns the outcome of a refresh, as it stands at `now`, into what the handler sees and what the response will do. It can
+    /// be called again, with a later outcome: see [`Pending::adopt`](super::Pending::adopt).
+    ///
+    /// A refresh that has not been made, or has no answer yet, is an error of the kind
+    /// [`Transient`](crate::error::ErrorKind::Transient). The token as it is stays usable until it expires; after that the
+    /// handler sees [`Unavailable`](Euid::Unavailable).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, new_pair, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// use tower_euid::Refreshed;
+    /// use tower_euid::error::{ErrorKind, EuidError};
+    ///
+    /// let failed = |kind| Err(EuidError::new(kind, "…"));
+    /// for (outcome, state) in [
+    ///     (Ok(Refreshed::Identity(new_pair)), "active"),
+    ///     (Ok(Refreshed::OptedOut), "opted_out"),
+    ///     (failed(ErrorKind::Transient), "active"), // the token is still good
+    ///     (failed(ErrorKind::RejectedToken), "absent"), // logged out by the operator
+    /// ] {
+    ///     assert_eq!(candidate.settle(&outcome, at(15_000)).euid().state(), state);
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn settle(&self, outcome: &Result<Refreshed, EuidError>, now: UnixMillis) -> Decision {
         let answer = match Answer::of(outcome) {
             Answer::NewPair(times, new) => Answer::NewPair(policy::with_margin(times, self.expiry_margin), new),

@@ -8,9 +8,29 @@ use crate::outcome::Generated;
 use crate::policy::Action;
 use crate::sealed::login::Login;
 
-/// A change of the visitor's state, with all that it needs.
+/// A change of the visitor's state, with all that it needs. A handler asks for `Begin`, `EndLogin` or `StateOptOut`; the
+/// others are what an [`Engine`](super::Engine) plans.
 ///
-/// Exhaustive: whoever writes state elsewhere has to handle each.
+/// Exhaustive: code that writes the state elsewhere has to handle each.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use http::{HeaderMap, StatusCode};
+/// use tower_euid::engine::{Change, Pending};
+///
+/// for (asked, cookie) in [
+///     (Change::login(identity), "__Host-euid-login="),
+///     (Change::StateOptOut, "__Host-euid-login=out."),
+///     (Change::EndLogin, "__Host-euid-login=;"), // removed
+/// ] {
+///     let mut response = HeaderMap::new();
+///     engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
+///     assert!(response.get_all("set-cookie").iter().any(|set| set.as_bytes().starts_with(cookie.as_bytes())));
+/// }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Nothing is written.
@@ -29,7 +49,23 @@ pub enum Change {
     Begin(Arc<NewLogin>),
 }
 
-/// An identity, and the login that it belongs to.
+/// An identity, and the login that it belongs to. `Debug` shows neither tokens nor the login.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, new_pair, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+/// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+/// use tower_euid::Refreshed;
+/// use tower_euid::engine::Change;
+///
+/// let decision = candidate.settle(&Ok(Refreshed::Identity(new_pair.clone())), at(15_000));
+/// let Change::Renew(record) = decision.change() else { panic!("{decision:?}") };
+/// assert_eq!((*record.identity == new_pair, record.login.is_bound()), (true, true));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Record {
     /// The login.
@@ -38,7 +74,22 @@ pub struct Record {
     pub identity: Arc<Identity>,
 }
 
-/// A login to be.
+/// A login to be written. `Debug` shows neither tokens nor the user.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use std::sync::Arc;
+/// use http::{HeaderMap, StatusCode};
+/// use tower_euid::engine::{Change, NewLogin, Pending};
+///
+/// let login = NewLogin { identity: Arc::new(identity), subject: Some(b"17"[..].into()) };
+/// let (asked, mut response) = (Change::Begin(Arc::new(login)), HeaderMap::new());
+/// let finish = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
+/// assert!(finish.identity_bytes.is_some() && !finish.login_without_user);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct NewLogin {
     /// The identity that the operator generated.
@@ -49,12 +100,29 @@ pub struct NewLogin {
 
 impl Change {
     /// A login, bound to no user.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (_, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::Change;
+    ///
+    /// assert!(matches!(Change::login(identity), Change::Begin(login) if login.subject.is_none()));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn login(identity: Identity) -> Self {
         Self::Begin(Arc::new(NewLogin { identity: Arc::new(identity), subject: None }))
     }
 
     /// Whether this change wins over `other` in one response: logout over opt-out over login over all else.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::engine::Change;
+    /// assert!(Change::EndLogin.outranks(&Change::StateOptOut));
+    /// assert!(!Change::EndLogin.outranks(&Change::EndLogin));
+    /// ```
     #[must_use]
     pub fn outranks(&self, other: &Self) -> bool {
         self.rank() > other.rank()

@@ -8,6 +8,23 @@ use crate::policy::{self, Consent, Credential, LoginMarker, Visibility};
 use crate::token::{AdvertisingToken, Note};
 
 /// What a request's handler sees and what its response will write, unless the handler asks for something else.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+/// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+/// use http::{HeaderMap, StatusCode};
+///
+/// let (euid, pending) = decision.start();
+/// assert_eq!(euid.state(), "active"); // the handler runs, and sees it
+/// let mut response = HeaderMap::new();
+/// engine.finish(pending, None, StatusCode::OK, &mut response, || at(5_000));
+/// assert!(response.is_empty()); // nothing was due, and the handler did nothing
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the handler has to see it, and the response has to write it"]
 pub struct Decision {
@@ -30,6 +47,24 @@ pub(super) struct Scripts {
 }
 
 /// What the response of a request under way will do.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+/// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+/// use http::{HeaderMap, StatusCode};
+///
+/// let (euid, pending) = decision.start();
+/// let token = euid.advertising_token().map(|token| token.as_str()); // the handler reads the token
+/// assert_eq!(token, Some("E4AAAABl"));
+/// let mut response = HeaderMap::new();
+/// engine.finish(pending, None, StatusCode::OK, &mut response, || at(5_000));
+/// assert_eq!(response["cache-control"], "private, no-cache");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the response has to write it: `Engine::finish`"]
 pub struct Pending {
@@ -40,7 +75,27 @@ pub struct Pending {
     pub(super) scripts: Scripts,
 }
 
-/// A [`Pending`] with nothing planned: only what the handler does counts. One word.
+/// A [`Pending`] with nothing planned, in one word: only what the handler does counts. So a host can keep the state of a
+/// usual request small.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+/// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+/// use std::mem::size_of;
+/// use tower_euid::engine::Watch;
+///
+/// assert_eq!(size_of::<Watch>(), size_of::<usize>());
+/// let (euid, pending) = decision.start();
+/// let watch = pending.into_watch().unwrap();
+/// assert!(watch.is_blank());
+/// euid.advertising_token().unwrap().as_str();
+/// assert!(!watch.is_blank()); // the response must be kept from caches
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Watch(Option<Note>);
 
@@ -60,13 +115,39 @@ impl Decision {
     }
 
     /// What the handler will see.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// assert_eq!(decision.euid().state(), "active");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn euid(&self) -> &Euid {
         &self.euid
     }
 
-    /// What the response will write.
+    /// What the response will write, unless the handler asks for something else.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// use tower_euid::Refreshed;
+    /// use tower_euid::engine::Change;
+    ///
+    /// let decision = candidate.settle(&Ok(Refreshed::OptedOut), at(15_000));
+    /// assert!(matches!(decision.change(), Change::RecordOptOut(_)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn change(&self) -> &Change {
@@ -74,6 +155,22 @@ impl Decision {
     }
 
     /// What became of the state that the request brought, for logs and metrics.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # engine.keys().reload(tower_euid::CookieKey::generate()?.into());
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// use tower_euid::engine::Rejected;
+    ///
+    /// // The key was lost, and with it all logins.
+    /// assert_eq!(decision.findings().rejected, Some(Rejected::UnknownKey));
+    /// assert_eq!(decision.euid().state(), "absent");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn findings(&self) -> Findings {
@@ -82,6 +179,25 @@ impl Decision {
 
     /// Whether the response will write an identity that another page could write as well. A host that wants to write
     /// nothing for this request then calls [`defer`](Self::defer).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// use tower_euid::Refreshed;
+    ///
+    /// let wants_to_write = false; // as the host says of this request
+    /// let mut decision = candidate.settle(&Ok(Refreshed::Identity(identity)), at(15_000));
+    /// assert!(decision.is_deferrable());
+    /// if decision.is_deferrable() && !wants_to_write {
+    ///     decision.defer();
+    /// }
+    /// assert!(!decision.is_deferrable());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn is_deferrable(&self) -> bool {
@@ -89,6 +205,23 @@ impl Decision {
     }
 
     /// Leaves to the next page what it can write as well. Withdrawn consent ends a login in any case.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// use tower_euid::Refreshed;
+    /// use tower_euid::engine::Change;
+    ///
+    /// let mut decision = candidate.settle(&Ok(Refreshed::Identity(identity)), at(15_000));
+    /// decision.defer();
+    /// assert!(matches!(decision.change(), Change::Keep));
+    /// assert_eq!(decision.euid().state(), "active"); // the handler sees the new token all the same
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn defer(&mut self) {
         if self.consent != Consent::Withdrawn {
             self.change = Change::Keep;
@@ -97,6 +230,21 @@ impl Decision {
     }
 
     /// Splits what the handler sees from what the response does.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// use tower_euid::AdvertisingToken;
+    ///
+    /// let (euid, pending) = decision.start();
+    /// assert_eq!(euid.advertising_token().map(AdvertisingToken::as_str), Some("E4AAAABl"));
+    /// # let _ = pending;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn start(self) -> (Euid, Pending) {
         let note = match &self.euid {
@@ -110,14 +258,46 @@ impl Decision {
 }
 
 impl Pending {
-    /// The handle by which a handler ends the login at once. `None` if there is nothing to end.
+    /// The handle by which a handler ends the login at once. `None` if there is nothing to end: a safe method, such as `GET`,
+    /// without any state.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// use http::{HeaderMap, StatusCode};
+    ///
+    /// let (_, pending) = decision.start();
+    /// pending.logout().unwrap().now(); // in the handler, which then fails
+    /// let mut response = HeaderMap::new();
+    /// engine.finish(pending, None, StatusCode::INTERNAL_SERVER_ERROR, &mut response, || at(5_000));
+    /// assert_eq!(response.get_all("set-cookie").iter().filter(|cookie| cookie.as_bytes().ends_with(b"Max-Age=0")).count(), 3);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn logout(&self) -> Option<EuidLogout> {
         self.note.clone().map(EuidLogout::of_note)
     }
 
-    /// Leaves a number of the host's with the token or the logout handle: [`EuidLogout::mark`] reads it.
+    /// Leaves a number of the host's with the token or the logout handle, if there is one.
+    /// [`EuidLogout::mark`] reads it. Zero until set.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// let (_, pending) = decision.start();
+    /// pending.mark(7); // who handled this request
+    /// assert_eq!(pending.logout().and_then(|logout| logout.mark()), Some(7));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn mark(&self, number: usize) {
         if let Some(note) = &self.note {
@@ -126,16 +306,78 @@ impl Pending {
     }
 
     /// Takes over what a later decision writes, for a refresh that ended after the handler was called.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_euid::Refreshed;
+    /// use tower_euid::error::{ErrorKind, EuidError};
+    ///
+    /// // The handler is called beside the refresh, with the token as it is.
+    /// let unanswered = Err(EuidError::new(ErrorKind::Transient, "not answered yet"));
+    /// let (euid, mut pending) = candidate.settle(&unanswered, at(15_000)).start();
+    /// assert_eq!(euid.state(), "active");
+    ///
+    /// // By the time of its response the operator has answered.
+    /// pending.adopt(candidate.settle(&Ok(Refreshed::Identity(identity)), at(15_100)));
+    /// let finish = engine.finish(pending, None, StatusCode::OK, &mut HeaderMap::new(), || at(15_100));
+    /// assert!(finish.renewed.is_some());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn adopt(&mut self, decision: Decision) {
         self.change = decision.change;
     }
 
-    /// Keeps the token from scripts.
+    /// Keeps the token from scripts in the browser, also that of a login: removes the cookie of
+    /// [`expose_token_to_scripts`](crate::CookieConfig::expose_token_to_scripts).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_euid::CookieConfig;
+    /// use tower_euid::engine::{Change, Pending};
+    ///
+    /// let engine = engine.with_cookie(CookieConfig::default().expose_token_to_scripts());
+    /// let mut pending = Pending::default();
+    /// pending.withhold_token();
+    /// let mut response = HeaderMap::new();
+    /// engine.finish(pending, Some(&Change::login(identity)), StatusCode::OK, &mut response, || at(0));
+    /// let mut cookies = response.get_all("set-cookie").iter();
+    /// assert!(cookies.any(|cookie| cookie.as_bytes().starts_with(b"__euid_advertising_token=;"))); // empty
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn withhold_token(&mut self) {
         self.scripts = Scripts { sync: true, withheld: true };
     }
 
     /// Itself in one word, if nothing is planned.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// use tower_euid::Refreshed;
+    ///
+    /// let nothing_due = decision.start().1;
+    /// assert!(nothing_due.into_watch().is_ok());
+    ///
+    /// let opted_out = candidate.settle(&Ok(Refreshed::OptedOut), at(15_000)).start().1;
+    /// assert!(opted_out.into_watch().is_err());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -160,7 +402,23 @@ impl From<Watch> for Pending {
 }
 
 impl Watch {
-    /// Whether the handler did nothing that the response must follow.
+    /// Whether the handler did nothing that the response must follow: no read of the token, no logout.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// let (_, pending) = decision.start();
+    /// let logout = pending.logout().unwrap();
+    /// let watch = pending.into_watch().unwrap();
+    /// assert!(watch.is_blank());
+    /// logout.now();
+    /// assert!(!watch.is_blank());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn is_blank(&self) -> bool {

@@ -16,24 +16,17 @@ use crate::random;
 ///
 /// ```
 /// # use euid_core as tower_euid;
-/// # use tower_euid::engine::{Change, Engine, Pending, Record, RequestContext, Step};
-/// # use tower_euid::identity::{Identity, IdentityTimes};
+/// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
 /// # let at = tower_euid::clock::UnixMillis::from_millis;
-/// # let times = IdentityTimes { refresh_from: at(1_000), identity_expires: at(9_000), refresh_expires: at(10_000) };
-/// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
-/// # let engine = Engine::new(tower_euid::CookieKey::generate()?.into());
-/// # let mut set = http::HeaderMap::new();
-/// # engine.finish(Pending::default(), Some(&Change::login(identity.clone())), http::StatusCode::OK, &mut set, || at(0));
-/// # let mut headers = http::HeaderMap::new();
-/// # for line in set.get_all("set-cookie") {
-/// #     headers.append("cookie", line.to_str()?.split(';').next().unwrap_or_default().parse()?);
-/// # }
-/// # let step = engine.begin(&http::Method::GET, &headers, &RequestContext::UNRESTRICTED, || at(5_000));
-/// # let Step::Refresh(candidate) = step else { panic!("{step:?}") };
-/// # let decision = candidate.settle(&Ok(tower_euid::Refreshed::Identity(identity)), at(5_000));
+/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+/// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+/// # let decision = candidate.settle(&Ok(tower_euid::Refreshed::Identity(identity)), at(15_000));
+/// use tower_euid::engine::Change;
+///
 /// let Change::Renew(record) = decision.change() else { panic!("{decision:?}") };
 /// assert_eq!(Some(record.login.lineage()), candidate.lineage()); // a refresh keeps the login
-/// assert!(!record.login.is_bound());
+/// assert!(record.login.is_bound());
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
