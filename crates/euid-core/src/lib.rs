@@ -141,7 +141,7 @@
 //! | [`tcf`] | consent from the TC string of a consent banner |
 //! | [`clock`] | moments and clocks |
 //! | [`error`] | all errors |
-//! | [`protocol`] | the wire format; with the feature `operator` both sides of it |
+//! | `protocol` | the wire format; with the feature `operator` both sides of it |
 //!
 //! The types that most programs need are in the root.
 //!

@@ -248,7 +248,7 @@ impl RefreshCandidate {
     ///
     /// A refresh that has not been made, or has no answer yet, is an error of the kind
     /// [`Transient`](crate::error::ErrorKind::Transient). The token as it is stays usable until it expires; after that the
-    /// handler sees [`Unavailable`](Euid::Unavailable).
+    /// handler sees [`Unavailable`](crate::Euid::Unavailable).
     ///
     /// ```
     /// # use euid_core as tower_euid;
