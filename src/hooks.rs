@@ -7,7 +7,6 @@ use euid_core::engine::{RequestContext, SignedIn};
 use http::{Request, Response};
 
 use crate::config::{Config, LogoutWhen};
-use crate::nested::AskedBy;
 
 /// What the hooks `consent` and `bind` return for a request.
 pub(crate) struct Visitor {
@@ -18,6 +17,10 @@ pub(crate) struct Visitor {
 
 /// The signed-in user's id in the application, if a user is signed in.
 type SignedInUser = Option<Box<[u8]>>;
+
+/// The layer whose hooks were called last, in the extensions of a request.
+#[derive(Clone, Copy)]
+pub(crate) struct AskedBy(pub(crate) usize);
 
 impl Visitor {
     pub(crate) fn context(&self) -> RequestContext<'_> {

@@ -13,8 +13,7 @@ use euid_core::engine::{Engine, Site};
 use euid_core::{CookieConfig, KeyRing};
 use tower::Layer;
 
-pub use self::refreshing::RefreshMode;
-use crate::config::Config;
+use crate::config::{Config, RefreshMode};
 use crate::mistakes::Mistakes;
 use crate::refresh::{Desk, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;

@@ -106,9 +106,6 @@ mod extract;
 #[cfg(feature = "client")]
 mod from_service;
 mod future;
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing;
 mod hooks;
 mod layer;
 mod mistakes;
@@ -173,12 +170,13 @@ pub mod docs {
 
 #[cfg(feature = "client")]
 pub use client::{EuidClient, EuidClientBuilder};
+pub use config::RefreshMode;
 #[cfg(feature = "client")]
 pub use env::from_env;
 #[cfg(feature = "client")]
 pub use from_service::from_service;
 pub use future::ResponseFuture;
-pub use layer::{EuidLayer, RefreshMode};
+pub use layer::EuidLayer;
 pub use refresh::{Refresh, RefreshFn, refresh_fn};
 pub use service::EuidService;
 #[cfg(feature = "axum")]

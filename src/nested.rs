@@ -15,14 +15,10 @@ use euid_core::{AdvertisingToken, Consent, Euid, EuidLogout};
 use http::{Extensions, HeaderMap, Request, Response};
 
 use crate::config::Config;
-use crate::hooks::{self, Visitor};
+use crate::hooks::{self, AskedBy, Visitor};
 use crate::request::report_rejected;
 use crate::telemetry;
 use crate::update::EuidUpdate;
-
-/// The layer whose hooks were called last, in the extensions of a request.
-#[derive(Clone, Copy)]
-pub(crate) struct AskedBy(pub(crate) usize);
 
 /// What a layer inside another adds to a response: nothing, if it is a clone.
 #[derive(Default)]

@@ -10,10 +10,9 @@ use euid_core::engine::{Decision, RefreshCandidate, RequestContext, Step};
 use http::{Request, Response};
 use tower::Service;
 
-use crate::config::Config;
+use crate::config::{Config, RefreshMode};
 use crate::future::{Beside, Parked, Refreshing, ResponseFuture};
 use crate::hooks;
-use crate::layer::RefreshMode;
 use crate::nested;
 use crate::refresh::{Asked, RefreshKey, failed};
 use crate::request::{insert_extensions, report};

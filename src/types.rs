@@ -197,6 +197,12 @@ pub use euid_core::Generated;
 ///
 pub use euid_core::KeyRing;
 
+/// The operator, as this publisher calls it, without I/O. An [`EuidClient`](crate::EuidClient) makes one for itself; give
+/// one to [`from_service`](crate::from_service) or
+/// [`EuidClientBuilder::from_operator`](crate::EuidClientBuilder::from_operator).
+///
+pub use euid_core::Operator;
+
 /// The outcome of a refresh that the operator answered: what a [`Refresh`](crate::Refresh) returns.
 ///
 pub use euid_core::Refreshed;
@@ -231,6 +237,5 @@ pub use euid_core::error;
 pub use euid_core::tcf;
 
 pub use euid_core::{
-    ConfigError, CookieKey, Dii, Environment, EuidError, Identity, Operator, SameSite, dii, engine, identity, openrtb,
-    operator,
+    ConfigError, CookieKey, Dii, Environment, EuidError, Identity, SameSite, dii, engine, identity, openrtb, operator,
 };

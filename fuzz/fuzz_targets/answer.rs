@@ -7,10 +7,10 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use euid_core::fuzzing::{Endpoint, Outcome, ask, receive, receive_text, seal_answer, understand};
+use euid_core::error::{ErrorKind, EuidError};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use serde_json::{Map, Value};
-use tower_euid::fuzzing::{Endpoint, Outcome, ask, receive, receive_text, seal_answer, understand};
-use tower_euid::error::{ErrorKind, EuidError};
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let [selector, a, b, rest @ ..] = data else { return Corpus::Reject };

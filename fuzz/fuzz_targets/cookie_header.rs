@@ -5,11 +5,11 @@
 
 #![no_main]
 
+use euid_core::CookieConfig;
+use euid_core::fuzzing::{Scan, Site};
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use tower_euid::CookieConfig;
-use tower_euid::fuzzing::{Scan, Site};
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let Some((&selector, lines)) = data.split_first() else { return Corpus::Reject };

@@ -6,10 +6,10 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use euid_core::Dii;
+use euid_core::error::InvalidDii;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use sha2::{Digest, Sha256};
-use tower_euid::Dii;
-use tower_euid::error::InvalidDii;
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let Some((&kind, text)) = data.split_first() else { return Corpus::Reject };

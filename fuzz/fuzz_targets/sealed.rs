@@ -7,11 +7,11 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use euid_core::CookieConfig;
+use euid_core::fuzzing::{Opened, Site, rewrite};
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use tower_euid::CookieConfig;
-use tower_euid::fuzzing::{Opened, Site, rewrite};
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     match data {

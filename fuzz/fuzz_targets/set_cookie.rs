@@ -7,13 +7,13 @@
 
 #![no_main]
 
+use euid_core::fuzzing::{Opened, Site, Write};
+use euid_core::{CookieConfig, SameSite};
+use euid_core::clock::UnixMillis;
+use euid_core::identity::{Identity, IdentityTimes};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use tower_euid::fuzzing::{Opened, Site, Write};
-use tower_euid::{CookieConfig, SameSite};
-use tower_euid::clock::UnixMillis;
-use tower_euid::identity::{Identity, IdentityTimes};
 
 fuzz_target!(|data: &[u8]| -> Corpus { fuzz(data).map_or(Corpus::Reject, |()| Corpus::Keep) });
 

@@ -5,10 +5,13 @@
 
 #![no_main]
 
+// The model is one of the layer's tests too, and names the layer.
+extern crate euid_core as tower_euid;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use euid_core::tcf::judge;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use tower_euid::tcf::judge;
 
 #[path = "../../tests/tcf/model.rs"]
 mod model;

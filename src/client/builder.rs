@@ -11,14 +11,14 @@ use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use tower::Service;
-use zeroize::Zeroizing;
 
 use super::line::{HttpService, Line};
 use super::network::{Network, Settings};
 use super::tls::Tls;
+use super::variables::Variables;
 use super::{EuidClient, Inner};
 use euid_core::clock::{Clock, SystemClock};
-use euid_core::error::{ConfigError, Setting};
+use euid_core::error::ConfigError;
 use euid_core::{Environment, Operator, OperatorBuilder};
 
 /// Configures an [`EuidClient`]; see [`EuidClient::builder`].
@@ -45,31 +45,7 @@ pub struct EuidClientBuilder {
     clock: Arc<dyn Clock>,
     connect_timeout: Duration,
     timeout: Duration,
-    tls: Tls,
-}
-
-/// The environment variables that settings were read from, if they were.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Variables {
-    pub(crate) operator_url: Option<&'static str>,
-    pub(crate) api_key: Option<&'static str>,
-    pub(crate) client_secret: Option<&'static str>,
-}
-
-impl Variables {
-    /// The same error, with the variable that its setting was read from.
-    fn name(self, error: ConfigError) -> ConfigError {
-        let variable = match error.setting() {
-            Some(Setting::OperatorUrl) => self.operator_url,
-            Some(Setting::ApiKey) => self.api_key,
-            Some(Setting::ClientSecret) => self.client_secret,
-            _ => None,
-        };
-        match variable {
-            Some(name) => error.in_variable(name),
-            None => error,
-        }
-    }
+    pub(super) tls: Tls,
 }
 
 impl EuidClientBuilder {
@@ -258,45 +234,6 @@ impl EuidClientBuilder {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         self.http = Some(HttpService::new(service));
-        self
-    }
-
-    /// The certificate authorities to trust for https, and no others: one or more certificates in PEM. For
-    /// a private operator whose certificate a private CA has signed.
-    ///
-    /// Without this, the operating system's are trusted; on Linux, those in the file that the environment
-    /// variable `SSL_CERT_FILE` names, or in the directories of `SSL_CERT_DIR`, if one of them is set.
-    ///
-    /// ```no_run
-    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use tower_euid::{Environment, EuidClient};
-    /// let operator = Environment::Url("https://euid-operator.internal".to_owned());
-    /// let client = EuidClient::builder(operator)
-    ///     .root_certificates_pem(std::fs::read("/etc/ssl/internal-ca.pem")?)
-    ///     .build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn root_certificates_pem(mut self, certificates: impl Into<Vec<u8>>) -> Self {
-        self.tls.roots = Some(certificates.into());
-        self
-    }
-
-    /// The certificate that the client shows a private operator (mutual TLS): certificate, intermediate
-    /// certificates if any, and the private key, all in PEM.
-    ///
-    /// ```no_run
-    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use tower_euid::{Environment, EuidClient};
-    /// let operator = Environment::Url("https://euid-operator.internal".to_owned());
-    /// let mut identity = std::fs::read("/run/secrets/client.pem")?;
-    /// identity.extend(std::fs::read("/run/secrets/client-key.pem")?);
-    /// let client = EuidClient::builder(operator).client_certificate_pem(identity).build()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn client_certificate_pem(mut self, certificate_and_key: impl Into<Vec<u8>>) -> Self {
-        self.tls.client_certificate = Some(Zeroizing::new(certificate_and_key.into()));
         self
     }
 

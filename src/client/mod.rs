@@ -8,6 +8,7 @@ mod line;
 mod network;
 mod reuse;
 mod tls;
+mod variables;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use self::builder::EuidClientBuilder;
-pub(crate) use self::builder::Variables;
 use self::line::Line;
+pub(crate) use self::variables::Variables;
 use crate::refresh::Refresh;
 use crate::telemetry;
 use euid_core::clock::Clock;

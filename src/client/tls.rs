@@ -3,7 +3,8 @@
 use reqwest::{Certificate, ClientBuilder, Identity};
 use zeroize::Zeroizing;
 
-use euid_core::error::ConfigError;
+use super::EuidClientBuilder;
+use euid_core::error::{ConfigError, Setting};
 
 /// In PEM, as it was given.
 #[derive(Clone, Default)]
@@ -17,15 +18,60 @@ impl Tls {
     pub(super) fn apply(&self, mut http: ClientBuilder) -> Result<ClientBuilder, ConfigError> {
         if let Some(pem) = &self.roots {
             let roots = Certificate::from_pem_bundle(pem).ok().filter(|roots| !roots.is_empty());
-            let roots = roots.ok_or_else(|| ConfigError::new("the root certificates are not certificates in PEM"))?;
+            let roots = roots.ok_or_else(|| refused("the root certificates are not certificates in PEM"))?;
             http = http.tls_certs_only(roots);
         }
         if let Some(pem) = &self.client_certificate {
             let identity = Identity::from_pem(pem);
             http = http.identity(identity.map_err(|_| {
-                ConfigError::new("the client certificate is not a certificate and its private key, both in PEM")
+                refused("the client certificate is not a certificate and its private key, both in PEM")
             })?);
         }
         Ok(http)
     }
+}
+
+impl EuidClientBuilder {
+    /// The certificate authorities to trust for https, and no others: one or more certificates in PEM. For
+    /// a private operator whose certificate a private CA has signed.
+    ///
+    /// Without this, the operating system's are trusted; on Linux, those in the file that the environment
+    /// variable `SSL_CERT_FILE` names, or in the directories of `SSL_CERT_DIR`, if one of them is set.
+    ///
+    /// ```no_run
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use tower_euid::{Environment, EuidClient};
+    /// let operator = Environment::Url("https://euid-operator.internal".to_owned());
+    /// let client = EuidClient::builder(operator)
+    ///     .root_certificates_pem(std::fs::read("/etc/ssl/internal-ca.pem")?)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn root_certificates_pem(mut self, certificates: impl Into<Vec<u8>>) -> Self {
+        self.tls.roots = Some(certificates.into());
+        self
+    }
+
+    /// The certificate that the client shows a private operator (mutual TLS): certificate, intermediate
+    /// certificates if any, and the private key, all in PEM.
+    ///
+    /// ```no_run
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use tower_euid::{Environment, EuidClient};
+    /// let operator = Environment::Url("https://euid-operator.internal".to_owned());
+    /// let mut identity = std::fs::read("/run/secrets/client.pem")?;
+    /// identity.extend(std::fs::read("/run/secrets/client-key.pem")?);
+    /// let client = EuidClient::builder(operator).client_certificate_pem(identity).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn client_certificate_pem(mut self, certificate_and_key: impl Into<Vec<u8>>) -> Self {
+        self.tls.client_certificate = Some(Zeroizing::new(certificate_and_key.into()));
+        self
+    }
+}
+
+fn refused(what: &'static str) -> ConfigError {
+    ConfigError::new(what).about(Setting::Certificates)
 }

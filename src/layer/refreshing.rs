@@ -7,50 +7,8 @@ use euid_core::engine::Engine;
 use http::request;
 
 use super::EuidLayer;
+use crate::config::RefreshMode;
 use crate::refresh::MemoLimit;
-
-/// When the handler runs, while a refresh is due.
-///
-/// The mode is for requests with a safe method (`GET`, `HEAD`). A request that may change something, such as
-/// the `POST` of a login or a logout, waits for no refresh: its handler runs at once, with the token if that
-/// is still valid, else with [`Euid::Unavailable`](crate::Euid::Unavailable). A login or logout in its
-/// response beats what the refresh brings.
-///
-/// ```
-/// # #[cfg(feature = "client")]
-/// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(async {
-/// # use std::time::Duration;
-/// # use tokio::time::timeout;
-/// # use tower::{Layer, service_fn};
-/// # use tower_euid::RefreshMode;
-/// # use euid_sandbox::{Fault, Sandbox, VisitorState};
-/// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
-/// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
-/// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
-/// sandbox.fault(Fault::Delay(Duration::from_millis(200))); // the operator takes its time
-/// for (mode, at_once) in [(RefreshMode::Before, false), (RefreshMode::Beside, true)] {
-///     let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
-///     let app = layer.clone().refresh_mode(mode).layer(page);
-///     let sent = timeout(Duration::from_millis(100), visitor.send(&app, http::Request::new(()))).await;
-///     assert_eq!(sent.is_ok_and(|page| page.is_ok_and(|page| *page.body() == "active")), at_once);
-/// }
-/// # Ok::<_, Box<dyn std::error::Error>>(())
-/// # })?;
-/// # Ok::<_, Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RefreshMode {
-    /// After the refresh, or after [`max_wait`](EuidLayer::max_wait) with what is still valid: the
-    /// token is refreshed before it is used, as the EUID guide asks.
-    #[default]
-    Before,
-    /// At once, as long as the token is valid. The new cookie goes out if the answer is there when the response head is,
-    /// else with the next request of this visitor that meets this node before the new pair itself is due. An expired token
-    /// is waited for as in [`Before`](Self::Before).
-    Beside,
-}
 
 /// How it refreshes.
 impl EuidLayer {

@@ -4,11 +4,12 @@
 //! moment, and [`Clock`] returns the present one. Give one clock to the layer, the client and the
 //! sandbox, and all of them move together.
 //!
-//! No other module reads the machine's clock; `clippy.toml` forbids it.
+//! No other module reads the machine's clock; `clippy.toml` forbids it. On wasm32-unknown-unknown the
+//! standard library has no clock, so [`SystemClock`] and [`ManualClock::running`] do not exist there:
+//! implement [`Clock`], for instance with JavaScript's `Date.now()`.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment: whole milliseconds since 1970-01-01T00:00:00Z, the unit of the EUID API.
@@ -192,15 +193,19 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
 /// The machine's wall clock.
 ///
+/// Not on wasm32-unknown-unknown, where the standard library has no clock.
+///
 /// ```
 /// # use euid_core as tower_euid;
 /// use tower_euid::clock::{Clock, SystemClock};
 ///
 /// assert!(SystemClock.now().as_millis() > 1_700_000_000_000);
 /// ```
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> UnixMillis {
@@ -229,7 +234,8 @@ pub struct ManualClock(Arc<Manual>);
 struct Manual {
     /// Whether the time moves by itself as well: then `millis` is the lead over the system clock.
     runs: bool,
-    millis: AtomicI64,
+    /// In a lock, as not every processor has atomics of 64 bits.
+    millis: Mutex<i64>,
 }
 
 impl ManualClock {
@@ -243,10 +249,12 @@ impl ManualClock {
     /// ```
     #[must_use]
     pub fn at(now: UnixMillis) -> Self {
-        Self(Arc::new(Manual { runs: false, millis: AtomicI64::new(now.0) }))
+        Self(Arc::new(Manual { runs: false, millis: Mutex::new(now.0) }))
     }
 
     /// A clock that starts at the present and runs as the system clock does.
+    ///
+    /// Not on wasm32-unknown-unknown, where the standard library has no clock.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -258,9 +266,10 @@ impl ManualClock {
     /// clock.advance(Duration::from_secs(3600)); // it keeps this lead
     /// assert!(clock.now() >= began.saturating_add(Duration::from_secs(3600)));
     /// ```
+    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
     #[must_use]
     pub fn running() -> Self {
-        Self(Arc::new(Manual { runs: true, millis: AtomicI64::new(0) }))
+        Self(Arc::new(Manual { runs: true, millis: Mutex::new(0) }))
     }
 
     /// Moves the clock forward, in whole milliseconds.
@@ -279,16 +288,20 @@ impl ManualClock {
     /// assert!(times.is_due(clock.now()));
     /// ```
     pub fn advance(&self, duration: Duration) {
-        let step = millis(duration);
-        // Wrapping would be a jump into the past; the closure never refuses, so the result is moot.
-        let _ = self.0.millis.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_add(step)));
+        let mut now = self.0.millis.lock().unwrap_or_else(PoisonError::into_inner);
+        // Wrapping would be a jump into the past.
+        *now = now.saturating_add(millis(duration));
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> UnixMillis {
-        let millis = self.0.millis.load(Ordering::Relaxed);
-        if self.0.runs { UnixMillis(SystemClock.now().0.saturating_add(millis)) } else { UnixMillis(millis) }
+        let millis = *self.0.millis.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+        if self.0.runs {
+            return UnixMillis(SystemClock.now().0.saturating_add(millis));
+        }
+        UnixMillis(millis)
     }
 }
 

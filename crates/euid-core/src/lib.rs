@@ -51,9 +51,10 @@
 //!     let decision = match engine.begin(method, headers, &RequestContext::UNRESTRICTED, &now) {
 //!         Step::Ready(decision) => decision,
 //!         Step::Refresh(candidate) => {
-//!             let calls = candidate.may_refresh() && candidate.may_wait();
-//!             let not_called = || Err(EuidError::new(ErrorKind::Transient, "not called"));
-//!             let outcome = if calls { refresh(candidate.identity()) } else { not_called() };
+//!             let mut outcome = Err(EuidError::new(ErrorKind::Transient, "not called"));
+//!             if candidate.may_refresh() && candidate.may_wait() {
+//!                 outcome = refresh(candidate.identity()).and_then(|new| Ok(new.received(now())?.0));
+//!             }
 //!             let mut decision = candidate.settle(&outcome, now());
 //!             if !candidate.may_write() {
 //!                 decision.defer();
@@ -141,7 +142,7 @@
 //! | [`tcf`] | consent from the TC string of a consent banner |
 //! | [`clock`] | moments and clocks |
 //! | [`error`] | all errors |
-//! | `protocol` | the wire format; with the feature `operator` both sides of it |
+//! | `protocol` | with the feature `operator`: the operator's side of the wire format |
 //!
 //! The types that most programs need are in the root.
 //!
@@ -171,6 +172,9 @@ pub mod dii;
 pub mod engine;
 pub mod error;
 mod euid;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod openrtb;
 pub mod operator;

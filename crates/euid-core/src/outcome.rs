@@ -19,7 +19,7 @@ use crate::protocol::answer::Question;
 ///
 /// let request = GenerateRequest::from(Dii::phone("+442345678901")?)
 ///     .tcf_consent_string("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA");
-/// # Ok::<_, euid_core::dii::InvalidDii>(())
+/// # Ok::<_, euid_core::error::InvalidDii>(())
 /// ```
 #[derive(Clone)]
 #[must_use = "no call is made until it is given to `generate`"]
@@ -43,7 +43,7 @@ impl GenerateRequest {
     ///     }
     /// }
     /// # request(Dii::email("user@example.com")?, None);
-    /// # Ok::<_, euid_core::dii::InvalidDii>(())
+    /// # Ok::<_, euid_core::error::InvalidDii>(())
     /// ```
     pub fn tcf_consent_string(mut self, consent: impl Into<String>) -> Self {
         self.tcf_consent_string = Some(consent.into());

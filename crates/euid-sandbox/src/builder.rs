@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::calls::Counters;
 use super::operator::Operator;
-use super::{Counters, Inner, Sandbox};
+use super::{Inner, Sandbox};
 use euid_core::clock::ManualClock;
 use euid_core::protocol::parse_client_secret;
 use euid_core::{ConfigError, Environment};

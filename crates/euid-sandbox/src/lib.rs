@@ -54,6 +54,7 @@
 mod answer;
 mod body;
 mod builder;
+mod calls;
 #[cfg(test)]
 mod captures;
 mod cors;
@@ -63,37 +64,32 @@ mod optout_check;
 mod person;
 mod route;
 mod server;
+mod service;
 mod token;
 mod visitor;
+mod visitor_state;
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::fmt;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
-use http::{Method, Request, Response};
-use http_body::Body;
-use http_body_util::{BodyExt, Full};
-use tower::Service;
+use euid_core::Dii;
+use euid_core::clock::ManualClock;
 use zeroize::Zeroizing;
 
-use self::operator::{Call, MAX_BODY, Operator};
+use self::calls::Counters;
+use self::operator::Operator;
 use self::person::Person;
-use self::route::Endpoint;
-use euid_core::Dii;
-use euid_core::clock::{Clock, ManualClock};
 #[cfg(test)]
 use euid_core::protocol::{Key, RequestNonce};
 
 pub use self::builder::{Lifetimes, SandboxBuilder};
+pub use self::calls::Calls;
 pub use self::fault::Fault;
 pub use self::server::SandboxServer;
-pub use self::visitor::{Visitor, VisitorState};
+pub use self::visitor::Visitor;
+pub use self::visitor_state::VisitorState;
 
 /// A stand-in operator. Cheap to clone; clones share clock, opt-outs, fault and counters.
 ///
@@ -291,9 +287,7 @@ impl Sandbox {
     /// ```
     #[must_use]
     pub fn calls(&self) -> Calls {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { generate, refresh, validate, other } = &self.0.calls;
-        Calls { generate: read(generate), refresh: read(refresh), validate: read(validate), other: read(other) }
+        self.0.calls.read()
     }
 
     /// How many of them were for `/v2/token/refresh`.
@@ -320,46 +314,6 @@ impl Sandbox {
     pub fn refresh_calls(&self) -> u64 {
         self.calls().refresh
     }
-
-    async fn answer<B: Body>(self, request: Request<B>) -> Response<Full<Bytes>> {
-        let (parts, body) = request.into_parts();
-        let endpoint = Endpoint::at(&parts.uri);
-        // A browser's preflight is not a call of the endpoint; it counts as `other`.
-        self.0.calls.count(endpoint.filter(|_| parts.method != Method::OPTIONS));
-        let fault = *lock(&self.0.fault);
-        let body = read(body).await;
-        if let Some(Fault::Delay(delay)) = fault {
-            tokio::time::sleep(delay).await;
-        }
-        self.0.operator.answer(&Call {
-            parts: &parts,
-            endpoint,
-            body: body.as_deref(),
-            now: self.0.clock.now(),
-            opted_out: &lock(&self.0.opted_out),
-            fault,
-        })
-    }
-}
-
-impl<B> Service<Request<B>> for Sandbox
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Send,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let answer = self.clone().answer(request);
-        Box::pin(async { Ok(answer.await) })
-    }
 }
 
 impl fmt::Debug for Sandbox {
@@ -371,65 +325,6 @@ impl fmt::Debug for Sandbox {
             .field("calls", &self.calls())
             .finish_non_exhaustive()
     }
-}
-
-/// How many calls a [`Sandbox`] has had, by path.
-///
-/// ```
-/// use euid_sandbox::{Calls, Sandbox};
-///
-/// let sandbox = Sandbox::builder().build()?;
-/// assert_eq!(sandbox.calls(), Calls::default()); // no call has arrived
-/// # Ok::<_, tower_euid::ConfigError>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Calls {
-    /// `/v2/token/generate`
-    pub generate: u64,
-    /// `/v2/token/refresh`
-    pub refresh: u64,
-    /// `/v2/token/validate`
-    pub validate: u64,
-    /// Anything else.
-    pub other: u64,
-}
-
-#[derive(Default)]
-struct Counters {
-    generate: AtomicU64,
-    refresh: AtomicU64,
-    validate: AtomicU64,
-    other: AtomicU64,
-}
-
-impl Counters {
-    fn count(&self, endpoint: Option<Endpoint>) {
-        let counter = match endpoint {
-            Some(Endpoint::Generate) => &self.generate,
-            Some(Endpoint::Refresh) => &self.refresh,
-            Some(Endpoint::Validate) => &self.validate,
-            Some(Endpoint::WithoutRole | Endpoint::Health | Endpoint::Unknown) | None => &self.other,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// The whole body, or `None` if it is longer than the operator reads. A body that breaks off ends there.
-async fn read<B: Body>(body: B) -> Option<Vec<u8>> {
-    if body.size_hint().lower() > MAX_BODY as u64 {
-        return None;
-    }
-    let mut body = pin!(body);
-    let mut bytes = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.remaining() > MAX_BODY {
-            return None;
-        }
-        bytes.put(data);
-    }
-    Some(bytes)
 }
 
 /// Fresh random bytes.

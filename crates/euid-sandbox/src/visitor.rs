@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use serde::Deserialize;
 use tower::Service;
 
-use super::{Lifetimes, Sandbox, random};
+use super::{Sandbox, VisitorState, random};
 use euid_core::clock::{Clock, UnixMillis};
 use euid_core::engine::{Change, NewLogin, Pending, Site};
 use euid_core::{ConfigError, Dii, Identity};
@@ -37,7 +37,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// If the clocks of layer and sandbox show different times, if the sandbox's [`Lifetimes`] leave no time for this
+    /// If the clocks of layer and sandbox show different times, if the sandbox's [`Lifetimes`](super::Lifetimes) leave no time for this
     /// state, or if the operating system gives no random bytes.
     pub fn visitor(&self, layer: &impl Site, state: VisitorState) -> Result<Visitor, ConfigError> {
         self.mint(layer, state, None)
@@ -118,70 +118,6 @@ impl Sandbox {
 #[derive(Deserialize)]
 struct Success {
     body: Identity,
-}
-
-/// What a [`Visitor`] begins with, see [`Sandbox::visitor`]; what handlers see of it.
-///
-/// ```
-/// # use tower::{Layer, service_fn};
-/// use euid_sandbox::{Sandbox, VisitorState};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
-/// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
-/// # let sandbox = Sandbox::builder().build()?;
-/// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
-/// # let app = layer.layer(page);
-/// for (visitor, sees) in [
-///     (VisitorState::Absent, "absent"),
-///     (VisitorState::Fresh, "active"),
-///     (VisitorState::Due, "active"),
-///     (VisitorState::Expired, "active"),
-///     (VisitorState::OptedOut, "opted_out"),
-/// ] {
-///     let mut visitor = sandbox.visitor(&layer, visitor)?;
-///     assert_eq!(visitor.send(&app, http::Request::new(())).await?.into_body(), sees);
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum VisitorState {
-    /// No cookies: [`Absent`](euid_core::Euid::Absent).
-    Absent,
-    /// Has just logged in: [`Active`](euid_core::Euid::Active).
-    Fresh,
-    /// The token is good, and to be refreshed: [`Active`](euid_core::Euid::Active) with the new one or, if
-    /// the operator fails, the old one.
-    Due,
-    /// The token has expired, and can be refreshed: [`Active`](euid_core::Euid::Active) or, if the operator
-    /// fails, [`Unavailable`](euid_core::Euid::Unavailable).
-    Expired,
-    /// Was told at login that they opted out, and is known to the sandbox so:
-    /// [`OptedOut`](euid_core::Euid::OptedOut). For who opts out later, take another state and
-    /// [`Sandbox::opt_out`] with the visitor's [`dii`](Visitor::dii): the next refresh says so.
-    OptedOut,
-}
-
-impl VisitorState {
-    /// How long ago the identity of this state was issued, if it has one.
-    fn age(self, lifetimes: &Lifetimes, margin: Duration) -> Result<Option<Duration>, ConfigError> {
-        let Lifetimes { refresh_from, identity_expires, refresh_expires } = *lifetimes;
-        let usable = identity_expires.saturating_sub(margin);
-        let (from, until) = match self {
-            Self::Absent | Self::OptedOut => return Ok(None),
-            Self::Fresh => (Duration::ZERO, refresh_from.min(usable)),
-            Self::Due => (refresh_from, usable),
-            Self::Expired => (identity_expires, refresh_expires),
-        };
-        if from >= until {
-            return Err(ConfigError::new(format!("with the sandbox's lifetimes no identity is ever {self:?}")));
-        }
-        // The middle is behind any jitter, and has time left on both sides.
-        Ok(Some(if self == Self::Fresh { from } else { from + (until - from) / 2 }))
-    }
 }
 
 /// A person with a browser: sends requests with the cookies it has, keeps those it is given. From

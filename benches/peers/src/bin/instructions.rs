@@ -56,7 +56,7 @@ fn parts() -> ExitCode {
             Command::new("callgrind_annotate").args(["--inclusive=yes", "--threshold=100"]).arg(&file).output();
         let table = annotate.expect("callgrind_annotate comes with valgrind").stdout;
         let table = String::from_utf8_lossy(&table);
-        let line = table.lines().find(|line| line.contains(&format!(":tower_euid::{function} ")));
+        let line = table.lines().find(|line| line.contains(&format!(":{function} ")));
         let count = line.and_then(|line| line.split_whitespace().next()).unwrap_or("part of its caller");
         println!("{case:<10} {part:<28} {count:>7}");
     }
@@ -105,15 +105,15 @@ fn measured(call: &mut Call, request: Request<()>) -> Response<()> {
     black_box(call(request))
 }
 
-/// Part, case, and the function that does it, below `tower_euid::`.
+/// Part, case, and the function that does it.
 const PARTS: &[(&str, &str, &str)] = &[
-    ("find our cookies", "fresh", "cookie::header::Names::find"),
-    ("open: base64 and cipher", "fresh", "cookie::seal::Head::open_in"),
-    ("parse the plaintext", "fresh", "cookie::format::Payload::parse"),
-    ("show it to the handler", "fresh", "sight::show"),
-    ("pack the tokens", "login", "cookie::format::write"),
-    ("seal: cipher and base64", "login", "cookie::seal::seal"),
-    ("render the Set-Cookies", "login", "cookie::header::set_cookie"),
+    ("find our cookies", "fresh", "euid_core::transport::cookie::Names::find"),
+    ("open: base64 and cipher", "fresh", "euid_core::sealed::aead::Head::open_in"),
+    ("parse the plaintext", "fresh", "euid_core::sealed::payload::Payload::parse"),
+    ("show it to the handler", "fresh", "tower_euid::request::insert_extensions"),
+    ("pack the tokens", "login", "euid_core::sealed::payload::write"),
+    ("seal: cipher and base64", "login", "euid_core::sealed::aead::seal"),
+    ("render the Set-Cookies", "login", "euid_core::transport::cookie::set_cookie"),
 ];
 /// What two compilers may differ by, in percent.
 const ALLOWED: f64 = 5.0;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::decision::{Decision, Scripts, euid};
 use super::{Change, Findings, NewLogin, Record};
 use crate::clock::UnixMillis;
-use crate::error::EuidError;
+use crate::error::{ErrorKind, EuidError};
 use crate::identity::{Identity, IdentityTimes};
 use crate::outcome::Refreshed;
 use crate::policy::{self, Answer, Consent, Migration, Settled, Verdict, Visibility};
@@ -271,6 +271,35 @@ impl RefreshCandidate {
     /// }
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// A host that shares no calls asks the operator itself if the request [may refresh](Self::may_refresh) and
+    /// [may wait](Self::may_wait), and gives each outcome to [`Refreshed::received`] first: a clock that is ahead of the
+    /// operator's would else refresh on every page.
+    ///
+    /// ```
+    /// use euid_core::clock::UnixMillis;
+    /// use euid_core::engine::{Decision, RefreshCandidate};
+    /// use euid_core::error::{ErrorKind, EuidError};
+    /// use euid_core::Operator;
+    ///
+    /// /// The decision once the host has the operator's response, or has none.
+    /// fn decide(
+    ///     operator: &Operator,
+    ///     candidate: &RefreshCandidate,
+    ///     response: Option<http::Response<Vec<u8>>>,
+    ///     now: UnixMillis,
+    /// ) -> Decision {
+    ///     let outcome = match response {
+    ///         Some(response) => operator.refreshed(candidate.identity(), &response, now).and_then(|new| new.received(now)),
+    ///         None => Err(EuidError::new(ErrorKind::Transient, "the operator did not answer")),
+    ///     };
+    ///     let mut decision = candidate.settle(&outcome.map(|(refreshed, _)| refreshed), now);
+    ///     if !candidate.may_write() {
+    ///         decision.defer();
+    ///     }
+    ///     decision
+    /// }
+    /// ```
     pub fn settle(&self, outcome: &Result<Refreshed, EuidError>, now: UnixMillis) -> Decision {
         let answer = match Answer::of(outcome) {
             Answer::NewPair(times, new) => Answer::NewPair(policy::with_margin(times, self.expiry_margin), new),
@@ -299,6 +328,50 @@ impl RefreshCandidate {
             scripts,
             findings: Findings::NONE,
         }
+    }
+
+    /// The decision without a refresh, which a later page makes: for a request that may not
+    /// [refresh](Self::may_refresh) or may not [wait](Self::may_wait), in a host that makes no calls beside its
+    /// handlers. What the response may not [write](Self::may_write) is deferred already.
+    ///
+    /// ```
+    /// use euid_core::clock::UnixMillis;
+    /// use euid_core::engine::{Change, Decision, Engine, Pending, RequestContext, Step};
+    /// use euid_core::identity::IdentityTimes;
+    /// use euid_core::{CookieKey, Euid, Identity};
+    /// use http::{HeaderMap, HeaderValue, Method, StatusCode};
+    ///
+    /// fn without_calls(step: Step, now: UnixMillis) -> Decision {
+    ///     match step {
+    ///         Step::Ready(decision) => decision,
+    ///         Step::Refresh(candidate) => candidate.postpone(now),
+    ///     }
+    /// }
+    ///
+    /// # let at = UnixMillis::from_millis;
+    /// let engine = Engine::new(CookieKey::generate()?.into());
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(60_000), refresh_expires: at(90_000) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// # let mut written = HeaderMap::new();
+    /// # engine.finish(Pending::default(), Some(&Change::login(identity)), StatusCode::OK, &mut written, || at(0));
+    /// # let pairs = written.get_all("set-cookie").iter().filter_map(|line| line.to_str().ok()?.split(';').next());
+    /// # let cookies = HeaderValue::try_from(pairs.collect::<Vec<_>>().join("; "))?;
+    /// let request = HeaderMap::from_iter([(http::header::COOKIE, cookies)]); // of an identity that is due
+    /// let now = at(30_000);
+    /// let step = engine.begin(&Method::POST, &request, &RequestContext::UNRESTRICTED, || now);
+    /// assert!(matches!(step, Step::Refresh(_)));
+    /// let decision = without_calls(step, now);
+    /// assert!(matches!(decision.euid(), Euid::Active(_))); // the token has not expired
+    /// assert!(matches!(decision.change(), Change::Keep));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn postpone(&self, now: UnixMillis) -> Decision {
+        let not_made = Err(EuidError::new(ErrorKind::Transient, "a later page refreshes"));
+        let mut decision = self.settle(&not_made, now);
+        if !self.may_write {
+            decision.defer();
+        }
+        decision
     }
 }
 

@@ -82,6 +82,9 @@ impl Engine {
     /// identity of its own, as it would change a page that is stored elsewhere. `now` is called only where something is
     /// written.
     ///
+    /// A host with other header types copies all headers of the response, for any of them may steer a cache; calls this;
+    /// and replaces each header by what is here then. No header is removed.
+    ///
     /// ```
     /// # use euid_core as tower_euid;
     /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));

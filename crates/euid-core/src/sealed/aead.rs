@@ -10,22 +10,13 @@
 //! four days of a large publisher. Version, purpose, key and name are authenticated: a value under
 //! another name, or made for another purpose, does not open.
 
-use std::sync::LazyLock;
-
 use base64::Engine;
-use base64::engine::Simd;
-use base64::engine::general_purpose::{NO_PAD, PAD};
 use xaes_256_gcm::aead::AeadInOut;
 use xaes_256_gcm::{Nonce, Tag};
 use zeroize::Zeroize;
 
 use super::keys::{KeyId, Keys, RingKey};
-
-/// Strict: no padding, no stray bits, so that a value has one text only.
-pub(crate) static BASE64URL: LazyLock<Simd> = LazyLock::new(|| Simd::url_safe(NO_PAD));
-
-/// The operator's refresh tokens are in it; as strict.
-pub(crate) static BASE64_STANDARD: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
+pub(crate) use super::text::{BASE64_STANDARD, BASE64URL};
 
 /// The head in base64url.
 pub(crate) type HeadText = [u8; HEAD_TEXT];

@@ -5,6 +5,7 @@ pub(crate) mod aead;
 pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod payload;
+mod text;
 #[cfg(test)]
 mod vectors;
 mod weak;

@@ -3,14 +3,14 @@
 
 use serde_json::{Map, Value};
 
-use euid_core::clock::UnixMillis;
-pub use euid_core::engine::fuzzing::{Opened, Scan, Site, Write, rewrite};
-use euid_core::error::EuidError;
-use euid_core::identity::Identity;
-use euid_core::protocol::answer::{self, Answer, Sent};
-use euid_core::protocol::envelope::{gcm_seal, seal_request};
-use euid_core::protocol::operator::{OpenedRequest, RequestError, open_request, open_request_text, seal_response};
-use euid_core::{Generated, Refreshed};
+use crate::clock::UnixMillis;
+pub use crate::engine::fuzzing::{Opened, Scan, Site, Write, rewrite};
+use crate::error::EuidError;
+use crate::identity::Identity;
+use crate::outcome::{Generated, Refreshed};
+use crate::protocol::answer::{self, Answer, Sent};
+use crate::protocol::envelope::{gcm_seal, seal_request};
+use crate::protocol::operator::{OpenedRequest, RequestError, open_request, open_request_text, seal_response};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
