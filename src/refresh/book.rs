@@ -14,9 +14,8 @@ use tokio::time::Instant;
 use super::backoff::{self, Span};
 use super::breaker::{Admission, Breaker, BreakerState};
 use super::flight::{Flight, Outcome};
-use super::memo::{Memo, MemoLimit, RefreshKey, State};
+use super::memo::{Lineage, Memo, MemoLimit, RefreshKey, State};
 use euid_core::clock::UnixMillis;
-use euid_core::engine::Lineage;
 use euid_core::error::ErrorKind;
 use euid_core::identity::Identity;
 
@@ -266,7 +265,7 @@ mod tests {
 
     /// A token of one login.
     fn of_login(token: u8) -> RefreshKey {
-        RefreshKey { lineage: Some(Lineage::from_bytes([9; 16])), ..key(token) }
+        RefreshKey { lineage: Some([9; 16]), ..key(token) }
     }
 
     fn opted_out() -> Outcome {
@@ -313,7 +312,7 @@ mod tests {
     #[test]
     fn call_on_a_runtime_that_does_not_run_is_followed_by_another_a_minute_after_its_deadline() {
         for of_login in [false, true] {
-            let lineage = of_login.then_some(Lineage::from_bytes([9; 16]));
+            let lineage = of_login.then_some([9; 16]);
             let (first, other) = (RefreshKey { lineage, ..key(1) }, RefreshKey { lineage, ..key(2) });
             let mut process = Process::new(LIMIT);
             assert_eq!([process.next_of(first, 0), process.next_of(first, 69)], ["lead", "overdue"]);

@@ -21,12 +21,11 @@ use super::book::{Book, Next};
 use super::breaker::BreakerState;
 use super::flight::{Outcome, Waiter};
 use super::leader::Leader;
-use super::memo::{MemoLimit, RefreshKey};
+use super::memo::{Lineage, MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
 use crate::deadline::Deadline;
 use crate::telemetry;
 use euid_core::clock::{Clock, UnixMillis};
-use euid_core::engine::Lineage;
 use euid_core::identity::Identity;
 
 /// How refreshes are made.

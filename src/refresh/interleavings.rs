@@ -23,10 +23,9 @@ use super::memo::{MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
 use euid_core::Refreshed;
 use euid_core::clock::UnixMillis;
-use euid_core::engine::Lineage;
 use euid_core::error::{ErrorKind, EuidError};
 
-const KEY: RefreshKey = RefreshKey { token: [7; 16], lineage: Some(Lineage::from_bytes([1; 16])) };
+const KEY: RefreshKey = RefreshKey { token: [7; 16], lineage: Some([1; 16]) };
 const LIMIT: MemoLimit = MemoLimit { entries: 8, bytes: 1 << 20 };
 /// Longer than any schedule takes in real time: here no call is overdue.
 const MAX_WAIT: Duration = Duration::from_secs(3600);

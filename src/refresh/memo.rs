@@ -22,7 +22,6 @@ use super::backoff::Span;
 use super::flight::{Flight, Outcome};
 use euid_core::Refreshed;
 use euid_core::clock::UnixMillis;
-use euid_core::engine::Lineage;
 use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::{Identity, IdentityTimes};
 
@@ -35,6 +34,9 @@ pub(crate) struct RefreshKey {
 
 /// The first half of the SHA-256 of a refresh token.
 pub(super) type TokenHash = [u8; 16];
+
+/// The random number of a login.
+pub(super) type Lineage = [u8; 16];
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -382,10 +384,10 @@ mod tests {
     fn delivered_pair_is_known_for_45_seconds_or_a_tenth_of_its_life() {
         for (life, known_for) in [(86_400, 45), (450, 45), (440, 44), (100, 10), (10, 1)] {
             let mut memo = Memo::new(LIMIT);
-            let key = RefreshKey { lineage: Some(Lineage::from_bytes([1; 16])), ..key(1) };
+            let key = RefreshKey { lineage: Some([1; 16]), ..key(1) };
             let answer = pair("a", [life, life, life]);
             memo.answered(key, &answer, at(0));
-            memo.delivered(Lineage::from_bytes([1; 16]), identity(&answer));
+            memo.delivered([1; 16], identity(&answer));
             assert!(knows(&memo, 1, known_for - 1) && !knows(&memo, 1, known_for), "{life}");
         }
     }
@@ -402,12 +404,12 @@ mod tests {
     #[test]
     fn pair_counts_as_delivered_only_if_that_very_pair_was_written() {
         let mut memo = Memo::new(LIMIT);
-        let key = RefreshKey { lineage: Some(Lineage::from_bytes([1; 16])), ..key(1) };
+        let key = RefreshKey { lineage: Some([1; 16]), ..key(1) };
         let [earlier, last] = ["a", "b"].map(|token| pair(token, [900, 3600, 86_400]));
         memo.answered(key, &last, at(0));
-        memo.delivered(Lineage::from_bytes([1; 16]), identity(&earlier));
+        memo.delivered([1; 16], identity(&earlier));
         assert!(knows(&memo, 1, 899));
-        memo.delivered(Lineage::from_bytes([1; 16]), identity(&last));
+        memo.delivered([1; 16], identity(&last));
         assert!(!knows(&memo, 1, 45));
     }
 
@@ -514,8 +516,7 @@ mod tests {
     #[test]
     fn index_of_logins_names_the_last_token_of_each_and_goes_with_it() {
         let mut memo = Memo::new(LIMIT);
-        let [first, second] =
-            [1, 2].map(|token| RefreshKey { lineage: Some(Lineage::from_bytes([7; 16])), ..key(token) });
+        let [first, second] = [1, 2].map(|token| RefreshKey { lineage: Some([7; 16]), ..key(token) });
         memo.answered(first, &opted_out(), at(0));
         memo.begin(second, Arc::default(), crate::deadline::steady_now(), at(10));
         assert!(matches!(memo.of_lineage(&first), Some(State::UnderWay { .. })));

@@ -35,8 +35,7 @@
 //! ```
 //! use euid_core::clock::UnixMillis;
 //! use euid_core::engine::{Change, Engine, RequestContext, Step};
-//! use euid_core::error::{ErrorKind, EuidError};
-//! use euid_core::{Euid, Identity, Refreshed};
+//! use euid_core::{Euid, EuidError, Identity, Refreshed};
 //! use http::{Request, Response};
 //!
 //! /// Answers a request. `refresh` calls the operator, `handler` makes the page and may ask for a change.
@@ -50,17 +49,11 @@
 //!     let (method, headers) = (request.method(), request.headers());
 //!     let decision = match engine.begin(method, headers, &RequestContext::UNRESTRICTED, &now) {
 //!         Step::Ready(decision) => decision,
-//!         Step::Refresh(candidate) => {
-//!             let mut outcome = Err(EuidError::new(ErrorKind::Transient, "not called"));
-//!             if candidate.may_refresh() && candidate.may_wait() {
-//!                 outcome = refresh(candidate.identity()).and_then(|new| Ok(new.received(now())?.0));
-//!             }
-//!             let mut decision = candidate.settle(&outcome, now());
-//!             if !candidate.may_write() {
-//!                 decision.defer();
-//!             }
-//!             decision
+//!         Step::Refresh(candidate) if candidate.may_refresh() && candidate.may_wait() => {
+//!             let outcome = refresh(candidate.identity()).and_then(|new| Ok(new.received(now())?.0));
+//!             candidate.settle(&outcome, now())
 //!         }
+//!         Step::Refresh(candidate) => candidate.postpone(now()),
 //!     };
 //!     let (euid, pending) = decision.start();
 //!     let (mut response, change) = handler(&euid);

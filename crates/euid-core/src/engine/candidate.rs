@@ -21,24 +21,18 @@ use crate::transport::js_sdk::ScriptCookie;
 /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
 /// # let at = tower_euid::clock::UnixMillis::from_millis;
 /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
 /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
 /// use tower_euid::engine::{Decision, RefreshCandidate};
-/// use tower_euid::error::{ErrorKind, EuidError};
-/// use tower_euid::{Identity, Refreshed};
+/// use tower_euid::{EuidError, Identity, Refreshed};
 ///
 /// /// Calls the operator, unless the request must not.
 /// fn decide(candidate: &RefreshCandidate, call: impl Fn(&Identity) -> Result<Refreshed, EuidError>) -> Decision {
-///     let outcome = if candidate.may_refresh() && candidate.may_wait() {
-///         call(candidate.identity())
+///     if candidate.may_refresh() && candidate.may_wait() {
+///         candidate.settle(&call(candidate.identity()), candidate.arrived())
 ///     } else {
-///         Err(EuidError::new(ErrorKind::Transient, "not called"))
-///     };
-///     let mut decision = candidate.settle(&outcome, candidate.arrived());
-///     if !candidate.may_write() {
-///         decision.defer();
+///         candidate.postpone(candidate.arrived())
 ///     }
-///     decision
 /// }
 /// # assert_eq!(decide(&candidate, |_| Ok(Refreshed::OptedOut)).euid().state(), "opted_out");
 /// # assert!(decide(&candidate, |identity| Ok(Refreshed::Identity(identity.clone()))).is_deferrable());
@@ -77,7 +71,7 @@ impl RefreshCandidate {
     /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// assert_eq!(candidate.identity().refresh_token().expose_secret(), "EAAAAGZ"); // what the operator is sent
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -94,7 +88,7 @@ impl RefreshCandidate {
     /// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(mut candidate) = step else { panic!("{step:?}") };
     /// use std::sync::Arc;
     ///
@@ -115,7 +109,7 @@ impl RefreshCandidate {
     /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// let decision = candidate.settle(&Ok(tower_euid::Refreshed::OptedOut), at(15_000));
     /// let tower_euid::engine::Change::RecordOptOut(login) = decision.change() else { panic!("{decision:?}") };
@@ -137,7 +131,7 @@ impl RefreshCandidate {
     /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// assert_eq!(candidate.arrived(), at(15_000));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -176,7 +170,7 @@ impl RefreshCandidate {
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # request.insert("sec-fetch-dest", "image".parse()?);
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// assert!(!candidate.may_write() && !candidate.may_refresh()); // the request is for an image of a page
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -195,7 +189,7 @@ impl RefreshCandidate {
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # request.insert("if-none-match", "\"1\"".parse()?);
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// assert!(candidate.may_write() && !candidate.may_refresh()); // the request has an `If-None-Match`
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -233,7 +227,7 @@ impl RefreshCandidate {
     /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// assert!(candidate.findings().is_empty());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -255,7 +249,7 @@ impl RefreshCandidate {
     /// # let (engine, new_pair, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// use tower_euid::Refreshed;
     /// use tower_euid::error::{ErrorKind, EuidError};
@@ -335,33 +329,17 @@ impl RefreshCandidate {
     /// handlers. What the response may not [write](Self::may_write) is deferred already.
     ///
     /// ```
-    /// use euid_core::clock::UnixMillis;
-    /// use euid_core::engine::{Change, Decision, Engine, Pending, RequestContext, Step};
-    /// use euid_core::identity::IdentityTimes;
-    /// use euid_core::{CookieKey, Euid, Identity};
-    /// use http::{HeaderMap, HeaderValue, Method, StatusCode};
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::Method;
+    /// use tower_euid::engine::{Change, RequestContext, Step};
     ///
-    /// fn without_calls(step: Step, now: UnixMillis) -> Decision {
-    ///     match step {
-    ///         Step::Ready(decision) => decision,
-    ///         Step::Refresh(candidate) => candidate.postpone(now),
-    ///     }
-    /// }
-    ///
-    /// # let at = UnixMillis::from_millis;
-    /// let engine = Engine::new(CookieKey::generate()?.into());
-    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(60_000), refresh_expires: at(90_000) };
-    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
-    /// # let mut written = HeaderMap::new();
-    /// # engine.finish(Pending::default(), Some(&Change::login(identity)), StatusCode::OK, &mut written, || at(0));
-    /// # let pairs = written.get_all("set-cookie").iter().filter_map(|line| line.to_str().ok()?.split(';').next());
-    /// # let cookies = HeaderValue::try_from(pairs.collect::<Vec<_>>().join("; "))?;
-    /// let request = HeaderMap::from_iter([(http::header::COOKIE, cookies)]); // of an identity that is due
-    /// let now = at(30_000);
-    /// let step = engine.begin(&Method::POST, &request, &RequestContext::UNRESTRICTED, || now);
-    /// assert!(matches!(step, Step::Refresh(_)));
-    /// let decision = without_calls(step, now);
-    /// assert!(matches!(decision.euid(), Euid::Active(_))); // the token has not expired
+    /// let step = engine.begin(&Method::POST, &request, &RequestContext::UNRESTRICTED, || at(15_000));
+    /// let Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// assert!(!candidate.may_wait()); // it is a POST
+    /// let decision = candidate.postpone(at(15_000));
+    /// assert_eq!(decision.euid().state(), "active"); // the token has not expired
     /// assert!(matches!(decision.change(), Change::Keep));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```

@@ -139,7 +139,7 @@ impl Decision {
     /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// use tower_euid::Refreshed;
     /// use tower_euid::engine::Change;
@@ -185,7 +185,7 @@ impl Decision {
     /// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// use tower_euid::Refreshed;
     ///
@@ -211,7 +211,7 @@ impl Decision {
     /// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// use tower_euid::Refreshed;
     /// use tower_euid::engine::Change;
@@ -312,7 +312,7 @@ impl Pending {
     /// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// use http::{HeaderMap, StatusCode};
     /// use tower_euid::Refreshed;
@@ -367,7 +367,7 @@ impl Pending {
     /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
     /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15000));
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
     /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// use tower_euid::Refreshed;
     ///
