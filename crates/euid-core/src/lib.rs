@@ -173,10 +173,10 @@ pub mod openrtb;
 pub mod operator;
 mod outcome;
 mod policy;
-#[cfg(any(feature = "operator", fuzzing))]
+#[cfg(feature = "operator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "operator")))]
 pub mod protocol;
-#[cfg(not(any(feature = "operator", fuzzing)))]
+#[cfg(not(feature = "operator"))]
 mod protocol;
 mod random;
 mod sealed;

@@ -1,7 +1,5 @@
 //! The cookies' part of the fuzz targets' door.
 
-#![expect(missing_docs, reason = "for the fuzz targets alone")]
-
 use std::sync::Arc;
 
 use http::HeaderMap;
