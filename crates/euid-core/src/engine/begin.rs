@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::header::{COOKIE, GetAll};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::candidate::Source;
 use super::decision::{Decision, Scripts, euid};
 use super::navigation::{is_conditional, is_navigation_or_fetch};
 use super::read::{FoundAnchor, FoundIdentity, Opened};
+use super::source::Source;
 use super::{Change, Engine, Findings, Record, RefreshCandidate, Rejected, RequestContext, SignedIn, UserCheck};
 use crate::clock::UnixMillis;
 use crate::euid::Euid;

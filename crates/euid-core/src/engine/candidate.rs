@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Findings;
 use super::decision::{Decision, Scripts, euid};
-use super::{Change, Findings, NewLogin, Record};
+use super::source::Source;
 use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::{Identity, IdentityTimes};
 use crate::outcome::Refreshed;
-use crate::policy::{self, Answer, Consent, Migration, Settled, Verdict, Visibility};
-use crate::sealed::login::{Lineage, Login};
+use crate::policy::{self, Answer, Consent, Settled, Visibility};
+use crate::sealed::login::Lineage;
 use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::ScriptCookie;
 
@@ -18,24 +19,26 @@ use crate::transport::js_sdk::ScriptCookie;
 ///
 /// ```
 /// # use euid_core as tower_euid;
-/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
 /// # let at = tower_euid::clock::UnixMillis::from_millis;
-/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
-/// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+/// use tower_euid::clock::UnixMillis;
 /// use tower_euid::engine::{Decision, RefreshCandidate};
 /// use tower_euid::{EuidError, Identity, Refreshed};
 ///
 /// /// Calls the operator, unless the request must not.
-/// fn decide(candidate: &RefreshCandidate, call: impl Fn(&Identity) -> Result<Refreshed, EuidError>) -> Decision {
-///     if candidate.may_refresh() && candidate.may_wait() {
-///         candidate.settle(&call(candidate.identity()), candidate.arrived())
-///     } else {
-///         candidate.postpone(candidate.arrived())
+/// fn decide(
+///     candidate: &RefreshCandidate,
+///     call: impl Fn(&Identity) -> Result<Refreshed, EuidError>,
+///     now: impl Fn() -> UnixMillis,
+/// ) -> Decision {
+///     if !candidate.may_refresh() || !candidate.may_wait() {
+///         return candidate.postpone(now());
 ///     }
+///     let outcome = call(candidate.identity()).and_then(|new| Ok(new.received(now())?.0));
+///     candidate.settle(&outcome, now())
 /// }
-/// # assert_eq!(decide(&candidate, |_| Ok(Refreshed::OptedOut)).euid().state(), "opted_out");
-/// # assert!(decide(&candidate, |identity| Ok(Refreshed::Identity(identity.clone()))).is_deferrable());
+/// # assert_eq!(decide(&candidate, |_| Ok(Refreshed::OptedOut), || at(15_000)).euid().state(), "opted_out");
+/// # assert!(decide(&candidate, |identity| Ok(Refreshed::Identity(identity.clone())), || at(15_000)).is_deferrable());
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -54,25 +57,12 @@ pub struct RefreshCandidate {
     pub(super) findings: Findings,
 }
 
-/// Where an identity came from.
-#[derive(Clone, Debug)]
-pub(super) enum Source {
-    /// State of ours, of this login.
-    OwnState(Login),
-    /// The JS SDK's cookie. The identity has no login yet; its login will be bound to this user, if any.
-    JsSdkCookie(Option<Box<[u8]>>),
-}
-
 impl RefreshCandidate {
     /// The identity to refresh.
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
-    /// # let at = tower_euid::clock::UnixMillis::from_millis;
-    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
-    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
     /// assert_eq!(candidate.identity().refresh_token().expose_secret(), "EAAAAGZ"); // what the operator is sent
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -85,11 +75,7 @@ impl RefreshCandidate {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
-    /// # let at = tower_euid::clock::UnixMillis::from_millis;
-    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
-    /// # let tower_euid::engine::Step::Refresh(mut candidate) = step else { panic!("{step:?}") };
+    /// # let (mut candidate, identity) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
     /// use std::sync::Arc;
     ///
     /// let under_way = Arc::new(identity); // of a call that another request has begun
@@ -106,11 +92,8 @@ impl RefreshCandidate {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
-    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
-    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// let decision = candidate.settle(&Ok(tower_euid::Refreshed::OptedOut), at(15_000));
     /// let tower_euid::engine::Change::RecordOptOut(login) = decision.change() else { panic!("{decision:?}") };
     /// assert_eq!(candidate.lineage(), Some(login.lineage()));
@@ -128,11 +111,8 @@ impl RefreshCandidate {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
-    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
-    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// assert_eq!(candidate.arrived(), at(15_000));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -224,11 +204,7 @@ impl RefreshCandidate {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
-    /// # let at = tower_euid::clock::UnixMillis::from_millis;
-    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
-    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
     /// assert!(candidate.findings().is_empty());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -242,15 +218,13 @@ impl RefreshCandidate {
     ///
     /// A refresh that has not been made, or has no answer yet, is an error of the kind
     /// [`Transient`](crate::error::ErrorKind::Transient). The token as it is stays usable until it expires; after that the
-    /// handler sees [`Unavailable`](crate::Euid::Unavailable).
+    /// handler sees [`Unavailable`](crate::Euid::Unavailable). A response of the operator passes
+    /// [`Refreshed::received`] first: a clock that is ahead of the operator's would else refresh on every page.
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # let (engine, new_pair, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let (candidate, new_pair) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
-    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
-    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
     /// use tower_euid::Refreshed;
     /// use tower_euid::error::{ErrorKind, EuidError};
     ///
@@ -264,35 +238,6 @@ impl RefreshCandidate {
     ///     assert_eq!(candidate.settle(&outcome, at(15_000)).euid().state(), state);
     /// }
     /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// A host that shares no calls asks the operator itself if the request [may refresh](Self::may_refresh) and
-    /// [may wait](Self::may_wait), and gives each outcome to [`Refreshed::received`] first: a clock that is ahead of the
-    /// operator's would else refresh on every page.
-    ///
-    /// ```
-    /// use euid_core::clock::UnixMillis;
-    /// use euid_core::engine::{Decision, RefreshCandidate};
-    /// use euid_core::error::{ErrorKind, EuidError};
-    /// use euid_core::Operator;
-    ///
-    /// /// The decision once the host has the operator's response, or has none.
-    /// fn decide(
-    ///     operator: &Operator,
-    ///     candidate: &RefreshCandidate,
-    ///     response: Option<http::Response<Vec<u8>>>,
-    ///     now: UnixMillis,
-    /// ) -> Decision {
-    ///     let outcome = match response {
-    ///         Some(response) => operator.refreshed(candidate.identity(), &response, now).and_then(|new| new.received(now)),
-    ///         None => Err(EuidError::new(ErrorKind::Transient, "the operator did not answer")),
-    ///     };
-    ///     let mut decision = candidate.settle(&outcome.map(|(refreshed, _)| refreshed), now);
-    ///     if !candidate.may_write() {
-    ///         decision.defer();
-    ///     }
-    ///     decision
-    /// }
     /// ```
     pub fn settle(&self, outcome: &Result<Refreshed, EuidError>, now: UnixMillis) -> Decision {
         let answer = match Answer::of(outcome) {
@@ -350,99 +295,5 @@ impl RefreshCandidate {
             decision.defer();
         }
         decision
-    }
-}
-
-impl Source {
-    /// The change if the identity stays as it is.
-    pub(super) fn keep(self, verdict: Verdict, identity: Arc<Identity>) -> Change {
-        match self {
-            Self::OwnState(_) => verdict.action.into(),
-            Self::JsSdkCookie(subject) => match policy::as_migration(verdict) {
-                Migration::Keep => Change::Keep,
-                Migration::Begin => Change::Begin(Arc::new(NewLogin { identity, subject })),
-                Migration::End => Change::EndLogin,
-            },
-        }
-    }
-
-    /// The change for its successor.
-    fn renew(self, identity: Arc<Identity>) -> Change {
-        match self {
-            Self::OwnState(login) => Change::Renew(Box::new(Record { login, identity })),
-            Self::JsSdkCookie(subject) => Change::Begin(Arc::new(NewLogin { identity, subject })),
-        }
-    }
-
-    /// The change if the person opted out.
-    fn opt_out(self) -> Change {
-        match self {
-            Self::OwnState(login) => Change::RecordOptOut(Box::new(login)),
-            Self::JsSdkCookie(_) => Change::StateOptOut,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Action;
-
-    const LOGIN: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: Some([8; 16]) };
-    const ALL: [Visibility; 5] =
-        [Visibility::Absent, Visibility::Active, Visibility::OptedOut, Visibility::Unavailable, Visibility::Withheld];
-
-    fn identity() -> Arc<Identity> {
-        let at = UnixMillis::from_millis;
-        let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-        Arc::new(Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap())
-    }
-
-    fn foreign() -> Source {
-        Source::JsSdkCookie(Some(b"17"[..].into()))
-    }
-
-    fn begins(change: &Change, identity: &Identity) -> bool {
-        matches!(change, Change::Begin(new) if *new.identity == *identity && new.subject.as_deref() == Some(b"17"))
-    }
-
-    #[test]
-    fn own_state_that_is_kept_does_what_the_verdict_says() {
-        for sees in ALL {
-            let keep = |action| Source::OwnState(LOGIN).keep(Verdict { sees, action }, identity());
-            assert!(matches!(keep(Action::Keep), Change::Keep));
-            assert!(matches!(keep(Action::ForgetIdentity), Change::ForgetIdentity));
-            assert!(matches!(keep(Action::EndLogin), Change::EndLogin));
-        }
-    }
-
-    #[test]
-    fn an_identity_taken_over_begins_a_login_if_it_is_of_use_and_ends_if_it_is_not() {
-        for sees in ALL {
-            let keep = |action| foreign().keep(Verdict { sees, action }, identity());
-            let kept = keep(Action::Keep);
-            if matches!(sees, Visibility::Active | Visibility::Unavailable) {
-                assert!(begins(&kept, &identity()), "{sees:?}");
-            } else {
-                assert!(matches!(kept, Change::Keep), "{sees:?}");
-            }
-            for action in [Action::ForgetIdentity, Action::EndLogin] {
-                assert!(matches!(keep(action), Change::EndLogin), "{sees:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_new_pair_is_of_the_same_login_or_begins_one() {
-        let Change::Renew(record) = Source::OwnState(LOGIN).renew(identity()) else { panic!("no renewal") };
-        assert_eq!((record.login, &record.identity), (LOGIN, &identity()));
-        assert!(begins(&foreign().renew(identity()), &identity()));
-    }
-
-    #[test]
-    fn an_opt_out_is_recorded_for_a_login_and_stated_where_there_is_none() {
-        let change = Source::OwnState(LOGIN).opt_out();
-        assert!(matches!(change, Change::RecordOptOut(login) if *login == LOGIN));
-        assert!(matches!(foreign().opt_out(), Change::StateOptOut));
     }
 }

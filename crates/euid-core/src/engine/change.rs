@@ -53,11 +53,8 @@ pub enum Change {
 ///
 /// ```
 /// # use euid_core as tower_euid;
-/// # let (engine, new_pair, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let (candidate, new_pair) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
 /// # let at = tower_euid::clock::UnixMillis::from_millis;
-/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
-/// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
 /// use tower_euid::Refreshed;
 /// use tower_euid::engine::Change;
 ///

@@ -5,9 +5,8 @@ use std::mem;
 use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 
-use super::decision::Pending;
 use super::write::ScriptWrite;
-use super::{Change, Engine, Record, Unwritten};
+use super::{Change, Engine, Pending, Record, Unwritten};
 use crate::cache_control::{self, Touch};
 use crate::clock::UnixMillis;
 use crate::policy::{self, Consent};

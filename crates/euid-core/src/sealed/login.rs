@@ -16,11 +16,8 @@ use crate::random;
 ///
 /// ```
 /// # use euid_core as tower_euid;
-/// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let (candidate, identity) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
 /// # let at = tower_euid::clock::UnixMillis::from_millis;
-/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
-/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
-/// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
 /// # let decision = candidate.settle(&Ok(tower_euid::Refreshed::Identity(identity)), at(15_000));
 /// use tower_euid::engine::Change;
 ///
