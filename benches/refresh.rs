@@ -17,10 +17,10 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderValue, Request, Response};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_euid::{
-    AdvertisingToken, Clock, CookieKey, ErrorKind, EuidError, EuidLayer, EuidUpdate, Identity, IdentityTimes,
-    ManualClock, Refresh, Refreshed, UnixMillis, refresh_fn,
-};
+use tower_euid::clock::{Clock, ManualClock, UnixMillis};
+use tower_euid::error::{ErrorKind, EuidError};
+use tower_euid::identity::{Identity, IdentityTimes};
+use tower_euid::{AdvertisingToken, CookieKey, EuidLayer, EuidUpdate, Refresh, Refreshed, refresh_fn};
 
 fn main() {
     divan::main();

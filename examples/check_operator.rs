@@ -21,10 +21,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use euid_sandbox::{Sandbox, SandboxServer};
-use tower_euid::{
-    Clock, ConfigError, Dii, ErrorKind, EuidClient, EuidClientBuilder, EuidError, Generated, Identity, ManualClock,
-    Refreshed, SystemClock, UnixMillis,
-};
+use tower_euid::clock::{Clock, ManualClock, SystemClock, UnixMillis};
+use tower_euid::error::{ConfigError, ErrorKind, EuidError};
+use tower_euid::{Dii, EuidClient, EuidClientBuilder, Generated, Identity, Refreshed};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -349,7 +348,8 @@ mod tests {
     use base64::prelude::BASE64_STANDARD;
     use euid_sandbox::{Fault, SandboxBuilder};
     use tokio::net::TcpListener;
-    use tower_euid::{Environment, IdentityTimes, RefreshToken, ResponseKey};
+    use tower_euid::Environment;
+    use tower_euid::identity::{IdentityTimes, RefreshToken, ResponseKey};
 
     use super::*;
 

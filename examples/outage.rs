@@ -30,7 +30,8 @@ use http::{Request, Response};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_euid::{CookieKey, Dii, Euid, EuidClient, EuidClientBuilder, EuidLayer, EuidUpdate, Generated, ManualClock};
+use tower_euid::clock::ManualClock;
+use tower_euid::{CookieKey, Dii, Euid, EuidClient, EuidClientBuilder, EuidLayer, EuidUpdate, Generated};
 
 const VISITORS: u64 = 1000;
 /// Between two pages of one visitor.

@@ -34,8 +34,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
+use tower_euid::clock::{Clock, SystemClock, UnixMillis};
 use tower_euid::openrtb::{Eids, MatchMethod};
-use tower_euid::{Clock, Consent, Dii, Euid, EuidClient, EuidLayer, EuidUpdate, SystemClock, UnixMillis};
+use tower_euid::{Consent, Dii, Euid, EuidClient, EuidLayer, EuidUpdate};
 use tower_http::csrf::CsrfLayer;
 
 #[tokio::main]

@@ -4,8 +4,9 @@ use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 
+use euid_core::Consent;
+use euid_core::clock::{Clock, UnixMillis};
 use euid_core::engine::Engine;
-use euid_core::{Clock, Consent, UnixMillis};
 use http::{request, response};
 
 use crate::mistakes::Mistakes;

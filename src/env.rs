@@ -13,7 +13,6 @@ use zeroize::Zeroizing;
 use crate::client::{EuidClient, EuidClientBuilder, Variables};
 use crate::layer::EuidLayer;
 use euid_core::error::ConfigError;
-use euid_core::sealed::keys::CLIENT_SECRET;
 use euid_core::{Environment, KeyRing};
 
 /// Client and layer, configured by environment variables.
@@ -162,6 +161,7 @@ type Text = Zeroizing<String>;
 
 const OPERATOR_URL: &str = "EUID_OPERATOR_URL";
 const API_KEY: &str = "EUID_API_KEY";
+const CLIENT_SECRET: &str = "EUID_CLIENT_SECRET";
 const COOKIE_KEYS: &str = "EUID_COOKIE_KEYS";
 const OPTOUT_CHECK: &str = "EUID_OPTOUT_CHECK";
 const MAX_WAIT_MS: &str = "EUID_MAX_WAIT_MS";

@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use euid_core::clock::{Clock, SystemClock, UnixMillis};
 use euid_core::engine::{Engine, Site};
-use euid_core::{Clock, CookieConfig, KeyRing, SystemClock, UnixMillis};
+use euid_core::{CookieConfig, KeyRing};
 use tower::Layer;
 
 use crate::config::{Config, RefreshMode};
@@ -92,7 +93,8 @@ impl EuidLayer {
     /// of a ring share its keys.
     ///
     /// ```
-    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};
+    /// # use tower_euid::error::{ErrorKind, EuidError};
     /// # let (old, new) = (CookieKey::generate()?, CookieKey::generate()?);
     /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
     /// # let layer = EuidLayer::new(old.clone().into(), client);
@@ -156,7 +158,8 @@ impl EuidLayer {
     ///
     /// ```
     /// # #[cfg(feature = "client")] {
-    /// # use tower_euid::{CookieKey, EuidLayer, ManualClock};
+    /// # use tower_euid::{CookieKey, EuidLayer};
+    /// # use tower_euid::clock::ManualClock;
     /// # use euid_sandbox::Sandbox;
     /// let clock = ManualClock::running();
     /// let sandbox = Sandbox::builder().clock(clock.clone()).build()?; // and its client with it

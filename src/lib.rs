@@ -188,13 +188,6 @@ pub use types::{
 };
 pub use update::EuidUpdate;
 
-// For a transition: their place is in their modules.
-#[doc(hidden)]
-pub use euid_core::{
-    Clock, ErrorKind, IdentityTimes, InvalidDii, InvalidIdentity, ManualClock, OperatorBuilder, RefreshToken,
-    ResponseKey, SystemClock, UnixMillis, error::Setting,
-};
-
 /// The README's code compiles as it stands there.
 #[cfg(all(doctest, feature = "client", feature = "axum"))]
 #[doc = include_str!("../README.md")]

@@ -56,7 +56,7 @@ fn report(config: &Config, finish: &Finish) {
     }
     finish.identity_bytes.into_iter().for_each(telemetry::cookie_written);
     if let Some(record) = &finish.renewed {
-        config.desk.delivered(record.login.lineage, &record.identity);
+        config.desk.delivered(*record.login.lineage().as_bytes(), &record.identity);
     }
     if let Some(reason) = finish.unwritten {
         telemetry::cookie_not_written(reason);

@@ -149,7 +149,8 @@ impl<S> EuidService<S> {
             (request, may_write) = hooks::may_refresh(&config, request);
         }
         let now = candidate.arrived();
-        let key = RefreshKey::new(candidate.identity(), candidate.lineage());
+        let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
+        let key = RefreshKey::new(candidate.identity(), lineage);
         let asked = if may_write && candidate.may_refresh() {
             config.desk.ask(&key, candidate.identity_mut(), now)
         } else {

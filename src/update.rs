@@ -54,14 +54,15 @@ impl EuidUpdate {
     /// The visitor has logged in, and this is who they are to advertisers. Ends what was there.
     ///
     /// ```
-    /// # use tower_euid::{EuidUpdate, Identity, IdentityTimes};
-    /// # let at = tower_euid::UnixMillis::from_millis;
+    /// # use tower_euid::EuidUpdate;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// let mut response = http::Response::new("welcome");
     /// EuidUpdate::login(identity).attach(&mut response);
     /// assert!(response.extensions().get::<EuidUpdate>().is_some()); // until the layer takes it out
-    /// # Ok::<_, tower_euid::InvalidIdentity>(())
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
     pub fn login(identity: Identity) -> Self {
         Self::of(Change::login(identity))

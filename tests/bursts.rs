@@ -15,7 +15,10 @@ use std::time::Duration;
 use http::{HeaderValue, Method, Request, Response};
 use support::{DUE, EXPIRED, Jar, Operator, Site, Visit, at, failure, identity, new_pair};
 use tokio::task::JoinSet;
-use tower_euid::{Clock, ErrorKind, Euid, EuidUpdate, Identity, IdentityTimes, RefreshMode, Refreshed, refresh_fn};
+use tower_euid::clock::Clock;
+use tower_euid::error::ErrorKind;
+use tower_euid::identity::{Identity, IdentityTimes};
+use tower_euid::{Euid, EuidUpdate, RefreshMode, Refreshed, refresh_fn};
 
 const SECOND: i64 = 1000;
 

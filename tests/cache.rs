@@ -9,7 +9,8 @@ mod support;
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Response, StatusCode};
 use support::{DUE, EXPIRED, NOTHING, Operator, Site, failure, new_pair};
-use tower_euid::{AdvertisingToken, ErrorKind, Euid, EuidUpdate, Refreshed};
+use tower_euid::error::ErrorKind;
+use tower_euid::{AdvertisingToken, Euid, EuidUpdate, Refreshed};
 
 /// `Cache-Control` of a page `millis` after the login that itself says `said`.
 async fn cache_control(

@@ -12,7 +12,8 @@ use std::time::Duration;
 use euid_sandbox::{Sandbox, SandboxServer};
 use server::client_builder;
 use support::{Log, START};
-use tower_euid::{Dii, EuidClient, ManualClock, UnixMillis};
+use tower_euid::clock::{ManualClock, UnixMillis};
+use tower_euid::{Dii, EuidClient};
 
 async fn operator() -> SandboxServer {
     let sandbox = Sandbox::builder().clock(ManualClock::at(START)).build().unwrap();
@@ -77,7 +78,7 @@ async fn a_client_warns_of_its_clock_once() {
 async fn the_time_that_a_call_takes_is_no_difference_of_clocks() {
     /// Moves on by a minute whenever it is read.
     struct Slow(ManualClock);
-    impl tower_euid::Clock for Slow {
+    impl tower_euid::clock::Clock for Slow {
         fn now(&self) -> UnixMillis {
             let now = self.0.now();
             self.0.advance(Duration::from_secs(60));

@@ -15,10 +15,10 @@ use std::time::Duration;
 use euid_sandbox::Sandbox;
 use peer::{Does, Peer};
 use tokio::task::{JoinSet, yield_now};
-use tower_euid::{
-    Dii, Environment, ErrorKind, EuidClient, EuidClientBuilder, EuidError, Generated, Identity, IdentityTimes,
-    ManualClock, Refreshed, UnixMillis,
-};
+use tower_euid::clock::{ManualClock, UnixMillis};
+use tower_euid::error::{ErrorKind, EuidError};
+use tower_euid::identity::{Identity, IdentityTimes};
+use tower_euid::{Dii, Environment, EuidClient, EuidClientBuilder, Generated, Refreshed};
 
 /// Nothing here takes this long.
 const PATIENCE: Duration = Duration::from_secs(20);

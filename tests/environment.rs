@@ -17,7 +17,9 @@ use std::process::Command;
 
 use euid_sandbox::Sandbox;
 use server::client_builder;
-use tower_euid::{Dii, Environment, EuidClient, Generated, Identity, IdentityTimes, KeyRing, UnixMillis};
+use tower_euid::clock::UnixMillis;
+use tower_euid::identity::{Identity, IdentityTimes};
+use tower_euid::{Dii, Environment, EuidClient, Generated, KeyRing};
 
 /// Marks the child.
 const CHILD: &str = "TOWER_EUID_TEST_CHILD";

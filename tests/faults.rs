@@ -27,9 +27,9 @@ use support::{DUE, EXPIRED, START, Site, ring};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
-use tower_euid::{
-    Dii, Environment, ErrorKind, EuidClient, EuidClientBuilder, EuidUpdate, Generated, Identity, ManualClock,
-};
+use tower_euid::clock::ManualClock;
+use tower_euid::error::ErrorKind;
+use tower_euid::{Dii, Environment, EuidClient, EuidClientBuilder, EuidUpdate, Generated, Identity};
 
 const MAX_WAIT: Duration = Duration::from_millis(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);

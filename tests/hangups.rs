@@ -20,7 +20,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower_euid::{Dii, Euid, EuidUpdate, Generated, Identity, ManualClock};
+use tower_euid::clock::ManualClock;
+use tower_euid::{Dii, Euid, EuidUpdate, Generated, Identity};
 
 /// How long the operator thinks: long enough to hang up meanwhile.
 const THINKS: Duration = Duration::from_millis(300);

@@ -18,9 +18,8 @@ use euid_sandbox::Sandbox;
 use http::{Request, Response};
 use http_body_util::Full;
 use tower::{Service, ServiceBuilder, service_fn};
-use tower_euid::{
-    Dii, Environment, ErrorKind, EuidClientBuilder, EuidError, Generated, Operator, Refreshed, from_service,
-};
+use tower_euid::error::{ErrorKind, EuidError};
+use tower_euid::{Dii, Environment, EuidClientBuilder, Generated, Operator, Refreshed, from_service};
 
 type Sent = Request<Full<Bytes>>;
 

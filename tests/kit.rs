@@ -14,10 +14,10 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use server::client_builder;
 use tower::{Layer, ServiceBuilder, service_fn};
-use tower_euid::error::Setting;
+use tower_euid::clock::{ManualClock, UnixMillis};
+use tower_euid::error::{ErrorKind, Setting};
 use tower_euid::{
-    Consent, CookieConfig, CookieKey, Dii, ErrorKind, Euid, EuidClient, EuidLayer, Generated, KeyRing, ManualClock,
-    Refreshed, UnixMillis, from_service,
+    Consent, CookieConfig, CookieKey, Dii, Euid, EuidClient, EuidLayer, Generated, KeyRing, Refreshed, from_service,
 };
 
 const LOGGED_IN: [VisitorState; 3] = [VisitorState::Fresh, VisitorState::Due, VisitorState::Expired];

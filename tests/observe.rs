@@ -18,7 +18,9 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use support::{ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, START, Site, failure, identity_until, new_pair};
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt};
-use tower_euid::{Consent, CookieKey, ErrorKind, EuidError, EuidUpdate, KeyRing, ManualClock, Refreshed, refresh_fn};
+use tower_euid::clock::ManualClock;
+use tower_euid::error::{ErrorKind, EuidError};
+use tower_euid::{Consent, CookieKey, EuidUpdate, KeyRing, Refreshed, refresh_fn};
 
 /// Notes what this thread counts.
 struct Meter {

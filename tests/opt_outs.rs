@@ -9,7 +9,8 @@ use support::{
     ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, OPT_OUT, Operator, Site, identity_until, outcome,
     set_cookies, told,
 };
-use tower_euid::{EuidUpdate, Refreshed, UnixMillis};
+use tower_euid::clock::UnixMillis;
+use tower_euid::{EuidUpdate, Refreshed};
 
 /// For how long it is told.
 const REMEMBERED: i64 = 72 * 3_600_000;

@@ -18,7 +18,9 @@ use support::{
     identity_until, new_pair, ring,
 };
 use tower::{Layer, ServiceExt, service_fn};
-use tower_euid::{Clock, ErrorKind, EuidError, EuidUpdate, KeyRing, ManualClock, Refreshed, UnixMillis, refresh_fn};
+use tower_euid::clock::{Clock, ManualClock, UnixMillis};
+use tower_euid::error::{ErrorKind, EuidError};
+use tower_euid::{EuidUpdate, KeyRing, Refreshed, refresh_fn};
 
 /// Failures that say nothing of the identity.
 const PASSING: [ErrorKind; 6] = [
@@ -176,7 +178,7 @@ async fn node_whose_clock_is_ahead_removes_no_identity() {
     let mut site = Site::asking_nobody();
     site.login("old").await;
     let ahead = Site { jar: site.jar.clone(), ..site.clone() }.configured(|layer| {
-        let clock = tower_euid::ManualClock::at(support::at(REFRESH_EXPIRES));
+        let clock = tower_euid::clock::ManualClock::at(support::at(REFRESH_EXPIRES));
         layer.clock(clock)
     });
     let visit = ahead.send(site.jar.request(), |_, _| ()).await;

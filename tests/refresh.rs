@@ -14,7 +14,9 @@ use std::time::Duration;
 use http::StatusCode;
 use support::{DUE, Jar, Log, Operator, Site, Visit, failure, identity_until, new_pair};
 use tokio::task::{JoinSet, yield_now};
-use tower_euid::{Clock, ErrorKind, EuidError, EuidUpdate, ManualClock, Refreshed, refresh_fn};
+use tower_euid::clock::{Clock, ManualClock};
+use tower_euid::error::{ErrorKind, EuidError};
+use tower_euid::{EuidUpdate, Refreshed, refresh_fn};
 
 const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;

@@ -12,7 +12,8 @@ use support::{
     identity_until, new_pair, outcome, told,
 };
 use tokio::time::{Instant, sleep};
-use tower_euid::{Consent, CookieConfig, ErrorKind, Euid, EuidUpdate, Refreshed};
+use tower_euid::error::ErrorKind;
+use tower_euid::{Consent, CookieConfig, Euid, EuidUpdate, Refreshed};
 
 /// A visitor who logged in `millis` ago.
 async fn visitor(operator: &Operator, millis: i64) -> Site {

@@ -18,10 +18,10 @@ use server::client_builder;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tower::ServiceExt;
-use tower_euid::{
-    Clock, Dii, ErrorKind, EuidClient, EuidClientBuilder, GenerateRequest, Generated, Identity, ManualClock,
-    RefreshToken, Refreshed, UnixMillis,
-};
+use tower_euid::clock::{Clock, ManualClock, UnixMillis};
+use tower_euid::error::ErrorKind;
+use tower_euid::identity::{Identity, RefreshToken};
+use tower_euid::{Dii, EuidClient, EuidClientBuilder, GenerateRequest, Generated, Refreshed};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 

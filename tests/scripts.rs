@@ -11,7 +11,8 @@ use support::{
     ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, HANDED_OVER, IDENTITY, IDENTITY_EXPIRES, Jar, Operator,
     REFRESH_EXPIRES, Site, Visit, failure, identity, identity_until, new_pair, set_cookies,
 };
-use tower_euid::{Consent, CookieConfig, ErrorKind, EuidUpdate, Identity, RefreshMode, Refreshed};
+use tower_euid::error::ErrorKind;
+use tower_euid::{Consent, CookieConfig, EuidUpdate, Identity, RefreshMode, Refreshed};
 
 fn handing_over(operator: Operator) -> Site {
     Site::new(operator).configured(|layer| layer.cookie(CookieConfig::default().expose_token_to_scripts()))

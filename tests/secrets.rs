@@ -17,9 +17,9 @@ use std::time::Duration;
 use http::{Request, Response};
 use support::{ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, Site, failure, identity_until};
 use tower::{Layer, Service};
-use tower_euid::{
-    AdvertisingToken, CookieKey, ErrorKind, Euid, EuidUpdate, Identity, KeyRing, RefreshToken, Refreshed, ResponseKey,
-};
+use tower_euid::error::ErrorKind;
+use tower_euid::identity::{Identity, RefreshToken, ResponseKey};
+use tower_euid::{AdvertisingToken, CookieKey, Euid, EuidUpdate, KeyRing, Refreshed};
 
 const ADVERTISING: &str = "advertising-secret-of-one-visitor";
 /// What [`identity_until`] makes of it.

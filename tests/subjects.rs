@@ -10,7 +10,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use support::{
     DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Site, failure, identity, new_pair, outcome, ring, set_cookies, told,
 };
-use tower_euid::{ErrorKind, EuidUpdate, KeyRing, Refreshed};
+use tower_euid::error::ErrorKind;
+use tower_euid::{EuidUpdate, KeyRing, Refreshed};
 
 /// Who is signed in, in the extensions of a request.
 #[derive(Clone)]

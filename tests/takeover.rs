@@ -12,7 +12,8 @@ use support::{
     ANCHOR, BOTH_CLEARED, DUE, EXPIRED, HANDED_OVER, IDENTITY, IDENTITY_EXPIRES, Jar, Operator, REFRESH_EXPIRES,
     REFRESH_FROM, SDK, Site, at, failure, identity, new_pair, outcome, told,
 };
-use tower_euid::{Consent, CookieConfig, ErrorKind, EuidLogout, EuidUpdate, RefreshMode, Refreshed};
+use tower_euid::error::ErrorKind;
+use tower_euid::{Consent, CookieConfig, EuidLogout, EuidUpdate, RefreshMode, Refreshed};
 
 /// Both are told with one response.
 const TAKEN_OVER: &str = "identity set, anchor set, sdk cleared";

@@ -54,7 +54,8 @@ fn reader_and_model_judge_every_recorded_string_as_the_operator_did() {
 #[tokio::test]
 async fn sandbox_answers_to_every_recorded_string_as_the_operator_did() {
     use euid_sandbox::Sandbox;
-    use tower_euid::{Dii, ErrorKind, GenerateRequest, Generated};
+    use tower_euid::error::ErrorKind;
+    use tower_euid::{Dii, GenerateRequest, Generated};
 
     let sandbox = Sandbox::builder().build().unwrap();
     let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();

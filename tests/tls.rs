@@ -7,7 +7,8 @@ mod tls;
 
 use euid_sandbox::Sandbox;
 use tls::{CA, CLIENT, Clients, TlsOperator};
-use tower_euid::{Dii, Environment, ErrorKind, EuidClient, EuidClientBuilder, EuidError, Generated};
+use tower_euid::error::{ErrorKind, EuidError};
+use tower_euid::{Dii, Environment, EuidClient, EuidClientBuilder, Generated};
 
 /// An operator, and the configuration of a client that trusts its CA.
 async fn private_operator(clients: Clients) -> (TlsOperator, EuidClientBuilder) {

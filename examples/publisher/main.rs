@@ -52,9 +52,11 @@ use euid_sandbox::{Sandbox, SandboxServer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tower_euid::clock::{Clock, ManualClock};
+use tower_euid::error::{ConfigError, ErrorKind, EuidError, InvalidDii};
+use tower_euid::identity::IdentityTimes;
 use tower_euid::{
-    AdvertisingToken, Clock, ConfigError, CookieConfig, CookieKey, Dii, ErrorKind, Euid, EuidClient, EuidClientBuilder,
-    EuidError, EuidLayer, EuidUpdate, IdentityTimes, InvalidDii, KeyRing, ManualClock,
+    AdvertisingToken, CookieConfig, CookieKey, Dii, Euid, EuidClient, EuidClientBuilder, EuidLayer, EuidUpdate, KeyRing,
 };
 use tower_http::csrf::CsrfLayer;
 use tower_http::trace::TraceLayer;

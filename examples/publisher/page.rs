@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
-use tower_euid::{Euid, IdentityTimes, UnixMillis};
+use tower_euid::Euid;
+use tower_euid::clock::UnixMillis;
+use tower_euid::identity::IdentityTimes;
 
 use crate::Visitor;
 use crate::requests::{Calls, Cookies, Done, Requests};

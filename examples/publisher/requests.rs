@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use cookie::Cookie;
-use tower_euid::{Clock, SystemClock, UnixMillis};
+use tower_euid::clock::{Clock, SystemClock, UnixMillis};
 
 use crate::{Site, page};
 

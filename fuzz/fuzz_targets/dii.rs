@@ -6,7 +6,8 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use euid_core::{Dii, InvalidDii};
+use euid_core::Dii;
+use euid_core::error::InvalidDii;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use sha2::{Digest, Sha256};
 

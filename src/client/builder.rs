@@ -110,7 +110,9 @@ impl EuidClientBuilder {
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # use tower_euid::{Dii, ErrorKind, ManualClock, UnixMillis};
+    /// # use tower_euid::Dii;
+    /// # use tower_euid::clock::{ManualClock, UnixMillis};
+    /// # use tower_euid::error::ErrorKind;
     /// # use euid_sandbox::Sandbox;
     /// # let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
     /// let slow = ManualClock::at(UnixMillis::from_millis(0)); // it is 1970
@@ -147,7 +149,8 @@ impl EuidClientBuilder {
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # use std::time::Duration;
-    /// # use tower_euid::{Dii, ErrorKind};
+    /// # use tower_euid::Dii;
+    /// # use tower_euid::error::ErrorKind;
     /// # use euid_sandbox::{Fault, Sandbox};
     /// # let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
     /// let client = tower_euid::EuidClientBuilder::from_operator(sandbox.operator()).clock(sandbox.sandbox().clock()).timeout(Duration::from_millis(20)).build()?;
@@ -203,7 +206,8 @@ impl EuidClientBuilder {
     /// use bytes::Bytes;
     /// use http::{Request, Response};
     /// use http_body_util::Full;
-    /// use tower_euid::{Dii, Environment, ErrorKind, EuidClient};
+    /// use tower_euid::{Dii, Environment, EuidClient};
+    /// use tower_euid::error::ErrorKind;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

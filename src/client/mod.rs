@@ -90,7 +90,8 @@ impl EuidClient {
     /// Starts configuring a client.
     ///
     /// ```
-    /// # use tower_euid::{Dii, Environment, ErrorKind, EuidClient};
+    /// # use tower_euid::{Dii, Environment, EuidClient};
+    /// # use tower_euid::error::ErrorKind;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// // Without credentials it can refresh, which is all that the layer asks of it.

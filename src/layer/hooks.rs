@@ -6,7 +6,7 @@ use http::{request, response};
 
 use super::EuidLayer;
 use crate::tcf;
-use euid_core::policy::Consent;
+use euid_core::Consent;
 
 /// What the application says.
 impl EuidLayer {
@@ -16,7 +16,8 @@ impl EuidLayer {
     /// extensions, as [`Consent`]. Default: granted, and no `Consent` in the extensions.
     ///
     /// ```
-    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};
+    /// # use tower_euid::error::{ErrorKind, EuidError};
     /// use tower_euid::Consent;
     ///
     /// # #[derive(Clone, Copy)] struct Choice { advertising: bool }
@@ -84,7 +85,8 @@ impl EuidLayer {
     /// `examples/site.rs` is a whole site.
     ///
     /// ```
-    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};
+    /// # use tower_euid::error::{ErrorKind, EuidError};
     /// # #[derive(Clone)] struct UserId(u64);
     /// # let keys = KeyRing::from(CookieKey::generate()?);
     /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
@@ -167,7 +169,8 @@ impl EuidLayer {
     /// `"*"`) always is.
     ///
     /// ```
-    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};
+    /// # use tower_euid::error::{ErrorKind, EuidError};
     /// # let keys = KeyRing::from(CookieKey::generate()?);
     /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
     /// let layer = EuidLayer::new(keys, client)

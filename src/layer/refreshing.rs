@@ -142,7 +142,7 @@ impl EuidLayer {
     /// # use euid_sandbox::{Sandbox, VisitorState};
     /// # let page = service_fn(async |request: http::Request<()>| Ok::<_, std::convert::Infallible>(
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
-    /// # let clock = tower_euid::ManualClock::at(tower_euid::UnixMillis::from_millis(1_735_689_600_000));
+    /// # let clock = tower_euid::clock::ManualClock::at(tower_euid::clock::UnixMillis::from_millis(1_735_689_600_000));
     /// # let sandbox = Sandbox::builder().clock(clock).build()?;
     /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
@@ -168,7 +168,8 @@ impl EuidLayer {
     /// token has expired, as a `304` can't bring the new cookie. Default: all others.
     ///
     /// ```
-    /// # use tower_euid::{CookieKey, EuidError, EuidLayer, ErrorKind, KeyRing, refresh_fn};
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};
+    /// # use tower_euid::error::{ErrorKind, EuidError};
     /// # let keys = KeyRing::from(CookieKey::generate()?);
     /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
     /// let layer = EuidLayer::new(keys, client)

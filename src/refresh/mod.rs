@@ -85,7 +85,8 @@ impl<R: Refresh> Refresh for Arc<R> {
 /// Makes a [`Refresh`] of a function, for a gateway of your own in front of the operator, and for tests.
 ///
 /// ```
-/// use tower_euid::{ErrorKind, EuidError, refresh_fn};
+/// use tower_euid::refresh_fn;
+/// use tower_euid::error::{ErrorKind, EuidError};
 ///
 /// let down = refresh_fn(|_identity| async { Err(EuidError::new(ErrorKind::Transient, "down for now")) });
 /// ```

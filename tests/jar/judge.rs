@@ -2,7 +2,8 @@
 //! write. And what is counted of it.
 
 use proptest::prelude::*;
-use tower_euid::{Clock, Consent, UnixMillis};
+use tower_euid::Consent;
+use tower_euid::clock::{Clock, UnixMillis};
 
 use super::operator::{Login, Mode, What};
 use super::{Current, Exchange, Minted, Model, OPT_OUT_REMEMBERED, Page, Setup};

@@ -21,7 +21,8 @@ use std::time::Duration;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue, Request, Response, request};
 use proptest::prelude::*;
-use tower_euid::{Clock, Consent, CookieKey, Euid, EuidUpdate, KeyRing, ManualClock, RefreshMode, UnixMillis};
+use tower_euid::clock::{Clock, ManualClock, UnixMillis};
+use tower_euid::{Consent, CookieKey, Euid, EuidUpdate, KeyRing, RefreshMode};
 
 use self::operator::{Generated, Line, Login, MINUTES, Mode, Operator, Pair, Process, SLOWLY, User};
 use self::steps::{NODES, Page, TABS, When};

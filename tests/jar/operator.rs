@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tower_euid::{
-    Clock, ErrorKind, EuidError, EuidUpdate, Identity, IdentityTimes, ManualClock, Refresh, Refreshed, UnixMillis,
-};
+use tower_euid::clock::{Clock, ManualClock, UnixMillis};
+use tower_euid::error::{ErrorKind, EuidError};
+use tower_euid::identity::{Identity, IdentityTimes};
+use tower_euid::{EuidUpdate, Refresh, Refreshed};
 
 pub(crate) const MINUTES: Duration = Duration::from_secs(60);
 /// The three clocks of a pair, after its issue.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request};
-use tower_euid::UnixMillis;
+use tower_euid::clock::UnixMillis;
 
 use super::START;
 

@@ -21,10 +21,10 @@ use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Request, Response};
 pub(crate) use jar::Jar;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_euid::{
-    AdvertisingToken, CookieKey, ErrorKind, Euid, EuidError, EuidLayer, EuidUpdate, Identity, IdentityTimes, KeyRing,
-    ManualClock, Refresh, Refreshed, UnixMillis,
-};
+use tower_euid::clock::{ManualClock, UnixMillis};
+use tower_euid::error::{ErrorKind, EuidError};
+use tower_euid::identity::{Identity, IdentityTimes};
+use tower_euid::{AdvertisingToken, CookieKey, Euid, EuidLayer, EuidUpdate, KeyRing, Refresh, Refreshed};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// When every site opens; a whole second.
@@ -269,7 +269,7 @@ impl Site {
 
     /// Moves the clock to `millis` after [`START`].
     pub(crate) fn wait_until(&self, millis: i64) {
-        let now = tower_euid::Clock::now(&self.clock);
+        let now = tower_euid::clock::Clock::now(&self.clock);
         self.clock.advance(at(millis).saturating_since(now));
     }
 

@@ -1,7 +1,7 @@
 //! What a publisher keeps who does without the layer: the operator's answer, as it came.
 
 use serde::{Deserialize, Serialize};
-use tower_euid::{Clock, SystemClock};
+use tower_euid::clock::{Clock, SystemClock};
 
 #[derive(Deserialize, Serialize)]
 pub struct TokenPair {

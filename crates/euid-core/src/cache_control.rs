@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Why a response must not be shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Touch {
+pub(crate) enum Touch {
     /// The handler read the token.
     Read,
     /// The response writes one of this crate's cookies.
@@ -24,7 +24,7 @@ pub enum Touch {
 
 /// Makes the caching of a response strict enough for `touch`. Returns false if there was no room for the headers.
 #[must_use]
-pub fn guard(touch: Touch, headers: &mut HeaderMap) -> bool {
+pub(crate) fn guard(touch: Touch, headers: &mut HeaderMap) -> bool {
     let steering = |name: &HeaderName| Some((name.clone(), forbidding(name.as_str())?));
     let steering: Vec<(HeaderName, &str)> = headers.keys().filter_map(steering).collect();
     for (name, forbidding) in steering {
@@ -173,7 +173,7 @@ mod tests {
         for value in values {
             headers.append(CACHE_CONTROL, HeaderValue::from_str(value).unwrap());
         }
-        guard(touch, &mut headers);
+        assert!(guard(touch, &mut headers));
         all(&headers, CACHE_CONTROL)
     }
 
@@ -233,7 +233,7 @@ mod tests {
                 headers.append(VARY, HeaderValue::from_static(value));
             }
             for _ in 0..2 {
-                guard(Touch::Read, &mut headers);
+                assert!(guard(Touch::Read, &mut headers));
                 assert_eq!(all(&headers, VARY), after, "{before:?}");
             }
         }
@@ -244,7 +244,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
         headers.append(CACHE_CONTROL, HeaderValue::from_bytes(b"public, x=\xe9").unwrap());
-        guard(Touch::Wrote, &mut headers);
+        assert!(guard(Touch::Wrote, &mut headers));
         assert_eq!(all(&headers, CACHE_CONTROL), "private, no-store");
     }
 
@@ -269,12 +269,12 @@ mod tests {
                 let mut headers = HeaderMap::new();
                 headers.append(name.clone(), HeaderValue::from_static(before));
                 headers.append(name.clone(), HeaderValue::from_static("x"));
-                guard(touch, &mut headers);
+                assert!(guard(touch, &mut headers));
                 assert_eq!(all(&headers, name.clone()), after, "{name}");
             }
         }
         let mut headers = HeaderMap::new();
-        guard(Touch::Wrote, &mut headers);
+        assert!(guard(Touch::Wrote, &mut headers));
         assert_eq!(headers.len(), 1, "none is added where none was present");
     }
 
@@ -287,7 +287,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(before));
-            guard(Touch::Read, &mut headers);
+            assert!(guard(Touch::Read, &mut headers));
             assert_eq!(headers[name], after);
         }
     }
@@ -304,14 +304,14 @@ mod tests {
             }
         }
         let names = headers.keys_len();
-        guard(Touch::Read, &mut headers);
+        assert!(!guard(Touch::Read, &mut headers));
         assert_eq!((all(&headers, CACHE_CONTROL), headers.keys_len()), ("private, no-cache".to_owned(), names));
         assert_eq!(headers["x-accel-expires"], "0");
         headers.remove("x-accel-expires");
         headers.insert("x-another", HeaderValue::from_static("x"));
         headers.remove(CACHE_CONTROL);
         headers.insert("x-yet-another", HeaderValue::from_static("x"));
-        guard(Touch::Wrote, &mut headers);
+        assert!(!guard(Touch::Wrote, &mut headers));
         assert_eq!((headers.contains_key(CACHE_CONTROL), headers.keys_len()), (false, names));
     }
 }

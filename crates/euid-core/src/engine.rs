@@ -22,16 +22,19 @@
 mod begin;
 mod candidate;
 mod change;
+mod context;
 mod decision;
 mod finish;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod navigation;
+mod pending;
 mod read;
 mod report;
 #[cfg(test)]
 mod round_trips;
+mod source;
 mod write;
 
 use std::time::Duration;
@@ -42,8 +45,10 @@ use http::{HeaderMap, HeaderName, Method};
 pub use self::begin::Step;
 pub use self::candidate::RefreshCandidate;
 pub use self::change::{Change, NewLogin, Record};
-pub use self::decision::{Decision, Pending, Watch};
+pub use self::context::{RequestContext, SignedIn, Site};
+pub use self::decision::Decision;
 pub use self::finish::Finish;
+pub use self::pending::{Pending, Watch};
 pub use self::report::{Findings, Rejected, Unwritten, UserCheck};
 use crate::clock::UnixMillis;
 #[cfg(doc)]
@@ -57,6 +62,19 @@ use crate::transport::slots::Cookies;
 /// Reads and writes the state of one site's visitors. Cheap to clone; clones share the keys.
 ///
 /// It is its own builder; every setting has a default.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// use std::time::Duration;
+/// use tower_euid::engine::Engine;
+/// use tower_euid::{CookieConfig, CookieKey};
+///
+/// let engine = Engine::new(CookieKey::generate()?.into())
+///     .with_cookie(CookieConfig::default().domain("example.com")?)
+///     .with_expiry_margin(Duration::from_secs(5));
+/// assert_eq!(engine.expiry_margin(), Duration::from_secs(5));
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Engine {
     keys: KeyRing,
@@ -64,41 +82,6 @@ pub struct Engine {
     expiry_margin: Duration,
     refresh_jitter: Duration,
     reseal: bool,
-}
-
-/// What the host knows of a request's visitor. Borrows the user's id.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestContext<'a> {
-    /// What the visitor allows.
-    pub consent: Consent,
-    /// Who is signed in to the application.
-    pub user: SignedIn<'a>,
-}
-
-/// Who is signed in to the application.
-///
-/// Exhaustive: whatever else a host knows of its users, the comparison with a login's user has these three cases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignedIn<'a> {
-    /// The host does not bind identities to its users.
-    Unchecked,
-    /// It does, and no user is signed in.
-    Nobody,
-    /// It does, and this is the user's id.
-    User(&'a [u8]),
-}
-
-/// What has an engine and a clock: a configured middleware, for tools that make visitors for its tests.
-pub trait Site {
-    /// The engine.
-    fn engine(&self) -> &Engine;
-    /// The present moment on the clock that the site goes by.
-    fn now(&self) -> UnixMillis;
-}
-
-impl RequestContext<'_> {
-    /// Consent is given, and identities are not bound to users.
-    pub const UNRESTRICTED: Self = Self { consent: Consent::Granted, user: SignedIn::Unchecked };
 }
 
 impl Engine {
@@ -124,6 +107,16 @@ impl Engine {
     ];
 
     /// An engine that seals under `keys`, with defaults for everything else.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::engine::Engine;
+    /// use tower_euid::CookieKey;
+    ///
+    /// let engine = Engine::new(CookieKey::generate()?.into());
+    /// assert_eq!(engine.expiry_margin(), Engine::DEFAULT_EXPIRY_MARGIN);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn new(keys: KeyRing) -> Self {
         Self {
@@ -136,44 +129,145 @@ impl Engine {
     }
 
     /// Names and attributes of the cookies. Default: [`CookieConfig::default`].
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_euid::CookieConfig;
+    /// use tower_euid::engine::{Change, Pending};
+    ///
+    /// let engine = engine.with_cookie(CookieConfig::insecure()); // for http://localhost
+    /// let mut headers = HeaderMap::new();
+    /// engine.finish(Pending::default(), Some(&Change::StateOptOut), StatusCode::OK, &mut headers, || at(0));
+    /// let names = headers.get_all("set-cookie").iter().map(|cookie| cookie.as_bytes().split(|byte| *byte == b'=').next());
+    /// assert_eq!(names.flatten().collect::<Vec<_>>(), [b"euid" as &[u8], b"euid-login", b"euid-optout"]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_cookie(self, config: CookieConfig) -> Self {
         Self { cookies: Cookies::new(config), ..self }
     }
 
     /// How long before its end a token is no longer handed out. Default: [`Self::DEFAULT_EXPIRY_MARGIN`].
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use std::time::Duration;
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    ///
+    /// let engine = engine.with_expiry_margin(Duration::from_secs(3));
+    /// let step = engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(17_500));
+    /// assert!(matches!(step, Step::Refresh(candidate) if !candidate.is_usable())); // its token expires at 20 s
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_expiry_margin(self, margin: Duration) -> Self {
         Self { expiry_margin: margin, ..self }
     }
 
-    /// The most that a refresh is delayed at random, so that identities of one moment do not fall due together.
-    /// Default: [`Self::DEFAULT_REFRESH_JITTER`].
+    /// The most that a refresh is delayed at random, so that identities of one moment do not fall due together. A login's
+    /// delay never changes, and is at most a tenth of the time between `refresh_from` and `identity_expires`. Default:
+    /// [`Self::DEFAULT_REFRESH_JITTER`].
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use std::time::Duration;
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    ///
+    /// let engine = engine.with_refresh_jitter(Duration::ZERO);
+    /// let step = engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(10_000));
+    /// assert!(matches!(step, Step::Refresh(_))); // its `refresh_from` is 10 s
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_refresh_jitter(self, most: Duration) -> Self {
         Self { refresh_jitter: most, ..self }
     }
 
-    /// Whether an identity under a key that is not the newest is written anew at once. Default: no.
+    /// Whether an identity under a key that is not the newest is written anew at once. If not, its next refresh does so.
+    /// Default: no.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (_, _, request, old_key) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::Method;
+    /// use tower_euid::engine::{Change, Engine, RequestContext, Step};
+    /// use tower_euid::{CookieKey, KeyRing};
+    ///
+    /// let keys = KeyRing::new([CookieKey::generate()?, old_key])?;
+    /// let engine = Engine::new(keys).with_reseal(true);
+    /// let step = engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(5_000));
+    /// assert!(matches!(step, Step::Ready(decision) if matches!(decision.change(), Change::Renew(_))));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_reseal(self, at_once: bool) -> Self {
         Self { reseal: at_once, ..self }
     }
 
     /// The keys, to [reload](KeyRing::reload): clones of a ring share its keys.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::Method;
+    /// use tower_euid::CookieKey;
+    /// use tower_euid::engine::{Rejected, RequestContext, Step};
+    ///
+    /// let clone = engine.clone();
+    /// engine.keys().reload(CookieKey::generate()?.into()); // and forget the old key
+    /// let step = clone.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(5_000));
+    /// assert!(matches!(step, Step::Ready(decision) if decision.findings().rejected == Some(Rejected::UnknownKey)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn keys(&self) -> &KeyRing {
         &self.keys
     }
 
     /// How long before its end a token is no longer handed out.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::engine::Engine;
+    /// let engine = Engine::new(tower_euid::CookieKey::generate()?.into());
+    /// assert_eq!(engine.expiry_margin(), std::time::Duration::from_secs(1));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn expiry_margin(&self) -> Duration {
         self.expiry_margin
     }
 
-    /// Reads the state that a request brought and decides what the handler may see, or that a refresh is due. `now` is
-    /// called only where the state is judged by the time.
+    /// Reads the state that a request brought and decides what the handler may see, or that a refresh is due. `headers` are
+    /// those of the request, or at least [those that matter](Self::REQUEST_HEADERS).
+    ///
+    /// It never fails: state that can't be used is as good as none, and [`Findings`] say why. `now` is called at most a few
+    /// times, and only where the state is judged by the time: not for a request without cookies of this engine.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    ///
+    /// let begin = |now| engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(now));
+    /// assert!(matches!(begin(5_000), Step::Ready(decision) if decision.euid().state() == "active"));
+    /// assert!(matches!(begin(15_000), Step::Refresh(_))); // due since the tenth second
+    /// assert!(matches!(begin(30_000), Step::Ready(decision) if decision.euid().state() == "absent"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn begin(

@@ -179,8 +179,28 @@ impl EuidLogout {
         }
     }
 
-    /// Keeps the token from scripts in the browser and from the response's cookie for them: for a host inside another,
-    /// whose own consent is stricter.
+    /// Keeps the token from scripts in the browser: the response removes the cookie of
+    /// [`expose_token_to_scripts`](crate::CookieConfig::expose_token_to_scripts). For a host inside another, whose own consent
+    /// is stricter.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let engine = engine.with_cookie(tower_euid::CookieConfig::default().expose_token_to_scripts());
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_euid::CookieConfig;
+    ///
+    /// let (_, pending) = decision.start();
+    /// pending.logout().unwrap().withhold_token();
+    /// let mut response = HeaderMap::new();
+    /// let finish = engine.finish(pending, None, StatusCode::OK, &mut response, || at(5_000));
+    /// assert!(response["set-cookie"].as_bytes().starts_with(b"__euid_advertising_token=;")); // empty
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn withhold_token(&self) {
         if let Some(note) = &self.0 {
             note.withhold();
@@ -189,6 +209,21 @@ impl EuidLogout {
 
     /// The number that the host left with [`Pending::mark`](crate::engine::Pending::mark); `None` if there is nothing to
     /// end.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// let (_, pending) = decision.start();
+    /// let logout = pending.logout().unwrap();
+    /// assert_eq!(logout.mark(), Some(0));
+    /// pending.mark(7);
+    /// assert_eq!(logout.mark(), Some(7));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn mark(&self) -> Option<usize> {
         self.0.as_ref().map(Note::mark)

@@ -32,7 +32,90 @@
 //! 6. **finish** writes into the headers of the response: cookies, and a `Cache-Control` that keeps one
 //!    visitor's page from another.
 //!
-//! <!-- The example of a whole exchange stands here. -->
+//! ```
+//! use euid_core::clock::UnixMillis;
+//! use euid_core::engine::{Change, Engine, RequestContext, Step};
+//! use euid_core::{Euid, EuidError, Identity, Refreshed};
+//! use http::{Request, Response};
+//!
+//! /// Answers a request. `refresh` calls the operator, `handler` makes the page and may ask for a change.
+//! fn serve<B>(
+//!     engine: &Engine,
+//!     request: &Request<()>,
+//!     now: impl Fn() -> UnixMillis,
+//!     refresh: impl FnOnce(&Identity) -> Result<Refreshed, EuidError>,
+//!     handler: impl FnOnce(&Euid) -> (Response<B>, Option<Change>),
+//! ) -> Response<B> {
+//!     let (method, headers) = (request.method(), request.headers());
+//!     let decision = match engine.begin(method, headers, &RequestContext::UNRESTRICTED, &now) {
+//!         Step::Ready(decision) => decision,
+//!         Step::Refresh(candidate) if candidate.may_refresh() && candidate.may_wait() => {
+//!             let outcome = refresh(candidate.identity()).and_then(|new| Ok(new.received(now())?.0));
+//!             candidate.settle(&outcome, now())
+//!         }
+//!         Step::Refresh(candidate) => candidate.postpone(now()),
+//!     };
+//!     let (euid, pending) = decision.start();
+//!     let (mut response, change) = handler(&euid);
+//!     let status = response.status();
+//!     engine.finish(pending, change.as_ref(), status, response.headers_mut(), now);
+//!     response
+//! }
+//! # let (engine, new_pair, headers, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+//! # let at = UnixMillis::from_millis;
+//! # let mut request = Request::new(());
+//! # *request.headers_mut() = headers;
+//! # let call = |_: &Identity| Ok(Refreshed::Identity(new_pair));
+//!
+//! // A visitor comes back when a refresh is due. The page gets the new token, the browser the new pair.
+//! let page = |euid: &Euid| (Response::new(euid.eids()), None);
+//! let response = serve(&engine, &request, || at(15_000), call, page);
+//! assert!(response.headers()["set-cookie"].as_bytes().starts_with(b"__Host-euid="));
+//! # assert_eq!(response.headers()["cache-control"], "private, no-store");
+//! # let response = serve(&engine, &request, || at(5_000), |_| panic!("nothing is due"), |_| (Response::new(()), Some(Change::EndLogin)));
+//! # assert_eq!(response.headers().get_all("set-cookie").iter().count(), 3);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The operator's answer to a refresh comes by [`Operator::refresh`] and [`Operator::refreshed`], which make the request
+//! and read the response. A login is a change that a handler asks for, after another call:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use euid_core::clock::UnixMillis;
+//! use euid_core::engine::Change;
+//! use euid_core::{Dii, EuidError, Operator};
+//! use http::{Request, Response};
+//!
+//! /// What the handler of a login asks for, once it knows who the visitor is and that they consent. `send` is the
+//! /// host's HTTP client. If this fails, ask for `Change::EndLogin`: the previous identity may be another person's.
+//! fn login(
+//!     operator: &Operator,
+//!     email: &str,
+//!     now: UnixMillis,
+//!     send: impl FnOnce(Request<Bytes>) -> Result<Response<Bytes>, EuidError>,
+//! ) -> Result<Change, Box<dyn std::error::Error>> {
+//!     let call = operator.generate(Dii::email(email)?, now)?;
+//!     let response = send(call.request())?;
+//!     Ok(operator.generated(&call, &response, now)?.into())
+//! }
+//! # let secret = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
+//! # let operator = Operator::builder(euid_core::Environment::Integration).credentials("EUID-C-T-124-example", secret).build()?;
+//! # let now = UnixMillis::from_millis(1_795_371_587_000);
+//! # let down = |_| Ok(Response::builder().status(503).body(Bytes::new()).unwrap());
+//! # assert!(login(&operator, "user@example.com", now, down).is_err());
+//! # #[cfg(feature = "operator")] {
+//! # use euid_core::protocol::{open_request_text, parse_client_secret, seal_response};
+//! # let key = parse_client_secret(secret)?;
+//! # let opted_out = |request: Request<Bytes>| {
+//! #     let nonce = open_request_text(&key, now, request.body()).unwrap().nonce;
+//! #     let answer = seal_response(&key, [7; 12], now, nonce, br#"{"status":"optout"}"#);
+//! #     Ok(Response::builder().header("content-type", "application/octet-stream").body(answer.into()).unwrap())
+//! # };
+//! # assert!(matches!(login(&operator, "user@example.com", now, opted_out)?, Change::StateOptOut));
+//! # }
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # Time and randomness
 //!
@@ -72,36 +155,35 @@
 //! `wasm32-wasip1` and `wasm32-unknown-unknown`. The last one has neither a clock nor randomness of its own:
 //! pass the time in, and turn on `wasm_js` or give getrandom a backend of your own.
 
-#![allow(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
 mod axum;
-pub mod cache_control;
+mod cache_control;
 pub mod clock;
 pub mod dii;
 pub mod engine;
 pub mod error;
-pub mod euid;
+mod euid;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod identity;
 pub mod openrtb;
 pub mod operator;
-pub mod outcome;
-pub mod policy;
-#[cfg(any(feature = "operator", fuzzing))]
+mod outcome;
+mod policy;
+#[cfg(feature = "operator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "operator")))]
 pub mod protocol;
-#[cfg(not(any(feature = "operator", fuzzing)))]
+#[cfg(not(feature = "operator"))]
 mod protocol;
-pub mod random;
-pub mod sealed;
-pub mod secret;
+mod random;
+mod sealed;
+mod secret;
 pub mod tcf;
-pub mod token;
-pub mod transport;
+mod token;
+mod transport;
 
 #[cfg(feature = "axum")]
 pub use axum::EuidLayerMissing;
@@ -115,16 +197,3 @@ pub use policy::Consent;
 pub use sealed::{CookieKey, KeyRing};
 pub use token::AdvertisingToken;
 pub use transport::{CookieConfig, SameSite};
-
-// For a transition: their place is in their modules.
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-#[doc(hidden)]
-pub use clock::SystemClock;
-#[doc(hidden)]
-pub use clock::{Clock, ManualClock, UnixMillis};
-#[doc(hidden)]
-pub use dii::InvalidDii;
-#[doc(hidden)]
-pub use error::{ErrorKind, InvalidIdentity};
-#[doc(hidden)]
-pub use identity::{IdentityTimes, RefreshToken, ResponseKey};

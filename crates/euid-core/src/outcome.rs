@@ -117,20 +117,23 @@ impl Refreshed {
     /// returned beside it.
     ///
     /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(10_000), identity_expires: at(20_000), refresh_expires: at(30_000) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
     /// use std::time::Duration;
-    /// use euid_core::clock::UnixMillis;
-    /// use euid_core::identity::{Identity, IdentityTimes};
-    /// use euid_core::Refreshed;
+    /// use tower_euid::Refreshed;
+    /// use tower_euid::error::ErrorKind;
     ///
-    /// let at = UnixMillis::from_millis;
-    /// let times = IdentityTimes { refresh_from: at(0), identity_expires: at(600_000), refresh_expires: at(900_000) };
-    /// let identity = Identity::new("A4AAAABl", "AAAAAG".to_owned().into(), [7; 32].into(), times)?;
+    /// let outcome = Refreshed::Identity(identity); // its `refresh_from` is 10 s, its token expires at 20 s
+    /// assert_eq!(outcome.clone().received(at(5_000))?, (outcome.clone(), None));
     ///
-    /// let (Refreshed::Identity(identity), due_by) = Refreshed::Identity(identity).received(at(5_000))? else {
-    ///     unreachable!()
-    /// };
-    /// assert_eq!(due_by, Some(Duration::from_secs(5))); // this machine's clock is ahead
-    /// assert!(!identity.times().is_due(at(5_000)));
+    /// let (later, due_by) = outcome.clone().received(at(12_000))?; // this clock is ahead
+    /// assert_eq!(due_by, Some(Duration::from_secs(2)));
+    /// assert!(matches!(later, Refreshed::Identity(identity) if !identity.times().is_due(at(12_000))));
+    ///
+    /// assert_eq!(outcome.received(at(20_000)).unwrap_err().kind(), ErrorKind::ClockDrift);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     ///

@@ -42,7 +42,7 @@ use crate::outcome::Refreshed;
 
 /// What the request brought where no identity can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credential {
+pub(crate) enum Credential {
     /// No identity cookie.
     Nothing,
     /// One of a version or key that this node does not know.
@@ -53,7 +53,7 @@ pub enum Credential {
 
 /// What the anchor says where no identity can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginMarker {
+pub(crate) enum LoginMarker {
     /// No anchor came.
     Nothing,
     /// A login, an opt-out whose time has passed, or nothing that can be read.
@@ -64,7 +64,7 @@ pub enum LoginMarker {
 
 /// The user that an identity is bound to, compared with the signed-in user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub(crate) enum Subject {
     /// Bound to the signed-in user, or to no user.
     Same,
     /// Bound to another user.
@@ -110,7 +110,7 @@ pub enum Consent {
 
 /// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evaluation {
+pub(crate) enum Evaluation {
     Proceed(Verdict),
     /// A refresh is due; [`settle`] judges its outcome.
     Refresh,
@@ -118,13 +118,13 @@ pub enum Evaluation {
 
 /// What the handler sees, and what happens to the cookies unless the handler says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     pub sees: Visibility,
     pub action: Action,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visibility {
+pub(crate) enum Visibility {
     Absent,
     /// The token that the cookie brought.
     Active,
@@ -135,7 +135,7 @@ pub enum Visibility {
 
 /// What a response removes, unless a handler asks for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     Keep,
     ForgetIdentity,
     EndLogin,
@@ -143,7 +143,7 @@ pub enum Action {
 
 /// What a response does with an identity that another kind of cookie brought and that has no login yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Migration {
+pub(crate) enum Migration {
     Keep,
     /// Begin a login with it.
     Begin,
@@ -153,7 +153,7 @@ pub enum Migration {
 
 /// The verdict once a refresh has an outcome. `T` is whatever the caller gave with the new pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled<T> {
+pub(crate) enum Settled<T> {
     /// The handler sees the new token, and the response stores the new pair.
     Renewed(T),
     /// The person opted out: the response forgets the identity and records the opt-out for its login.
@@ -164,7 +164,7 @@ pub enum Settled<T> {
 
 /// The outcome of a refresh, as far as the policy tells outcomes apart. `T` is whatever the caller gives with the new pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer<T> {
+pub(crate) enum Answer<T> {
     NewPair(IdentityTimes, T),
     OptOut,
     /// `invalid_token`, `expired_token`.
@@ -175,7 +175,7 @@ pub enum Answer<T> {
 }
 
 impl<'a> Answer<&'a Identity> {
-    pub fn of(answer: &'a Result<Refreshed, EuidError>) -> Self {
+    pub(crate) fn of(answer: &'a Result<Refreshed, EuidError>) -> Self {
         match answer {
             Ok(Refreshed::Identity(identity)) => Self::NewPair(identity.times(), identity),
             Ok(Refreshed::OptedOut) => Self::OptOut,
@@ -195,7 +195,7 @@ impl<'a> Answer<&'a Identity> {
 
 /// A request without a usable identity. It never causes a refresh.
 #[inline]
-pub fn without_identity(presented: Credential, anchor: LoginMarker, consent: Consent) -> Verdict {
+pub(crate) fn without_identity(presented: Credential, anchor: LoginMarker, consent: Consent) -> Verdict {
     let came = presented != Credential::Nothing;
     if consent == Consent::Withdrawn && (came || anchor != LoginMarker::Nothing) {
         return verdict(Visibility::Withheld, Action::EndLogin);
@@ -211,7 +211,7 @@ pub fn without_identity(presented: Credential, anchor: LoginMarker, consent: Con
 
 /// A request with an identity that its anchor names. `times.refresh_from` may be moved by jitter,
 /// `times.identity_expires` brought forward by a margin; their order is not relied on.
-pub fn evaluate(times: &IdentityTimes, subject: Subject, consent: Consent, now: UnixMillis) -> Evaluation {
+pub(crate) fn evaluate(times: &IdentityTimes, subject: Subject, consent: Consent, now: UnixMillis) -> Evaluation {
     if let Some(verdict) = barred(subject, consent) {
         return Evaluation::Proceed(verdict);
     }
@@ -228,7 +228,7 @@ pub fn evaluate(times: &IdentityTimes, subject: Subject, consent: Consent, now: 
 }
 
 /// A request with the record of an opt-out, remembered `until` then, for the login that the anchor names.
-pub fn opted_out(
+pub(crate) fn opted_out(
     until: UnixMillis,
     identity_came: bool,
     subject: Subject,
@@ -255,7 +255,7 @@ fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
 
 /// What the verdict means for an identity that another kind of cookie brought: what would keep it begins a login, as there
 /// is no state for it yet.
-pub fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
+pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
     match (sees, action) {
         (Visibility::Active | Visibility::Unavailable, Action::Keep) => Migration::Begin,
         (_, Action::Keep) => Migration::Keep,
@@ -264,7 +264,7 @@ pub fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
 }
 
 /// After [`Evaluation::Refresh`]: `times` are those of the cookie, `now` is read again after the wait.
-pub fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: Answer<T>) -> Settled<T> {
+pub(crate) fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: Answer<T>) -> Settled<T> {
     let proceed = |sees, action| Settled::Proceed(verdict(sees, action));
     let ended = || proceed(Visibility::Absent, Action::ForgetIdentity);
     match answer {
@@ -282,7 +282,7 @@ pub fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: Answer<T>) -> S
 
 /// What the response writes: withdrawn consent beats what the handler asks for, which beats what was planned. `end` is the
 /// end of the login.
-pub fn resolve<C>(planned: C, asked: Option<C>, consent: Consent, end: C) -> C {
+pub(crate) fn resolve<C>(planned: C, asked: Option<C>, consent: Consent, end: C) -> C {
     match (consent, asked) {
         // No login is written; the previous identity ends all the same.
         (Consent::Withdrawn, Some(_)) => end,
@@ -295,7 +295,7 @@ pub fn resolve<C>(planned: C, asked: Option<C>, consent: Consent, end: C) -> C {
 
 /// How long after `refresh_from` a refresh is due for this login, so that a cohort spreads: by
 /// `chance` of 2^32 up to `most`, and up to a tenth of the time in which it can be done.
-pub fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Duration {
+pub(crate) fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Duration {
     let usable = times.identity_expires.as_millis().saturating_sub(times.refresh_from.as_millis());
     let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).min(u64::try_from(usable / 10).unwrap_or(0));
     // `chance` in 2^32 of `most`.
@@ -305,7 +305,7 @@ pub fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Duration {
 /// From when on a pair that arrives at `now` by a refresh is due: as its own `refresh_from` says, but not within a minute
 /// or a tenth of what its token has left, whichever is less. A clock that is ahead of the operator's would else refresh on
 /// every page.
-pub fn refresh_again_from(times: &IdentityTimes, now: UnixMillis) -> UnixMillis {
+pub(crate) fn refresh_again_from(times: &IdentityTimes, now: UnixMillis) -> UnixMillis {
     let pause = REFRESH_PAUSE.min(times.identity_expires.saturating_since(now) / 10);
     times.refresh_from.max(now.saturating_add(pause))
 }
@@ -314,7 +314,7 @@ pub fn refresh_again_from(times: &IdentityTimes, now: UnixMillis) -> UnixMillis 
 const REFRESH_PAUSE: Duration = Duration::from_secs(60);
 
 /// The same times, with the token's end brought forward.
-pub fn with_margin(mut times: IdentityTimes, margin: Duration) -> IdentityTimes {
+pub(crate) fn with_margin(mut times: IdentityTimes, margin: Duration) -> IdentityTimes {
     times.identity_expires = times.identity_expires.saturating_sub(margin);
     times
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::error::ConfigError;
 
 /// The 32 bytes that `text` encodes. `noun` is the subject of an error: "the client secret".
-pub fn key_from_base64(text: &str, noun: &str) -> Result<Zeroizing<[u8; 32]>, ConfigError> {
+pub(crate) fn key_from_base64(text: &str, noun: &str) -> Result<Zeroizing<[u8; 32]>, ConfigError> {
     let refused = |why: &str| Err(ConfigError::new(format!("{noun} {why}")));
     if text.is_empty() {
         return refused("is empty");

@@ -35,7 +35,7 @@ pub struct AdvertisingToken(Arc<Noted>);
 /// What a handler did that its response must obey: whether it read the token, and whether it ended the
 /// login.
 #[derive(Clone)]
-pub struct Note(Arc<Noted>);
+pub(crate) struct Note(Arc<Noted>);
 
 /// The allocation that a token and its note share.
 struct Noted {
@@ -63,7 +63,7 @@ type Encode = fn(&[u8]) -> String;
 
 impl AdvertisingToken {
     /// The token whose text is `text`.
-    pub fn new(text: impl Into<Box<str>>, times: IdentityTimes) -> Self {
+    pub(crate) fn new(text: impl Into<Box<str>>, times: IdentityTimes) -> Self {
         Self(Arc::new(Noted::new(OnceLock::from(text.into()), None, times)))
     }
 
@@ -77,7 +77,7 @@ impl AdvertisingToken {
 
     /// The note in the token's allocation.
     #[inline]
-    pub fn note(&self) -> Note {
+    pub(crate) fn note(&self) -> Note {
         Note(Arc::clone(&self.0))
     }
 
@@ -128,49 +128,47 @@ impl AdvertisingToken {
 
 impl Note {
     /// The note of a request without a token.
-    #[must_use]
-    pub fn without_token() -> Self {
+    pub(crate) fn without_token() -> Self {
         let never = UnixMillis::from_millis(i64::MIN);
         let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
         Self(Arc::new(Noted::new(OnceLock::new(), None, times)))
     }
 
     /// The token and its times, if there is one. This does not count as a read.
-    #[must_use]
-    pub fn token(&self) -> Option<(&str, IdentityTimes)> {
+    pub(crate) fn token(&self) -> Option<(&str, IdentityTimes)> {
         let text = self.0.text();
         (!text.is_empty()).then_some((text, self.0.times))
     }
 
     /// Whether the token has been read.
     #[inline]
-    pub fn was_read(&self) -> bool {
+    pub(crate) fn was_read(&self) -> bool {
         self.0.read.load(Ordering::Relaxed)
     }
 
     /// Notes that the visitor's login has ended.
-    pub fn log_out(&self) {
+    pub(crate) fn log_out(&self) {
         self.0.logged_out.store(true, Ordering::Relaxed);
     }
 
     #[inline]
-    pub fn was_logged_out(&self) -> bool {
+    pub(crate) fn was_logged_out(&self) -> bool {
         self.0.logged_out.load(Ordering::Relaxed)
     }
 
     /// Notes that a layer further in keeps the token from the handler.
-    pub fn withhold(&self) {
+    pub(crate) fn withhold(&self) {
         self.0.withheld.store(true, Ordering::Relaxed);
     }
 
     #[inline]
-    pub fn was_withheld(&self) -> bool {
+    pub(crate) fn was_withheld(&self) -> bool {
         self.0.withheld.load(Ordering::Relaxed)
     }
 
     /// Whether nothing has been noted that the response must follow.
     #[inline]
-    pub fn is_blank(&self) -> bool {
+    pub(crate) fn is_blank(&self) -> bool {
         !self.was_read() && !self.was_logged_out() && !self.was_withheld()
     }
 

@@ -3,6 +3,10 @@
 
 use euid_core::clock::{Clock, ManualClock, SystemClock, UnixMillis};
 use euid_core::dii::{Dii, DiiKind, InvalidDii};
+use euid_core::engine::{
+    Change, Decision, Engine, Findings, Finish, Lineage, Login, NewLogin, Pending, Record, RefreshCandidate, Rejected,
+    RequestContext, SignedIn, Step, Unwritten, UserCheck, Watch,
+};
 use euid_core::error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
 use euid_core::identity::{Identity, IdentityTimes, RefreshToken, ResponseKey};
 use euid_core::openrtb::{Eid, Eids, MatchMethod};
@@ -24,6 +28,25 @@ const _: () = {
     value::<Dii>();
     value::<DiiKind>();
     value::<InvalidDii>();
+
+    value::<Change>();
+    value::<Decision>();
+    value::<Engine>();
+    value::<Findings>();
+    value::<Finish>();
+    value::<Lineage>();
+    value::<Login>();
+    value::<NewLogin>();
+    value::<Pending>();
+    value::<Record>();
+    value::<RefreshCandidate>();
+    value::<Rejected>();
+    value::<Step>();
+    value::<Unwritten>();
+    value::<UserCheck>();
+    value::<Watch>();
+    value::<RequestContext<'static>>();
+    value::<SignedIn<'static>>();
 
     value::<ConfigError>();
     value::<ErrorKind>();

@@ -9,13 +9,14 @@ use zeroize::Zeroizing;
 use super::calls::Counters;
 use super::operator::Operator;
 use super::{Inner, Sandbox};
+use euid_core::clock::ManualClock;
 use euid_core::protocol::parse_client_secret;
-use euid_core::{ConfigError, Environment, ManualClock};
+use euid_core::{ConfigError, Environment};
 
 /// Configures a [`Sandbox`]; see [`Sandbox::builder`].
 ///
 /// ```
-/// use tower_euid::ManualClock;
+/// use tower_euid::clock::ManualClock;
 /// use euid_sandbox::{Lifetimes, Sandbox};
 ///
 /// let builder = Sandbox::builder().clock(ManualClock::running()).lifetimes(Lifetimes::default());
@@ -65,7 +66,7 @@ impl SandboxBuilder {
     /// on tokens that old.
     ///
     /// ```
-    /// # use tower_euid::{Clock, ManualClock, UnixMillis};
+    /// # use tower_euid::clock::{Clock, ManualClock, UnixMillis};
     /// # use euid_sandbox::Sandbox;
     /// let new_year = UnixMillis::from_millis(1_735_689_600_000);
     /// let sandbox = Sandbox::builder().clock(ManualClock::at(new_year)).build()?;
@@ -97,7 +98,8 @@ impl SandboxBuilder {
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # use tower_euid::{Dii, ErrorKind};
+    /// # use tower_euid::Dii;
+    /// # use tower_euid::error::ErrorKind;
     /// # use euid_sandbox::Sandbox;
     /// let sandbox = Sandbox::builder().wants_optout_check(true).build()?;
     /// let error = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0.generate(Dii::email("user@example.com")?).await.unwrap_err();

@@ -7,7 +7,8 @@ use euid_core::protocol::{Key, RequestNonce};
 /// A fault of every call until another or none is set; see [`Sandbox::fault`](super::Sandbox::fault).
 ///
 /// ```
-/// use tower_euid::{Dii, ErrorKind};
+/// use tower_euid::Dii;
+/// use tower_euid::error::ErrorKind;
 /// use euid_sandbox::{Fault, Sandbox};
 ///
 /// # #[tokio::main(flavor = "current_thread")]

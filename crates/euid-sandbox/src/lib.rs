@@ -74,7 +74,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use euid_core::{Dii, ManualClock};
+use euid_core::Dii;
+use euid_core::clock::ManualClock;
 use zeroize::Zeroizing;
 
 use self::calls::Counters;
@@ -195,7 +196,7 @@ impl Sandbox {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_euid::Clock;
+    /// # use tower_euid::clock::Clock;
     /// # use euid_sandbox::Sandbox;
     /// let sandbox = Sandbox::builder().build()?;
     /// let (clock, before) = (sandbox.clock(), sandbox.clock().now());
@@ -212,7 +213,8 @@ impl Sandbox {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_euid::{Clock, Dii, Generated};
+    /// # use tower_euid::{Dii, Generated};
+    /// # use tower_euid::clock::Clock;
     /// # use euid_sandbox::Sandbox;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -85,7 +85,8 @@ impl Sandbox {
 /// A [`Sandbox`] on a port; stops when dropped, with all its connections.
 ///
 /// ```
-/// use tower_euid::{Dii, ErrorKind};
+/// use tower_euid::Dii;
+/// use tower_euid::error::ErrorKind;
 /// use euid_sandbox::Sandbox;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -197,7 +198,8 @@ impl SandboxServer {
     /// [`Sandbox::fault`]
     ///
     /// ```
-    /// # use tower_euid::{Dii, ErrorKind};
+    /// # use tower_euid::Dii;
+    /// # use tower_euid::error::ErrorKind;
     /// # use euid_sandbox::{Fault, Sandbox};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

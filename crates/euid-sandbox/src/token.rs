@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::person::Person;
 use super::random;
-use euid_core::UnixMillis;
+use euid_core::clock::UnixMillis;
 use euid_core::dii::DiiKind;
 use euid_core::protocol::{Key, decode_base64, decode_base64_url, open, seal};
 

@@ -13,8 +13,9 @@ use serde::Deserialize;
 use tower::Service;
 
 use super::{Sandbox, VisitorState, random};
+use euid_core::clock::{Clock, UnixMillis};
 use euid_core::engine::{Change, NewLogin, Pending, Site};
-use euid_core::{Clock, ConfigError, Dii, Identity, UnixMillis};
+use euid_core::{ConfigError, Dii, Identity};
 
 impl Sandbox {
     /// A visitor of a site behind `layer`: a person of their own, and a browser with the cookies that

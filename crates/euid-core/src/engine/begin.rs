@@ -5,15 +5,15 @@ use std::sync::Arc;
 use http::header::{COOKIE, GetAll};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::candidate::Source;
 use super::decision::{Decision, Scripts, euid};
 use super::navigation::{is_conditional, is_navigation_or_fetch};
 use super::read::{FoundAnchor, FoundIdentity, Opened};
+use super::source::Source;
 use super::{Change, Engine, Findings, Record, RefreshCandidate, Rejected, RequestContext, SignedIn, UserCheck};
 use crate::clock::UnixMillis;
 use crate::euid::Euid;
 use crate::identity::{Identity, IdentityTimes};
-use crate::policy::{self, Consent, Credential, Evaluation, LoginMarker, Subject, Verdict, Visibility};
+use crate::policy::{self, Credential, Evaluation, LoginMarker, Subject, Verdict, Visibility};
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
 use crate::token::AdvertisingToken;
@@ -22,6 +22,28 @@ use crate::transport::js_sdk::{self, JsSdk, ScriptCookie};
 /// What a host does next.
 ///
 /// Exhaustive: a host has to handle each.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
+/// use tower_euid::engine::{Decision, Step};
+/// use tower_euid::error::EuidError;
+/// use tower_euid::{Identity, Refreshed};
+///
+/// /// The decision on a request, with a call to the operator if one is due.
+/// fn decide(step: Step, call: impl FnOnce(&Identity) -> Result<Refreshed, EuidError>) -> Decision {
+///     match step {
+///         Step::Ready(decision) => decision,
+///         Step::Refresh(candidate) => candidate.settle(&call(candidate.identity()), candidate.arrived()),
+///     }
+/// }
+/// # let decision = decide(step, |_| Ok(Refreshed::OptedOut));
+/// # assert_eq!(decision.euid().state(), "opted_out");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub enum Step {
     /// The handler can be called.
@@ -51,7 +73,20 @@ impl Engine {
         Exchange { engine: self, method, headers, context, now }.begin(cookies)
     }
 
-    /// Compares the user that the state of a request is bound to with the signed-in user, whatever else it says.
+    /// Compares the user that the state of a request is bound to with the signed-in user, whatever else the state says. For a
+    /// host inside another, which leaves the rest to the one outside.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::{Rejected, RequestContext, SignedIn, UserCheck};
+    ///
+    /// let check = |user| engine.check_user(&request, &RequestContext { user, ..RequestContext::UNRESTRICTED });
+    /// assert_eq!(check(SignedIn::User(b"17")), UserCheck::Same);
+    /// assert_eq!(check(SignedIn::User(b"18")), UserCheck::Rejected(Rejected::OtherUser));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn check_user(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
         let found = self.read(headers.get_all(COOKIE), |opened| {
@@ -102,7 +137,7 @@ impl Exchange<'_> {
     fn with_identity(&self, payload: &Payload<'_>, old_key: bool) -> Option<Step> {
         let (subject, rejected) = subject(self.context, &payload.login);
         let findings = Findings { old_key, rejected };
-        let [a, b, c, d, ..] = payload.login.lineage;
+        let [a, b, c, d, ..] = *payload.login.lineage.as_bytes();
         let chance = u32::from_be_bytes([a, b, c, d]);
         let (evaluation, times, now) = self.evaluate(subject, &payload.times, chance);
         let identity = || payload.identity().map(Arc::new);

@@ -3,18 +3,44 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Findings;
 use super::decision::{Decision, Scripts, euid};
-use super::{Change, Findings, NewLogin, Record};
+use super::source::Source;
 use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::{Identity, IdentityTimes};
 use crate::outcome::Refreshed;
-use crate::policy::{self, Answer, Consent, Migration, Settled, Verdict, Visibility};
-use crate::sealed::login::{Lineage, Login};
+use crate::policy::{self, Answer, Consent, Settled, Visibility};
+use crate::sealed::login::Lineage;
 use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::ScriptCookie;
 
 /// An identity that is due for a refresh, and all of its request that a later decision needs.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use tower_euid::clock::UnixMillis;
+/// use tower_euid::engine::{Decision, RefreshCandidate};
+/// use tower_euid::{EuidError, Identity, Refreshed};
+///
+/// /// Calls the operator, unless the request must not.
+/// fn decide(
+///     candidate: &RefreshCandidate,
+///     call: impl Fn(&Identity) -> Result<Refreshed, EuidError>,
+///     now: impl Fn() -> UnixMillis,
+/// ) -> Decision {
+///     if !candidate.may_refresh() || !candidate.may_wait() {
+///         return candidate.postpone(now());
+///     }
+///     let outcome = call(candidate.identity()).and_then(|new| Ok(new.received(now())?.0));
+///     candidate.settle(&outcome, now())
+/// }
+/// # assert_eq!(decide(&candidate, |_| Ok(Refreshed::OptedOut), || at(15_000)).euid().state(), "opted_out");
+/// # assert!(decide(&candidate, |identity| Ok(Refreshed::Identity(identity.clone())), || at(15_000)).is_deferrable());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the handler has to see its outcome: `settle`"]
 pub struct RefreshCandidate {
@@ -31,28 +57,48 @@ pub struct RefreshCandidate {
     pub(super) findings: Findings,
 }
 
-/// Where an identity came from.
-#[derive(Clone, Debug)]
-pub(super) enum Source {
-    /// State of ours, of this login.
-    OwnState(Login),
-    /// The JS SDK's cookie. The identity has no login yet; its login will be bound to this user, if any.
-    JsSdkCookie(Option<Box<[u8]>>),
-}
-
 impl RefreshCandidate {
     /// The identity to refresh.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// assert_eq!(candidate.identity().refresh_token().expose_secret(), "EAAAAGZ"); // what the operator is sent
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn identity(&self) -> &Arc<Identity> {
         &self.identity
     }
 
-    /// The identity, to be replaced by an equal copy that other requests share.
+    /// The identity, to be replaced by an equal copy that other requests share, so that many of them need the memory of one.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (mut candidate, identity) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// use std::sync::Arc;
+    ///
+    /// let under_way = Arc::new(identity); // of a call that another request has begun
+    /// assert_eq!(candidate.identity(), &under_way);
+    /// *candidate.identity_mut() = Arc::clone(&under_way);
+    /// assert!(Arc::ptr_eq(candidate.identity(), &under_way));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn identity_mut(&mut self) -> &mut Arc<Identity> {
         &mut self.identity
     }
 
-    /// The login that the identity belongs to; `None` if it has none yet.
+    /// The number of the login that the identity belongs to; `None` if it has none yet, as one from the JS SDK's cookie.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// let decision = candidate.settle(&Ok(tower_euid::Refreshed::OptedOut), at(15_000));
+    /// let tower_euid::engine::Change::RecordOptOut(login) = decision.change() else { panic!("{decision:?}") };
+    /// assert_eq!(candidate.lineage(), Some(login.lineage()));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lineage(&self) -> Option<Lineage> {
         match &self.source {
@@ -61,13 +107,35 @@ impl RefreshCandidate {
         }
     }
 
-    /// When the request arrived.
+    /// When the request arrived: what `now` returned to [`begin`](super::Engine::begin).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// assert_eq!(candidate.arrived(), at(15_000));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn arrived(&self) -> UnixMillis {
         self.arrived
     }
 
     /// Whether the token could still be used when the request arrived, so that no page has to wait.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    ///
+    /// for (now, is_usable) in [(15_000, true), (25_000, false)] {
+    ///     let step = engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(now));
+    ///     assert!(matches!(step, Step::Refresh(candidate) if candidate.is_usable() == is_usable));
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.times.is_usable(self.arrived)
@@ -75,6 +143,18 @@ impl RefreshCandidate {
 
     /// Whether the response may write the outcome: the request is a page, or a script's own call. If not, the host
     /// [defers](Decision::defer) what [`settle`](Self::settle) returns.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, mut request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # request.insert("sec-fetch-dest", "image".parse()?);
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// assert!(!candidate.may_write() && !candidate.may_refresh()); // the request is for an image of a page
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn may_write(&self) -> bool {
         self.may_write
@@ -82,6 +162,18 @@ impl RefreshCandidate {
 
     /// Whether this request may cause a call to the operator. A conditional request whose token is usable may not: its
     /// response may be a 304, which can't bring a new pair.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, mut request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # request.insert("if-none-match", "\"1\"".parse()?);
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// assert!(candidate.may_write() && !candidate.may_refresh()); // the request has an `If-None-Match`
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn may_refresh(&self) -> bool {
         self.may_write && !(self.is_conditional && self.is_usable())
@@ -89,47 +181,63 @@ impl RefreshCandidate {
 
     /// Whether the handler may be called after the operator's answer. One with an unsafe method may not wait: it may be the
     /// logout or the login that ends this identity.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    ///
+    /// for (method, may_wait) in [(Method::GET, true), (Method::POST, false)] {
+    ///     let step = engine.begin(&method, &request, &RequestContext::UNRESTRICTED, || at(15_000));
+    ///     assert!(matches!(step, Step::Refresh(candidate) if candidate.may_wait() == may_wait));
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn may_wait(&self) -> bool {
         self.may_wait
     }
 
     /// What became of the state that the request brought, for logs and metrics.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// assert!(candidate.findings().is_empty());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn findings(&self) -> Findings {
         self.findings
     }
 
-    /// Turns the outcome of a refresh at `now` into what the handler sees and what the response will do. An error of kind
-    /// [`Transient`](crate::error::ErrorKind::Transient) stands for a refresh that has not been made or has no answer yet.
+    /// Turns the outcome of a refresh, as it stands at `now`, into what the handler sees and what the response will do. It can
+    /// be called again, with a later outcome: see [`Pending::adopt`](super::Pending::adopt).
     ///
-    /// A host that shares no calls asks the operator itself if the request [may refresh](Self::may_refresh) and
-    /// [may wait](Self::may_wait), and gives each outcome to [`Refreshed::received`] first: a clock that is ahead of the
-    /// operator's would else refresh on every page.
+    /// A refresh that has not been made, or has no answer yet, is an error of the kind
+    /// [`Transient`](crate::error::ErrorKind::Transient). The token as it is stays usable until it expires; after that the
+    /// handler sees [`Unavailable`](crate::Euid::Unavailable). A response of the operator passes
+    /// [`Refreshed::received`] first: a clock that is ahead of the operator's would else refresh on every page.
     ///
     /// ```
-    /// use euid_core::clock::UnixMillis;
-    /// use euid_core::engine::{Decision, RefreshCandidate};
-    /// use euid_core::error::{ErrorKind, EuidError};
-    /// use euid_core::Operator;
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, new_pair) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::Refreshed;
+    /// use tower_euid::error::{ErrorKind, EuidError};
     ///
-    /// /// The decision once the host has the operator's response, or has none.
-    /// fn decide(
-    ///     operator: &Operator,
-    ///     candidate: &RefreshCandidate,
-    ///     response: Option<http::Response<Vec<u8>>>,
-    ///     now: UnixMillis,
-    /// ) -> Decision {
-    ///     let outcome = match response {
-    ///         Some(response) => operator.refreshed(candidate.identity(), &response, now).and_then(|new| new.received(now)),
-    ///         None => Err(EuidError::new(ErrorKind::Transient, "the operator did not answer")),
-    ///     };
-    ///     let mut decision = candidate.settle(&outcome.map(|(refreshed, _)| refreshed), now);
-    ///     if !candidate.may_write() {
-    ///         decision.defer();
-    ///     }
-    ///     decision
+    /// let failed = |kind| Err(EuidError::new(kind, "…"));
+    /// for (outcome, state) in [
+    ///     (Ok(Refreshed::Identity(new_pair)), "active"),
+    ///     (Ok(Refreshed::OptedOut), "opted_out"),
+    ///     (failed(ErrorKind::Transient), "active"), // the token is still good
+    ///     (failed(ErrorKind::RejectedToken), "absent"), // logged out by the operator
+    /// ] {
+    ///     assert_eq!(candidate.settle(&outcome, at(15_000)).euid().state(), state);
     /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn settle(&self, outcome: &Result<Refreshed, EuidError>, now: UnixMillis) -> Decision {
         let answer = match Answer::of(outcome) {
@@ -166,33 +274,17 @@ impl RefreshCandidate {
     /// handlers. What the response may not [write](Self::may_write) is deferred already.
     ///
     /// ```
-    /// use euid_core::clock::UnixMillis;
-    /// use euid_core::engine::{Change, Decision, Engine, Pending, RequestContext, Step};
-    /// use euid_core::identity::IdentityTimes;
-    /// use euid_core::{CookieKey, Euid, Identity};
-    /// use http::{HeaderMap, HeaderValue, Method, StatusCode};
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::Method;
+    /// use tower_euid::engine::{Change, RequestContext, Step};
     ///
-    /// fn without_calls(step: Step, now: UnixMillis) -> Decision {
-    ///     match step {
-    ///         Step::Ready(decision) => decision,
-    ///         Step::Refresh(candidate) => candidate.postpone(now),
-    ///     }
-    /// }
-    ///
-    /// # let at = UnixMillis::from_millis;
-    /// let engine = Engine::new(CookieKey::generate()?.into());
-    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(60_000), refresh_expires: at(90_000) };
-    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
-    /// # let mut written = HeaderMap::new();
-    /// # engine.finish(Pending::default(), Some(&Change::login(identity)), StatusCode::OK, &mut written, || at(0));
-    /// # let pairs = written.get_all("set-cookie").iter().filter_map(|line| line.to_str().ok()?.split(';').next());
-    /// # let cookies = HeaderValue::try_from(pairs.collect::<Vec<_>>().join("; "))?;
-    /// let request = HeaderMap::from_iter([(http::header::COOKIE, cookies)]); // of an identity that is due
-    /// let now = at(30_000);
-    /// let step = engine.begin(&Method::POST, &request, &RequestContext::UNRESTRICTED, || now);
-    /// assert!(matches!(step, Step::Refresh(_)));
-    /// let decision = without_calls(step, now);
-    /// assert!(matches!(decision.euid(), Euid::Active(_))); // the token has not expired
+    /// let step = engine.begin(&Method::POST, &request, &RequestContext::UNRESTRICTED, || at(15_000));
+    /// let Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// assert!(!candidate.may_wait()); // it is a POST
+    /// let decision = candidate.postpone(at(15_000));
+    /// assert_eq!(decision.euid().state(), "active"); // the token has not expired
     /// assert!(matches!(decision.change(), Change::Keep));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -203,35 +295,5 @@ impl RefreshCandidate {
             decision.defer();
         }
         decision
-    }
-}
-
-impl Source {
-    /// The change if the identity stays as it is.
-    pub(super) fn keep(self, verdict: Verdict, identity: Arc<Identity>) -> Change {
-        match self {
-            Self::OwnState(_) => verdict.action.into(),
-            Self::JsSdkCookie(subject) => match policy::as_migration(verdict) {
-                Migration::Keep => Change::Keep,
-                Migration::Begin => Change::Begin(Arc::new(NewLogin { identity, subject })),
-                Migration::End => Change::EndLogin,
-            },
-        }
-    }
-
-    /// The change for its successor.
-    fn renew(self, identity: Arc<Identity>) -> Change {
-        match self {
-            Self::OwnState(login) => Change::Renew(Box::new(Record { login, identity })),
-            Self::JsSdkCookie(subject) => Change::Begin(Arc::new(NewLogin { identity, subject })),
-        }
-    }
-
-    /// The change if the person opted out.
-    fn opt_out(self) -> Change {
-        match self {
-            Self::OwnState(login) => Change::RecordOptOut(Box::new(login)),
-            Self::JsSdkCookie(_) => Change::StateOptOut,
-        }
     }
 }

@@ -8,9 +8,29 @@ use crate::outcome::Generated;
 use crate::policy::Action;
 use crate::sealed::login::Login;
 
-/// A change of the visitor's state, with all that it needs.
+/// A change of the visitor's state, with all that it needs. A handler asks for `Begin`, `EndLogin` or `StateOptOut`; the
+/// others are what an [`Engine`](super::Engine) plans.
 ///
-/// Exhaustive: whoever writes state elsewhere has to handle each.
+/// Exhaustive: code that writes the state elsewhere has to handle each.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use http::{HeaderMap, StatusCode};
+/// use tower_euid::engine::{Change, Pending};
+///
+/// for (asked, cookie) in [
+///     (Change::login(identity), "__Host-euid-login="),
+///     (Change::StateOptOut, "__Host-euid-login=out."),
+///     (Change::EndLogin, "__Host-euid-login=;"), // removed
+/// ] {
+///     let mut response = HeaderMap::new();
+///     engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
+///     assert!(response.get_all("set-cookie").iter().any(|set| set.as_bytes().starts_with(cookie.as_bytes())));
+/// }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Nothing is written.
@@ -29,7 +49,20 @@ pub enum Change {
     Begin(Arc<NewLogin>),
 }
 
-/// An identity, and the login that it belongs to.
+/// An identity, and the login that it belongs to. `Debug` shows neither tokens nor the login.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (candidate, new_pair) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use tower_euid::Refreshed;
+/// use tower_euid::engine::Change;
+///
+/// let decision = candidate.settle(&Ok(Refreshed::Identity(new_pair.clone())), at(15_000));
+/// let Change::Renew(record) = decision.change() else { panic!("{decision:?}") };
+/// assert_eq!((*record.identity == new_pair, record.login.is_bound()), (true, true));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Record {
     /// The login.
@@ -38,7 +71,22 @@ pub struct Record {
     pub identity: Arc<Identity>,
 }
 
-/// A login to be.
+/// A login to be written. `Debug` shows neither tokens nor the user.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use std::sync::Arc;
+/// use http::{HeaderMap, StatusCode};
+/// use tower_euid::engine::{Change, NewLogin, Pending};
+///
+/// let login = NewLogin { identity: Arc::new(identity), subject: Some(b"17"[..].into()) };
+/// let (asked, mut response) = (Change::Begin(Arc::new(login)), HeaderMap::new());
+/// let finish = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
+/// assert!(finish.identity_bytes.is_some() && !finish.login_without_user);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct NewLogin {
     /// The identity that the operator generated.
@@ -49,12 +97,29 @@ pub struct NewLogin {
 
 impl Change {
     /// A login, bound to no user.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (_, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::Change;
+    ///
+    /// assert!(matches!(Change::login(identity), Change::Begin(login) if login.subject.is_none()));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn login(identity: Identity) -> Self {
         Self::Begin(Arc::new(NewLogin { identity: Arc::new(identity), subject: None }))
     }
 
     /// Whether this change wins over `other` in one response: logout over opt-out over login over all else.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::engine::Change;
+    /// assert!(Change::EndLogin.outranks(&Change::StateOptOut));
+    /// assert!(!Change::EndLogin.outranks(&Change::EndLogin));
+    /// ```
     #[must_use]
     pub fn outranks(&self, other: &Self) -> bool {
         self.rank() > other.rank()
@@ -123,13 +188,14 @@ mod tests {
     use super::*;
     use crate::clock::UnixMillis;
     use crate::identity::IdentityTimes;
+    use crate::sealed::login::Lineage;
 
     #[test]
     fn logout_outranks_opt_out_which_outranks_login_which_outranks_what_was_planned() {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let identity = Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap();
-        let login = Login { lineage: [7; 16], subject: None };
+        let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
         let renewed = Record { login, identity: Arc::new(identity.clone()) };
         for planned in [Change::ForgetIdentity, Change::RecordOptOut(Box::new(login)), Change::Renew(Box::new(renewed))]
         {
@@ -147,7 +213,7 @@ mod tests {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let identity = Identity::new("secret", "secret".to_owned().into(), [5; 32].into(), times).unwrap();
-        let login = Login { lineage: [7; 16], subject: None };
+        let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
         let renewed = Change::Renew(Box::new(Record { login, identity: Arc::new(identity.clone()) }));
         assert!(!format!("{renewed:?} {:?}", Change::login(identity)).contains("secret"));
     }

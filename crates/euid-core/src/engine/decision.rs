@@ -1,13 +1,30 @@
-//! What the handler sees, and what the response will do.
+//! The decision on a request: what the handler sees, and what the response writes.
 
 use http::Method;
 
-use super::{Change, Findings};
-use crate::euid::{Euid, EuidLogout};
+use super::{Change, Findings, Pending};
+use crate::euid::Euid;
 use crate::policy::{self, Consent, Credential, LoginMarker, Visibility};
 use crate::token::{AdvertisingToken, Note};
 
 /// What a request's handler sees and what its response will write, unless the handler asks for something else.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+/// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+/// use http::{HeaderMap, StatusCode};
+///
+/// let (euid, pending) = decision.start();
+/// assert_eq!(euid.state(), "active"); // the handler runs, and sees it
+/// let mut response = HeaderMap::new();
+/// engine.finish(pending, None, StatusCode::OK, &mut response, || at(5_000));
+/// assert!(response.is_empty()); // nothing was due, and the handler did nothing
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the handler has to see it, and the response has to write it"]
 pub struct Decision {
@@ -29,21 +46,6 @@ pub(super) struct Scripts {
     pub(super) withheld: bool,
 }
 
-/// What the response of a request under way will do.
-#[derive(Debug)]
-#[must_use = "the response has to write it: `Engine::finish`"]
-pub struct Pending {
-    pub(super) change: Change,
-    /// Notes what the handler does with the token or the login, if there is one.
-    pub(super) note: Option<Note>,
-    pub(super) consent: Consent,
-    pub(super) scripts: Scripts,
-}
-
-/// A [`Pending`] with nothing planned: only what the handler does counts. One word.
-#[derive(Debug, Default)]
-pub struct Watch(Option<Note>);
-
 impl Decision {
     /// For a request that brought no state.
     #[inline]
@@ -60,13 +62,36 @@ impl Decision {
     }
 
     /// What the handler will see.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// assert_eq!(decision.euid().state(), "active");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn euid(&self) -> &Euid {
         &self.euid
     }
 
-    /// What the response will write.
+    /// What the response will write, unless the handler asks for something else.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::Refreshed;
+    /// use tower_euid::engine::Change;
+    ///
+    /// let decision = candidate.settle(&Ok(Refreshed::OptedOut), at(15_000));
+    /// assert!(matches!(decision.change(), Change::RecordOptOut(_)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn change(&self) -> &Change {
@@ -74,6 +99,22 @@ impl Decision {
     }
 
     /// What became of the state that the request brought, for logs and metrics.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # engine.keys().reload(tower_euid::CookieKey::generate()?.into());
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// use tower_euid::engine::Rejected;
+    ///
+    /// // The key was lost, and with it all logins.
+    /// assert_eq!(decision.findings().rejected, Some(Rejected::UnknownKey));
+    /// assert_eq!(decision.euid().state(), "absent");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn findings(&self) -> Findings {
@@ -82,6 +123,22 @@ impl Decision {
 
     /// Whether the response will write an identity that another page could write as well. A host that wants to write
     /// nothing for this request then calls [`defer`](Self::defer).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, identity) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::Refreshed;
+    ///
+    /// let wants_to_write = false; // as the host says of this request
+    /// let mut decision = candidate.settle(&Ok(Refreshed::Identity(identity)), at(15_000));
+    /// assert!(decision.is_deferrable());
+    /// if decision.is_deferrable() && !wants_to_write {
+    ///     decision.defer();
+    /// }
+    /// assert!(!decision.is_deferrable());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn is_deferrable(&self) -> bool {
@@ -89,6 +146,20 @@ impl Decision {
     }
 
     /// Leaves to the next page what it can write as well. Withdrawn consent ends a login in any case.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, identity) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::Refreshed;
+    /// use tower_euid::engine::Change;
+    ///
+    /// let mut decision = candidate.settle(&Ok(Refreshed::Identity(identity)), at(15_000));
+    /// decision.defer();
+    /// assert!(matches!(decision.change(), Change::Keep));
+    /// assert_eq!(decision.euid().state(), "active"); // the handler sees the new token all the same
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn defer(&mut self) {
         if self.consent != Consent::Withdrawn {
             self.change = Change::Keep;
@@ -97,6 +168,21 @@ impl Decision {
     }
 
     /// Splits what the handler sees from what the response does.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// use tower_euid::AdvertisingToken;
+    ///
+    /// let (euid, pending) = decision.start();
+    /// assert_eq!(euid.advertising_token().map(AdvertisingToken::as_str), Some("E4AAAABl"));
+    /// # let _ = pending;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn start(self) -> (Euid, Pending) {
         let note = match &self.euid {
@@ -106,65 +192,6 @@ impl Decision {
         };
         let Self { euid, change, consent, scripts, .. } = self;
         (euid, Pending { change, note, consent, scripts })
-    }
-}
-
-impl Pending {
-    /// The handle by which a handler ends the login at once. `None` if there is nothing to end.
-    #[inline]
-    #[must_use]
-    pub fn logout(&self) -> Option<EuidLogout> {
-        self.note.clone().map(EuidLogout::of_note)
-    }
-
-    /// Leaves a number of the host's with the token or the logout handle: [`EuidLogout::mark`] reads it.
-    #[inline]
-    pub fn mark(&self, number: usize) {
-        if let Some(note) = &self.note {
-            note.set_mark(number);
-        }
-    }
-
-    /// Takes over what a later decision writes, for a refresh that ended after the handler was called.
-    pub fn adopt(&mut self, decision: Decision) {
-        self.change = decision.change;
-    }
-
-    /// Keeps the token from scripts.
-    pub fn withhold_token(&mut self) {
-        self.scripts = Scripts { sync: true, withheld: true };
-    }
-
-    /// Itself in one word, if nothing is planned.
-    ///
-    /// # Errors
-    ///
-    /// Returns it as it was, if something is.
-    #[inline]
-    pub fn into_watch(self) -> Result<Watch, Self> {
-        let plans = self.scripts != Scripts::default() || self.consent == Consent::Withdrawn;
-        if plans || !matches!(self.change, Change::Keep) { Err(self) } else { Ok(Watch(self.note)) }
-    }
-}
-
-impl Default for Pending {
-    fn default() -> Self {
-        Watch::default().into()
-    }
-}
-
-impl From<Watch> for Pending {
-    fn from(Watch(note): Watch) -> Self {
-        Self { change: Change::Keep, note, consent: Consent::Granted, scripts: Scripts::default() }
-    }
-}
-
-impl Watch {
-    /// Whether the handler did nothing that the response must follow.
-    #[inline]
-    #[must_use]
-    pub fn is_blank(&self) -> bool {
-        self.0.as_ref().is_none_or(Note::is_blank)
     }
 }
 

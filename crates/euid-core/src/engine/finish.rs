@@ -5,15 +5,35 @@ use std::mem;
 use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 
-use super::decision::Pending;
 use super::write::ScriptWrite;
-use super::{Change, Engine, Record, Unwritten};
+use super::{Change, Engine, Pending, Record, Unwritten};
 use crate::cache_control::{self, Touch};
 use crate::clock::UnixMillis;
 use crate::policy::{self, Consent};
 use crate::token::Note;
 
 /// What a response wrote, for logs and metrics.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use http::{HeaderMap, StatusCode};
+/// use tower_euid::engine::{Change, Finish, Pending, Unwritten};
+///
+/// /// What a log might say of a response.
+/// fn event(finish: &Finish) -> Option<String> {
+///     let written = finish.identity_bytes.map(|bytes| format!("wrote {bytes} bytes"));
+///     written.or_else(|| finish.unwritten.map(|reason| format!("wrote no identity: {reason:?}")))
+/// }
+///
+/// let login = Change::login(identity);
+/// let finish = |now| engine.finish(Pending::default(), Some(&login), StatusCode::OK, &mut HeaderMap::new(), || at(now));
+/// # assert_eq!(event(&finish(0)).map(|text| text.starts_with("wrote 1")), Some(true));
+/// assert_eq!(finish(30_000).unwritten, Some(Unwritten::Expired));
+/// # assert_eq!(event(&finish(30_000)).as_deref(), Some("wrote no identity: Expired"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Finish {
@@ -32,19 +52,55 @@ pub struct Finish {
 }
 
 impl Engine {
-    /// Whether a response has headers that [`finish`](Self::finish) obeys although no handler asks for anything.
+    /// Whether a response has headers that [`finish`](Self::finish) obeys although no handler asks for anything. For a host
+    /// that calls `finish` only where there is something to do, see [`Watch`](super::Watch).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use http::HeaderMap;
+    /// use tower_euid::engine::Engine;
+    ///
+    /// let mut response = HeaderMap::new();
+    /// assert!(!Engine::is_steered_by(&response));
+    /// response.insert("clear-site-data", "\"cookies\"".parse()?); // a logout too
+    /// assert!(Engine::is_steered_by(&response));
+    /// # Ok::<_, http::header::InvalidHeaderValue>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn is_steered_by(headers: &HeaderMap) -> bool {
         headers.contains_key(CLEAR_SITE_DATA)
     }
 
-    /// Writes the state into the response's headers and keeps it from caches. `asked` is what the handler asks for;
-    /// consent that is withdrawn, a logout that the handler has noted, and `Clear-Site-Data: "cookies"` beat it. `now` is
-    /// called only where something is written.
+    /// Writes the state into the response's headers and keeps it from caches. It appends `Set-Cookie`, and replaces
+    /// `Cache-Control` where that is not strict enough; all other headers stay. It never fails: what can't be written is in
+    /// the [`Finish`].
+    ///
+    /// `asked` is what the handler asks for, if anything. These beat it: withdrawn consent, a logout that the handler noted
+    /// with [`EuidLogout::now`](crate::EuidLogout::now), and the header `Clear-Site-Data: "cookies"`. A 304 writes no new
+    /// identity of its own, as it would change a page that is stored elsewhere. `now` is called only where something is
+    /// written.
     ///
     /// A host with other header types copies all headers of the response, for any of them may steer a cache; calls this;
     /// and replaces each header by what is here then. No header is removed.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_euid::engine::Change;
+    ///
+    /// let (_, pending) = decision.start();
+    /// let mut response = HeaderMap::new();
+    /// engine.finish(pending, Some(&Change::EndLogin), StatusCode::OK, &mut response, || at(5_000));
+    /// assert_eq!(response.get_all("set-cookie").iter().count(), 3); // three cookies are removed
+    /// assert_eq!(response["cache-control"], "private, no-store");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn finish(
         &self,
         mut pending: Pending,

@@ -1,7 +1,5 @@
 //! The cookies' part of the fuzz targets' door.
 
-#![expect(missing_docs, reason = "for the fuzz targets alone")]
-
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -13,7 +11,7 @@ use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::sealed::CookieKey;
 use crate::sealed::aead::{self, Purpose};
-use crate::sealed::login::Login;
+use crate::sealed::login::{Lineage, Login};
 use crate::sealed::payload::{self, OptOut, Payload};
 use crate::transport::CookieConfig;
 use crate::transport::cookie::{AtMostOne, Hits};
@@ -108,7 +106,7 @@ impl Site {
     /// Writes the cookies, or nothing.
     #[must_use]
     pub fn write(&self, write: Write<'_>, now: UnixMillis, headers: &mut HeaderMap) -> bool {
-        let login = Login { lineage: [7; 16], subject: None };
+        let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
         let shared = |identity: &Identity| Arc::new(identity.clone());
         let token = |identity: &Identity| (identity.advertising_token().to_owned(), identity.times().identity_expires);
         let (change, token) = match write {
@@ -139,11 +137,11 @@ impl Site {
 pub fn rewrite(opt_out: bool, plain: &[u8]) -> Option<([u8; 16], Vec<u8>)> {
     if opt_out {
         let record = OptOut::parse(plain)?;
-        return Some((record.login.lineage, record.write()));
+        return Some((*record.login.lineage.as_bytes(), record.write()));
     }
     let payload = Payload::parse(plain)?;
     let written = payload::write(&payload.login, &payload.identity()?)?;
-    Some((payload.login.lineage, written.to_vec()))
+    Some((*payload.login.lineage.as_bytes(), written.to_vec()))
 }
 
 const KEY: [u8; 32] = *b"\x40\x31\x09\x00\x53\x0e\x8e\x29\x69\xe2\x88\x76\x85\x8c\xb2\xd5\

@@ -1,6 +1,22 @@
 //! What a host may want to log or to count, as values.
 
 /// What became of the state that a request brought.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (_, _, request, old_key) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use http::Method;
+/// use tower_euid::engine::{Engine, RequestContext, Step};
+/// use tower_euid::{CookieKey, KeyRing};
+///
+/// let engine = Engine::new(KeyRing::new([CookieKey::generate()?, old_key])?);
+/// let step = engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(5_000));
+/// let Step::Ready(decision) = step else { panic!("{step:?}") };
+/// assert!(decision.findings().old_key); // do not remove that key yet
+/// assert_eq!(decision.findings().rejected, None);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Findings {
@@ -11,6 +27,27 @@ pub struct Findings {
 }
 
 /// Why the state of a request was not used.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let identity_cookie = request["cookie"].to_str()?;
+/// use http::{HeaderMap, Method};
+/// use tower_euid::engine::{Rejected, RequestContext, Step};
+///
+/// let rejected = |cookies: &str| -> Result<_, Box<dyn std::error::Error>> {
+///     let headers = HeaderMap::from_iter([(http::header::COOKIE, cookies.parse()?)]);
+///     match engine.begin(&Method::GET, &headers, &RequestContext::UNRESTRICTED, || at(5_000)) {
+///         Step::Ready(decision) => Ok(decision.findings().rejected),
+///         step => panic!("{step:?}"),
+///     }
+/// };
+/// assert_eq!(rejected("theme=dark")?, None);
+/// assert_eq!(rejected("__Host-euid=made-up")?, Some(Rejected::UnknownKey));
+/// assert_eq!(rejected(identity_cookie)?, Some(Rejected::LoginEnded)); // without the cookie that names the login
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejected {
@@ -29,6 +66,19 @@ pub enum Rejected {
 }
 
 /// The user that the state of a request is bound to, compared with the signed-in user.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use tower_euid::engine::{Engine, RequestContext, UserCheck};
+/// use tower_euid::CookieKey;
+///
+/// let other_site = Engine::new(CookieKey::generate()?.into());
+/// assert_eq!(engine.check_user(&request, &RequestContext::UNRESTRICTED), UserCheck::Same);
+/// assert_eq!(other_site.check_user(&request, &RequestContext::UNRESTRICTED), UserCheck::Unreadable);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UserCheck {
@@ -41,6 +91,22 @@ pub enum UserCheck {
 }
 
 /// Why a response could not write its state.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use http::{HeaderMap, StatusCode};
+/// use tower_euid::engine::{Change, Pending, Unwritten};
+/// use tower_euid::identity::Identity;
+///
+/// let long = "x".repeat(4_000); // a browser would drop such a cookie
+/// let identity = Identity::new(long, "EAAAAGZ".to_owned().into(), [5; 32].into(), identity.times())?;
+/// let (asked, mut response) = (Change::login(identity), HeaderMap::new());
+/// let finish = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
+/// assert_eq!(finish.unwritten, Some(Unwritten::TooLarge));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unwritten {
@@ -62,6 +128,12 @@ impl Findings {
     }
 
     /// Whether there is nothing to report.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::engine::Findings;
+    /// assert!(Findings::default().is_empty());
+    /// ```
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {

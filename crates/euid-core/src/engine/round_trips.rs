@@ -14,7 +14,7 @@ use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes, RefreshToken};
 use crate::sealed::CookieKey;
 use crate::sealed::aead::{self, BASE64URL, Purpose};
-use crate::sealed::login::Login;
+use crate::sealed::login::{Lineage, Login};
 use crate::sealed::payload;
 use crate::transport::{CookieConfig, SameSite};
 
@@ -86,7 +86,7 @@ fn a_login_is_read_back_and_a_refresh_keeps_its_lineage() {
     assert_eq!(found, usable("one"));
     let FoundAnchor::Login(lineage) = anchor else { panic!("{anchor:?}") };
 
-    let lineage = BASE64URL.decode(lineage).unwrap().try_into().unwrap();
+    let lineage = Lineage::from_bytes(BASE64URL.decode(lineage).unwrap().try_into().unwrap());
     let origin = Login { lineage, subject: None };
     let refreshed = site.pairs(&renewed(origin, identity("two")));
     assert_eq!(refreshed.len(), 1, "a refresh never writes the anchor");
@@ -159,7 +159,8 @@ fn a_garbled_anchor_names_nothing() {
 #[test]
 fn a_lineage_has_one_text_only() {
     let site = Site::new();
-    let plain = payload::write(&Login { lineage: [0; 16], subject: None }, &identity("x")).unwrap();
+    let plain =
+        payload::write(&Login { lineage: Lineage::from_bytes([0; 16]), subject: None }, &identity("x")).unwrap();
     let sealed = aead::seal(&site.0.keys().keys(), Purpose::Identity, "__Host-euid", [9; 24], &plain).unwrap();
     let read = |anchor: &str| site.read(&[&format!("__Host-euid={sealed}"), &format!("__Host-euid-login={anchor}")]).0;
     assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAA"), usable("x"));
@@ -195,7 +196,7 @@ fn max_age_is_what_the_refresh_token_has_left_and_never_above_the_cap() {
     let mut times = identity("x").times();
     times.refresh_expires = UnixMillis::from_millis(i64::MAX);
     let long = Identity::new("x", "r".to_owned().into(), [5; 32].into(), times).unwrap();
-    let login = Login { lineage: [0; 16], subject: None };
+    let login = Login { lineage: Lineage::from_bytes([0; 16]), subject: None };
     assert!(site.write(&renewed(login, long))[0].ends_with("; Max-Age=33696000"));
     assert!(site.write(&Change::StateOptOut)[1].ends_with("; Max-Age=259200"));
     assert!(site.write(&Change::RecordOptOut(Box::new(login)))[1].ends_with("; Max-Age=33696000"));

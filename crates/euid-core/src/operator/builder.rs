@@ -192,7 +192,8 @@ mod tests {
         let builder = Operator::builder(Environment::Url("https://gateway.example/hunter2".to_owned()));
         let builder = builder.credentials("the-key", SECRET);
         let operator = builder.clone().build().unwrap();
-        let call = operator.generate(crate::Dii::email("user@example.com").unwrap(), crate::UnixMillis::from_millis(0));
+        let call =
+            operator.generate(crate::Dii::email("user@example.com").unwrap(), crate::clock::UnixMillis::from_millis(0));
         let shown = format!("{builder:?} {operator:?} {call:?}");
         assert!(!["the-key", SECRET, "hunter2", "tMmii"].iter().any(|secret| shown.contains(secret)), "{shown}");
     }

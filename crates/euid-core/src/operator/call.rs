@@ -124,8 +124,8 @@ impl Answered {
     ///
     /// # Errors
     ///
-    /// [`Malformed`](crate::ErrorKind::Malformed) if it is no identity and no known status, as the answer to
-    /// another call; [`UnknownStatus`](crate::ErrorKind::UnknownStatus) for a status that this version does not
+    /// [`Malformed`](crate::error::ErrorKind::Malformed) if it is no identity and no known status, as the answer to
+    /// another call; [`UnknownStatus`](crate::error::ErrorKind::UnknownStatus) for a status that this version does not
     /// know.
     pub fn generated(&self) -> Result<Generated, EuidError> {
         answer::generated(&self.json)

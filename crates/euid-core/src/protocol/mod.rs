@@ -22,24 +22,16 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
-#![cfg_attr(not(fuzzing), allow(unreachable_pub, reason = "feature `operator` and the fuzz targets reach more"))]
+#![allow(unreachable_pub, reason = "the feature `operator` reaches more")]
 
 // `envelope` seals and opens, `answer` turns a response into an outcome or the error that it stands for. Neither knows
 // a socket, a clock or a random generator.
-#[cfg(not(fuzzing))]
 pub(crate) mod answer;
-#[cfg(fuzzing)]
-pub mod answer;
-#[cfg(not(fuzzing))]
 pub(crate) mod envelope;
-#[cfg(fuzzing)]
-pub mod envelope;
 #[cfg(any(feature = "operator", test, fuzzing))]
 mod json;
-#[cfg(all(any(feature = "operator", test), not(fuzzing)))]
+#[cfg(any(feature = "operator", test, fuzzing))]
 pub(crate) mod operator;
-#[cfg(fuzzing)]
-pub mod operator;
 #[cfg(test)]
 mod vectors;
 

@@ -19,15 +19,15 @@ use super::keys::{KeyId, Keys, RingKey};
 pub(crate) use super::text::{BASE64_STANDARD, BASE64URL};
 
 /// The head in base64url.
-pub type HeadText = [u8; HEAD_TEXT];
+pub(crate) type HeadText = [u8; HEAD_TEXT];
 
 /// Random bytes for one message.
-pub type SealNonce = [u8; NONCE];
+pub(crate) type SealNonce = [u8; NONCE];
 
 /// What a sealed value is for; another purpose's does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     Identity = 1,
     /// The record of an opt-out.
     OptOut = 2,
@@ -35,7 +35,7 @@ pub enum Purpose {
 
 /// Why a value under one of our keys does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unopened {
+pub(crate) enum Unopened {
     /// Not text and length of a sealed value.
     Undecodable,
     /// The key says no.
@@ -43,7 +43,7 @@ pub enum Unopened {
 }
 
 /// The characters that an identity sealed under the key of this id begins with.
-pub fn identity_head([a, b, c, d]: KeyId) -> HeadText {
+pub(crate) fn identity_head([a, b, c, d]: KeyId) -> HeadText {
     let mut text = HeadText::default();
     // Six bytes are these eight characters; if not, no value would begin with it.
     let _ = BASE64URL.encode_slice([VERSION, Purpose::Identity as u8, a, b, c, d], &mut text);
@@ -52,7 +52,7 @@ pub fn identity_head([a, b, c, d]: KeyId) -> HeadText {
 
 /// Seals `plain` under the newest key; `None` only if there is no key, which can't be, or the message is
 /// larger than any cookie.
-pub fn seal(keys: &Keys, purpose: Purpose, name: &str, nonce: SealNonce, plain: &[u8]) -> Option<String> {
+pub(crate) fn seal(keys: &Keys, purpose: Purpose, name: &str, nonce: SealNonce, plain: &[u8]) -> Option<String> {
     let key = keys.newest()?;
     let [a, b, c, d] = key.id;
     let head = [VERSION, purpose as u8, a, b, c, d];
@@ -69,7 +69,7 @@ pub fn seal(keys: &Keys, purpose: Purpose, name: &str, nonce: SealNonce, plain: 
 
 /// The first six bytes of a value: what it is for, and which of our keys it says it is sealed under.
 #[derive(Clone, Copy)]
-pub struct Head<'a> {
+pub(crate) struct Head<'a> {
     purpose: u8,
     key: &'a RingKey,
 }
@@ -77,7 +77,7 @@ pub struct Head<'a> {
 impl<'a> Head<'a> {
     /// Reads the first eight characters alone. `None` if this node can't judge the value: another version, an
     /// unknown key, or nothing that has a version and a key. A node that knows more may be able to read it.
-    pub fn read(keys: &'a Keys, value: &[u8]) -> Option<Self> {
+    pub(crate) fn read(keys: &'a Keys, value: &[u8]) -> Option<Self> {
         let text = value.first_chunk::<HEAD_TEXT>()?;
         // Usually the text of the head is that of an identity under a known key, which needs no decoding.
         if let Some(key) = keys.find_by_head(text) {
@@ -89,13 +89,13 @@ impl<'a> Head<'a> {
         (version == VERSION).then(|| keys.find(id))?.map(|key| Self { purpose, key })
     }
 
-    pub fn key_id(self) -> KeyId {
+    pub(crate) fn key_id(self) -> KeyId {
         self.key.id
     }
 
     /// Opens `value`, from which this was read, and shows the plaintext to `read`; it lives on the stack
     /// and is wiped after.
-    pub fn open<T>(
+    pub(crate) fn open<T>(
         self,
         purpose: Purpose,
         name: &str,

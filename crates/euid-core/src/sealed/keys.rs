@@ -192,10 +192,10 @@ pub struct KeyRing(Arc<ArcSwap<Keys>>);
 
 /// The keys of a ring, as they are at one moment.
 #[derive(Debug)]
-pub struct Keys(Vec<RingKey>);
+pub(crate) struct Keys(Vec<RingKey>);
 
 /// A key that is ready for use: its schedule is computed once.
-pub struct RingKey {
+pub(crate) struct RingKey {
     /// What a cookie names it by.
     pub id: KeyId,
     /// Seals and opens.
@@ -204,7 +204,7 @@ pub struct RingKey {
 }
 
 /// The first four bytes of SHA-256 over a label and the key.
-pub type KeyId = [u8; 4];
+pub(crate) type KeyId = [u8; 4];
 
 impl KeyRing {
     /// A ring of `keys`, newest first.
@@ -307,8 +307,7 @@ impl KeyRing {
     }
 
     /// The keys at this moment.
-    #[must_use]
-    pub fn keys(&self) -> Guard<Arc<Keys>> {
+    pub(crate) fn keys(&self) -> Guard<Arc<Keys>> {
         self.0.load()
     }
 
@@ -320,25 +319,25 @@ impl KeyRing {
 impl Keys {
     /// The one key that may open a cookie with this key id.
     #[must_use]
-    pub fn find(&self, id: KeyId) -> Option<&RingKey> {
+    pub(crate) fn find(&self, id: KeyId) -> Option<&RingKey> {
         self.0.iter().find(|key| key.id == id)
     }
 
     /// The key of an identity cookie that begins with this text.
     #[must_use]
-    pub fn find_by_head(&self, head: &HeadText) -> Option<&RingKey> {
+    pub(crate) fn find_by_head(&self, head: &HeadText) -> Option<&RingKey> {
         self.0.iter().find(|key| key.identity_head == *head)
     }
 
     /// The key that seals.
     #[must_use]
-    pub fn newest(&self) -> Option<&RingKey> {
+    pub(crate) fn newest(&self) -> Option<&RingKey> {
         self.0.first()
     }
 
     /// Whether a cookie with this key id would be sealed under another key today.
     #[must_use]
-    pub fn is_old(&self, id: KeyId) -> bool {
+    pub(crate) fn is_old(&self, id: KeyId) -> bool {
         self.newest().is_some_and(|newest| newest.id != id)
     }
 }
@@ -386,7 +385,7 @@ fn hex(id: KeyId) -> String {
 }
 
 /// The variable of the client secret, which must be no cookie key.
-pub const CLIENT_SECRET: &str = "EUID_CLIENT_SECRET";
+pub(crate) const CLIENT_SECRET: &str = "EUID_CLIENT_SECRET";
 /// Keeps the id from being a digest that is of use for anything else.
 const KEY_ID_LABEL: &[u8] = b"tower-euid cookie key id";
 

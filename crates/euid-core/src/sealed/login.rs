@@ -1,5 +1,7 @@
 //! The login that a sealed value belongs to, and the text of the anchor, which names it in the clear.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -8,44 +10,142 @@ use sha2::Sha256;
 use crate::clock::UnixMillis;
 use crate::random;
 
-/// Made by a login, kept by all its refreshes.
+/// A login of a visitor: made when they log in, kept by all refreshes until they log out or in again.
+///
+/// It names no user. If the login is bound to one, it holds a digest of the user's id, which is another in each login.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (candidate, identity) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let decision = candidate.settle(&Ok(tower_euid::Refreshed::Identity(identity)), at(15_000));
+/// use tower_euid::engine::Change;
+///
+/// let Change::Renew(record) = decision.change() else { panic!("{decision:?}") };
+/// assert_eq!(Some(record.login.lineage()), candidate.lineage()); // a refresh keeps the login
+/// assert!(record.login.is_bound());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Login {
-    pub lineage: Lineage,
-    /// The user that it is bound to: a digest of the user's id in the application.
-    pub subject: Option<Subject>,
+    pub(crate) lineage: Lineage,
+    /// The user that it is bound to.
+    pub(crate) subject: Option<Subject>,
 }
 
-/// The random number that names a login.
-pub type Lineage = [u8; 16];
+/// The number that names a login: 16 random bytes. All identities of one login have the same, so that a host can tell which
+/// refreshes belong together.
+///
+/// It is no secret (the browser has it in the clear), but it names a visitor: `Debug` does not show it.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// use std::collections::HashMap;
+/// use tower_euid::engine::Lineage;
+///
+/// let mut under_way: HashMap<Lineage, &str> = HashMap::new();
+/// under_way.insert(Lineage::from_bytes([7; 16]), "a call to the operator");
+/// assert!(under_way.contains_key(&Lineage::from_bytes([7; 16])));
+/// assert_eq!(format!("{under_way:?}"), r#"{Lineage(..): "a call to the operator"}"#);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lineage([u8; 16]);
 
 /// A lineage in base64url, as the anchor names it.
-pub type LineageText = [u8; 22];
+pub(crate) type LineageText = [u8; 22];
 
-/// The first half of HMAC-SHA-256 over a label and the id, keyed with the lineage: the same person is
-/// another in each login, and the lineage stays when cookie keys change.
-pub type Subject = [u8; 16];
+/// A user's id as a digest: the first half of HMAC-SHA-256 over a label and the id, keyed with the lineage. So the same
+/// user is another in each login, and the lineage stays when cookie keys change.
+pub(crate) type Subject = [u8; 16];
+
+impl Lineage {
+    /// The lineage of these bytes, for one that a host has kept elsewhere.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::engine::Lineage;
+    /// let lineage = Lineage::from_bytes([7; 16]);
+    /// assert_eq!(Lineage::from_bytes(*lineage.as_bytes()), lineage);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 16 bytes.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::engine::Lineage;
+    /// assert_eq!(Lineage::from_bytes([7; 16]).as_bytes(), &[7; 16]);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lineage(..)")
+    }
+}
 
 impl Login {
     /// A login of its own, bound to `subject` if there is one.
-    pub fn new(subject: Option<&[u8]>) -> Result<Self, getrandom::Error> {
-        let lineage = random::bytes()?;
+    pub(crate) fn new(subject: Option<&[u8]>) -> Result<Self, getrandom::Error> {
+        let lineage = Lineage(random::bytes()?);
         Ok(Self { lineage, subject: subject.map(|id| digest(&lineage, id)) })
     }
 
-    pub fn lineage_text(&self) -> LineageText {
+    /// The number that names it.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::engine::{Finish, Lineage};
+    ///
+    /// /// The login whose new pair a response has brought to the browser.
+    /// fn delivered(finish: &Finish) -> Option<Lineage> {
+    ///     finish.renewed.as_ref().map(|record| record.login.lineage())
+    /// }
+    /// assert_eq!(delivered(&Finish::default()), None);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    pub(crate) fn lineage_text(&self) -> LineageText {
         let mut text = LineageText::default();
         // Sixteen bytes are these 22 characters, too few for SIMD; if not, no anchor would name them.
-        let _ = BASE64_URL_SAFE_NO_PAD.encode_slice(self.lineage, &mut text);
+        let _ = BASE64_URL_SAFE_NO_PAD.encode_slice(self.lineage.0, &mut text);
         text
     }
 
+    /// Whether it is bound to a user of the application.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::engine::Finish;
+    ///
+    /// /// For a site that is about to bind its logins: how many are not yet?
+    /// fn count_unbound(finish: &Finish, unbound: &mut u64) {
+    ///     *unbound += finish.renewed.iter().filter(|record| !record.login.is_bound()).count() as u64;
+    /// }
+    /// # let mut unbound = 0;
+    /// # count_unbound(&Finish::default(), &mut unbound);
+    /// # assert_eq!(unbound, 0);
+    /// ```
+    #[must_use]
     pub fn is_bound(&self) -> bool {
         self.subject.is_some()
     }
 
     /// Whether it is bound to `id`.
-    pub fn is_bound_to(&self, id: &[u8]) -> bool {
+    pub(crate) fn is_bound_to(&self, id: &[u8]) -> bool {
         self.subject == Some(digest(&self.lineage, id))
     }
 }
@@ -78,7 +178,7 @@ pub(crate) fn opted_out_anchor(until: UnixMillis) -> String {
 fn digest(lineage: &Lineage, id: &[u8]) -> Subject {
     // HMAC fills a key up with zeros itself; a whole block is one that can't be refused.
     let mut key = [0; 64];
-    key[..16].copy_from_slice(lineage);
+    key[..16].copy_from_slice(&lineage.0);
     let mac = Hmac::<Sha256>::new(&key.into()).chain_update(SUBJECT_LABEL).chain_update(id);
     let digest = <[u8; 32]>::from(mac.finalize().into_bytes());
     let mut subject = Subject::default();

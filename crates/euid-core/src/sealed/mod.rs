@@ -1,10 +1,10 @@
 //! What a value is: an identity or the record of an opt-out, sealed under a key of the ring, and the login that it
 //! belongs to. Nothing here knows where a value rides.
 
-pub mod aead;
-pub mod keys;
-pub mod login;
-pub mod payload;
+pub(crate) mod aead;
+pub(crate) mod keys;
+pub(crate) mod login;
+pub(crate) mod payload;
 mod text;
 #[cfg(test)]
 mod vectors;

@@ -17,14 +17,14 @@ use base64::Engine;
 use zeroize::Zeroizing;
 
 use super::aead;
-use super::login::Login;
+use super::login::{Lineage, Login};
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes, RefreshToken};
 use crate::token::AdvertisingToken;
 
 /// An identity, read in place.
 #[derive(Debug)]
-pub struct Payload<'a> {
+pub(crate) struct Payload<'a> {
     pub login: Login,
     pub times: IdentityTimes,
     response_key: &'a [u8; 32],
@@ -43,7 +43,7 @@ enum StoredToken<'a> {
 impl<'a> Payload<'a> {
     /// Reads a payload; `None` if it is not one, to the last byte, or breaks the rules of an
     /// identity.
-    pub fn parse(plain: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(plain: &'a [u8]) -> Option<Self> {
         let (flags, login, rest) = parse_login(plain)?;
         let (refresh_from, rest) = parse_millis(rest)?;
         let (identity_expires, rest) = parse_millis(rest)?;
@@ -58,7 +58,7 @@ impl<'a> Payload<'a> {
     }
 
     /// The advertising token, for a handler. Its text is put together when it is first read.
-    pub fn advertising_token(&self) -> AdvertisingToken {
+    pub(crate) fn advertising_token(&self) -> AdvertisingToken {
         match self.advertising_token {
             StoredToken::Text(text) => AdvertisingToken::new(text, self.times),
             StoredToken::Base64Url(bytes) => {
@@ -71,7 +71,7 @@ impl<'a> Payload<'a> {
     }
 
     /// The whole identity; `None` if it breaks the rules of one, which nothing sealed here does.
-    pub fn identity(&self) -> Option<Identity> {
+    pub(crate) fn identity(&self) -> Option<Identity> {
         let refresh_token = RefreshToken::from(self.refresh_token.text());
         let response_key = (*self.response_key).into();
         Identity::unsealed(self.advertising_token.text().into(), refresh_token, response_key, self.times).ok()
@@ -80,7 +80,7 @@ impl<'a> Payload<'a> {
 
 /// The record of an opt-out that a refresh of this login has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OptOut {
+pub(crate) struct OptOut {
     pub login: Login,
     /// From here on it is forgotten.
     pub until: UnixMillis,
@@ -88,13 +88,13 @@ pub struct OptOut {
 
 impl OptOut {
     /// Reads a record; `None` if it is not one, to the last byte.
-    pub fn parse(plain: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(plain: &[u8]) -> Option<Self> {
         let (flags, login, rest) = parse_login(plain)?;
         let (until, rest) = parse_millis(rest)?;
         (flags & !SUBJECT == 0 && rest.is_empty()).then_some(Self { login, until })
     }
 
-    pub fn write(&self) -> Vec<u8> {
+    pub(crate) fn write(&self) -> Vec<u8> {
         let mut plain = Vec::with_capacity(1 + 16 + 16 + 8);
         write_login(0, &self.login, &mut plain);
         plain.extend_from_slice(&self.until.as_millis().to_be_bytes());
@@ -103,7 +103,7 @@ impl OptOut {
 }
 
 /// Writes an identity; `None` if a token is longer than any cookie.
-pub fn write(login: &Login, identity: &Identity) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn write(login: &Login, identity: &Identity) -> Option<Zeroizing<Vec<u8>>> {
     let (advertising_flags, advertising_token) = pack(identity.advertising_token());
     let (refresh_flags, refresh_token) = pack(identity.refresh_token().expose_secret());
     let times = identity.times();
@@ -132,12 +132,12 @@ fn parse_login(plain: &[u8]) -> Option<(u8, Login, &[u8])> {
         let (&subject, rest) = rest.split_first_chunk()?;
         (Some(subject), rest)
     };
-    (flags & UNKNOWN == 0).then_some((flags, Login { lineage, subject }, rest))
+    (flags & UNKNOWN == 0).then_some((flags, Login { lineage: Lineage::from_bytes(lineage), subject }, rest))
 }
 
 fn write_login(flags: u8, login: &Login, plain: &mut Vec<u8>) {
     plain.push(flags | if login.subject.is_some() { SUBJECT } else { 0 });
-    plain.extend_from_slice(&login.lineage);
+    plain.extend_from_slice(login.lineage.as_bytes());
     plain.extend_from_slice(login.subject.as_ref().map_or(&[], <[u8; 16]>::as_slice));
 }
 
@@ -203,8 +203,8 @@ mod tests {
 
     use super::*;
 
-    const LOGIN: Login = Login { lineage: [7; 16], subject: None };
-    const BOUND: Login = Login { lineage: [7; 16], subject: Some([8; 16]) };
+    const LOGIN: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
+    const BOUND: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: Some([8; 16]) };
 
     fn identity(advertising_token: &str, refresh_token: &str) -> Identity {
         let at = UnixMillis::from_millis;
@@ -269,7 +269,7 @@ mod tests {
             let [refresh_from, identity_expires, refresh_expires] = millis.map(UnixMillis::from_millis);
             let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
             let identity = Identity::unsealed(advertising.into(), refresh.into(), key.into(), times).unwrap();
-            let login = Login { lineage: login.0, subject: login.1 };
+            let login = Login { lineage: Lineage::from_bytes(login.0), subject: login.1 };
             let plain = write(&login, &identity).unwrap();
             let payload = Payload::parse(&plain).unwrap();
             prop_assert_eq!(payload.identity(), Some(identity));

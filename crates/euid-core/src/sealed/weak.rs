@@ -29,7 +29,7 @@ const RULES: [Rule; 6] = [
 ];
 
 /// What is wrong with `key`, as a predicate of "this cookie key"; `None` for a good one.
-pub fn weakness(key: &[u8; 32]) -> Option<&'static str> {
+pub(super) fn weakness(key: &[u8; 32]) -> Option<&'static str> {
     RULES.iter().find(|rule| (rule.matches)(key)).map(|rule| rule.says)
 }
 

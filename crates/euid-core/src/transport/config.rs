@@ -37,7 +37,7 @@ pub struct CookieConfig {
 
 /// The cookie of EUID's JavaScript SDK, by the `cookieDomain` with which the SDK set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JsSdkCookie {
+pub(crate) struct JsSdkCookie {
     /// The `Domain` attribute, if any.
     pub domain: Option<Box<str>>,
 }

@@ -20,7 +20,7 @@ use super::config::{CookieConfig, SameSite};
 /// The names of the layer's cookies, and how to find them. All start with the identity's name, so one search
 /// finds them.
 #[derive(Clone)]
-pub struct Names {
+pub(crate) struct Names {
     pub identity: &'static str,
     pub anchor: &'static str,
     pub opt_out: &'static str,
@@ -29,7 +29,7 @@ pub struct Names {
 
 /// The values of the layer's cookies in a request, as they came; of duplicates the first.
 #[derive(Debug, Default)]
-pub struct Hits<'a> {
+pub(crate) struct Hits<'a> {
     pub identities: ArrayVec<&'a [u8], MAX_DUPLICATES>,
     pub anchor: AtMostOne<'a>,
     pub opt_outs: ArrayVec<&'a [u8], MAX_DUPLICATES>,
@@ -37,7 +37,7 @@ pub struct Hits<'a> {
 
 /// A cookie of which a request should hold at most one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AtMostOne<'a> {
+pub(crate) enum AtMostOne<'a> {
     #[default]
     None,
     /// Its value; it may have come more than once.
@@ -47,12 +47,12 @@ pub enum AtMostOne<'a> {
 }
 
 impl Names {
-    pub fn new(config: &CookieConfig) -> Self {
+    pub(crate) fn new(config: &CookieConfig) -> Self {
         let (identity, anchor, opt_out) = (config.identity_name(), config.anchor_name(), config.opt_out_name());
         Self { identity, anchor, opt_out, finder: Finder::new(identity) }
     }
 
-    pub fn find<'a>(&self, headers: GetAll<'a, HeaderValue>, hits: &mut Hits<'a>) {
+    pub(crate) fn find<'a>(&self, headers: GetAll<'a, HeaderValue>, hits: &mut Hits<'a>) {
         // Ignores duplicates beyond `MAX_DUPLICATES`.
         for_each(&self.finder, headers, |rest_of_name, value| {
             if rest_of_name.is_empty() {
@@ -67,7 +67,7 @@ impl Names {
 }
 
 impl<'a> AtMostOne<'a> {
-    pub fn push(&mut self, value: &'a [u8]) {
+    pub(crate) fn push(&mut self, value: &'a [u8]) {
         *self = match *self {
             Self::None => Self::One(value),
             Self::One(other) if other == value => Self::One(value),
@@ -84,7 +84,11 @@ impl fmt::Debug for Names {
 
 /// Calls `found` for each cookie whose name begins with what `finder` looks for, in up to [`MAX_SCANNED`] bytes
 /// of `Cookie` headers: with the rest of the name, and the value.
-pub fn for_each<'a>(finder: &Finder<'_>, headers: GetAll<'a, HeaderValue>, mut found: impl FnMut(&'a [u8], &'a [u8])) {
+pub(crate) fn for_each<'a>(
+    finder: &Finder<'_>,
+    headers: GetAll<'a, HeaderValue>,
+    mut found: impl FnMut(&'a [u8], &'a [u8]),
+) {
     let beginning = finder.needle();
     let mut scanned = 0;
     for header in headers {
@@ -154,7 +158,7 @@ impl TrimBlanks for [u8] {
 
 /// Who may read a cookie in the browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readers {
+pub(crate) enum Readers {
     /// No script: `HttpOnly`.
     ServerOnly,
     Scripts,
@@ -162,7 +166,7 @@ pub enum Readers {
 
 /// The one template of a `Set-Cookie`; a zero `max_age` removes. `None` for a value that no header
 /// takes, which none of ours is.
-pub fn set_cookie(
+pub(crate) fn set_cookie(
     config: &CookieConfig,
     readers: Readers,
     name: &str,
@@ -199,14 +203,14 @@ pub fn set_cookie(
 const ANCHOR: &[u8] = b"-login";
 const OPT_OUT: &[u8] = b"-optout";
 /// Of duplicates, so many are tried.
-pub const MAX_DUPLICATES: usize = 4;
+pub(crate) const MAX_DUPLICATES: usize = 4;
 /// The most that browsers take. The anchor is never sent again, so no login lasts longer.
-pub const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
+pub(crate) const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
 /// Below the anchor's. Where a refresh late in a login sets more than the anchor has left, the anchor
 /// ends the login all the same.
-pub const IDENTITY_MAX_AGE: Duration = Duration::from_secs(390 * 86_400);
+pub(crate) const IDENTITY_MAX_AGE: Duration = Duration::from_secs(390 * 86_400);
 /// What browsers keep of one cookie (RFC 6265bis §5.6), attributes apart.
-pub const MAX_NAME_AND_VALUE: usize = 4096;
+pub(crate) const MAX_NAME_AND_VALUE: usize = 4096;
 /// Bytes of `Cookie` headers that are looked at. Servers cap a request's head far below.
 const MAX_SCANNED: usize = 64 * 1024;
 

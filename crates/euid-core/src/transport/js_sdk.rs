@@ -19,7 +19,7 @@ use crate::identity::{Identity, Object};
 
 /// What the SDK left in its cookie.
 #[derive(Debug, PartialEq, Eq)]
-pub enum JsSdk {
+pub(crate) enum JsSdk {
     Identity(Identity),
     /// The person opted out, and the SDK would remember it until then.
     OptedOut {
@@ -57,7 +57,7 @@ fn parse_js_sdk(json: &[u8]) -> Option<JsSdk> {
 
 /// The `Set-Cookie`s that delete the SDK's cookie: as one of this host, and as one of the domain that the
 /// SDK was told.
-pub fn delete_js_sdk(config: &CookieConfig, sdk: &JsSdkCookie) -> impl Iterator<Item = HeaderValue> {
+pub(crate) fn delete_js_sdk(config: &CookieConfig, sdk: &JsSdkCookie) -> impl Iterator<Item = HeaderValue> {
     let domains = [None].into_iter().chain(sdk.domain.clone().map(Some));
     domains.filter_map(|domain| {
         set_cookie(&config.as_scripts_set_it(domain), Readers::Scripts, JS_SDK, "", Duration::ZERO)
@@ -95,7 +95,11 @@ impl ScriptCookie {
 }
 
 /// The `Set-Cookie` that hands `token` over until it ends, or takes back what was handed over.
-pub fn hand_over(config: &CookieConfig, token: Option<(&str, UnixMillis)>, now: UnixMillis) -> Option<HeaderValue> {
+pub(crate) fn hand_over(
+    config: &CookieConfig,
+    token: Option<(&str, UnixMillis)>,
+    now: UnixMillis,
+) -> Option<HeaderValue> {
     let (token, rest) = match token {
         Some((token, expires)) if can_be_handed_over(token) => {
             (token, expires.saturating_since(now).min(IDENTITY_MAX_AGE))
@@ -108,7 +112,7 @@ pub fn hand_over(config: &CookieConfig, token: Option<(&str, UnixMillis)>, now: 
 }
 
 /// Whether a token is what a cookie may hold (the cookie-octets of RFC 6265) and browsers keep.
-pub fn can_be_handed_over(token: &str) -> bool {
+pub(crate) fn can_be_handed_over(token: &str) -> bool {
     let fits = HANDED_OVER.len() + token.len() <= MAX_NAME_AND_VALUE;
     fits && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'))
 }

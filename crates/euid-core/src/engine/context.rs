@@ -1,0 +1,124 @@
+//! What a host tells the engine: who the visitor is to the application, and what they allow.
+
+use super::Engine;
+use crate::clock::UnixMillis;
+use crate::policy::Consent;
+
+/// What the host knows of a request's visitor. Borrows the user's id.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use http::Method;
+/// use tower_euid::Consent;
+/// use tower_euid::engine::{RequestContext, SignedIn, Step};
+///
+/// /// What the application knows of a request: its user, and whether the visitor has agreed.
+/// fn context(user_id: Option<&str>, agreed: bool) -> RequestContext<'_> {
+///     RequestContext {
+///         consent: if agreed { Consent::Granted } else { Consent::Withheld },
+///         user: user_id.map_or(SignedIn::Nobody, |id| SignedIn::User(id.as_bytes())),
+///     }
+/// }
+/// # for (user_id, agreed, expected) in [(Some("17"), true, "active"), (Some("17"), false, "withheld"), (None, true, "absent")] {
+/// #     let step = engine.begin(&Method::GET, &request, &context(user_id, agreed), || at(5_000));
+/// #     assert!(matches!(step, Step::Ready(decision) if decision.euid().state() == expected));
+/// # }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct RequestContext<'a> {
+    /// What the visitor allows.
+    pub consent: Consent,
+    /// Who is signed in to the application.
+    pub user: SignedIn<'a>,
+}
+
+/// Who is signed in to the application.
+///
+/// Exhaustive: whatever else a host knows of its users, the comparison with a login's user has these three cases.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use http::Method;
+/// use tower_euid::engine::{RequestContext, SignedIn, Step};
+///
+/// // A request with an identity that is bound to the user 17.
+/// for (user, state) in [
+///     (SignedIn::User(b"17"), "active"),
+///     (SignedIn::User(b"18"), "absent"),
+///     (SignedIn::Nobody, "absent"),
+///     (SignedIn::Unchecked, "active"),
+/// ] {
+///     let context = RequestContext { user, ..RequestContext::UNRESTRICTED };
+///     let step = engine.begin(&Method::GET, &request, &context, || at(5_000));
+///     assert!(matches!(step, Step::Ready(decision) if decision.euid().state() == state));
+/// }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedIn<'a> {
+    /// The host does not bind identities to its users.
+    Unchecked,
+    /// It does, and no user is signed in.
+    Nobody,
+    /// It does, and this is the user's id.
+    User(&'a [u8]),
+}
+
+/// The engine and the clock of a configured middleware. A tool that makes visitors for a site's tests (as the sandbox of
+/// `euid-sandbox`) needs both: it logs its visitors in as the site would.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// use tower_euid::clock::{Clock, SystemClock, UnixMillis};
+/// use tower_euid::engine::{Engine, Site};
+///
+/// struct Middleware {
+///     engine: Engine,
+///     clock: SystemClock,
+/// }
+///
+/// impl Site for Middleware {
+///     fn engine(&self) -> &Engine {
+///         &self.engine
+///     }
+///
+///     fn now(&self) -> UnixMillis {
+///         self.clock.now()
+///     }
+/// }
+/// ```
+pub trait Site {
+    /// The engine.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::engine::Site;
+    ///
+    /// fn margin(site: &impl Site) -> std::time::Duration {
+    ///     site.engine().expiry_margin()
+    /// }
+    /// ```
+    fn engine(&self) -> &Engine;
+    /// The present moment on the clock that the site goes by.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::clock::Clock;
+    /// use tower_euid::engine::Site;
+    ///
+    /// fn agree(site: &impl Site, clock: &impl Clock) -> bool {
+    ///     site.now() == clock.now()
+    /// }
+    /// ```
+    fn now(&self) -> UnixMillis;
+}
+
+impl RequestContext<'_> {
+    /// Consent is given, and identities are not bound to users.
+    pub const UNRESTRICTED: Self = Self { consent: Consent::Granted, user: SignedIn::Unchecked };
+}

@@ -1,0 +1,229 @@
+//! What the response of a request under way will do, and what the handler does meanwhile.
+
+use super::Change;
+use super::decision::{Decision, Scripts};
+use crate::euid::EuidLogout;
+use crate::policy::Consent;
+use crate::token::Note;
+
+/// What the response of a request under way will do.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+/// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+/// use http::{HeaderMap, StatusCode};
+///
+/// let (euid, pending) = decision.start();
+/// let token = euid.advertising_token().map(|token| token.as_str()); // the handler reads the token
+/// assert_eq!(token, Some("E4AAAABl"));
+/// let mut response = HeaderMap::new();
+/// engine.finish(pending, None, StatusCode::OK, &mut response, || at(5_000));
+/// assert_eq!(response["cache-control"], "private, no-cache");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "the response has to write it: `Engine::finish`"]
+pub struct Pending {
+    pub(super) change: Change,
+    /// Notes what the handler does with the token or the login, if there is one.
+    pub(super) note: Option<Note>,
+    pub(super) consent: Consent,
+    pub(super) scripts: Scripts,
+}
+
+/// A [`Pending`] with nothing planned, in one word: only what the handler does counts. So a host can keep the state of a
+/// usual request small.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+/// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+/// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+/// use std::mem::size_of;
+/// use tower_euid::engine::Watch;
+///
+/// assert_eq!(size_of::<Watch>(), size_of::<usize>());
+/// let (euid, pending) = decision.start();
+/// let watch = pending.into_watch().unwrap();
+/// assert!(watch.is_blank());
+/// euid.advertising_token().unwrap().as_str();
+/// assert!(!watch.is_blank()); // the response must be kept from caches
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Watch(Option<Note>);
+
+impl Pending {
+    /// The handle by which a handler ends the login at once. `None` if there is nothing to end: a safe method, such as `GET`,
+    /// without any state.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// use http::{HeaderMap, StatusCode};
+    ///
+    /// let (_, pending) = decision.start();
+    /// pending.logout().unwrap().now(); // in the handler, which then fails
+    /// let mut response = HeaderMap::new();
+    /// engine.finish(pending, None, StatusCode::INTERNAL_SERVER_ERROR, &mut response, || at(5_000));
+    /// assert_eq!(response.get_all("set-cookie").iter().filter(|cookie| cookie.as_bytes().ends_with(b"Max-Age=0")).count(), 3);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn logout(&self) -> Option<EuidLogout> {
+        self.note.clone().map(EuidLogout::of_note)
+    }
+
+    /// Leaves a number of the host's with the token or the logout handle, if there is one.
+    /// [`EuidLogout::mark`] reads it. Zero until set.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// let (_, pending) = decision.start();
+    /// pending.mark(7); // who handled this request
+    /// assert_eq!(pending.logout().and_then(|logout| logout.mark()), Some(7));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn mark(&self, number: usize) {
+        if let Some(note) = &self.note {
+            note.set_mark(number);
+        }
+    }
+
+    /// Takes over what a later decision writes, for a refresh that ended after the handler was called.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, identity, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_euid::Refreshed;
+    /// use tower_euid::error::{ErrorKind, EuidError};
+    ///
+    /// // The handler is called beside the refresh, with the token as it is.
+    /// let unanswered = Err(EuidError::new(ErrorKind::Transient, "not answered yet"));
+    /// let (euid, mut pending) = candidate.settle(&unanswered, at(15_000)).start();
+    /// assert_eq!(euid.state(), "active");
+    ///
+    /// // By the time of its response the operator has answered.
+    /// pending.adopt(candidate.settle(&Ok(Refreshed::Identity(identity)), at(15_100)));
+    /// let finish = engine.finish(pending, None, StatusCode::OK, &mut HeaderMap::new(), || at(15_100));
+    /// assert!(finish.renewed.is_some());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn adopt(&mut self, decision: Decision) {
+        self.change = decision.change;
+    }
+
+    /// Keeps the token from scripts in the browser, also that of a login: removes the cookie of
+    /// [`expose_token_to_scripts`](crate::CookieConfig::expose_token_to_scripts).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_euid::CookieConfig;
+    /// use tower_euid::engine::{Change, Pending};
+    ///
+    /// let engine = engine.with_cookie(CookieConfig::default().expose_token_to_scripts());
+    /// let mut pending = Pending::default();
+    /// pending.withhold_token();
+    /// let mut response = HeaderMap::new();
+    /// engine.finish(pending, Some(&Change::login(identity)), StatusCode::OK, &mut response, || at(0));
+    /// let mut cookies = response.get_all("set-cookie").iter();
+    /// assert!(cookies.any(|cookie| cookie.as_bytes().starts_with(b"__euid_advertising_token=;"))); // empty
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn withhold_token(&mut self) {
+        self.scripts = Scripts { sync: true, withheld: true };
+    }
+
+    /// Itself in one word, if nothing is planned.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(15_000));
+    /// # let tower_euid::engine::Step::Refresh(candidate) = step else { panic!("{step:?}") };
+    /// use tower_euid::Refreshed;
+    ///
+    /// let nothing_due = decision.start().1;
+    /// assert!(nothing_due.into_watch().is_ok());
+    ///
+    /// let opted_out = candidate.settle(&Ok(Refreshed::OptedOut), at(15_000)).start().1;
+    /// assert!(opted_out.into_watch().is_err());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns it as it was, if something is.
+    #[inline]
+    pub fn into_watch(self) -> Result<Watch, Self> {
+        let plans = self.scripts != Scripts::default() || self.consent == Consent::Withdrawn;
+        if plans || !matches!(self.change, Change::Keep) { Err(self) } else { Ok(Watch(self.note)) }
+    }
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Watch::default().into()
+    }
+}
+
+impl From<Watch> for Pending {
+    fn from(Watch(note): Watch) -> Self {
+        Self { change: Change::Keep, note, consent: Consent::Granted, scripts: Scripts::default() }
+    }
+}
+
+impl Watch {
+    /// Whether the handler did nothing that the response must follow: no read of the token, no logout.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// let (_, pending) = decision.start();
+    /// let logout = pending.logout().unwrap();
+    /// let watch = pending.into_watch().unwrap();
+    /// assert!(watch.is_blank());
+    /// logout.now();
+    /// assert!(!watch.is_blank());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.0.as_ref().is_none_or(Note::is_blank)
+    }
+}

@@ -1,0 +1,680 @@
+//! Exchanges with a visitor, driven as a host drives them: through the public API alone.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use euid_core::clock::UnixMillis;
+use euid_core::engine::{
+    Change, Decision, Engine, Findings, Finish, NewLogin, Pending, RefreshCandidate, Rejected, RequestContext,
+    SignedIn, Step, Unwritten, UserCheck, Watch,
+};
+use euid_core::error::{ErrorKind, EuidError};
+use euid_core::identity::{Identity, IdentityTimes};
+use euid_core::{AdvertisingToken, Consent, CookieConfig, CookieKey, Euid, KeyRing, Refreshed};
+use http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use proptest::prelude::*;
+
+const START: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);
+/// Past `refresh_from` and its jitter.
+const DUE: Duration = Duration::from_secs(2_000);
+const EXPIRED: Duration = Duration::from_secs(4_000);
+
+const IDENTITY: &str = "__Host-euid";
+const LOGIN: &str = "__Host-euid-login";
+const OPT_OUT: &str = "__Host-euid-optout";
+const SCRIPTS: &str = "__euid_advertising_token";
+const SDK: &str = "__euid";
+
+const GRANTED: RequestContext<'static> = RequestContext::UNRESTRICTED;
+const WITHHELD: RequestContext<'static> = RequestContext { consent: Consent::Withheld, ..GRANTED };
+const WITHDRAWN: RequestContext<'static> = RequestContext { consent: Consent::Withdrawn, ..GRANTED };
+
+fn identity_of(token: &str, issued: UnixMillis) -> Identity {
+    let at = |seconds| issued.saturating_add(Duration::from_secs(seconds));
+    let times = IdentityTimes { refresh_from: at(900), identity_expires: at(3_600), refresh_expires: at(86_400) };
+    Identity::new(token, "refresh".to_owned().into(), [5; 32].into(), times).unwrap()
+}
+
+fn failure(kind: ErrorKind) -> Result<Refreshed, EuidError> {
+    Err(EuidError::new(kind, "as the test wants it"))
+}
+
+fn new_engine() -> Engine {
+    Engine::new(CookieKey::generate().unwrap().into())
+}
+
+/// A browser, and the host that it visits.
+#[derive(Clone)]
+struct Visit {
+    engine: Engine,
+    cookies: BTreeMap<String, String>,
+    now: UnixMillis,
+}
+
+impl Visit {
+    fn new(engine: Engine) -> Self {
+        Self { engine, cookies: BTreeMap::new(), now: START }
+    }
+
+    /// Logged in at [`START`], with the token `old`.
+    fn logged_in(engine: Engine) -> Self {
+        let mut visit = Self::new(engine);
+        visit.page(&GRANTED, Some(&Change::login(identity_of("old", START))));
+        visit
+    }
+
+    /// Logged in as the user 17 of the application.
+    fn bound(engine: Engine) -> Self {
+        let mut visit = Self::new(engine);
+        let identity = Arc::new(identity_of("old", START));
+        let login = Change::Begin(Arc::new(NewLogin { identity, subject: Some(b"17"[..].into()) }));
+        visit.page(&GRANTED, Some(&login));
+        visit
+    }
+
+    fn wait(mut self, time: Duration) -> Self {
+        self.now = self.now.saturating_add(time);
+        self
+    }
+
+    fn request(&self, more: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if !cookies.is_empty() {
+            headers.insert(COOKIE, HeaderValue::try_from(cookies.join("; ")).unwrap());
+        }
+        for (name, value) in more {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn begin(&self, context: &RequestContext<'_>) -> Step {
+        self.engine.begin(&Method::GET, &self.request(&[]), context, || self.now)
+    }
+
+    fn begin_with(&self, more: &[(&'static str, &str)]) -> Step {
+        self.engine.begin(&Method::GET, &self.request(more), &GRANTED, || self.now)
+    }
+
+    /// Writes a response and keeps its cookies.
+    fn finish(&mut self, pending: Pending, asked: Option<&Change>, status: StatusCode) -> (Finish, Vec<String>) {
+        let mut headers = HeaderMap::new();
+        let finish = self.engine.finish(pending, asked, status, &mut headers, || self.now);
+        (finish, self.keep(&headers))
+    }
+
+    /// Keeps the cookies of a response; the names of those that it sets and removes.
+    fn keep(&mut self, headers: &HeaderMap) -> Vec<String> {
+        let mut names: Vec<_> = headers.get_all(SET_COOKIE).iter().map(|line| self.keep_cookie(line)).collect();
+        names.sort();
+        names
+    }
+
+    fn keep_cookie(&mut self, line: &HeaderValue) -> String {
+        let line = line.to_str().unwrap();
+        let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+        if line.contains("Max-Age=0") {
+            self.cookies.remove(name);
+            format!("{name} removed")
+        } else {
+            self.cookies.insert(name.to_owned(), value.to_owned());
+            name.to_owned()
+        }
+    }
+
+    /// A page that needs no refresh: the state that its handler sees, and what its response writes.
+    fn page(&mut self, context: &RequestContext<'_>, asked: Option<&Change>) -> (&'static str, Vec<String>) {
+        let (euid, pending) = ready(self.begin(context)).start();
+        (euid.state(), self.finish(pending, asked, StatusCode::OK).1)
+    }
+
+    /// A page whose refresh has this outcome: likewise.
+    fn refreshed(&mut self, outcome: &Result<Refreshed, EuidError>) -> (String, Vec<String>) {
+        let (euid, pending) = due(self.begin(&GRANTED)).settle(outcome, self.now).start();
+        let token = euid.advertising_token().map(|token| format!("({token})"));
+        let saw = format!("{}{}", euid.state(), token.unwrap_or_default());
+        (saw, self.finish(pending, None, StatusCode::OK).1)
+    }
+}
+
+fn ready(step: Step) -> Decision {
+    match step {
+        Step::Ready(decision) => decision,
+        Step::Refresh(candidate) => panic!("{candidate:?} is due"),
+    }
+}
+
+fn due(step: Step) -> Box<RefreshCandidate> {
+    match step {
+        Step::Refresh(candidate) => candidate,
+        Step::Ready(decision) => panic!("{decision:?} is not due"),
+    }
+}
+
+/// The names of cookies that a response sets and removes.
+fn written<const S: usize, const R: usize>(set: [&str; S], removed: [&str; R]) -> Vec<String> {
+    let removed = removed.into_iter().map(|name| format!("{name} removed"));
+    let mut names: Vec<_> = set.into_iter().map(str::to_owned).chain(removed).collect();
+    names.sort();
+    names
+}
+
+fn nothing() -> Vec<String> {
+    Vec::new()
+}
+
+fn logged_out() -> Vec<String> {
+    written([], [IDENTITY, LOGIN, OPT_OUT])
+}
+
+#[test]
+fn a_login_is_seen_by_the_next_page_which_writes_nothing() {
+    let mut visit = Visit::new(new_engine());
+    let login = Change::login(identity_of("old", START));
+    assert_eq!(visit.page(&GRANTED, Some(&login)), ("absent", written([IDENTITY, LOGIN], [OPT_OUT])));
+    let decision = ready(visit.begin(&GRANTED));
+    assert!(matches!(decision.change(), Change::Keep) && decision.findings().is_empty() && !decision.is_deferrable());
+    assert_eq!(decision.euid().advertising_token().map(AdvertisingToken::as_str), Some("old"));
+    assert_eq!(visit.page(&GRANTED, None), ("active", nothing()));
+}
+
+#[test]
+fn a_page_that_reads_the_token_is_kept_from_shared_caches_and_a_login_from_all() {
+    let visit = Visit::logged_in(new_engine());
+    for (reads, asked, expected) in [
+        (false, None, None),
+        (true, None, Some("private, no-cache")),
+        (false, Some(Change::EndLogin), Some("private, no-store")),
+    ] {
+        let (euid, pending) = ready(visit.begin(&GRANTED)).start();
+        if reads {
+            assert_eq!(euid.advertising_token().unwrap().as_str(), "old");
+        }
+        let mut headers = HeaderMap::new();
+        let finish = visit.engine.finish(pending, asked.as_ref(), StatusCode::OK, &mut headers, || visit.now);
+        let cache = headers.get(CACHE_CONTROL).map(|value| value.to_str().unwrap());
+        assert_eq!((cache, finish.unguarded), (expected, false));
+        assert_eq!(headers.get(VARY).is_some_and(|vary| vary == "cookie" || vary == "Cookie"), reads);
+    }
+}
+
+#[test]
+fn a_login_reports_its_size_and_that_it_is_bound_to_no_user() {
+    let mut visit = Visit::new(new_engine());
+    let identity = Arc::new(identity_of("new", START));
+    for subject in [None, Some(Box::from(&b"17"[..]))] {
+        let unbound = subject.is_none();
+        let login = Change::Begin(Arc::new(NewLogin { identity: Arc::clone(&identity), subject }));
+        let (_, pending) = ready(visit.begin(&GRANTED)).start();
+        let finish = visit.finish(pending, Some(&login), StatusCode::OK).0;
+        let size = IDENTITY.len() + visit.cookies.get(IDENTITY).unwrap().len();
+        assert_eq!((finish.identity_bytes, finish.login_without_user), (Some(size), unbound));
+        assert!(finish.unwritten.is_none() && finish.renewed.is_none());
+    }
+}
+
+#[test]
+fn a_login_that_no_browser_would_keep_is_not_written_and_ends_the_one_before() {
+    let too_large = identity_of(&"x".repeat(4_000), START);
+    let expired = identity_of("x", START.saturating_sub(Duration::from_secs(86_400)));
+    for (identity, reason) in [(too_large, Unwritten::TooLarge), (expired, Unwritten::Expired)] {
+        let mut visit = Visit::logged_in(new_engine());
+        let (_, pending) = ready(visit.begin(&GRANTED)).start();
+        let (finish, wrote) = visit.finish(pending, Some(&Change::login(identity)), StatusCode::OK);
+        assert_eq!((finish.unwritten, wrote), (Some(reason), logged_out()));
+    }
+}
+
+#[test]
+fn a_due_page_writes_the_new_pair_of_the_same_login() {
+    let mut visit = Visit::logged_in(new_engine()).wait(DUE);
+    let candidate = due(visit.begin(&GRANTED));
+    assert_eq!(**candidate.identity(), identity_of("old", START));
+    assert!(candidate.is_usable() && candidate.may_write() && candidate.may_refresh() && candidate.may_wait());
+    assert_eq!(candidate.arrived(), visit.now);
+    let lineage = candidate.lineage().unwrap();
+
+    let new = identity_of("new", visit.now);
+    let decision = candidate.settle(&Ok(Refreshed::Identity(new.clone())), visit.now);
+    assert!(matches!(decision.change(), Change::Renew(_)) && decision.is_deferrable());
+    let (euid, pending) = decision.start();
+    assert_eq!(euid.advertising_token().unwrap().as_str(), "new");
+    let (finish, wrote) = visit.finish(pending, None, StatusCode::OK);
+    assert_eq!(wrote, written([IDENTITY], []));
+    let record = finish.renewed.unwrap();
+    assert_eq!((record.login.lineage(), &*record.identity), (lineage, &new));
+
+    visit = visit.wait(DUE);
+    assert_eq!(due(visit.begin(&GRANTED)).lineage(), Some(lineage));
+}
+
+#[test]
+fn a_refresh_that_fails_leaves_the_state_and_one_that_is_refused_ends_the_identity() {
+    let due_visit = Visit::logged_in(new_engine()).wait(DUE);
+    let expired_visit = Visit::logged_in(new_engine()).wait(EXPIRED);
+    let forgotten = written([], [IDENTITY]);
+    for (visit, kind, saw, wrote) in [
+        (&due_visit, ErrorKind::Transient, "active(old)", nothing()),
+        (&due_visit, ErrorKind::RejectedInput, "active(old)", nothing()),
+        (&due_visit, ErrorKind::RejectedToken, "absent", forgotten.clone()),
+        (&expired_visit, ErrorKind::Transient, "unavailable", nothing()),
+        (&expired_visit, ErrorKind::RejectedInput, "absent", forgotten.clone()),
+        (&expired_visit, ErrorKind::RejectedToken, "absent", forgotten),
+    ] {
+        assert_eq!(visit.clone().refreshed(&failure(kind)), (saw.to_owned(), wrote), "{kind:?}");
+    }
+    assert!(!due(expired_visit.begin(&GRANTED)).is_usable());
+}
+
+#[test]
+fn an_opt_out_that_a_refresh_finds_is_remembered_for_its_login() {
+    let mut visit = Visit::logged_in(new_engine()).wait(DUE);
+    let wrote = visit.refreshed(&Ok(Refreshed::OptedOut));
+    assert_eq!(wrote, ("opted_out".to_owned(), written([OPT_OUT], [IDENTITY])));
+    assert_eq!(visit.page(&GRANTED, None), ("opted_out", nothing()));
+    let mut later = visit.clone().wait(Duration::from_secs(72 * 3_600));
+    assert_eq!(later.page(&GRANTED, None), ("absent", nothing()));
+    let login = Change::login(identity_of("new", visit.now));
+    assert_eq!(visit.page(&GRANTED, Some(&login)).0, "opted_out");
+    assert_eq!(visit.page(&GRANTED, None), ("active", nothing()));
+}
+
+#[test]
+fn an_identity_under_an_old_key_is_written_anew_unless_the_host_defers_it() {
+    let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
+    let mut visit = Visit::logged_in(Engine::new(old.clone().into()));
+    visit.engine = Engine::new(KeyRing::new([new, old]).unwrap());
+    assert_eq!(visit.page(&GRANTED, None), ("active", nothing()), "only where it is wanted");
+
+    visit.engine = visit.engine.clone().with_reseal(true);
+    let mut decision = ready(visit.begin(&GRANTED));
+    assert!(decision.findings().old_key && decision.is_deferrable());
+    decision.defer();
+    assert!(!decision.is_deferrable() && decision.euid().advertising_token().is_some());
+    assert_eq!(visit.finish(decision.start().1, None, StatusCode::OK).1, nothing());
+
+    assert_eq!(visit.page(&GRANTED, None), ("active", written([IDENTITY], [])));
+    let decision = ready(visit.begin(&GRANTED));
+    assert_eq!(decision.findings(), Findings::default());
+}
+
+#[test]
+fn a_logout_ends_the_login_however_it_is_stated() {
+    let login = Change::login(identity_of("new", START));
+    let clears = |value: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("clear-site-data", HeaderValue::from_static(value));
+        headers
+    };
+    for (asked, calls_handle, headers, expected) in [
+        (Some(&Change::EndLogin), false, HeaderMap::new(), logged_out()),
+        (None, true, HeaderMap::new(), logged_out()),
+        (Some(&login), true, HeaderMap::new(), logged_out()),
+        (None, false, clears("\"cache\", \"cookies\""), logged_out()),
+        (Some(&login), false, clears("\"*\""), logged_out()),
+        (None, false, clears("\"cache\""), nothing()),
+    ] {
+        let mut visit = Visit::logged_in(new_engine());
+        let (_, pending) = ready(visit.begin(&GRANTED)).start();
+        if calls_handle {
+            pending.logout().unwrap().now();
+        }
+        let mut response = headers.clone();
+        assert_eq!(Engine::is_steered_by(&response), !response.is_empty());
+        visit.engine.finish(pending, asked, StatusCode::INTERNAL_SERVER_ERROR, &mut response, || visit.now);
+        assert_eq!(visit.keep(&response), expected, "{asked:?} {headers:?}");
+    }
+}
+
+#[test]
+fn a_logout_beats_the_pair_that_a_refresh_has_brought() {
+    let mut visit = Visit::logged_in(new_engine()).wait(DUE);
+    let new = Refreshed::Identity(identity_of("new", visit.now));
+    let (_, pending) = due(visit.begin(&GRANTED)).settle(&Ok(new), visit.now).start();
+    let (finish, wrote) = visit.finish(pending, Some(&Change::EndLogin), StatusCode::OK);
+    assert_eq!(wrote, logged_out());
+    assert!(finish.renewed.is_none());
+    assert_eq!(visit.page(&GRANTED, None), ("absent", nothing()));
+}
+
+#[test]
+fn only_what_can_be_ended_has_a_handle_for_a_logout() {
+    let handle = |visit: &Visit, method: &Method| {
+        let step = visit.engine.begin(method, &visit.request(&[]), &GRANTED, || visit.now);
+        ready(step).start().1.logout().is_some()
+    };
+    let (new, logged_in) = (Visit::new(new_engine()), Visit::logged_in(new_engine()));
+    assert!(!handle(&new, &Method::GET) && handle(&new, &Method::POST) && handle(&logged_in, &Method::GET));
+}
+
+#[test]
+fn withheld_consent_keeps_the_login_and_withdrawn_consent_ends_it() {
+    for age in [Duration::ZERO, DUE, EXPIRED] {
+        let mut visit = Visit::logged_in(new_engine()).wait(age);
+        assert_eq!(visit.page(&WITHHELD, None), ("withheld", nothing()), "{age:?}");
+        assert_eq!(visit.page(&WITHDRAWN, None), ("withheld", logged_out()), "{age:?}");
+        assert_eq!(visit.page(&WITHDRAWN, None), ("withheld", nothing()), "{age:?}");
+    }
+}
+
+#[test]
+fn a_login_is_written_while_consent_is_withheld_and_not_once_it_is_withdrawn() {
+    let login = Change::login(identity_of("new", START));
+    let mut visit = Visit::new(new_engine());
+    assert_eq!(visit.page(&WITHHELD, Some(&login)).1, written([IDENTITY, LOGIN], [OPT_OUT]));
+    let (_, pending) = ready(visit.begin(&WITHDRAWN)).start();
+    let (finish, wrote) = visit.finish(pending, Some(&login), StatusCode::OK);
+    assert!(finish.login_without_consent);
+    assert_eq!(wrote, logged_out());
+}
+
+#[test]
+fn withdrawn_consent_can_not_be_deferred() {
+    let visit = Visit::logged_in(new_engine());
+    let mut decision = ready(visit.begin(&WITHDRAWN));
+    decision.defer();
+    assert!(matches!(decision.change(), Change::EndLogin));
+    let image = visit.request(&[("sec-fetch-dest", "image")]);
+    let decision = ready(visit.engine.begin(&Method::GET, &image, &WITHDRAWN, || visit.now));
+    assert!(matches!(decision.change(), Change::EndLogin), "nor by an image");
+}
+
+#[test]
+fn a_bound_login_is_its_users_alone() {
+    let visit = Visit::bound(new_engine());
+    for (user, state, wrote, rejected) in [
+        (SignedIn::User(b"17"), "active", nothing(), None),
+        (SignedIn::Unchecked, "active", nothing(), None),
+        (SignedIn::Nobody, "absent", nothing(), Some(Rejected::NoUser)),
+        (SignedIn::User(b"18"), "absent", written([], [IDENTITY]), Some(Rejected::OtherUser)),
+    ] {
+        let context = RequestContext { user, ..GRANTED };
+        let findings = ready(visit.begin(&context)).findings();
+        assert_eq!((findings.rejected, findings.old_key), (rejected, false), "{user:?}");
+        let check = rejected.map_or(UserCheck::Same, UserCheck::Rejected);
+        assert_eq!(visit.engine.check_user(&visit.request(&[]), &context), check, "{user:?}");
+        assert_eq!(visit.clone().page(&context, None), (state, wrote), "{user:?}");
+    }
+    let stranger = Visit { engine: new_engine(), ..visit };
+    assert_eq!(stranger.engine.check_user(&stranger.request(&[]), &GRANTED), UserCheck::Unreadable);
+    assert_eq!(ready(stranger.begin(&GRANTED)).findings().rejected, Some(Rejected::UnknownKey));
+}
+
+#[test]
+fn a_refresh_leaves_a_login_bound_and_an_unbound_one_unbound() {
+    for (visit, bound) in [(Visit::bound(new_engine()), true), (Visit::logged_in(new_engine()), false)] {
+        let mut visit = visit.wait(DUE);
+        let new = Ok(Refreshed::Identity(identity_of("new", visit.now)));
+        let (_, pending) = due(visit.begin(&GRANTED)).settle(&new, visit.now).start();
+        let record = visit.finish(pending, None, StatusCode::OK).0.renewed.unwrap();
+        assert_eq!(record.login.is_bound(), bound);
+    }
+}
+
+/// A browser with the cookie of the JavaScript SDK, on a site that takes it over.
+fn of_the_sdk() -> Visit {
+    let config = CookieConfig::default().migrate_js_sdk_cookie(None).unwrap();
+    let mut visit = Visit::new(new_engine().with_cookie(config));
+    let [from, token, refresh] =
+        [900, 3_600, 86_400].map(|seconds| START.saturating_add(Duration::from_secs(seconds)).as_millis());
+    let json = format!(
+        r#"{{"advertising_token":"sdk","refresh_token":"r","refresh_response_key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","refresh_from":{from},"identity_expires":{token},"refresh_expires":{refresh}}}"#
+    );
+    visit.cookies.insert(SDK.to_owned(), json);
+    visit
+}
+
+#[test]
+fn the_cookie_of_the_js_sdk_is_taken_over_as_a_login() {
+    let mut visit = of_the_sdk();
+    let taken_over = written([IDENTITY, LOGIN], [OPT_OUT, SDK]);
+    assert_eq!(visit.page(&GRANTED, None), ("active", taken_over.clone()));
+    assert_eq!(visit.page(&GRANTED, None), ("active", nothing()));
+
+    let visit = of_the_sdk().wait(DUE);
+    assert_eq!(due(visit.begin(&GRANTED)).lineage(), None);
+    let new = Ok(Refreshed::Identity(identity_of("new", visit.now)));
+    for (outcome, saw, wrote) in [
+        (new, "active(new)", taken_over.clone()),
+        (failure(ErrorKind::Transient), "active(sdk)", taken_over),
+        (failure(ErrorKind::RejectedToken), "absent", written([], [IDENTITY, LOGIN, OPT_OUT, SDK])),
+        (Ok(Refreshed::OptedOut), "opted_out", written([LOGIN], [IDENTITY, OPT_OUT, SDK])),
+    ] {
+        assert_eq!(visit.clone().refreshed(&outcome), (saw.to_owned(), wrote), "{outcome:?}");
+    }
+}
+
+#[test]
+fn the_clock_is_read_only_where_state_is_judged_by_it() {
+    let calls = |visit: &Visit| {
+        let calls = Cell::new(0);
+        let now = || {
+            calls.set(calls.get() + 1);
+            visit.now
+        };
+        let (_, pending) = ready(visit.engine.begin(&Method::GET, &visit.request(&[]), &GRANTED, now)).start();
+        visit.engine.finish(pending, None, StatusCode::OK, &mut HeaderMap::new(), now);
+        calls.get()
+    };
+    assert_eq!(calls(&Visit::new(new_engine())), 0);
+    assert_eq!(calls(&foreign_cookies()), 0);
+    assert_eq!(calls(&Visit::logged_in(new_engine())), 1);
+}
+
+/// A browser with forty cookies of other programs.
+fn foreign_cookies() -> Visit {
+    let mut visit = Visit::new(new_engine());
+    visit.cookies = (0..40).map(|number| (format!("other{number}"), "x".repeat(60))).collect();
+    visit
+}
+
+#[test]
+fn where_nothing_is_planned_a_watch_is_enough() {
+    for visit in [Visit::new(new_engine()), foreign_cookies(), Visit::logged_in(new_engine())] {
+        let (_, pending) = ready(visit.begin(&GRANTED)).start();
+        assert!(pending.into_watch().unwrap().is_blank());
+    }
+    assert!(Watch::default().is_blank());
+    assert_eq!(size_of::<Watch>(), size_of::<usize>());
+}
+
+#[test]
+fn a_watch_notes_what_the_response_must_follow() {
+    let mut visit = Visit::logged_in(new_engine());
+    for (act, expected) in [
+        ((|euid, _| _ = euid.advertising_token().unwrap().as_str()) as fn(&Euid, &Pending), nothing()),
+        (|_, pending| pending.logout().unwrap().now(), logged_out()),
+    ] {
+        let (euid, pending) = ready(visit.begin(&GRANTED)).start();
+        act(&euid, &pending);
+        let watch = pending.into_watch().unwrap();
+        assert!(!watch.is_blank());
+        assert_eq!(visit.finish(watch.into(), None, StatusCode::OK).1, expected);
+    }
+}
+
+#[test]
+fn what_plans_something_is_no_watch() {
+    let visit = Visit::logged_in(new_engine()).wait(DUE);
+    let new = Ok(Refreshed::Identity(identity_of("new", visit.now)));
+    let renews = due(visit.begin(&GRANTED)).settle(&new, visit.now).start().1;
+    let ends = ready(visit.begin(&WITHDRAWN)).start().1;
+    let withdrawn_before = ready(Visit::new(new_engine()).begin(&WITHDRAWN)).start().1;
+    let mut withholds = ready(Visit::logged_in(new_engine()).begin(&GRANTED)).start().1;
+    withholds.withhold_token();
+    for pending in [renews, ends, withdrawn_before, withholds] {
+        assert!(pending.into_watch().is_err());
+    }
+    let pending = due(visit.begin(&GRANTED)).settle(&new, visit.now).start().1.into_watch().unwrap_err();
+    assert_eq!(visit.clone().finish(pending, None, StatusCode::OK).1, written([IDENTITY], []), "as it was");
+}
+
+#[test]
+fn a_refresh_that_ends_after_the_handler_began_is_adopted_by_its_response() {
+    let mut visit = Visit::logged_in(new_engine()).wait(DUE);
+    let candidate = due(visit.begin(&GRANTED));
+    let (euid, mut pending) = candidate.settle(&failure(ErrorKind::Transient), visit.now).start();
+    let new = Ok(Refreshed::Identity(identity_of("new", visit.now)));
+    pending.adopt(candidate.settle(&new, visit.now));
+    assert_eq!(euid.advertising_token().unwrap().as_str(), "old");
+    let (finish, wrote) = visit.finish(pending, None, StatusCode::OK);
+    assert_eq!(wrote, written([IDENTITY], []));
+    assert_eq!(finish.renewed.unwrap().identity.advertising_token(), "new");
+}
+
+#[test]
+fn what_a_page_loads_writes_nothing_of_its_own() {
+    for header in [("sec-fetch-dest", "image"), ("sec-purpose", "prefetch"), ("next-router-prefetch", "1")] {
+        let visit = Visit::logged_in(new_engine()).wait(DUE);
+        let candidate = due(visit.begin_with(&[header]));
+        assert!(!candidate.may_write() && !candidate.may_refresh(), "{header:?}");
+        let decision = ready(of_the_sdk().begin_with(&[header]));
+        assert!(decision.euid().advertising_token().is_some() && !decision.is_deferrable(), "{header:?}");
+    }
+    let mut visit = Visit::logged_in(new_engine());
+    let (_, pending) = ready(visit.begin_with(&[("sec-fetch-dest", "image")])).start();
+    assert_eq!(visit.finish(pending, Some(&Change::EndLogin), StatusCode::OK).1, logged_out(), "but what is asked for");
+}
+
+#[test]
+fn a_304_writes_no_new_pair_and_yet_a_logout() {
+    let visit = Visit::logged_in(new_engine()).wait(DUE);
+    assert!(!due(visit.begin_with(&[("if-none-match", "\"1\"")])).may_refresh());
+    let new = Ok(Refreshed::Identity(identity_of("new", visit.now)));
+    for (outcome, asked, expected) in [
+        (&new, None, nothing()),
+        (&new, Some(&Change::EndLogin), logged_out()),
+        (&Ok(Refreshed::OptedOut), None, written([OPT_OUT], [IDENTITY])),
+    ] {
+        let mut visit = visit.clone();
+        let (_, pending) = due(visit.begin(&GRANTED)).settle(outcome, visit.now).start();
+        let (finish, wrote) = visit.finish(pending, asked, StatusCode::NOT_MODIFIED);
+        assert_eq!(wrote, expected);
+        assert!(finish.renewed.is_none());
+    }
+}
+
+#[test]
+fn the_cookie_for_scripts_follows_the_token_that_the_handler_sees() {
+    let config = CookieConfig::default().expose_token_to_scripts();
+    let mut visit = Visit::new(new_engine().with_cookie(config));
+    let login = Change::login(identity_of("old", START));
+    assert_eq!(visit.page(&GRANTED, Some(&login)).1, written([IDENTITY, LOGIN, SCRIPTS], [OPT_OUT]));
+    assert_eq!(visit.page(&GRANTED, None), ("active", nothing()));
+    visit.cookies.remove(SCRIPTS);
+    assert_eq!(visit.page(&GRANTED, None), ("active", written([SCRIPTS], [])));
+    assert_eq!(visit.page(&WITHHELD, None), ("withheld", written([], [SCRIPTS])));
+
+    let (_, mut pending) = ready(visit.begin(&GRANTED)).start();
+    pending.withhold_token();
+    assert_eq!(visit.finish(pending, Some(&login), StatusCode::OK).1, written([IDENTITY, LOGIN], [OPT_OUT, SCRIPTS]));
+}
+
+#[test]
+fn handle_for_a_logout_has_the_number_that_the_host_left() {
+    let (_, pending) = ready(Visit::logged_in(new_engine()).begin(&GRANTED)).start();
+    pending.mark(7);
+    assert_eq!(pending.logout().unwrap().mark(), Some(7));
+}
+
+/// All that a host can see of a step, and all that comes of it.
+fn outcome(visit: &Visit, step: Step) -> String {
+    let mut visit = visit.clone();
+    let (facts, decision) = match step {
+        Step::Ready(decision) => (format!("{:?} {}", decision.findings(), decision.is_deferrable()), decision),
+        Step::Refresh(candidate) => {
+            let facts = [candidate.may_write(), candidate.may_refresh(), candidate.may_wait(), candidate.is_usable()];
+            let new = Refreshed::Identity(identity_of("new", visit.now));
+            (format!("{facts:?} {:?}", candidate.lineage().is_some()), candidate.settle(&Ok(new), visit.now))
+        }
+    };
+    let (euid, pending) = decision.start();
+    let token = euid.advertising_token().map(AdvertisingToken::as_str);
+    let seen = format!("{} {token:?} {}", euid.state(), pending.logout().is_some());
+    format!("{facts} {seen} {:?}", visit.finish(pending, None, StatusCode::OK).1)
+}
+
+/// What comes of a request, and of its copy with the headers of `names` alone.
+fn compare(visit: &Visit, method: &Method, headers: &HeaderMap, names: &[HeaderName]) -> [String; 2] {
+    let mut copy = HeaderMap::new();
+    for name in names {
+        headers.get_all(name).iter().for_each(|value| _ = copy.append(name, value.clone()));
+    }
+    [headers, &copy].map(|headers| outcome(visit, visit.engine.begin(method, headers, &GRANTED, || visit.now)))
+}
+
+/// Values of request headers that matter, one line for each of [`Engine::REQUEST_HEADERS`] but `Cookie`.
+const VALUES: [(&str, &[(&str, &str)]); 12] = [
+    ("connection", &[("connection", "upgrade"), ("upgrade", "websocket")]),
+    ("upgrade", &[("connection", "upgrade"), ("upgrade", "websocket")]),
+    ("if-none-match", &[("if-none-match", "\"1\"")]),
+    ("if-modified-since", &[("if-modified-since", "Thu, 26 Nov 2026 10:00:00 GMT")]),
+    ("sec-fetch-dest", &[("sec-fetch-dest", "image")]),
+    ("sec-purpose", &[("sec-purpose", "prefetch;prerender")]),
+    ("purpose", &[("purpose", "prefetch")]),
+    ("x-purpose", &[("x-purpose", "preview")]),
+    ("x-sec-purpose", &[("x-sec-purpose", "prefetch")]),
+    ("x-moz", &[("x-moz", "prefetch")]),
+    ("next-router-prefetch", &[("next-router-prefetch", "1")]),
+    ("x-middleware-prefetch", &[("x-middleware-prefetch", "1")]),
+];
+
+#[test]
+fn each_of_the_request_headers_changes_a_decision() {
+    let visit = Visit::logged_in(new_engine()).wait(DUE);
+    let without = |name: &HeaderName| -> Vec<HeaderName> {
+        Engine::REQUEST_HEADERS.into_iter().filter(|other| other != name).collect()
+    };
+    for name in Engine::REQUEST_HEADERS {
+        let more = VALUES.iter().find(|(of, _)| name == *of).map_or(&[][..], |(_, headers)| headers);
+        assert!(name == COOKIE || !more.is_empty(), "{name} has no line");
+        let headers = visit.request(more);
+        let [all, named] = compare(&visit, &Method::GET, &headers, &Engine::REQUEST_HEADERS);
+        assert_eq!(all, named, "{name}");
+        let [all, fewer] = compare(&visit, &Method::GET, &headers, &without(&name));
+        assert_ne!(all, fewer, "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn begin_reads_no_other_header_than_it_names(
+        kind in 0..5_usize,
+        method in prop::sample::select(vec![Method::GET, Method::HEAD, Method::POST, Method::OPTIONS, Method::CONNECT]),
+        picks in prop::collection::vec(0..VALUES.len(), 0..4),
+        others in prop::collection::vec(
+            (prop::sample::select(vec![
+                "accept", "accept-encoding", "authorization", "cache-control", "dnt", "host", "if-match", "if-range",
+                "origin", "pragma", "range", "referer", "sec-ch-ua", "sec-fetch-mode", "sec-fetch-site", "sec-gpc",
+                "te", "user-agent", "via", "x-forwarded-for", "x-requested-with",
+            ]), "[a-z;, =\"-]{0,12}|prefetch|websocket|image|navigate"),
+            0..4,
+        ),
+        foreign in any::<bool>(),
+    ) {
+        let config = CookieConfig::default().expose_token_to_scripts();
+        let mut visit = match kind {
+            0 => Visit::new(new_engine()),
+            1 => Visit::logged_in(new_engine()),
+            2 => Visit::logged_in(new_engine()).wait(DUE),
+            3 => of_the_sdk(),
+            _ => Visit::logged_in(new_engine().with_cookie(config)),
+        };
+        if foreign {
+            visit.cookies.extend(foreign_cookies().cookies);
+        }
+        let more: Vec<_> = picks.iter().filter_map(|&pick| VALUES.get(pick)).flat_map(|(_, headers)| headers.iter().copied()).collect();
+        let mut headers = visit.request(&more);
+        for (name, value) in others {
+            headers.append(HeaderName::from_static(name), HeaderValue::try_from(value).unwrap());
+        }
+        let [all, named] = compare(&visit, &method, &headers, &Engine::REQUEST_HEADERS);
+        prop_assert_eq!(all, named);
+    }
+}
