@@ -154,7 +154,7 @@ impl Variable {
     }
 }
 
-/// Where values come from: the process, or a test.
+/// The source of values: the process, or a test.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 /// Most of them are secrets.
 type Text = Zeroizing<String>;

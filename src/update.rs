@@ -7,7 +7,7 @@ use std::thread;
 
 use http::{Extensions, Response};
 
-use euid_core::engine::{Change, NewLogin};
+use euid_core::engine::Change;
 use euid_core::{Generated, Identity};
 
 use crate::telemetry;
@@ -81,11 +81,7 @@ impl EuidUpdate {
     /// ```
     pub fn subject(self, id: impl AsRef<[u8]>) -> Self {
         self.heard();
-        let mut change = self.0.change.clone();
-        if let Change::Begin(login) = &mut change {
-            *login = Arc::new(NewLogin { identity: Arc::clone(&login.identity), subject: Some(id.as_ref().into()) });
-        }
-        Self::of(change)
+        Self::of(self.change().clone().bound_to(id))
     }
 
     /// The visitor has logged out. Ends the identity, even one that this node can't read. The operator gets no

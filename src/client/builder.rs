@@ -1,4 +1,4 @@
-//! How an [`EuidClient`] is configured.
+//! The settings of an [`EuidClient`].
 
 use std::error::Error;
 use std::fmt;
@@ -39,7 +39,7 @@ use euid_core::{Environment, Operator, OperatorBuilder};
 #[must_use = "a builder makes no client until `build` is called"]
 pub struct EuidClientBuilder {
     operator: OperatorBuilder,
-    /// Where its settings were read, for errors to name.
+    /// The environment variables of its settings, for errors to name.
     variables: Variables,
     http: Option<HttpService>,
     clock: Arc<dyn Clock>,
@@ -134,7 +134,7 @@ impl EuidClientBuilder {
     /// # use std::time::Duration;
     /// # use tower_euid::{Environment, EuidClient};
     /// # let builder = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned()));
-    /// // An operator in the same building: who can't be reached by then can't be reached.
+    /// // The operator is in the same building.
     /// let client = builder.connect_timeout(Duration::from_millis(100)).build()?;
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```

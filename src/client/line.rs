@@ -1,4 +1,4 @@
-//! How requests get to the operator: one call, bounded in time and size. Knows HTTP and nothing of EUID.
+//! The way of a request to the operator: one call, bounded in time and size. It knows HTTP and nothing of EUID.
 //!
 //! 1. A call has a deadline. Time in which the process was frozen does not count.
 //! 2. Of an answer's body, no more is read than it takes to know that it is too long.

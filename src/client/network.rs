@@ -25,7 +25,7 @@ pub(super) struct Network {
     unpooled: Client,
 }
 
-/// What the builder hands over.
+/// The settings that concern the connection.
 pub(super) struct Settings {
     /// Whether the operator is called over TLS.
     pub(super) https: bool,
@@ -66,7 +66,7 @@ impl Network {
 }
 
 impl Settings {
-    /// What configures both clients.
+    /// The configuration of both clients.
     fn http(&self) -> Result<ClientBuilder, ConfigError> {
         let http = Client::builder()
             .redirect(redirect::Policy::none())

@@ -1,4 +1,4 @@
-//! Where a client's settings were read, for errors to name.
+//! The environment variables that a client's settings were read from, for errors to name.
 
 use euid_core::error::{ConfigError, Setting};
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The Python SDK (`uid2-client`), and AES-GCM by hand, against the `sandbox_operator` example.
 
-The example must have been built: cargo build --features sandbox --example sandbox_operator
+The example must have been built: cargo build --example sandbox_operator
 """
 import base64
 import json

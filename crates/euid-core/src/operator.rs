@@ -67,7 +67,7 @@ use crate::protocol::envelope::Key;
 /// wiped when dropped. Not wiped is the API key, which is a header of every request.
 #[derive(Clone)]
 pub struct Operator {
-    /// What it was made from, for [`to_builder`](Self::to_builder).
+    /// The settings that it was made from, for [`to_builder`](Self::to_builder).
     settings: OperatorBuilder,
     base_url: BaseUrl,
     /// Of every request.

@@ -1,4 +1,4 @@
-//! What the operator says, and how: statuses, messages, content types.
+//! The operator's responses: statuses, messages, content types.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -91,7 +91,7 @@ impl Answer {
         Self::new(StatusCode::OK, Some(TEXT), vec![b'A'; bytes])
     }
 
-    /// As something in front of the operator answers.
+    /// The response of a proxy in front of the operator.
     pub(crate) fn page(status: u16) -> Self {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,4 +1,4 @@
-//! What a sandbox can be told before it starts.
+//! The settings of a [`Sandbox`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -166,7 +166,7 @@ impl fmt::Debug for SandboxBuilder {
     }
 }
 
-/// How long after an identity is issued its three times are; sent in whole milliseconds.
+/// The lifetimes of an identity, counted from its issue. They are sent in whole milliseconds.
 ///
 /// ```
 /// use std::time::Duration;

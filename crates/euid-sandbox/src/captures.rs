@@ -1,4 +1,4 @@
-//! What the real operator was asked, asked again here.
+//! Recorded requests to the real operator, sent again here.
 //!
 //! Each recorded request is made anew: the same payload with fresh IV, nonce and time, damaged in the
 //! same way; the same token, as issued here to the same person. The answer must be the recorded one,

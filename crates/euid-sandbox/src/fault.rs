@@ -1,10 +1,10 @@
-//! What can be made to go wrong.
+//! The faults of a sandbox.
 
 use std::time::Duration;
 
 use euid_core::protocol::{Key, RequestNonce};
 
-/// A disturbance of every call until it is taken back; see [`Sandbox::fault`](super::Sandbox::fault).
+/// A fault of every call until another or none is set; see [`Sandbox::fault`](super::Sandbox::fault).
 ///
 /// ```
 /// use tower_euid::Dii;

@@ -8,7 +8,7 @@
 //!    too (CORS). Endpoints for which a publisher's key has no role answer 401, among them
 //!    `/v2/token/logout`; client-side generation is not there (404).
 //! 3. Time is its [`ManualClock`]: [`advance`](Sandbox::advance) it rather than sleep.
-//! 4. Stateless but for who [opted out](Sandbox::opt_out): token keys are constants, so tokens
+//! 4. Its only state is the list of people who [opted out](Sandbox::opt_out). Token keys are constants, so tokens
 //!    outlive the sandbox, can be refreshed more than once, and are worth nothing.
 //! 5. People with a part to play, by email address or phone number (or the hash of it):
 //!
@@ -250,7 +250,7 @@ impl Sandbox {
         lock(&self.0.opted_out).insert(person.into());
     }
 
-    /// Disturbs all calls from now on; `None` ends it.
+    /// Sets the fault of all calls from now on; `None` ends it.
     ///
     /// ```
     /// # use tower_euid::Dii;
@@ -270,7 +270,7 @@ impl Sandbox {
         *lock(&self.0.fault) = fault.into();
     }
 
-    /// How many calls have arrived so far, disturbed and refused ones included.
+    /// The number of calls so far, by path. Calls with a fault and refused calls count.
     ///
     /// ```
     /// # use tower_euid::Dii;
@@ -290,7 +290,7 @@ impl Sandbox {
         self.0.calls.read()
     }
 
-    /// How many of them were for `/v2/token/refresh`.
+    /// The number of calls of `/v2/token/refresh` so far.
     ///
     /// ```
     /// # use tower::{Layer, service_fn};

@@ -30,7 +30,7 @@ use euid_core::clock::UnixMillis;
 use euid_core::protocol::{Key, OpenedRequest, decode_base64, open_request, open_request_text, seal, seal_response};
 use euid_core::tcf::{self, Verdict};
 
-/// What an operator is configured with.
+/// The configuration of an operator, and its endpoints.
 pub(crate) struct Operator {
     pub(crate) api_key: Zeroizing<String>,
     pub(crate) secret: Zeroizing<Key>,
@@ -61,7 +61,7 @@ impl Operator {
         self.arrive(call).unwrap_or_else(|refusal| refusal).into_response()
     }
 
-    /// What the operator's server does before it looks for an endpoint. Its refusals carry no CORS headers.
+    /// Checks a request as the operator's server does before it looks for an endpoint. Its refusals carry no CORS headers.
     fn arrive(&self, call: &Call<'_>) -> Result<Answer, Answer> {
         route::check_lengths(call.parts)?;
         route::check_query(call.parts)?;
@@ -106,7 +106,7 @@ impl Operator {
         })
     }
 
-    /// What generate and validate have in common: API key, request envelope, response envelope.
+    /// The common part of generate and validate: API key, request envelope, response envelope.
     fn enveloped(&self, call: &Call<'_>, body: &RequestBody<'_>, endpoint: Handler) -> Result<Answer, Answer> {
         if !self.authenticates(&call.parts.headers) {
             return Err(Answer::unauthorized());

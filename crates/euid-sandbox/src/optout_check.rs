@@ -1,4 +1,4 @@
-//! What operators up to 5.65 ask of generate: a member `optout_check`, or else `policy`, that is 1.
+//! The check of operators up to 5.65: generate needs a member `optout_check`, or else `policy`, that is 1.
 
 use serde_json::{Map, Value};
 

@@ -19,7 +19,7 @@ pub(crate) struct Person {
     first_level_hash: [u8; 32],
 }
 
-/// Why a payload names no person.
+/// The reason why a payload names no person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nobody {
     /// None of the four members, or more than one.
@@ -28,7 +28,7 @@ pub(crate) enum Nobody {
     Invalid,
 }
 
-/// What a test identity does that others don't.
+/// The special behaviour of a test identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
     /// Active, even if opted out.

@@ -1,4 +1,4 @@
-//! Where a request goes: the operator's limits on its head, its path, its endpoint and its method.
+//! Routes a request: the operator's limits on its head, its path, its endpoint and its method.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use http::{Method, StatusCode, Uri};
 use super::answer::Answer;
 use euid_core::protocol::{CLIENT_VERSION, GENERATE, REFRESH, VALIDATE};
 
-/// What answers a path.
+/// The endpoint of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Generate,

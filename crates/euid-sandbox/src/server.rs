@@ -33,7 +33,7 @@ impl Sandbox {
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the address is not a loopback address;
-    /// otherwise what binding says, e.g. that the port is taken.
+    /// otherwise the error of the operating system, as when the port is taken.
     ///
     /// # Panics
     ///
@@ -63,7 +63,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// What binding says.
+    /// If the port is taken, or the address is not one of this machine.
     ///
     /// # Panics
     ///
@@ -108,7 +108,7 @@ pub struct SandboxServer {
 }
 
 impl SandboxServer {
-    /// Where it is reached, as in `http://127.0.0.1:8080`. A server on all addresses says loopback.
+    /// Its base URL, such as `http://127.0.0.1:8080`. For a server on all addresses it is one of loopback.
     ///
     /// ```
     /// # use euid_sandbox::Sandbox;
@@ -228,7 +228,7 @@ impl fmt::Debug for SandboxServer {
     }
 }
 
-/// Where a server at `address` is reached from this machine.
+/// The base URL of a server at `address`, as seen from this machine.
 fn base_url(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {

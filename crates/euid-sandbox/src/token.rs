@@ -32,7 +32,7 @@ pub(crate) struct IssuedRefreshToken {
     pub(crate) response_key: String,
 }
 
-/// What an inner refresh token says.
+/// The content of an inner refresh token.
 pub(crate) struct Grant {
     pub(crate) person: Person,
     /// When the person first logged in.
@@ -40,13 +40,13 @@ pub(crate) struct Grant {
     pub(crate) expires: UnixMillis,
 }
 
-/// What is inside the refresh token that clients see.
+/// The content of a refresh token.
 pub(crate) struct OpenedEnvelope {
     pub(crate) response_key: Key,
     pub(crate) inner_token: String,
 }
 
-/// Why a refresh token of the right length does not open.
+/// The reason why a refresh token of the right length does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SealedShut {
     BadBase64,
@@ -223,7 +223,7 @@ fn kind_of(id: u8) -> Option<DiiKind> {
     [DiiKind::Email, DiiKind::Phone].into_iter().find(|&kind| id_byte(kind) == id)
 }
 
-/// How long, in characters, a refresh token always is.
+/// The length of every refresh token, in characters.
 pub(crate) const REFRESH_TOKEN: usize = 388;
 
 /// EUID; UID2 is 0.

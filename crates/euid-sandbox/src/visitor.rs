@@ -106,7 +106,7 @@ impl Sandbox {
         Ok(visitor)
     }
 
-    /// As generate would have answered at `then`.
+    /// The identity that generate would have returned at `then`.
     fn issue(&self, dii: Dii, then: UnixMillis) -> Result<Identity, ConfigError> {
         let json = self.0.operator.issue(dii.into(), then, then).map_err(unminted)?;
         let answer: Success = serde_json::from_slice(&json).map_err(unminted)?;
@@ -151,7 +151,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Who it is to the operator, as for [`Sandbox::opt_out`].
+    /// The person, as the operator knows them; for [`Sandbox::opt_out`].
     ///
     /// ```
     /// # use tower::{Layer, service_fn};
@@ -270,5 +270,5 @@ fn unminted(why: impl fmt::Display) -> ConfigError {
     ConfigError::new(format!("no visitor can be made: {why}"))
 }
 
-/// What two readings of one clock may differ by, on a machine that is busy.
+/// The most that two readings of one clock differ by on a busy machine.
 const SAME_CLOCK: Duration = Duration::from_secs(60);

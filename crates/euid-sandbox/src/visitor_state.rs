@@ -1,4 +1,4 @@
-//! What a visitor begins with.
+//! The states in which a visitor begins.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::Lifetimes;
 #[cfg(doc)]
 use super::{Sandbox, Visitor};
 
-/// What a [`Visitor`] begins with, see [`Sandbox::visitor`]; what handlers see of it.
+/// The state in which a [`Visitor`] begins, see [`Sandbox::visitor`], by what handlers see of it.
 ///
 /// ```
 /// # use tower::{Layer, service_fn};
@@ -48,7 +48,7 @@ pub enum VisitorState {
     /// fails, [`Unavailable`](euid_core::Euid::Unavailable).
     Expired,
     /// Was told at login that they opted out, and is known to the sandbox so:
-    /// [`OptedOut`](euid_core::Euid::OptedOut). For who opts out later, take another state and
+    /// [`OptedOut`](euid_core::Euid::OptedOut). For a person who opts out later, take another state and
     /// [`Sandbox::opt_out`] with the visitor's [`dii`](Visitor::dii): the next refresh says so.
     OptedOut,
 }

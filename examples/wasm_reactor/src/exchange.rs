@@ -76,7 +76,7 @@ pub(crate) fn begin(message: Begin) -> Result<Reply, Failure> {
                 (Exchange::Refreshing(candidate), Step::Fetch(fetch))
             }
             // An image, a prefetch, a POST: the next page brings the refresh.
-            Begun::Refresh(candidate) => handle(without_answer(&candidate, now)),
+            Begun::Refresh(candidate) => handle(candidate.postpone(now)),
         };
         reactor.count += 1;
         reactor.exchanges.insert(reactor.count, exchange);
@@ -137,7 +137,7 @@ pub(crate) fn finish(message: Finish) -> Result<Finished, Failure> {
         let (pending, login) = match reactor.exchanges.remove(&message.exchange) {
             Some(Exchange::Handling { pending, login }) => (pending, login),
             // The host waits no longer.
-            Some(Exchange::Refreshing(candidate)) => (without_answer(&candidate, now).start().1, LoginState::None),
+            Some(Exchange::Refreshing(candidate)) => (candidate.postpone(now).start().1, LoginState::None),
             None => return Err("there is no such exchange".into()),
         };
         let asked = match (message.change, login) {
@@ -165,15 +165,6 @@ fn handle(decision: Decision) -> (Exchange, Step) {
     // The token leaves the engine here, and so the engine takes it as read: the response becomes private.
     let token = euid.advertising_token().map(AdvertisingToken::to_string);
     (Exchange::Handling { pending, login: LoginState::None }, Step::Euid { state: euid.state(), token })
-}
-
-/// The decision if a refresh is due and is not made, or has no answer.
-fn without_answer(candidate: &RefreshCandidate, now: UnixMillis) -> Decision {
-    let mut decision = candidate.settle(&Err(EuidError::new(ErrorKind::Transient, "not refreshed")), now);
-    if !candidate.may_write() {
-        decision.defer();
-    }
-    decision
 }
 
 /// The outcome of a refresh, as it arrives on the host's clock.

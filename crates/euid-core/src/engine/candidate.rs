@@ -141,8 +141,8 @@ impl RefreshCandidate {
         self.times.is_usable(self.arrived)
     }
 
-    /// Whether the response may write the outcome: the request is a page, or a script's own call. If not, the host
-    /// [defers](Decision::defer) what [`settle`](Self::settle) returns.
+    /// Whether the response may write the outcome: the request is a page, or a script's own call. If not,
+    /// [`settle`](Self::settle) leaves it to the next page.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -258,7 +258,7 @@ impl RefreshCandidate {
             }
         };
         let scripts = Scripts { sync: self.cookie.differs(token.is_some()), withheld: false };
-        Decision {
+        let mut decision = Decision {
             euid: euid(sees, token),
             change,
             // The policy lets no identity be refreshed without consent.
@@ -266,12 +266,16 @@ impl RefreshCandidate {
             may_end: true,
             scripts,
             findings: Findings::NONE,
+        };
+        if !self.may_write {
+            decision.defer();
         }
+        decision
     }
 
     /// The decision without a refresh, which a later page makes: for a request that may not
     /// [refresh](Self::may_refresh) or may not [wait](Self::may_wait), in a host that makes no calls beside its
-    /// handlers. What the response may not [write](Self::may_write) is deferred already.
+    /// handlers.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -290,10 +294,6 @@ impl RefreshCandidate {
     /// ```
     pub fn postpone(&self, now: UnixMillis) -> Decision {
         let not_made = Err(EuidError::new(ErrorKind::Transient, "a later page refreshes"));
-        let mut decision = self.settle(&not_made, now);
-        if !self.may_write {
-            decision.defer();
-        }
-        decision
+        self.settle(&not_made, now)
     }
 }

@@ -112,6 +112,26 @@ impl Change {
         Self::Begin(Arc::new(NewLogin { identity: Arc::new(identity), subject: None }))
     }
 
+    /// The same login, bound to the user with this id in the application. It alters no other change.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (_, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::Change;
+    ///
+    /// let bound = Change::login(identity).bound_to("17");
+    /// assert!(matches!(bound, Change::Begin(login) if login.subject.as_deref() == Some(b"17")));
+    /// assert!(matches!(Change::EndLogin.bound_to("17"), Change::EndLogin));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn bound_to(self, id: impl AsRef<[u8]>) -> Self {
+        let Self::Begin(login) = self else { return self };
+        let identity = Arc::clone(&login.identity);
+        Self::Begin(Arc::new(NewLogin { identity, subject: Some(id.as_ref().into()) }))
+    }
+
     /// Whether this change wins over `other` in one response: logout over opt-out over login over all else.
     ///
     /// ```

@@ -1,4 +1,4 @@
-//! How an [`Operator`] is configured.
+//! The settings of an [`Operator`].
 
 use std::fmt;
 

@@ -36,7 +36,7 @@ pub struct Call {
     request: Request<Bytes>,
     pub(super) nonce: RequestNonce,
     pub(super) asked_at: UnixMillis,
-    /// What was sent, so that an error never repeats it.
+    /// The values that were sent, so that an error never repeats them.
     values: [Option<Zeroizing<String>>; 4],
 }
 

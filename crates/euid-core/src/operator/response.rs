@@ -11,7 +11,7 @@ use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
 use crate::protocol::answer::{Answer, Sent};
 
-/// What a response says and what was `sent` for it; an error if it is too long.
+/// The parts of a response that count, beside what was `sent` for it; an error if the body is too long.
 pub(super) fn read<'a, B: AsRef<[u8]>>(
     response: &'a Response<B>,
     sent: Sent<'a>,

@@ -17,7 +17,7 @@ use crate::clock::UnixMillis;
 use crate::error::{ConfigError, Setting};
 use crate::secret::key_from_base64;
 
-/// Why a request does not open, in the operator's order of checks.
+/// The reason why a request does not open. The variants stand in the operator's order of checks.
 ///
 /// ```
 /// use euid_core::clock::UnixMillis;
@@ -47,7 +47,7 @@ pub enum RequestError {
     BadJson,
 }
 
-/// What a request envelope holds.
+/// The content of a request envelope.
 ///
 /// ```
 /// use euid_core::clock::UnixMillis;
@@ -58,7 +58,7 @@ pub enum RequestError {
 /// assert_eq!((opened.nonce, opened.payload), ([3; 8], None));
 /// ```
 pub struct OpenedRequest {
-    /// What the response has to repeat.
+    /// The response has to repeat it.
     pub nonce: RequestNonce,
     /// The JSON object; `None` if the envelope ends with the nonce.
     pub payload: Option<Map<String, Value>>,

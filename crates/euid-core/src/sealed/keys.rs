@@ -7,6 +7,7 @@
 //! 3. A ring can be reloaded while it is in use; a request takes the keys once, without a lock.
 //! 4. Keys are wiped when dropped and redacted in `Debug`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::aead::{self, HeadText};
 use super::weak;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, Setting};
 use crate::random;
 use crate::secret::key_from_base64;
 
@@ -78,11 +79,11 @@ impl CookieKey {
 
     /// `noun` is the subject of an error.
     fn parse(text: &str, noun: &str) -> Result<Self, ConfigError> {
-        let key = key_from_base64(text, noun)?;
+        let key = key_from_base64(text, noun).map_err(|error| error.about(Setting::CookieKeys))?;
         match weak::weakness(&key) {
-            Some(weakness) => Err(ConfigError::new(format!(
-                "{noun} {weakness}; make one of your own, as with `openssl rand -base64 32`"
-            ))),
+            Some(weakness) => {
+                Err(refused(format!("{noun} {weakness}; make one of your own, as with `openssl rand -base64 32`")))
+            }
             None => Ok(Self(key)),
         }
     }
@@ -93,10 +94,10 @@ impl CookieKey {
         let parse = |(position, key): (usize, &str)| {
             let (noun, key) = (format!("cookie key {}", position + 1), key.trim());
             if key.is_empty() {
-                return Err(ConfigError::new(format!("{noun} is empty: is there a comma too many?")));
+                return Err(refused(format!("{noun} is empty: is there a comma too many?")));
             }
             if key.contains(|character: char| character == ';' || character.is_whitespace()) {
-                return Err(ConfigError::new(format!(
+                return Err(refused(format!(
                     "{noun} has a `;`, a blank or a line end in it: cookie keys are separated by commas"
                 )));
             }
@@ -226,14 +227,14 @@ impl KeyRing {
             let key = RingKey::from(key);
             if let Some(twin) = ring.iter().position(|other| other.id == key.id) {
                 let (first, second) = (twin + 1, position + 1);
-                return Err(ConfigError::new(format!(
+                return Err(refused(format!(
                     "cookie keys {first} and {second} have the same key id: is it one key, twice?"
                 )));
             }
             ring.push(key);
         }
         if ring.is_empty() {
-            return Err(ConfigError::new("there is no cookie key"));
+            return Err(refused("there is no cookie key"));
         }
         Ok(Self::of(ring))
     }
@@ -255,9 +256,10 @@ impl KeyRing {
     /// a value.
     pub fn from_env(name: &str) -> Result<Self, ConfigError> {
         let variable = |name| std::env::var(name).map(Zeroizing::new);
-        let value = variable(name).map_err(|_| ConfigError::new(format!("{name} is not set (or is not UTF-8)")))?;
+        let not_set = || refused(format!("{name} is not set (or is not UTF-8)")).with_variable(name.to_owned());
+        let value = variable(name).map_err(|_| not_set())?;
         let secret = variable(CLIENT_SECRET).unwrap_or_default();
-        Self::parse_beside(&value, &secret).map_err(|error| ConfigError::new(format!("{name}: {error}")))
+        Self::parse_beside(&value, &secret).map_err(|error| error.in_variable(name.to_owned()))
     }
 
     /// The ring that `keys` lists, as in [`from_env`](Self::from_env). None of them may be the client secret:
@@ -279,7 +281,7 @@ impl KeyRing {
     pub fn parse_beside(keys: &str, client_secret: &str) -> Result<Self, ConfigError> {
         let secret = client_secret.trim();
         match keys.split(',').position(|key| !secret.is_empty() && key.trim() == secret) {
-            Some(position) => Err(ConfigError::new(format!(
+            Some(position) => Err(refused(format!(
                 "cookie key {} is the client secret; make one of your own, as with `openssl rand -base64 32`",
                 position + 1
             ))),
@@ -387,9 +389,29 @@ pub(crate) const CLIENT_SECRET: &str = "EUID_CLIENT_SECRET";
 /// Keeps the id from being a digest that is of use for anything else.
 const KEY_ID_LABEL: &[u8] = b"tower-euid cookie key id";
 
+fn refused(what: impl Into<Cow<'static, str>>) -> ConfigError {
+    ConfigError::new(what).about(Setting::CookieKeys)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_are_about_cookie_keys_and_have_their_variable() {
+        let published = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        for error in [
+            KeyRing::new([]).unwrap_err(),
+            KeyRing::from_env("EUID_NO_SUCH_VARIABLE").unwrap_err(),
+            "short".parse::<KeyRing>().unwrap_err(),
+            ",".parse::<KeyRing>().unwrap_err(),
+            CookieKey::from_base64(published).unwrap_err(),
+            KeyRing::parse_beside(published, published).unwrap_err(),
+        ] {
+            assert_eq!(error.setting(), Some(Setting::CookieKeys), "{error}");
+        }
+        assert_eq!(KeyRing::from_env("EUID_NO_SUCH_VARIABLE").unwrap_err().variable(), Some("EUID_NO_SUCH_VARIABLE"));
+    }
 
     use zeroize::ZeroizeOnDrop;
 

@@ -1,6 +1,8 @@
 //! Names and attributes of the cookies. A combination that browsers refuse can't be built.
 
-use crate::error::ConfigError;
+use std::borrow::Cow;
+
+use crate::error::{ConfigError, Setting};
 
 /// Names and attributes of the cookies.
 ///
@@ -123,7 +125,7 @@ impl CookieConfig {
     /// browsers keep no such cookie without `Secure`.
     pub fn same_site(self, same_site: SameSite) -> Result<Self, ConfigError> {
         if self.insecure && matches!(same_site, SameSite::None | SameSite::Partitioned) {
-            return Err(ConfigError::new("cookies for other sites' frames (SameSite=None) need Secure"));
+            return Err(refused("cookies for other sites' frames (SameSite=None) need Secure"));
         }
         Ok(Self { same_site, ..self })
     }
@@ -263,6 +265,10 @@ impl CookieConfig {
     }
 }
 
+fn refused(what: impl Into<Cow<'static, str>>) -> ConfigError {
+    ConfigError::new(what).about(Setting::Cookies)
+}
+
 /// `domain` in lower case, if browsers keep cookies for it.
 fn checked(domain: &str) -> Result<Box<str>, ConfigError> {
     let is_label = |label: &str| {
@@ -271,7 +277,7 @@ fn checked(domain: &str) -> Result<Box<str>, ConfigError> {
     };
     let is_address = domain.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     if domain.len() > 253 || !domain.contains('.') || is_address || !domain.split('.').all(is_label) {
-        return Err(ConfigError::new(format!("{domain:?} is no domain that cookies can be for, as example.com is")));
+        return Err(refused(format!("{domain:?} is no domain that cookies can be for, as example.com is")));
     }
     Ok(domain.to_ascii_lowercase().into())
 }
