@@ -529,6 +529,20 @@ fn a_refresh_that_ends_after_the_handler_began_is_adopted_by_its_response() {
 }
 
 #[test]
+fn a_request_that_makes_no_call_leaves_the_refresh_to_the_next_page() {
+    for (age, state) in [(DUE, "active"), (EXPIRED, "unavailable")] {
+        let mut visit = Visit::logged_in(new_engine()).wait(age);
+        let step = visit.engine.begin(&Method::POST, &visit.request(&[]), &GRANTED, || visit.now);
+        let candidate = due(step);
+        assert!(!candidate.may_wait(), "it may be a logout");
+        let (euid, pending) = candidate.postpone(visit.now).start();
+        assert_eq!(euid.state(), state);
+        assert_eq!(visit.finish(pending, None, StatusCode::OK).1, nothing());
+        assert!(due(visit.begin(&GRANTED)).may_wait());
+    }
+}
+
+#[test]
 fn what_a_page_loads_writes_nothing_of_its_own() {
     for header in [("sec-fetch-dest", "image"), ("sec-purpose", "prefetch"), ("next-router-prefetch", "1")] {
         let visit = Visit::logged_in(new_engine()).wait(DUE);

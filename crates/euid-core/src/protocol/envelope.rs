@@ -30,19 +30,25 @@ pub const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// An AES-256 key: a client secret, a response key.
 ///
 /// ```
+/// # #[cfg(feature = "operator")] {
 /// let key: euid_core::protocol::Key = [1; 32];
+/// # }
 /// ```
 pub type Key = [u8; 32];
 /// A GCM initialization vector: fresh random bytes for every message.
 ///
 /// ```
+/// # #[cfg(feature = "operator")] {
 /// let iv: euid_core::protocol::Iv = [2; 12];
+/// # }
 /// ```
 pub type Iv = [u8; IV];
 /// What ties a response to its request.
 ///
 /// ```
+/// # #[cfg(feature = "operator")] {
 /// let nonce: euid_core::protocol::RequestNonce = [3; 8];
+/// # }
 /// ```
 pub type RequestNonce = [u8; NONCE];
 
@@ -67,11 +73,13 @@ pub enum EnvelopeError {
 /// `iv` is fresh random bytes.
 ///
 /// ```
+/// # #[cfg(feature = "operator")] {
 /// use euid_core::clock::UnixMillis;
 /// use euid_core::protocol::seal_request;
 ///
 /// let request = seal_request(&[1; 32], [2; 12], UnixMillis::from_millis(0), [3; 8], b"{}");
 /// assert_eq!(request.len(), 1 + 12 + 16 + 2 + 16);
+/// # }
 /// ```
 #[must_use]
 pub fn seal_request(secret: &Key, iv: Iv, sent: UnixMillis, nonce: RequestNonce, json: &[u8]) -> Vec<u8> {

@@ -4,6 +4,7 @@
 //! operator opens it, and a response sealed as it seals.
 //!
 //! ```
+//! # #[cfg(feature = "operator")] {
 //! use euid_core::protocol::{open_request_text, parse_client_secret, seal_response};
 //! use euid_core::{Dii, Environment, Generated, Operator};
 //! use euid_core::clock::UnixMillis;
@@ -19,6 +20,7 @@
 //! let answer = seal_response(&key, [7; 12], now, request.nonce, br#"{"status":"optout"}"#);
 //! let response = http::Response::builder().header("content-type", "application/octet-stream").body(answer)?;
 //! assert_eq!(operator.generated(&call, &response, now)?, Generated::OptedOut);
+//! # }
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
@@ -48,24 +50,32 @@ pub use self::operator::{
 /// The path of the call for an identity, below the operator's base URL.
 ///
 /// ```
+/// # #[cfg(feature = "operator")] {
 /// assert_eq!(euid_core::protocol::GENERATE, "/v2/token/generate");
+/// # }
 /// ```
 pub const GENERATE: &str = "/v2/token/generate";
 /// The path of the call for an identity's successor.
 ///
 /// ```
+/// # #[cfg(feature = "operator")] {
 /// assert_eq!(euid_core::protocol::REFRESH, "/v2/token/refresh");
+/// # }
 /// ```
 pub const REFRESH: &str = "/v2/token/refresh";
 /// The path of the call that compares a token with a person.
 ///
 /// ```
+/// # #[cfg(feature = "operator")] {
 /// assert_eq!(euid_core::protocol::VALIDATE, "/v2/token/validate");
+/// # }
 /// ```
 pub const VALIDATE: &str = "/v2/token/validate";
 /// The header that names the calling program. The name keeps its `UID2` for EUID too.
 ///
 /// ```
+/// # #[cfg(feature = "operator")] {
 /// assert_eq!(euid_core::protocol::CLIENT_VERSION, "x-uid2-client-version");
+/// # }
 /// ```
 pub const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-uid2-client-version");
