@@ -8,12 +8,12 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use euid_core::error::ConfigError;
+use euid_core::{Environment, KeyRing};
 use zeroize::Zeroizing;
 
 use crate::client::{EuidClient, EuidClientBuilder, Variables};
 use crate::layer::EuidLayer;
-use euid_core::error::ConfigError;
-use euid_core::{Environment, KeyRing};
 
 /// Client and layer, configured by environment variables.
 ///

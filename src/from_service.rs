@@ -4,6 +4,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
+use euid_core::clock::Clock;
+use euid_core::error::ConfigError;
+use euid_core::{CookieKey, Operator};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
@@ -11,9 +14,6 @@ use tower::Service;
 
 use crate::client::{EuidClient, EuidClientBuilder};
 use crate::layer::EuidLayer;
-use euid_core::clock::Clock;
-use euid_core::error::ConfigError;
-use euid_core::{CookieKey, Operator};
 
 /// Client and layer for the tests of a site: over an HTTP service instead of a socket, on one clock, with a cookie key
 /// of their own and without jitter, so that a refresh is due to the millisecond. The [guide](crate::docs::testing) has

@@ -9,12 +9,13 @@
 
 use std::time::Duration;
 
-use self::meter::{count, count_by, record, set};
-use crate::refresh::BreakerState;
 use euid_core::Euid;
 use euid_core::Refreshed;
 use euid_core::engine::{Rejected, Unwritten};
 use euid_core::error::{ErrorKind, EuidError};
+
+use self::meter::{count, count_by, record, set};
+use crate::refresh::BreakerState;
 
 /// The handler of a request is called, and this is what it sees.
 pub(crate) fn request(euid: &Euid) {

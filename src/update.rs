@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
-use http::{Extensions, Response};
-
 use euid_core::engine::Change;
 use euid_core::{Generated, Identity};
+use http::{Extensions, Response};
 
 use crate::telemetry;
 

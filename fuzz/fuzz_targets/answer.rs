@@ -7,8 +7,8 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use euid_core::fuzzing::{Endpoint, Outcome, ask, receive, receive_text, seal_answer, understand};
 use euid_core::error::{ErrorKind, EuidError};
+use euid_core::fuzzing::{Endpoint, Outcome, ask, receive, receive_text, seal_answer, understand};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use serde_json::{Map, Value};
 

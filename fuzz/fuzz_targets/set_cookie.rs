@@ -7,10 +7,10 @@
 
 #![no_main]
 
-use euid_core::fuzzing::{Opened, Site, Write};
-use euid_core::{CookieConfig, SameSite};
 use euid_core::clock::UnixMillis;
+use euid_core::fuzzing::{Opened, Site, Write};
 use euid_core::identity::{Identity, IdentityTimes};
+use euid_core::{CookieConfig, SameSite};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};

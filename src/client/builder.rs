@@ -7,6 +7,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
+use euid_core::clock::{Clock, SystemClock};
+use euid_core::error::ConfigError;
+use euid_core::{Environment, Operator, OperatorBuilder};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
@@ -17,9 +20,6 @@ use super::network::{Network, Settings};
 use super::tls::Tls;
 use super::variables::Variables;
 use super::{EuidClient, Inner};
-use euid_core::clock::{Clock, SystemClock};
-use euid_core::error::ConfigError;
-use euid_core::{Environment, Operator, OperatorBuilder};
 
 /// Configures an [`EuidClient`]; see [`EuidClient::builder`].
 ///

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use euid_core::Operator;
+use euid_core::error::{ErrorKind, EuidError};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
@@ -18,8 +20,6 @@ use tower::{Service, ServiceExt};
 
 use super::network::Network;
 use crate::deadline;
-use euid_core::Operator;
-use euid_core::error::{ErrorKind, EuidError};
 
 /// The way to the operator.
 pub(super) enum Line {

@@ -15,11 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-pub use self::builder::EuidClientBuilder;
-use self::line::Line;
-pub(crate) use self::variables::Variables;
-use crate::refresh::Refresh;
-use crate::telemetry;
 use euid_core::clock::Clock;
 #[cfg(doc)]
 use euid_core::error::ErrorKind;
@@ -27,6 +22,12 @@ use euid_core::error::EuidError;
 use euid_core::identity::Identity;
 use euid_core::operator::{Answered, Call, ClockSkew};
 use euid_core::{Dii, Environment, GenerateRequest, Generated, Operator, Refreshed};
+
+pub use self::builder::EuidClientBuilder;
+use self::line::Line;
+pub(crate) use self::variables::Variables;
+use crate::refresh::Refresh;
+use crate::telemetry;
 
 /// A client of the EUID operator. Cheap to clone; clones share connections.
 ///

@@ -10,6 +10,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use euid_core::error::{ConfigError, ErrorKind, EuidError};
 use http::{Request, Response};
 use reqwest::{Client, ClientBuilder, redirect, retry};
 use tower::util::MapRequestLayer;
@@ -17,7 +18,6 @@ use tower::util::MapRequestLayer;
 use super::line::{Received, TIMED_OUT};
 use super::reuse;
 use super::tls::Tls;
-use euid_core::error::{ConfigError, ErrorKind, EuidError};
 
 pub(super) struct Network {
     http: Client,

@@ -1,10 +1,10 @@
 //! The TLS settings: the certificate authorities to trust, and the client's own certificate.
 
+use euid_core::error::{ConfigError, Setting};
 use reqwest::{Certificate, ClientBuilder, Identity};
 use zeroize::Zeroizing;
 
 use super::EuidClientBuilder;
-use euid_core::error::{ConfigError, Setting};
 
 /// In PEM, as it was given.
 #[derive(Clone, Default)]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use euid_core::Consent;
 use http::{request, response};
 
 use super::EuidLayer;
 use crate::tcf;
-use euid_core::Consent;
 
 /// What the application says.
 impl EuidLayer {

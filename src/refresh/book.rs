@@ -9,15 +9,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use euid_core::clock::UnixMillis;
+use euid_core::error::ErrorKind;
+use euid_core::identity::Identity;
 use tokio::time::Instant;
 
 use super::backoff::{self, Span};
 use super::breaker::{Admission, Breaker, BreakerState};
 use super::flight::{Flight, Outcome};
 use super::memo::{Lineage, Memo, MemoLimit, RefreshKey, State};
-use euid_core::clock::UnixMillis;
-use euid_core::error::ErrorKind;
-use euid_core::identity::Identity;
 
 #[derive(Debug)]
 pub(super) struct Book {

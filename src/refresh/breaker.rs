@@ -9,8 +9,9 @@
 
 use std::time::Duration;
 
-use super::backoff::{self, Span};
 use euid_core::clock::UnixMillis;
+
+use super::backoff::{self, Span};
 
 #[derive(Debug)]
 pub(super) struct Breaker(State);

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use euid_core::clock::{Clock, UnixMillis};
+use euid_core::identity::Identity;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -25,8 +27,6 @@ use super::memo::{Lineage, MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
 use crate::deadline::Deadline;
 use crate::telemetry;
-use euid_core::clock::{Clock, UnixMillis};
-use euid_core::identity::Identity;
 
 /// How refreshes are made.
 #[derive(Clone)]

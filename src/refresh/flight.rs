@@ -13,10 +13,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::sync::{Mutex, MutexGuard, lock};
 use euid_core::Refreshed;
 use euid_core::error::EuidError;
 use euid_core::identity::Identity;
+
+use super::sync::{Mutex, MutexGuard, lock};
 
 /// The operator's answer, or why there is none; the same for all waiters.
 pub(crate) type Outcome = Arc<Result<Refreshed, EuidError>>;

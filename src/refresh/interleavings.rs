@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use euid_core::Refreshed;
+use euid_core::clock::UnixMillis;
+use euid_core::error::{ErrorKind, EuidError};
 use shuttle::future::block_on;
 use shuttle::thread;
 
@@ -21,9 +24,6 @@ use super::book::{Book, Made, Next};
 use super::flight::{Flight, Outcome};
 use super::memo::{MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
-use euid_core::Refreshed;
-use euid_core::clock::UnixMillis;
-use euid_core::error::{ErrorKind, EuidError};
 
 const KEY: RefreshKey = RefreshKey { token: [7; 16], lineage: Some([1; 16]) };
 const LIMIT: MemoLimit = MemoLimit { entries: 8, bytes: 1 << 20 };

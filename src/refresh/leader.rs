@@ -9,6 +9,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use euid_core::Refreshed;
+use euid_core::clock::UnixMillis;
+use euid_core::error::EuidError;
+use euid_core::identity::Identity;
 use tokio::time::Instant;
 
 use super::book::{Book, Made};
@@ -20,10 +24,6 @@ use super::memo::RefreshKey;
 use super::sync::lock;
 use crate::deadline;
 use crate::telemetry::{self, Ending};
-use euid_core::Refreshed;
-use euid_core::clock::UnixMillis;
-use euid_core::error::EuidError;
-use euid_core::identity::Identity;
 
 /// Guards a call that the book has begun, from that moment on.
 pub(super) struct Leader {

@@ -15,15 +15,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use euid_core::Refreshed;
+use euid_core::clock::UnixMillis;
+use euid_core::error::{ErrorKind, EuidError};
+use euid_core::identity::{Identity, IdentityTimes};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::backoff::Span;
 use super::flight::{Flight, Outcome};
-use euid_core::Refreshed;
-use euid_core::clock::UnixMillis;
-use euid_core::error::{ErrorKind, EuidError};
-use euid_core::identity::{Identity, IdentityTimes};
 
 /// What is remembered under: a refresh token, and the login that it belongs to, if it has one yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

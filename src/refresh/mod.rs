@@ -24,13 +24,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use euid_core::Refreshed;
+use euid_core::error::{ErrorKind, EuidError};
+use euid_core::identity::Identity;
+
 pub(crate) use self::breaker::BreakerState;
 pub(crate) use self::desk::{Asked, Desk, Settings};
 pub(crate) use self::flight::Waiter;
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
-use euid_core::Refreshed;
-use euid_core::error::{ErrorKind, EuidError};
-use euid_core::identity::Identity;
 
 /// Refreshes identities. Implemented by [`EuidClient`](crate::EuidClient).
 ///

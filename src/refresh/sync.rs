@@ -1,10 +1,11 @@
 //! The mutex of this folder: the standard library's, or the one of the model checker.
 
-#[cfg(shuttle)]
-pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 use std::sync::PoisonError;
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
+
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 
 /// Nothing here panics half-way through a change, so a poisoned lock guards whole data.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

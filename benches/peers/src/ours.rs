@@ -6,9 +6,9 @@ use std::time::Duration;
 use http::header::SET_COOKIE;
 use http::{Request, Response};
 use tower::{Layer, service_fn};
-use tower_euid::{AdvertisingToken, CookieKey, EuidError, EuidLayer, EuidUpdate, KeyRing, Refreshed, refresh_fn};
 use tower_euid::clock::{Clock, SystemClock};
 use tower_euid::identity::{Identity, IdentityTimes};
+use tower_euid::{AdvertisingToken, CookieKey, EuidError, EuidLayer, EuidUpdate, KeyRing, Refreshed, refresh_fn};
 
 use crate::{Answer, Case, Measured, call, no_op, request};
 

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use euid_core::protocol::RequestError;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -10,7 +11,6 @@ use serde::Serialize;
 
 use super::person::Nobody;
 use super::token::SealedShut;
-use euid_core::protocol::RequestError;
 
 /// An HTTP response in the making.
 pub(crate) struct Answer {

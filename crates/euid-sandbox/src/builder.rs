@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use euid_core::clock::ManualClock;
+use euid_core::protocol::parse_client_secret;
+use euid_core::{ConfigError, Environment};
 use zeroize::Zeroizing;
 
 use super::calls::Counters;
 use super::operator::Operator;
 use super::{Inner, Sandbox};
-use euid_core::clock::ManualClock;
-use euid_core::protocol::parse_client_secret;
-use euid_core::{ConfigError, Environment};
 
 /// Configures a [`Sandbox`]; see [`Sandbox::builder`].
 ///

@@ -10,6 +10,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE};
 use bytes::Bytes;
+use euid_core::clock::{Clock, ManualClock, UnixMillis};
+use euid_core::protocol::{Key, RequestNonce, open, open_request_text, seal_request};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, ORIGIN, VARY};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -18,8 +20,6 @@ use tower::ServiceExt;
 
 use super::{Lifetimes, Sandbox};
 use super::{opened_response, random};
-use euid_core::clock::{Clock, ManualClock, UnixMillis};
-use euid_core::protocol::{Key, RequestNonce, open, open_request_text, seal_request};
 
 #[tokio::test]
 async fn every_recorded_request_gets_the_recorded_answer() {

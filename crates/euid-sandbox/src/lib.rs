@@ -76,17 +76,16 @@ use std::time::Duration;
 
 use euid_core::Dii;
 use euid_core::clock::ManualClock;
-use zeroize::Zeroizing;
-
-use self::calls::Counters;
-use self::operator::Operator;
-use self::person::Person;
 #[cfg(test)]
 use euid_core::protocol::{Key, RequestNonce};
+use zeroize::Zeroizing;
 
 pub use self::builder::{Lifetimes, SandboxBuilder};
 pub use self::calls::Calls;
+use self::calls::Counters;
 pub use self::fault::Fault;
+use self::operator::Operator;
+use self::person::Person;
 pub use self::server::SandboxServer;
 pub use self::visitor::Visitor;
 pub use self::visitor_state::VisitorState;

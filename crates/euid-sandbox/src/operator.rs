@@ -9,6 +9,9 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
+use euid_core::clock::UnixMillis;
+use euid_core::protocol::{Key, OpenedRequest, decode_base64, open_request, open_request_text, seal, seal_response};
+use euid_core::tcf::{self, Verdict};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -26,9 +29,6 @@ use super::person::{Person, Script, test_identities};
 use super::random;
 use super::route::{self, Endpoint};
 use super::token::{self, Grant, OpenedEnvelope, RawId};
-use euid_core::clock::UnixMillis;
-use euid_core::protocol::{Key, OpenedRequest, decode_base64, open_request, open_request_text, seal, seal_response};
-use euid_core::tcf::{self, Verdict};
 
 /// The configuration of an operator, and its endpoints.
 pub(crate) struct Operator {

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
-
 use euid_core::Dii;
 use euid_core::dii::{DiiKind, parse_hex};
 use euid_core::protocol::decode_base64;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 /// The operator's first-level hash of an email address or phone number: what a refresh token holds
 /// and opt-outs are kept by.

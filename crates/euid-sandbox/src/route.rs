@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
+use euid_core::protocol::{CLIENT_VERSION, GENERATE, REFRESH, VALIDATE};
 use http::header::{ALLOW, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode, Uri};
 
 use super::answer::Answer;
-use euid_core::protocol::{CLIENT_VERSION, GENERATE, REFRESH, VALIDATE};
 
 /// The endpoint of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use euid_core::{Dii, Environment, Operator};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -12,7 +13,6 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Fault, Sandbox};
-use euid_core::{Dii, Environment, Operator};
 
 impl Sandbox {
     /// Serves this sandbox, HTTP/1 without TLS, on a loopback address; port 0 is any free port. It

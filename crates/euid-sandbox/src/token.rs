@@ -16,14 +16,14 @@
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use euid_core::clock::UnixMillis;
+use euid_core::dii::DiiKind;
+use euid_core::protocol::{Key, decode_base64, decode_base64_url, open, seal};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::person::Person;
 use super::random;
-use euid_core::clock::UnixMillis;
-use euid_core::dii::DiiKind;
-use euid_core::protocol::{Key, decode_base64, decode_base64_url, open, seal};
 
 /// A refresh token and what comes with it.
 pub(crate) struct IssuedRefreshToken {

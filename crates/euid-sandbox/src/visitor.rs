@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cookie::{Cookie, time};
+use euid_core::clock::{Clock, UnixMillis};
+use euid_core::engine::{Change, NewLogin, Pending, Site};
+use euid_core::{ConfigError, Dii, Identity};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use serde::Deserialize;
 use tower::Service;
 
 use super::{Sandbox, VisitorState, random};
-use euid_core::clock::{Clock, UnixMillis};
-use euid_core::engine::{Change, NewLogin, Pending, Site};
-use euid_core::{ConfigError, Dii, Identity};
 
 impl Sandbox {
     /// A visitor of a site behind `layer`: a person of their own, and a browser with the cookies that

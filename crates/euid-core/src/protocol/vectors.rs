@@ -1,5 +1,6 @@
 //! Every vector of `tests/vectors/envelopes.json`, in both directions where it allows that.
 
+use base64::Engine;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -7,7 +8,6 @@ use super::answer::Reply;
 use super::envelope::{BASE64, EnvelopeError, Key, gcm_open, gcm_seal, open_response, seal_request};
 use super::operator::{RequestError, open_request_text, seal_response};
 use crate::clock::UnixMillis;
-use base64::Engine;
 
 fn vectors(kind: &str) -> Vec<Value> {
     let file: Value = serde_json::from_str(include_str!("../../tests/vectors/envelopes.json")).unwrap();

@@ -13,8 +13,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, SET_COOKIE};
-use tower_euid::{Dii, EuidClient};
 use tower_euid::clock::UnixMillis;
+use tower_euid::{Dii, EuidClient};
 
 use crate::operator::LIFETIMES;
 

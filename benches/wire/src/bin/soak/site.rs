@@ -11,8 +11,10 @@ use axum::routing::{get, post};
 use euid_sandbox::Sandbox;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tower_euid::{CookieKey, Dii, Environment, Euid, EuidClient, EuidLayer, EuidUpdate, Generated, KeyRing, RefreshMode};
 use tower_euid::clock::{Clock, SystemClock};
+use tower_euid::{
+    CookieKey, Dii, Environment, Euid, EuidClient, EuidLayer, EuidUpdate, Generated, KeyRing, RefreshMode,
+};
 use tower_euid_wire::ended_with_parent;
 
 /// How long a page waits for the operator.

@@ -17,8 +17,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower_euid::{Dii, EuidClient};
 use tower_euid::clock::{Clock, SystemClock, UnixMillis};
+use tower_euid::{Dii, EuidClient};
 
 use crate::operator::Operator;
 use crate::rules::{self, Login, Page, Token};
