@@ -25,7 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub(crate) use self::breaker::BreakerState;
-pub(crate) use self::desk::{Asked, Desk, Settings};
+pub(crate) use self::desk::{Desk, Reply, Settings};
 pub(crate) use self::flight::Waiter;
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
 use euid_core::Refreshed;
