@@ -21,14 +21,14 @@ pub(crate) struct Config {
     pub(crate) refresh_mode: RefreshMode,
     pub(crate) refresh_when: Option<Arc<RefreshWhen>>,
     pub(crate) consent: Option<Arc<ConsentOf>>,
-    pub(crate) bind: Option<Arc<SignedInUser>>,
+    pub(crate) bind: Option<Arc<UserOf>>,
     pub(crate) logout_when: Option<Arc<LogoutWhen>>,
     pub(crate) mistakes: Mistakes,
 }
 
 pub(crate) type RefreshWhen = dyn Fn(&request::Parts) -> bool + Send + Sync;
 pub(crate) type ConsentOf = dyn Fn(&request::Parts) -> Consent + Send + Sync;
-pub(crate) type SignedInUser = dyn Fn(&request::Parts) -> Option<Box<[u8]>> + Send + Sync;
+pub(crate) type UserOf = dyn Fn(&request::Parts) -> Option<Box<[u8]>> + Send + Sync;
 pub(crate) type LogoutWhen = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 /// When the handler runs, while a refresh is due.

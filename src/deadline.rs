@@ -58,7 +58,7 @@ impl Future for Deadline {
 /// # Panics
 ///
 /// Outside a tokio runtime with its timer.
-pub(crate) fn after(duration: Duration) -> Instant {
+pub(crate) fn moment_after(duration: Duration) -> Instant {
     sleep(duration).deadline()
 }
 
@@ -74,8 +74,8 @@ pub(crate) async fn before<T>(moment: Instant, mut step: Pin<&mut (impl Future<O
 
 /// The runtime's clock, which is never set back: by it requests wait, and nothing of an identity is judged.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the runtime's clock")]
-pub(crate) fn steady_now() -> tokio::time::Instant {
-    tokio::time::Instant::now()
+pub(crate) fn steady_now() -> Instant {
+    Instant::now()
 }
 
 /// A timer that fires so late was not waited for: nothing ran.
@@ -96,7 +96,7 @@ mod tests {
     async fn deadline_is_met_in_time_where_the_process_runs() {
         let start = steady_now();
         let never = pin!(std::future::pending::<()>());
-        assert!(before(after(SECOND), never).await.is_none());
+        assert!(before(moment_after(SECOND), never).await.is_none());
         assert!(start.elapsed() < SECOND + Duration::from_millis(2));
     }
 
@@ -104,7 +104,7 @@ mod tests {
     async fn answer_that_arrived_while_nothing_ran_is_taken_and_silence_ends_the_wait_after_the_grace() {
         for answers in [true, false] {
             let (answer, answered) = oneshot::channel();
-            let waiting = tokio::spawn(async move { before(after(SECOND), pin!(answered)).await });
+            let waiting = tokio::spawn(async move { before(moment_after(SECOND), pin!(answered)).await });
             yield_now().await;
             // The process is frozen: its clock goes on and no task runs. Then the timer is first to wake.
             tokio::time::advance(7 * SECOND).await;
@@ -128,7 +128,7 @@ mod tests {
     /// A runtime that is busy for longer than [`LATE`] at every turn looks like a process that is frozen again and again.
     #[tokio::test(start_paused = true)]
     async fn deadline_is_moved_once_however_often_it_fires_late() {
-        let waiting = tokio::spawn(async { before(after(SECOND), pin!(std::future::pending::<()>())).await });
+        let waiting = tokio::spawn(async { before(moment_after(SECOND), pin!(std::future::pending::<()>())).await });
         yield_now().await;
         // The first time by no more than counts as late.
         for late in [LATE, 7 * SECOND] {

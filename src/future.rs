@@ -205,24 +205,19 @@ impl<S, B> Refreshing<S, B> {
         S: Service<Request<B>>,
     {
         let this = self.project();
-        let (answer, too_late);
-        let answer = match Pin::new(this.waiter).poll(cx) {
-            Poll::Ready(outcome) => {
-                answer = outcome;
-                &*answer
-            }
+        let outcome = match Pin::new(this.waiter).poll(cx) {
+            Poll::Ready(outcome) => outcome,
             Poll::Pending => {
                 ready!(this.patience.poll(cx));
-                too_late = refresh::failed("the page has waited long enough");
-                &too_late
+                Arc::new(refresh::failed("the page has waited long enough"))
             }
         };
         let Some(Parked { candidate, mut ready, mut request }) = this.parked.take() else {
-            // The state changes with the answer, so this is polled once.
+            // Can't be: the state changes as soon as this is ready.
             return Poll::Pending;
         };
         // Only a request whose response may write waits, so nothing is deferred.
-        let decision = candidate.settle(answer, this.config.now());
+        let decision = candidate.settle(&outcome, this.config.now());
         let pending = insert_extensions(this.config, request.extensions_mut(), decision);
         let inner = ready.call(request);
         Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, beside: None })

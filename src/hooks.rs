@@ -11,16 +11,16 @@ use crate::config::{Config, LogoutWhen};
 /// What the hooks `consent` and `bind` return for a request.
 pub(crate) struct Visitor {
     pub(crate) consent: Consent,
-    /// `None` without the hook `bind`.
-    user: Option<SignedInUser>,
+    /// `None` without the hook `bind`, `Some(None)` if no user is signed in.
+    user: Option<UserId>,
 }
 
 /// The signed-in user's id in the application, if a user is signed in.
-type SignedInUser = Option<Box<[u8]>>;
+type UserId = Option<Box<[u8]>>;
 
 /// The layer whose hooks were called last, in the extensions of a request.
 #[derive(Clone, Copy)]
-pub(crate) struct AskedBy(pub(crate) usize);
+pub(crate) struct HooksOf(pub(crate) usize);
 
 impl Visitor {
     pub(crate) fn context(&self) -> RequestContext<'_> {
@@ -53,7 +53,7 @@ pub(crate) fn visitor<B>(config: &Config, request: Request<B>) -> (Request<B>, V
         consent = hook(&parts);
         parts.extensions.insert(consent);
     }
-    parts.extensions.insert(AskedBy(config.id()));
+    parts.extensions.insert(HooksOf(config.id()));
     (Request::from_parts(parts, body), Visitor { consent, user })
 }
 

@@ -162,8 +162,9 @@ impl EuidLayer {
     /// # use tower_euid::clock::ManualClock;
     /// # use euid_sandbox::Sandbox;
     /// let clock = ManualClock::running();
-    /// let sandbox = Sandbox::builder().clock(clock.clone()).build()?; // and its client with it
-    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0).clock(clock);
+    /// let sandbox = Sandbox::builder().clock(clock.clone()).build()?;
+    /// # let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), client).clock(clock);
     /// # }
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
@@ -186,8 +187,9 @@ impl EuidLayer {
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
     /// # let sandbox = Sandbox::builder().build()?;
     /// # let (old, new) = (CookieKey::generate()?, CookieKey::generate()?);
+    /// # let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let keys = KeyRing::from(old.clone());
-    /// let layer = EuidLayer::new(keys.clone(), tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0).clock(sandbox.clock()).reseal(true);
+    /// let layer = EuidLayer::new(keys.clone(), client).clock(sandbox.clock()).reseal(true);
     /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?; // sealed under the old key
     /// keys.reload(KeyRing::new([new, old])?);
     /// let response = visitor.send(&layer.layer(page), http::Request::new(())).await?;

@@ -15,16 +15,16 @@ use euid_core::{AdvertisingToken, Consent, Euid, EuidLogout};
 use http::{Extensions, HeaderMap, Request, Response};
 
 use crate::config::Config;
-use crate::hooks::{self, AskedBy, Visitor};
+use crate::hooks::{self, HooksOf, Visitor};
 use crate::request::report_rejected;
 use crate::telemetry;
 use crate::update::EuidUpdate;
 
-/// What a layer inside another adds to a response: nothing, if it is a clone.
+/// What a layer inside another adds to a response: nothing, if it is known to be a clone.
 #[derive(Default)]
 pub(crate) struct Inner(Option<Stricter>);
 
-/// A layer inside another that is not its clone.
+/// A layer inside another that is not its clone, or may be none.
 struct Stricter {
     config: Arc<Config>,
     consent: Consent,
@@ -58,8 +58,8 @@ pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Reques
 /// The layer whose hooks were called last, or else the one that reads and writes the cookies. `None` if that
 /// one left no mark: it has no hooks, and the request has a safe method and brings no cookie of the layer.
 fn layer_outside(extensions: &Extensions) -> Option<usize> {
-    let asked = extensions.get::<AskedBy>().map(|AskedBy(layer)| *layer);
-    asked.or_else(|| EuidLogout::of(extensions)?.mark())
+    let with_hooks = extensions.get::<HooksOf>().map(|HooksOf(layer)| *layer);
+    with_hooks.or_else(|| EuidLogout::of(extensions)?.mark())
 }
 
 fn stricter(one: Consent, other: Consent) -> Consent {

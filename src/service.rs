@@ -14,7 +14,7 @@ use crate::config::{Config, RefreshMode};
 use crate::future::{Beside, Parked, Refreshing, ResponseFuture};
 use crate::hooks;
 use crate::nested;
-use crate::refresh::{Asked, RefreshKey, failed};
+use crate::refresh::{RefreshKey, Reply, failed};
 use crate::request::{insert_extensions, report};
 use crate::telemetry;
 
@@ -124,8 +124,8 @@ impl<S> EuidService<S> {
         ResponseFuture::calling(self.inner.call(request), config, pending, beside)
     }
 
-    /// Calls the handler of a request whose identity is to be written without a refresh: under a new key, or
-    /// because another kind of cookie brought it.
+    /// Calls the handler of a request whose identity is to be written without a refresh: under a new key, or because it is
+    /// taken over from the JS SDK.
     fn call_to_store<B>(&mut self, config: Arc<Config>, request: Request<B>, decision: Decision) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
@@ -149,21 +149,22 @@ impl<S> EuidService<S> {
             (request, may_write) = hooks::may_refresh(&config, request);
         }
         let now = candidate.arrived();
+        // As bytes, since `refresh` may not know the engine.
         let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
         let key = RefreshKey::new(candidate.identity(), lineage);
-        let asked = if may_write && candidate.may_refresh() {
+        let reply = if may_write && candidate.may_refresh() {
             config.desk.ask(&key, candidate.identity_mut(), now)
         } else {
             // The outcome of another request's refresh counts for this one too.
             config.desk.recall(&key, now)
         };
-        let answer = match asked {
-            Asked::Known(outcome) => outcome,
-            Asked::Refused(why) => {
+        let outcome = match reply {
+            Reply::Known(outcome) => outcome,
+            Reply::Refused(why) => {
                 telemetry::refresh_refused(why);
                 Arc::new(failed(why))
             }
-            Asked::Waiting(waiter, patience) => {
+            Reply::Waiting(waiter, patience) => {
                 let is_beside = config.refresh_mode == RefreshMode::Beside && candidate.is_usable();
                 if is_beside || !candidate.may_wait() {
                     let unanswered = candidate.settle(&failed("not answered yet"), now);
@@ -178,7 +179,7 @@ impl<S> EuidService<S> {
                 return ResponseFuture::refreshing(refreshing);
             }
         };
-        let decision = candidate.settle(&answer, now);
+        let decision = candidate.settle(&outcome, now);
         self.call_now(config, request, decision, may_write, None)
     }
 }

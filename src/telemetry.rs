@@ -157,7 +157,7 @@ pub(crate) fn login_without_subject() {
 }
 
 /// A response with an update reached no layer.
-pub(crate) fn update_unheard() {
+pub(crate) fn update_lost() {
     tracing::warn!(target: TARGET, "an EuidUpdate was lost: its response did not reach an EuidLayer");
 }
 

@@ -1,4 +1,4 @@
-//! What handlers say: [`EuidUpdate`], in the response's extensions.
+//! What handlers ask for: [`EuidUpdate`], in the response's extensions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use http::{Extensions, Response};
 
 use crate::telemetry;
 
-/// Login, logout or opt-out, said by a handler to the layer around it.
+/// A login, a logout or an opt-out, which a handler asks the layer around it for.
 ///
 /// With axum it is part of a response; without, [`attach`](Self::attach) it. The layer takes it out
 /// and writes the cookies. Where two are attached to one response the stronger one stays: logout,
@@ -36,16 +36,16 @@ use crate::telemetry;
 /// ```
 #[derive(Clone)]
 #[must_use = "nothing changes until it is attached to a response"]
-pub struct EuidUpdate(Arc<Said>);
+pub struct EuidUpdate(Arc<Shared>);
 
 /// An update, and what has become of it.
-struct Said {
+struct Shared {
     change: Change,
     /// It is in a response, and no layer has taken it out.
-    unheard: AtomicBool,
+    attached: AtomicBool,
     /// How often a layer has taken it out of a response.
     taken: AtomicU32,
-    /// A layer further in says that there is no consent to give its token to scripts.
+    /// A layer further in found no consent to give its token to scripts.
     withheld: AtomicBool,
 }
 
@@ -79,7 +79,7 @@ impl EuidUpdate {
     /// # }
     /// ```
     pub fn subject(self, id: impl AsRef<[u8]>) -> Self {
-        self.heard();
+        self.detach();
         Self::of(self.change().clone().bound_to(id))
     }
 
@@ -159,16 +159,16 @@ impl EuidUpdate {
     pub(crate) fn merge_into(self, extensions: &mut Extensions) {
         let stronger = extensions.get::<Self>().is_some_and(|other| other.change().outranks(self.change()));
         if !stronger {
-            let said = Arc::clone(&self.0);
-            // The weaker one that was there has been heard: by this one.
-            extensions.insert(self).inspect(Self::heard);
-            said.unheard.store(true, Ordering::Relaxed);
+            let shared = Arc::clone(&self.0);
+            // The weaker one that was there is not lost: this one replaces it.
+            extensions.insert(self).inspect(Self::detach);
+            shared.attached.store(true, Ordering::Relaxed);
         }
     }
 
     /// Takes it out of a response. A login that was taken before does not count.
     pub(crate) fn take_from(extensions: &mut Extensions) -> Option<Self> {
-        let update = extensions.remove::<Self>().inspect(Self::heard)?;
+        let update = extensions.remove::<Self>().inspect(Self::detach)?;
         let taken = &update.0.taken;
         // A counter that wraps would let a login that a cache replays pass again.
         let times = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |times| times.checked_add(1));
@@ -188,13 +188,14 @@ impl EuidUpdate {
         self.0.withheld.load(Ordering::Relaxed)
     }
 
-    fn heard(&self) {
-        self.0.unheard.store(false, Ordering::Relaxed);
+    /// It is in no response any more, and not lost.
+    fn detach(&self) {
+        self.0.attached.store(false, Ordering::Relaxed);
     }
 
     fn of(change: Change) -> Self {
-        let [unheard, withheld] = [const { AtomicBool::new(false) }; 2];
-        Self(Arc::new(Said { change, unheard, taken: AtomicU32::new(0), withheld }))
+        let [attached, withheld] = [const { AtomicBool::new(false) }; 2];
+        Self(Arc::new(Shared { change, attached, taken: AtomicU32::new(0), withheld }))
     }
 
     /// What it asks the engine for.
@@ -203,11 +204,11 @@ impl EuidUpdate {
     }
 }
 
-impl Drop for Said {
+impl Drop for Shared {
     fn drop(&mut self) {
         // The application's log may panic; a second panic while unwinding would end the process.
-        if *self.unheard.get_mut() && !thread::panicking() {
-            telemetry::update_unheard();
+        if *self.attached.get_mut() && !thread::panicking() {
+            telemetry::update_lost();
         }
     }
 }

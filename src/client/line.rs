@@ -36,7 +36,7 @@ impl Line {
                 Self::Service(service) => service.send(request).await,
             }
         };
-        let answer = deadline::before(deadline::after(timeout), pin!(call)).await;
+        let answer = deadline::before(deadline::moment_after(timeout), pin!(call)).await;
         answer.unwrap_or_else(|| Err(EuidError::new(ErrorKind::Transient, TIMED_OUT)))
     }
 }

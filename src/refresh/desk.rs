@@ -52,7 +52,7 @@ pub(crate) struct Desk {
 
 /// The reply to a request that asks for a refresh.
 #[derive(Debug)]
-pub(crate) enum Asked {
+pub(crate) enum Reply {
     /// The outcome is known without a call.
     Known(Outcome),
     /// A call is under way; the deadline ends the request's wait.
@@ -80,54 +80,54 @@ impl Desk {
     }
 
     /// The outcome that is known for this token or login; no call is made.
-    pub(crate) fn recall(&self, key: &RefreshKey, now: UnixMillis) -> Asked {
+    pub(crate) fn recall(&self, key: &RefreshKey, now: UnixMillis) -> Reply {
         match lock(&self.book).known(key, now) {
-            Some(outcome) => Asked::Known(outcome),
-            None => Asked::Refused("this request may not refresh"),
+            Some(outcome) => Reply::Known(outcome),
+            None => Reply::Refused("this request may not refresh"),
         }
     }
 
     /// Starts or joins the refresh of `identity`; if it joins, `identity` becomes the copy that all waiters share. Never
     /// blocks.
-    pub(crate) fn ask(self: &Arc<Self>, key: &RefreshKey, identity: &mut Arc<Identity>, now: UnixMillis) -> Asked {
+    pub(crate) fn ask(self: &Arc<Self>, key: &RefreshKey, identity: &mut Arc<Identity>, now: UnixMillis) -> Reply {
         // First, as a known outcome needs neither runtime nor timer.
         if let Some(outcome) = lock(&self.book).known(key, now) {
-            return Asked::Known(outcome);
+            return Reply::Known(outcome);
         }
         let Ok(runtime) = Handle::try_current() else {
-            return Asked::Refused("there is no tokio runtime to refresh on");
+            return Reply::Refused("there is no tokio runtime to refresh on");
         };
         // The only sign of a runtime without a timer is a panic of tokio.
         let max_wait = self.settings.max_wait;
         let Ok(deadline) = catch_unwind(|| Deadline::after(max_wait)) else {
-            return Asked::Refused("the tokio runtime has no timer");
+            return Reply::Refused("the tokio runtime has no timer");
         };
         let steady = crate::deadline::steady_now();
         let (next, moved) = self.with_book(|book| book.next(key, now, steady));
-        let asked = match next {
+        let reply = match next {
             Next::Lead { flight, probe } => {
                 let leader = Leader::new(Arc::clone(self), *key, Arc::clone(&flight), probe, now);
                 moved.report();
                 *identity = flight.share(identity);
                 runtime.spawn(leader.lead(Arc::clone(identity)));
-                return Asked::Waiting(flight.wait(), deadline);
+                return Reply::Waiting(flight.wait(), deadline);
             }
             Next::Join(flight) => {
                 telemetry::refresh_joined();
                 *identity = flight.share(identity);
-                Asked::Waiting(flight.wait(), deadline)
+                Reply::Waiting(flight.wait(), deadline)
             }
-            Next::Known(outcome) => Asked::Known(outcome),
+            Next::Known(outcome) => Reply::Known(outcome),
             Next::BreakerOpen => {
                 telemetry::breaker_refused();
-                Asked::Refused("the operator is down")
+                Reply::Refused("the operator is down")
             }
-            Next::Full => Asked::Refused("too many refreshes are under way"),
-            Next::Overdue => Asked::Refused("the refresh that is under way takes long"),
-            Next::LoginBusy => Asked::Refused("another token of this login is being refreshed, or was refused"),
+            Next::Full => Reply::Refused("too many refreshes are under way"),
+            Next::Overdue => Reply::Refused("the refresh that is under way takes long"),
+            Next::LoginBusy => Reply::Refused("another token of this login is being refreshed, or was refused"),
         };
         moved.report();
-        asked
+        reply
     }
 
     /// A response has written this pair of a login.

@@ -67,7 +67,7 @@ impl Leader {
     async fn queue_and_call(&mut self, identity: Arc<Identity>) -> Option<Result<Refreshed, EuidError>> {
         let desk = Arc::clone(&self.desk);
         let Settings { refresh, max_wait, deadline, .. } = desk.settings();
-        let mut timers = Timers { slow: None, end: deadline::after(*deadline) };
+        let mut timers = Timers { slow: None, end: deadline::moment_after(*deadline) };
         // A probe takes no permit: the calls that hold the permits may all hang.
         let _permit = if self.probe { None } else { self.watch(&mut timers, pin!(desk.permits.acquire())).await?.ok() };
         if !self.probe && lock(&desk.book).breaker() != BreakerState::Closed {
@@ -75,7 +75,7 @@ impl Leader {
             return Some(failed("the operator is down"));
         }
         self.made = Made::InTime;
-        timers.slow = Some(deadline::after((*max_wait).max(SLOW_AT_LEAST)));
+        timers.slow = Some(deadline::moment_after((*max_wait).max(SLOW_AT_LEAST)));
         self.watch(&mut timers, Arc::clone(refresh).call(identity).as_mut()).await
     }
 
@@ -88,8 +88,8 @@ impl Leader {
     ) -> Option<T> {
         loop {
             let slow = timers.slow.take_if(|slow| *slow < timers.end);
-            let deadline = slow.unwrap_or(timers.end);
-            if let Some(done) = deadline::before(deadline, step.as_mut()).await {
+            let moment = slow.unwrap_or(timers.end);
+            if let Some(done) = deadline::before(moment, step.as_mut()).await {
                 return Some(done);
             }
             // Without a slow timer before it, this was the end.

@@ -35,7 +35,7 @@ pub(crate) struct RefreshKey {
 /// The first half of the SHA-256 of a refresh token.
 pub(super) type TokenHash = [u8; 16];
 
-/// The random number of a login.
+/// The bytes of a login's lineage; the type itself belongs to the engine, which this folder may not know.
 pub(super) type Lineage = [u8; 16];
 
 /// How much is remembered.

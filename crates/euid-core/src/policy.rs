@@ -2,12 +2,12 @@
 //!
 //! Three questions, in the order of a request:
 //!
-//! 1. [`evaluate`] (or [`without_identity`], where no usable cookie came): what may the handler see, or is a
+//! 1. [`evaluate`] (or [`without_identity`], where no usable identity came): what may the handler see, or is a
 //!    refresh due first?
 //! 2. [`settle`]: the refresh has an outcome, or the page has waited long enough. What may the handler see?
-//! 3. [`resolve`]: the handler has returned. Which cookies does the response write?
+//! 3. [`resolve`]: the handler has returned. What does the response write?
 //!
-//! | cookie says | now | refresh answers | handler sees | cookie |
+//! | request brings | now | refresh answers | handler sees | state |
 //! | --- | --- | --- | --- | --- |
 //! | none, anchor none or a login | | | `Absent` | – |
 //! | none or not usable, anchor `opted out` and not expired | | | `OptedOut` | clear identity, if one came |
@@ -27,11 +27,11 @@
 //! | | | invalid_token, expired_token, client_error | `Absent` | clear identity |
 //! | | | anything else, or not in time | `Unavailable` | keep |
 //! | identity < refresh_expires | consent withheld | not called | `Withheld` | keep |
-//! | any cookie of the layer | consent withdrawn | not called | `Withheld` | clear both |
+//! | an identity, an anchor, or both | consent withdrawn | not called | `Withheld` | clear all |
 //!
 //! Without consent, `Absent` becomes `Withheld`: handlers may generate on `Absent`. The record is bound to login and subject
 //! of the identity. Only a handler or withdrawn consent writes the anchor. No identity is removed because of the time
-//! alone: this machine's clock may be wrong, and the cookie's `Max-Age` ends it anyway.
+//! alone: this machine's clock may be wrong, and the client drops it in time anyway.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ use crate::outcome::Refreshed;
 /// What the request brought where no identity can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Credential {
-    /// No identity cookie.
+    /// No identity.
     Nothing,
     /// One of a version or key that this node does not know.
     UnknownKey,
@@ -116,7 +116,7 @@ pub(crate) enum Evaluation {
     Refresh,
 }
 
-/// What the handler sees, and what happens to the cookies unless the handler says otherwise.
+/// What the handler sees, and what happens to the state unless the handler says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub sees: Visibility,
@@ -126,7 +126,7 @@ pub(crate) struct Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Visibility {
     Absent,
-    /// The token that the cookie brought.
+    /// The token that the request brought.
     Active,
     OptedOut,
     Unavailable,
@@ -141,7 +141,7 @@ pub(crate) enum Action {
     EndLogin,
 }
 
-/// What a response does with an identity that another kind of cookie brought and that has no login yet.
+/// What a response does with an identity that is taken over and so has no login yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Migration {
     Keep,
@@ -253,8 +253,8 @@ fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
     Some(verdict.restricted_by(consent))
 }
 
-/// What the verdict means for an identity that another kind of cookie brought: what would keep it begins a login, as there
-/// is no state for it yet.
+/// What the verdict means for an identity that is taken over: what would keep it begins a login, as there is no state for
+/// it yet.
 pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
     match (sees, action) {
         (Visibility::Active | Visibility::Unavailable, Action::Keep) => Migration::Begin,
@@ -263,7 +263,7 @@ pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
     }
 }
 
-/// After [`Evaluation::Refresh`]: `times` are those of the cookie, `now` is read again after the wait.
+/// After [`Evaluation::Refresh`]: `times` are those of the identity, `now` is read again after the wait.
 pub(crate) fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: Answer<T>) -> Settled<T> {
     let proceed = |sees, action| Settled::Proceed(verdict(sees, action));
     let ended = || proceed(Visibility::Absent, Action::ForgetIdentity);

@@ -94,7 +94,7 @@ impl Engine {
                 Opened::Identity { payload, .. } => &payload.login,
                 Opened::OptOut { record, .. } => &record.login,
             };
-            Some(subject(context, login).1)
+            Some(compare_user(context, login).1)
         });
         match found.identity {
             FoundIdentity::Usable(None) => UserCheck::Same,
@@ -121,8 +121,8 @@ impl Exchange<'_> {
         };
         let has_state = credential != Credential::Nothing || found.anchor != FoundAnchor::None;
         let takes_over = !has_state && self.engine.cookies.config().js_sdk_cookie().is_some();
-        let foreign = if takes_over { self.with_js_sdk_cookie() } else { None };
-        foreign.unwrap_or_else(|| {
+        let taken_over = if takes_over { self.with_js_sdk_cookie() } else { None };
+        taken_over.unwrap_or_else(|| {
             let marker = match found.anchor {
                 FoundAnchor::None => LoginMarker::Nothing,
                 FoundAnchor::OptedOut { until } if (self.now)() < until => LoginMarker::OptedOut,
@@ -135,7 +135,7 @@ impl Exchange<'_> {
 
     /// Judges an identity that opened; `None` if it is no valid [`Identity`](crate::Identity).
     fn with_identity(&self, payload: &Payload<'_>, old_key: bool) -> Option<Step> {
-        let (subject, rejected) = subject(self.context, &payload.login);
+        let (subject, rejected) = compare_user(self.context, &payload.login);
         let findings = Findings { old_key, rejected };
         let [a, b, c, d, ..] = *payload.login.lineage.as_bytes();
         let chance = u32::from_be_bytes([a, b, c, d]);
@@ -154,13 +154,13 @@ impl Exchange<'_> {
     }
 
     fn with_opt_out(&self, record: &OptOut, identity_came: bool) -> Step {
-        let (subject, rejected) = subject(self.context, &record.login);
+        let (subject, rejected) = compare_user(self.context, &record.login);
         let verdict = policy::opted_out(record.until, identity_came, subject, self.context.consent, (self.now)());
         self.without_token(verdict, true, Findings { rejected, ..Findings::NONE })
     }
 
-    /// Judges what the JS SDK left behind, where that is to be taken over. Called only if the request brought no state of
-    /// ours.
+    /// Judges what the JS SDK left behind, where that is to be taken over. Called only if the request brought no identity and
+    /// no anchor.
     fn with_js_sdk_cookie(&self) -> Option<Step> {
         let found = js_sdk::read(self.headers)?;
         let (subject, user) = match self.context.user {
@@ -273,7 +273,7 @@ impl Exchange<'_> {
 }
 
 /// Compares the user that a login is bound to with the signed-in user.
-fn subject(context: &RequestContext<'_>, login: &Login) -> (Subject, Option<Rejected>) {
+fn compare_user(context: &RequestContext<'_>, login: &Login) -> (Subject, Option<Rejected>) {
     match context.user {
         _ if !login.is_bound() => (Subject::Same, None),
         SignedIn::Unchecked => (Subject::Same, None),

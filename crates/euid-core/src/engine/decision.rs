@@ -98,7 +98,8 @@ impl Decision {
         &self.change
     }
 
-    /// What became of the state that the request brought, for logs and metrics.
+    /// What became of the state that the request brought, for logs and metrics. Empty after
+    /// [`settle`](super::RefreshCandidate::settle): there [the candidate](super::RefreshCandidate::findings) has them.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -122,7 +123,7 @@ impl Decision {
     }
 
     /// Whether the response will write an identity that another page could write as well. A host that wants to write
-    /// nothing for this request then calls [`defer`](Self::defer).
+    /// none for this request then calls [`defer`](Self::defer), which leaves all else to another page too.
     ///
     /// ```
     /// # use euid_core as tower_euid;

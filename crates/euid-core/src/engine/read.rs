@@ -27,13 +27,13 @@ pub(super) struct Found<T> {
     pub(super) anchor: FoundAnchor,
 }
 
-/// The identity of a request. Of several, the first usable one.
+/// The identity of a request, or the record of an opt-out in its place. Of several identities, the first usable one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FoundIdentity<T> {
     None,
     /// It can't be used.
     Rejected(Rejected),
-    /// It opened and the anchor names its lineage; what the reader made of it.
+    /// An identity or a record opened, and the anchor names its lineage: what `read` made of it.
     Usable(T),
 }
 
@@ -41,7 +41,7 @@ pub(super) enum FoundIdentity<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FoundAnchor {
     None,
-    /// It names a login, if any.
+    /// It is as long as the name of a login, and may be one.
     Login(LineageText),
     OptedOut {
         until: UnixMillis,
@@ -66,8 +66,8 @@ pub(super) enum Opened<'a> {
 }
 
 impl Engine {
-    /// Finds and opens the state. `read` gets the first record of an opt-out that opens and whose
-    /// lineage the anchor names, then each such identity; the first value that it returns is the outcome.
+    /// Finds and opens the state. Calls `read` with the first record of an opt-out that opens and whose
+    /// lineage the anchor names, then with each such identity, until it returns a value.
     pub(super) fn read<T>(
         &self,
         cookies: GetAll<'_, HeaderValue>,

@@ -10,7 +10,7 @@ use crate::sealed::login::Login;
 /// Where an identity came from.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
-    /// State of ours, of this login.
+    /// The engine's own state, of this login.
     OwnState(Login),
     /// The JS SDK's cookie. The identity has no login yet; its login will be bound to this user, if any.
     JsSdkCookie(Option<Box<[u8]>>),

@@ -23,6 +23,7 @@ pub(super) enum ScriptWrite<'a> {
     Keep,
     /// It holds this token until then.
     Token(&'a str, UnixMillis),
+    /// It is removed.
     Remove,
 }
 
@@ -41,7 +42,7 @@ impl Engine {
         }
         let remove = |slot| self.cookies.remove(slot);
         let set = |slot, value: &str, age| self.cookies.set(slot, value, age).ok_or(Unwritten::TooLarge);
-        let (mut record, mut size) = (None, None);
+        let (mut opt_out, mut size) = (None, None);
         let mut sized = |(cookie, bytes)| {
             size = Some(bytes);
             cookie
@@ -56,17 +57,18 @@ impl Engine {
             }
             Change::RecordOptOut(login) => {
                 let plain = OptOut { login: **login, until: opted_out_until(now) }.write();
+                // It outlives the 72 hours, so that it still ends an identity that a late answer brings.
                 let (cookie, _) = self.seal(Purpose::OptOut, Slot::OptOut, &plain, IDENTITY_MAX_AGE)?;
-                record = Some(cookie);
+                opt_out = Some(cookie);
                 (Some(remove(Slot::Identity)), None)
             }
-            Change::Renew(record) => (Some(sized(self.identity(&record.login, &record.identity, now)?)), None),
+            Change::Renew(record) => (Some(sized(self.seal_identity(&record.login, &record.identity, now)?)), None),
             Change::Begin(new) => {
                 let login = Login::new(new.subject.as_deref()).map_err(|_| Unwritten::NoRandomness)?;
                 let lineage = login.lineage_text();
                 let lineage = std::str::from_utf8(&lineage).unwrap_or_default();
                 let anchor = set(Slot::Login, lineage, ANCHOR_MAX_AGE)?;
-                (Some(sized(self.identity(&login, &new.identity, now)?)), Some(anchor))
+                (Some(sized(self.seal_identity(&login, &new.identity, now)?)), Some(anchor))
             }
         };
         let config = self.cookies.config();
@@ -79,12 +81,12 @@ impl Engine {
         // To write or remove the anchor ends the previous login, and with it the record of its opt-out.
         let writes_anchor = anchor.is_some();
         if writes_anchor {
-            record = Some(remove(Slot::OptOut));
+            opt_out = Some(remove(Slot::OptOut));
         }
         let mut append = |cookie| _ = headers.try_append(SET_COOKIE, cookie);
         // The anchor's removal comes last: curl's jar file forgets all removals but the last.
         let (first, last) = if matches!(change, Change::EndLogin) { (None, anchor) } else { (anchor, None) };
-        [identity, first, record, scripts].into_iter().flatten().for_each(&mut append);
+        [identity, first, opt_out, scripts].into_iter().flatten().for_each(&mut append);
         if let Some(sdk) = config.js_sdk_cookie()
             && writes_anchor
         {
@@ -94,7 +96,13 @@ impl Engine {
         Ok(size)
     }
 
-    fn identity(&self, login: &Login, identity: &Identity, now: UnixMillis) -> Result<(HeaderValue, usize), Unwritten> {
+    /// The cookie of an identity, and the size of its name and value.
+    fn seal_identity(
+        &self,
+        login: &Login,
+        identity: &Identity,
+        now: UnixMillis,
+    ) -> Result<(HeaderValue, usize), Unwritten> {
         let rest = identity.times().refresh_expires.saturating_since(now);
         if rest < Duration::from_secs(1) {
             // A Max-Age of zero would remove the cookie.

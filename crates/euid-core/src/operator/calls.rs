@@ -188,7 +188,9 @@ impl Operator {
         self.post(REFRESH, Bytes::from_owner(Zeroizing::new(token.as_bytes().to_vec())))
     }
 
-    /// Reads the response to [`refresh`](Self::refresh) of `identity`, which came `now`.
+    /// Reads the response to [`refresh`](Self::refresh) of `identity`, which came `now`. What it returns is not yet compared with
+    /// this machine's clock: [`Refreshed::received`] does that, before
+    /// [`settle`](crate::engine::RefreshCandidate::settle).
     ///
     /// ```
     /// # use euid_core::{Environment, Identity, Operator};

@@ -1,4 +1,4 @@
-//! The plaintext of an identity cookie: an identity, or the record of an opt-out.
+//! The plaintexts of sealed values: an identity, and the record of an opt-out.
 //!
 //! ```text
 //! identity: flags(1) · lineage(16) · [subject(16)] · refresh_from(8) · identity_expires(8)
