@@ -59,7 +59,7 @@ pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Reques
 /// one left no mark: it has no hooks, and the request has a safe method and brings no cookie of the layer.
 fn layer_outside(extensions: &Extensions) -> Option<usize> {
     let with_hooks = extensions.get::<HooksOf>().map(|HooksOf(layer)| *layer);
-    with_hooks.or_else(|| EuidLogout::of(extensions)?.mark())
+    with_hooks.or_else(|| EuidLogout::of(extensions)?.host_id())
 }
 
 fn stricter(one: Consent, other: Consent) -> Consent {

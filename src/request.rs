@@ -10,7 +10,7 @@ use crate::telemetry;
 pub(crate) fn insert_extensions(config: &Config, extensions: &mut Extensions, decision: Decision) -> Pending {
     let (euid, pending) = decision.start();
     telemetry::request(&euid);
-    pending.mark(config.id());
+    pending.set_host_id(config.id());
     if let Some(token) = euid.advertising_token() {
         extensions.insert(token.clone());
     } else if let Some(logout) = pending.logout() {

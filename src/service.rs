@@ -87,7 +87,7 @@ where
                 if !decision.findings().is_empty() {
                     report(&config, decision.findings());
                 }
-                if decision.is_deferrable() {
+                if decision.stores_identity() {
                     return self.call_to_store(config, request, decision);
                 }
                 // The usual case, as in `call_now`, but in place: another function would copy the request once more.
@@ -153,7 +153,10 @@ impl<S> EuidService<S> {
         let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
         let key = RefreshKey::new(candidate.identity(), lineage);
         let reply = if may_write && candidate.may_refresh() {
-            config.desk.ask(&key, candidate.identity_mut(), now)
+            let mut identity = Arc::clone(candidate.identity());
+            let reply = config.desk.ask(&key, &mut identity, now);
+            candidate.share(identity);
+            reply
         } else {
             // The outcome of another request's refresh counts for this one too.
             config.desk.recall(&key, now)

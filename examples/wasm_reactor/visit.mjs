@@ -141,7 +141,7 @@ test("a page that is due refreshes: a new identity of the same login", async () 
   assert.deepEqual(names(due.set), [IDENTITY]);
   // By the operator's clock, which is 20 minutes behind, the pair lasts for a day.
   assertSet(due.set[IDENTITY], 24 * 3600 - 20 * 60);
-  // For this clock the new pair is due already. `received` keeps the next page from refreshing again.
+  // For this clock the new pair is due already. `settle` keeps the next page from refreshing again.
   const next = await visitor.page();
   assert.deepEqual([next.token, next.set, next.calls], [due.token, {}, 0]);
 });

@@ -11,8 +11,7 @@
 //! ```
 //!
 //! 1. [`Engine::begin`] reads the request's headers; nothing reads them again later.
-//! 2. [`RefreshCandidate::settle`] takes the outcome of the operator's call, as [`Refreshed::received`] returns it, or a
-//!    failure if the page waits no longer.
+//! 2. [`RefreshCandidate::settle`] takes the outcome of the operator's call, or a failure if the page waits no longer.
 //! 3. [`Decision::start`] splits what the handler sees from what the response does. A host may [defer](Decision::defer)
 //!    what can wait for the next page.
 //! 4. [`Engine::finish`] writes `Set-Cookie` and makes the response strict enough for caches.

@@ -207,7 +207,7 @@ impl EuidLogout {
         }
     }
 
-    /// The number that the host left with [`Pending::mark`](crate::engine::Pending::mark); `None` if there is nothing to
+    /// The number that the host left with [`Pending::set_host_id`](crate::engine::Pending::set_host_id); `None` if there is nothing to
     /// end.
     ///
     /// ```
@@ -219,14 +219,14 @@ impl EuidLogout {
     /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
     /// let (_, pending) = decision.start();
     /// let logout = pending.logout().unwrap();
-    /// assert_eq!(logout.mark(), Some(0));
-    /// pending.mark(7);
-    /// assert_eq!(logout.mark(), Some(7));
+    /// assert_eq!(logout.host_id(), Some(0));
+    /// pending.set_host_id(7);
+    /// assert_eq!(logout.host_id(), Some(7));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn mark(&self) -> Option<usize> {
-        self.0.as_ref().map(Note::mark)
+    pub fn host_id(&self) -> Option<usize> {
+        self.0.as_ref().map(Note::host_id)
     }
 
     #[inline]

@@ -50,8 +50,7 @@
 //!     let decision = match engine.begin(method, headers, &RequestContext::UNRESTRICTED, &now) {
 //!         Step::Ready(decision) => decision,
 //!         Step::Refresh(candidate) if candidate.may_refresh() && candidate.may_wait() => {
-//!             let outcome = refresh(candidate.identity()).and_then(|new| Ok(new.received(now())?.0));
-//!             candidate.settle(&outcome, now())
+//!             candidate.settle(&refresh(candidate.identity()), now())
 //!         }
 //!         Step::Refresh(candidate) => candidate.postpone(now()),
 //!     };

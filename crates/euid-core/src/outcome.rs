@@ -114,7 +114,8 @@ pub enum Refreshed {
 impl Refreshed {
     /// This outcome as it arrives at `now`, on this machine's clock. A new pair that is due already becomes due a little
     /// later, so that a clock that is ahead of the operator's does not refresh on every page; by how long it was due is
-    /// returned beside it.
+    /// returned beside it. [`RefreshCandidate::settle`](crate::engine::RefreshCandidate::settle) does the same by itself: this
+    /// is for a host that remembers outcomes, or that warns of its clock.
     ///
     /// ```
     /// # use euid_core as tower_euid;

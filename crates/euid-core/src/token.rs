@@ -48,7 +48,7 @@ struct Noted {
     /// A layer further in keeps the token from the handler.
     withheld: AtomicBool,
     /// A number of the host's.
-    mark: AtomicUsize,
+    host_id: AtomicUsize,
 }
 
 /// A text as the bytes that it encodes.
@@ -174,19 +174,19 @@ impl Note {
 
     /// Leaves a number of the host's.
     #[inline]
-    pub(crate) fn set_mark(&self, number: usize) {
-        self.0.mark.store(number, Ordering::Relaxed);
+    pub(crate) fn set_host_id(&self, number: usize) {
+        self.0.host_id.store(number, Ordering::Relaxed);
     }
 
-    pub(crate) fn mark(&self) -> usize {
-        self.0.mark.load(Ordering::Relaxed)
+    pub(crate) fn host_id(&self) -> usize {
+        self.0.host_id.load(Ordering::Relaxed)
     }
 }
 
 impl Noted {
     fn new(text: OnceLock<Box<str>>, packed: Option<Packed>, times: IdentityTimes) -> Self {
         let [read, logged_out, withheld] = [const { AtomicBool::new(false) }; 3];
-        Self { text, packed, times, read, logged_out, withheld, mark: AtomicUsize::new(0) }
+        Self { text, packed, times, read, logged_out, withheld, host_id: AtomicUsize::new(0) }
     }
 
     fn text(&self) -> &str {

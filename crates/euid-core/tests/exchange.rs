@@ -179,7 +179,7 @@ fn a_login_is_seen_by_the_next_page_which_writes_nothing() {
     let login = Change::login(identity_of("old", START));
     assert_eq!(visit.page(&GRANTED, Some(&login)), ("absent", written([IDENTITY, LOGIN], [OPT_OUT])));
     let decision = ready(visit.begin(&GRANTED));
-    assert!(matches!(decision.change(), Change::Keep) && decision.findings().is_empty() && !decision.is_deferrable());
+    assert!(matches!(decision.change(), Change::Keep) && decision.findings().is_empty() && !decision.stores_identity());
     assert_eq!(decision.euid().advertising_token().map(AdvertisingToken::as_str), Some("old"));
     assert_eq!(visit.page(&GRANTED, None), ("active", nothing()));
 }
@@ -242,7 +242,7 @@ fn a_due_page_writes_the_new_pair_of_the_same_login() {
 
     let new = identity_of("new", visit.now);
     let decision = candidate.settle(&Ok(Refreshed::Identity(new.clone())), visit.now);
-    assert!(matches!(decision.change(), Change::Renew(_)) && decision.is_deferrable());
+    assert!(matches!(decision.change(), Change::Renew(_)) && decision.stores_identity());
     let (euid, pending) = decision.start();
     assert_eq!(euid.advertising_token().unwrap().as_str(), "new");
     let (finish, wrote) = visit.finish(pending, None, StatusCode::OK);
@@ -252,6 +252,25 @@ fn a_due_page_writes_the_new_pair_of_the_same_login() {
 
     visit = visit.wait(DUE);
     assert_eq!(due(visit.begin(&GRANTED)).lineage(), Some(lineage));
+}
+
+#[test]
+fn new_pair_that_is_due_already_is_written_as_due_later() {
+    let mut visit = Visit::logged_in(new_engine()).wait(DUE);
+    let candidate = due(visit.begin(&GRANTED));
+    // A pair that was made when the visitor logged in: this clock is ahead of the operator's.
+    let decision = candidate.settle(&Ok(Refreshed::Identity(identity_of("new", START))), visit.now);
+    let (_, pending) = decision.start();
+    visit.finish(pending, None, StatusCode::OK);
+    assert_eq!(ready(visit.begin(&GRANTED)).euid().state(), "active", "the next page does not refresh");
+}
+
+#[test]
+fn withdrawn_consent_removes_a_record_that_has_lost_its_login() {
+    let mut visit = Visit::new(new_engine());
+    visit.cookies.insert(OPT_OUT.to_owned(), "any".to_owned());
+    assert_eq!(visit.page(&GRANTED, None).1, nothing());
+    assert_eq!(visit.page(&WITHDRAWN, None).1, logged_out());
 }
 
 #[test]
@@ -294,9 +313,9 @@ fn an_identity_under_an_old_key_is_written_anew_unless_the_host_defers_it() {
 
     visit.engine = visit.engine.clone().with_reseal(true);
     let mut decision = ready(visit.begin(&GRANTED));
-    assert!(decision.findings().old_key && decision.is_deferrable());
+    assert!(decision.findings().old_key && decision.stores_identity());
     decision.defer();
-    assert!(!decision.is_deferrable() && decision.euid().advertising_token().is_some());
+    assert!(!decision.stores_identity() && decision.euid().advertising_token().is_some());
     assert_eq!(visit.finish(decision.start().1, None, StatusCode::OK).1, nothing());
 
     assert_eq!(visit.page(&GRANTED, None), ("active", written([IDENTITY], [])));
@@ -549,7 +568,7 @@ fn what_a_page_loads_writes_nothing_of_its_own() {
         let candidate = due(visit.begin_with(&[header]));
         assert!(!candidate.may_write() && !candidate.may_refresh(), "{header:?}");
         let decision = ready(of_the_sdk().begin_with(&[header]));
-        assert!(decision.euid().advertising_token().is_some() && !decision.is_deferrable(), "{header:?}");
+        assert!(decision.euid().advertising_token().is_some() && !decision.stores_identity(), "{header:?}");
     }
     let mut visit = Visit::logged_in(new_engine());
     let (_, pending) = ready(visit.begin_with(&[("sec-fetch-dest", "image")])).start();
@@ -593,15 +612,15 @@ fn the_cookie_for_scripts_follows_the_token_that_the_handler_sees() {
 #[test]
 fn handle_for_a_logout_has_the_number_that_the_host_left() {
     let (_, pending) = ready(Visit::logged_in(new_engine()).begin(&GRANTED)).start();
-    pending.mark(7);
-    assert_eq!(pending.logout().unwrap().mark(), Some(7));
+    pending.set_host_id(7);
+    assert_eq!(pending.logout().unwrap().host_id(), Some(7));
 }
 
 /// All that a host can see of a step, and all that comes of it.
 fn outcome(visit: &Visit, step: Step) -> String {
     let mut visit = visit.clone();
     let (facts, decision) = match step {
-        Step::Ready(decision) => (format!("{:?} {}", decision.findings(), decision.is_deferrable()), decision),
+        Step::Ready(decision) => (format!("{:?} {}", decision.findings(), decision.stores_identity()), decision),
         Step::Refresh(candidate) => {
             let facts = [candidate.may_write(), candidate.may_refresh(), candidate.may_wait(), candidate.is_usable()];
             let new = Refreshed::Identity(identity_of("new", visit.now));

@@ -64,7 +64,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`Operator::refreshed`] and [`Refreshed::received`], and [`Transient`](ErrorKind::Transient) if the
+    /// Those of [`Operator::refreshed`], and [`Transient`](ErrorKind::Transient) if the
     /// operator has not answered within [`PAGE_WAITS`].
     pub async fn refresh(&self, candidate: &RefreshCandidate) -> Result<Refreshed, EuidError> {
         let identity = candidate.identity();
@@ -78,9 +78,7 @@ impl Client {
 
     async fn refresh_alone(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
         let response = (self.send)(self.operator.refresh(identity)).await?;
-        let now = self.now();
-        let (refreshed, _) = self.operator.refreshed(identity, &response, now)?.received(now)?;
-        Ok(refreshed)
+        self.operator.refreshed(identity, &response, self.now())
     }
 }
 

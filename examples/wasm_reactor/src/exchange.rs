@@ -13,7 +13,7 @@ use euid_core::clock::UnixMillis;
 use euid_core::engine::{Change, Decision, Engine, Pending, RefreshCandidate, RequestContext, Step as Begun};
 use euid_core::error::{ErrorKind, EuidError};
 use euid_core::operator::Call;
-use euid_core::{AdvertisingToken, Dii, Environment, Generated, Identity, KeyRing, Operator, Refreshed};
+use euid_core::{AdvertisingToken, Dii, Environment, Generated, KeyRing, Operator};
 use http::{Method, Response, StatusCode};
 
 use crate::messages::{
@@ -113,7 +113,7 @@ pub(crate) fn answered(message: Answered) -> Result<Reply, Failure> {
         let exchange = reactor.exchanges.get_mut(&message.exchange).ok_or("there is no such exchange")?;
         let step = match exchange {
             Exchange::Refreshing(candidate) => {
-                let outcome = answer.and_then(|answer| refreshed(operator, candidate.identity(), &answer, now));
+                let outcome = answer.and_then(|answer| operator.refreshed(candidate.identity(), &answer, now));
                 let (handling, step) = handle(candidate.settle(&outcome, now));
                 *exchange = handling;
                 step
@@ -165,17 +165,6 @@ fn handle(decision: Decision) -> (Exchange, Step) {
     // The token leaves the engine here, and so the engine takes it as read: the response becomes private.
     let token = euid.advertising_token().map(AdvertisingToken::to_string);
     (Exchange::Handling { pending, login: LoginState::None }, Step::Euid { state: euid.state(), token })
-}
-
-/// The outcome of a refresh, as it arrives on the host's clock.
-fn refreshed(
-    operator: &Operator,
-    identity: &Identity,
-    answer: &Response<Vec<u8>>,
-    now: UnixMillis,
-) -> Result<Refreshed, EuidError> {
-    let (refreshed, _due_by) = operator.refreshed(identity, answer, now)?.received(now)?;
-    Ok(refreshed)
 }
 
 /// The outcome of a login in a word, and its error.

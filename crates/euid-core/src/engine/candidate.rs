@@ -38,7 +38,7 @@ use crate::transport::js_sdk::ScriptCookie;
 ///     candidate.settle(&outcome, now())
 /// }
 /// # assert_eq!(decide(&candidate, |_| Ok(Refreshed::OptedOut), || at(15_000)).euid().state(), "opted_out");
-/// # assert!(decide(&candidate, |identity| Ok(Refreshed::Identity(identity.clone())), || at(15_000)).is_deferrable());
+/// # assert!(decide(&candidate, |identity| Ok(Refreshed::Identity(identity.clone())), || at(15_000)).stores_identity());
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -71,7 +71,8 @@ impl RefreshCandidate {
         &self.identity
     }
 
-    /// The identity, to be replaced by an equal copy that other requests share, so that many of them need the memory of one.
+    /// Replaces the identity by an equal copy that other requests share, so that many of them need the memory of one. Ignores
+    /// a copy that is not equal.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -80,12 +81,14 @@ impl RefreshCandidate {
     ///
     /// let under_way = Arc::new(identity); // of a call that another request has begun
     /// assert_eq!(candidate.identity(), &under_way);
-    /// *candidate.identity_mut() = Arc::clone(&under_way);
+    /// candidate.share(Arc::clone(&under_way));
     /// assert!(Arc::ptr_eq(candidate.identity(), &under_way));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn identity_mut(&mut self) -> &mut Arc<Identity> {
-        &mut self.identity
+    pub fn share(&mut self, copy: Arc<Identity>) {
+        if copy == self.identity {
+            self.identity = copy;
+        }
     }
 
     /// The number of the login that the identity belongs to; `None` if it has none yet, as one from the JS SDK's cookie.
@@ -247,8 +250,8 @@ impl RefreshCandidate {
         let source = self.source.clone();
         let (sees, token, change) = match policy::settle(&self.times, now, answer) {
             Settled::Renewed(new) => {
-                let token = AdvertisingToken::from(new);
-                (Visibility::Active, Some(token), source.renew(Arc::new(new.clone())))
+                let new = not_due_at(now, new);
+                (Visibility::Active, Some(AdvertisingToken::from(&new)), source.renew(Arc::new(new)))
             }
             Settled::OptedOut => (Visibility::OptedOut, None, source.opt_out()),
             Settled::Proceed(verdict) => {
@@ -296,4 +299,11 @@ impl RefreshCandidate {
         let not_made = Err(EuidError::new(ErrorKind::Transient, "a later page refreshes"));
         self.settle(&not_made, now)
     }
+}
+
+/// The pair, due a little later if it is due already: see [`Refreshed::received`].
+fn not_due_at(now: UnixMillis, pair: &Identity) -> Identity {
+    let times = pair.times();
+    let pair = pair.clone();
+    if times.is_due(now) { pair.with_refresh_from(policy::refresh_again_from(&times, now)) } else { pair }
 }

@@ -133,16 +133,16 @@ impl Decision {
     ///
     /// let wants_to_write = false; // as the host says of this request
     /// let mut decision = candidate.settle(&Ok(Refreshed::Identity(identity)), at(15_000));
-    /// assert!(decision.is_deferrable());
-    /// if decision.is_deferrable() && !wants_to_write {
+    /// assert!(decision.stores_identity());
+    /// if decision.stores_identity() && !wants_to_write {
     ///     decision.defer();
     /// }
-    /// assert!(!decision.is_deferrable());
+    /// assert!(!decision.stores_identity());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
     #[must_use]
-    pub fn is_deferrable(&self) -> bool {
+    pub fn stores_identity(&self) -> bool {
         self.change.stores()
     }
 

@@ -86,7 +86,7 @@ impl Pending {
     }
 
     /// Leaves a number of the host's with the token or the logout handle, if there is one.
-    /// [`EuidLogout::mark`] reads it. Zero until set.
+    /// [`EuidLogout::host_id`] reads it. Zero until set.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -96,14 +96,14 @@ impl Pending {
     /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
     /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
     /// let (_, pending) = decision.start();
-    /// pending.mark(7); // who handled this request
-    /// assert_eq!(pending.logout().and_then(|logout| logout.mark()), Some(7));
+    /// pending.set_host_id(7); // who handled this request
+    /// assert_eq!(pending.logout().and_then(|logout| logout.host_id()), Some(7));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn mark(&self, number: usize) {
+    pub fn set_host_id(&self, number: usize) {
         if let Some(note) = &self.note {
-            note.set_mark(number);
+            note.set_host_id(number);
         }
     }
 

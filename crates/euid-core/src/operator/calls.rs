@@ -189,8 +189,7 @@ impl Operator {
     }
 
     /// Reads the response to [`refresh`](Self::refresh) of `identity`, which came `now`. What it returns is not yet compared with
-    /// this machine's clock: [`Refreshed::received`] does that, before
-    /// [`settle`](crate::engine::RefreshCandidate::settle).
+    /// this machine's clock: [`settle`](crate::engine::RefreshCandidate::settle) does that.
     ///
     /// ```
     /// # use euid_core::{Environment, Identity, Operator};
