@@ -8,14 +8,16 @@ use std::fmt;
 use std::future::{pending, ready};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
 use euid_sandbox::Sandbox;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
 use http_body_util::Full;
 use tower::{Service, ServiceBuilder, service_fn};
 use tower_euid::error::{ErrorKind, EuidError};
@@ -180,4 +182,34 @@ async fn a_service_that_hangs_costs_a_call_its_timeout() {
     let hangs = service_fn(|_: Sent| pending::<Result<Response<Full<Bytes>>, Infallible>>());
     let error = failure(builder().http_service(hangs).timeout(Duration::from_secs(3))).await;
     assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Transient, "the operator did not answer in time"));
+}
+
+/// A body that is always ready and brings nothing.
+struct Barren {
+    trailers: bool,
+}
+
+impl http_body::Body for Barren {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = if self.trailers { Frame::trailers(HeaderMap::new()) } else { Frame::data(Bytes::new()) };
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+#[test]
+fn body_that_brings_nothing_for_ever_costs_a_call_its_timeout() {
+    for trailers in [false, true] {
+        let (send, ended) = mpsc::channel();
+        // A thread of its own: a call that blocks its runtime would block the test as well.
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let service = service_fn(move |_: Sent| ready(Ok::<_, Infallible>(Response::new(Barren { trailers }))));
+            let client = builder().timeout(Duration::from_millis(20)).http_service(service);
+            let _ = send.send(runtime.block_on(failure(client)).kind());
+        });
+        assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(ErrorKind::Transient), "trailers: {trailers}");
+    }
 }

@@ -16,6 +16,7 @@ use euid_core::error::{ErrorKind, EuidError};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
+use tokio::task::yield_now;
 use tower::{Service, ServiceExt};
 
 use super::network::Network;
@@ -66,8 +67,10 @@ impl HttpService {
                 while received.wants_more()
                     && let Some(frame) = body.frame().await
                 {
-                    if let Ok(data) = frame.map_err(|error| failed(error.into()))?.into_data() {
-                        received.push(data);
+                    match frame.map_err(|error| failed(error.into()))?.into_data() {
+                        Ok(data) if data.has_remaining() => received.push(data),
+                        // A body may bring nothing for ever and always be ready: the deadline needs a turn.
+                        _ => yield_now().await,
                     }
                 }
                 Ok(Response::from_parts(parts, received.into()))

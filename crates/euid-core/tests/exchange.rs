@@ -711,3 +711,16 @@ proptest! {
         prop_assert_eq!(all, named);
     }
 }
+
+#[test]
+fn debug_shows_no_user() {
+    let json = r#"{"advertising_token":"a","refresh_token":"r","refresh_response_key":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=","refresh_from":1,"identity_expires":2000000000000,"refresh_expires":2000000000001}"#;
+    let engine = new_engine().with_cookie(CookieConfig::default().migrate_js_sdk_cookie(None).unwrap());
+    let mut visit = Visit::new(engine);
+    visit.cookies.insert(SDK.to_owned(), json.bytes().map(|byte| format!("%{byte:02X}")).collect());
+    let context = RequestContext { user: SignedIn::User(b"user@example.com"), ..GRANTED };
+    let step = visit.begin(&context);
+    assert!(matches!(step, Step::Refresh(_)), "{step:?}");
+    let shown = format!("{context:?} {step:?}");
+    assert!(!shown.contains("117, 115, 101, 114") && !shown.contains("user@"), "{shown}");
+}

@@ -1,5 +1,7 @@
 //! What a host tells the engine: who the visitor is to the application, and what they allow.
 
+use std::fmt;
+
 use super::Engine;
 use crate::clock::UnixMillis;
 use crate::policy::Consent;
@@ -59,7 +61,7 @@ pub struct RequestContext<'a> {
 /// }
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SignedIn<'a> {
     /// The host does not bind identities to its users.
     Unchecked,
@@ -121,4 +123,14 @@ pub trait Site {
 impl RequestContext<'_> {
     /// Consent is given, and identities are not bound to users.
     pub const UNRESTRICTED: Self = Self { consent: Consent::Granted, user: SignedIn::Unchecked };
+}
+
+impl fmt::Debug for SignedIn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unchecked => "Unchecked",
+            Self::Nobody => "Nobody",
+            Self::User(_) => "User(..)",
+        })
+    }
 }

@@ -1,5 +1,6 @@
 //! Where an identity came from, and so which change keeps, renews or ends it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Change, NewLogin, Record};
@@ -8,7 +9,7 @@ use crate::policy::{self, Migration, Verdict};
 use crate::sealed::login::Login;
 
 /// Where an identity came from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Source {
     /// The engine's own state, of this login.
     OwnState(Login),
@@ -43,6 +44,16 @@ impl Source {
             Self::OwnState(login) => Change::RecordOptOut(Box::new(login)),
             Self::JsSdkCookie(_) => Change::StateOptOut,
         }
+    }
+}
+
+/// Shows neither the login nor the user.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OwnState(_) => "OwnState(..)",
+            Self::JsSdkCookie(_) => "JsSdkCookie(..)",
+        })
     }
 }
 

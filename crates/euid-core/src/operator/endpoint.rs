@@ -4,7 +4,7 @@
 //! 2. A base URL: no endpoint, query, fragment or credentials in it.
 //! 3. Never a host of UID2, which this version does not speak to.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::Uri;
 use http::uri::Authority;
@@ -101,11 +101,19 @@ fn is_host_and_port(authority: &Authority) -> bool {
         let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         inner.is_some_and(|address| matches!(address.parse(), Ok(IpAddr::V6(_))))
     };
-    let port_is_number = match port.and_then(|rest| rest.strip_prefix(':')) {
-        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
-        None => true,
+    let is_port = match port {
+        Some("") => true,
+        Some(rest) => rest
+            .strip_prefix(':')
+            .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()),
+        None => false,
     };
-    !host.is_empty() && (is_name(host) || is_address(host)) && port_is_number
+    // A name whose last part is a number is an address, for all that read URLs as browsers do.
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let ends_in_number = digits(last) || last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"));
+    let is_host = if ends_in_number { host.parse::<Ipv4Addr>().is_ok() } else { is_name(host) || is_address(host) };
+    !host.is_empty() && is_host && is_port
 }
 
 /// Whether a path goes to the operator as it stands: some HTTP clients make a slash of `\`, and all drop `.` and `..`.
@@ -195,6 +203,27 @@ mod tests {
         ] {
             let error = check(url, false).unwrap_err();
             assert!(error.contains(complaint) && !error.contains("hunter2"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn host_is_a_name_or_an_address_and_a_port_follows_it_or_nothing() {
+        for wrong in [
+            "http://[::1]x",
+            "http://[::1]1",
+            "https://[::1].evil.example",
+            "http://[::1]x:80",
+            "https://256.1.1.1",
+            "https://1.2.3.4.5",
+            "https://a.0x",
+            "https://a.1",
+            "https://0x100000000",
+            "http://127.1",
+        ] {
+            assert!(check(wrong, true).is_err(), "{wrong}");
+        }
+        for right in ["http://[::1]", "http://[::1]:80", "https://1.2.3.4", "https://a1.b2", "https://1a.example:443"] {
+            assert!(check(right, true).is_ok(), "{right}");
         }
     }
 

@@ -36,7 +36,10 @@ fn retry_after(text: &str, now: UnixMillis) -> Option<Duration> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().map(Duration::from_secs);
     }
-    // A date of HTTP has the forms of a cookie's `Expires`, whose parser is here already.
+    // A date of HTTP has the forms of a cookie's `Expires`, whose parser is here already. It does not compare the weekday.
+    if text.contains([';', '=']) {
+        return None;
+    }
     let date = Cookie::parse(format!("date=; Expires={text}")).ok()?.expires_datetime()?;
     Some(UnixMillis::from_millis(date.unix_timestamp().saturating_mul(1000)).saturating_since(now))
 }
@@ -61,6 +64,8 @@ mod tests {
             ("soon", None),
             ("99999999999999999999", None),
             ("Sun, 31 Feb 1994 08:50:37 GMT", None),
+            ("x; Expires=Sun, 06 Nov 1994 08:50:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:50:37 GMT; Secure", None),
         ] {
             assert_eq!(retry_after(text, now), wait.map(Duration::from_secs), "{text}");
         }
