@@ -36,7 +36,8 @@
 //! [`from_env`] lists its environment variables. [`EuidClient::builder`] and [`EuidLayer::new`] are there
 //! for everything else. Without axum, a handler reads `request.extensions().get::<AdvertisingToken>()`
 //! and calls `EuidUpdate::logout().attach(&mut response)`. Without tower, use [euid-core](euid_core): it makes
-//! the same decisions with no I/O of its own, for an edge program or another web framework to drive.
+//! the same decisions with no I/O of its own, for an edge program or another web framework to drive. For tests,
+//! [euid-sandbox](https://docs.rs/euid-sandbox) is a stand-in operator that also makes visitors: [`docs::testing`].
 //!
 //! # How a request flows
 //!

@@ -15,7 +15,6 @@ use euid_core::engine::{Rejected, Unwritten};
 use euid_core::error::{ErrorKind, EuidError};
 
 use self::meter::{count, count_by, record, set};
-use crate::refresh::BreakerState;
 
 /// The handler of a request is called, and this is what it sees.
 pub(crate) fn request(euid: &Euid) {
@@ -92,19 +91,14 @@ pub(crate) fn refresh_joined() {
 }
 
 /// The breaker for the operator went from one state to another.
-pub(crate) fn breaker_moved(from: BreakerState, to: BreakerState) {
-    tracing::warn!(target: TARGET, ?from, ?to, "the breaker for the operator");
+pub(crate) fn breaker_moved(from: &'static str, to: &'static str) {
+    tracing::warn!(target: TARGET, %from, %to, "the breaker for the operator");
 }
 
-/// The breaker is in this state. Called without a change too, so that the gauge is there before the first
+/// The breaker is in the state of this number. Called without a change too, so that the gauge is there before the first
 /// failure.
-pub(crate) fn breaker_is(state: BreakerState) {
-    let number = match state {
-        BreakerState::Closed => 0.0,
-        BreakerState::HalfOpen => 1.0,
-        BreakerState::Open => 2.0,
-    };
-    set("euid_breaker_state", number);
+pub(crate) fn breaker_is(number: u8) {
+    set("euid_breaker_state", number.into());
 }
 
 /// An identity cookie was not used.

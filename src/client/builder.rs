@@ -258,6 +258,7 @@ impl EuidClientBuilder {
             Some(service) => Line::Service(service),
             None => Line::Network(Network::new(&Settings {
                 https: operator.base_url().scheme_str() == Some("https"),
+                base_url: operator.base_url().to_string(),
                 connect_timeout: self.connect_timeout,
                 tls: self.tls,
             })?),
@@ -285,6 +286,15 @@ mod tests {
     use super::*;
 
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
+
+    #[test]
+    fn host_that_the_default_client_can_not_call_is_refused_at_the_start() {
+        for host in ["xn--a.example", "xn--.example", "xn--zzzzzzz99999.example"] {
+            let error =
+                EuidClient::builder(Environment::Url(format!("https://{host}"))).build().unwrap_err().to_string();
+            assert!(error.starts_with("the operator's URL is not one"), "{host}: {error}");
+        }
+    }
 
     #[test]
     fn debug_shows_no_credentials() {

@@ -64,13 +64,17 @@ impl HttpService {
                 let (parts, body) = answer.await.map_err(|error| failed(error.into()))?.into_parts();
                 let mut received = Received::default();
                 let mut body = pin!(body);
-                while received.wants_more()
-                    && let Some(frame) = body.frame().await
-                {
-                    match frame.map_err(|error| failed(error.into()))?.into_data() {
-                        Ok(data) if data.has_remaining() => received.push(data),
-                        // A body may bring nothing for ever and always be ready: the deadline needs a turn.
-                        _ => yield_now().await,
+                while received.wants_more() {
+                    let length = received.0.len();
+                    let Some(frame) = body.frame().await.transpose().map_err(|error| failed(error.into()))? else {
+                        break;
+                    };
+                    if let Ok(data) = frame.into_data() {
+                        received.push(data);
+                    }
+                    // A body may bring nothing for ever and always be ready: the deadline needs a turn.
+                    if received.0.len() == length {
+                        yield_now().await;
                     }
                 }
                 Ok(Response::from_parts(parts, received.into()))

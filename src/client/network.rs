@@ -29,6 +29,7 @@ pub(super) struct Network {
 pub(super) struct Settings {
     /// Whether the operator is called over TLS.
     pub(super) https: bool,
+    pub(super) base_url: String,
     pub(super) connect_timeout: Duration,
     pub(super) tls: Tls,
 }
@@ -39,6 +40,9 @@ impl Network {
             let http = settings.http()?.pool_max_idle_per_host(kept);
             http.build().map_err(|error| ConfigError::new(why_unbuilt(&error, &settings.tls)))
         };
+        // A host that this client can't call, such as one in broken punycode, is told from one that is down at the start.
+        reqwest::Url::parse(&settings.base_url)
+            .map_err(|error| ConfigError::new(format!("the operator's URL is not one: {error}")))?;
         Ok(Self { http: client(usize::MAX)?, unpooled: client(0)? })
     }
 

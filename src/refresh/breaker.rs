@@ -32,10 +32,30 @@ enum State {
 
 /// The state of a breaker, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BreakerState {
+pub(super) enum BreakerState {
     Closed,
     HalfOpen,
     Open,
+}
+
+impl BreakerState {
+    /// As the log names it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "Closed",
+            Self::HalfOpen => "HalfOpen",
+            Self::Open => "Open",
+        }
+    }
+
+    /// As the gauge counts it.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::HalfOpen => 1,
+            Self::Open => 2,
+        }
+    }
 }
 
 /// Whether a call may be made.

@@ -155,9 +155,9 @@ pub(super) struct BreakerMoved {
 impl BreakerMoved {
     pub(super) fn report(&self) {
         if self.from != self.to {
-            telemetry::breaker_moved(self.from, self.to);
+            telemetry::breaker_moved(self.from.word(), self.to.word());
         }
-        telemetry::breaker_is(self.to);
+        telemetry::breaker_is(self.to.number());
     }
 }
 

@@ -28,7 +28,6 @@ use euid_core::Refreshed;
 use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::Identity;
 
-pub(crate) use self::breaker::BreakerState;
 pub(crate) use self::desk::{Desk, Reply, Settings};
 pub(crate) use self::flight::Waiter;
 pub(crate) use self::memo::{MemoLimit, RefreshKey};

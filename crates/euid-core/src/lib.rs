@@ -76,8 +76,9 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The operator's answer to a refresh comes by [`Operator::refresh`] and [`Operator::refreshed`], which make the request
-//! and read the response. A login is a change that a handler asks for, after another call:
+//! For `refresh`, [`Operator::refresh`] makes the request and [`Operator::refreshed`] reads the response. If there is no
+//! response, the outcome is an error of the host's own: `EuidError::new(ErrorKind::Transient, "no response in time")`.
+//! A login is a change that a handler asks for, after another call:
 //!
 //! ```
 //! use bytes::Bytes;
@@ -136,7 +137,13 @@
 //! | [`error`] | all errors |
 //! | `protocol` | with the feature `operator`: the operator's side of the wire format |
 //!
-//! The types that most programs need are in the root.
+//! The types that most programs need are in the root. Most examples import from `tower_euid`, which exports these
+//! items under the same paths: without it, write `euid_core`.
+//!
+//! # Tests
+//!
+//! The crate [euid-sandbox](https://docs.rs/euid-sandbox) is a stand-in operator that needs no tower-euid. It runs on a
+//! loopback port or in the test's own process, and makes visitors of every host that implements [`engine::Site`].
 //!
 //! # Features
 //!

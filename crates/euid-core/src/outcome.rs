@@ -15,11 +15,12 @@ use crate::protocol::answer::Question;
 /// The request for an identity, as [`Operator::generate`] takes it; a [`Dii`] alone is enough.
 ///
 /// ```
-/// use euid_core::{Dii, GenerateRequest};
+/// # use euid_core as tower_euid;
+/// use tower_euid::{Dii, GenerateRequest};
 ///
 /// let request = GenerateRequest::from(Dii::phone("+442345678901")?)
 ///     .tcf_consent_string("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA");
-/// # Ok::<_, euid_core::error::InvalidDii>(())
+/// # Ok::<_, tower_euid::error::InvalidDii>(())
 /// ```
 #[derive(Clone)]
 #[must_use = "no call is made until it is given to `generate`"]
@@ -34,7 +35,8 @@ impl GenerateRequest {
     /// [`RejectedInput`](ErrorKind::RejectedInput).
     ///
     /// ```
-    /// use euid_core::{Dii, GenerateRequest};
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::{Dii, GenerateRequest};
     ///
     /// fn request(dii: Dii, cookie: Option<&str>) -> GenerateRequest {
     ///     match cookie {
@@ -43,7 +45,7 @@ impl GenerateRequest {
     ///     }
     /// }
     /// # request(Dii::email("user@example.com")?, None);
-    /// # Ok::<_, euid_core::error::InvalidDii>(())
+    /// # Ok::<_, tower_euid::error::InvalidDii>(())
     /// ```
     pub fn tcf_consent_string(mut self, consent: impl Into<String>) -> Self {
         self.tcf_consent_string = Some(consent.into());
@@ -66,7 +68,8 @@ impl fmt::Debug for GenerateRequest {
 /// The outcome of [`Operator::generate`].
 ///
 /// ```
-/// use euid_core::Generated;
+/// # use euid_core as tower_euid;
+/// use tower_euid::Generated;
 ///
 /// fn describe(outcome: &Generated) -> &'static str {
 ///     match outcome {
@@ -93,7 +96,8 @@ pub enum Generated {
 /// There will be no third variant: every other status of the operator is an error.
 ///
 /// ```
-/// use euid_core::Refreshed;
+/// # use euid_core as tower_euid;
+/// use tower_euid::Refreshed;
 ///
 /// fn describe(outcome: &Refreshed) -> &'static str {
 ///     match outcome {

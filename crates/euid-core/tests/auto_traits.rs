@@ -7,13 +7,15 @@ use euid_core::engine::{
     Change, Decision, Engine, Findings, Finish, Lineage, Login, NewLogin, Pending, Record, RefreshCandidate, Rejected,
     RequestContext, SignedIn, Step, Unwritten, UserCheck, Watch,
 };
+use euid_core::error::Setting;
 use euid_core::error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
 use euid_core::identity::{Identity, IdentityTimes, RefreshToken, ResponseKey};
 use euid_core::openrtb::{Eid, Eids, MatchMethod};
+use euid_core::operator::{Answered, Call, ClockSkew};
 use euid_core::tcf::{ConflictingCookies, Verdict};
 use euid_core::{
-    AdvertisingToken, Consent, CookieConfig, CookieKey, Euid, EuidLogout, GenerateRequest, Generated, KeyRing,
-    Refreshed, SameSite,
+    AdvertisingToken, Consent, CookieConfig, CookieKey, Environment, Euid, EuidLogout, GenerateRequest, Generated,
+    KeyRing, Operator, OperatorBuilder, Refreshed, SameSite,
 };
 
 const fn value<T: Send + Sync + Unpin + 'static>() {}
@@ -48,7 +50,15 @@ const _: () = {
     value::<RequestContext<'static>>();
     value::<SignedIn<'static>>();
 
+    value::<Answered>();
+    value::<Call>();
+    value::<ClockSkew>();
+    value::<Environment>();
+    value::<Operator>();
+    value::<OperatorBuilder>();
+
     value::<ConfigError>();
+    value::<Setting>();
     value::<ErrorKind>();
     value::<EuidError>();
     value::<InvalidIdentity>();

@@ -21,7 +21,7 @@ impl Sandbox {
     /// A visitor of a site behind `layer`: a person of their own, and a browser with the cookies that
     /// a login so long ago has left there. The identity is issued by this sandbox, which will refresh
     /// it, and sealed as that layer seals: give a clone of the very layer that the site has, with all
-    /// its settings.
+    /// its settings. A host without tower gives its own [`Site`]: its engine and its clock.
     ///
     /// ```
     /// use tower_euid::CookieConfig;

@@ -26,8 +26,9 @@ pub struct ConfigError {
 /// Which setting a [`ConfigError`] is about.
 ///
 /// ```
-/// use euid_core::error::Setting;
-/// use euid_core::{Environment, Operator};
+/// # use euid_core as tower_euid;
+/// use tower_euid::error::Setting;
+/// use tower_euid::{Environment, Operator};
 ///
 /// let operator = Operator::builder(Environment::Integration).credentials("EUID-C-T-124-key", "no base64");
 /// assert_eq!(operator.build().unwrap_err().setting(), Some(Setting::ClientSecret));
@@ -57,7 +58,8 @@ impl ConfigError {
     /// For programs that have settings of their own beside those of this crate.
     ///
     /// ```
-    /// use euid_core::ConfigError;
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::ConfigError;
     ///
     /// let error = ConfigError::new("the port is not a number");
     /// assert_eq!(error.to_string(), "the port is not a number");
@@ -70,8 +72,9 @@ impl ConfigError {
     /// The same error, about this setting.
     ///
     /// ```
-    /// use euid_core::ConfigError;
-    /// use euid_core::error::Setting;
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::ConfigError;
+    /// use tower_euid::error::Setting;
     ///
     /// let error = ConfigError::new("the CA's certificate has no PEM in it").about(Setting::Certificates);
     /// assert_eq!(error.setting(), Some(Setting::Certificates));
@@ -86,7 +89,8 @@ impl ConfigError {
     /// front, unless the error has a variable already.
     ///
     /// ```
-    /// use euid_core::ConfigError;
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::ConfigError;
     ///
     /// let error = ConfigError::new("not a number").in_variable("PORT");
     /// assert_eq!(error.to_string(), "PORT: not a number");
@@ -105,7 +109,8 @@ impl ConfigError {
     /// The same error, about an environment variable that its text names already.
     ///
     /// ```
-    /// use euid_core::ConfigError;
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::ConfigError;
     ///
     /// let error = ConfigError::new("PORT is not set").with_variable("PORT");
     /// assert_eq!(error.variable(), Some("PORT"));
@@ -120,8 +125,9 @@ impl ConfigError {
     /// The setting that is wrong; `None` if the error does not say.
     ///
     /// ```
-    /// use euid_core::error::Setting;
-    /// use euid_core::{Environment, Operator};
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::error::Setting;
+    /// use tower_euid::{Environment, Operator};
     ///
     /// let operator = Operator::builder(Environment::Url("ftp://localhost".to_owned()));
     /// assert_eq!(operator.build().unwrap_err().setting(), Some(Setting::OperatorUrl));
@@ -135,7 +141,8 @@ impl ConfigError {
     /// from code.
     ///
     /// ```
-    /// use euid_core::{Environment, Operator};
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::{Environment, Operator};
     ///
     /// let operator = Operator::builder(Environment::Url("ftp://localhost".to_owned()));
     /// assert_eq!(operator.build().unwrap_err().variable(), None);

@@ -46,7 +46,7 @@ impl Operator {
         self.ask(GENERATE, &question, now)
     }
 
-    /// Reads the response to a call of [`generate`](Self::generate), which came `now`.
+    /// Reads the response to a call of [`generate`](Self::generate), which arrived at `now`.
     ///
     /// ```
     /// use euid_core::{Dii, Environment, Operator};
@@ -101,7 +101,7 @@ impl Operator {
         self.ask(VALIDATE, &question, now)
     }
 
-    /// Reads the response to a call of [`validate`](Self::validate), which came `now`.
+    /// Reads the response to a call of [`validate`](Self::validate), which arrived at `now`.
     ///
     /// ```
     /// # use euid_core::{Dii, Environment, Operator};
@@ -132,7 +132,7 @@ impl Operator {
         self.answered(call, response, now)?.validated()
     }
 
-    /// Opens the response to either call, which came `now`, for its outcome and for the operator's time.
+    /// Opens the response to either call, which arrived at `now`, for its outcome and for the operator's time.
     ///
     /// ```
     /// # use euid_core::{Dii, Environment, EuidError, Generated, Operator};
@@ -188,8 +188,8 @@ impl Operator {
         self.post(REFRESH, Bytes::from_owner(Zeroizing::new(token.as_bytes().to_vec())))
     }
 
-    /// Reads the response to [`refresh`](Self::refresh) of `identity`, which came `now`. What it returns is not yet compared with
-    /// this machine's clock: [`settle`](crate::engine::RefreshCandidate::settle) does that.
+    /// Reads the response to [`refresh`](Self::refresh) of `identity`, which arrived at `now`. What it returns is not yet
+    /// compared with this machine's clock: [`settle`](crate::engine::RefreshCandidate::settle) does that.
     ///
     /// ```
     /// # use euid_core::{Environment, Identity, Operator};
