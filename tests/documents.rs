@@ -5,6 +5,8 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use http::Response;
@@ -21,6 +23,8 @@ const GUIDES: [&str; 5] = [
     include_str!("../src/docs/serverless.md"),
     TROUBLESHOOTING,
 ];
+/// Pages for people who change the code. The package has neither these nor all of the code.
+const FOR_DEVELOPERS: [&str; 2] = ["CONTRIBUTING.md", "docs/architecture.md"];
 /// Where every metric and event is.
 const TELEMETRY: &str = include_str!("../src/telemetry.rs");
 
@@ -123,4 +127,75 @@ fn events_that_the_troubleshooting_page_quotes_exist() {
         assert!(TELEMETRY.contains(&format!("\"{message}\"")), "{message}");
     }
     assert!(events.len() >= 4, "{events:?}");
+}
+
+/// A file of the repository; `None` in the package, which does not have it.
+fn repository_file(path: &str) -> Option<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join(".ci").is_dir().then(|| fs::read_to_string(root.join(path)).unwrap())
+}
+
+/// What stands between backticks on the pages for developers, without blocks of code. Empty in the package.
+fn code_spans() -> Vec<String> {
+    let pages = FOR_DEVELOPERS.iter().filter_map(|page| repository_file(page));
+    let spans = |page: String| -> Vec<String> {
+        let prose = page.split("```").step_by(2);
+        prose.flat_map(|prose| prose.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+    };
+    pages.flat_map(spans).collect()
+}
+
+/// Adds the Rust code in a folder, and in those inside it.
+fn add_code(folder: &Path, code: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            add_code(&entry, code);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            code.push_str(&fs::read_to_string(entry).unwrap());
+        }
+    }
+}
+
+#[test]
+fn files_that_the_pages_for_developers_name_exist() {
+    let is_path = |word: &&str| word.contains('/') || [".rs", ".md", ".toml"].iter().any(|end| word.ends_with(end));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let spans = code_spans();
+    let paths = spans.iter().flat_map(|span| span.split_whitespace()).filter(is_path);
+    let missing: BTreeSet<_> = paths.filter(|path| !root.join(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn types_and_functions_that_the_pages_for_developers_name_exist() {
+    let spans = code_spans();
+    if spans.is_empty() {
+        return;
+    }
+    let is_in_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    // A name of Rust has a capital, a path or an underscore; other words in backticks may be anything.
+    let is_name = |span: &&String| {
+        span.chars().all(|character| is_in_word(character) || character == ':')
+            && span.contains(|character: char| character.is_ascii_uppercase() || matches!(character, ':' | '_'))
+    };
+    let mut code = String::new();
+    for folder in ["src", "crates"] {
+        add_code(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut code);
+    }
+    let known: BTreeSet<&str> = code.split(|character| !is_in_word(character)).collect();
+    let names = spans.iter().filter(is_name).flat_map(|span| span.split("::"));
+    let missing: BTreeSet<_> = names.filter(|name| !known.contains(name)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn steps_that_the_workflow_and_the_justfile_run_exist_and_the_workflow_runs_all() {
+    let Some(run) = repository_file(".ci/run") else { return };
+    let steps: BTreeSet<_> = texts(&run, "\nstep ", char::is_whitespace).collect();
+    let workflow = repository_file(".github/workflows/ci.yml").unwrap();
+    let in_workflow = texts(&workflow, ", steps: ", |end| end == '}').flat_map(str::split_whitespace);
+    assert_eq!(in_workflow.collect::<BTreeSet<_>>(), steps);
+    let justfile = repository_file("justfile").unwrap();
+    let lines = texts(&justfile, "\n    bash .ci/run ", |end| end == '\n');
+    assert_eq!(lines.flat_map(str::split_whitespace).find(|step| !steps.contains(step)), None);
 }

@@ -1,0 +1,21 @@
+# Short names for steps of `.ci/run`, which knows how each runs. All steps: bash .ci/run --list
+
+# What to run before each commit.
+check:
+    bash .ci/run format imports clippy docs
+
+# All tests.
+test:
+    bash .ci/run tests metrics
+
+# Other languages and the publisher example.
+interop:
+    bash .ci/run visitor languages consent
+
+# Instructions and allocations of a request, held against the recorded ones.
+bench:
+    bash .ci/run costs
+
+# Every fuzz target, for a short time.
+fuzz:
+    bash .ci/run fuzz
