@@ -1,5 +1,5 @@
-//! Is the operator reachable, are the credentials right, and does it behave? The tests that the EUID
-//! guide asks a publisher to make before going live, against any operator.
+//! Checks an operator: whether it is reachable, accepts the credentials, and behaves as it should. These are the tests that
+//! the EUID guide asks of a publisher before going live.
 //!
 //! ```console
 //! $ cargo run --example check_operator -- --sandbox
@@ -10,10 +10,10 @@
 //! 10 passed, 0 failed
 //! ```
 //!
-//! Without `--sandbox` the operator is the one of `EUID_OPERATOR_URL` (`production`, `integration` or
-//! a URL), `EUID_API_KEY` and `EUID_CLIENT_SECRET`. With `--optout-check`, generate sends `optout_check: 1`,
-//! which private operators up to 5.65 require. Each failure comes with advice, and makes the exit status 1.
-//! The addresses are those that operators keep for tests, never a real person's. No token or secret is printed.
+//! Without `--sandbox`, it checks the operator that `EUID_OPERATOR_URL` (`production`, `integration` or a URL), `EUID_API_KEY`
+//! and `EUID_CLIENT_SECRET` name. With `--optout-check`, generate sends `optout_check: 1`, which private operators up to 5.65
+//! require. For each failure it prints advice; after a failure, the exit status is 1. It uses only the addresses that operators
+//! reserve for tests, and prints no token or secret.
 
 use std::env;
 use std::error::Error;
@@ -37,12 +37,12 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Configures a client of a sandbox, on its clock.
+/// A client of the sandbox, with the sandbox's clock.
 fn client_builder(sandbox: &SandboxServer) -> EuidClientBuilder {
     EuidClientBuilder::from_operator(sandbox.operator()).clock(sandbox.sandbox().clock())
 }
 
-/// How many checks failed.
+/// Returns the number of checks that failed.
 async fn run() -> Result<u32, Box<dyn Error>> {
     let (mut in_sandbox, mut optout_check) = (false, false);
     for argument in env::args().skip(1) {
@@ -52,7 +52,7 @@ async fn run() -> Result<u32, Box<dyn Error>> {
             _ => return Err("the arguments that there are: --sandbox, --optout-check".into()),
         }
     }
-    // Lives as long as the checks run.
+    // The sandbox must live as long as the checks run.
     let _sandbox: SandboxServer;
     let (operator, api_key) = if in_sandbox {
         let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
@@ -133,7 +133,7 @@ async fn validate(client: &EuidClient, token: &str, address: &str, expected: boo
     }
 }
 
-/// Compares the person at the end only where the operator validates this publisher's tokens.
+/// Refreshes three times. Then checks that the token is still the person's, if the operator validates this publisher's tokens.
 async fn refresh_chain(client: &EuidClient, mut identity: Identity, validates: bool) -> Result<(), Problem> {
     for _ in 0..3 {
         let Refreshed::Identity(next) = client.refresh(&identity).await? else {
@@ -147,7 +147,7 @@ async fn refresh_chain(client: &EuidClient, mut identity: Identity, validates: b
     if validates { validate(client, identity.advertising_token(), ACTIVE, true).await } else { Ok(()) }
 }
 
-/// Tokens begin with their scope and version: `E4`, `F4` are EUID's, `A4`, `B4` are UID2's.
+/// Checks the scope. Tokens begin with their scope and version: `E4` and `F4` are EUID's, `A4` and `B4` are UID2's.
 fn other_scope(identity: &Identity) -> Option<Problem> {
     let is_uid2 = ["A3", "A4", "B3", "B4"].iter().any(|start| identity.advertising_token().starts_with(start));
     is_uid2.then(|| {
@@ -174,7 +174,7 @@ async fn opts_out_later(client: &EuidClient) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A client that is wrong on purpose must be refused, and be told why.
+/// Calls with a client that is wrong on purpose. The operator must refuse it, and the error must name the cause.
 async fn refused(client: &EuidClient, expected: ErrorKind) -> Result<(), Problem> {
     match client.generate(person(ACTIVE)?).await {
         Err(error) if error.kind() == expected => Ok(()),
@@ -190,12 +190,12 @@ async fn refused(client: &EuidClient, expected: ErrorKind) -> Result<(), Problem
     }
 }
 
-/// The test identities' addresses are good ones.
+/// A person of the checks. All their addresses are valid.
 fn person(address: &str) -> Result<Dii, EuidError> {
     Ok(Dii::email(address)?)
 }
 
-/// What failed, and what to do.
+/// A failure, and advice.
 struct Problem {
     what: String,
     advice: &'static str,
@@ -255,7 +255,7 @@ impl From<EuidError> for Problem {
     }
 }
 
-/// The error with its causes; none of them holds a secret.
+/// The text of the error and of its causes. None of them contains a secret.
 fn told(error: &EuidError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -296,7 +296,7 @@ impl Report {
         self.warned += 1;
     }
 
-    /// For a check that could only fail for the reason of an earlier one.
+    /// Skips a check that would fail for the same reason as an earlier one.
     fn skip(&mut self, check: &str) {
         self.line(format!("skip  {check}"));
         self.skipped += 1;
@@ -315,22 +315,22 @@ impl Report {
     }
 }
 
-/// One that `EuidClientBuilder::from_env` has found.
+/// The value of a variable that `EuidClientBuilder::from_env` has found.
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_default().trim().to_owned()
 }
 
-/// The test identities of EUID, and an address that is never generated for.
+/// EUID's test identities, and an address for which no identity is generated.
 const ACTIVE: &str = "validate@example.com";
 const OPTED_OUT: &str = "optout@example.com";
 const OPTS_OUT_LATER: &str = "refresh-optout@example.com";
 const SOMEBODY_ELSE: &str = "somebody-else@example.com";
 
-/// Well-formed, and not in use.
+/// Credentials that are well-formed but not in use.
 const WRONG_API_KEY: &str = "EUID-C-T-0-wrong1.ThisIsAWrongKeyOfTheCheckOperatorExample";
 const WRONG_SECRET: &str = "VGhpcyBpcyBhIHdyb25nIGNsaWVudCBzZWNyZXQgISE=";
 
-/// Operators take requests up to 119 s old or early; the guide says 60 s.
+/// Operators accept requests whose time is up to 119 s off; the guide says 60 s.
 const ROOM: Duration = Duration::from_secs(45);
 const DRIFT: Duration = Duration::from_secs(600);
 
@@ -355,7 +355,7 @@ mod tests {
 
     type Tested<T = ()> = Result<T, Box<dyn Error>>;
 
-    /// What is printed about an operator, after `configure` has changed the client and `fault` the sandbox.
+    /// The report on an operator, after `configure` has changed the client and `fault` the sandbox.
     async fn checked(
         sandbox: SandboxBuilder,
         fault: Option<Fault>,
@@ -397,7 +397,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_without_a_keyset_is_one_failure() -> Tested {
-        // As the operator answers about the tokens of a site that has no encryption key of its own.
+        // The operator's answer for the tokens of a site without its own encryption key.
         let refusal = r#"{"message":"Unauthorised to validate token","status":"client_error"}"#;
         let sandbox = Sandbox::builder().build()?;
         let validate = post(async move || (StatusCode::BAD_REQUEST, refusal));
@@ -433,7 +433,7 @@ mod tests {
             let (nonce, sealed) = envelope.split_first_chunk::<12>()?;
             Some((*nonce, cipher.decrypt(&Nonce::from(*nonce), sealed).ok()?))
         });
-        // A refresh is sealed under another key.
+        // The answer to a refresh is sealed under another key.
         let Some((nonce, mut plain)) = opened else { return Response::from_parts(parts, body.into()) };
         if let Some(at) = plain.windows(5).position(|text| text == b":\"E4A") {
             plain[at + 2] = b'A';

@@ -1,9 +1,9 @@
-//! Consent from a TCF v2 string, as a consent banner leaves it in the cookie `euconsent-v2`.
+//! Consent from a TCF v2 string, which a consent banner stores in the cookie `euconsent-v2`.
 //!
 //! ```console
 //! $ cargo run --example consent                   # EUID's sample strings
-//! $ cargo run --example consent CPehNtW…          # strings of yours
-//! $ cargo run --example consent - <strings.txt    # one a line; prints the verdicts alone
+//! $ cargo run --example consent CPehNtW…          # your own strings
+//! $ cargo run --example consent - <strings.txt    # one per line; prints only the verdicts
 //! ```
 
 use std::convert::Infallible;
@@ -17,13 +17,13 @@ use http::{Request, Response, request};
 use tower::{Layer, service_fn};
 use tower_euid::{Consent, Euid, EuidLayer, tcf};
 
-/// All that a site behind a consent banner needs.
+/// Configures the layer of a site with a consent banner.
 fn by_banner(layer: EuidLayer) -> EuidLayer {
     layer.consent_from_tcf_cookie()
 }
 
-/// A hook of one's own. No TC string says that a visitor agreed to an EUID being made from their address:
-/// this site asked them at login, and a layer further out has put their answer into the request.
+/// A custom hook. A TC string does not state that a visitor agreed to an EUID made from their address. This site asks at
+/// login, and a layer further out puts the answer into the request.
 fn by_banner_and_login(request: &request::Parts) -> Consent {
     match request.extensions.get::<AgreedToEuid>() {
         Some(AgreedToEuid(true)) => tcf::consent(&request.headers),
@@ -70,7 +70,8 @@ fn verdicts(strings: impl BufRead, mut verdicts: impl Write) -> io::Result<()> {
     strings.split(b'\n').try_for_each(|tc_string| writeln!(verdicts, "{:?}", tcf::judge(tc_string?)))
 }
 
-/// What a page sees of a visitor who is logged in, and how many EUID cookies they have afterwards.
+/// Sends a request of a logged-in visitor. Returns the state that the page sees, and the number of EUID cookies that
+/// the visitor has afterwards.
 async fn visit(
     configured: impl FnOnce(EuidLayer) -> EuidLayer,
     tc_string: &str,

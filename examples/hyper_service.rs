@@ -1,7 +1,7 @@
-//! The layer around a plain hyper service: no framework, the token read from the extensions.
+//! The layer around a plain hyper service, without a framework. The handler reads the token from the extensions.
 //!
 //! ```console
-//! $ cargo run --example sandbox_operator    # prints three variables; set them here too
+//! $ cargo run --example sandbox_operator    # prints three variables; set them for this example too
 //! $ export $(cargo run -q --example keygen)                    # EUID_COOKIE_KEYS
 //! $ cargo run --example hyper_service
 //! $ curl http://127.0.0.1:3001/
@@ -52,7 +52,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     println!("http://{}/", listener.local_addr()?);
     loop {
         let Ok((socket, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: some will be free in a moment.
+            // Most likely no file descriptor is free. Try again in a moment.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -142,7 +142,7 @@ mod tests {
         Ok((status, String::from_utf8(response.into_body().collect().await?.to_bytes().into())?))
     }
 
-    /// The second person's login fails, with this status: what the page shows then.
+    /// Makes a second person's login fail with the status `expected`. Returns what the page shows afterwards.
     async fn after_a_failed_login(address: &'static str, fault: Option<Fault>, expected: u16) -> Tested<String> {
         let sandbox = Sandbox::builder().build()?;
         let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;

@@ -1,4 +1,4 @@
-//! Prints a fresh cookie key in the form that `EUID_COOKIE_KEYS` takes; its id goes to standard error.
+//! Prints a new cookie key, in the format of `EUID_COOKIE_KEYS`, and its id on standard error.
 //!
 //! ```console
 //! $ cargo run -q --example keygen

@@ -1,21 +1,20 @@
-//! A site under load while its operator hangs and comes back: what pages notice of it.
+//! A site under load while its operator hangs and recovers: the effect on pages.
 //!
 //! ```console
 //! $ cargo run --release --example outage
 //! ```
 //!
-//! A thousand visitors, each with cookies of their own, look at a page four times a second; their
-//! tokens are due for a refresh every few seconds. The sandbox operator answers, then takes each
-//! call and says nothing, then answers again. A page here does nothing, so its time is the layer's.
+//! A thousand visitors, each with their own cookies, load a page four times a second. Their tokens are due for a refresh
+//! every few seconds. The sandbox operator answers, then accepts calls without answering, then answers again. A page does
+//! nothing, so its time is the layer's.
 //!
-//! Loopback only, all in one process, about 16 seconds. What to look for:
+//! Everything runs in one process over loopback, for about 16 seconds. The output shows:
 //!
-//! 1. During the outage p50 stays: no page waits for an operator that is known to be down. The pages of
-//!    the first moments are slow, until the breaker opens, and so is one page for each probe. None takes
-//!    longer than [`MAX_WAIT`] and what the scheduler adds.
-//! 2. The calls stop almost at once.
-//! 3. Afterwards the first probe that succeeds, about five seconds later at most, brings everything
-//!    back.
+//! 1. During the outage, p50 does not change: once the breaker is open, pages do not wait for the operator. Slow are only
+//!    the pages before the breaker opens, and one page for each probe. No page takes longer than [`MAX_WAIT`] plus the
+//!    delay of the scheduler.
+//! 2. During the outage, the calls stop almost at once.
+//! 3. After the outage, the first successful probe closes the breaker. It comes after about five seconds at most.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -34,10 +33,10 @@ use tower_euid::clock::ManualClock;
 use tower_euid::{CookieKey, Dii, Euid, EuidClient, EuidClientBuilder, EuidLayer, EuidUpdate, Generated};
 
 const VISITORS: u64 = 1000;
-/// Between two pages of one visitor.
+/// The pause between two pages of one visitor.
 const PAUSE: Duration = Duration::from_millis(250);
 const MAX_WAIT: Duration = Duration::from_millis(100);
-/// A page that took longer waited.
+/// A page that takes longer has waited for the operator.
 const SLOW: Duration = Duration::from_millis(50);
 const LIFETIMES: Lifetimes = Lifetimes {
     refresh_from: Duration::from_secs(2),
@@ -52,9 +51,9 @@ const PHASES: [(&str, Duration, Option<Fault>); 3] = [
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    // The breaker says on stderr when it opens, probes and closes.
+    // On stderr, the layer logs when the breaker opens, probes and closes.
     tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
-    // One clock for all three, which runs as the machine's does.
+    // One clock for all three. It runs at the speed of the machine's clock.
     let clock = ManualClock::running();
     let sandbox = Sandbox::builder().lifetimes(LIFETIMES).clock(clock.clone()).build()?;
     let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, 0).into()).await?;
@@ -108,13 +107,13 @@ struct Visitor {
     jar: HashMap<String, String>,
 }
 
-/// How one page went.
+/// The measurements of one page.
 struct Page {
-    /// Since the beginning.
+    /// The time since the beginning.
     at: Duration,
     took: Duration,
     has_token: bool,
-    /// It brought a refreshed cookie.
+    /// Whether it brought a refreshed cookie.
     renewed: bool,
 }
 
@@ -129,10 +128,10 @@ async fn log_in(layer: EuidLayer, client: EuidClient, number: u64) -> Result<Vis
 }
 
 impl Visitor {
-    /// Looks at pages until all phases are over.
+    /// Loads pages until all phases have ended.
     async fn browse(mut self, begun: Instant) -> Vec<Page> {
         let end: Duration = PHASES.iter().map(|(_, lasts, _)| *lasts).sum();
-        // They don't all come at once.
+        // The visitors start one after the other.
         sleep(PAUSE * u32::try_from(self.number).unwrap_or(0) / u32::try_from(VISITORS).unwrap_or(1)).await;
         let mut pauses = interval(PAUSE);
         pauses.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -149,7 +148,7 @@ impl Visitor {
         }
     }
 
-    /// One page; whether it had a token, and whether it brought cookies.
+    /// Loads one page. Returns whether it had a token, and whether it brought cookies.
     async fn visit(&mut self, update: Option<EuidUpdate>) -> (bool, bool) {
         let mut request = Request::new(());
         let cookies: Vec<String> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -168,7 +167,7 @@ impl Visitor {
     }
 }
 
-/// Says whether there is a token; logs in, if told to.
+/// A page that returns whether there is a token, and attaches `update` if there is one.
 fn page(
     update: Option<EuidUpdate>,
 ) -> impl Service<Request<()>, Response = Response<bool>, Error = Infallible, Future: Send> + Clone + Send {

@@ -1,4 +1,4 @@
-//! The sandbox operator alone, for any client in any language.
+//! The sandbox operator as a program, for any client in any language.
 //!
 //! ```console
 //! $ cargo run --example sandbox_operator
@@ -9,13 +9,14 @@
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `PORT` | 8080 if not set, 0 for any |
-//! | `EUID_SANDBOX_REFRESH_FROM` | seconds until a refresh is due; 900 |
-//! | `EUID_SANDBOX_IDENTITY_EXPIRES` | seconds until the advertising token ends; 3600 |
-//! | `EUID_SANDBOX_REFRESH_EXPIRES` | seconds until the refresh token ends; 86400 |
+//! | `PORT` | the port; 8080 if not set, 0 for any |
+//! | `EUID_SANDBOX_REFRESH_FROM` | seconds until a refresh is due; 900 if not set |
+//! | `EUID_SANDBOX_IDENTITY_EXPIRES` | seconds until the advertising token expires; 3600 if not set |
+//! | `EUID_SANDBOX_REFRESH_EXPIRES` | seconds until the refresh token expires; 86400 if not set |
 //!
-//! For identities that are due or over, make them short: `EUID_SANDBOX_REFRESH_FROM=2`. The test identities of EUID
-//! (`optout@example.com`, `refresh-optout@example.com`) opt out. Its keys are constants, so its tokens outlive a restart.
+//! To get identities that are due or expired, set short times: `EUID_SANDBOX_REFRESH_FROM=2`. EUID's test identities
+//! (`optout@example.com`, `refresh-optout@example.com`) opt out. The operator's keys are constants, so its tokens stay
+//! valid after a restart.
 
 use std::env;
 use std::error::Error;

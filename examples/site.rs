@@ -1,8 +1,8 @@
-//! A site with sessions of its own and a consent of its own: identities are bound to who is signed in, and
-//! generated with consent only.
+//! A site with its own sessions and its own consent dialog. It binds each identity to the signed-in user, and generates
+//! identities only with consent.
 //!
 //! ```console
-//! $ cargo run --example sandbox_operator    # prints three variables; set them here too
+//! $ cargo run --example sandbox_operator    # prints three variables; set them for this example too
 //! $ export $(cargo run -q --example keygen)                    # EUID_COOKIE_KEYS
 //! $ cargo run --example site
 //! $ curl -b jar -c jar -d choice=yes http://127.0.0.1:3002/consent
@@ -13,12 +13,11 @@
 //! {"imp":[{"id":"1"}],"user":{"eids":[{"source":"euid.eu",…}]}}
 //! ```
 //!
-//! The order of the layers matters. The EUID layer's hooks see what the session layer, further out, has put
-//! into the request. Outermost is the protection against requests that other sites make the browser send: they
-//! must not log a visitor in or out, or consent for them.
+//! The order of the layers matters. The session layer is outside the EUID layer, so that the EUID layer's hooks see the user
+//! that it has put into the request. The outermost layer protects against requests that other sites make the browser send:
+//! they must not log a visitor in or out, or consent for them.
 //!
-//! Cookies are read byte by byte: one that a third party set to something other than ASCII must not hide the
-//! session of a logout.
+//! The site reads cookies as bytes. Otherwise a third-party cookie that is not ASCII could hide the session from a logout.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -77,7 +76,7 @@ fn app(client: EuidClient, layer: EuidLayer, clock: impl Clock) -> Router {
 struct Site {
     client: EuidClient,
     clock: Arc<dyn Clock>,
-    /// By the value of the session cookie.
+    /// The sessions, by the value of the session cookie.
     sessions: Arc<Mutex<HashMap<Vec<u8>, Session>>>,
 }
 
@@ -117,7 +116,7 @@ impl Site {
         cookies(headers, SESSION).for_each(|id| drop(sessions.remove(id)));
     }
 
-    /// Generates for the signed-in user, bound to them. `None` if there is no identity to write.
+    /// Generates an identity for the signed-in user and binds it to them. `None` if there is no identity to write.
     async fn generate(&self, User(address): &User) -> Option<EuidUpdate> {
         match self.client.generate(Dii::email(address).ok()?).await {
             Ok(generated) => Some(EuidUpdate::from(generated).subject(address)),
@@ -144,7 +143,7 @@ fn consent(request: &request::Parts) -> Consent {
     }
 }
 
-/// Signed in, consenting and without an identity: they get one here, and not on each page.
+/// Generates an identity for a user who is signed in, consents and has none.
 async fn page(State(site): State<Site>, euid: Euid, user: Option<Extension<User>>) -> Response {
     let Some(Extension(user)) = user else { return format!("nobody: {}\n", euid.state()).into_response() };
     let text = format!("{}: {}\n", user.0, euid.state());
@@ -165,13 +164,13 @@ struct Login {
     email: String,
 }
 
-/// A real site authenticates the person here; this one believes the address.
+/// A real site authenticates the person here. This one trusts the address.
 async fn login(State(site): State<Site>, headers: HeaderMap, Form(Login { email }): Form<Login>) -> Response {
     if Dii::email(&email).is_err() {
-        // The session of the person before goes on too: no other person has logged in.
+        // The previous session goes on, because no other person has logged in.
         return (StatusCode::BAD_REQUEST, "please check the address\n").into_response();
     }
-    // A login ends the session and the identity of the person before.
+    // A login ends the session and the identity of the previous person.
     site.end_session(&headers);
     let user = User(email);
     let consents = cookies(&headers, CONSENT).next() == Some(b"yes");
@@ -197,7 +196,7 @@ async fn choose(Form(Choice { choice }): Form<Choice>) -> Response {
     let consents = choice == "yes";
     let cookie = set_cookie(CONSENT, if consents { "yes" } else { "no" }, CONSENT_LASTS);
     let response = ([(SET_COOKIE, cookie)], Redirect::to("/"));
-    // Withdrawn, the identity ends with this very answer.
+    // If consent is withdrawn, this response ends the identity.
     if consents { response.into_response() } else { (EuidUpdate::logout(), response).into_response() }
 }
 
@@ -207,7 +206,7 @@ fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [
     pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
-/// The prefix `__Host-` keeps other hosts, and plain http, from setting the cookie.
+/// Because of the prefix `__Host-`, other hosts and plain http cannot set the cookie.
 fn set_cookie(name: &str, value: &str, lasts: Duration) -> String {
     format!("{name}={value}; Max-Age={}; Secure; HttpOnly; SameSite=Lax; Path=/", lasts.as_secs())
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes each target, or the named ones, for so many seconds: bash fuzz/run.sh SECONDS [TARGET...]
-# The corpus grows in fuzz/corpus. What fails is in fuzz/artifacts; the output says how to run it again.
+# Fuzzes each target, or the named ones, for SECONDS each: bash fuzz/run.sh SECONDS [TARGET...]
+# The corpus grows in fuzz/corpus. Failing inputs are in fuzz/artifacts; the output shows how to run one again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,7 +19,7 @@ command -v c++ >/dev/null || {
 
 python3 fuzz/seeds.py fuzz/target/seeds
 
-# No sanitizer: there is no unsafe code of ours to watch, and without one the stable compiler will do.
+# No sanitizer: this project has no unsafe code, and the stable compiler suffices without one.
 cargo fuzz build --sanitizer none
 for target in "$@"; do
     echo "fuzzing $target for $seconds s"

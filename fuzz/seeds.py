@@ -1,4 +1,4 @@
-"""Writes a corpus to start from for each fuzz target, out of tests/vectors: python3 fuzz/seeds.py FOLDER"""
+"""Writes an initial corpus for each fuzz target, made from tests/vectors: python3 fuzz/seeds.py FOLDER"""
 
 import base64
 import hashlib

@@ -1,5 +1,5 @@
-//! Refuses requests for other host names, so that a page of another site can't reach the demo by a name of its own that
-//! points at 127.0.0.1 (DNS rebinding).
+//! Refuses requests for other host names. Otherwise a page of another site could reach the demo through a name of its own
+//! that points at 127.0.0.1 (DNS rebinding).
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use axum::response::{Html, IntoResponse, Response};
 
 use crate::{Site, page};
 
-/// A middleware around everything.
+/// The outermost middleware.
 pub(crate) async fn check(State(site): State<Site>, request: Request, next: Next) -> Response {
     let hosts: Vec<_> = request.headers().get_all(HOST).iter().collect();
     let is_ours = match hosts[..] {
@@ -23,7 +23,7 @@ pub(crate) async fn check(State(site): State<Site>, request: Request, next: Next
         return next.run(request).await;
     }
     let text = "This demo answers to localhost and loopback addresses. For another name, start it with SITE_NAME.";
-    (StatusCode::MISDIRECTED_REQUEST, Html(page::error("Not the name of this site", text))).into_response()
+    (StatusCode::MISDIRECTED_REQUEST, Html(page::error("Unknown host name", text))).into_response()
 }
 
 impl Site {

@@ -1,34 +1,34 @@
-//! A publisher's site: visitors log in, every page knows their current advertising token.
+//! A publisher's site: visitors log in, and every page has their current advertising token.
 //!
 //! ```console
 //! $ cargo run --example publisher
 //! ```
 //!
-//! starts an embedded sandbox operator and the site, and prints the address. Nothing else is needed.
-//! The front page shows what its request saw and lets you play with time and the operator.
+//! This starts an embedded sandbox operator and the site, and prints the address. You need nothing else. The front page
+//! shows the visitor's state, and has buttons to control the time and the operator.
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `PORT` | of the site; 3000 if not set, 0 for any |
-//! | `SITE_NAME` | another host name that the site answers to; by default `localhost` and loopback addresses alone |
-//! | `OPERATOR_PORT` | of the embedded sandbox; any if not set |
-//! | `EUID_OPERATOR_URL`, `EUID_API_KEY`, `EUID_CLIENT_SECRET` | all three: use that operator, start no sandbox |
+//! | `PORT` | the site's port; 3000 if not set, 0 for any |
+//! | `SITE_NAME` | another host name that the site answers to; by default only `localhost` and loopback addresses |
+//! | `OPERATOR_PORT` | the port of the embedded sandbox; any if not set |
+//! | `EUID_OPERATOR_URL`, `EUID_API_KEY`, `EUID_CLIENT_SECRET` | all three: the site uses that operator and starts no sandbox |
 //! | `EUID_COOKIE_KEYS` | cookie keys, newest first; a fresh one if not set |
-//! | `RUST_LOG` | what the log on stderr shows, such as `tower_euid=debug`; `info` if not set |
-//! | `COOKIES_FOR_SCRIPTS` | if set: hand the token to Prebid, and take over logins from EUID's JavaScript SDK |
+//! | `RUST_LOG` | the filter of the log on stderr, such as `tower_euid=debug`; `info` if not set |
+//! | `COOKIES_FOR_SCRIPTS` | if set, the site hands the token to Prebid and takes over logins from EUID's JavaScript SDK |
 //!
 //! With curl and a cookie jar (`-b jar -c jar`):
 //!
-//! | | |
+//! | arguments | effect |
 //! | --- | --- |
-//! | `-d email=user@example.com …/login` | log in; a phone number by `--data-urlencode phone=+442345678901`, as a bare `+` is a space |
-//! | `…/api/identity` | what a page sees |
-//! | `-d seconds=600 …/sandbox/advance` | time passes |
-//! | `-d operator=down …/sandbox/operator` | `up`, `slow` or `down` |
-//! | `-X POST …/sandbox/opt-out` | the logged-in person opts out |
+//! | `-d email=user@example.com …/login` | log in; for a phone number use `--data-urlencode phone=+442345678901`, because a bare `+` is a space |
+//! | `…/api/identity` | show the state and the token that a page sees |
+//! | `-d seconds=600 …/sandbox/advance` | advance the clock |
+//! | `-d operator=down …/sandbox/operator` | make the operator `up`, `slow` or `down` |
+//! | `-X POST …/sandbox/opt-out` | opt the logged-in person out |
 //! | `-X POST …/logout` | log out |
 //!
-//! curl 7 writes some removed cookies back into its jar; they are of no use there.
+//! curl 7 writes some removed cookies back into its jar. They have no effect.
 
 mod host;
 mod page;
@@ -69,19 +69,19 @@ use tracing_subscriber::util::SubscriberInitExt;
 struct Site {
     client: EuidClient,
     clock: ManualClock,
-    /// A host name that it answers to, beside `localhost`.
+    /// A host name that the site answers to, in addition to `localhost`.
     name: Option<String>,
     /// `None` with an external operator.
     sandbox: Option<Arc<SandboxServer>>,
     notes: Arc<Mutex<Notes>>,
 }
 
-/// What the front page shows beside the identity. One for all visitors: this is a demo for one.
+/// The other contents of the front page. All visitors share them, because the demo is for one person.
 #[derive(Default)]
 struct Notes {
-    /// Who is logged in, as a site knows from its own session.
+    /// The logged-in visitor. A real site keeps this in its own session.
     visitor: Option<Visitor>,
-    /// Of the last token that a page saw.
+    /// The times of the last token that a page saw.
     times: Option<IdentityTimes>,
     operator: sandbox::Operator,
     requests: requests::Requests,
@@ -91,7 +91,7 @@ struct Notes {
 struct Visitor {
     address: String,
     dii: Dii,
-    /// By the sandbox's button.
+    /// Whether the visitor pressed the sandbox's button.
     opted_out: bool,
 }
 
@@ -113,12 +113,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    // By default what is worth a look; more with RUST_LOG.
+    // The important events by default; more with RUST_LOG.
     let wanted = variable("RUST_LOG").map_or(Ok(Targets::new().with_default(Level::INFO)), |text| text.parse());
     let wanted: Targets = wanted.map_err(|error| format!("RUST_LOG: {error}"))?;
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(log).with(wanted).init();
-    // One clock for all: "ten minutes later" moves the sandbox and the site together.
+    // The sandbox and the site share a clock, so "10 minutes later" moves both.
     let clock = ManualClock::running();
     let (client, sandbox) = if OPERATOR.iter().any(|name| variable(name).is_some()) {
         let client = EuidClientBuilder::from_env().map_err(|error| format!("{error} (set all of them, or none)"))?;
@@ -135,7 +135,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
             Some(Arc::new(sandbox)),
         )
     };
-    // Without jitter, so that "ten minutes later" does what it says.
+    // No jitter, so that a refresh is due at the time that the page shows.
     let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone()).refresh_jitter(Duration::ZERO);
     let layer = layer.cookie(cookies()?);
     let name = variable("SITE_NAME");
@@ -173,7 +173,7 @@ fn app(site: Site, layer: EuidLayer) -> Router {
         .with_state(site)
 }
 
-/// All but what this request does to the cookies: [`requests::note`] adds that.
+/// The front page, without the effect of this request on the cookies: [`requests::note`] adds that.
 async fn home(State(site): State<Site>, euid: Euid) -> (Extension<page::Home>, Html<()>) {
     let mut notes = site.notes();
     match &euid {
@@ -192,12 +192,12 @@ async fn home(State(site): State<Site>, euid: Euid) -> (Extension<page::Home>, H
     (Extension(home), Html(()))
 }
 
-/// What of the visitor goes to the ad exchange.
+/// The part of the bid request that describes the visitor.
 fn bid_request(euid: &Euid) -> Value {
     json!({ "user": euid.eids() })
 }
 
-/// What a script of the site, or the ad server, would fetch.
+/// An endpoint for the site's scripts, or for the ad server.
 async fn identity(euid: Euid) -> Json<IdentityJson> {
     Json(IdentityJson { state: euid.state(), advertising_token: euid.advertising_token().cloned() })
 }
@@ -228,16 +228,16 @@ async fn login(State(site): State<Site>, Form(form): Form<Login>) -> Result<(Eui
     Ok((EuidUpdate::from(generated), Redirect::to("/")))
 }
 
-/// Logging out is between the visitor and the site: the operator is not told.
+/// Ends the login at this site. The operator takes no part in it.
 async fn logout(State(site): State<Site>) -> (EuidUpdate, Redirect) {
     site.notes().visitor = None;
     (EuidUpdate::logout(), Redirect::to("/"))
 }
 
 enum LoginError {
-    /// The visitor can mend it.
+    /// The visitor can correct it.
     Address(String),
-    /// The visitor can't.
+    /// The visitor can't correct it.
     Operator(EuidError),
 }
 
@@ -266,12 +266,12 @@ impl IntoResponse for LoginError {
                 (StatusCode::SERVICE_UNAVAILABLE, page)
             }
         };
-        // The identity of the previous visitor ends with this answer.
+        // This response ends the identity of the previous visitor.
         (status, EuidUpdate::logout(), Html(page)).into_response()
     }
 }
 
-/// Of [`EuidClientBuilder::from_env`]. If none is set, there is a sandbox.
+/// The variables of [`EuidClientBuilder::from_env`]. If none is set, the site starts a sandbox.
 const OPERATOR: [&str; 3] = ["EUID_OPERATOR_URL", "EUID_API_KEY", "EUID_CLIENT_SECRET"];
 
 fn cookie_keys() -> Result<KeyRing, Box<dyn Error>> {
@@ -294,7 +294,7 @@ fn port(name: &str, default: u16) -> Result<u16, String> {
     variable(name).map_or(Ok(default), |port| port.parse().map_err(|_| format!("{name} is not a port number")))
 }
 
-/// An environment variable; one that is empty counts as not set.
+/// The value of an environment variable. An empty one counts as not set.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -311,7 +311,7 @@ mod tests {
 
     pub(crate) type Tested<T = ()> = Result<T, Box<dyn Error>>;
 
-    /// The site without buttons for its sandbox.
+    /// The site without the buttons for the sandbox.
     pub(crate) fn app(name: &str) -> Tested<Router> {
         let (site, layer) = site(&Sandbox::builder().build()?)?;
         Ok(super::app(Site { name: Some(name.to_owned()), ..site }, layer))
@@ -343,7 +343,7 @@ mod tests {
             let (site, layer) = site(&sandbox)?;
             let mut visitor = sandbox.visitor(&layer, state)?;
             let app = super::app(site.clone(), layer);
-            // A cookie of another party, which is no text.
+            // A cookie of a third-party script, which is not valid text.
             let request = Request::get("/").header("cookie", axum::http::HeaderValue::from_bytes(b"other=\xff")?);
             send(&mut visitor, &app, request, "").await?;
             let notes = site.notes();

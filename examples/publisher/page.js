@@ -1,4 +1,4 @@
-// Sends the forms without leaving the page. Without this script they work as forms do.
+// Submits the forms without a page load. Without this script they work as plain forms.
 
 const problem = document.getElementById("problem");
 const said = document.getElementById("said");
@@ -36,7 +36,7 @@ function show(page) {
   }
   document.title = page.title;
   if (focused) document.getElementById(focused)?.focus();
-  // The state, and what changed: the newest request, or the one that led to it.
+  // Announces the state, and the request that changed it: the newest one, or the one before it.
   const requests = [...document.querySelectorAll("#requests li")].slice(0, 2);
   const change = requests.find((request) => request.matches(".login, .refreshed, .cleared")) ?? requests[0];
   const parts = [document.querySelector("h1"), change.lastElementChild];

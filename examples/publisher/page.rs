@@ -11,18 +11,18 @@ use crate::Visitor;
 use crate::requests::{Calls, Cookies, Done, Requests};
 use crate::sandbox::Operator;
 
-/// What the front page's handler knows.
+/// The facts that the front page's handler collects.
 #[derive(Clone)]
 pub(crate) struct Home {
     pub(crate) euid: Euid,
     pub(crate) now: UnixMillis,
-    /// Of the token; of the last one, while there is none to use.
+    /// The times of the token, or of the last token if there is none now.
     pub(crate) times: Option<IdentityTimes>,
-    /// Who is logged in.
+    /// The logged-in visitor.
     pub(crate) visitor: Option<Visitor>,
-    /// With an operator of somebody else's, there is nothing to play with.
+    /// The sandbox's state; `None` with an external operator, which the page cannot control.
     pub(crate) operator: Option<Operator>,
-    /// As JSON.
+    /// The bid request, as JSON.
     pub(crate) bid_request: String,
 }
 
@@ -44,40 +44,42 @@ impl Home {
         frame(name, &content)
     }
 
-    /// The state's name, what it means, and what comes of it.
+    /// The state's name, a headline, and an explanation.
     fn words(&self) -> (&'static str, &'static str, &'static str) {
         match &self.euid {
             Euid::Active(token) if token.times().is_due(self.now) => (
                 "Active",
-                "The token still counts",
-                "A refresh is due, but the operator has not given one in time. The page goes on with the token that \
-                 it has; a later one asks again.",
+                "The token is still valid",
+                "A refresh is due, but the operator has not returned a new token in time. This page uses the token that \
+                 it has; a later page tries again.",
             ),
             Euid::Active(_) => (
                 "Active",
                 "There is a token for the bid request",
-                "It goes out as it is. When its refresh is due, the next page brings a new one.",
+                "The bid request contains it. When its refresh is due, the next page gets a new one.",
             ),
             Euid::OptedOut => (
                 "Opted out",
                 "This person opted out of EUID",
-                "Their identity is gone from the browser. For 72 hours pages know that it was an opt-out, so that \
-                 nobody asks for this person again.",
+                "The browser no longer has their identity. For 72 hours pages know of the opt-out, so that the site \
+                 does not request an EUID for this person again.",
             ),
             Euid::Unavailable => (
                 "Unavailable",
-                "There is no token to use now",
-                "The last one has ended and the operator does not give another. The login is kept: a later page may \
-                 have one.",
+                "There is no valid token now",
+                "The last token has expired, and the operator has not returned a new one. The login stays: a later \
+                 page may get a token.",
             ),
-            Euid::Withheld => {
-                ("Withheld", "There is no consent to use the token", "An identity, if there is one, is not handed out.")
-            }
+            Euid::Withheld => (
+                "Withheld",
+                "There is no consent to use the token",
+                "If there is an identity, the page does not see it.",
+            ),
             _ => (
                 "Absent",
                 "There is no identity",
-                "Nobody has logged in, or the login has ended. The bid request goes out without an EUID; log in, and \
-                 it has one.",
+                "The visitor has not logged in, or the login has ended. The bid request has no EUID. Log in to add \
+                 one.",
             ),
         }
     }
@@ -89,22 +91,24 @@ impl Home {
             up = pressed(Operator::Up),
             slow = pressed(Operator::Slow),
             down = pressed(Operator::Down),
-            visitor =
-                self.visitor.as_ref().map_or_else(|| "Nobody has logged in.".to_owned(), |visitor| self.who(visitor)),
+            visitor = self
+                .visitor
+                .as_ref()
+                .map_or_else(|| "No visitor is logged in.".to_owned(), |visitor| self.who(visitor)),
         )
     }
 
     fn who(&self, visitor: &Visitor) -> String {
         let known = match (&self.euid, visitor.opted_out) {
-            (Euid::OptedOut, _) => "has opted out, and the site knows.",
-            (_, true) => "has opted out. The site hears of it with the next refresh.",
+            (Euid::OptedOut, _) => "has opted out, and the site knows it.",
+            (_, true) => "has opted out. The site learns of it at the next refresh.",
             (_, false) => "is logged in.",
         };
         format!("<b>{}</b> {known}", escaped(&visitor.address))
     }
 }
 
-/// A page that says what went wrong. `text` must be ours.
+/// An error page. `text` is not escaped, so it must not contain a visitor's input.
 pub(crate) fn error(title: &str, text: &str) -> String {
     frame(title, &format!(include_str!("error.html"), title = title, text = text))
 }
@@ -115,18 +119,20 @@ fn frame(title: &str, content: &str) -> String {
 
 fn request(done: &Done) -> String {
     let (kind, name, text) = match done.cookies {
-        Cookies::None => ("none", "no cookie", "None came, none was set."),
+        Cookies::None => ("none", "no cookie", "The request brought none, and the response set none."),
         Cookies::Kept if done.calls.is_some_and(|calls| calls.refresh > 0) => {
-            ("kept", "kept", "The cookies stay as they are: no new pair came in time.")
+            ("kept", "kept", "The cookies stay as they are: no new pair of tokens arrived in time.")
         }
         Cookies::Kept => ("kept", "kept", "The cookies stay as they are."),
-        Cookies::Refreshed if done.calls.is_some_and(|calls| calls.refresh == 0) => {
-            ("refreshed", "refreshed", "The cookie holds a new pair of tokens: the answer to an earlier page.")
-        }
+        Cookies::Refreshed if done.calls.is_some_and(|calls| calls.refresh == 0) => (
+            "refreshed",
+            "refreshed",
+            "The cookie holds a new pair of tokens: the answer to an earlier page’s refresh.",
+        ),
         Cookies::Refreshed => ("refreshed", "refreshed", "The cookie holds a new pair of tokens."),
-        Cookies::SetAtLogin => ("login", "set at login", "Both cookies are new."),
-        Cookies::Cleared => ("cleared", "cleared", "The browser deletes what it has."),
-        Cookies::OptedOut => ("cleared", "cleared", "The identity is deleted, the opt-out remembered."),
+        Cookies::SetAtLogin => ("login", "set at login", "The identity cookie and the login cookie are new."),
+        Cookies::Cleared => ("cleared", "cleared", "The response removes the identity."),
+        Cookies::OptedOut => ("cleared", "cleared", "Identity removed, opt-out remembered."),
     };
     format!(
         include_str!("request.html"),
@@ -149,7 +155,7 @@ fn calls(calls: Calls) -> &'static str {
         Calls { generate: 0, refresh: 0 } => "No operator call.",
         Calls { generate: 0, refresh: 1 } => "One operator call: refresh.",
         Calls { generate: 1, refresh: 0 } => "One operator call: generate.",
-        _ => "Several operator calls, of other pages too.",
+        _ => "Several operator calls, some of them for other pages.",
     }
 }
 
@@ -169,10 +175,10 @@ fn timeline(now: UnixMillis, times: &IdentityTimes) -> String {
     )
 }
 
-/// Where on the timeline `now` is, in percent: three parts of the same width, each to its own scale.
+/// The position of `now` on the timeline, in percent. The line has three parts of the same width, each with its own scale.
 fn position(now: UnixMillis, times: &IdentityTimes) -> f64 {
     let parts = [
-        // Nobody tells a handler when the token was issued.
+        // A handler cannot see when the token was issued.
         (times.refresh_from.saturating_sub(FIRST_PART), times.refresh_from),
         (times.refresh_from, times.identity_expires),
         (times.identity_expires, times.refresh_expires),
@@ -189,7 +195,7 @@ fn short(moment: UnixMillis) -> String {
     format!("<time>{date} {time}</time>")
 }
 
-/// Day and month, and the time in UTC, as HTTP writes them.
+/// Day and month, and the time in UTC, in HTTP's format.
 fn date_and_time(moment: UnixMillis) -> (String, String) {
     let since_epoch = Duration::from_millis(moment.as_millis().clamp(0, LAST_MOMENT).cast_unsigned());
     let date = httpdate::fmt_http_date(UNIX_EPOCH + since_epoch);
@@ -211,12 +217,12 @@ fn distance(now: UnixMillis, moment: UnixMillis) -> String {
     }
 }
 
-/// Tokens are opaque, and any visitor types an address: both may hold markup.
+/// Escapes text for HTML. Tokens are opaque and visitors type addresses, so both may contain markup.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-/// How much of the time before a refresh the timeline shows: all of it, with the sandbox.
+/// The time before a refresh that the timeline shows. With the sandbox, that is all of it.
 const FIRST_PART: Duration = Duration::from_secs(900);
-/// HTTP's years have four digits.
+/// The last moment that HTTP can write: its years have four digits.
 const LAST_MOMENT: i64 = 253_402_300_799_000;

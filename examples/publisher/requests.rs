@@ -1,5 +1,5 @@
-//! What each request did, as far as it can be seen from outside the layer: by its `Set-Cookie`, and by
-//! the calls that the sandbox counted meanwhile.
+//! Records the effect of each request, as seen from outside the layer: its `Set-Cookie` headers, and the calls that the
+//! sandbox counted meanwhile.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,38 +15,38 @@ use tower_euid::clock::{Clock, SystemClock, UnixMillis};
 
 use crate::{Site, page};
 
-/// The last few, newest first.
+/// The last few requests, newest first.
 #[derive(Default)]
 pub(crate) struct Requests(VecDeque<Done>);
 
-/// What one request did.
+/// The effect of one request.
 pub(crate) struct Done {
     /// Method and path.
     pub(crate) line: String,
-    /// When it was answered, on the site's clock.
+    /// The time of the response, on the site's clock.
     pub(crate) at: UnixMillis,
     pub(crate) status: StatusCode,
     pub(crate) cookies: Cookies,
-    /// `None` with an external operator, whose calls are not counted.
+    /// `None` with an external operator, because only the sandbox counts calls.
     pub(crate) calls: Option<Calls>,
     pub(crate) took: Duration,
 }
 
-/// What became of the layer's cookies.
+/// The effect on the layer's cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cookies {
-    /// None came, none was set.
+    /// The request brought none, and the response set none.
     None,
-    /// Some came, none was set.
+    /// The request brought some, and the response set none.
     Kept,
     Refreshed,
     SetAtLogin,
     Cleared,
-    /// The identity is cleared, the opt-out remembered.
+    /// The identity is removed, and the opt-out remembered.
     OptedOut,
 }
 
-/// Calls to the operator while the request ran, those of other requests included.
+/// Calls to the operator while the request ran, including those for other requests.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Calls {
     pub(crate) generate: u64,
@@ -64,12 +64,12 @@ impl Requests {
     }
 }
 
-/// A middleware around the layer: notes the request and, if its answer is the front page, completes it.
+/// A middleware around the layer: records the request and, if the response is the front page, completes it.
 pub(crate) async fn note(State(site): State<Site>, request: Request, next: Next) -> Response {
     let line = format!("{} {}", request.method(), request.uri().path());
     let brought = brings_cookies(request.headers());
     let calls_before = calls(&site);
-    // Not the site's clock, which another request may move meanwhile.
+    // Not the site's clock, because another request may move it meanwhile.
     let begun = SystemClock.now();
 
     let mut response = next.run(request).await;
@@ -96,9 +96,9 @@ impl Cookies {
             (None, None) => Self::None,
             (Some(Written::Set), Some(_)) => Self::SetAtLogin,
             (Some(Written::Set), None) => Self::Refreshed,
-            // Said by the operator at login.
+            // The operator reported it at login.
             (_, Some(Written::Set)) => Self::OptedOut,
-            // Found by a refresh.
+            // A refresh found it.
             _ if matches!(written(response, OPT_OUT), Some(Written::Set)) => Self::OptedOut,
             _ => Self::Cleared,
         }
@@ -117,7 +117,7 @@ fn written(response: &HeaderMap, name: &str) -> Option<Written> {
 }
 
 fn brings_cookies(request: &HeaderMap) -> bool {
-    // Cookies of other parties may hold any bytes.
+    // Cookies of third-party scripts may hold any bytes.
     let texts = request.get_all(COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let mut cookies = texts.flat_map(Cookie::split_parse).flatten();
     cookies.any(|cookie| [IDENTITY, ANCHOR, OPT_OUT].contains(&cookie.name()))

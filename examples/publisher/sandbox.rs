@@ -1,4 +1,4 @@
-//! The buttons that move the sandbox: its time, its mood, its opt-outs.
+//! The buttons that control the sandbox: its time, its operator, its opt-outs.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) struct Advance {
 
 pub(crate) async fn advance(State(site): State<Site>, Form(form): Form<Advance>) -> Response {
     if form.seconds > FARTHEST {
-        return refused(StatusCode::BAD_REQUEST, "That is too far: at most ten years at once.");
+        return refused(StatusCode::BAD_REQUEST, "That is too far: the limit is ten years at once.");
     }
     site.clock.advance(Duration::from_secs(form.seconds));
     Redirect::to("/").into_response()
@@ -28,15 +28,15 @@ pub(crate) struct Mood {
     operator: Operator,
 }
 
-/// How the operator is doing.
+/// The operator's state.
 #[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Operator {
     #[default]
     Up,
-    /// It answers, but later than a page waits.
+    /// It answers after the page has stopped waiting.
     Slow,
-    /// What a load balancer answers when no server is behind it.
+    /// It answers as a load balancer without a server behind it does.
     Down,
 }
 
@@ -52,7 +52,7 @@ pub(crate) async fn operator(State(site): State<Site>, Form(form): Form<Mood>) -
     Redirect::to("/")
 }
 
-/// The person does so on EUID's own site; this one hears of it with the next refresh or login.
+/// A person opts out on EUID's own site; this site learns of it at the next refresh or login.
 pub(crate) async fn opt_out(State(site): State<Site>) -> Response {
     match (&site.sandbox, &mut site.notes().visitor) {
         (Some(sandbox), Some(visitor)) => {
@@ -60,7 +60,7 @@ pub(crate) async fn opt_out(State(site): State<Site>) -> Response {
             visitor.opted_out = true;
             Redirect::to("/").into_response()
         }
-        _ => refused(StatusCode::CONFLICT, "Nobody has logged in who could opt out."),
+        _ => refused(StatusCode::CONFLICT, "No visitor is logged in."),
     }
 }
 
@@ -68,7 +68,7 @@ fn refused(status: StatusCode, text: &str) -> Response {
     (status, Html(page::error("That did not work", text))).into_response()
 }
 
-/// Ten years; the end of time is a place without logins.
+/// Ten years. At the end of the clock's range no login would be possible.
 const FARTHEST: u64 = 10 * 365 * 86_400;
-/// Four times what a page waits.
+/// Four times as long as a page waits.
 const SLOW: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! Makes the library a *reactor*: links the target's own object with `_initialize`, which the host calls once, first.
 //!
-//! rustc does so for programs only. Without it the linker takes each export for a program of its own: it starts and ends
-//! the C library around every call.
+//! rustc links that object for programs only. Without it, the linker treats each export as a separate program, and starts and
+//! ends the C library around every call.
 
 use std::env;
 use std::error::Error;

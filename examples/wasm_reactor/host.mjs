@@ -32,7 +32,7 @@ export class Reactor {
 
   #buffer(length) {
     const address = this.#exports.buffer(length);
-    // Only now: the memory may have grown, which makes a new ArrayBuffer.
+    // Create the view only now: the memory may have grown, and then it has a new ArrayBuffer.
     return new Uint8Array(this.#exports.memory.buffer, address, length);
   }
 }
@@ -129,7 +129,7 @@ async function respond(request, exchange) {
     return { ...page, headers: exchange.finish(page) };
   } catch (error) {
     console.error(error);
-    // The engine may have something to write all the same, and the reactor forgets the exchange.
+    // Finish after a failure, too: the engine may have a cookie to write, and the reactor must forget the exchange.
     const page = { status: 500, body: "error" };
     return { ...page, headers: exchange.finish(page) };
   }

@@ -11,7 +11,7 @@ cargo build --quiet --locked --target wasm32-wasip1 --target-dir "$target/wasm" 
     --manifest-path examples/wasm_reactor/Cargo.toml
 cargo build --quiet --locked --example sandbox_operator
 
-# The operator prints its address and its credentials as variables, and then serves until it is ended.
+# The operator prints its address and its credentials as variables, then serves until this script ends it.
 unset EUID_CLIENT_SECRET
 exec 3< <(PORT=0 exec "$target/debug/examples/sandbox_operator")
 operator=$!
@@ -23,5 +23,5 @@ done
 : "${EUID_CLIENT_SECRET:?the operator did not start}"
 export REACTOR=$target/wasm/wasm32-wasip1/debug/euid_wasm_reactor.wasm
 
-# Far longer than it ever takes.
+# A limit far above the usual duration.
 timeout 60 node --no-warnings --test-reporter=spec examples/wasm_reactor/visit.mjs

@@ -1,4 +1,4 @@
-// A visitor of the site in host.mjs: what each response sets, and what each page sees. run.sh starts it.
+// A visitor of the site in host.mjs. Checks which cookies each response sets and which state each page sees. run.sh starts it.
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -15,7 +15,7 @@ const IDENTITY = "__Host-euid";
 const ANCHOR = "__Host-euid-login";
 const OPT_OUT = "__Host-euid-optout";
 
-// The operator lives now; the site's clock can be moved ahead of it.
+// The operator uses the real time. The tests can move the site's clock ahead of it.
 let ahead = 0;
 const clock = () => Date.now() + ahead;
 beforeEach(() => (ahead = 0));
@@ -47,7 +47,7 @@ globalThis.fetch = (url, options) => {
 };
 
 const here = await node(EUID_OPERATOR_URL);
-// Another node of the same site, with the same keys. Its operator hangs up on everyone.
+// Another node of the same site, with the same keys. Its operator closes every connection.
 const cutOff = await node(await listen(createServer((socket) => socket.destroy())));
 
 /** A browser, as far as cookies go. */

@@ -1,7 +1,7 @@
-//! Answers of the operator: the envelope as it came, or any JSON in a good one; and requests, as the
-//! operator opens them.
+//! Fuzzes the operator's answers, either as raw bodies or as any JSON in a valid envelope; and requests, as the operator
+//! opens them.
 //!
-//! Input: one byte for the endpoint and what follows, two for the HTTP status, then body or JSON.
+//! Input: one byte for the endpoint and the kind of input, two for the HTTP status, then body or JSON.
 
 #![no_main]
 
@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     Corpus::Keep
 });
 
-/// Only a 200 gives an outcome, and what an error means is told by the status first.
+/// A raw body: only a 200 has an outcome, and the status takes precedence in the kind of an error.
 fn as_it_came(endpoint: Endpoint, status: u16, content_type: Option<&str>, body: &[u8]) {
     let error = match understand(endpoint, status, content_type, body) {
         Ok(outcome) => return assert_eq!(status, 200, "{outcome:?}"),
@@ -48,13 +48,13 @@ fn as_it_came(endpoint: Endpoint, status: u16, content_type: Option<&str>, body:
     }
     if error.kind() == ErrorKind::RejectedToken {
         assert_eq!(status, 400);
-        // What is ignored need not make sense.
+        // Fields that the client ignores need not be valid JSON, so `says` may be `None`.
         let says = serde_json::from_slice::<Value>(body).ok();
         assert!(says.is_none_or(|says| says["status"] == "invalid_token" || says["status"] == "expired_token"));
     }
 }
 
-/// What is understood is what the JSON says.
+/// JSON in a valid envelope: the outcome matches the JSON.
 fn well_sealed(endpoint: Endpoint, content_type: Option<&str>, json: &[u8]) {
     let envelope = seal_answer(endpoint, json);
     let is_binary = content_type.is_some_and(|kind| kind.eq_ignore_ascii_case("application/octet-stream"));
@@ -92,7 +92,7 @@ fn well_sealed(endpoint: Endpoint, content_type: Option<&str>, json: &[u8]) {
     }
 }
 
-/// An error's text is the client's own, but for the status and the beginning of the operator's message.
+/// An error's text is the client's own, except for the status and the beginning of the operator's message.
 fn is_bounded(error: &EuidError) {
     let text = error.to_string();
     let (own, message) = text.split_once("): ").unwrap_or((&text, ""));
@@ -104,7 +104,7 @@ fn is_bounded(error: &EuidError) {
     assert!(message.len() <= 200 && text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text}");
 }
 
-/// A request that we seal opens with what is in it; any other is refused.
+/// A request that the client seals opens with the same content. The operator refuses any other.
 fn request(is_ours: bool, body: &[u8]) -> Corpus {
     if is_ours {
         let envelope = ask(body);
@@ -112,7 +112,7 @@ fn request(is_ours: bool, body: &[u8]) -> Corpus {
         assert_eq!(receive_text(BASE64_STANDARD.encode(&envelope).as_bytes()), received);
         match received {
             Ok(None) => assert!(body.is_empty()),
-            // The operator takes what serde_json takes, and more: comments, for example.
+            // The operator accepts more than serde_json does: comments, for example.
             Ok(Some(object)) => {
                 if let Ok(expected) = serde_json::from_slice::<Map<String, Value>>(body) {
                     assert!(object.keys().eq(expected.keys()));
@@ -121,7 +121,7 @@ fn request(is_ours: bool, body: &[u8]) -> Corpus {
             Err(refused) => {
                 assert!(refused.is_bad_json());
                 let is_object = serde_json::from_slice::<Map<String, Value>>(body).is_ok();
-                // It limits the length of numbers and names.
+                // The operator limits the length of numbers and names.
                 assert!(!is_object || body.len() > 1000);
             }
         }

@@ -1,7 +1,7 @@
-//! `Cookie` headers of any bytes: we find what a plain split at `;` and `=` finds, and what else stands
-//! there changes nothing.
+//! Fuzzes the bytes of `Cookie` headers: the reader finds what a plain split at `;` and `=` finds, and other cookies do not
+//! change the result.
 //!
-//! Input: one byte for the configuration, then headers, one a line.
+//! Input: one byte for the configuration, then headers, one per line.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Addresses, numbers and hashes of any text, next to a slow reading of the rules.
+//! Fuzzes email addresses, phone numbers and hashes, and compares the result with a slow implementation of the rules.
 //!
 //! Input: one byte for the kind, then the text.
 
@@ -31,7 +31,7 @@ fn email(text: &str) {
     }
 }
 
-/// One character after the other, as the operator goes through it.
+/// Normalizes character by character, as the operator does.
 fn normalized(text: &str) -> Option<String> {
     let (mut local, mut of_gmail, mut domain, mut spaces) = (String::new(), String::new(), String::new(), 0);
     let (mut past_at, mut past_plus) = (false, false);
@@ -66,7 +66,7 @@ fn phone(text: &str) {
     assert_eq!(Dii::phone(text).ok(), is_phone.then(|| Dii::phone_hash(&sha256(text)).unwrap()));
 }
 
-/// A hash is taken if its base64 or hex gives it again, and both are the same.
+/// A hash is accepted if decoding and encoding, in base64 or hex, returns the same text. Both forms give the same `Dii`.
 fn hash(text: &str, parse: fn(&str) -> Result<Dii, InvalidDii>) {
     let of_base64 = BASE64_STANDARD.decode(text).ok().filter(|bytes| BASE64_STANDARD.encode(bytes) == text);
     let of_hex = || {

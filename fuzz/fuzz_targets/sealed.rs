@@ -1,7 +1,7 @@
-//! A sealed value, and the plaintext in it.
+//! Fuzzes a sealed value, and the plaintext in it.
 //!
-//! Input: one byte says what follows, a value as it might come (0) or the plaintext of an identity (1) or
-//! of the record of an opt-out (2), after two bytes that say which bit to flip.
+//! Input: one byte for the kind. After 0, a sealed value follows. After 1 or 2, two bytes for the bit to flip follow, then
+//! the plaintext of an identity (1) or of the record of an opt-out (2).
 
 #![no_main]
 
@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     }
 });
 
-/// A value of any bytes is read or not, and one that is read has no other text.
+/// Any value: reading does not panic, and a value that opens is canonical base64url.
 fn any_value(value: &[u8]) -> Corpus {
     let Ok(value) = std::str::from_utf8(value) else { return Corpus::Reject };
     if value.contains(';') || value.trim() != value {
@@ -33,11 +33,12 @@ fn any_value(value: &[u8]) -> Corpus {
     Corpus::Keep
 }
 
-/// What can be read of a plaintext is what we would write, in fewer bytes at most, and no other bit opens.
+/// Any plaintext: one that is read round-trips through the writer, in at most as many bytes, and does not open with a bit
+/// flipped.
 fn any_plaintext(opt_out: bool, bit: u16, plain: &[u8]) -> Corpus {
     let Some(value) = site().seal(opt_out, [9; 24], plain) else { return Corpus::Reject };
     let Some((lineage, written)) = rewrite(opt_out, plain) else {
-        // No lineage can be the right one, so try that which stands where one is looked for.
+        // The plaintext has no valid lineage, so try the bytes at the lineage's place.
         let lineage = plain.get(1..17).map_or([0; 16], |bytes| bytes.try_into().unwrap());
         assert_eq!(read(opt_out, &value, lineage).flatten(), None);
         return Corpus::Keep;
@@ -47,7 +48,7 @@ fn any_plaintext(opt_out: bool, bit: u16, plain: &[u8]) -> Corpus {
     assert_eq!(rewrite(opt_out, &[plain, &[0]].concat()), None, "a byte too many");
     assert_eq!(rewrite(opt_out, &plain[..plain.len() - 1]), None, "a byte too few");
 
-    // What is larger than a cookie does not open.
+    // A value larger than a cookie does not open.
     let Some(opened) = read(opt_out, &value, lineage).flatten() else {
         assert!(value.len() > 4096);
         return Corpus::Keep;
@@ -84,5 +85,5 @@ fn site() -> Site {
     Site::new(CookieConfig::default())
 }
 
-/// Of the identities in `tests/vectors/cookie-format.json`.
+/// The lineage of the identities in `tests/vectors/cookie-format.json`.
 const LINEAGE: [u8; 16] = *b"\x1e\x52\xeb\x97\x74\x9b\x83\x8c\x39\xa6\xf1\x6e\xeb\xca\x6a\x8b";

@@ -1,8 +1,8 @@
-//! `Set-Cookie` of any configuration: what a browser makes of each line is what we meant, and what was
-//! written is read back.
+//! Fuzzes `Set-Cookie` in any configuration: a browser understands each line as intended, and the layer reads back what it
+//! wrote.
 //!
-//! Input: one byte for the configuration, one for what is written, four times of eight bytes (now and the
-//! identity's), then texts separated by 0xFF: our domain, the SDK's, advertising token, refresh token,
+//! Input: one byte for the configuration, one for the change to write, four times of eight bytes each (now, and the
+//! identity's three), then texts separated by 0xFF: the layer's domain, the SDK's domain, advertising token, refresh token,
 //! subject.
 
 #![no_main]
@@ -87,7 +87,7 @@ fn config(how: u8, domain: &str, sdk_domain: &str) -> Option<CookieConfig> {
     }
 }
 
-/// Name and value of a line that a browser takes as we mean it (RFC 6265bis, sections 5.6 and 5.7).
+/// Checks that a browser understands the line as intended (RFC 6265bis, sections 5.6 and 5.7). Returns name and value.
 fn check(config: &CookieConfig, line: &HeaderValue) -> (String, String) {
     assert!(line.is_sensitive());
     let line = line.to_str().expect("visible characters");

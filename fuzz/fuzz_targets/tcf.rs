@@ -1,11 +1,10 @@
-//! TC strings of any bytes: the reader's verdict is the one of a slow model.
+//! Fuzzes TC strings: the reader's verdict equals that of a slow model.
 //!
-//! Input: one byte that says whether text or bits follow; then the text, or bytes that are encoded
-//! between dots.
+//! Input: one byte for the kind; then the text, or the bytes of segments, which are encoded and joined by dots.
 
 #![no_main]
 
-// The model is one of the layer's tests too, and names the layer.
+// The layer's tests share the model, so it names the layer.
 extern crate euid_core as tower_euid;
 
 use base64::Engine;

@@ -83,7 +83,7 @@ visit("while the operator is down pages keep the token, until its end", async ({
   await press(page, "Down");
   await later(page, "10 minutes later", "10 minutes later");
   assert.equal((await page.reload()).status(), 200);
-  assert.equal(await headline(page), "The token still counts");
+  assert.equal(await headline(page), "The token is still valid");
   assert.equal(await token(page), first);
 
   await later(page, "1 hour later");
@@ -181,7 +181,7 @@ visitOverTls("a refresh that arrives late does not undo a logout in another tab"
   await b.goto(a.url());
   await press(a, "Slow");
   await later(a, "10 minutes later", "10 minutes later");
-  assert.equal(await headline(a), "The token still counts");
+  assert.equal(await headline(a), "The token is still valid");
 
   // The operator answers while tab A goes on; the page with the new cookie is kept on its way.
   const late = proxy.keepBack(({ headers }) => headers["set-cookie"]?.some((value) => setsIdentity(["set-cookie", value])));
@@ -211,7 +211,7 @@ visit("a page waits for a slow operator half a second, and a later one has the a
   await later(page, "10 minutes later");
   await press(page, "Slow");
   await later(page, "10 minutes later");
-  assert.equal(await headline(page), "The token still counts");
+  assert.equal(await headline(page), "The token is still valid");
   const took = Number(/(\d+) ms/.exec(await lastRequest(page))[1]);
   assert.ok(took >= 450 && took < 1900, `${took} ms`);
   const first = await token(page);
@@ -229,7 +229,7 @@ visit("every control has a label, is reached by keyboard and shows its focus", a
     ...["Log in with email", "Log in with phone", "Log out", "Load the page again", "10 minutes later", "1 hour later"]
       .concat(["Up", "Slow", "Down", "Opt this person out"])
       .map((name) => page.getByRole("button", { name, exact: true })),
-    page.getByText("People who have a part to play"),
+    page.getByText("Test identities"),
   ];
   const all = await page.locator("a, button, input, select, textarea, summary").count();
   assert.equal(all, controls.length, "a control is missing from this test");

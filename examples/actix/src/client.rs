@@ -48,7 +48,7 @@ impl Client {
         self.clock.now()
     }
 
-    /// The identity of a person who logs in.
+    /// Requests the identity of a person who logs in.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Client {
         self.operator.generated(&call, &response, self.now())
     }
 
-    /// The successor of the candidate's identity. Requests that come while the call is under way wait for the same one.
+    /// Refreshes the candidate's identity. Requests that arrive while the call is under way share it.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Client {
         let call = || self.refresh_alone(identity);
         match candidate.lineage() {
             Some(lineage) => within(PAGE_WAITS, self.flights.join(lineage, identity, call)).await,
-            // An identity that has no login yet: it is from the cookie of the JS SDK.
+            // The identity has no login yet, because it is from the JS SDK's cookie.
             None => within(PAGE_WAITS, call()).await,
         }
     }
@@ -90,7 +90,7 @@ impl Client {
 pub async fn over_http(http: reqwest::Client, request: Request<Bytes>) -> Answer {
     let mut response = http.execute(request.try_into().map_err(unreachable)?).await.map_err(unreachable)?;
     let mut body = Vec::new();
-    // One byte more than an answer may have is enough to refuse it.
+    // One byte more than the limit is enough to refuse the answer.
     while body.len() <= Operator::MAX_ANSWER
         && let Some(chunk) = response.chunk().await.map_err(unreachable)?
     {
@@ -102,7 +102,7 @@ pub async fn over_http(http: reqwest::Client, request: Request<Bytes>) -> Answer
     Ok(answer)
 }
 
-/// The URL is not shown: a gateway's may hold a secret.
+/// Hides the URL, because a gateway's URL may contain a secret.
 fn unreachable(error: reqwest::Error) -> EuidError {
     EuidError::new(ErrorKind::Transient, "the operator can't be reached").with_source(error.without_url())
 }

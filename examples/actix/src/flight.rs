@@ -19,8 +19,8 @@ struct Flight {
 }
 
 impl Flights {
-    /// The outcome of the refresh of `identity`, by the call that is under way, or else by `call`. If the request that
-    /// makes the call gives up, the next one that waits makes it anew.
+    /// Returns the outcome of the refresh of `identity`: joins the call under way, or makes `call`. If the request that makes
+    /// the call gives up, the next waiting request makes it again.
     pub(crate) async fn join<F>(
         &self,
         lineage: Lineage,

@@ -5,7 +5,7 @@ use actix_web::http::{Method as ActixMethod, header as actix};
 use euid_core::engine::Engine;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-/// The method. One that can't be read counts as unsafe: its request does not wait.
+/// Converts the method. A method that http 1 can't read counts as unsafe: its request does not wait.
 pub(crate) fn method(method: &ActixMethod) -> Method {
     Method::from_bytes(method.as_str().as_bytes()).unwrap_or(Method::POST)
 }
@@ -25,7 +25,7 @@ pub(crate) fn of_request(headers: &actix::HeaderMap) -> HeaderMap {
     copied
 }
 
-/// All headers of a response: which of them steer caches, the engine knows.
+/// All headers of a response. The engine knows which of them control caches.
 pub(crate) fn of_response(headers: &actix::HeaderMap) -> HeaderMap {
     let mut copied = HeaderMap::new();
     for (name, value) in headers {
@@ -38,7 +38,7 @@ pub(crate) fn of_response(headers: &actix::HeaderMap) -> HeaderMap {
 
 fn append(headers: &mut HeaderMap, name: HeaderName, value: &actix::HeaderValue) {
     if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-        // A full map takes no more: then this header is not seen.
+        // If the map is full, the engine does not see this header.
         _ = headers.try_append(name, value);
     }
 }

@@ -15,14 +15,14 @@ use euid_sandbox::{Lifetimes, Sandbox};
 
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Tokens are due after ten seconds, so that a refresh can be watched.
+    // Tokens are due after ten seconds, so that you can watch a refresh.
     let lifetimes = Lifetimes { refresh_from: Duration::from_secs(10), ..Lifetimes::default() };
     let operator = Sandbox::builder().lifetimes(lifetimes).build()?.serve((Ipv4Addr::LOCALHOST, 0).into()).await?;
 
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
     let send = move |request| over_http(http.clone(), request);
     let client = Client::new(operator.operator(), operator.sandbox().clock(), send);
-    // A real site keeps its key (`KeyRing::from_env`), so that logins outlive the process, and keeps the default jitter.
+    // A real site keeps its key (`KeyRing::from_env`), so that logins survive a restart, and keeps the default jitter.
     let engine = Engine::new(CookieKey::generate()?.into()).with_refresh_jitter(Duration::ZERO);
     let host = web::Data::new(Host::new(engine, client));
 

@@ -6,8 +6,8 @@
 //! 3. The handler asks for a change of the login with [`ask`].
 //! 4. After the handler it writes the cookies, and keeps caches from showing one visitor's page to another.
 //!
-//! The operator's failures never fail a page. The response of a handler that failed is written into like any other; only
-//! the error of a middleware between this one and the handler passes as it is.
+//! A failure of the operator never fails a page. The response of a handler that failed gets cookies like any other. Only an
+//! error of a middleware between this one and the handler passes unchanged.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -21,7 +21,7 @@ use euid_core::{Euid, EuidLogout};
 use crate::client::Client;
 use crate::headers;
 
-/// What the middleware and the handlers need, as `web::Data`.
+/// The shared state of the middleware and the handlers, as `web::Data`.
 #[derive(Clone, Debug)]
 pub struct Host {
     engine: Engine,
@@ -32,7 +32,7 @@ pub struct Host {
 ///
 /// # Errors
 ///
-/// Those of the services further in.
+/// The errors of the services further in.
 pub async fn euid(
     host: web::Data<Host>,
     request: ServiceRequest,
@@ -67,7 +67,7 @@ impl Host {
         &self.client
     }
 
-    /// What the handler sees and what the response writes, after a refresh if one is due.
+    /// Decides what the handler sees and what the response writes. Refreshes first if a refresh is due.
     async fn decide(&self, request: &ServiceRequest) -> Decision {
         let (method, headers) = (headers::method(request.method()), headers::of_request(request.headers()));
         // A site with a consent banner or with sessions of its own passes here what it knows of the visitor.

@@ -32,8 +32,8 @@ struct Login {
     email: String,
 }
 
-/// A real site authenticates the person first; this one believes the address. If there is no new identity, the one
-/// before ends in any case, for it may be another person's.
+/// A real site authenticates the person first; this one trusts the address. The previous identity ends even if there is no
+/// new one, because it may be another person's.
 async fn login(host: Data<Host>, Form(Login { email }): Form<Login>) -> HttpResponse {
     let Ok(user) = Dii::email(&email) else {
         let response = page(HttpResponse::BadRequest(), "<p>Please check the address.</p>");
@@ -43,7 +43,7 @@ async fn login(host: Data<Host>, Form(Login { email }): Form<Login>) -> HttpResp
         Ok(generated) => ask(to_front(), Change::from(generated)),
         Err(error) => {
             eprintln!("no EUID: {:?}: {error}", error.kind());
-            // The person is logged in to the site all the same, without an EUID.
+            // The person is still logged in to the site, but without an EUID.
             ask(to_front(), Change::EndLogin)
         }
     }

@@ -1,8 +1,8 @@
-//! The border: one buffer, through which every message passes.
+//! The boundary between host and module: one buffer, through which every message passes.
 //!
 //! 1. The host calls `buffer(length)`, writes its message at the address that this returns, and calls a function.
 //! 2. The function returns the length of its reply. The host calls `buffer` with that length and reads there.
-//! 3. The memory may have grown or moved with each call, so the host asks for the address each time.
+//! 3. Each call may grow or move the memory, so the host must use the address that the latest `buffer` returned.
 
 use std::cell::RefCell;
 

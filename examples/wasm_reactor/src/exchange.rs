@@ -29,13 +29,13 @@ thread_local! {
 struct Reactor {
     engine: Engine,
     operator: Operator,
-    /// Those that have begun and not finished.
+    /// The exchanges that have begun and not finished.
     exchanges: HashMap<u64, Exchange>,
-    /// How many there have been.
+    /// The number of exchanges so far.
     count: u64,
 }
 
-/// A request whose response has not been made.
+/// A request that has no response yet.
 enum Exchange {
     /// The operator is refreshing its identity. The page waits.
     Refreshing(Box<RefreshCandidate>),
@@ -45,9 +45,9 @@ enum Exchange {
 
 enum LoginState {
     None,
-    /// The operator has been asked for an identity.
+    /// A call to the operator for an identity is under way.
     Asked(Box<Call>),
-    /// It has answered, or has not.
+    /// The call has an outcome, or has failed.
     Done(Change),
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn configure(message: Configure) -> Result<Configured, Failure> {
 pub(crate) fn begin(message: Begin) -> Result<Reply, Failure> {
     with_reactor(|reactor| {
         let (method, now) = (Method::from_bytes(message.method.as_bytes())?, UnixMillis::from_millis(message.now));
-        // This site has no consent banner and binds no identity to its users. Otherwise the context says so.
+        // This site has no consent banner and binds no identity to its users. A site that does sets them in the context.
         let context = RequestContext::UNRESTRICTED;
         let (exchange, step) = match reactor.engine.begin(&method, &message.headers.0, &context, || now) {
             Begun::Ready(decision) => handle(decision),
@@ -136,7 +136,7 @@ pub(crate) fn finish(message: Finish) -> Result<Finished, Failure> {
         let (status, now) = (StatusCode::from_u16(message.status)?, UnixMillis::from_millis(message.now));
         let (pending, login) = match reactor.exchanges.remove(&message.exchange) {
             Some(Exchange::Handling { pending, login }) => (pending, login),
-            // The host waits no longer.
+            // The host has stopped waiting.
             Some(Exchange::Refreshing(candidate)) => (candidate.postpone(now).start().1, LoginState::None),
             None => return Err("there is no such exchange".into()),
         };
@@ -162,7 +162,7 @@ fn with_reactor<R>(function: impl FnOnce(&mut Reactor) -> Result<R, Failure>) ->
 /// Splits a decision into what the page sees and what its response does.
 fn handle(decision: Decision) -> (Exchange, Step) {
     let (euid, pending) = decision.start();
-    // The token leaves the engine here, and so the engine takes it as read: the response becomes private.
+    // The token leaves the engine here, so it counts as read: the response becomes private.
     let token = euid.advertising_token().map(AdvertisingToken::to_string);
     (Exchange::Handling { pending, login: LoginState::None }, Step::Euid { state: euid.state(), token })
 }

@@ -1,39 +1,40 @@
 //! The engine of `euid-core` as a WASI *reactor*: a WebAssembly module that a host in any language loads once and then
 //! calls.
 //!
-//! 1. The module opens no socket and reads no clock. Between two calls the host does what it likes: it awaits the
+//! 1. The module opens no socket and reads no clock. Between two calls, the host is free: it awaits the
 //!    operator, runs the page, serves other visitors.
 //! 2. A request and its response are one *exchange*, with a number. Many can be under way at once.
 //! 3. Each exchange ends with `finish`, whatever happened. There is no other way to forget one.
-//! 4. Messages are JSON in a buffer of the module's memory: `buffer.rs` says how they cross the border, `messages.rs` what
-//!    they hold, `exchange.rs` what the engine does with them.
+//! 4. Messages are JSON in a buffer of the module's memory. `buffer.rs` passes them between host and module, `messages.rs`
+//!    defines them, and `exchange.rs` passes their content to the engine.
 
 mod buffer;
 mod exchange;
 mod messages;
 
-/// What the host calls. Each function but `buffer` takes the message in the buffer, leaves its reply there, and returns
-/// the length of the reply in bytes.
+/// The functions that the host calls. Each function but `buffer` takes the message in the buffer, leaves its reply there,
+/// and returns the length of the reply in bytes.
 ///
-/// A name that the host can find is an `unsafe` attribute, because two functions of one name would be undefined behaviour.
-/// These six are the only ones here, and no code is `unsafe`: the host writes into a `Vec` of ours.
+/// To export a name takes an `unsafe` attribute, because two functions of one name would be undefined behaviour. These six are
+/// the only ones here, and no code is `unsafe`: the host writes into a `Vec` of this module.
 #[expect(unsafe_code, reason = "an exported name")]
 pub mod exports {
     use crate::{buffer, exchange};
 
-    /// Returns the address of the buffer, made `length` bytes long. What it holds up to there stays.
+    /// Returns the address of the buffer, made `length` bytes long. Its content up to that length stays.
     #[unsafe(no_mangle)]
     pub extern "C" fn buffer(length: usize) -> *mut u8 {
         buffer::resize(length)
     }
 
-    /// Takes keys, operator and credentials, before all else. Replies with what the host needs to know.
+    /// Takes keys, operator and credentials, before all else. Replies with the headers to pass, and a limit.
     #[unsafe(no_mangle)]
     pub extern "C" fn configure() -> usize {
         buffer::call(exchange::configure)
     }
 
-    /// Begins an exchange with a request. Replies with what the page may see, or with a call to the operator.
+    /// Begins an exchange with a request. Replies with the state and token that the page may see, or with a call to the
+    /// operator.
     #[unsafe(no_mangle)]
     pub extern "C" fn begin() -> usize {
         buffer::call(exchange::begin)
@@ -51,7 +52,7 @@ pub mod exports {
         buffer::call(exchange::answered)
     }
 
-    /// Ends an exchange with a response. Replies with the headers that the response is to have.
+    /// Ends an exchange with a response. Replies with the headers of the response.
     #[unsafe(no_mangle)]
     pub extern "C" fn finish() -> usize {
         buffer::call(exchange::finish)

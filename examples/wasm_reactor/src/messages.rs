@@ -1,5 +1,5 @@
-//! What crosses the border, as JSON. Moments are milliseconds since 1970, headers are pairs of name and value, bodies are
-//! base64.
+//! The messages between host and module, as JSON. Moments are milliseconds since 1970, headers are pairs of name and value,
+//! bodies are base64.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exchange::Failure;
 
-/// For `configure`.
+/// The message of `configure`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Configure {
@@ -20,16 +20,17 @@ pub(crate) struct Configure {
     pub(crate) client_secret: String,
 }
 
-/// The reply to it.
+/// The reply to `configure`.
 #[derive(Serialize)]
 pub(crate) struct Configured {
     /// The names of the headers that `begin` reads. The host need not pass others.
     pub(crate) request_headers: Vec<String>,
-    /// How many bytes of an operator's answer are read. One more is too long, and so the host need not read on.
+    /// The number of bytes of an operator's answer that the module reads. A longer answer is too long, so the host can stop
+    /// one byte later.
     pub(crate) max_answer: usize,
 }
 
-/// For `begin`.
+/// The message of `begin`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Begin {
@@ -38,7 +39,7 @@ pub(crate) struct Begin {
     pub(crate) headers: Headers,
 }
 
-/// For `login`.
+/// The message of `login`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Login {
@@ -47,7 +48,7 @@ pub(crate) struct Login {
     pub(crate) email: String,
 }
 
-/// For `answered`.
+/// The message of `answered`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Answered {
@@ -66,7 +67,7 @@ pub(crate) struct Answer {
     body: String,
 }
 
-/// For `finish`.
+/// The message of `finish`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Finish {
@@ -79,12 +80,12 @@ pub(crate) struct Finish {
     pub(crate) headers: Headers,
 }
 
-/// What the page asks for.
+/// The change that the page requests.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Asked {
     None,
-    /// Whatever came of `login`: an identity, an opt-out, or nothing. In each case the previous login ends.
+    /// The outcome of `login`: an identity, an opt-out, or nothing. In each case the previous login ends.
     Login,
     Logout,
     OptOut,
@@ -93,13 +94,13 @@ pub(crate) enum Asked {
 /// The reply to `finish`.
 #[derive(Serialize)]
 pub(crate) struct Finished {
-    /// All headers of the response: those that came, and those of the engine.
+    /// All headers of the response: those from the host, and those of the engine.
     pub(crate) headers: Headers,
     /// For the host's log. Usually empty.
     pub(crate) log: Vec<String>,
 }
 
-/// The reply to all others: the number of the exchange, and one of the [`Step`]s.
+/// The reply to all other functions: the number of the exchange, and one of the [`Step`]s.
 #[derive(Serialize)]
 pub(crate) struct Reply {
     pub(crate) exchange: u64,
@@ -107,13 +108,13 @@ pub(crate) struct Reply {
     pub(crate) step: Step,
 }
 
-/// What comes next in an exchange.
+/// The next step of an exchange.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
     /// The host makes this call and passes the answer to `answered`.
     Fetch(Fetch),
-    /// The page can be made. This is what it may see.
+    /// The host can make the page, which may see this state and token.
     Euid { state: &'static str, token: Option<String> },
     /// A login has this outcome: `identity`, `opted_out`, `insufficient_consent`, or a failure with a text for the log.
     Login { outcome: &'static str, error: Option<String> },
@@ -151,7 +152,7 @@ impl TryFrom<Answer> for http::Response<Vec<u8>> {
     }
 }
 
-/// Headers as pairs. A value is bytes; in JSON each byte is the character of that number, as in Node and in browsers.
+/// Headers as pairs. A value is bytes; in JSON each byte is the character with that code point, as in Node and in browsers.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(try_from = "Vec<(String, String)>", into = "Vec<(String, String)>")]
 pub(crate) struct Headers(pub(crate) HeaderMap);

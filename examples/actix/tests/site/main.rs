@@ -1,4 +1,4 @@
-//! The site on the sandbox, whose clock is the time.
+//! The site on the sandbox, with the sandbox's clock.
 
 mod support;
 mod waiting;

@@ -1,4 +1,4 @@
-//! The site with the sandbox in process, and what its visitors see.
+//! The site with an in-process sandbox, and its visitors.
 
 use actix_web::body::{MessageBody, to_bytes};
 use actix_web::dev::{Service, ServiceResponse};
