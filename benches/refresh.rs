@@ -113,7 +113,7 @@ fn b_fresh(bencher: Bencher<'_, '_>) {
 fn c_due_with_an_instant_operator(bencher: Bencher<'_, '_>) {
     let clock = ManualClock::at(LOGIN.saturating_add(DUE));
     let site = Site::new(refresh_fn(move |_| ready(instant(&clock))));
-    let site = Site { layer: site.layer.memo_limit(1, 0), ..site };
+    let site = Site { layer: site.layer.memo_entries(1).memo_bytes(0), ..site };
     let cookies = site.login(1);
     site.clock.advance(DUE);
     assert!(site.visit(&cookies).headers().contains_key(SET_COOKIE));

@@ -59,7 +59,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
 fn app(client: EuidClient, layer: EuidLayer, clock: impl Clock) -> Router {
     let site = Site { client, clock: Arc::new(clock), sessions: Arc::default() };
-    let layer = layer.consent(consent).bind(|request| request.extensions.get::<User>().map(|user| user.0.clone()));
+    let layer = layer.consent(consent).subject(|request| request.extensions.get::<User>().map(|user| user.0.clone()));
     Router::new()
         .route("/", get(page))
         .route("/bid", get(bid))

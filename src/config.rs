@@ -10,18 +10,18 @@ use euid_core::engine::Engine;
 use http::{request, response};
 
 use crate::mistakes::Mistakes;
-use crate::refresh::Desk;
+use crate::refresh::Coordinator;
 
 /// All that requests share. Read-only once the layer has been put together.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) engine: Engine,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) refresh_mode: RefreshMode,
     pub(crate) refresh_when: Option<Arc<RefreshWhen>>,
     pub(crate) consent: Option<Arc<ConsentOf>>,
-    pub(crate) bind: Option<Arc<UserOf>>,
+    pub(crate) subject: Option<Arc<UserOf>>,
     pub(crate) logout_when: Option<Arc<LogoutWhen>>,
     pub(crate) mistakes: Mistakes,
 }
@@ -51,7 +51,7 @@ pub(crate) type LogoutWhen = dyn Fn(&response::Parts) -> bool + Send + Sync;
 /// # let sandbox = Sandbox::builder().build()?;
 /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
 /// sandbox.fault(Fault::Delay(Duration::from_millis(200))); // the operator takes its time
-/// for (mode, at_once) in [(RefreshMode::Before, false), (RefreshMode::Beside, true)] {
+/// for (mode, at_once) in [(RefreshMode::Blocking, false), (RefreshMode::Concurrent, true)] {
 ///     let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
 ///     let app = layer.clone().refresh_mode(mode).layer(page);
 ///     let sent = timeout(Duration::from_millis(100), visitor.send(&app, http::Request::new(()))).await;
@@ -67,11 +67,11 @@ pub enum RefreshMode {
     /// After the refresh, or after [`max_wait`](crate::EuidLayer::max_wait) with what is still valid: the
     /// token is refreshed before it is used, as the EUID guide asks.
     #[default]
-    Before,
+    Blocking,
     /// At once, as long as the token is valid. The new cookie goes out if the answer is there when the response head is,
     /// else with the next request of this visitor that meets this node before the new pair itself is due. An expired token
-    /// is waited for as in [`Before`](Self::Before).
-    Beside,
+    /// is waited for as in [`Blocking`](Self::Blocking).
+    Concurrent,
 }
 
 impl Config {
@@ -91,9 +91,9 @@ impl fmt::Debug for Config {
             .field("engine", &self.engine)
             .field("refresh_mode", &self.refresh_mode)
             .field("refresh_when", &self.refresh_when.is_some())
-            .field("desk", &self.desk)
+            .field("coordinator", &self.coordinator)
             .field("consent", &self.consent.is_some())
-            .field("bind", &self.bind.is_some())
+            .field("subject", &self.subject.is_some())
             .field("logout_when", &self.logout_when.is_some())
             .finish_non_exhaustive()
     }

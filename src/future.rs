@@ -83,7 +83,7 @@ enum Cold<S: Service<Request<B>>, B> {
         config: Arc<Config>,
         pending: Pending,
         /// A refresh that runs while the handler does.
-        beside: Option<Box<Beside>>,
+        concurrent: Option<Box<ConcurrentRefresh>>,
     },
     /// The handler runs, and a layer further out writes the state.
     Nested {
@@ -103,18 +103,18 @@ pub(crate) struct Refreshing<S, B> {
     #[pin]
     patience: Deadline,
     /// Taken when the handler is called.
-    parked: Option<Parked<S, B>>,
+    suspended: Option<Suspended<S, B>>,
 }
 
 /// What the handler's call needs once the wait has ended.
-pub(crate) struct Parked<S, B> {
+pub(crate) struct Suspended<S, B> {
     pub(crate) candidate: Box<RefreshCandidate>,
     pub(crate) ready: S,
     pub(crate) request: Request<B>,
 }
 
 /// A refresh beside the handler.
-pub(crate) struct Beside {
+pub(crate) struct ConcurrentRefresh {
     pub(crate) waiter: Waiter,
     pub(crate) candidate: Box<RefreshCandidate>,
 }
@@ -125,12 +125,12 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
         inner: S::Future,
         config: Arc<Config>,
         pending: Pending,
-        beside: Option<Box<Beside>>,
+        concurrent: Option<Box<ConcurrentRefresh>>,
     ) -> Self {
         match pending.into_watch() {
-            Ok(watch) if beside.is_none() => Self(State::Hot { inner, config, watch }),
-            Ok(watch) => Self::cold(Cold::Calling { inner, config, pending: watch.into(), beside }),
-            Err(pending) => Self::cold(Cold::Calling { inner, config, pending, beside }),
+            Ok(watch) if concurrent.is_none() => Self(State::Hot { inner, config, watch }),
+            Ok(watch) => Self::cold(Cold::Calling { inner, config, pending: watch.into(), concurrent }),
+            Err(pending) => Self::cold(Cold::Calling { inner, config, pending, concurrent }),
         }
     }
 
@@ -177,10 +177,10 @@ where
         loop {
             let next = match self.as_mut().project() {
                 ColdProj::Refreshing(refreshing) => ready!(refreshing.poll(cx)),
-                ColdProj::Calling { inner, config, pending, beside } => {
+                ColdProj::Calling { inner, config, pending, concurrent } => {
                     let response = ready!(inner.poll(cx))?;
-                    if let Some(beside) = beside.take() {
-                        beside.adopt(config, pending);
+                    if let Some(concurrent) = concurrent.take() {
+                        concurrent.adopt(config, pending);
                     }
                     return Poll::Ready(Ok(response::finish(config, response, mem::take(pending))));
                 }
@@ -195,8 +195,8 @@ where
 }
 
 impl<S, B> Refreshing<S, B> {
-    pub(crate) fn new(config: Arc<Config>, waiter: Waiter, patience: Deadline, parked: Parked<S, B>) -> Self {
-        Self { config, waiter, patience, parked: Some(parked) }
+    pub(crate) fn new(config: Arc<Config>, waiter: Waiter, patience: Deadline, suspended: Suspended<S, B>) -> Self {
+        Self { config, waiter, patience, suspended: Some(suspended) }
     }
 
     /// Waits for the outcome, then shows it to the handler and calls it.
@@ -209,10 +209,10 @@ impl<S, B> Refreshing<S, B> {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
                 ready!(this.patience.poll(cx));
-                Arc::new(refresh::failed("the page has waited long enough"))
+                Arc::new(refresh::transient("the page has waited long enough"))
             }
         };
-        let Some(Parked { candidate, mut ready, mut request }) = this.parked.take() else {
+        let Some(Suspended { candidate, mut ready, mut request }) = this.suspended.take() else {
             // Can't be: the state changes as soon as this is ready.
             return Poll::Pending;
         };
@@ -220,11 +220,11 @@ impl<S, B> Refreshing<S, B> {
         let decision = candidate.settle(&outcome, this.config.now());
         let pending = insert_extensions(this.config, request.extensions_mut(), decision);
         let inner = ready.call(request);
-        Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, beside: None })
+        Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, concurrent: None })
     }
 }
 
-impl Beside {
+impl ConcurrentRefresh {
     /// If the refresh has an outcome by now, the response writes it. The handler has run already, and sees nothing of it.
     fn adopt(self, config: &Config, pending: &mut Pending) {
         if let Some(outcome) = self.waiter.outcome() {

@@ -1,4 +1,4 @@
-//! The hooks `consent`, `bind`, `refresh_when` and `logout_when`: what the application says of a request or response.
+//! The hooks `consent`, `subject`, `refresh_when` and `logout_when`: what the application says of a request or response.
 //!
 //! Hooks see `Parts`, for which a request or response must be moved; without hooks it stays where it is.
 
@@ -8,10 +8,10 @@ use http::{Request, Response};
 
 use crate::config::{Config, LogoutWhen};
 
-/// What the hooks `consent` and `bind` return for a request.
+/// What the hooks `consent` and `subject` return for a request.
 pub(crate) struct Visitor {
     pub(crate) consent: Consent,
-    /// `None` without the hook `bind`, `Some(None)` if no user is signed in.
+    /// `None` without the hook `subject`, `Some(None)` if no user is signed in.
     user: Option<UserId>,
 }
 
@@ -35,14 +35,14 @@ impl Visitor {
 
 /// Whether a hook is set that [`visitor`] calls.
 pub(crate) fn has_hooks(config: &Config) -> bool {
-    config.consent.is_some() || config.bind.is_some()
+    config.consent.is_some() || config.subject.is_some()
 }
 
 /// Calls the hooks. Handlers find the visitor's consent in the extensions.
 pub(crate) fn visitor<B>(config: &Config, request: Request<B>) -> (Request<B>, Visitor) {
     let (mut consent, mut user) = (Consent::Granted, None);
     let (mut parts, body) = request.into_parts();
-    if let Some(hook) = &config.bind {
+    if let Some(hook) = &config.subject {
         let id = hook(&parts);
         if id.is_some() {
             config.mistakes.found_user();

@@ -15,7 +15,7 @@ use tower::Layer;
 
 use crate::config::{Config, RefreshMode};
 use crate::mistakes::Mistakes;
-use crate::refresh::{Desk, MemoLimit, Refresh, Settings};
+use crate::refresh::{Coordinator, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;
 
 /// The layer around a site's pages: every handler behind it knows the visitor's [`Euid`](crate::Euid).
@@ -78,11 +78,11 @@ impl EuidLayer {
         let config = Config {
             engine: Engine::new(keys),
             clock,
-            desk: Arc::new(Desk::new(settings)),
+            coordinator: Arc::new(Coordinator::new(settings)),
             refresh_mode: RefreshMode::default(),
             refresh_when: None,
             consent: None,
-            bind: None,
+            subject: None,
             logout_when: None,
             mistakes: Mistakes::default(),
         };
@@ -170,7 +170,7 @@ impl EuidLayer {
     /// ```
     pub fn clock(self, clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        self.set(|config| config.clock = Arc::clone(&clock)).set_desk(|settings| settings.clock = clock)
+        self.set(|config| config.clock = Arc::clone(&clock)).set_coordinator(|settings| settings.clock = clock)
     }
 
     /// Whether a page whose identity is sealed under a key that is not the newest writes it anew at
@@ -211,8 +211,8 @@ impl EuidLayer {
         self.set(|config| config.engine = change(config.engine.clone()))
     }
 
-    fn set_desk(self, change: impl FnOnce(&mut Settings)) -> Self {
-        self.set(|config| config.desk = Arc::new(config.desk.with(change)))
+    fn set_coordinator(self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.set(|config| config.coordinator = Arc::new(config.coordinator.with(change)))
     }
 }
 

@@ -183,9 +183,9 @@ pub use service::EuidService;
 #[cfg(feature = "axum")]
 pub use types::EuidLayerMissing;
 pub use types::{
-    AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, Euid, EuidError, EuidLogout,
-    GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, clock, dii, engine, error, identity,
-    openrtb, operator, tcf,
+    AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, Euid, EuidError,
+    EuidLogoutHandle, GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, clock, dii, engine,
+    error, identity, openrtb, operator, tcf,
 };
 pub use update::EuidUpdate;
 

@@ -20,7 +20,7 @@ impl Mistakes {
         }
     }
 
-    /// The hook `bind` has found a signed-in user.
+    /// The hook `subject` has found a signed-in user.
     pub(crate) fn found_user(&self) {
         // A load is cheaper than a store that other threads notice.
         if !self.found_user.load(Ordering::Relaxed) {
@@ -28,7 +28,7 @@ impl Mistakes {
         }
     }
 
-    /// A bound identity came, and the hook `bind` has found no user. If it never finds one, the session layer
+    /// A bound identity came, and the hook `subject` has found no user. If it never finds one, the session layer
     /// is probably further in.
     pub(crate) fn found_no_user(&self) {
         if self.found_user.load(Ordering::Relaxed) {

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use euid_core::engine::{Change, UserCheck};
-use euid_core::{AdvertisingToken, Consent, Euid, EuidLogout};
+use euid_core::{AdvertisingToken, Consent, Euid, EuidLogoutHandle};
 use http::{Extensions, HeaderMap, Request, Response};
 
 use crate::config::Config;
@@ -28,7 +28,7 @@ pub(crate) struct Inner(Option<Stricter>);
 struct Stricter {
     config: Arc<Config>,
     consent: Consent,
-    logout: Option<EuidLogout>,
+    logout: Option<EuidLogoutHandle>,
 }
 
 /// Restricts what the layer outside has shown to what the hooks of this layer allow.
@@ -40,7 +40,7 @@ pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Reques
         None if hooks::has_hooks(config) => config.mistakes.inside_another(),
         None => {}
     }
-    let logout = EuidLogout::of(request.extensions());
+    let logout = EuidLogoutHandle::of(request.extensions());
     let mut consent = Consent::Granted;
     if hooks::has_hooks(config) {
         let outside = request.extensions().get::<Consent>().copied();
@@ -59,7 +59,7 @@ pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Reques
 /// one left no mark: it has no hooks, and the request has a safe method and brings no cookie of the layer.
 fn layer_outside(extensions: &Extensions) -> Option<usize> {
     let with_hooks = extensions.get::<HooksOf>().map(|HooksOf(layer)| *layer);
-    with_hooks.or_else(|| EuidLogout::of(extensions)?.host_id())
+    with_hooks.or_else(|| EuidLogoutHandle::of(extensions)?.host_id())
 }
 
 fn stricter(one: Consent, other: Consent) -> Consent {
@@ -71,9 +71,9 @@ fn stricter(one: Consent, other: Consent) -> Consent {
 }
 
 /// Removes from the request what the handler must not see.
-fn restrict<B>(config: &Config, request: &mut Request<B>, visitor: &Visitor, logout: Option<&EuidLogout>) {
+fn restrict<B>(config: &Config, request: &mut Request<B>, visitor: &Visitor, logout: Option<&EuidLogoutHandle>) {
     if let (Consent::Withdrawn, Some(logout)) = (visitor.consent, logout) {
-        logout.now();
+        logout.logout();
     }
     let Some(shown) = request.extensions().get::<Euid>() else { return };
     let is_barred = is_of_another(config, request.headers(), visitor, shown);
@@ -95,7 +95,7 @@ fn restrict<B>(config: &Config, request: &mut Request<B>, visitor: &Visitor, log
 
 /// Whether the identity is bound to a user who is not signed in. One that this layer can't open counts as such.
 fn is_of_another(config: &Config, headers: &HeaderMap, visitor: &Visitor, shown: &Euid) -> bool {
-    if config.bind.is_none() || matches!(shown, Euid::Absent | Euid::Withheld) {
+    if config.subject.is_none() || matches!(shown, Euid::Absent | Euid::Withheld) {
         return false;
     }
     match config.engine.check_user(headers, &visitor.context()) {
@@ -128,7 +128,7 @@ impl Inner {
         }
         if let (true, Some(logout)) = (is_logout, logout) {
             // A layer between the two may replace this response; what the handle notes stays.
-            logout.now();
+            logout.logout();
         }
         if is_logout || is_unwanted {
             EuidUpdate::logout().attach(&mut response);

@@ -1,6 +1,6 @@
 //! Before the handler: puts what a decision shows into the request's extensions.
 
-use euid_core::engine::{Decision, Findings, Pending, Rejected};
+use euid_core::engine::{Decision, Findings, Pending, RejectReason};
 use http::Extensions;
 
 use crate::config::Config;
@@ -32,9 +32,9 @@ pub(crate) fn report(config: &Config, findings: Findings) {
 
 /// Logs and counts why state was not used.
 #[inline]
-pub(crate) fn report_rejected(config: &Config, reason: Rejected) {
+pub(crate) fn report_rejected(config: &Config, reason: RejectReason) {
     telemetry::cookie_rejected(reason);
-    if reason == Rejected::NoUser {
+    if reason == RejectReason::NoUser {
         config.mistakes.found_no_user();
     }
 }

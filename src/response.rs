@@ -51,12 +51,12 @@ fn report(config: &Config, finish: &Finish) {
     if finish.login_without_consent {
         telemetry::login_without_consent();
     }
-    if finish.login_without_user && config.bind.is_some() {
+    if finish.login_without_user && config.subject.is_some() {
         telemetry::login_without_subject();
     }
     finish.identity_bytes.into_iter().for_each(telemetry::cookie_written);
     if let Some(record) = &finish.renewed {
-        config.desk.delivered(*record.login.lineage().as_bytes(), &record.identity);
+        config.coordinator.delivered(*record.login.lineage().as_bytes(), &record.identity);
     }
     if let Some(reason) = finish.unwritten {
         telemetry::cookie_not_written(reason);

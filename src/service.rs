@@ -11,10 +11,10 @@ use http::{Request, Response};
 use tower::Service;
 
 use crate::config::{Config, RefreshMode};
-use crate::future::{Beside, Parked, Refreshing, ResponseFuture};
+use crate::future::{ConcurrentRefresh, Refreshing, ResponseFuture, Suspended};
 use crate::hooks;
 use crate::nested;
-use crate::refresh::{RefreshKey, Reply, failed};
+use crate::refresh::{RefreshKey, Reply, transient};
 use crate::request::{insert_extensions, report};
 use crate::telemetry;
 
@@ -112,7 +112,7 @@ impl<S> EuidService<S> {
         mut request: Request<B>,
         mut decision: Decision,
         may_write: bool,
-        beside: Option<Box<Beside>>,
+        concurrent: Option<Box<ConcurrentRefresh>>,
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
@@ -121,7 +121,7 @@ impl<S> EuidService<S> {
             decision.defer();
         }
         let pending = insert_extensions(&config, request.extensions_mut(), decision);
-        ResponseFuture::calling(self.inner.call(request), config, pending, beside)
+        ResponseFuture::calling(self.inner.call(request), config, pending, concurrent)
     }
 
     /// Calls the handler of a request whose identity is to be written without a refresh: under a new key, or because it is
@@ -154,31 +154,31 @@ impl<S> EuidService<S> {
         let key = RefreshKey::new(candidate.identity(), lineage);
         let reply = if may_write && candidate.may_refresh() {
             let mut identity = Arc::clone(candidate.identity());
-            let reply = config.desk.ask(&key, &mut identity, now);
+            let reply = config.coordinator.ask(&key, &mut identity, now);
             candidate.share(identity);
             reply
         } else {
             // The outcome of another request's refresh counts for this one too.
-            config.desk.recall(&key, now)
+            config.coordinator.recall(&key, now)
         };
         let outcome = match reply {
             Reply::Known(outcome) => outcome,
             Reply::Refused(why) => {
                 telemetry::refresh_refused(why);
-                Arc::new(failed(why))
+                Arc::new(transient(why))
             }
             Reply::Waiting(waiter, patience) => {
-                let is_beside = config.refresh_mode == RefreshMode::Beside && candidate.is_usable();
-                if is_beside || !candidate.may_wait() {
-                    let unanswered = candidate.settle(&failed("not answered yet"), now);
-                    let beside = Box::new(Beside { waiter, candidate });
-                    return self.call_now(config, request, unanswered, may_write, Some(beside));
+                let is_concurrent = config.refresh_mode == RefreshMode::Concurrent && candidate.is_usable();
+                if is_concurrent || !candidate.may_wait() {
+                    let unanswered = candidate.settle(&transient("not answered yet"), now);
+                    let concurrent = Box::new(ConcurrentRefresh { waiter, candidate });
+                    return self.call_now(config, request, unanswered, may_write, Some(concurrent));
                 }
                 // Only the service that `poll_ready` was called on is ready; a clone is not. The ready one
                 // goes with the request, the clone stays for the next `poll_ready`.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                let refreshing = Refreshing::new(config, waiter, patience, Parked { candidate, ready, request });
+                let refreshing = Refreshing::new(config, waiter, patience, Suspended { candidate, ready, request });
                 return ResponseFuture::refreshing(refreshing);
             }
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use euid_core::Euid;
 use euid_core::Refreshed;
-use euid_core::engine::{Rejected, Unwritten};
+use euid_core::engine::{RejectReason, WriteError};
 use euid_core::error::{ErrorKind, EuidError};
 
 use self::meter::{count, count_by, record, set};
@@ -54,7 +54,7 @@ pub(crate) fn refresh_ended(ending: Ending, outcome: &Result<Refreshed, EuidErro
             tracing::debug!(target: TARGET, outcome = word, "a refresh found the person opted out");
         }
         (_, Err(error)) if error.kind() == ErrorKind::RejectedToken => {
-            tracing::info!(target: TARGET, outcome = word, %error, "a refresh token has come to its end");
+            tracing::info!(target: TARGET, outcome = word, %error, "the operator rejected a refresh token");
         }
         (_, Err(error)) => {
             let kind = error.kind();
@@ -72,7 +72,7 @@ pub(crate) fn breaker_refused() {
 
 /// A due page goes on without a refresh, and none is begun.
 pub(crate) fn refresh_refused(why: &'static str) {
-    tracing::trace!(target: TARGET, why, "a refresh is due and not asked for");
+    tracing::trace!(target: TARGET, why, "a refresh is due but was not started");
 }
 
 /// A new pair had been due for a refresh for `due_by` when it arrived. Called once per layer.
@@ -81,7 +81,7 @@ pub(crate) fn refreshed_pair_is_due(due_by: Duration) {
     tracing::warn!(
         target: TARGET,
         due_by_seconds,
-        "a new pair is due for a refresh as it arrives: this machine's clock is ahead of the operator's, by that much or more"
+        "a new pair is already due when it arrives: this machine's clock is ahead of the operator's, by that much or more"
     );
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn refresh_joined() {
 
 /// The breaker for the operator went from one state to another.
 pub(crate) fn breaker_moved(from: &'static str, to: &'static str) {
-    tracing::warn!(target: TARGET, %from, %to, "the breaker for the operator");
+    tracing::warn!(target: TARGET, %from, %to, "the operator's breaker changed state");
 }
 
 /// The breaker is in the state of this number. Called without a change too, so that the gauge is there before the first
@@ -102,19 +102,19 @@ pub(crate) fn breaker_is(number: u8) {
 }
 
 /// An identity cookie was not used.
-pub(crate) fn cookie_rejected(reason: Rejected) {
+pub(crate) fn cookie_rejected(reason: RejectReason) {
     let word = match reason {
-        Rejected::UnknownKey => "unknown_key",
-        Rejected::Undecodable => "undecodable",
-        Rejected::Forged => "forged",
-        Rejected::LoginEnded => "anchor",
-        Rejected::OtherUser => "subject",
-        Rejected::NoUser => "nobody_signed_in",
+        RejectReason::UnknownKey => "unknown_key",
+        RejectReason::Undecodable => "undecodable",
+        RejectReason::Forged => "forged",
+        RejectReason::LoginEnded => "anchor",
+        RejectReason::OtherUser => "subject",
+        RejectReason::NoUser => "no_user",
         _ => "other",
     };
     count_by(REJECTED_COOKIES, "reason", word);
     // Signed-out visitors of a site that binds identities are no news for a log.
-    if reason != Rejected::NoUser {
+    if reason != RejectReason::NoUser {
         tracing::debug!(target: TARGET, reason = word, "the identity cookie can't be used");
     }
 }
@@ -126,16 +126,16 @@ pub(crate) fn cookie_written(bytes: usize) {
 }
 
 /// A response could not write its cookies.
-pub(crate) fn cookie_not_written(reason: Unwritten) {
+pub(crate) fn cookie_not_written(reason: WriteError) {
     let word = match reason {
-        Unwritten::TooLarge => "too_large",
-        Unwritten::Expired => "expired",
-        Unwritten::NoRandomness => "no_randomness",
-        Unwritten::HeadersFull => "headers_full",
+        WriteError::TooLarge => "too_large",
+        WriteError::Expired => "expired",
+        WriteError::NoRandomness => "no_randomness",
+        WriteError::HeadersFull => "headers_full",
         _ => "other",
     };
     tracing::warn!(target: TARGET, reason = word, "a response could not write its cookies");
-    if reason == Unwritten::TooLarge {
+    if reason == WriteError::TooLarge {
         count_by(REJECTED_COOKIES, "reason", word);
     }
 }
@@ -145,9 +145,9 @@ pub(crate) fn login_without_consent() {
     tracing::warn!(target: TARGET, "a login was not written: the visitor has withdrawn consent");
 }
 
-/// A response had a login without a subject, although the hook `bind` is set.
+/// A response had a login without a subject, although the hook `subject` is set.
 pub(crate) fn login_without_subject() {
-    tracing::warn!(target: TARGET, "a login is bound to nobody: it was said without a subject");
+    tracing::warn!(target: TARGET, "a login has no subject, so it is bound to no user");
 }
 
 /// A response with an update reached no layer.
@@ -170,7 +170,7 @@ pub(crate) fn cookie_of_old_key() {
 pub(crate) fn update_replayed() {
     tracing::warn!(
         target: TARGET,
-        "an EuidUpdate came a second time: a cache inside the EuidLayer replays responses, or a handler attaches \
+        "an EuidUpdate arrived a second time: a cache inside the EuidLayer replays responses, or a handler attaches \
          clones of one update"
     );
 }
@@ -189,12 +189,12 @@ pub(crate) fn layer_inside_another() {
     );
 }
 
-/// The hook `bind` has found no user for any identity so far.
+/// The hook `subject` has found no user for any identity so far.
 pub(crate) fn bind_without_user(identities: u32) {
     tracing::warn!(
         target: TARGET,
         identities,
-        "the hook `bind` has never found a signed-in user: the session layer must be outside of the EuidLayer"
+        "the hook `subject` has never found a signed-in user: the session layer must be outside of the EuidLayer"
     );
 }
 

@@ -66,7 +66,7 @@ pub use euid_core::Consent;
 /// Names and attributes of the cookies, for [`EuidLayer::cookie`](crate::EuidLayer::cookie).
 ///
 /// [`migrate_js_sdk_cookie`](CookieConfig::migrate_js_sdk_cookie) takes over logins of the JavaScript SDK, which
-/// name no user: with [`EuidLayer::bind`](crate::EuidLayer::bind) they count for the first user who is
+/// name no user: with [`EuidLayer::subject`](crate::EuidLayer::subject) they count for the first user who is
 /// signed in. [`expose_token_to_scripts`](CookieConfig::expose_token_to_scripts) adds a cookie for Prebid:
 ///
 /// ```
@@ -116,13 +116,13 @@ pub use euid_core::EuidLayerMissing;
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// # use http::{Request, Response, StatusCode};
 /// # use tower::{Layer, service_fn};
-/// # use tower_euid::EuidLogout;
+/// # use tower_euid::EuidLogoutHandle;
 /// # use euid_sandbox::{Sandbox, VisitorState};
 /// # let sandbox = Sandbox::builder().build()?;
 /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
 /// async fn logout(request: Request<()>) -> Result<Response<()>, std::convert::Infallible> {
-///     if let Some(logout) = EuidLogout::of(request.extensions()) {
-///         logout.now();
+///     if let Some(logout) = EuidLogoutHandle::of(request.extensions()) {
+///         logout.logout();
 ///     }
 ///     let mut response = Response::new(()); // some way on, something fails
 ///     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -155,7 +155,7 @@ pub use euid_core::EuidLayerMissing;
 /// # let _: Router = app;
 /// # }
 /// ```
-pub use euid_core::EuidLogout;
+pub use euid_core::EuidLogoutHandle;
 
 /// The input of [`EuidClient::generate`](crate::EuidClient::generate), which also takes a [`Dii`](crate::Dii)
 /// alone.

@@ -68,7 +68,7 @@ impl EuidUpdate {
     }
 
     /// Binds a login to the user that the handler has just signed in, for the hook
-    /// [`EuidLayer::bind`](crate::EuidLayer::bind), which ran before that. Give the same id as the hook will
+    /// [`EuidLayer::subject`](crate::EuidLayer::subject), which ran before that. Give the same id as the hook will
     /// return from now on. It changes no other update.
     ///
     /// ```
@@ -85,7 +85,7 @@ impl EuidUpdate {
 
     /// The visitor has logged out. Ends the identity, even one that this node can't read. The operator gets no
     /// call, as EUID asks. A handler that may fail before its response is made calls
-    /// [`EuidLogout::now`](crate::EuidLogout::now) first.
+    /// [`EuidLogoutHandle::logout`](crate::EuidLogoutHandle::logout) first.
     ///
     /// ```
     /// # #[cfg(feature = "client")]

@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use http_body_util::BodyExt;
 use support::{ANCHOR, BOTH_CLEARED, DUE, Operator, Site, identity, new_pair, writes};
 use tower::ServiceExt;
-use tower_euid::{AdvertisingToken, Consent, Euid, EuidLogout, EuidUpdate, Refreshed};
+use tower_euid::{AdvertisingToken, Consent, Euid, EuidLogoutHandle, EuidUpdate, Refreshed};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -45,7 +45,7 @@ fn pages() -> Router {
         .route("/login", post(async || (EuidUpdate::login(identity("one")), Redirect::to("/"))))
         .route("/logout", post(async || (EuidUpdate::logout(), Redirect::to("/"))))
         .route("/update", post(async || EuidUpdate::logout()))
-        .route("/now", post(async |euid: EuidLogout| euid.now()))
+        .route("/now", post(async |handle: EuidLogoutHandle| handle.logout()))
         .route("/ok", post(async || Ok::<_, AppError>((EuidUpdate::logout(), "done"))))
         .route("/err", post(async || Err::<(), _>((EuidUpdate::logout(), AppError))))
         .route("/twice", post(async || (EuidUpdate::logout(), EuidUpdate::login(identity("one")), "done")))
@@ -191,16 +191,16 @@ async fn a_route_layer_inside_a_router_layer_passes_through() {
 
 /// Handlers that log out and do not come to a response of their own, with what makes one for them.
 fn disturbed() -> Router {
-    let slow = async |euid: EuidLogout| {
-        euid.now();
+    let slow = async |handle: EuidLogoutHandle| {
+        handle.logout();
         std::future::pending::<()>().await;
     };
-    let panicking = async |euid: EuidLogout| {
-        euid.now();
+    let panicking = async |handle: EuidLogoutHandle| {
+        handle.logout();
         panics();
     };
-    let failing = async |euid: EuidLogout| {
-        euid.now();
+    let failing = async |handle: EuidLogoutHandle| {
+        handle.logout();
         Err::<(), _>(AppError)
     };
     let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(1));

@@ -138,7 +138,7 @@ async fn an_opt_out_and_a_rejection_are_remembered_too() {
 #[tokio::test]
 async fn the_memory_is_bounded_and_the_oldest_is_asked_again() {
     let operator = Operator::answering(new_pair("new"));
-    let site = Site::new(operator.clone()).configured(|layer| layer.memo_limit(2, 1 << 20));
+    let site = Site::new(operator.clone()).configured(|layer| layer.memo_entries(2).memo_bytes(1 << 20));
     let mut visitors = Vec::new();
     for name in ["a", "b", "c"] {
         let mut visitor = site.clone();
@@ -334,9 +334,9 @@ impl LookOnce for Site {
     }
 }
 
-/// A page that takes `long` of tokio's time, in [`RefreshMode::Beside`].
+/// A page that takes `long` of tokio's time, in [`RefreshMode::Concurrent`].
 async fn beside(operator: &Operator, when: i64, long: Duration) -> (Site, String, Duration) {
-    let mut site = Site::new(operator.clone()).configured(|layer| layer.refresh_mode(RefreshMode::Beside));
+    let mut site = Site::new(operator.clone()).configured(|layer| layer.refresh_mode(RefreshMode::Concurrent));
     site.login("old").await;
     site.wait_until(when);
     let start = tokio::time::Instant::now();

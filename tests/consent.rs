@@ -13,7 +13,7 @@ use support::{
     new_pair, outcome, told,
 };
 use tower::{Layer, ServiceExt, service_fn};
-use tower_euid::{Consent, Euid, EuidLayer, EuidLogout, EuidUpdate, Refreshed};
+use tower_euid::{Consent, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, Refreshed};
 
 fn consenting(site: &Site, consent: Consent) -> Site {
     site.clone().configured(|layer| layer.consent(move |_| consent))
@@ -79,7 +79,7 @@ async fn withdrawn_whatever_came_is_cleared_and_nobody_is_asked() {
     recorded.look().await;
     let mut of_ann = active.clone();
     of_ann.update(EuidUpdate::login(identity("anns")).subject("ann")).await;
-    let of_ann = of_ann.configured(|layer| layer.bind(|_| Some("bob")));
+    let of_ann = of_ann.configured(|layer| layer.subject(|_| Some("bob")));
     let jar = |jar| Site { jar, ..active.clone() };
     for (what, site) in [
         ("due", logged_in(operator.clone(), DUE).await),
@@ -115,7 +115,7 @@ async fn withdrawn_a_login_is_not_written_and_warned_about() {
     let warning = "WARN tower_euid: a login was not written: the visitor has withdrawn consent";
     let logged_in = logged_in(Operator::never(), 0).await;
     for site in [logged_in, Site::asking_nobody()] {
-        let mut site = consenting(&site, Consent::Withdrawn).configured(|layer| layer.bind(|_| Some("ann")));
+        let mut site = consenting(&site, Consent::Withdrawn).configured(|layer| layer.subject(|_| Some("ann")));
         let log = Log::default();
         let _logging = log.start();
         // Somebody has come all the same, so whoever was there before has gone.
@@ -180,7 +180,7 @@ async fn handlers_find_the_answer_of_the_hook_also_after_an_opt_out() {
 #[tokio::test]
 async fn handlers_find_no_consent_where_no_hook_is_set() {
     let site = logged_in(Operator::never(), 0).await;
-    let binding = site.clone().configured(|layer| layer.bind(|_| Some("ann")));
+    let binding = site.clone().configured(|layer| layer.subject(|_| Some("ann")));
     for site in [site, binding] {
         assert_eq!(found_consent(&site, site.jar.request()).await, None);
     }
@@ -192,7 +192,7 @@ struct User(&'static str);
 #[tokio::test]
 async fn the_hooks_see_the_request_and_leave_it_whole() {
     let site = Site::asking_nobody().configured(|layer| {
-        layer.bind(|request| request.extensions.get::<User>().map(|user| user.0)).consent(|request| {
+        layer.subject(|request| request.extensions.get::<User>().map(|user| user.0)).consent(|request| {
             let asked = request.method == Method::POST && request.uri.path() == "/here";
             if asked && request.headers.contains_key("x") { Consent::Withdrawn } else { Consent::Granted }
         })
@@ -202,7 +202,7 @@ async fn the_hooks_see_the_request_and_leave_it_whole() {
         let whole = request.method() == Method::POST && request.uri() == "/here" && request.headers()["x"] == "y";
         assert!(whole && request.extensions().get::<User>().unwrap().0 == "ann" && *request.body() == "the body");
         assert!(matches!(request.extensions().get(), Some(Euid::Withheld)));
-        EuidLogout::of(request.extensions()).unwrap().now();
+        EuidLogoutHandle::of(request.extensions()).unwrap().logout();
         Ok::<_, std::convert::Infallible>(Response::new(()))
     });
     let Ok(response) = site.layer.layer(handler).oneshot(request).await;

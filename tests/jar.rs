@@ -5,7 +5,7 @@
 //!    keys rotate, evictions and time against the real layer, and lets every answer reach the browser
 //!    at any later moment, or never.
 //! 2. With the comparison of anchor and identity made useless, the same model fails; so it does for
-//!    pages that generate again without [`bind`](tower_euid::EuidLayer::bind).
+//!    pages that generate again without [`subject`](tower_euid::EuidLayer::subject).
 //! 3. The jar itself keeps the rules of RFC 6265bis.
 //!
 //! `PROPTEST_CASES=100000 cargo test --release --test jar -- --nocapture` plays that many cases of either

@@ -230,7 +230,7 @@ async fn a_due_identity_is_refreshed_not_resealed() {
 async fn resealing_keeps_whom_the_identity_is_bound_to() {
     let [none, _, second, third] = rotation();
     let bind = |site: Site| {
-        site.configured(|layer| layer.bind(|request| request.headers.get("user").map(|id| id.as_bytes().to_vec())))
+        site.configured(|layer| layer.subject(|request| request.headers.get("user").map(|id| id.as_bytes().to_vec())))
     };
     let mut site = bind(node(&none));
     site.update(EuidUpdate::login(identity("anns")).subject("ann")).await;

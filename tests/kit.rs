@@ -145,7 +145,7 @@ async fn a_due_token_is_due_and_usable_whatever_jitter_and_margin() {
 async fn a_bound_visitor_is_seen_by_their_user_alone() {
     let sandbox = sandbox();
     for (subject, saw) in [("17", "active"), ("18", "absent")] {
-        let layer = layer(&sandbox).bind(|_| Some("17"));
+        let layer = layer(&sandbox).subject(|_| Some("17"));
         let mut visitor = sandbox.bound_visitor(&layer, VisitorState::Due, subject).unwrap();
         assert_eq!(look(&layer, &mut visitor).await, saw, "{subject}");
     }

@@ -25,7 +25,7 @@ use support::{BOTH_CLEARED, BOTH_SET, DUE, Operator, Site, identity, new_pair, w
 use tokio::time::timeout;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::{Layer, Service, ServiceExt};
-use tower_euid::{AdvertisingToken, Euid, EuidLayer, EuidLogout, EuidUpdate, RefreshMode};
+use tower_euid::{AdvertisingToken, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, RefreshMode};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
@@ -78,8 +78,8 @@ async fn panicking() {
     panic!("the test wants it")
 }
 
-async fn logout_and_panic(logout: EuidLogout) {
-    logout.now();
+async fn logout_and_panic(logout: EuidLogoutHandle) {
+    logout.logout();
     panicking().await;
 }
 
@@ -263,9 +263,9 @@ async fn body_limit_works_on_either_side_and_outside_it_costs_no_call() {
 
 #[tokio::test(start_paused = true)]
 async fn page_that_waits_for_a_refresh_holds_a_permit_of_a_limit_outside() {
-    use RefreshMode::{Before, Beside};
+    use RefreshMode::{Blocking, Concurrent};
     for (side, mode, is_served) in
-        [(Outside, Before, false), (Outside, Beside, true), (Inside, Before, true), (Inside, Beside, true)]
+        [(Outside, Blocking, false), (Outside, Concurrent, true), (Inside, Blocking, true), (Inside, Concurrent, true)]
     {
         let site = logged_in(Operator::never()).await.configured(|layer| layer.refresh_mode(mode));
         site.wait_until(DUE);
@@ -305,7 +305,7 @@ async fn session_layer_inside_signs_nobody_in_for_bind() {
     };
     for (side, state) in [(Outside, "active"), (Inside, "absent")] {
         let mut site = Site::asking_nobody()
-            .configured(|layer| layer.bind(|request| request.extensions.get::<User>().map(|user| user.0)));
+            .configured(|layer| layer.subject(|request| request.extensions.get::<User>().map(|user| user.0)));
         site.update(EuidUpdate::login(identity("one")).subject("ann")).await;
         let app = stack(side, &site.layer, from_fn(session));
         assert_eq!(text(send(&mut site, &app, Method::GET, "/state").await).await, state, "{side:?}");

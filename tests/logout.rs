@@ -1,4 +1,4 @@
-//! `EuidLogout`: said before the response is made, it reaches the browser with whatever response passes
+//! `EuidLogoutHandle`: said before the response is made, it reaches the browser with whatever response passes
 //! the layer in the end.
 //!
 //! The layer between is a `map_response` that puts another response in the handler's place, as a
@@ -19,17 +19,17 @@ use support::{
     writes,
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_euid::{AdvertisingToken, Consent, Euid, EuidLayer, EuidLogout, EuidUpdate, RefreshMode, Refreshed};
+use tower_euid::{AdvertisingToken, Consent, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, RefreshMode, Refreshed};
 
 /// What a handler was given to log out with.
-fn logout_of(request: &Request<()>) -> EuidLogout {
-    EuidLogout::of(request.extensions()).unwrap()
+fn logout_of(request: &Request<()>) -> EuidLogoutHandle {
+    EuidLogoutHandle::of(request.extensions()).unwrap()
 }
 
 /// What the browser is told if the handler logs out, and a layer between throws its response away.
 async fn thrown_away(layer: &EuidLayer, request: Request<()>) -> String {
     let handler = service_fn(|request: Request<()>| {
-        logout_of(&request).now();
+        logout_of(&request).logout();
         let mut response = Response::new(());
         EuidUpdate::login(identity("of-the-handler")).attach(&mut response);
         ready(Ok::<_, Infallible>(response))
@@ -107,7 +107,7 @@ async fn without_cookies_a_post_logs_out_and_a_get_has_nothing_to_end() {
 async fn an_error_response_of_the_handler_carries_it() {
     let site = logged_in(Operator::never()).await;
     let failing = service_fn(|request: Request<()>| {
-        logout_of(&request).now();
+        logout_of(&request).logout();
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         ready(Ok::<_, Infallible>(response))
@@ -121,7 +121,7 @@ async fn an_error_response_of_the_handler_carries_it() {
 async fn an_error_of_the_service_passes_with_nothing_written() {
     let site = logged_in(Operator::never()).await;
     let failing = service_fn(|request: Request<()>| {
-        logout_of(&request).now();
+        logout_of(&request).logout();
         ready(Err::<Response<()>, _>("the service's own"))
     });
     assert_eq!(site.layer.layer(failing).oneshot(site.jar.request()).await.unwrap_err(), "the service's own");
@@ -132,7 +132,7 @@ async fn it_beats_a_login_that_a_layer_between_attaches() {
     for jar in [Jar::default(), logged_in(Operator::never()).await.jar] {
         let site = Site::asking_nobody();
         let handler = service_fn(|request: Request<()>| {
-            logout_of(&request).now();
+            logout_of(&request).logout();
             ready(Ok::<_, Infallible>(Response::new(())))
         });
         let between = handler.map_response(|mut response| {
@@ -151,7 +151,7 @@ async fn inside_two_layers_it_reaches_the_outer_one() {
         for millis in [0, DUE] {
             outer.wait_until(millis);
             let handler = service_fn(|request: Request<()>| {
-                logout_of(&request).now();
+                logout_of(&request).logout();
                 ready(Ok::<_, Infallible>(Response::new(())))
             });
             let nested = outer.layer.layer(inner.layer(handler).map_response(|_| Response::new(())));
@@ -169,7 +169,7 @@ async fn refreshing(mode: RefreshMode, logout: bool) -> String {
     let slow = service_fn(move |request: Request<()>| async move {
         tokio::time::sleep(Duration::from_millis(300)).await;
         if logout {
-            logout_of(&request).now();
+            logout_of(&request).logout();
         }
         Ok::<_, Infallible>(Response::new(()))
     });
@@ -179,7 +179,7 @@ async fn refreshing(mode: RefreshMode, logout: bool) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn it_beats_the_pair_that_a_refresh_before_or_beside_the_page_has_brought() {
-    for mode in [RefreshMode::Before, RefreshMode::Beside] {
+    for mode in [RefreshMode::Blocking, RefreshMode::Concurrent] {
         assert_eq!(refreshing(mode, false).await, "identity set", "{mode:?}");
         assert_eq!(refreshing(mode, true).await, BOTH_CLEARED, "{mode:?}");
     }
@@ -230,7 +230,7 @@ async fn it_can_be_said_from_another_task_and_from_a_layer_that_the_response_pas
     let site = logged_in(Operator::never()).await;
     let spawned = page(&site, |request| async move {
         let logout = logout_of(&request);
-        tokio::spawn(async move { logout.now() }).await.unwrap();
+        tokio::spawn(async move { logout.logout() }).await.unwrap();
     });
     assert_eq!(writes(spawned.await.headers()), BOTH_CLEARED);
 
@@ -238,7 +238,7 @@ async fn it_can_be_said_from_another_task_and_from_a_layer_that_the_response_pas
     let between = service_fn(move |request: Request<()>| async move {
         let logout = logout_of(&request);
         let response = inner.oneshot(request).await;
-        logout.now();
+        logout.logout();
         response
     });
     let Ok(response) = site.layer.layer(between).oneshot(site.jar.request()).await;
@@ -255,7 +255,7 @@ async fn said_too_late_it_ends_no_other_request() {
         ready(())
     })
     .await;
-    kept.lock().unwrap().take().unwrap().now();
+    kept.lock().unwrap().take().unwrap().logout();
     let next = site.look().await;
     assert_eq!((next.saw(), next.writes()), ("active(old)".to_owned(), String::new()));
     assert_eq!(site.login("another").await.writes(), BOTH_SET);
@@ -264,9 +264,9 @@ async fn said_too_late_it_ends_no_other_request() {
 #[tokio::test]
 async fn without_the_layer_there_is_none() {
     let mut request = Request::new(());
-    assert!(EuidLogout::of(request.extensions()).is_none());
+    assert!(EuidLogoutHandle::of(request.extensions()).is_none());
     request.extensions_mut().insert(Euid::Absent);
-    EuidLogout::of(request.extensions()).unwrap().now();
+    EuidLogoutHandle::of(request.extensions()).unwrap().logout();
 }
 
 #[tokio::test]
@@ -274,7 +274,7 @@ async fn a_service_that_is_used_again_logs_out_the_one_visitor_only() {
     let (one, other) = (logged_in(Operator::never()).await, Site::asking_nobody());
     let handler = service_fn(|request: Request<()>| {
         if *request.method() == Method::POST {
-            logout_of(&request).now();
+            logout_of(&request).logout();
         }
         ready(Ok::<_, Infallible>(Response::new(())))
     });

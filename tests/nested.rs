@@ -15,7 +15,7 @@ use support::{
 };
 use tower::{Layer, ServiceExt};
 use tower_euid::{
-    AdvertisingToken, Consent, CookieConfig, Euid, EuidLayer, EuidLogout, EuidUpdate, KeyRing, Refreshed,
+    AdvertisingToken, Consent, CookieConfig, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, KeyRing, Refreshed,
 };
 
 const WARNING: &str = "WARN tower_euid: an EuidLayer is inside another one that is not its clone: only its hooks \
@@ -153,10 +153,10 @@ async fn inner_bind_shows_an_identity_to_its_own_user_alone() {
         (None, None, "active(old)"),
     ] {
         let site = visitor(&keys, subject).await;
-        let inner = another(&site, &keys, |layer| layer.bind(move |_| user));
+        let inner = another(&site, &keys, |layer| layer.subject(move |_| user));
         let got = through(&site.layer, &inner, site.jar.request(), NOTHING).await;
         assert_eq!(got, told(expected, ""), "{subject:?} {user:?}");
-        let unreadable = another(&site, &ring(), |layer| layer.bind(move |_| user));
+        let unreadable = another(&site, &ring(), |layer| layer.subject(move |_| user));
         let (saw, _) = through(&site.layer, &unreadable, site.jar.request(), NOTHING).await;
         assert_eq!(saw, "absent", "it may be bound to another user");
     }
@@ -174,7 +174,7 @@ async fn inner_bind_shows_a_found_opt_out_to_its_own_user_and_a_stated_one_to_al
     stated.update(EuidUpdate::opt_out()).await;
     for (site, of_bob) in [(found, "absent"), (stated, "opted_out")] {
         for (user, expected) in [("ann", "opted_out"), ("bob", of_bob)] {
-            let inner = another(&site, &keys, |layer| layer.bind(move |_| Some(user)));
+            let inner = another(&site, &keys, |layer| layer.subject(move |_| Some(user)));
             let (saw, _) = through(&site.layer, &inner, site.jar.request(), NOTHING).await;
             assert_eq!(saw, expected, "{user}");
         }
@@ -202,7 +202,7 @@ async fn logout_said_inside_a_stricter_layer_reaches_the_outer_one() {
     let inner = another(&site, &keys, |layer| layer.consent(|_| Consent::Withheld));
     let handler = tower::service_fn(|request: Request<()>| {
         assert!(request.extensions().get::<AdvertisingToken>().is_none());
-        EuidLogout::of(request.extensions()).unwrap().now();
+        EuidLogoutHandle::of(request.extensions()).unwrap().logout();
         std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(())))
     });
     let thrown_away = inner.layer(handler).map_response(|_| Response::new(()));
@@ -216,7 +216,7 @@ async fn clone_with_equal_settings_lets_requests_pass_and_asks_no_hook_again() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counts = Arc::clone(&asked);
     let site = visitor(&keys, Some("ann")).await.configured(|layer| {
-        layer.bind(|_| Some("ann")).consent(move |_| {
+        layer.subject(|_| Some("ann")).consent(move |_| {
             counts.fetch_add(1, Ordering::SeqCst);
             Consent::Granted
         })

@@ -128,7 +128,7 @@ async fn a_refresh_has_one_event_and_one_count_by_its_outcome() {
         (
             failure(ErrorKind::RejectedToken),
             "rejected",
-            "INFO tower_euid: a refresh token has come to its end outcome=\"rejected\" error=as the test wants it",
+            "INFO tower_euid: the operator rejected a refresh token outcome=\"rejected\" error=as the test wants it",
         ),
         (
             failure(ErrorKind::RejectedInput),
@@ -282,7 +282,10 @@ async fn the_breaker_shows_its_state_and_whom_it_turned_away() {
     for visitor in failing {
         visitor.look().await;
     }
-    breaker(&["euid_breaker_state{} 2"], &["WARN tower_euid: the breaker for the operator from=Closed to=Open"]);
+    breaker(
+        &["euid_breaker_state{} 2"],
+        &["WARN tower_euid: the operator's breaker changed state from=Closed to=Open"],
+    );
     turned_away.look().await;
     breaker(&["euid_breaker_state{} 2", "euid_refresh_total{outcome=breaker_open} 1"], &[]);
 
@@ -296,17 +299,20 @@ async fn the_breaker_shows_its_state_and_whom_it_turned_away() {
         turned_away.look().await;
         breaker(
             &["euid_breaker_state{} 1", "euid_refresh_total{outcome=breaker_open} 1"],
-            &["WARN tower_euid: the breaker for the operator from=Open to=HalfOpen"],
+            &["WARN tower_euid: the operator's breaker changed state from=Open to=HalfOpen"],
         );
     };
     tokio::join!(probe, half_open);
     turned_away.look().await;
-    breaker(&["euid_breaker_state{} 0"], &["WARN tower_euid: the breaker for the operator from=HalfOpen to=Closed"]);
+    breaker(
+        &["euid_breaker_state{} 0"],
+        &["WARN tower_euid: the operator's breaker changed state from=HalfOpen to=Closed"],
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_page_for_which_too_many_refreshes_are_under_way_is_not_the_breakers() {
-    let site = Site::new(Operator::never()).configured(|layer| layer.memo_limit(1, 1 << 20));
+    let site = Site::new(Operator::never()).configured(|layer| layer.memo_entries(1).memo_bytes(1 << 20));
     let (mut first, mut second) = (due(site.clone(), "first").await, due(site, "second").await);
     let meter = Meter::start();
     tokio::join!(first.look(), second.look());
@@ -370,12 +376,10 @@ async fn a_cookie_of_no_use_is_counted_and_logged_with_its_reason() {
 async fn cookie_of_another_user_is_counted_and_logged_and_one_without_a_signed_in_user_is_counted() {
     let mut site = Site::asking_nobody();
     site.update(EuidUpdate::login(identity_until("anns", [DUE, EXPIRED, EXPIRED])).subject("ann")).await;
-    for (user, state, rejected) in [
-        (Some("ann"), "active", None),
-        (Some("bob"), "absent", Some("subject")),
-        (None, "absent", Some("nobody_signed_in")),
-    ] {
-        let site = site.clone().configured(|layer| layer.bind(move |_| user));
+    for (user, state, rejected) in
+        [(Some("ann"), "active", None), (Some("bob"), "absent", Some("subject")), (None, "absent", Some("no_user"))]
+    {
+        let site = site.clone().configured(|layer| layer.subject(move |_| user));
         let (meter, log) = (Meter::start(), Log::default());
         let logging = log.start();
         site.send(site.jar.request(), |_, _| ()).await;

@@ -95,7 +95,7 @@ async fn a_refreshed_token_is_handed_over_until_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_refresh_beside_the_page_hands_over_what_the_next_page_will_see() {
     let mut site = logged_in(Operator::answering(new_pair("new")), DUE).await;
-    site = site.configured(|layer| layer.refresh_mode(RefreshMode::Beside));
+    site = site.configured(|layer| layer.refresh_mode(RefreshMode::Concurrent));
     let slow = tower::service_fn(|_: Request<()>| async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         Ok::<_, std::convert::Infallible>(http::Response::new(()))
@@ -189,7 +189,8 @@ async fn where_there_is_no_token_one_that_came_is_taken_back() {
 #[tokio::test]
 async fn of_somebody_elses_identity_nothing_is_handed_over() {
     let mut site = handing_over(Operator::never());
-    site = site.configured(|layer| layer.bind(|request| request.headers.get("user").map(|id| id.as_bytes().to_vec())));
+    site =
+        site.configured(|layer| layer.subject(|request| request.headers.get("user").map(|id| id.as_bytes().to_vec())));
     site.update(EuidUpdate::login(identity("anns")).subject("ann")).await;
     for (user, writes) in [(None, "token cleared"), (Some("bob"), "identity cleared, token cleared")] {
         let mut request = site.jar.request();

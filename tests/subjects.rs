@@ -1,4 +1,4 @@
-//! `EuidLayer::bind`: an identity sealed for one signed-in user is never used for another on the same
+//! `EuidLayer::subject`: an identity sealed for one signed-in user is never used for another on the same
 //! browser.
 //!
 //! Who is signed in, a layer further out knows: here, the test.
@@ -22,7 +22,7 @@ const BOB: Option<&str> = Some("bob");
 const NOBODY: Option<&str> = None;
 
 fn binding(site: Site) -> Site {
-    site.configured(|layer| layer.bind(|request| request.extensions.get::<User>().map(|user| user.0)))
+    site.configured(|layer| layer.subject(|request| request.extensions.get::<User>().map(|user| user.0)))
 }
 
 /// Ann's browser, on a site that binds.
@@ -156,7 +156,7 @@ async fn the_id_of_the_user_is_nowhere_in_the_cookies() {
 
 #[tokio::test]
 async fn a_login_without_a_subject_is_warned_about_where_identities_are_bound() {
-    let warning = "WARN tower_euid: a login is bound to nobody: it was said without a subject";
+    let warning = "WARN tower_euid: a login has no subject, so it is bound to no user";
     let login = || EuidUpdate::login(identity("x"));
     for (bind, update, expected) in [
         (true, login(), &[warning][..]),
@@ -173,7 +173,7 @@ async fn a_login_without_a_subject_is_warned_about_where_identities_are_bound() 
     }
 }
 
-const NO_USER: &str = "WARN tower_euid: the hook `bind` has never found a signed-in user: the session layer must be \
+const NO_USER: &str = "WARN tower_euid: the hook `subject` has never found a signed-in user: the session layer must be \
                        outside of the EuidLayer identities=20";
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use support::{
     REFRESH_FROM, SDK, Site, at, failure, identity, new_pair, outcome, told,
 };
 use tower_euid::error::ErrorKind;
-use tower_euid::{Consent, CookieConfig, EuidLogout, EuidUpdate, RefreshMode, Refreshed};
+use tower_euid::{Consent, CookieConfig, EuidLogoutHandle, EuidUpdate, RefreshMode, Refreshed};
 
 /// Both are told with one response.
 const TAKEN_OVER: &str = "identity set, anchor set, sdk cleared";
@@ -112,7 +112,7 @@ async fn what_becomes_of_it_by_its_age_and_the_operators_answer() {
 #[tokio::test]
 async fn beside_its_refresh_it_is_sealed_as_it_is_and_refreshed_with_the_next_page() {
     let mut site = of_the_sdk(Operator::answering(new_pair("new")));
-    site = site.configured(|layer| layer.refresh_mode(RefreshMode::Beside));
+    site = site.configured(|layer| layer.refresh_mode(RefreshMode::Concurrent));
     site.wait_until(DUE);
     assert_eq!(outcome(&site.look().await), told("active(the-SDKs)", TAKEN_OVER));
     tokio::task::yield_now().await;
@@ -217,7 +217,7 @@ async fn withheld_it_stays_and_withdrawn_it_goes() {
 }
 
 fn binding(site: Site) -> Site {
-    site.configured(|layer| layer.bind(|request| request.headers.get("user").map(|id| id.as_bytes().to_vec())))
+    site.configured(|layer| layer.subject(|request| request.headers.get("user").map(|id| id.as_bytes().to_vec())))
 }
 
 async fn page_of(site: &mut Site, user: Option<&'static str>) -> (String, String) {
@@ -268,7 +268,7 @@ async fn what_a_handler_says_counts_and_deletes_it() {
 async fn a_logout_said_first_ends_it() {
     let site = of_the_sdk(Operator::never());
     let handler = tower::service_fn(|request: Request<()>| async move {
-        EuidLogout::of(request.extensions()).unwrap().now();
+        EuidLogoutHandle::of(request.extensions()).unwrap().logout();
         Ok::<_, std::convert::Infallible>(Response::new(()))
     });
     let Ok(response) = tower::ServiceExt::oneshot(tower::Layer::layer(&site.layer, handler), site.jar.request()).await;

@@ -376,7 +376,7 @@ async fn an_update_that_reaches_no_layer_is_warned_about_and_no_other() {
     assert_eq!(log.take(), [""; 0]);
 }
 
-const REPLAYED: &str = "WARN tower_euid: an EuidUpdate came a second time: a cache inside the EuidLayer replays \
+const REPLAYED: &str = "WARN tower_euid: an EuidUpdate arrived a second time: a cache inside the EuidLayer replays \
                         responses, or a handler attaches clones of one update";
 
 /// The cookies that browsers without cookies get, one after the other, from a cache inside the layer that replays the

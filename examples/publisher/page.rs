@@ -110,7 +110,7 @@ impl Home {
 
 /// An error page. `text` is not escaped, so it must not contain a visitor's input.
 pub(crate) fn error(title: &str, text: &str) -> String {
-    frame(title, &format!(include_str!("error.html"), title = title, text = text))
+    frame(title, &format!(include_str!("error.html"), title = title, text = escaped(text)))
 }
 
 fn frame(title: &str, content: &str) -> String {

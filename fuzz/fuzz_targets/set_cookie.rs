@@ -38,8 +38,8 @@ fn fuzz(data: &[u8]) -> Option<()> {
         3 => Write::ClearBoth,
         4 => Write::OptOut,
         5 => Write::RecordOptOut,
-        6 => Write::HandOver(Some(&identity)),
-        _ => Write::HandOver(None),
+        6 => Write::ExposeToken(Some(&identity)),
+        _ => Write::ExposeToken(None),
     };
 
     let site = Site::new(config.clone());
@@ -66,7 +66,7 @@ fn fuzz(data: &[u8]) -> Option<()> {
     let writes_anchor = matches!(write, Write::Login(..) | Write::ClearBoth | Write::OptOut);
     assert_eq!(wrote(config.anchor_name()), written && writes_anchor);
     assert_eq!(wrote(config.opt_out_name()), written && (writes_anchor || matches!(write, Write::RecordOptOut)));
-    assert_eq!(wrote(config.identity_name()), written && !matches!(write, Write::HandOver(_)));
+    assert_eq!(wrote(config.identity_name()), written && !matches!(write, Write::ExposeToken(_)));
     Some(())
 }
 

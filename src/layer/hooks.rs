@@ -33,7 +33,7 @@ impl EuidLayer {
     /// ```
     ///
     /// The hook is not async. If the choice is kept in an async session (`tower_sessions`), let a middleware
-    /// put it into the request's extensions, as [`bind`](Self::bind) shows for the user's id. With
+    /// put it into the request's extensions, as [`subject`](Self::subject) shows for the user's id. With
     /// `axum_login`, the hook can read the user from `AuthSession` directly.
     pub fn consent(self, consent: impl Fn(&request::Parts) -> Consent + Send + Sync + 'static) -> Self {
         self.set(|config| config.consent = Some(Arc::new(consent)))
@@ -92,7 +92,7 @@ impl EuidLayer {
     /// # let client = refresh_fn(|_| async { Err(EuidError::new(ErrorKind::Transient, "")) });
     /// // A layer further out has put the user's id into the request:
     /// let layer = EuidLayer::new(keys, client)
-    ///     .bind(|request| request.extensions.get::<UserId>().map(|user| user.0.to_string()));
+    ///     .subject(|request| request.extensions.get::<UserId>().map(|user| user.0.to_string()));
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     ///
@@ -120,7 +120,7 @@ impl EuidLayer {
     /// # }
     /// # let sandbox = Sandbox::builder().build()?;
     /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
-    /// # let layer = layer.bind(|request| request.extensions.get::<UserId>().map(|user| user.0.to_string()));
+    /// # let layer = layer.subject(|request| request.extensions.get::<UserId>().map(|user| user.0.to_string()));
     /// # let session_layer = axum::Extension(Session);
     /// # let mut visitor = sandbox.bound_visitor(&layer, VisitorState::Fresh, "17")?;
     /// use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response, routing::get};
@@ -154,14 +154,14 @@ impl EuidLayer {
     /// your `AuthnBackend`:
     ///
     /// ```text
-    /// .bind(|request| Some(request.extensions.get::<AuthSession<Backend>>()?.user.as_ref()?.id().to_string()))
+    /// .subject(|request| Some(request.extensions.get::<AuthSession<Backend>>()?.user.as_ref()?.id().to_string()))
     /// ```
-    pub fn bind<S: AsRef<[u8]>>(
+    pub fn subject<S: AsRef<[u8]>>(
         self,
         signed_in: impl Fn(&request::Parts) -> Option<S> + Send + Sync + 'static,
     ) -> Self {
         let signed_in = move |parts: &request::Parts| signed_in(parts).map(|id| id.as_ref().into());
-        self.set(|config| config.bind = Some(Arc::new(signed_in)))
+        self.set(|config| config.subject = Some(Arc::new(signed_in)))
     }
 
     /// Responses that are logouts although no handler says so with

@@ -8,7 +8,6 @@ use http::request;
 
 use super::EuidLayer;
 use crate::config::RefreshMode;
-use crate::refresh::MemoLimit;
 
 /// How it refreshes.
 impl EuidLayer {
@@ -52,10 +51,10 @@ impl EuidLayer {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn max_wait(self, max_wait: Duration) -> Self {
-        self.set_desk(|settings| settings.max_wait = max_wait)
+        self.set_coordinator(|settings| settings.max_wait = max_wait)
     }
 
-    /// When the handler runs, while a refresh is due. Default: [`RefreshMode::Before`].
+    /// When the handler runs, while a refresh is due. Default: [`RefreshMode::Blocking`].
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
@@ -64,7 +63,7 @@ impl EuidLayer {
     /// use tower_euid::RefreshMode;
     ///
     /// // Pages that must not wait, and whose bidders take an older token:
-    /// let layer = EuidLayer::new(keys, client).refresh_mode(RefreshMode::Beside);
+    /// let layer = EuidLayer::new(keys, client).refresh_mode(RefreshMode::Concurrent);
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn refresh_mode(self, mode: RefreshMode) -> Self {
@@ -86,7 +85,7 @@ impl EuidLayer {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn refresh_deadline(self, deadline: Duration) -> Self {
-        self.set_desk(|settings| settings.deadline = deadline)
+        self.set_coordinator(|settings| settings.deadline = deadline)
     }
 
     /// How many refreshes may be under way at once, at least one; others queue, and their pages wait no longer for it. While
@@ -104,7 +103,7 @@ impl EuidLayer {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn max_concurrent_refreshes(self, max: usize) -> Self {
-        self.set_desk(|settings| settings.max_concurrent = max)
+        self.set_coordinator(|settings| settings.max_concurrent = max)
     }
 
     /// How much is remembered of refreshes: of how many tokens (at least one), calls under way included, and in how many
@@ -121,11 +120,25 @@ impl EuidLayer {
     /// # let keys = KeyRing::from(CookieKey::generate()?);
     /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
     /// // 2000 refreshes a second, each remembered for 45 s, and as many bytes a token as by default:
-    /// let layer = EuidLayer::new(keys, client).memo_limit(90_000, 144 << 20);
+    /// let layer = EuidLayer::new(keys, client).memo_entries(90_000).memo_bytes(144 << 20);
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
-    pub fn memo_limit(self, entries: usize, bytes: usize) -> Self {
-        self.set_desk(|settings| settings.memo_limit = MemoLimit { entries: entries.max(1), bytes })
+    pub fn memo_entries(self, most: usize) -> Self {
+        self.set_coordinator(|settings| settings.memo_limit.entries = most.max(1))
+    }
+
+    /// In how much memory outcomes of refreshes are remembered, in bytes. Default:
+    /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
+    /// # let keys = KeyRing::from(CookieKey::generate()?);
+    /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// let layer = EuidLayer::new(keys, client).memo_bytes(0); // each page with an old cookie causes a call
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn memo_bytes(self, most: usize) -> Self {
+        self.set_coordinator(|settings| settings.memo_limit.bytes = most)
     }
 
     /// By how much the moment of a refresh may lie behind `refresh_from`, so that visitors who

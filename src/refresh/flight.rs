@@ -1,6 +1,6 @@
 //! One call to the operator, and the requests that wait for it.
 //!
-//! 1. A [`Flight`] lands once; a waiter that comes later gets the outcome at once.
+//! 1. A [`Flight`] completes once; a waiter that comes later gets the outcome at once.
 //! 2. A [`Waiter`] may leave at any time, without an effect on others.
 //! 3. All waiters get the same outcome: one allocation, one error source.
 //!
@@ -24,50 +24,50 @@ pub(crate) type Outcome = Arc<Result<Refreshed, EuidError>>;
 
 /// A call under way.
 #[derive(Debug, Default)]
-pub(crate) struct Flight(Mutex<Landing>);
+pub(crate) struct Flight(Mutex<FlightState>);
 
 #[derive(Debug, Default)]
-struct Landing {
+struct FlightState {
     /// The identity to be refreshed, held once for all waiters.
     identity: Option<Arc<Identity>>,
     outcome: Option<Outcome>,
-    /// A seat for each waiter that has been polled; empty once it has left.
-    seats: Vec<Option<Waker>>,
+    /// A slot for each waiter that has been polled; empty once it has left.
+    wakers: Vec<Option<Waker>>,
 }
 
 impl Flight {
     /// The flight's own identity, if `copy` equals it, so that waiters share it. Else `copy`: it has another
     /// advertising token or other times, though the same refresh token.
     pub(crate) fn share(&self, copy: &Arc<Identity>) -> Arc<Identity> {
-        let mut landing = self.landing();
-        let first = landing.identity.get_or_insert_with(|| Arc::clone(copy));
+        let mut state = self.state();
+        let first = state.identity.get_or_insert_with(|| Arc::clone(copy));
         Arc::clone(if *first == *copy { first } else { copy })
     }
 
-    /// Ends the flight and wakes all waiters. Only the first landing counts.
-    pub(crate) fn land(&self, outcome: Outcome) {
-        let mut landing = self.landing();
-        if landing.outcome.is_some() {
+    /// Ends the flight and wakes all waiters. Only the first outcome counts.
+    pub(crate) fn complete(&self, outcome: Outcome) {
+        let mut state = self.state();
+        if state.outcome.is_some() {
             return;
         }
-        landing.outcome = Some(outcome);
-        let seats = mem::take(&mut landing.seats);
+        state.outcome = Some(outcome);
+        let wakers = mem::take(&mut state.wakers);
         // A waker may run the waiter here and now, which needs the lock.
-        drop(landing);
-        seats.into_iter().flatten().for_each(Waker::wake);
+        drop(state);
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// The outcome, if it has landed.
+    /// The outcome, if it has completed.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
-        self.landing().outcome.clone()
+        self.state().outcome.clone()
     }
 
-    /// Waits for the landing.
+    /// Waits for the outcome.
     pub(crate) fn wait(self: Arc<Self>) -> Waiter {
-        Waiter { flight: self, seat: None }
+        Waiter { flight: self, slot: None }
     }
 
-    fn landing(&self) -> MutexGuard<'_, Landing> {
+    fn state(&self) -> MutexGuard<'_, FlightState> {
         lock(&self.0)
     }
 }
@@ -76,7 +76,7 @@ impl Flight {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     flight: Arc<Flight>,
-    seat: Option<usize>,
+    slot: Option<usize>,
 }
 
 impl Waiter {
@@ -91,22 +91,22 @@ impl Future for Waiter {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let flight = Arc::clone(&self.flight);
-        let mut landing = flight.landing();
-        if let Some(outcome) = &landing.outcome {
+        let mut state = flight.state();
+        if let Some(outcome) = &state.outcome {
             return Poll::Ready(Arc::clone(outcome));
         }
         let waker = cx.waker();
-        let replaced = match self.seat.and_then(|seat| landing.seats.get_mut(seat)) {
-            Some(Some(seated)) if seated.will_wake(waker) => None,
-            Some(seat) => seat.replace(waker.clone()),
+        let replaced = match self.slot.and_then(|slot| state.wakers.get_mut(slot)) {
+            Some(Some(present)) if present.will_wake(waker) => None,
+            Some(slot) => slot.replace(waker.clone()),
             None => {
-                self.seat = Some(landing.seats.len());
-                landing.seats.push(Some(waker.clone()));
+                self.slot = Some(state.wakers.len());
+                state.wakers.push(Some(waker.clone()));
                 None
             }
         };
         // As in `drop`.
-        drop(landing);
+        drop(state);
         drop(replaced);
         Poll::Pending
     }
@@ -114,10 +114,10 @@ impl Future for Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut landing = self.flight.landing();
-        let waker = self.seat.and_then(|seat| landing.seats.get_mut(seat)).and_then(Option::take);
+        let mut state = self.flight.state();
+        let waker = self.slot.and_then(|slot| state.wakers.get_mut(slot)).and_then(Option::take);
         // Dropping a waker may run the executor's code, which must not find the lock taken.
-        drop(landing);
+        drop(state);
         drop(waker);
     }
 }
@@ -162,7 +162,7 @@ mod tests {
         assert!(stayed.poll(waiter.as_mut()).is_pending());
         assert!(left.poll(pin!(Arc::clone(&flight).wait())).is_pending());
         assert_eq!(Arc::strong_count(&left), 1);
-        flight.land(opted_out());
+        flight.complete(opted_out());
         assert_eq!((left.rung(), stayed.rung()), (0, 1));
     }
 
@@ -173,7 +173,7 @@ mod tests {
         for bell in [&before, &before, &after] {
             assert!(bell.poll(waiter.as_mut()).is_pending());
         }
-        flight.land(opted_out());
+        flight.complete(opted_out());
         assert_eq!((before.rung(), after.rung()), (0, 1));
         assert!(after.poll(waiter).is_ready());
     }
@@ -218,8 +218,8 @@ mod tests {
     fn only_the_first_landing_counts() {
         let flight = Arc::new(Flight::default());
         let first = opted_out();
-        flight.land(Arc::clone(&first));
-        flight.land(opted_out());
+        flight.complete(Arc::clone(&first));
+        flight.complete(opted_out());
         assert!(flight.outcome().is_some_and(|outcome| Arc::ptr_eq(&outcome, &first)));
     }
 }

@@ -5,8 +5,8 @@
 //! $ RUSTFLAGS="--cfg shuttle" cargo test --no-default-features --lib --target-dir target/shuttle interleavings
 //! ```
 //!
-//! The book and the flight are the real ones, on the checker's mutex. The leader's task is played by a
-//! thread that does what [`desk`](super::desk) does, lands in the book, then wakes; the desk itself,
+//! The table and the flight are the real ones, on the checker's mutex. The leader's task is played by a
+//! thread that does what [`coordinator`](super::coordinator) does, completes in the table, then wakes; the coordinator itself,
 //! with its permits and timers, is tokio's and is not explored here.
 
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use euid_core::error::{ErrorKind, EuidError};
 use shuttle::future::block_on;
 use shuttle::thread;
 
-use super::book::{Book, Made, Next};
 use super::flight::{Flight, Outcome};
 use super::memo::{MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
+use super::table::{CallProgress, RefreshTable, Step};
 
 const KEY: RefreshKey = RefreshKey { token: [7; 16], lineage: Some([1; 16]) };
 const LIMIT: MemoLimit = MemoLimit { entries: 8, bytes: 1 << 20 };
@@ -33,7 +33,7 @@ const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// What the players share.
 #[derive(Clone)]
 struct Table {
-    book: Arc<Mutex<Book>>,
+    table: Arc<Mutex<RefreshTable>>,
     calls: Arc<AtomicUsize>,
     /// Whether calls end in a panic.
     panics: bool,
@@ -51,24 +51,28 @@ impl Drop for Leader {
     fn drop(&mut self) {
         let broke_down = || Arc::new(Err(EuidError::new(ErrorKind::Transient, "the refresh broke down")));
         let outcome = self.outcome.take().unwrap_or_else(broke_down);
-        lock(&self.table.book).land(&KEY, &outcome, Made::InTime, self.now, 0);
-        self.flight.land(outcome);
+        lock(&self.table.table).complete(&KEY, &outcome, CallProgress::OnTime, self.now, 0);
+        self.flight.complete(outcome);
     }
 }
 
 impl Table {
     fn new(panics: bool) -> Self {
-        Self { book: Arc::new(Mutex::new(Book::new(LIMIT, MAX_WAIT, MAX_WAIT, 64))), calls: Arc::default(), panics }
+        Self {
+            table: Arc::new(Mutex::new(RefreshTable::new(LIMIT, MAX_WAIT, MAX_WAIT, 64))),
+            calls: Arc::default(),
+            panics,
+        }
     }
 
     /// A page asks at `seconds`; what it gets in the end.
     fn ask(&self, seconds: i64, leaves: bool) -> Option<Outcome> {
         let now = UnixMillis::from_millis(seconds * 1000);
-        let next = lock(&self.book).next(&KEY, now, crate::deadline::steady_now());
+        let next = lock(&self.table).next(&KEY, now, crate::deadline::steady_now());
         let flight = match next {
-            Next::Known(outcome) => return Some(outcome),
-            Next::Join(flight) => flight,
-            Next::Lead { flight, .. } => {
+            Step::Known(outcome) => return Some(outcome),
+            Step::Join(flight) => flight,
+            Step::Lead { flight, .. } => {
                 self.calls.fetch_add(1, Ordering::SeqCst);
                 let outcome: Option<Outcome> = (!self.panics).then(|| Arc::new(Ok(Refreshed::OptedOut)));
                 let leader = Leader { table: self.clone(), flight: Arc::clone(&flight), now, outcome };
@@ -158,9 +162,9 @@ fn the_smallest_game_in_every_order() {
     let game = move || {
         counted.fetch_add(1, Ordering::Relaxed);
         let flight = Arc::new(Flight::default());
-        let landing = Arc::clone(&flight);
+        let state = Arc::clone(&flight);
         let leaving = Arc::clone(&flight);
-        let leader = thread::spawn(move || landing.land(Arc::new(Ok(Refreshed::OptedOut))));
+        let leader = thread::spawn(move || state.complete(Arc::new(Ok(Refreshed::OptedOut))));
         let leaver = thread::spawn(move || {
             let mut waiter = leaving.wait();
             let polled = std::pin::Pin::new(&mut waiter).poll(&mut Context::from_waker(Waker::noop()));
@@ -178,7 +182,7 @@ trait NoneOrOptedOut {
 }
 
 impl NoneOrOptedOut for Option<Outcome> {
-    /// One who leaves may have come after the landing, and then knows.
+    /// One who leaves may have come after the state, and then knows.
     fn is_none_or_opted_out(&self) -> bool {
         self.as_ref().is_none_or(|outcome| matches!(**outcome, Ok(Refreshed::OptedOut)))
     }

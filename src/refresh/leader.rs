@@ -1,4 +1,4 @@
-//! The task that makes one call. However it ends, the flight lands: answered, at its deadline, in a panic, or with its
+//! The task that makes one call. However it ends, the flight completes: answered, at its deadline, in a panic, or with its
 //! runtime.
 
 use std::hash::{BuildHasher, RandomState};
@@ -15,25 +15,25 @@ use euid_core::error::EuidError;
 use euid_core::identity::Identity;
 use tokio::time::Instant;
 
-use super::book::{Book, Made};
 use super::breaker::BreakerState;
-use super::desk::{Desk, Settings};
-use super::failed;
+use super::coordinator::{Coordinator, Settings};
 use super::flight::Flight;
 use super::memo::RefreshKey;
 use super::sync::lock;
+use super::table::{CallProgress, RefreshTable};
+use super::transient;
 use crate::deadline;
 use crate::telemetry::{self, Ending};
 
-/// Guards a call that the book has begun, from that moment on.
+/// Guards a call that the table has begun, from that moment on.
 pub(super) struct Leader {
-    desk: Arc<Desk>,
+    coordinator: Arc<Coordinator>,
     key: RefreshKey,
     flight: Arc<Flight>,
     begun: UnixMillis,
-    made: Made,
+    progress: CallProgress,
     probe: bool,
-    landed: bool,
+    completed: bool,
 }
 
 /// What still happens to a call under way, and when.
@@ -45,10 +45,16 @@ struct Timers {
 }
 
 impl Leader {
-    pub(super) fn new(desk: Arc<Desk>, key: RefreshKey, flight: Arc<Flight>, probe: bool, begun: UnixMillis) -> Self {
+    pub(super) fn new(
+        coordinator: Arc<Coordinator>,
+        key: RefreshKey,
+        flight: Arc<Flight>,
+        probe: bool,
+        begun: UnixMillis,
+    ) -> Self {
         // A probe does not queue, and whatever becomes of it is its outcome.
-        let made = if probe { Made::InTime } else { Made::NotAtAll };
-        Self { desk, key, flight, begun, made, probe, landed: false }
+        let progress = if probe { CallProgress::OnTime } else { CallProgress::NotSent };
+        Self { coordinator, key, flight, begun, progress, probe, completed: false }
     }
 
     #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice")]
@@ -56,25 +62,26 @@ impl Leader {
         async move {
             let (ending, outcome) = match self.queue_and_call(identity).await {
                 Some(outcome) => (Ending::Answered, outcome),
-                None => (Ending::Deadline, failed("no answer within the deadline")),
+                None => (Ending::Deadline, transient("no answer within the deadline")),
             };
-            let now = self.desk.settings().clock.now();
-            self.land(ending, outcome, now);
+            let now = self.coordinator.settings().clock.now();
+            self.complete(ending, outcome, now);
         }
     }
 
     /// `None` at the deadline.
     async fn queue_and_call(&mut self, identity: Arc<Identity>) -> Option<Result<Refreshed, EuidError>> {
-        let desk = Arc::clone(&self.desk);
-        let Settings { refresh, max_wait, deadline, .. } = desk.settings();
+        let coordinator = Arc::clone(&self.coordinator);
+        let Settings { refresh, max_wait, deadline, .. } = coordinator.settings();
         let mut timers = Timers { slow: None, end: deadline::moment_after(*deadline) };
         // A probe takes no permit: the calls that hold the permits may all hang.
-        let _permit = if self.probe { None } else { self.watch(&mut timers, pin!(desk.permits.acquire())).await?.ok() };
-        if !self.probe && lock(&desk.book).breaker() != BreakerState::Closed {
+        let _permit =
+            if self.probe { None } else { self.watch(&mut timers, pin!(coordinator.permits.acquire())).await?.ok() };
+        if !self.probe && lock(&coordinator.table).breaker() != BreakerState::Closed {
             // It opened while this one queued.
-            return Some(failed("the operator is down"));
+            return Some(transient("the operator is down"));
         }
-        self.made = Made::InTime;
+        self.progress = CallProgress::OnTime;
         timers.slow = Some(deadline::moment_after((*max_wait).max(SLOW_AT_LEAST)));
         self.watch(&mut timers, Arc::clone(refresh).call(identity).as_mut()).await
     }
@@ -94,28 +101,28 @@ impl Leader {
             }
             // Without a slow timer before it, this was the end.
             slow?;
-            let now = self.desk.settings().clock.now();
-            let (made, moved) = self.desk.with_book(|book| book.slow(now));
-            self.made = made;
+            let now = self.coordinator.settings().clock.now();
+            let (progress, moved) = self.coordinator.with_table(|table| table.slow(now));
+            self.progress = progress;
             moved.report();
         }
     }
 
-    fn land(&mut self, ending: Ending, outcome: Result<Refreshed, EuidError>, now: UnixMillis) {
+    fn complete(&mut self, ending: Ending, outcome: Result<Refreshed, EuidError>, now: UnixMillis) {
         let (outcome, due_by) = match outcome.and_then(|outcome| outcome.received(now)) {
             Ok((outcome, due_by)) => (Ok(outcome), due_by),
             Err(error) => (Err(error), None),
         };
         let outcome = Arc::new(outcome);
         let chance = RandomState::new().hash_one(self.key.token) as u32;
-        let land = |book: &mut Book| book.land(&self.key, &outcome, self.made, now, chance);
-        let ((), moved) = self.desk.with_book(land);
-        self.flight.land(Arc::clone(&outcome));
-        self.landed = true;
-        // Last, as it runs the application's code: should that panic, the flight has landed.
+        let complete = |table: &mut RefreshTable| table.complete(&self.key, &outcome, self.progress, now, chance);
+        let ((), moved) = self.coordinator.with_table(complete);
+        self.flight.complete(Arc::clone(&outcome));
+        self.completed = true;
+        // Last, as it runs the application's code: should that panic, the flight has completed.
         moved.report();
         if let Some(due_by) = due_by
-            && !self.desk.warned_of_skew.swap(true, Ordering::Relaxed)
+            && !self.coordinator.warned_of_skew.swap(true, Ordering::Relaxed)
         {
             telemetry::refreshed_pair_is_due(due_by);
         }
@@ -125,18 +132,18 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        if self.landed {
+        if self.completed {
             return;
         }
         let ending = if thread::panicking() { Ending::Panicked } else { Ending::Dropped };
         if ending == Ending::Dropped && !self.probe {
             // The runtime is shutting down, which says nothing of the operator.
-            self.made = self.made.undone();
+            self.progress = self.progress.undone();
         }
         // The application's code that runs here (its clock, its log) may be what has panicked.
-        let clock = &self.desk.settings().clock;
+        let clock = &self.coordinator.settings().clock;
         let now = catch_unwind(AssertUnwindSafe(|| clock.now())).unwrap_or(self.begun);
-        let _ = catch_unwind(AssertUnwindSafe(|| self.land(ending, failed("the refresh broke down"), now)));
+        let _ = catch_unwind(AssertUnwindSafe(|| self.complete(ending, transient("the refresh broke down"), now)));
     }
 }
 

@@ -4,20 +4,20 @@
 //! [`refresh_fn`] makes one of any function. A call is boxed once, where it begins, so the layer needs no type
 //! parameter for it.
 //!
-//! A due request enters at [`desk`]. [`book`] decides, from what [`memo`] remembers of each token and from the [`breaker`];
+//! A due request enters at [`coordinator`]. [`table`] decides, from what [`memo`] remembers of each token and from the [`breaker`];
 //! [`leader`] makes a call, [`flight`] is the call that requests wait for, [`backoff`] computes the time to wait after a
 //! failure.
 
 mod backoff;
-mod book;
 mod breaker;
-mod desk;
+mod coordinator;
 mod flight;
 #[cfg(all(test, shuttle))]
 mod interleavings;
 mod leader;
 mod memo;
 mod sync;
+mod table;
 
 use std::fmt;
 use std::future::Future;
@@ -28,7 +28,7 @@ use euid_core::Refreshed;
 use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::Identity;
 
-pub(crate) use self::desk::{Desk, Reply, Settings};
+pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
 pub(crate) use self::flight::Waiter;
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
 
@@ -128,7 +128,7 @@ impl<F> fmt::Debug for RefreshFn<F> {
 }
 
 /// A transient failure, for a call that was not made or not answered.
-pub(crate) fn failed(why: &'static str) -> Result<Refreshed, EuidError> {
+pub(crate) fn transient(why: &'static str) -> Result<Refreshed, EuidError> {
     Err(EuidError::new(ErrorKind::Transient, why))
 }
 
@@ -151,6 +151,6 @@ mod tests {
 
     #[test]
     fn debug_of_a_refresher_made_of_a_function_names_it() {
-        assert_eq!(format!("{:?}", refresh_fn(|_| async { failed("x") })), "RefreshFn(..)");
+        assert_eq!(format!("{:?}", refresh_fn(|_| async { transient("x") })), "RefreshFn(..)");
     }
 }

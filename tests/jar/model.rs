@@ -206,10 +206,10 @@ impl Model {
         self.processes += 1;
         let keys = keys(stage);
         let line = Line { process, operator: Arc::clone(&self.operator) };
-        let mode = if number == 2 { RefreshMode::Beside } else { RefreshMode::Before };
+        let mode = if number == 2 { RefreshMode::Concurrent } else { RefreshMode::Blocking };
         let site = Site::with_keys(keys.clone(), line).configured(|layer| {
             let layer = layer.clock(self.clock.clone()).refresh_mode(mode).reseal(number == 1).consent(consent_of);
-            if self.setup == Setup::Bound { layer.bind(signed_in_user) } else { layer }
+            if self.setup == Setup::Bound { layer.subject(signed_in_user) } else { layer }
         });
         Node { process, stage, keys, site }
     }

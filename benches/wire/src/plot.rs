@@ -45,7 +45,7 @@ pub fn due(csv: &str) -> String {
         y: ("ratio to the bare site", 0.0..1.0),
         format: |value| format!("{value:.1}"),
     }
-    .draw(&[("Before", of("Before")), ("Beside", of("Beside"))])
+    .draw(&[("Blocking", of("Blocking")), ("Concurrent", of("Concurrent"))])
 }
 
 /// Of what the soak writes.

@@ -37,16 +37,16 @@ pub struct Site {
 impl Site {
     /// By name; `operator` is the address of one, for the sites whose name ends in `over a socket`.
     pub async fn named(name: &str, operator: &str) -> Self {
-        let (before, beside) = (RefreshMode::Before, RefreshMode::Beside);
+        let (before, beside) = (RefreshMode::Blocking, RefreshMode::Concurrent);
         match name {
             "bare" => without_layer(bare()).await,
             "bare, each 20th page waits" => without_layer(each_20th_waits()).await,
             "a layer that does nothing" => without_layer(bare().layer(tower::layer::util::Identity::new())).await,
             "layer, token not read" => layered(bare(), before, nobody()).await,
-            "layer, Before" => layered(token(), before, in_20_ms().await).await,
-            "layer, Beside" => layered(token(), beside, in_20_ms().await).await,
-            "layer, Before, over a socket" => layered(token(), before, over_a_socket(operator)).await,
-            "layer, Beside, over a socket" => layered(token(), beside, over_a_socket(operator)).await,
+            "layer, Blocking" => layered(token(), before, in_20_ms().await).await,
+            "layer, Concurrent" => layered(token(), beside, in_20_ms().await).await,
+            "layer, Blocking, over a socket" => layered(token(), before, over_a_socket(operator)).await,
+            "layer, Concurrent, over a socket" => layered(token(), beside, over_a_socket(operator)).await,
             "layer, operator hangs" => layered(token(), before, nobody()).await,
             "PrivateCookieJar" => private_cookie_jar(),
             "MemoryStore" => memory_store().await,
@@ -81,7 +81,7 @@ fn token() -> Router {
 
 /// With the cookies of the layer's visitors, and nobody who looks at them.
 async fn without_layer(router: Router) -> Site {
-    Site { router, ..layered(bare(), RefreshMode::Before, nobody()).await }
+    Site { router, ..layered(bare(), RefreshMode::Blocking, nobody()).await }
 }
 
 /// Behind the layer, with visitors whose tokens are as long and last as long as the operator's.

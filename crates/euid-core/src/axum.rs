@@ -1,4 +1,4 @@
-//! Extractors for axum: [`Euid`], the token, [`Consent`] and [`EuidLogout`]. They are in this crate
+//! Extractors for axum: [`Euid`], the token, [`Consent`] and [`EuidLogoutHandle`]. They are in this crate
 //! because the types are; they depend on axum-core alone.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
-use crate::euid::{Euid, EuidLogout};
+use crate::euid::{Euid, EuidLogoutHandle};
 use crate::policy::Consent;
 use crate::token::AdvertisingToken;
 
@@ -73,15 +73,15 @@ impl<S: Sync> OptionalFromRequestParts<S> for Consent {
 /// ```
 /// # use euid_core as tower_euid;
 /// use axum::response::Redirect;
-/// use tower_euid::EuidLogout;
+/// use tower_euid::EuidLogoutHandle;
 ///
-/// async fn logout(euid: EuidLogout) -> Redirect {
-///     euid.now();
+/// async fn logout(handle: EuidLogoutHandle) -> Redirect {
+///     handle.logout();
 ///     Redirect::to("/")
 /// }
 /// # let _: axum::Router = axum::Router::new().route("/logout", axum::routing::post(logout));
 /// ```
-impl<S: Sync> FromRequestParts<S> for EuidLogout {
+impl<S: Sync> FromRequestParts<S> for EuidLogoutHandle {
     type Rejection = EuidLayerMissing;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {

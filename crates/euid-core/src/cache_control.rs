@@ -15,38 +15,38 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Why a response must not be shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Touch {
+pub(crate) enum Exposure {
     /// The handler read the token.
-    Read,
+    TokenRead,
     /// The response writes one of this crate's cookies.
-    Wrote,
+    StateWritten,
 }
 
-/// Makes the caching of a response strict enough for `touch`. Returns false if there was no room for the headers.
+/// Makes the caching of a response strict enough for `exposure`. Returns false if there was no room for the headers.
 #[must_use]
-pub(crate) fn guard(touch: Touch, headers: &mut HeaderMap) -> bool {
+pub(crate) fn guard(exposure: Exposure, headers: &mut HeaderMap) -> bool {
     let steering = |name: &HeaderName| Some((name.clone(), forbidding(name.as_str())?));
     let steering: Vec<(HeaderName, &str)> = headers.keys().filter_map(steering).collect();
     for (name, forbidding) in steering {
         let value = with_includes(forbidding, headers.get_all(&name));
         replace(headers, name, value);
     }
-    let varies = touch == Touch::Wrote || headers.get_all(VARY).iter().any(covers_cookies);
+    let varies = exposure == Exposure::StateWritten || headers.get_all(VARY).iter().any(covers_cookies);
     let restricted = if headers.contains_key(CACHE_CONTROL) {
-        restricted(touch, headers).is_none_or(|value| replace(headers, CACHE_CONTROL, value))
+        restricted(exposure, headers).is_none_or(|value| replace(headers, CACHE_CONTROL, value))
     } else {
-        headers.try_insert(CACHE_CONTROL, touch.requires().1).is_ok()
+        headers.try_insert(CACHE_CONTROL, exposure.requires().1).is_ok()
     };
     let varies = varies || headers.try_append(VARY, COOKIE).is_ok();
     restricted && varies
 }
 
-impl Touch {
+impl Exposure {
     /// The directives that a response must have, and the value where it has no other.
     fn requires(self) -> (&'static [&'static str], HeaderValue) {
         match self {
-            Self::Read => (&["private", "no-cache"], HeaderValue::from_static("private, no-cache")),
-            Self::Wrote => (&["private", "no-store"], HeaderValue::from_static("private, no-store")),
+            Self::TokenRead => (&["private", "no-cache"], HeaderValue::from_static("private, no-cache")),
+            Self::StateWritten => (&["private", "no-store"], HeaderValue::from_static("private, no-store")),
         }
     }
 }
@@ -72,8 +72,8 @@ fn with_includes(forbidding: &'static str, present: GetAll<'_, HeaderValue>) -> 
 }
 
 /// The new `Cache-Control`, if the present one is not strict enough.
-fn restricted(touch: Touch, headers: &HeaderMap) -> Option<HeaderValue> {
-    let (required, alone) = touch.requires();
+fn restricted(exposure: Exposure, headers: &HeaderMap) -> Option<HeaderValue> {
+    let (required, alone) = exposure.requires();
     let mut kept: Vec<&str> = Vec::new();
     let mut missing = required.to_vec();
     let mut strict = true;
@@ -86,7 +86,7 @@ fn restricted(touch: Touch, headers: &HeaderMap) -> Option<HeaderValue> {
         for directive in directives(value) {
             if required.iter().any(|required| directive.eq_ignore_ascii_case(required)) {
                 missing.retain(|required| !directive.eq_ignore_ascii_case(required));
-            } else if loosens(touch, directive) {
+            } else if loosens(exposure, directive) {
                 strict = false;
             } else {
                 kept.push(directive);
@@ -101,15 +101,15 @@ fn restricted(touch: Touch, headers: &HeaderMap) -> Option<HeaderValue> {
     Some(HeaderValue::try_from(directives.join(", ")).unwrap_or(alone))
 }
 
-/// Whether a directive allows more than `touch` does.
-fn loosens(touch: Touch, directive: &str) -> bool {
+/// Whether a directive allows more than `exposure` does.
+fn loosens(exposure: Exposure, directive: &str) -> bool {
     let (name, argument) = match directive.split_once('=') {
         Some((name, argument)) => (name.trim(), Some(argument.trim())),
         None => (directive, None),
     };
     let is = |names: &[&str]| names.iter().any(|other| name.eq_ignore_ascii_case(other));
     if is(&["max-age"]) {
-        return touch == Touch::Wrote || argument != Some("0");
+        return exposure == Exposure::StateWritten || argument != Some("0");
     }
     // `private="x"` and `no-cache="x"` are about the header field x only.
     argument.is_some() && is(&["private", "no-cache", "no-store"])
@@ -168,12 +168,12 @@ const COOKIE: HeaderValue = HeaderValue::from_static("Cookie");
 mod tests {
     use super::*;
 
-    fn guarded(touch: Touch, values: &[&str]) -> String {
+    fn guarded(exposure: Exposure, values: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(CACHE_CONTROL, HeaderValue::from_str(value).unwrap());
         }
-        assert!(guard(touch, &mut headers));
+        assert!(guard(exposure, &mut headers));
         all(&headers, CACHE_CONTROL)
     }
 
@@ -195,7 +195,7 @@ mod tests {
             (&["s-maxage=60, stale-while-revalidate=9, immutable"], "private, no-store"),
             (&["private=\"set-cookie, x\", no-store"], "private, no-store"),
         ] {
-            assert_eq!(guarded(Touch::Wrote, before), after, "{before:?}");
+            assert_eq!(guarded(Exposure::StateWritten, before), after, "{before:?}");
         }
     }
 
@@ -214,7 +214,7 @@ mod tests {
             (&["private, max-age=600, immutable", "stale-while-revalidate=9, stale-if-error=9"], "private, no-cache"),
             (&["x=\"a, public\""], "private, no-cache, x=\"a, public\""),
         ] {
-            assert_eq!(guarded(Touch::Read, before), after, "{before:?}");
+            assert_eq!(guarded(Exposure::TokenRead, before), after, "{before:?}");
         }
     }
 
@@ -233,7 +233,7 @@ mod tests {
                 headers.append(VARY, HeaderValue::from_static(value));
             }
             for _ in 0..2 {
-                assert!(guard(Touch::Read, &mut headers));
+                assert!(guard(Exposure::TokenRead, &mut headers));
                 assert_eq!(all(&headers, VARY), after, "{before:?}");
             }
         }
@@ -244,7 +244,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
         headers.append(CACHE_CONTROL, HeaderValue::from_bytes(b"public, x=\xe9").unwrap());
-        assert!(guard(Touch::Wrote, &mut headers));
+        assert!(guard(Exposure::StateWritten, &mut headers));
         assert_eq!(all(&headers, CACHE_CONTROL), "private, no-store");
     }
 
@@ -265,16 +265,16 @@ mod tests {
             ("akamai-cache-control", "max-age=600", "no-store"),
         ] {
             let name = HeaderName::from_static(name);
-            for touch in [Touch::Read, Touch::Wrote] {
+            for exposure in [Exposure::TokenRead, Exposure::StateWritten] {
                 let mut headers = HeaderMap::new();
                 headers.append(name.clone(), HeaderValue::from_static(before));
                 headers.append(name.clone(), HeaderValue::from_static("x"));
-                assert!(guard(touch, &mut headers));
+                assert!(guard(exposure, &mut headers));
                 assert_eq!(all(&headers, name.clone()), after, "{name}");
             }
         }
         let mut headers = HeaderMap::new();
-        assert!(guard(Touch::Wrote, &mut headers));
+        assert!(guard(Exposure::StateWritten, &mut headers));
         assert_eq!(headers.len(), 1, "none is added where none was present");
     }
 
@@ -287,7 +287,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(before));
-            assert!(guard(Touch::Read, &mut headers));
+            assert!(guard(Exposure::TokenRead, &mut headers));
             assert_eq!(headers[name], after);
         }
     }
@@ -304,14 +304,14 @@ mod tests {
             }
         }
         let names = headers.keys_len();
-        assert!(!guard(Touch::Read, &mut headers));
+        assert!(!guard(Exposure::TokenRead, &mut headers));
         assert_eq!((all(&headers, CACHE_CONTROL), headers.keys_len()), ("private, no-cache".to_owned(), names));
         assert_eq!(headers["x-accel-expires"], "0");
         headers.remove("x-accel-expires");
         headers.insert("x-another", HeaderValue::from_static("x"));
         headers.remove(CACHE_CONTROL);
         headers.insert("x-yet-another", HeaderValue::from_static("x"));
-        assert!(!guard(Touch::Wrote, &mut headers));
+        assert!(!guard(Exposure::StateWritten, &mut headers));
         assert_eq!((headers.contains_key(CACHE_CONTROL), headers.keys_len()), (false, names));
     }
 }

@@ -48,7 +48,7 @@ pub use self::context::{RequestContext, SignedIn, Site};
 pub use self::decision::Decision;
 pub use self::finish::Finish;
 pub use self::pending::{Pending, Watch};
-pub use self::report::{Findings, Rejected, Unwritten, UserCheck};
+pub use self::report::{Findings, RejectReason, UserCheck, WriteError};
 use crate::clock::UnixMillis;
 #[cfg(doc)]
 use crate::outcome::Refreshed;
@@ -221,12 +221,12 @@ impl Engine {
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// use http::Method;
     /// use tower_euid::CookieKey;
-    /// use tower_euid::engine::{Rejected, RequestContext, Step};
+    /// use tower_euid::engine::{RejectReason, RequestContext, Step};
     ///
     /// let clone = engine.clone();
     /// engine.keys().reload(CookieKey::generate()?.into()); // and forget the old key
     /// let step = clone.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(5_000));
-    /// assert!(matches!(step, Step::Ready(decision) if decision.findings().rejected == Some(Rejected::UnknownKey)));
+    /// assert!(matches!(step, Step::Ready(decision) if decision.findings().rejected == Some(RejectReason::UnknownKey)));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -286,6 +286,6 @@ impl Engine {
     /// Whether scripts must not get the token of a visitor with this consent, where they would get it.
     #[inline]
     fn withholds(&self, consent: Consent) -> bool {
-        consent != Consent::Granted && self.cookies.config().hands_over()
+        consent != Consent::Granted && self.cookies.config().exposes_token()
     }
 }

@@ -1,4 +1,4 @@
-//! What a handler finds in the extensions of a request: [`Euid`], and [`EuidLogout`] for a logout that
+//! What a handler finds in the extensions of a request: [`Euid`], and [`EuidLogoutHandle`] for a logout that
 //! can't wait for the response.
 
 use http::Extensions;
@@ -116,12 +116,12 @@ impl Euid {
 /// # #[cfg(feature = "axum")]
 /// # fn doc() {
 /// use axum::response::Redirect;
-/// use tower_euid::EuidLogout;
+/// use tower_euid::EuidLogoutHandle;
 ///
 /// # struct Failed; impl axum::response::IntoResponse for Failed { fn into_response(self) -> axum::response::Response { "".into_response() } }
 /// # async fn end_session() -> Result<(), Failed> { Ok(()) }
-/// async fn logout(euid: EuidLogout) -> Result<Redirect, Failed> {
-///     euid.now();
+/// async fn logout(handle: EuidLogoutHandle) -> Result<Redirect, Failed> {
+///     handle.logout();
 ///     end_session().await?; // whether or not this works
 ///     Ok(Redirect::to("/"))
 /// }
@@ -133,22 +133,22 @@ impl Euid {
 /// and none once the head of the response has been sent. A `GET` (or another safe request) without any
 /// of the layer's cookies has nothing to end: there it does nothing.
 #[derive(Clone, Debug)]
-#[must_use = "the login goes on until `now` is called"]
-pub struct EuidLogout(Option<Note>);
+#[must_use = "the login goes on until `logout` is called"]
+pub struct EuidLogoutHandle(Option<Note>);
 
-impl EuidLogout {
+impl EuidLogoutHandle {
     /// From the extensions of a request; `None` if the `EuidLayer` is missing.
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// use tower_euid::EuidLogout;
+    /// use tower_euid::EuidLogoutHandle;
     ///
     /// # fn handler(request: &http::Request<()>) {
-    /// if let Some(logout) = EuidLogout::of(request.extensions()) {
-    ///     logout.now();
+    /// if let Some(logout) = EuidLogoutHandle::of(request.extensions()) {
+    ///     logout.logout();
     /// }
     /// # }
-    /// # assert!(EuidLogout::of(&http::Extensions::new()).is_none());
+    /// # assert!(EuidLogoutHandle::of(&http::Extensions::new()).is_none());
     /// ```
     #[must_use]
     pub fn of(extensions: &Extensions) -> Option<Self> {
@@ -166,14 +166,14 @@ impl EuidLogout {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// use tower_euid::EuidLogout;
+    /// use tower_euid::EuidLogoutHandle;
     ///
-    /// fn delete_account(logout: &EuidLogout) -> std::io::Result<()> {
-    ///     logout.now();
+    /// fn delete_account(logout: &EuidLogoutHandle) -> std::io::Result<()> {
+    ///     logout.logout();
     ///     std::fs::remove_dir_all("accounts/7") // whether or not this works
     /// }
     /// ```
-    pub fn now(&self) {
+    pub fn logout(&self) {
         if let Some(note) = &self.0 {
             note.log_out();
         }

@@ -195,7 +195,7 @@ mod transport;
 pub use axum::EuidLayerMissing;
 pub use dii::Dii;
 pub use error::{ConfigError, EuidError};
-pub use euid::{Euid, EuidLogout};
+pub use euid::{Euid, EuidLogoutHandle};
 pub use identity::Identity;
 pub use operator::{Environment, Operator, OperatorBuilder};
 pub use outcome::{GenerateRequest, Generated, Refreshed};

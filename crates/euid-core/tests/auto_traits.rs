@@ -4,8 +4,8 @@
 use euid_core::clock::{Clock, ManualClock, SystemClock, UnixMillis};
 use euid_core::dii::{Dii, DiiKind, InvalidDii};
 use euid_core::engine::{
-    Change, Decision, Engine, Findings, Finish, Lineage, Login, NewLogin, Pending, Record, RefreshCandidate, Rejected,
-    RequestContext, SignedIn, Step, Unwritten, UserCheck, Watch,
+    Change, Decision, Engine, Findings, Finish, Lineage, Login, NewLogin, Pending, Record, RefreshCandidate,
+    RejectReason, RequestContext, SignedIn, Step, UserCheck, Watch, WriteError,
 };
 use euid_core::error::Setting;
 use euid_core::error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
@@ -14,8 +14,8 @@ use euid_core::openrtb::{Eid, Eids, MatchMethod};
 use euid_core::operator::{Answered, Call, ClockSkew};
 use euid_core::tcf::{ConflictingCookies, Verdict};
 use euid_core::{
-    AdvertisingToken, Consent, CookieConfig, CookieKey, Environment, Euid, EuidLogout, GenerateRequest, Generated,
-    KeyRing, Operator, OperatorBuilder, Refreshed, SameSite,
+    AdvertisingToken, Consent, CookieConfig, CookieKey, Environment, Euid, EuidLogoutHandle, GenerateRequest,
+    Generated, KeyRing, Operator, OperatorBuilder, Refreshed, SameSite,
 };
 
 const fn value<T: Send + Sync + Unpin + 'static>() {}
@@ -42,9 +42,9 @@ const _: () = {
     value::<Pending>();
     value::<Record>();
     value::<RefreshCandidate>();
-    value::<Rejected>();
+    value::<RejectReason>();
     value::<Step>();
-    value::<Unwritten>();
+    value::<WriteError>();
     value::<UserCheck>();
     value::<Watch>();
     value::<RequestContext<'static>>();
@@ -80,7 +80,7 @@ const _: () = {
     value::<CookieConfig>();
     value::<CookieKey>();
     value::<Euid>();
-    value::<EuidLogout>();
+    value::<EuidLogoutHandle>();
     value::<GenerateRequest>();
     value::<Generated>();
     value::<KeyRing>();

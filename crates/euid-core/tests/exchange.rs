@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use euid_core::clock::UnixMillis;
 use euid_core::engine::{
-    Change, Decision, Engine, Findings, Finish, NewLogin, Pending, RefreshCandidate, Rejected, RequestContext,
-    SignedIn, Step, Unwritten, UserCheck, Watch,
+    Change, Decision, Engine, Findings, Finish, NewLogin, Pending, RefreshCandidate, RejectReason, RequestContext,
+    SignedIn, Step, UserCheck, Watch, WriteError,
 };
 use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::{Identity, IdentityTimes};
@@ -223,7 +223,7 @@ fn a_login_reports_its_size_and_that_it_is_bound_to_no_user() {
 fn a_login_that_no_browser_would_keep_is_not_written_and_ends_the_one_before() {
     let too_large = identity_of(&"x".repeat(4_000), START);
     let expired = identity_of("x", START.saturating_sub(Duration::from_secs(86_400)));
-    for (identity, reason) in [(too_large, Unwritten::TooLarge), (expired, Unwritten::Expired)] {
+    for (identity, reason) in [(too_large, WriteError::TooLarge), (expired, WriteError::Expired)] {
         let mut visit = Visit::logged_in(new_engine());
         let (_, pending) = ready(visit.begin(&GRANTED)).start();
         let (finish, wrote) = visit.finish(pending, Some(&Change::login(identity)), StatusCode::OK);
@@ -342,7 +342,7 @@ fn a_logout_ends_the_login_however_it_is_stated() {
         let mut visit = Visit::logged_in(new_engine());
         let (_, pending) = ready(visit.begin(&GRANTED)).start();
         if calls_handle {
-            pending.logout().unwrap().now();
+            pending.logout().unwrap().logout();
         }
         let mut response = headers.clone();
         assert_eq!(Engine::is_steered_by(&response), !response.is_empty());
@@ -410,8 +410,8 @@ fn a_bound_login_is_its_users_alone() {
     for (user, state, wrote, rejected) in [
         (SignedIn::User(b"17"), "active", nothing(), None),
         (SignedIn::Unchecked, "active", nothing(), None),
-        (SignedIn::Nobody, "absent", nothing(), Some(Rejected::NoUser)),
-        (SignedIn::User(b"18"), "absent", written([], [IDENTITY]), Some(Rejected::OtherUser)),
+        (SignedIn::Nobody, "absent", nothing(), Some(RejectReason::NoUser)),
+        (SignedIn::User(b"18"), "absent", written([], [IDENTITY]), Some(RejectReason::OtherUser)),
     ] {
         let context = RequestContext { user, ..GRANTED };
         let findings = ready(visit.begin(&context)).findings();
@@ -422,7 +422,7 @@ fn a_bound_login_is_its_users_alone() {
     }
     let stranger = Visit { engine: new_engine(), ..visit };
     assert_eq!(stranger.engine.check_user(&stranger.request(&[]), &GRANTED), UserCheck::Unreadable);
-    assert_eq!(ready(stranger.begin(&GRANTED)).findings().rejected, Some(Rejected::UnknownKey));
+    assert_eq!(ready(stranger.begin(&GRANTED)).findings().rejected, Some(RejectReason::UnknownKey));
 }
 
 #[test]
@@ -508,7 +508,7 @@ fn a_watch_notes_what_the_response_must_follow() {
     let mut visit = Visit::logged_in(new_engine());
     for (act, expected) in [
         ((|euid, _| _ = euid.advertising_token().unwrap().as_str()) as fn(&Euid, &Pending), nothing()),
-        (|_, pending| pending.logout().unwrap().now(), logged_out()),
+        (|_, pending| pending.logout().unwrap().logout(), logged_out()),
     ] {
         let (euid, pending) = ready(visit.begin(&GRANTED)).start();
         act(&euid, &pending);

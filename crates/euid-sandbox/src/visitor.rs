@@ -43,7 +43,7 @@ impl Sandbox {
         self.mint(layer, state, None)
     }
 
-    /// As [`visitor`](Self::visitor), logged in by the user that `EuidLayer::bind` knows by this
+    /// As [`visitor`](Self::visitor), logged in by the user that `EuidLayer::subject` knows by this
     /// `subject`.
     ///
     /// ```
@@ -55,7 +55,7 @@ impl Sandbox {
     /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
     /// # let sandbox = Sandbox::builder().build()?;
     /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
-    /// let layer = layer.bind(|request| request.headers.get("x-user").cloned()); // as a test signs in
+    /// let layer = layer.subject(|request| request.headers.get("x-user").cloned()); // as a test signs in
     /// let app = layer.layer(page);
     /// for (user, state) in [("17", "active"), ("18", "absent")] {
     ///     let mut visitor = sandbox.bound_visitor(&layer, VisitorState::Fresh, "17")?;

@@ -1,7 +1,7 @@
 //! The middleware: one request and its response, driven through the engine.
 //!
 //! 1. Before the handler it reads the cookies, and refreshes an identity that is due.
-//! 2. The handler finds an [`Euid`] and, where there is a login to end, an [`EuidLogout`] in the extensions of the request:
+//! 2. The handler finds an [`Euid`] and, where there is a login to end, an [`EuidLogoutHandle`] in the extensions of the request:
 //!    `web::ReqData<Euid>` extracts it.
 //! 3. The handler asks for a change of the login with [`ask`].
 //! 4. After the handler it writes the cookies, and keeps caches from showing one visitor's page to another.
@@ -16,7 +16,7 @@ use actix_web::{Error, HttpMessage, HttpResponse, web};
 use euid_core::clock::UnixMillis;
 use euid_core::engine::{Change, Decision, Engine, Pending, RequestContext, Site, Step};
 #[cfg(doc)]
-use euid_core::{Euid, EuidLogout};
+use euid_core::{Euid, EuidLogoutHandle};
 
 use crate::client::Client;
 use crate::headers;

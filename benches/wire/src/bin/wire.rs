@@ -47,11 +47,11 @@ const fn case(site: &'static str, due: u32) -> Case {
 }
 
 const BARE: Case = case("bare", 0);
-const FRESH: Case = case("layer, Before", 0);
+const FRESH: Case = case("layer, Blocking", 0);
 const JAR: Case = case("PrivateCookieJar", 0);
 const STORE: Case = case("MemoryStore", 0);
-const BEFORE: Case = case("layer, Before", 5);
-const BESIDE: Case = case("layer, Beside", 5);
+const BEFORE: Case = case("layer, Blocking", 5);
+const BESIDE: Case = case("layer, Concurrent", 5);
 const HANGS: Case = case("layer, operator hangs", 5);
 /// What is compared with the bare site; itself, too, which shows what chance alone does.
 const CASES: [Case; 21] = [
@@ -64,18 +64,18 @@ const CASES: [Case; 21] = [
     case("bare, each 20th page waits", 0),
     BEFORE,
     BESIDE,
-    case("layer, Before, over a socket", 5),
-    case("layer, Beside, over a socket", 5),
+    case("layer, Blocking, over a socket", 5),
+    case("layer, Concurrent, over a socket", 5),
     HANGS,
-    case("layer, Beside", 0),
-    case("layer, Before", 1),
-    case("layer, Beside", 1),
-    case("layer, Before", 2),
-    case("layer, Beside", 2),
-    case("layer, Before", 10),
-    case("layer, Beside", 10),
-    case("layer, Before", 20),
-    case("layer, Beside", 20),
+    case("layer, Concurrent", 0),
+    case("layer, Blocking", 1),
+    case("layer, Concurrent", 1),
+    case("layer, Blocking", 2),
+    case("layer, Concurrent", 2),
+    case("layer, Blocking", 10),
+    case("layer, Concurrent", 10),
+    case("layer, Blocking", 20),
+    case("layer, Concurrent", 20),
 ];
 /// What is asked of requests a second, as a ratio of two sites.
 const TARGETS: [(Case, Case, f64); 6] = [
@@ -195,7 +195,7 @@ fn report(found: &Found) {
 /// Requests a second as a ratio of the bare site's, by share of visitors due.
 fn by_share(found: &Found) -> String {
     let mut text = "mode,due_percent,of_bare,of_bare_by_cpu\n".to_owned();
-    for mode in ["Before", "Beside"] {
+    for mode in ["Blocking", "Concurrent"] {
         let mut cases: Vec<&Case> = found.keys().filter(|case| case.site == format!("layer, {mode}")).collect();
         cases.sort_by_key(|case| case.due);
         for case in cases {

@@ -9,7 +9,7 @@ use super::decision::{Decision, Scripts, euid};
 use super::navigation::{is_conditional, is_navigation_or_fetch};
 use super::read::{FoundAnchor, FoundIdentity, Opened};
 use super::source::Source;
-use super::{Change, Engine, Findings, Record, RefreshCandidate, Rejected, RequestContext, SignedIn, UserCheck};
+use super::{Change, Engine, Findings, Record, RefreshCandidate, RejectReason, RequestContext, SignedIn, UserCheck};
 use crate::clock::UnixMillis;
 use crate::euid::Euid;
 use crate::identity::{Identity, IdentityTimes};
@@ -80,11 +80,11 @@ impl Engine {
     /// # use euid_core as tower_euid;
     /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
-    /// use tower_euid::engine::{Rejected, RequestContext, SignedIn, UserCheck};
+    /// use tower_euid::engine::{RejectReason, RequestContext, SignedIn, UserCheck};
     ///
     /// let check = |user| engine.check_user(&request, &RequestContext { user, ..RequestContext::UNRESTRICTED });
     /// assert_eq!(check(SignedIn::User(b"17")), UserCheck::Same);
-    /// assert_eq!(check(SignedIn::User(b"18")), UserCheck::Rejected(Rejected::OtherUser));
+    /// assert_eq!(check(SignedIn::User(b"18")), UserCheck::Rejected(RejectReason::OtherUser));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -114,7 +114,7 @@ impl Exchange<'_> {
         let (credential, findings) = match found.identity {
             FoundIdentity::Usable(step) => return step,
             FoundIdentity::None => (Credential::Nothing, Findings::NONE),
-            FoundIdentity::Rejected(reason @ Rejected::UnknownKey) => {
+            FoundIdentity::Rejected(reason @ RejectReason::UnknownKey) => {
                 (Credential::UnknownKey, Findings::rejected(reason))
             }
             FoundIdentity::Rejected(reason) => (Credential::Unusable, Findings::rejected(reason)),
@@ -235,16 +235,16 @@ impl Exchange<'_> {
     #[inline(always)]
     fn decide(&self, euid: Euid, change: Change, has_state: bool, findings: Findings) -> Decision {
         let consent = self.context.consent;
-        let hands_over = self.engine.cookies.config().hands_over();
+        let exposes_token = self.engine.cookies.config().exposes_token();
         let mut decision = Decision {
             euid,
             change,
             consent,
             may_end: has_state || !self.method.is_safe(),
-            scripts: Scripts { sync: hands_over, withheld: self.engine.withholds(consent) },
+            scripts: Scripts { sync: exposes_token, withheld: self.engine.withholds(consent) },
             findings,
         };
-        let may_defer = hands_over || !matches!(decision.change, Change::Keep);
+        let may_defer = exposes_token || !matches!(decision.change, Change::Keep);
         if may_defer {
             self.restrict(&mut decision);
         }
@@ -265,7 +265,7 @@ impl Exchange<'_> {
 
     /// What the request says of the cookie for scripts, if there is to be one and the response may write it.
     fn script_cookie(&self, may_write: bool, token: Option<&str>) -> ScriptCookie {
-        if may_write && self.engine.cookies.config().hands_over() {
+        if may_write && self.engine.cookies.config().exposes_token() {
             ScriptCookie::find(self.headers, token)
         } else {
             ScriptCookie::default()
@@ -274,12 +274,12 @@ impl Exchange<'_> {
 }
 
 /// Compares the user that a login is bound to with the signed-in user.
-fn compare_user(context: &RequestContext<'_>, login: &Login) -> (Subject, Option<Rejected>) {
+fn compare_user(context: &RequestContext<'_>, login: &Login) -> (Subject, Option<RejectReason>) {
     match context.user {
         _ if !login.is_bound() => (Subject::Same, None),
         SignedIn::Unchecked => (Subject::Same, None),
-        SignedIn::Nobody => (Subject::Nobody, Some(Rejected::NoUser)),
+        SignedIn::Nobody => (Subject::Nobody, Some(RejectReason::NoUser)),
         SignedIn::User(id) if login.is_bound_to(id) => (Subject::Same, None),
-        SignedIn::User(_) => (Subject::Other, Some(Rejected::OtherUser)),
+        SignedIn::User(_) => (Subject::Other, Some(RejectReason::OtherUser)),
     }
 }

@@ -109,10 +109,10 @@ impl Decision {
     /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
     /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
     /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
-    /// use tower_euid::engine::Rejected;
+    /// use tower_euid::engine::RejectReason;
     ///
     /// // The key was lost, and with it all logins.
-    /// assert_eq!(decision.findings().rejected, Some(Rejected::UnknownKey));
+    /// assert_eq!(decision.findings().rejected, Some(RejectReason::UnknownKey));
     /// assert_eq!(decision.euid().state(), "absent");
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```

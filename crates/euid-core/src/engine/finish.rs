@@ -6,8 +6,8 @@ use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 
 use super::write::ScriptWrite;
-use super::{Change, Engine, Pending, Record, Unwritten};
-use crate::cache_control::{self, Touch};
+use super::{Change, Engine, Pending, Record, WriteError};
+use crate::cache_control::{self, Exposure};
 use crate::clock::UnixMillis;
 use crate::policy::{self, Consent};
 use crate::token::Note;
@@ -19,7 +19,7 @@ use crate::token::Note;
 /// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
 /// # let at = tower_euid::clock::UnixMillis::from_millis;
 /// use http::{HeaderMap, StatusCode};
-/// use tower_euid::engine::{Change, Finish, Pending, Unwritten};
+/// use tower_euid::engine::{Change, Finish, Pending, WriteError};
 ///
 /// /// What a log might say of a response.
 /// fn event(finish: &Finish) -> Option<String> {
@@ -30,7 +30,7 @@ use crate::token::Note;
 /// let login = Change::login(identity);
 /// let finish = |now| engine.finish(Pending::default(), Some(&login), StatusCode::OK, &mut HeaderMap::new(), || at(now));
 /// # assert_eq!(event(&finish(0)).map(|text| text.starts_with("wrote 1")), Some(true));
-/// assert_eq!(finish(30_000).unwritten, Some(Unwritten::Expired));
+/// assert_eq!(finish(30_000).unwritten, Some(WriteError::Expired));
 /// # assert_eq!(event(&finish(30_000)).as_deref(), Some("wrote no identity: Expired"));
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
@@ -42,7 +42,7 @@ pub struct Finish {
     /// The pair that was written for a login that goes on.
     pub renewed: Option<Box<Record>>,
     /// Why the state was not written, if it was not. The identity then ends where it would stand for another person.
-    pub unwritten: Option<Unwritten>,
+    pub unwritten: Option<WriteError>,
     /// A login was asked for, bound to no user.
     pub login_without_user: bool,
     /// A login was asked for and not written, as the visitor has withdrawn consent.
@@ -77,7 +77,7 @@ impl Engine {
     /// the [`Finish`].
     ///
     /// `asked` is what the handler asks for, if anything. These beat it: withdrawn consent, a logout that the handler noted
-    /// with [`EuidLogout::now`](crate::EuidLogout::now), and the header `Clear-Site-Data: "cookies"`. A 304 writes no new
+    /// with [`EuidLogoutHandle::logout`](crate::EuidLogoutHandle::logout), and the header `Clear-Site-Data: "cookies"`. A 304 writes no new
     /// identity of its own, as it would change a page that is stored elsewhere. `now` is called only where something is
     /// written.
     ///
@@ -137,12 +137,12 @@ impl Engine {
         let waits = status == StatusCode::NOT_MODIFIED && asked.is_none() && brings_token;
         let writes = !matches!((change, scripts), (Change::Keep, ScriptWrite::Keep)) && !waits;
         let wrote = writes && self.write_or_end(change, scripts, headers, now, &mut finish);
-        let touch = if wrote {
-            Some(Touch::Wrote)
+        let exposure = if wrote {
+            Some(Exposure::StateWritten)
         } else {
-            pending.note.as_ref().is_some_and(Note::was_read).then_some(Touch::Read)
+            pending.note.as_ref().is_some_and(Note::was_read).then_some(Exposure::TokenRead)
         };
-        finish.unguarded = touch.is_some_and(|touch| !cache_control::guard(touch, headers));
+        finish.unguarded = exposure.is_some_and(|exposure| !cache_control::guard(exposure, headers));
         let is_planned = wrote && finish.unwritten.is_none() && asked.is_none();
         if is_planned && let Change::Renew(record) = mem::replace(&mut pending.change, Change::Keep) {
             finish.renewed = Some(record);
@@ -154,7 +154,7 @@ impl Engine {
     /// not get its token.
     fn script_write<'a>(&self, change: &'a Change, pending: &'a Pending) -> ScriptWrite<'a> {
         let scripts = pending.scripts;
-        if !self.cookies.config().hands_over() || (matches!(change, Change::Keep) && !scripts.sync) {
+        if !self.cookies.config().exposes_token() || (matches!(change, Change::Keep) && !scripts.sync) {
             return ScriptWrite::Keep;
         }
         let stored = change.identity().map(|identity| (identity.advertising_token(), identity.times()));

@@ -48,7 +48,7 @@ pub enum Write<'a> {
     ClearBoth,
     OptOut,
     RecordOptOut,
-    HandOver(Option<&'a Identity>),
+    ExposeToken(Option<&'a Identity>),
 }
 
 impl Site {
@@ -121,10 +121,10 @@ impl Site {
             Write::ClearBoth => (Change::EndLogin, None),
             Write::OptOut => (Change::StateOptOut, None),
             Write::RecordOptOut => (Change::RecordOptOut(Box::new(login)), None),
-            Write::HandOver(identity) => (Change::Keep, identity.map(token)),
+            Write::ExposeToken(identity) => (Change::Keep, identity.map(token)),
         };
         let scripts = match &token {
-            _ if !self.0.cookies.config().hands_over() => ScriptWrite::Keep,
+            _ if !self.0.cookies.config().exposes_token() => ScriptWrite::Keep,
             Some((token, ends)) => ScriptWrite::Token(token, *ends),
             None => ScriptWrite::Remove,
         };

@@ -2,7 +2,7 @@
 
 use super::Change;
 use super::decision::{Decision, Scripts};
-use crate::euid::EuidLogout;
+use crate::euid::EuidLogoutHandle;
 use crate::policy::Consent;
 use crate::token::Note;
 
@@ -73,7 +73,7 @@ impl Pending {
     /// use http::{HeaderMap, StatusCode};
     ///
     /// let (_, pending) = decision.start();
-    /// pending.logout().unwrap().now(); // in the handler, which then fails
+    /// pending.logout().unwrap().logout(); // in the handler, which then fails
     /// let mut response = HeaderMap::new();
     /// engine.finish(pending, None, StatusCode::INTERNAL_SERVER_ERROR, &mut response, || at(5_000));
     /// assert_eq!(response.get_all("set-cookie").iter().filter(|cookie| cookie.as_bytes().ends_with(b"Max-Age=0")).count(), 3);
@@ -81,12 +81,12 @@ impl Pending {
     /// ```
     #[inline]
     #[must_use]
-    pub fn logout(&self) -> Option<EuidLogout> {
-        self.note.clone().map(EuidLogout::of_note)
+    pub fn logout(&self) -> Option<EuidLogoutHandle> {
+        self.note.clone().map(EuidLogoutHandle::of_note)
     }
 
     /// Leaves a number of the host's with the token or the logout handle, if there is one.
-    /// [`EuidLogout::host_id`] reads it. Zero until set.
+    /// [`EuidLogoutHandle::host_id`] reads it. Zero until set.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -217,7 +217,7 @@ impl Watch {
     /// let logout = pending.logout().unwrap();
     /// let watch = pending.into_watch().unwrap();
     /// assert!(watch.is_blank());
-    /// logout.now();
+    /// logout.logout();
     /// assert!(!watch.is_blank());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```

@@ -11,9 +11,9 @@
 use http::HeaderValue;
 use http::header::GetAll;
 
-use super::{Engine, Rejected};
+use super::{Engine, RejectReason};
 use crate::clock::UnixMillis;
-use crate::sealed::aead::{Head, Purpose, Unopened};
+use crate::sealed::aead::{Head, OpenError, Purpose};
 use crate::sealed::keys::Keys;
 use crate::sealed::login::{self, Anchor, LineageText};
 use crate::sealed::payload::{OptOut, Payload};
@@ -32,7 +32,7 @@ pub(super) struct Found<T> {
 pub(super) enum FoundIdentity<T> {
     None,
     /// It can't be used.
-    Rejected(Rejected),
+    Rejected(RejectReason),
     /// An identity or a record opened, and the anchor names its lineage: what `read` made of it.
     Usable(T),
 }
@@ -94,10 +94,10 @@ impl Engine {
         }
         for value in &hits.identities {
             let found = match (Head::read(&keys, value), anchor) {
-                (None, _) => FoundIdentity::Rejected(Rejected::UnknownKey),
+                (None, _) => FoundIdentity::Rejected(RejectReason::UnknownKey),
                 // No lineage is named, so none can match; there is no need to open it.
                 (Some(_), FoundAnchor::None | FoundAnchor::OptedOut { .. } | FoundAnchor::Unusable) => {
-                    FoundIdentity::Rejected(Rejected::LoginEnded)
+                    FoundIdentity::Rejected(RejectReason::LoginEnded)
                 }
                 (Some(head), FoundAnchor::Login(lineage)) => {
                     self.open(head, keys.is_old(head.key_id()), value, lineage, &mut read)
@@ -106,7 +106,7 @@ impl Engine {
             match (&found, &identity) {
                 (FoundIdentity::Usable(_), _) => return Found { identity: found, anchor },
                 // A reason of an identity under a known key takes precedence over an unknown key.
-                (_, FoundIdentity::None | FoundIdentity::Rejected(Rejected::UnknownKey)) => identity = found,
+                (_, FoundIdentity::None | FoundIdentity::Rejected(RejectReason::UnknownKey)) => identity = found,
                 _ => {}
             }
         }
@@ -122,17 +122,17 @@ impl Engine {
         read: impl FnOnce(&Opened<'_>) -> Option<T>,
     ) -> FoundIdentity<T> {
         let opened = head.open(Purpose::Identity, self.cookies.name(Slot::Identity), value, |plain| {
-            let payload = Payload::parse(plain).ok_or(Rejected::Undecodable)?;
+            let payload = Payload::parse(plain).ok_or(RejectReason::Undecodable)?;
             if payload.login.lineage_text() != lineage {
-                return Err(Rejected::LoginEnded);
+                return Err(RejectReason::LoginEnded);
             }
-            read(&Opened::Identity { payload: &payload, old_key }).ok_or(Rejected::Undecodable)
+            read(&Opened::Identity { payload: &payload, old_key }).ok_or(RejectReason::Undecodable)
         });
         match opened {
             Ok(Ok(usable)) => FoundIdentity::Usable(usable),
             Ok(Err(reason)) => FoundIdentity::Rejected(reason),
-            Err(Unopened::Forged) => FoundIdentity::Rejected(Rejected::Forged),
-            Err(Unopened::Undecodable) => FoundIdentity::Rejected(Rejected::Undecodable),
+            Err(OpenError::Forged) => FoundIdentity::Rejected(RejectReason::Forged),
+            Err(OpenError::Undecodable) => FoundIdentity::Rejected(RejectReason::Undecodable),
         }
     }
 

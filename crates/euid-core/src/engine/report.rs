@@ -23,7 +23,7 @@ pub struct Findings {
     /// An identity opened under a key that is not the newest.
     pub old_key: bool,
     /// Why state was not used, if some was not.
-    pub rejected: Option<Rejected>,
+    pub rejected: Option<RejectReason>,
 }
 
 /// Why the state of a request was not used.
@@ -34,7 +34,7 @@ pub struct Findings {
 /// # let at = tower_euid::clock::UnixMillis::from_millis;
 /// # let identity_cookie = request["cookie"].to_str()?;
 /// use http::{HeaderMap, Method};
-/// use tower_euid::engine::{Rejected, RequestContext, Step};
+/// use tower_euid::engine::{RejectReason, RequestContext, Step};
 ///
 /// let rejected = |cookies: &str| -> Result<_, Box<dyn std::error::Error>> {
 ///     let headers = HeaderMap::from_iter([(http::header::COOKIE, cookies.parse()?)]);
@@ -44,13 +44,13 @@ pub struct Findings {
 ///     }
 /// };
 /// assert_eq!(rejected("theme=dark")?, None);
-/// assert_eq!(rejected("__Host-euid=made-up")?, Some(Rejected::UnknownKey));
-/// assert_eq!(rejected(identity_cookie)?, Some(Rejected::LoginEnded)); // without the cookie that names the login
+/// assert_eq!(rejected("__Host-euid=made-up")?, Some(RejectReason::UnknownKey));
+/// assert_eq!(rejected(identity_cookie)?, Some(RejectReason::LoginEnded)); // without the cookie that names the login
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Rejected {
+pub enum RejectReason {
     /// It is of a version or under a key that this node does not know.
     UnknownKey,
     /// It is not the text of a sealed identity.
@@ -85,7 +85,7 @@ pub enum UserCheck {
     /// It is bound to the signed-in user, or to none.
     Same,
     /// It must not be used for this request.
-    Rejected(Rejected),
+    Rejected(RejectReason),
     /// There is no identity that this engine can read, and no record of an opt-out.
     Unreadable,
 }
@@ -97,19 +97,19 @@ pub enum UserCheck {
 /// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
 /// # let at = tower_euid::clock::UnixMillis::from_millis;
 /// use http::{HeaderMap, StatusCode};
-/// use tower_euid::engine::{Change, Pending, Unwritten};
+/// use tower_euid::engine::{Change, Pending, WriteError};
 /// use tower_euid::identity::Identity;
 ///
 /// let long = "x".repeat(4_000); // a browser would drop such a cookie
 /// let identity = Identity::new(long, "EAAAAGZ".to_owned().into(), [5; 32].into(), identity.times())?;
 /// let (asked, mut response) = (Change::login(identity), HeaderMap::new());
 /// let finish = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
-/// assert_eq!(finish.unwritten, Some(Unwritten::TooLarge));
+/// assert_eq!(finish.unwritten, Some(WriteError::TooLarge));
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Unwritten {
+pub enum WriteError {
     /// Name and value are more than browsers keep.
     TooLarge,
     /// Its refresh token has expired already.
@@ -123,7 +123,7 @@ pub enum Unwritten {
 impl Findings {
     pub(super) const NONE: Self = Self { old_key: false, rejected: None };
 
-    pub(super) fn rejected(reason: Rejected) -> Self {
+    pub(super) fn rejected(reason: RejectReason) -> Self {
         Self { rejected: Some(reason), ..Self::NONE }
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::read::{FoundAnchor, FoundIdentity, Opened};
 use super::write::ScriptWrite;
-use super::{Change, Engine, NewLogin, Record, Rejected, Unwritten};
+use super::{Change, Engine, NewLogin, Record, RejectReason, WriteError};
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes, RefreshToken};
 use crate::sealed::CookieKey;
@@ -109,12 +109,12 @@ fn an_identity_without_its_anchor_is_not_usable() {
     let mine = site.pairs(&begin(identity("mine")));
     let other = site.pairs(&begin(identity("other")));
     let out = site.pairs(&Change::StateOptOut);
-    let orphan = FoundIdentity::Rejected(Rejected::LoginEnded);
+    let orphan = FoundIdentity::Rejected(RejectReason::LoginEnded);
     assert_eq!(site.read(&[&mine[0]]).0, orphan);
     assert_eq!(site.read(&[&mine[0], &other[1]]).0, orphan);
     assert_eq!(site.read(&[&mine[0], &mine[1], &other[1]]), (orphan, FoundAnchor::Unusable));
     let (found, anchor) = site.read(&[&mine[0], &out[1]]);
-    assert_eq!(found, FoundIdentity::Rejected(Rejected::LoginEnded));
+    assert_eq!(found, FoundIdentity::Rejected(RejectReason::LoginEnded));
     let until = UnixMillis::from_millis(NOW.as_millis() + 72 * 3_600_000);
     assert_eq!(anchor, FoundAnchor::OptedOut { until });
 }
@@ -127,8 +127,8 @@ fn of_duplicates_the_usable_one_counts() {
     let foreign = Site::new().pairs(&begin(identity("foreign")));
     assert_eq!(site.read(&[&other[0], &foreign[0], &login[0], &login[1]]).0, usable("usable"));
     let (found, _) = site.read(&[&foreign[0], &other[0], &foreign[0], &login[1]]);
-    assert_eq!(found, FoundIdentity::Rejected(Rejected::LoginEnded));
-    assert_eq!(site.read(&[&foreign[0], &login[1]]).0, FoundIdentity::Rejected(Rejected::UnknownKey));
+    assert_eq!(found, FoundIdentity::Rejected(RejectReason::LoginEnded));
+    assert_eq!(site.read(&[&foreign[0], &login[1]]).0, FoundIdentity::Rejected(RejectReason::UnknownKey));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_lineage_has_one_text_only() {
     let read = |anchor: &str| site.read(&[&format!("__Host-euid={sealed}"), &format!("__Host-euid-login={anchor}")]).0;
     assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAA"), usable("x"));
     // Its last four bits are no part of the lineage, and no other text of it names it.
-    assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAB"), FoundIdentity::Rejected(Rejected::LoginEnded));
+    assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAB"), FoundIdentity::Rejected(RejectReason::LoginEnded));
 }
 
 #[test]
@@ -206,14 +206,14 @@ fn max_age_is_what_the_refresh_token_has_left_and_never_above_the_cap() {
 fn a_token_for_scripts_lasts_as_long_as_it_can_be_used_and_no_longer_than_the_identity_cookie() {
     let config = CookieConfig::default().expose_token_to_scripts();
     let site = Site::with(config);
-    let hand_over = |times: IdentityTimes| {
+    let expose_token = |times: IdentityTimes| {
         let scripts = ScriptWrite::Token("token", times.identity_expires);
         site.write_with_scripts(&Change::Keep, scripts).pop().unwrap()
     };
     let mut times = identity("x").times();
-    assert!(hand_over(times).ends_with("; Max-Age=3600"));
+    assert!(expose_token(times).ends_with("; Max-Age=3600"));
     times.identity_expires = UnixMillis::from_millis(i64::MAX);
-    assert!(hand_over(times).ends_with("; Max-Age=33696000"));
+    assert!(expose_token(times).ends_with("; Max-Age=33696000"));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn what_a_browser_would_not_keep_is_not_written() {
     for (config, longest) in [(CookieConfig::default(), 2933), (wide, 2932)] {
         let site = Site::with(config);
         assert_eq!(write(&site, &identity(&"!".repeat(longest)), NOW).map(|_| ()), Ok(()));
-        assert_eq!(write(&site, &identity(&"!".repeat(longest + 1)), NOW), Err(Unwritten::TooLarge));
+        assert_eq!(write(&site, &identity(&"!".repeat(longest + 1)), NOW), Err(WriteError::TooLarge));
     }
 }
 
@@ -240,7 +240,7 @@ fn what_would_be_removed_by_its_max_age_is_not_written() {
     let write = |now| site.0.write(&begin(identity("x")), ScriptWrite::Keep, now, &mut HeaderMap::new());
     let last_second = NOW.saturating_add(Duration::from_secs(86_399));
     assert_eq!(write(last_second).map(|_| ()), Ok(()));
-    assert_eq!(write(last_second.saturating_add(Duration::from_millis(1))), Err(Unwritten::Expired));
+    assert_eq!(write(last_second.saturating_add(Duration::from_millis(1))), Err(WriteError::Expired));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-use super::{Change, Engine, Unwritten};
+use super::{Change, Engine, WriteError};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::random;
@@ -36,12 +36,12 @@ impl Engine {
         scripts: ScriptWrite<'_>,
         now: UnixMillis,
         headers: &mut HeaderMap,
-    ) -> Result<Option<usize>, Unwritten> {
+    ) -> Result<Option<usize>, WriteError> {
         if headers.keys_len() > MANY_HEADERS {
-            return Err(Unwritten::HeadersFull);
+            return Err(WriteError::HeadersFull);
         }
         let remove = |slot| self.cookies.remove(slot);
-        let set = |slot, value: &str, age| self.cookies.set(slot, value, age).ok_or(Unwritten::TooLarge);
+        let set = |slot, value: &str, age| self.cookies.set(slot, value, age).ok_or(WriteError::TooLarge);
         let (mut opt_out, mut size) = (None, None);
         let mut sized = |(cookie, bytes)| {
             size = Some(bytes);
@@ -64,7 +64,7 @@ impl Engine {
             }
             Change::Renew(record) => (Some(sized(self.seal_identity(&record.login, &record.identity, now)?)), None),
             Change::Begin(new) => {
-                let login = Login::new(new.subject.as_deref()).map_err(|_| Unwritten::NoRandomness)?;
+                let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
                 let lineage = login.lineage_text();
                 let lineage = std::str::from_utf8(&lineage).unwrap_or_default();
                 let anchor = set(Slot::Login, lineage, ANCHOR_MAX_AGE)?;
@@ -74,10 +74,10 @@ impl Engine {
         let config = self.cookies.config();
         let scripts = match scripts {
             ScriptWrite::Keep => None,
-            ScriptWrite::Token(token, ends) => Some(js_sdk::hand_over(config, Some((token, ends)), now)),
-            ScriptWrite::Remove => Some(js_sdk::hand_over(config, None, now)),
+            ScriptWrite::Token(token, ends) => Some(js_sdk::expose_token(config, Some((token, ends)), now)),
+            ScriptWrite::Remove => Some(js_sdk::expose_token(config, None, now)),
         };
-        let scripts = scripts.map(|cookie| cookie.ok_or(Unwritten::TooLarge)).transpose()?;
+        let scripts = scripts.map(|cookie| cookie.ok_or(WriteError::TooLarge)).transpose()?;
         // To write or remove the anchor ends the previous login, and with it the record of its opt-out.
         let writes_anchor = anchor.is_some();
         if writes_anchor {
@@ -102,13 +102,13 @@ impl Engine {
         login: &Login,
         identity: &Identity,
         now: UnixMillis,
-    ) -> Result<(HeaderValue, usize), Unwritten> {
+    ) -> Result<(HeaderValue, usize), WriteError> {
         let rest = identity.times().refresh_expires.saturating_since(now);
         if rest < Duration::from_secs(1) {
             // A Max-Age of zero would remove the cookie.
-            return Err(Unwritten::Expired);
+            return Err(WriteError::Expired);
         }
-        let plain = payload::write(login, identity).ok_or(Unwritten::TooLarge)?;
+        let plain = payload::write(login, identity).ok_or(WriteError::TooLarge)?;
         self.seal(Purpose::Identity, Slot::Identity, &plain, rest.min(IDENTITY_MAX_AGE))
     }
 
@@ -119,15 +119,15 @@ impl Engine {
         slot: Slot,
         plain: &[u8],
         max_age: Duration,
-    ) -> Result<(HeaderValue, usize), Unwritten> {
-        let nonce: SealNonce = random::bytes().map_err(|_| Unwritten::NoRandomness)?;
+    ) -> Result<(HeaderValue, usize), WriteError> {
+        let nonce: SealNonce = random::bytes().map_err(|_| WriteError::NoRandomness)?;
         let name = self.cookies.name(slot);
-        let value = aead::seal(&self.keys.keys(), purpose, name, nonce, plain).ok_or(Unwritten::TooLarge)?;
+        let value = aead::seal(&self.keys.keys(), purpose, name, nonce, plain).ok_or(WriteError::TooLarge)?;
         let size = name.len() + value.len();
         if size > MAX_NAME_AND_VALUE {
-            return Err(Unwritten::TooLarge);
+            return Err(WriteError::TooLarge);
         }
-        Ok((self.cookies.set(slot, &value, max_age).ok_or(Unwritten::TooLarge)?, size))
+        Ok((self.cookies.set(slot, &value, max_age).ok_or(WriteError::TooLarge)?, size))
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) enum Purpose {
 
 /// Why a value under one of our keys does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unopened {
+pub(crate) enum OpenError {
     /// Not text and length of a sealed value.
     Undecodable,
     /// The key says no.
@@ -101,9 +101,9 @@ impl<'a> Head<'a> {
         name: &str,
         value: &[u8],
         read: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T, Unopened> {
+    ) -> Result<T, OpenError> {
         if self.purpose != purpose as u8 {
-            return Err(Unopened::Forged);
+            return Err(OpenError::Forged);
         }
         // A buffer is zeroed before it is filled, so the usual cookie gets one of its size.
         if value.len() <= USUAL_TEXT {
@@ -119,19 +119,19 @@ impl<'a> Head<'a> {
         name: &str,
         value: &[u8],
         read: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T, Unopened> {
-        let length = BASE64URL.decode_slice(value, buffer).map_err(|_| Unopened::Undecodable)?;
-        let bytes = buffer.get_mut(..length).ok_or(Unopened::Undecodable)?;
+    ) -> Result<T, OpenError> {
+        let length = BASE64URL.decode_slice(value, buffer).map_err(|_| OpenError::Undecodable)?;
+        let bytes = buffer.get_mut(..length).ok_or(OpenError::Undecodable)?;
 
-        let (head, rest) = bytes.split_first_chunk_mut::<HEAD>().ok_or(Unopened::Undecodable)?;
-        let (nonce, rest) = rest.split_first_chunk_mut::<NONCE>().ok_or(Unopened::Undecodable)?;
-        let (message, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(Unopened::Undecodable)?;
-        let aad = AssociatedData::new(*head, name).ok_or(Unopened::Undecodable)?;
+        let (head, rest) = bytes.split_first_chunk_mut::<HEAD>().ok_or(OpenError::Undecodable)?;
+        let (nonce, rest) = rest.split_first_chunk_mut::<NONCE>().ok_or(OpenError::Undecodable)?;
+        let (message, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(OpenError::Undecodable)?;
+        let aad = AssociatedData::new(*head, name).ok_or(OpenError::Undecodable)?;
         let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
         self.key
             .cipher
             .decrypt_inout_detached(&nonce, aad.as_slice(), (&mut *message).into(), &tag)
-            .map_err(|_| Unopened::Forged)?;
+            .map_err(|_| OpenError::Forged)?;
         let result = read(message);
         message.zeroize();
         Ok(result)
@@ -192,12 +192,12 @@ mod tests {
     }
 
     /// `None` if the ring can't judge it.
-    fn opened_by(ring: &KeyRing, purpose: Purpose, name: &str, value: &[u8]) -> Option<Result<Vec<u8>, Unopened>> {
+    fn opened_by(ring: &KeyRing, purpose: Purpose, name: &str, value: &[u8]) -> Option<Result<Vec<u8>, OpenError>> {
         let keys = ring.keys();
         Some(Head::read(&keys, value)?.open(purpose, name, value, <[u8]>::to_vec))
     }
 
-    fn opened(name: &str, value: &str) -> Option<Result<Vec<u8>, Unopened>> {
+    fn opened(name: &str, value: &str) -> Option<Result<Vec<u8>, OpenError>> {
         opened_by(&ring(), Purpose::Identity, name, value.as_bytes())
     }
 
@@ -236,11 +236,11 @@ mod tests {
             let value = seal(&ring().keys(), purpose, "name", [9; 24], b"x").unwrap();
             let opened = |purpose, value: &str| opened_by(&ring(), purpose, "name", value.as_bytes());
             assert_eq!(opened(purpose, &value), Some(Ok(b"x".to_vec())));
-            assert_eq!(opened(other, &value), Some(Err(Unopened::Forged)));
+            assert_eq!(opened(other, &value), Some(Err(OpenError::Forged)));
             let mut bytes = BASE64URL.decode(&value).unwrap();
             bytes[1] = other as u8;
             for asked in [purpose, other] {
-                assert_eq!(opened(asked, &BASE64URL.encode(&bytes)), Some(Err(Unopened::Forged)));
+                assert_eq!(opened(asked, &BASE64URL.encode(&bytes)), Some(Err(OpenError::Forged)));
             }
         }
     }
@@ -254,7 +254,7 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let outcome = opened("name", &BASE64URL.encode(&flipped));
             let head_names_no_key = bit < 8 || (16..48).contains(&bit);
-            let expected = if head_names_no_key { None } else { Some(Err(Unopened::Forged)) };
+            let expected = if head_names_no_key { None } else { Some(Err(OpenError::Forged)) };
             assert_eq!(outcome, expected, "bit {bit}");
         }
     }
@@ -267,15 +267,15 @@ mod tests {
             assert!(!matches!(outcome, Some(Ok(_))), "{length}");
             assert_eq!(outcome.is_none(), length < HEAD_TEXT, "{length}");
         }
-        assert_eq!(opened("other", &value), Some(Err(Unopened::Forged)));
-        assert_eq!(opened("name", &format!("{value}AAAA")), Some(Err(Unopened::Forged)));
-        assert_eq!(opened("name", &format!("{value}=")), Some(Err(Unopened::Undecodable)));
+        assert_eq!(opened("other", &value), Some(Err(OpenError::Forged)));
+        assert_eq!(opened("name", &format!("{value}AAAA")), Some(Err(OpenError::Forged)));
+        assert_eq!(opened("name", &format!("{value}=")), Some(Err(OpenError::Undecodable)));
     }
 
     #[test]
     fn what_is_larger_than_a_cookie_is_not_decoded() {
         let value = sealed(b"") + &"A".repeat(5000);
-        assert_eq!(opened("name", &value), Some(Err(Unopened::Undecodable)));
+        assert_eq!(opened("name", &value), Some(Err(OpenError::Undecodable)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use base64::Engine;
 use serde_json::Value;
 
-use super::aead::{self, BASE64URL, Head, Purpose, Unopened};
+use super::aead::{self, BASE64URL, Head, OpenError, Purpose};
 use super::payload::{self, OptOut, Payload};
 use super::{CookieKey, KeyRing};
 use crate::clock::UnixMillis;
@@ -33,8 +33,8 @@ fn every_vector_of_the_format_opens_or_fails_as_named() {
         if let Some(outcome) = vector["fails"].as_str() {
             let got = match opened {
                 None => "unknown",
-                Some(Err(Unopened::Forged)) => "forged",
-                Some(Ok(None) | Err(Unopened::Undecodable)) => "undecodable",
+                Some(Err(OpenError::Forged)) => "forged",
+                Some(Ok(None) | Err(OpenError::Undecodable)) => "undecodable",
                 Some(Ok(Some(_))) => "nothing",
             };
             assert_eq!(got, outcome, "{}", vector["note"]);

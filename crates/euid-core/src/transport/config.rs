@@ -31,7 +31,7 @@ pub struct CookieConfig {
     insecure: bool,
     domain: Option<Box<str>>,
     same_site: SameSite,
-    hand_over: bool,
+    expose_token: bool,
     migrate: Option<JsSdkCookie>,
 }
 
@@ -82,7 +82,7 @@ impl CookieConfig {
     /// ```
     #[must_use]
     pub const fn insecure() -> Self {
-        Self { insecure: true, domain: None, same_site: SameSite::Lax, hand_over: false, migrate: None }
+        Self { insecure: true, domain: None, same_site: SameSite::Lax, expose_token: false, migrate: None }
     }
 
     /// Cookies for `domain` and all its sub-domains, for a site that spreads over several. Browsers then send
@@ -143,7 +143,7 @@ impl CookieConfig {
     /// It is the one login that no handler returns. If a page that takes it over is requested before a logout, or
     /// before another person's login, and answered after it, the page's answer counts: the previous identity is
     /// back. This can happen to the first pages of a visitor only, those that still bring the SDK's cookie. The
-    /// cookie names no user: with the hook `EuidLayer::bind` the identity counts for the first user who is
+    /// cookie names no user: with the hook `EuidLayer::subject` the identity counts for the first user who is
     /// signed in, and from then on for that user only.
     ///
     /// A cookie that scripts can write proves nothing about its sender. It brings an advertising identity, not a
@@ -183,7 +183,7 @@ impl CookieConfig {
     /// ```
     #[must_use]
     pub fn expose_token_to_scripts(self) -> Self {
-        Self { hand_over: true, ..self }
+        Self { expose_token: true, ..self }
     }
 
     /// The name of the cookie that holds the sealed identity.
@@ -235,8 +235,8 @@ impl CookieConfig {
     }
 
     /// Whether the token is handed to scripts.
-    pub(crate) const fn hands_over(&self) -> bool {
-        self.hand_over
+    pub(crate) const fn exposes_token(&self) -> bool {
+        self.expose_token
     }
 
     /// The cookie of the JavaScript SDK, if its identities are taken over.

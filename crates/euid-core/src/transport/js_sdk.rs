@@ -76,7 +76,7 @@ pub(crate) struct ScriptCookie {
 impl ScriptCookie {
     /// `token` is the one that it should hold.
     pub(crate) fn find(headers: &HeaderMap, token: Option<&str>) -> Self {
-        let token = token.filter(|token| can_be_handed_over(token));
+        let token = token.filter(|token| fits_into_cookie(token));
         let (mut came, mut agrees) = (false, false);
         for_each(&FINDER, headers.get_all(COOKIE), |rest_of_name, value| {
             if rest_of_name == AFTER_JS_SDK {
@@ -95,30 +95,30 @@ impl ScriptCookie {
 }
 
 /// The `Set-Cookie` that hands `token` over until it ends, or takes back what was handed over.
-pub(crate) fn hand_over(
+pub(crate) fn expose_token(
     config: &CookieConfig,
     token: Option<(&str, UnixMillis)>,
     now: UnixMillis,
 ) -> Option<HeaderValue> {
     let (token, rest) = match token {
-        Some((token, expires)) if can_be_handed_over(token) => {
+        Some((token, expires)) if fits_into_cookie(token) => {
             (token, expires.saturating_since(now).min(IDENTITY_MAX_AGE))
         }
         _ => ("", Duration::ZERO),
     };
     // In the last second there is nothing to hand over: a Max-Age of zero removes.
     let token = if rest < Duration::from_secs(1) { "" } else { token };
-    set_cookie(config, Readers::Scripts, HANDED_OVER, token, rest)
+    set_cookie(config, Readers::Scripts, TOKEN_COOKIE, token, rest)
 }
 
 /// Whether a token is what a cookie may hold (the cookie-octets of RFC 6265) and browsers keep.
-pub(crate) fn can_be_handed_over(token: &str) -> bool {
-    let fits = HANDED_OVER.len() + token.len() <= MAX_NAME_AND_VALUE;
+pub(crate) fn fits_into_cookie(token: &str) -> bool {
+    let fits = TOKEN_COOKIE.len() + token.len() <= MAX_NAME_AND_VALUE;
     fits && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'))
 }
 
 const JS_SDK: &str = "__euid";
-const HANDED_OVER: &str = "__euid_advertising_token";
+const TOKEN_COOKIE: &str = "__euid_advertising_token";
 /// How the second name goes on after the first.
 const AFTER_JS_SDK: &[u8] = b"_advertising_token";
 /// Finds both, as the second name begins with the first.

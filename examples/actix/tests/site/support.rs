@@ -10,7 +10,7 @@ use euid_actix_site::client::Client;
 use euid_actix_site::middleware::{Host, euid};
 use euid_actix_site::site;
 use euid_core::engine::Engine;
-use euid_core::{CookieKey, EuidLogout};
+use euid_core::{CookieKey, EuidLogoutHandle};
 use euid_sandbox::{Sandbox, Visitor};
 use http::HeaderMap;
 use http_body_util::BodyExt;
@@ -51,8 +51,8 @@ pub async fn app(
         )
         .route(
             "/close-account",
-            web::post().to(async |logout: web::ReqData<EuidLogout>| {
-                logout.now();
+            web::post().to(async |logout: web::ReqData<EuidLogoutHandle>| {
+                logout.logout();
                 Err::<HttpResponse, _>(ErrorInternalServerError("the database is down"))
             }),
         );

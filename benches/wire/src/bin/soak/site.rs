@@ -27,7 +27,7 @@ pub(crate) fn serve(operator: &str) -> ExitCode {
     runtime.block_on(async {
         let keys = KeyRing::from(CookieKey::generate().unwrap());
         let mut nodes = Vec::new();
-        for mode in [RefreshMode::Before, RefreshMode::Beside] {
+        for mode in [RefreshMode::Blocking, RefreshMode::Concurrent] {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             nodes.push(listener.local_addr().unwrap().to_string());
             let app = node(keys.clone(), operator, mode);

@@ -20,7 +20,7 @@ use super::flight::{Flight, Outcome};
 use super::memo::{Lineage, Memo, MemoLimit, RefreshKey, State};
 
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct RefreshTable {
     memo: Memo,
     breaker: Breaker,
     /// How long a page waits.
@@ -37,24 +37,24 @@ pub(super) struct Book {
 
 /// How far a call got, and how fast: what the breaker may conclude from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Made {
+pub(super) enum CallProgress {
     /// It never left this node's queue, or ended with its runtime.
-    NotAtAll,
-    InTime,
+    NotSent,
+    OnTime,
     /// It took longer than pages wait. `counted`: the breaker has counted that as a failure already.
-    Slowly {
+    Slow {
         counted: bool,
     },
 }
 
 /// What there is to do for a request that is due.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum Step {
     /// The outcome is known. While a token backs off, it is the failure.
     Known(Outcome),
     /// A call is under way.
     Join(Arc<Flight>),
-    /// Begin a call; its end must [`land`](Book::land).
+    /// Begin a call; its end must [`complete`](RefreshTable::complete).
     Lead { flight: Arc<Flight>, probe: bool },
     /// A call is under way, for longer than a page waits.
     Overdue,
@@ -66,18 +66,18 @@ pub(super) enum Next {
     Full,
 }
 
-impl Made {
+impl CallProgress {
     /// The same call, if its outcome must not count for or against the operator.
     pub(super) fn undone(self) -> Self {
         match self {
-            Self::NotAtAll | Self::InTime => Self::NotAtAll,
-            // Not `NotAtAll`: its end must leave the count of slow calls. As if counted, so that it counts no more.
-            Self::Slowly { .. } => Self::Slowly { counted: true },
+            Self::NotSent | Self::OnTime => Self::NotSent,
+            // Not `NotSent`: its end must leave the count of slow calls. As if counted, so that it counts no more.
+            Self::Slow { .. } => Self::Slow { counted: true },
         }
     }
 }
 
-impl Book {
+impl RefreshTable {
     pub(super) fn new(limit: MemoLimit, max_wait: Duration, deadline: Duration, max_concurrent: usize) -> Self {
         Self {
             memo: Memo::new(limit),
@@ -100,9 +100,9 @@ impl Book {
     }
 
     /// What there is to do. `steady` is the runtime's clock, by which pages wait.
-    pub(super) fn next(&mut self, key: &RefreshKey, now: UnixMillis, steady: Instant) -> Next {
+    pub(super) fn next(&mut self, key: &RefreshKey, now: UnixMillis, steady: Instant) -> Step {
         if let Some(outcome) = self.known(key, now) {
-            return Next::Known(outcome);
+            return Step::Known(outcome);
         }
         // Compared here, not by a timer: on a blocked runtime the timer would be late too.
         let age = |begun: &Instant| steady.saturating_duration_since(*begun);
@@ -110,41 +110,48 @@ impl Book {
         match (self.memo.of_token(key), self.memo.of_lineage(key)) {
             (Some(State::UnderWay { begun, .. }), _) | (None, Some(State::UnderWay { begun, .. }))
                 if is_lost(begun) => {}
-            (Some(State::UnderWay { begun, .. }), _) if age(begun) >= self.max_wait => return Next::Overdue,
-            (Some(State::UnderWay { flight, .. }), _) => return Next::Join(Arc::clone(flight)),
-            (_, Some(state)) if state.is_under_way() || state.known(now).is_some() => return Next::LoginBusy,
+            (Some(State::UnderWay { begun, .. }), _) if age(begun) >= self.max_wait => return Step::Overdue,
+            (Some(State::UnderWay { flight, .. }), _) => return Step::Join(Arc::clone(flight)),
+            (_, Some(state)) if state.is_under_way() || state.known(now).is_some() => return Step::LoginBusy,
             _ => {}
         }
         if self.memo.is_full_of_calls() {
-            return Next::Full;
+            return Step::Full;
         }
         let probe = match self.breaker.admit(now) {
             Admission::Call => false,
             Admission::Probe => true,
-            Admission::Refused => return Next::BreakerOpen,
+            Admission::Refused => return Step::BreakerOpen,
         };
         let flight = Arc::new(Flight::default());
         self.memo.begin(*key, Arc::clone(&flight), steady, now);
-        Next::Lead { flight, probe }
+        Step::Lead { flight, probe }
     }
 
     /// Notes the outcome of a call.
-    pub(super) fn land(&mut self, key: &RefreshKey, outcome: &Outcome, call: Made, now: UnixMillis, chance: u32) {
-        if let Made::Slowly { .. } = call {
+    pub(super) fn complete(
+        &mut self,
+        key: &RefreshKey,
+        outcome: &Outcome,
+        call: CallProgress,
+        now: UnixMillis,
+        chance: u32,
+    ) {
+        if let CallProgress::Slow { .. } = call {
             self.slow_calls = self.slow_calls.saturating_sub(1);
         }
         let retry_after = outcome.as_ref().as_ref().err().and_then(crate::EuidError::retry_after);
         match call {
             // Time in this node's queue says nothing about the operator.
-            Made::NotAtAll => {}
+            CallProgress::NotSent => {}
             _ if !is_failure_of_the_operator(outcome) => {
-                if let Made::Slowly { .. } = call {
+                if let CallProgress::Slow { .. } = call {
                     self.slow_is_normal = Some(Span::new(now, SLOW_IS_NORMAL_FOR));
                 }
                 self.breaker.success();
             }
-            Made::Slowly { counted: true } => {}
-            Made::InTime | Made::Slowly { counted: false } => self.breaker.failure(now, retry_after),
+            CallProgress::Slow { counted: true } => {}
+            CallProgress::OnTime | CallProgress::Slow { counted: false } => self.breaker.failure(now, retry_after),
         }
         match &**outcome {
             Err(error) if error.kind() != ErrorKind::RejectedToken => {
@@ -158,8 +165,8 @@ impl Book {
 
     /// A call takes longer than a page waits. Pages have no use for it, so the breaker counts it as a failure; else it
     /// would open too late for an operator that hangs. If slow calls have succeeded shortly before, this one counts only
-    /// when it fails. Returns how the call is to be landed.
-    pub(super) fn slow(&mut self, now: UnixMillis) -> Made {
+    /// when it fails. Returns how the call is to be completed.
+    pub(super) fn slow(&mut self, now: UnixMillis) -> CallProgress {
         self.slow_calls += 1;
         let is_closed = self.breaker() == BreakerState::Closed;
         // While the breaker is not closed it counts in any case: else a slow probe would keep it half-open for long.
@@ -170,7 +177,7 @@ impl Book {
         } else if counted {
             self.breaker.failure(now, None);
         }
-        Made::Slowly { counted }
+        CallProgress::Slow { counted }
     }
 
     /// A response has written this pair of a login.
@@ -204,15 +211,18 @@ mod tests {
     const MAX_WAIT: Duration = Duration::from_millis(500);
     const DEADLINE: Duration = Duration::from_secs(10);
 
-    /// A book, and the two clocks of a process that began when the wall clock stood at 0.
+    /// A table, and the two clocks of a process that began when the wall clock stood at 0.
     struct Process {
-        book: Book,
+        table: RefreshTable,
         began: Instant,
     }
 
     impl Process {
         fn with(limit: MemoLimit, max_concurrent: usize) -> Self {
-            Self { book: Book::new(limit, MAX_WAIT, DEADLINE, max_concurrent), began: crate::deadline::steady_now() }
+            Self {
+                table: RefreshTable::new(limit, MAX_WAIT, DEADLINE, max_concurrent),
+                began: crate::deadline::steady_now(),
+            }
         }
 
         fn new(limit: MemoLimit) -> Self {
@@ -226,15 +236,15 @@ mod tests {
 
         /// What `next` says, in a word.
         fn next_at(&mut self, key: RefreshKey, now: UnixMillis, steady: Instant) -> &'static str {
-            match self.book.next(&key, now, steady) {
-                Next::Known(_) => "known",
-                Next::Join(_) => "join",
-                Next::Lead { probe: false, .. } => "lead",
-                Next::Lead { probe: true, .. } => "probe",
-                Next::BreakerOpen => "refused",
-                Next::Full => "full",
-                Next::Overdue => "overdue",
-                Next::LoginBusy => "busy",
+            match self.table.next(&key, now, steady) {
+                Step::Known(_) => "known",
+                Step::Join(_) => "join",
+                Step::Lead { probe: false, .. } => "lead",
+                Step::Lead { probe: true, .. } => "probe",
+                Step::BreakerOpen => "refused",
+                Step::Full => "full",
+                Step::Overdue => "overdue",
+                Step::LoginBusy => "busy",
             }
         }
 
@@ -242,16 +252,16 @@ mod tests {
             self.next_of(key(token), seconds)
         }
 
-        fn land(&mut self, token: u8, outcome: &Outcome, seconds: i64) {
-            self.land_made(token, outcome, Made::InTime, seconds);
+        fn complete(&mut self, token: u8, outcome: &Outcome, seconds: i64) {
+            self.complete_with(token, outcome, CallProgress::OnTime, seconds);
         }
 
-        fn land_made(&mut self, token: u8, outcome: &Outcome, made: Made, seconds: i64) {
-            self.book.land(&key(token), outcome, made, at(seconds), u32::MAX);
+        fn complete_with(&mut self, token: u8, outcome: &Outcome, progress: CallProgress, seconds: i64) {
+            self.table.complete(&key(token), outcome, progress, at(seconds), u32::MAX);
         }
 
         fn knows(&mut self, token: u8, seconds: i64) -> bool {
-            self.book.known(&key(token), at(seconds)).is_some()
+            self.table.known(&key(token), at(seconds)).is_some()
         }
     }
 
@@ -280,7 +290,7 @@ mod tests {
     fn one_request_leads_others_join_and_later_ones_know() {
         let mut process = Process::new(LIMIT);
         assert_eq!([1, 1, 2].map(|token| process.next(token, 0)), ["lead", "join", "lead"]);
-        process.land(1, &opted_out(), 0);
+        process.complete(1, &opted_out(), 0);
         assert_eq!(process.next(1, 44), "known");
         assert_eq!(process.next(1, 45), "lead");
     }
@@ -290,10 +300,10 @@ mod tests {
         let mut process = Process::new(LARGE);
         for token in 1..=9 {
             assert_eq!(process.next(token, 0), "lead");
-            process.land(token, &opted_out(), 0);
+            process.complete(token, &opted_out(), 0);
         }
-        assert!(!process.knows(10, 44) && process.book.memo.len() == 9);
-        assert!(!process.knows(10, 45) && process.book.memo.len() == 0, "though nothing was written since");
+        assert!(!process.knows(10, 44) && process.table.memo.len() == 9);
+        assert!(!process.knows(10, 45) && process.table.memo.len() == 0, "though nothing was written since");
     }
 
     #[test]
@@ -304,7 +314,7 @@ mod tests {
         for (millis, next) in [(0, "join"), (499, "join"), (500, "overdue"), (7_000, "overdue")] {
             assert_eq!(process.next_at(key(1), at(0), began + Duration::from_millis(millis)), next, "{millis}");
         }
-        process.land(1, &opted_out(), 0);
+        process.complete(1, &opted_out(), 0);
         assert_eq!(process.next(1, 0), "known");
         assert_eq!([process.next(1, 45), process.next(1, 45)], ["lead", "join"]);
     }
@@ -325,7 +335,7 @@ mod tests {
     #[test]
     fn waits_beyond_the_end_of_time_make_no_call_overdue() {
         let mut process = Process::new(LIMIT);
-        (process.book.max_wait, process.book.deadline) = (Duration::MAX, Duration::MAX);
+        (process.table.max_wait, process.table.deadline) = (Duration::MAX, Duration::MAX);
         assert_eq!([process.next(1, 0), process.next(1, 1_000_000)], ["lead", "join"]);
     }
 
@@ -343,12 +353,12 @@ mod tests {
     #[test]
     fn opt_out_holds_for_every_token_of_its_login_and_a_rejection_only_for_its_own() {
         let mut process = Process::new(LARGE);
-        process.book.land(&of_login(1), &opted_out(), Made::InTime, at(0), 0);
+        process.table.complete(&of_login(1), &opted_out(), CallProgress::OnTime, at(0), 0);
         assert_eq!([1, 2].map(|token| process.next_of(of_login(token), 44)), ["known", "known"]);
         assert_eq!(process.next_of(of_login(2), 45), "lead");
         for kind in [ErrorKind::RejectedToken, ErrorKind::RejectedInput] {
             let mut process = Process::new(LARGE);
-            process.book.land(&of_login(1), &failed(kind), Made::InTime, at(0), u32::MAX);
+            process.table.complete(&of_login(1), &failed(kind), CallProgress::OnTime, at(0), u32::MAX);
             assert_eq!([1, 2].map(|token| process.next_of(of_login(token), 4)), ["known", "busy"], "{kind:?}");
             assert_eq!(process.next_of(of_login(2), 45), "lead");
         }
@@ -360,7 +370,13 @@ mod tests {
         let mut now = 0;
         for (token, wait) in [(1, 5), (2, 10), (3, 20)] {
             assert_eq!(process.next_of(of_login(token), now), "lead");
-            process.book.land(&of_login(token), &failed(ErrorKind::Undecryptable), Made::InTime, at(now), u32::MAX);
+            process.table.complete(
+                &of_login(token),
+                &failed(ErrorKind::Undecryptable),
+                CallProgress::OnTime,
+                at(now),
+                u32::MAX,
+            );
             assert_eq!(process.next_of(of_login(9), now + wait - 1), "busy");
             now += wait;
         }
@@ -372,29 +388,29 @@ mod tests {
         let mut now = 0;
         for wait in [5, 10, 20, 40] {
             assert_eq!(process.next(1, now), "lead");
-            process.land(1, &failed(ErrorKind::Undecryptable), now);
+            process.complete(1, &failed(ErrorKind::Undecryptable), now);
             assert_eq!(process.next(1, now + wait - 1), "known");
             now += wait;
         }
         assert_eq!(process.next(1, now), "lead");
-        process.land(1, &opted_out(), now);
-        process.land(1, &failed(ErrorKind::Undecryptable), now);
+        process.complete(1, &opted_out(), now);
+        process.complete(1, &failed(ErrorKind::Undecryptable), now);
         assert_eq!(process.next(1, now + 5), "lead", "a success ends the doubling");
     }
 
     #[test]
     fn back_off_and_memory_end_when_the_clock_is_set_back() {
         let mut process = Process::new(LIMIT);
-        process.land(1, &failed(ErrorKind::Undecryptable), 7200);
-        process.land(2, &opted_out(), 7200);
+        process.complete(1, &failed(ErrorKind::Undecryptable), 7200);
+        process.complete(2, &opted_out(), 7200);
         assert_eq!([1, 2].map(|token| process.next(token, 0)), ["lead", "lead"]);
     }
 
     #[test]
     fn rejection_is_remembered_as_an_answer_and_a_refusal_backs_off() {
         let mut process = Process::new(LIMIT);
-        process.land(1, &failed(ErrorKind::RejectedToken), 0);
-        process.land(2, &failed(ErrorKind::RejectedInput), 0);
+        process.complete(1, &failed(ErrorKind::RejectedToken), 0);
+        process.complete(2, &failed(ErrorKind::RejectedInput), 0);
         assert_eq!(process.next(1, 44), "known");
         assert_eq!(process.next(2, 4), "known");
         assert_eq!(process.next(2, 5), "lead");
@@ -405,9 +421,9 @@ mod tests {
         let busy = EuidError::new(ErrorKind::Transient, "busy").with_retry_after(Duration::from_secs(60));
         let busy = Arc::new(Err(busy));
         let mut process = Process::new(LARGE);
-        process.land(1, &busy, 0);
+        process.complete(1, &busy, 0);
         assert_eq!([process.next(1, 59), process.next(1, 60)], ["known", "lead"]);
-        (2..=6).for_each(|token| process.land(token, &busy, 0));
+        (2..=6).for_each(|token| process.complete(token, &busy, 0));
         assert_eq!([process.next(9, 59), process.next(9, 60)], ["refused", "probe"]);
     }
 
@@ -423,7 +439,7 @@ mod tests {
             (ErrorKind::UnknownStatus, "lead"),
         ] {
             let mut process = Process::new(LARGE);
-            (1..=5).for_each(|token| process.land(token, &failed(kind), 0));
+            (1..=5).for_each(|token| process.complete(token, &failed(kind), 0));
             assert_eq!(process.next(9, 0), expected, "{kind:?}");
         }
     }
@@ -432,30 +448,31 @@ mod tests {
     fn breaker_counts_a_slow_call_once() {
         let mut process = Process::new(LARGE);
         for token in 1..=4 {
-            let made = process.book.slow(at(0));
-            assert_eq!(made, Made::Slowly { counted: true });
-            process.land_made(token, &failed(ErrorKind::Transient), made, 0);
+            let progress = process.table.slow(at(0));
+            assert_eq!(progress, CallProgress::Slow { counted: true });
+            process.complete_with(token, &failed(ErrorKind::Transient), progress, 0);
         }
         assert_eq!(process.next(9, 0), "lead");
-        process.book.slow(at(0));
+        process.table.slow(at(0));
         assert_eq!(process.next(10, 0), "refused");
     }
 
     #[test]
     fn breaker_ignores_calls_that_never_left_the_queue() {
         let mut process = Process::new(LARGE);
-        (1..=20).for_each(|token| process.land_made(token, &failed(ErrorKind::Transient), Made::NotAtAll, 0));
+        (1..=20)
+            .for_each(|token| process.complete_with(token, &failed(ErrorKind::Transient), CallProgress::NotSent, 0));
         assert_eq!(process.next(90, 0), "lead");
     }
 
     #[test]
     fn breaker_stays_closed_for_an_operator_whose_slow_calls_succeed() {
         let mut process = Process::new(LARGE);
-        let made = process.book.slow(at(0));
-        process.land_made(1, &opted_out(), made, 1);
-        (0..20).for_each(|_| _ = process.book.slow(at(60)));
+        let progress = process.table.slow(at(0));
+        process.complete_with(1, &opted_out(), progress, 1);
+        (0..20).for_each(|_| _ = process.table.slow(at(60)));
         assert_eq!(process.next(90, 60), "lead");
-        (0..5).for_each(|_| _ = process.book.slow(at(61)));
+        (0..5).for_each(|_| _ = process.table.slow(at(61)));
         assert_eq!(process.next(91, 61), "refused");
     }
 
@@ -463,13 +480,13 @@ mod tests {
     fn breaker_counts_an_excused_slow_call_when_it_fails() {
         for excuse in [opted_out(), failed(ErrorKind::RejectedToken)] {
             let mut process = Process::new(LARGE);
-            let made = process.book.slow(at(0));
-            process.land_made(1, &excuse, made, 0);
+            let progress = process.table.slow(at(0));
+            process.complete_with(1, &excuse, progress, 0);
             for token in 2..=6 {
                 assert_eq!(process.next(90 + token, 10), "lead");
-                let made = process.book.slow(at(10));
-                assert_eq!(made, Made::Slowly { counted: false });
-                process.land_made(token, &failed(ErrorKind::Transient), made, 10);
+                let progress = process.table.slow(at(10));
+                assert_eq!(progress, CallProgress::Slow { counted: false });
+                process.complete_with(token, &failed(ErrorKind::Transient), progress, 10);
             }
             assert_eq!(process.next(80, 10), "refused");
         }
@@ -481,13 +498,13 @@ mod tests {
             let mut process = Process::with(LARGE, permits);
             for slow in 1..=permits {
                 assert_eq!(process.next(slow.try_into().unwrap(), 0), "lead");
-                process.book.slow(at(0));
+                process.table.slow(at(0));
             }
             assert_eq!(process.next(90, 0), "refused", "{permits}");
             let mut process = Process::with(LARGE, permits);
             for _ in 0..10 {
-                let made = process.book.slow(at(0));
-                process.land_made(1, &opted_out(), made, 0);
+                let progress = process.table.slow(at(0));
+                process.complete_with(1, &opted_out(), progress, 0);
             }
             assert_eq!(process.next(90, 0), "lead", "slow ones that ended hold no permit");
         }
@@ -496,12 +513,12 @@ mod tests {
     #[test]
     fn probe_that_fails_slowly_is_followed_by_another() {
         let mut process = Process::new(LARGE);
-        let made = process.book.slow(at(0));
-        process.land_made(1, &opted_out(), made, 0);
-        (2..=6).for_each(|token| process.land(token, &failed(ErrorKind::Transient), 0));
+        let progress = process.table.slow(at(0));
+        process.complete_with(1, &opted_out(), progress, 0);
+        (2..=6).for_each(|token| process.complete(token, &failed(ErrorKind::Transient), 0));
         assert_eq!(process.next(90, 5), "probe");
-        let made = process.book.slow(at(5));
-        process.land_made(90, &failed(ErrorKind::Transient), made, 6);
+        let progress = process.table.slow(at(5));
+        process.complete_with(90, &failed(ErrorKind::Transient), progress, 6);
         assert_eq!(process.next(91, 9), "refused");
         assert_eq!(process.next(92, 10), "probe", "5 s after it was found slow, not after it failed");
     }
@@ -509,14 +526,14 @@ mod tests {
     #[test]
     fn calls_under_way_are_not_forgotten_and_none_begins_beyond_the_limit() {
         let mut process = Process::new(LIMIT);
-        process.land(9, &opted_out(), 0);
+        process.complete(9, &opted_out(), 0);
         for token in 1..=4 {
             assert_eq!(process.next(token, 0), "lead");
         }
         assert!(!process.knows(9, 0), "memories make room for calls");
         assert_eq!(process.next(5, 0), "full");
         assert_eq!(process.next(1, 0), "join");
-        process.land(1, &opted_out(), 0);
+        process.complete(1, &opted_out(), 0);
         assert_eq!(process.next(5, 0), "lead");
     }
 }

@@ -2,7 +2,7 @@
 //! its own.
 //!
 //! The task has its own deadline, so a visitor who hangs up neither stops the call nor loses its outcome for others.
-//! [`book`](super::book) decides, [`leader`](super::leader) is the task, [`flight`](super::flight) is what requests wait for.
+//! [`table`](super::table) decides, [`leader`](super::leader) is the task, [`flight`](super::flight) is what requests wait for.
 //!
 //! Nothing of the application's (its log, its metrics, its clock) runs while a call has begun and no [`Leader`] guards it:
 //! a panic there would leave the call under way for ever.
@@ -19,12 +19,12 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::ErasedRefresh;
-use super::book::{Book, Next};
 use super::breaker::BreakerState;
 use super::flight::{Outcome, Waiter};
 use super::leader::Leader;
 use super::memo::{Lineage, MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
+use super::table::{RefreshTable, Step};
 use crate::deadline::Deadline;
 use crate::telemetry;
 
@@ -42,9 +42,9 @@ pub(crate) struct Settings {
     pub(crate) memo_limit: MemoLimit,
 }
 
-pub(crate) struct Desk {
+pub(crate) struct Coordinator {
     settings: Settings,
-    pub(super) book: Mutex<Book>,
+    pub(super) table: Mutex<RefreshTable>,
     pub(super) permits: Semaphore,
     /// Whether the log has a warning of clocks that differ.
     pub(super) warned_of_skew: AtomicBool,
@@ -61,14 +61,15 @@ pub(crate) enum Reply {
     Refused(&'static str),
 }
 
-impl Desk {
+impl Coordinator {
     pub(crate) fn new(settings: Settings) -> Self {
         let max_concurrent = settings.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
-        let book = Mutex::new(Book::new(settings.memo_limit, settings.max_wait, settings.deadline, max_concurrent));
-        Self { settings, book, permits: Semaphore::new(max_concurrent), warned_of_skew: AtomicBool::new(false) }
+        let table =
+            Mutex::new(RefreshTable::new(settings.memo_limit, settings.max_wait, settings.deadline, max_concurrent));
+        Self { settings, table, permits: Semaphore::new(max_concurrent), warned_of_skew: AtomicBool::new(false) }
     }
 
-    /// A desk with other settings that remembers nothing yet.
+    /// A coordinator with other settings that remembers nothing yet.
     pub(crate) fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings.clone();
         change(&mut settings);
@@ -81,7 +82,7 @@ impl Desk {
 
     /// The outcome that is known for this token or login; no call is made.
     pub(crate) fn recall(&self, key: &RefreshKey, now: UnixMillis) -> Reply {
-        match lock(&self.book).known(key, now) {
+        match lock(&self.table).known(key, now) {
             Some(outcome) => Reply::Known(outcome),
             None => Reply::Refused("this request may not refresh"),
         }
@@ -91,7 +92,7 @@ impl Desk {
     /// blocks.
     pub(crate) fn ask(self: &Arc<Self>, key: &RefreshKey, identity: &mut Arc<Identity>, now: UnixMillis) -> Reply {
         // First, as a known outcome needs neither runtime nor timer.
-        if let Some(outcome) = lock(&self.book).known(key, now) {
+        if let Some(outcome) = lock(&self.table).known(key, now) {
             return Reply::Known(outcome);
         }
         let Ok(runtime) = Handle::try_current() else {
@@ -103,28 +104,28 @@ impl Desk {
             return Reply::Refused("the tokio runtime has no timer");
         };
         let steady = crate::deadline::steady_now();
-        let (next, moved) = self.with_book(|book| book.next(key, now, steady));
+        let (next, moved) = self.with_table(|table| table.next(key, now, steady));
         let reply = match next {
-            Next::Lead { flight, probe } => {
+            Step::Lead { flight, probe } => {
                 let leader = Leader::new(Arc::clone(self), *key, Arc::clone(&flight), probe, now);
                 moved.report();
                 *identity = flight.share(identity);
                 runtime.spawn(leader.lead(Arc::clone(identity)));
                 return Reply::Waiting(flight.wait(), deadline);
             }
-            Next::Join(flight) => {
+            Step::Join(flight) => {
                 telemetry::refresh_joined();
                 *identity = flight.share(identity);
                 Reply::Waiting(flight.wait(), deadline)
             }
-            Next::Known(outcome) => Reply::Known(outcome),
-            Next::BreakerOpen => {
+            Step::Known(outcome) => Reply::Known(outcome),
+            Step::BreakerOpen => {
                 telemetry::breaker_refused();
                 Reply::Refused("the operator is down")
             }
-            Next::Full => Reply::Refused("too many refreshes are under way"),
-            Next::Overdue => Reply::Refused("the refresh that is under way takes long"),
-            Next::LoginBusy => Reply::Refused("another token of this login is being refreshed, or was refused"),
+            Step::Full => Reply::Refused("too many refreshes are under way"),
+            Step::Overdue => Reply::Refused("the refresh that is under way takes long"),
+            Step::LoginBusy => Reply::Refused("another token of this login is being refreshed, or was refused"),
         };
         moved.report();
         reply
@@ -132,16 +133,16 @@ impl Desk {
 
     /// A response has written this pair of a login.
     pub(crate) fn delivered(&self, lineage: Lineage, pair: &Identity) {
-        lock(&self.book).delivered(lineage, pair);
+        lock(&self.table).delivered(lineage, pair);
     }
 
-    /// Changes the book. The caller must report the breaker's move once the lock is free: the report runs the
+    /// Changes the table. The caller must report the breaker's move once the lock is free: the report runs the
     /// application's log and metrics.
-    pub(super) fn with_book<T>(&self, change: impl FnOnce(&mut Book) -> T) -> (T, BreakerMoved) {
-        let mut book = lock(&self.book);
-        let from = book.breaker();
-        let result = change(&mut book);
-        (result, BreakerMoved { from, to: book.breaker() })
+    pub(super) fn with_table<T>(&self, change: impl FnOnce(&mut RefreshTable) -> T) -> (T, BreakerMoved) {
+        let mut table = lock(&self.table);
+        let from = table.breaker();
+        let result = change(&mut table);
+        (result, BreakerMoved { from, to: table.breaker() })
     }
 }
 
@@ -161,9 +162,9 @@ impl BreakerMoved {
     }
 }
 
-impl fmt::Debug for Desk {
+impl fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Desk")
+        f.debug_struct("Coordinator")
             .field("max_wait", &self.settings.max_wait)
             .field("deadline", &self.settings.deadline)
             .field("max_concurrent", &self.settings.max_concurrent)
