@@ -1,5 +1,5 @@
-//! One exchange with a visitor, without I/O: what a request's state says, what the handler may see, what the response
-//! must write.
+//! Handles one exchange with a visitor, without I/O: reads the state in a request, decides what the handler may see,
+//! and writes the state into the response.
 //!
 //! A *host* (a middleware, an edge program, a sidecar) owns sockets and clocks and drives the engine:
 //!
@@ -14,9 +14,9 @@
 //! 2. [`RefreshCandidate::settle`] takes the outcome of the operator's call, or a failure if the page waits no longer.
 //! 3. [`Decision::start`] splits what the handler sees from what the response does. A host may [defer](Decision::defer)
 //!    what can wait for the next page.
-//! 4. [`Engine::finish`] writes `Set-Cookie` and makes the response strict enough for caches.
+//! 4. [`Engine::finish`] writes `Set-Cookie` and restricts how caches may store the response.
 //! 5. Time is an argument: a closure where it is rarely needed. Randomness comes from the operating system.
-//! 6. Nothing is logged. What a host may want to log or to count is in the values: [`Findings`], [`Finish`].
+//! 6. The engine logs nothing. [`Findings`] and [`Finish`] hold the facts for a host's logs and metrics.
 
 mod begin;
 mod candidate;
@@ -58,7 +58,7 @@ pub use crate::sealed::login::{Lineage, Login};
 use crate::transport::CookieConfig;
 use crate::transport::slots::Cookies;
 
-/// Reads and writes the state of one site's visitors. Cheap to clone; clones share the keys.
+/// The engine of one site: it reads and writes the state of the site's visitors. Cheap to clone; clones share the keys.
 ///
 /// It is its own builder; every setting has a default.
 ///
@@ -84,9 +84,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// How long before its end a token is no longer handed out, unless set otherwise: 1 s.
+    /// The default expiry margin, 1 s: the engine hands out no token within this time before the token expires.
     pub const DEFAULT_EXPIRY_MARGIN: Duration = Duration::from_secs(1);
-    /// The most that a refresh is delayed at random, unless set otherwise: 10 min.
+    /// The default of the longest random delay of a refresh: 10 min.
     pub const DEFAULT_REFRESH_JITTER: Duration = Duration::from_secs(600);
     /// The names of the request headers that [`begin`](Self::begin) reads. A host with other header types copies these.
     pub const REQUEST_HEADERS: [HeaderName; 13] = [
@@ -149,7 +149,8 @@ impl Engine {
         Self { cookies: Cookies::new(config), ..self }
     }
 
-    /// How long before its end a token is no longer handed out. Default: [`Self::DEFAULT_EXPIRY_MARGIN`].
+    /// Sets the expiry margin: the engine hands out no token within this time before the token expires. Default:
+    /// [`Self::DEFAULT_EXPIRY_MARGIN`].
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -169,9 +170,9 @@ impl Engine {
         Self { expiry_margin: margin, ..self }
     }
 
-    /// The most that a refresh is delayed at random, so that identities of one moment do not fall due together. A login's
-    /// delay never changes, and is at most a tenth of the time between `refresh_from` and `identity_expires`. Default:
-    /// [`Self::DEFAULT_REFRESH_JITTER`].
+    /// Sets the longest random delay of a refresh, which spreads the refreshes of identities that were issued together.
+    /// A login's delay never changes, and is at most a tenth of the time between `refresh_from` and `identity_expires`.
+    /// Default: [`Self::DEFAULT_REFRESH_JITTER`].
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -191,8 +192,8 @@ impl Engine {
         Self { refresh_jitter: most, ..self }
     }
 
-    /// Whether an identity under a key that is not the newest is written anew at once. If not, its next refresh does so.
-    /// Default: no.
+    /// Sets whether the engine reseals an identity under the newest key at once. If not, the identity's next refresh
+    /// does so. Default: no.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -213,7 +214,7 @@ impl Engine {
         Self { reseal: at_once, ..self }
     }
 
-    /// The keys, to [reload](KeyRing::reload): clones of a ring share its keys.
+    /// The key ring, which a host can [reload](KeyRing::reload): clones of a ring share its keys.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -234,7 +235,7 @@ impl Engine {
         &self.keys
     }
 
-    /// How long before its end a token is no longer handed out.
+    /// The expiry margin: the engine hands out no token within this time before the token expires.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -248,11 +249,11 @@ impl Engine {
         self.expiry_margin
     }
 
-    /// Reads the state that a request brought and decides what the handler may see, or that a refresh is due. `headers` are
-    /// those of the request, or at least [those that matter](Self::REQUEST_HEADERS).
+    /// Reads the state in a request, and decides what the handler may see or that a refresh is due. `headers` must hold
+    /// at least [the headers that the engine reads](Self::REQUEST_HEADERS).
     ///
-    /// It never fails: state that can't be used is as good as none, and [`Findings`] say why. `now` is called at most a few
-    /// times, and only where the state is judged by the time: not for a request without cookies of this engine.
+    /// It never fails: state that it can't use counts as none, and [`Findings`] give the reason. It calls `now` at most
+    /// a few times, only where the state depends on the time, and never for a request without cookies of this engine.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -283,7 +284,7 @@ impl Engine {
         self.begin_with_cookies(method, headers, cookies, context, &now)
     }
 
-    /// Whether scripts must not get the token of a visitor with this consent, where they would get it.
+    /// Whether scripts must not get the token of a visitor with this consent, on a site that hands tokens to scripts.
     #[inline]
     fn withholds(&self, consent: Consent) -> bool {
         consent != Consent::Granted && self.cookies.config().exposes_token()

@@ -1,4 +1,4 @@
-//! Before the handler: facts out of a request's state for the policy, and its verdict as a decision.
+//! Before the handler: turns a request's state into facts for the policy, and the policy's verdict into a decision.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ use crate::sealed::payload::{OptOut, Payload};
 use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::{self, JsSdk, ScriptCookie};
 
-/// What a host does next.
+/// The next step of a host.
 ///
-/// Exhaustive: a host has to handle each.
+/// Exhaustive: a host must handle every variant.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -73,8 +73,8 @@ impl Engine {
         Exchange { engine: self, method, headers, context, now }.begin(cookies)
     }
 
-    /// Compares the user that the state of a request is bound to with the signed-in user, whatever else the state says. For a
-    /// host inside another, which leaves the rest to the one outside.
+    /// Compares the user that a request's state is bound to with the signed-in user, and checks nothing else. For a
+    /// host inside another host that does the rest.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -133,7 +133,7 @@ impl Exchange<'_> {
         })
     }
 
-    /// Judges an identity that opened; `None` if it is no valid [`Identity`](crate::Identity).
+    /// Judges an identity that opened; `None` if it is not a valid [`Identity`](crate::Identity).
     fn with_identity(&self, payload: &Payload<'_>, old_key: bool) -> Option<Step> {
         let (subject, rejected) = compare_user(self.context, &payload.login);
         let findings = Findings { old_key, rejected };
@@ -159,8 +159,8 @@ impl Exchange<'_> {
         self.without_token(verdict, true, Findings { rejected, ..Findings::NONE })
     }
 
-    /// Judges what the JS SDK left behind, where that is to be taken over. Called only if the request brought no identity and
-    /// no anchor.
+    /// Judges the content of the JS SDK's cookie, if the site takes it over. Called only if the request brought no
+    /// identity and no anchor.
     fn with_js_sdk_cookie(&self) -> Option<Step> {
         let found = js_sdk::read(self.headers)?;
         let (subject, user) = match self.context.user {
@@ -251,8 +251,8 @@ impl Exchange<'_> {
         decision
     }
 
-    /// Leaves to the next page what the response must not write, and compares the cookie for scripts with what it should
-    /// hold.
+    /// Defers changes that the response must not write to the next page, and compares the cookie for scripts with the
+    /// token that it should hold.
     fn restrict(&self, decision: &mut Decision) {
         if !is_navigation_or_fetch(self.method, self.headers) {
             decision.defer();
@@ -263,7 +263,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// What the request says of the cookie for scripts, if there is to be one and the response may write it.
+    /// The cookie for scripts in the request, if the site uses one and the response may write it.
     fn script_cookie(&self, may_write: bool, token: Option<&str>) -> ScriptCookie {
         if may_write && self.engine.cookies.config().exposes_token() {
             ScriptCookie::find(self.headers, token)

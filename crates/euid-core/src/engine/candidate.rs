@@ -15,7 +15,7 @@ use crate::sealed::login::Lineage;
 use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::ScriptCookie;
 
-/// An identity that is due for a refresh, and all of its request that a later decision needs.
+/// An identity that is due for a refresh, with the facts of its request that a later decision needs.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -71,8 +71,8 @@ impl RefreshCandidate {
         &self.identity
     }
 
-    /// Replaces the identity by an equal copy that other requests share, so that many of them need the memory of one. Ignores
-    /// a copy that is not equal.
+    /// Replaces the identity with an equal copy that other requests share, to save memory. Ignores a copy that is not
+    /// equal.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -91,7 +91,8 @@ impl RefreshCandidate {
         }
     }
 
-    /// The number of the login that the identity belongs to; `None` if it has none yet, as one from the JS SDK's cookie.
+    /// The lineage of the identity's login; `None` for an identity without a login, such as one from the JS SDK's
+    /// cookie.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -182,7 +183,7 @@ impl RefreshCandidate {
         self.may_write && !(self.is_conditional && self.is_usable())
     }
 
-    /// Whether the handler may be called after the operator's answer. One with an unsafe method may not wait: it may be the
+    /// Whether the handler may wait for the operator's answer. A request with an unsafe method may not: it may be the
     /// logout or the login that ends this identity.
     ///
     /// ```
@@ -203,7 +204,7 @@ impl RefreshCandidate {
         self.may_wait
     }
 
-    /// What became of the state that the request brought, for logs and metrics.
+    /// The findings about the request's state, for logs and metrics.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -216,13 +217,13 @@ impl RefreshCandidate {
         self.findings
     }
 
-    /// Turns the outcome of a refresh, as it stands at `now`, into what the handler sees and what the response will do. It can
-    /// be called again, with a later outcome: see [`Pending::adopt`](super::Pending::adopt).
+    /// Turns the outcome of a refresh, as it stands at `now`, into a decision. A host may call it again with a later
+    /// outcome: see [`Pending::adopt`](super::Pending::adopt).
     ///
-    /// A refresh that has not been made, or has no answer yet, is an error of the kind
-    /// [`Transient`](crate::error::ErrorKind::Transient). The token as it is stays usable until it expires; after that the
-    /// handler sees [`Unavailable`](crate::Euid::Unavailable). A response of the operator passes
-    /// [`Refreshed::received`] first: a clock that is ahead of the operator's would else refresh on every page.
+    /// The outcome of a refresh that was not made, or has no answer yet, is an error of kind
+    /// [`Transient`](crate::error::ErrorKind::Transient). The present token stays usable until it expires; after that
+    /// the handler sees [`Unavailable`](crate::Euid::Unavailable). A new pair that is due already becomes due a little
+    /// later, as in [`Refreshed::received`]: otherwise a clock ahead of the operator's would refresh on every page.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -264,7 +265,7 @@ impl RefreshCandidate {
         let mut decision = Decision {
             euid: euid(sees, token),
             change,
-            // The policy lets no identity be refreshed without consent.
+            // The policy never refreshes an identity without consent.
             consent: Consent::Granted,
             may_end: true,
             scripts,
@@ -276,7 +277,7 @@ impl RefreshCandidate {
         decision
     }
 
-    /// The decision without a refresh, which a later page makes: for a request that may not
+    /// The decision without a refresh, which a later page makes. For a request that may not
     /// [refresh](Self::may_refresh) or may not [wait](Self::may_wait), in a host that makes no calls beside its
     /// handlers.
     ///

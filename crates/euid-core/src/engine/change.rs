@@ -1,4 +1,4 @@
-//! What becomes of a visitor's state: planned by the policy, or asked for by a handler.
+//! Changes of a visitor's state, which the policy plans or a handler asks for.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use crate::outcome::Generated;
 use crate::policy::Action;
 use crate::sealed::login::Login;
 
-/// A change of the visitor's state, with all that it needs. A handler asks for `Begin`, `EndLogin` or `StateOptOut`; the
-/// others are what an [`Engine`](super::Engine) plans.
+/// A change of the visitor's state, with all data that it needs. A handler asks for `Begin`, `EndLogin` or
+/// `StateOptOut`; an [`Engine`](super::Engine) plans the others.
 ///
-/// Exhaustive: code that writes the state elsewhere has to handle each.
+/// Exhaustive: code that writes the state elsewhere must handle every variant.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -37,7 +37,7 @@ pub enum Change {
     Keep,
     /// The identity is removed; its login goes on.
     ForgetIdentity,
-    /// The login ends, with its identity and all else.
+    /// The login ends, with its identity and all its other state.
     EndLogin,
     /// The person has opted out, as a handler or the JS SDK's cookie says: the login ends, and the opt-out is remembered.
     StateOptOut,
@@ -45,7 +45,7 @@ pub enum Change {
     RecordOptOut(Box<Login>),
     /// An identity of the same login: refreshed, or sealed under a newer key.
     Renew(Box<Record>),
-    /// A new login; it ends what was there.
+    /// A new login, which ends the previous one.
     Begin(Arc<NewLogin>),
 }
 
@@ -72,7 +72,7 @@ pub struct Record {
     pub identity: Arc<Identity>,
 }
 
-/// A login to be written. `Debug` shows neither tokens nor the user.
+/// A login to write. `Debug` shows neither tokens nor the user.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -113,7 +113,7 @@ impl Change {
         Self::Begin(Arc::new(NewLogin { identity: Arc::new(identity), subject: None }))
     }
 
-    /// The same login, bound to the user with this id in the application. It alters no other change.
+    /// Binds a login to the user with this id in the application. Returns any other change as it is.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -181,7 +181,7 @@ impl From<Action> for Change {
     }
 }
 
-/// Whatever the outcome, it ends the login that was there: another person may have logged in.
+/// Every outcome ends the previous login: another person may have logged in.
 impl From<Generated> for Change {
     fn from(generated: Generated) -> Self {
         match generated {

@@ -1,4 +1,4 @@
-//! What a host tells the engine: who the visitor is to the application, and what they allow.
+//! The facts that a host gives the engine: the visitor's user in the application, and the visitor's consent.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::Engine;
 use crate::clock::UnixMillis;
 use crate::policy::Consent;
 
-/// What the host knows of a request's visitor. Borrows the user's id.
+/// The host's facts about a request's visitor. Borrows the user's id.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -31,15 +31,15 @@ use crate::policy::Consent;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
-    /// What the visitor allows.
+    /// The visitor's consent.
     pub consent: Consent,
-    /// Who is signed in to the application.
+    /// The user who is signed in to the application.
     pub user: SignedIn<'a>,
 }
 
-/// Who is signed in to the application.
+/// The user who is signed in to the application.
 ///
-/// Exhaustive: whatever else a host knows of its users, the comparison with a login's user has these three cases.
+/// Exhaustive: a comparison with a login's user has these three cases.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -65,9 +65,9 @@ pub struct RequestContext<'a> {
 pub enum SignedIn<'a> {
     /// The host does not bind identities to its users.
     Unchecked,
-    /// It does, and no user is signed in.
+    /// The host binds identities to its users, and no user is signed in.
     Nobody,
-    /// It does, and this is the user's id.
+    /// The host binds identities to its users, and this is the id of the signed-in user.
     User(&'a [u8]),
 }
 
@@ -106,7 +106,7 @@ pub trait Site {
     /// }
     /// ```
     fn engine(&self) -> &Engine;
-    /// The present moment on the clock that the site goes by.
+    /// The present moment on the site's clock.
     ///
     /// ```
     /// # use euid_core as tower_euid;

@@ -7,7 +7,8 @@ use crate::euid::Euid;
 use crate::policy::{self, Consent, Credential, LoginMarker, Visibility};
 use crate::token::{AdvertisingToken, Note};
 
-/// What a request's handler sees and what its response will write, unless the handler asks for something else.
+/// The decision on a request: what its handler sees, and what its response will write unless the handler asks for
+/// something else.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -31,23 +32,23 @@ pub struct Decision {
     pub(super) euid: Euid,
     pub(super) change: Change,
     pub(super) consent: Consent,
-    /// Whether the response may end a login: state came, or the method is not safe.
+    /// Whether the response may end a login: the request brought state, or its method is not safe.
     pub(super) may_end: bool,
     pub(super) scripts: Scripts,
     pub(super) findings: Findings,
 }
 
-/// What the response does with the cookie for scripts.
+/// The response's plan for the cookie for scripts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scripts {
-    /// It differs from the token that the handler sees, and is put right.
+    /// The cookie differs from the handler's token, and the response corrects it.
     pub(super) sync: bool,
-    /// It must not hold a token.
+    /// The cookie must not hold a token.
     pub(super) withheld: bool,
 }
 
 impl Decision {
-    /// For a request that brought no state.
+    /// The decision on a request without state.
     #[inline]
     pub(super) fn without_state(consent: Consent, method: &Method, withheld: bool) -> Self {
         let verdict = policy::without_identity(Credential::Nothing, LoginMarker::Nothing, consent);
@@ -98,8 +99,8 @@ impl Decision {
         &self.change
     }
 
-    /// What became of the state that the request brought, for logs and metrics. Empty after
-    /// [`settle`](super::RefreshCandidate::settle): there [the candidate](super::RefreshCandidate::findings) has them.
+    /// The findings about the request's state, for logs and metrics. Empty after
+    /// [`settle`](super::RefreshCandidate::settle): [the candidate](super::RefreshCandidate::findings) has them.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -146,7 +147,7 @@ impl Decision {
         self.change.stores()
     }
 
-    /// Leaves to the next page what it can write as well. Withdrawn consent ends a login in any case.
+    /// Leaves to the next page all changes that it can write as well. Withdrawn consent ends a login in any case.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -168,7 +169,7 @@ impl Decision {
         self.scripts.sync = false;
     }
 
-    /// Splits what the handler sees from what the response does.
+    /// Splits the decision into the [`Euid`] for the handler and the [`Pending`] for the response.
     ///
     /// ```
     /// # use euid_core as tower_euid;

@@ -1,4 +1,4 @@
-//! After the handler: what the response writes, and how strict it is with caches.
+//! After the handler: writes the state into the response, and restricts how caches may store it.
 
 use std::mem;
 
@@ -12,7 +12,7 @@ use crate::clock::UnixMillis;
 use crate::policy::{self, Consent};
 use crate::token::Note;
 
-/// What a response wrote, for logs and metrics.
+/// A report of what a response wrote, for logs and metrics.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -41,19 +41,20 @@ pub struct Finish {
     pub identity_bytes: Option<usize>,
     /// The pair that was written for a login that goes on.
     pub renewed: Option<Box<Record>>,
-    /// Why the state was not written, if it was not. The identity then ends where it would stand for another person.
+    /// Why the response did not write the state, if it did not. It then still ends an identity that may no longer be
+    /// used.
     pub unwritten: Option<WriteError>,
-    /// A login was asked for, bound to no user.
+    /// The handler asked for a login that is bound to no user.
     pub login_without_user: bool,
-    /// A login was asked for and not written, as the visitor has withdrawn consent.
+    /// The handler asked for a login, which was not written because the visitor has withdrawn consent.
     pub login_without_consent: bool,
     /// The response has no room for the headers that keep caches from storing it.
     pub unguarded: bool,
 }
 
 impl Engine {
-    /// Whether a response has headers that [`finish`](Self::finish) obeys although no handler asks for anything. For a host
-    /// that calls `finish` only where there is something to do, see [`Watch`](super::Watch).
+    /// Whether a response has headers that [`finish`](Self::finish) must obey even if the handler asks for no change.
+    /// For a host that calls `finish` only when it is needed: see [`Watch`](super::Watch).
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -72,17 +73,17 @@ impl Engine {
         headers.contains_key(CLEAR_SITE_DATA)
     }
 
-    /// Writes the state into the response's headers and keeps it from caches. It appends `Set-Cookie`, and replaces
-    /// `Cache-Control` where that is not strict enough; all other headers stay. It never fails: what can't be written is in
-    /// the [`Finish`].
+    /// Writes the state into the response's headers and restricts how caches may store the response. It appends
+    /// `Set-Cookie`, and replaces `Cache-Control` if that is not strict enough; all other headers stay. It never fails:
+    /// the [`Finish`] reports what it could not write.
     ///
-    /// `asked` is what the handler asks for, if anything. These beat it: withdrawn consent, a logout that the handler noted
-    /// with [`EuidLogoutHandle::logout`](crate::EuidLogoutHandle::logout), and the header `Clear-Site-Data: "cookies"`. A 304 writes no new
-    /// identity of its own, as it would change a page that is stored elsewhere. `now` is called only where something is
-    /// written.
+    /// `asked` is the change that the handler asks for, if any. These take precedence over it: withdrawn consent, a
+    /// logout that the handler noted with [`EuidLogoutHandle::logout`](crate::EuidLogoutHandle::logout), and the header
+    /// `Clear-Site-Data: "cookies"`. A 304 writes no new identity of its own, because it would change a page that is
+    /// stored elsewhere. `now` is called only if something is written.
     ///
-    /// A host with other header types copies all headers of the response, for any of them may steer a cache; calls this;
-    /// and replaces each header by what is here then. No header is removed.
+    /// A host with other header types must copy all headers of the response (any of them may steer a cache), call this,
+    /// and replace each header with its new values. No header is removed.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -150,8 +151,8 @@ impl Engine {
         finish
     }
 
-    /// What becomes of the cookie for scripts: decided here alone. A login is kept while consent is withheld, and scripts do
-    /// not get its token.
+    /// Decides what the response does with the cookie for scripts; no other code does. A login is kept while consent is
+    /// withheld, but scripts do not get its token.
     fn script_write<'a>(&self, change: &'a Change, pending: &'a Pending) -> ScriptWrite<'a> {
         let scripts = pending.scripts;
         if !self.cookies.config().exposes_token() || (matches!(change, Change::Keep) && !scripts.sync) {
@@ -165,7 +166,8 @@ impl Engine {
         }
     }
 
-    /// Writes a change, or at least the end of what must not stand for another person; whether it wrote anything.
+    /// Writes a change. If it can't, it still ends an identity that may no longer be used. Returns whether it wrote
+    /// anything.
     fn write_or_end(
         &self,
         change: &Change,

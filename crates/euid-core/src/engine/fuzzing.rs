@@ -1,4 +1,4 @@
-//! The cookies' part of the fuzz targets' door.
+//! The part of the fuzz targets' interface that reads and writes cookies.
 
 use std::sync::Arc;
 
@@ -32,14 +32,14 @@ pub struct Scan<'a> {
     pub conflict: bool,
 }
 
-/// What an identity cookie holds.
+/// The content of an identity cookie.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Opened {
     Identity { identity: Identity, bound: bool },
     OptOut(UnixMillis),
 }
 
-/// What to write.
+/// A change to write.
 #[derive(Clone, Copy, Debug)]
 pub enum Write<'a> {
     Login(&'a Identity, Option<&'a [u8]>),
@@ -57,7 +57,7 @@ impl Site {
         Self(Engine::new(CookieKey::of(KEY).into()).with_cookie(config))
     }
 
-    /// Where the headers name our cookies.
+    /// Finds the site's cookies in the headers.
     #[must_use]
     pub fn scan<'a>(&self, headers: &'a HeaderMap) -> Scan<'a> {
         let mut hits = Hits::default();
@@ -71,7 +71,7 @@ impl Site {
         Scan { identities, opt_outs, anchor, conflict }
     }
 
-    /// Reads the cookies; what can be used, and all that is said of them.
+    /// Reads the cookies; returns the state that can be used, and all findings as text.
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> (Option<Opened>, String) {
         let mut opened = None;
@@ -87,7 +87,7 @@ impl Site {
         (opened, format!("{found:?}"))
     }
 
-    /// All that is said of the cookies of scripts, where `token` is to be handed over.
+    /// All findings about the cookies of scripts as text, if `token` is the one to hand over.
     #[must_use]
     pub fn read_scripts(&self, headers: &HeaderMap, token: &str) -> String {
         let differs = [None, Some(token)].map(|token| ScriptCookie::find(headers, token).differs(token.is_some()));
@@ -132,7 +132,7 @@ impl Site {
     }
 }
 
-/// The lineage in a plaintext and what we would write for what it says; `None` if it says nothing.
+/// The lineage in a plaintext, and the plaintext that this crate writes for the same content; `None` if it has none.
 #[must_use]
 pub fn rewrite(opt_out: bool, plain: &[u8]) -> Option<([u8; 16], Vec<u8>)> {
     if opt_out {

@@ -1,8 +1,9 @@
-//! Which requests may cause a refresh, and whose responses may write what the next page can write as well.
+//! Decides which requests may cause a refresh, and which responses may write changes that the next page can write as
+//! well.
 //!
-//! 1. A prefetch or an upgrade shows no page, and a page brings many images and scripts along. Such a request
-//!    causes no call to the operator, and its response writes no state, unless a handler states a change
-//!    or consent is withdrawn. Its handler sees a token that is still valid.
+//! 1. A prefetch or an upgrade shows no page, and a page loads many images and scripts. Such a request causes no call
+//!    to the operator, and its response writes no state, unless a handler states a change or consent is withdrawn. Its
+//!    handler sees a token that is still valid.
 //! 2. A conditional request causes no call while its token is usable: its response is often a 304, which
 //!    can't bring the new pair.
 
@@ -12,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 /// Whether the response to a request is a page, or the answer to a script's own request.
 #[inline]
 pub(super) fn is_navigation_or_fetch(method: &Method, headers: &HeaderMap) -> bool {
-    // One pass over the names costs less than a search for each of those that matter.
+    // One pass over all headers costs less than one search per name.
     let no_page = |(name, value): (&HeaderName, &HeaderValue)| match name.as_str() {
         "sec-fetch-dest" => ASSETS.iter().any(|asset| value == asset),
         // From browsers, from older browsers, and from scripts, which may set neither of those.
@@ -45,14 +46,14 @@ fn is_websocket(headers: &HeaderMap) -> bool {
     lists(UPGRADE, "websocket") && lists(CONNECTION, "upgrade")
 }
 
-/// Whether the response may never be shown: a prefetch or a prerender.
+/// Whether the browser may never show the response: a prefetch or a prerender.
 fn is_speculative(purpose: &HeaderValue) -> bool {
     let purpose = purpose.as_bytes().to_ascii_lowercase();
     let words: [&[u8]; 3] = [b"prefetch", b"prerender", b"preview"];
     words.iter().any(|word| memchr::memmem::find(&purpose, word).is_some())
 }
 
-/// Destinations of what a browser loads for a page, besides frames: images, scripts, styles, media.
+/// Destinations of a page's subresources, except frames: images, scripts, styles, media.
 const ASSETS: [&str; 17] = [
     "audio",
     "audioworklet",

@@ -1,4 +1,4 @@
-//! What the response of a request under way will do, and what the handler does meanwhile.
+//! The plan for the response of a request under way, and the note of what the handler does meanwhile.
 
 use super::Change;
 use super::decision::{Decision, Scripts};
@@ -6,7 +6,7 @@ use crate::euid::EuidLogoutHandle;
 use crate::policy::Consent;
 use crate::token::Note;
 
-/// What the response of a request under way will do.
+/// The plan for the response of a request under way.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -35,8 +35,8 @@ pub struct Pending {
     pub(super) scripts: Scripts,
 }
 
-/// A [`Pending`] with nothing planned, in one word: only what the handler does counts. So a host can keep the state of a
-/// usual request small.
+/// A [`Pending`] without a planned change, in one machine word: it only watches what the handler does. It keeps a
+/// host's state of a usual request small.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -60,8 +60,8 @@ pub struct Pending {
 pub struct Watch(Option<Note>);
 
 impl Pending {
-    /// The handle by which a handler ends the login at once. `None` if there is nothing to end: a safe method, such as `GET`,
-    /// without any state.
+    /// The handle with which a handler ends the login at once. `None` if there is nothing to end: the request has a
+    /// safe method, such as `GET`, and brought no state.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -85,7 +85,7 @@ impl Pending {
         self.note.clone().map(EuidLogoutHandle::of_note)
     }
 
-    /// Leaves a number of the host's with the token or the logout handle, if there is one.
+    /// Stores a number of the host's choice with the token or the logout handle, if there is one.
     /// [`EuidLogoutHandle::host_id`] reads it. Zero until set.
     ///
     /// ```
@@ -107,7 +107,7 @@ impl Pending {
         }
     }
 
-    /// Takes over what a later decision writes, for a refresh that ended after the handler was called.
+    /// Takes over the change of a later decision, for a refresh that ended after the handler was called.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -135,7 +135,7 @@ impl Pending {
         self.change = decision.change;
     }
 
-    /// Keeps the token from scripts in the browser, also that of a login: removes the cookie of
+    /// Keeps the token from scripts in the browser, including the token of a login: the response removes the cookie of
     /// [`expose_token_to_scripts`](crate::CookieConfig::expose_token_to_scripts).
     ///
     /// ```
@@ -159,7 +159,7 @@ impl Pending {
         self.scripts = Scripts { sync: true, withheld: true };
     }
 
-    /// Itself in one word, if nothing is planned.
+    /// Converts this into a [`Watch`], one machine word, if no change is planned.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -183,7 +183,7 @@ impl Pending {
     ///
     /// # Errors
     ///
-    /// Returns it as it was, if something is.
+    /// Returns the unchanged `Pending` if a change is planned.
     #[inline]
     pub fn into_watch(self) -> Result<Watch, Self> {
         let plans = self.scripts != Scripts::default() || self.consent == Consent::Withdrawn;

@@ -1,12 +1,11 @@
 //! Finds the state of a request and opens it.
 //!
 //! 1. The *identity* slot holds the sealed identity; a refresh rewrites it.
-//! 2. The *anchor* (the login slot) holds, in the clear, the lineage of the login that counts. Only a login, a
-//!    logout, a withdrawal or a stated opt-out writes it; a refresh never does, whatever it brings. An
-//!    identity is usable only if the anchor names its lineage, so a late answer may bring back an old
-//!    identity, but not the anchor that it needs.
-//! 3. An opt-out that a refresh has found is *recorded* in a slot of its own, sealed, of the same
-//!    lineage: it says nothing of any other login, and no late answer of this one removes it.
+//! 2. The *anchor* (the login slot) holds, in the clear, the lineage of the login that counts. Only a login, a logout,
+//!    a withdrawal or a stated opt-out writes it; a refresh never does. An identity is usable only if the anchor names
+//!    its lineage, so a late answer may bring back an old identity, but not the anchor that it needs.
+//! 3. An opt-out that a refresh has found is *recorded* in a slot of its own, sealed, of the same lineage: it applies
+//!    to no other login, and no late answer of this login removes it.
 
 use http::HeaderValue;
 use http::header::GetAll;
@@ -20,7 +19,7 @@ use crate::sealed::payload::{OptOut, Payload};
 use crate::transport::cookie::{AtMostOne, Hits};
 use crate::transport::slots::Slot;
 
-/// What a request brought.
+/// The state in a request.
 #[derive(Debug)]
 pub(super) struct Found<T> {
     pub(super) identity: FoundIdentity<T>,
@@ -33,7 +32,7 @@ pub(super) enum FoundIdentity<T> {
     None,
     /// It can't be used.
     Rejected(RejectReason),
-    /// An identity or a record opened, and the anchor names its lineage: what `read` made of it.
+    /// An identity or a record opened, and the anchor names its lineage: the value that `read` returned.
     Usable(T),
 }
 
@@ -41,16 +40,16 @@ pub(super) enum FoundIdentity<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FoundAnchor {
     None,
-    /// It is as long as the name of a login, and may be one.
+    /// A value as long as the name of a login, which may be one.
     Login(LineageText),
     OptedOut {
         until: UnixMillis,
     },
-    /// Garbled, two that differ, or none beside the record of an opt-out.
+    /// A garbled value, two values that differ, or no anchor beside the record of an opt-out.
     Unusable,
 }
 
-/// What a sealed value holds, of the login that the anchor names.
+/// The content of a sealed value that belongs to the login that the anchor names.
 #[derive(Debug)]
 pub(super) enum Opened<'a> {
     Identity {
@@ -60,7 +59,7 @@ pub(super) enum Opened<'a> {
     },
     OptOut {
         record: &'a OptOut,
-        /// Whether an identity came beside it.
+        /// Whether the request brought an identity too.
         identity_came: bool,
     },
 }
@@ -95,7 +94,7 @@ impl Engine {
         for value in &hits.identities {
             let found = match (Head::read(&keys, value), anchor) {
                 (None, _) => FoundIdentity::Rejected(RejectReason::UnknownKey),
-                // No lineage is named, so none can match; there is no need to open it.
+                // The anchor names no lineage, so none can match: the value need not be opened.
                 (Some(_), FoundAnchor::None | FoundAnchor::OptedOut { .. } | FoundAnchor::Unusable) => {
                     FoundIdentity::Rejected(RejectReason::LoginEnded)
                 }
@@ -136,7 +135,7 @@ impl Engine {
         }
     }
 
-    /// The record of an opt-out, if it is one of this login.
+    /// The record of an opt-out, if it belongs to this login.
     fn open_record(&self, keys: &Keys, value: &[u8], lineage: LineageText) -> Option<OptOut> {
         let head = Head::read(keys, value)?;
         let record = head.open(Purpose::OptOut, self.cookies.name(Slot::OptOut), value, OptOut::parse).ok()??;

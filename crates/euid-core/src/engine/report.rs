@@ -1,6 +1,6 @@
-//! What a host may want to log or to count, as values.
+//! Values for a host's logs and metrics.
 
-/// What became of the state that a request brought.
+/// The findings about the state in a request.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -22,7 +22,7 @@
 pub struct Findings {
     /// An identity opened under a key that is not the newest.
     pub old_key: bool,
-    /// Why state was not used, if some was not.
+    /// The reason why state was not used, if there is one.
     pub rejected: Option<RejectReason>,
 }
 
@@ -65,7 +65,7 @@ pub enum RejectReason {
     NoUser,
 }
 
-/// The user that the state of a request is bound to, compared with the signed-in user.
+/// The result of a comparison: the user that a request's state is bound to, and the signed-in user.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -110,7 +110,7 @@ pub enum UserCheck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// Name and value are more than browsers keep.
+    /// Name and value are longer than browsers keep.
     TooLarge,
     /// Its refresh token has expired already.
     Expired,

@@ -1,4 +1,4 @@
-//! What is written is read back, by whom it should be and by nobody else.
+//! Tests that the right engine reads written state back, and that no other engine does.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where an identity came from, and so which change keeps, renews or ends it.
+//! The source of an identity, which decides the change that keeps, renews or ends the identity.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::identity::Identity;
 use crate::policy::{self, Migration, Verdict};
 use crate::sealed::login::Login;
 
-/// Where an identity came from.
+/// The source of an identity.
 #[derive(Clone)]
 pub(super) enum Source {
     /// The engine's own state, of this login.

@@ -16,14 +16,14 @@ use crate::transport::cookie::{ANCHOR_MAX_AGE, IDENTITY_MAX_AGE, MAX_NAME_AND_VA
 use crate::transport::js_sdk;
 use crate::transport::slots::Slot;
 
-/// What becomes of the cookie for scripts, where there is one.
+/// The change of the cookie for scripts, on a site that uses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScriptWrite<'a> {
-    /// It is left alone.
+    /// The response leaves the cookie as it is.
     Keep,
-    /// It holds this token until then.
+    /// The response sets the cookie to this token, which expires at this time.
     Token(&'a str, UnixMillis),
-    /// It is removed.
+    /// The response removes the cookie.
     Remove,
 }
 
@@ -78,7 +78,7 @@ impl Engine {
             ScriptWrite::Remove => Some(js_sdk::expose_token(config, None, now)),
         };
         let scripts = scripts.map(|cookie| cookie.ok_or(WriteError::TooLarge)).transpose()?;
-        // To write or remove the anchor ends the previous login, and with it the record of its opt-out.
+        // Writing or removing the anchor ends the previous login, and with it the record of its opt-out.
         let writes_anchor = anchor.is_some();
         if writes_anchor {
             opt_out = Some(remove(Slot::OptOut));
