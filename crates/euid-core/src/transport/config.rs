@@ -42,7 +42,7 @@ pub(crate) struct JsSdkCookie {
     pub domain: Option<Box<str>>,
 }
 
-/// Which requests from other sites bring the cookies: the attribute `SameSite`.
+/// The attribute `SameSite`: which requests from other sites bring the cookies.
 ///
 /// More may be added, as browsers invent them.
 ///
@@ -57,13 +57,13 @@ pub(crate) struct JsSdkCookie {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SameSite {
-    /// None, not even the one of a visitor who follows a link here: the first page of a visit sees
+    /// No request from another site, not even that of a visitor who follows a link here: the first page of a visit sees
     /// [`Euid::Absent`](crate::Euid::Absent).
     Strict,
-    /// The one of a visitor who follows a link here.
+    /// The request of a visitor who follows a link here.
     #[default]
     Lax,
-    /// All, also those from a frame in another site. Needs `Secure`.
+    /// All requests, including those from a frame in another site. Needs `Secure`.
     None,
     /// As [`None`](Self::None), but the browser keeps separate cookies for each site that frames this one
     /// (`SameSite=None; Partitioned`): a login made there counts there only.
@@ -130,10 +130,10 @@ impl CookieConfig {
         Ok(Self { same_site, ..self })
     }
 
-    /// Takes over the identities in the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded JSON. If a
-    /// request brings it and none of our own cookies, the first response that may write cookies seals
-    /// its identity as a login and deletes the cookie. A login, a logout and an opt-out delete it too.
-    /// If the SDK has noted an opt-out there, pages see that until it expires.
+    /// Takes over the identities in the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded JSON. If a request
+    /// brings it and none of this crate's cookies, the first response that may write cookies seals its identity as a
+    /// login and deletes the cookie. A login, a logout and an opt-out delete it too. If the SDK has noted an opt-out
+    /// there, pages see that until it expires.
     ///
     /// `cookie_domain` is the SDK's `cookieDomain`, if it has one: a cookie can only be deleted with the domain
     /// that it was set with. A cookie that stays would be taken over again after a logout. So give the right

@@ -156,7 +156,7 @@ impl TrimBlanks for [u8] {
     }
 }
 
-/// Who may read a cookie in the browser.
+/// The readers of a cookie in the browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
     /// No script: `HttpOnly`.
@@ -164,8 +164,8 @@ pub(crate) enum Readers {
     Scripts,
 }
 
-/// The one template of a `Set-Cookie`; a zero `max_age` removes. `None` for a value that no header
-/// takes, which none of ours is.
+/// The one template of a `Set-Cookie`; a zero `max_age` removes. `None` for a value that no header takes; this crate's
+/// values all fit.
 pub(crate) fn set_cookie(
     config: &CookieConfig,
     readers: Readers,
@@ -199,19 +199,19 @@ pub(crate) fn set_cookie(
     Some(header)
 }
 
-/// How the names of anchor and record go on after the identity's.
+/// The suffixes that turn the identity's name into the names of anchor and record.
 const ANCHOR: &[u8] = b"-login";
 const OPT_OUT: &[u8] = b"-optout";
-/// Of duplicates, so many are tried.
+/// The number of duplicates that are tried.
 pub(crate) const MAX_DUPLICATES: usize = 4;
-/// The most that browsers take. The anchor is never sent again, so no login lasts longer.
+/// The longest `Max-Age` that browsers accept. The anchor is never sent again, so no login lasts longer.
 pub(crate) const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
-/// Below the anchor's. Where a refresh late in a login sets more than the anchor has left, the anchor
-/// ends the login all the same.
+/// Shorter than the anchor's. If a refresh late in a login sets more than the anchor has left, the anchor still ends
+/// the login.
 pub(crate) const IDENTITY_MAX_AGE: Duration = Duration::from_secs(390 * 86_400);
-/// What browsers keep of one cookie (RFC 6265bis §5.6), attributes apart.
+/// The most bytes that browsers keep of one cookie (RFC 6265bis §5.6), attributes apart.
 pub(crate) const MAX_NAME_AND_VALUE: usize = 4096;
-/// Bytes of `Cookie` headers that are looked at. Servers cap a request's head far below.
+/// The most bytes of `Cookie` headers that are searched. Servers cap a request's head far below.
 const MAX_SCANNED: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(identities(&[b"a=\"; __Host-euid=v; b=\""]), ["v"]);
     }
 
-    /// Parts of a header in which much looks like ours and little is.
+    /// Parts of a header that often look like the layer's cookies and rarely are.
     fn header() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             4 => proptest::sample::select(&["__Host-euid", "__Host-euid-login", "=", ";", "; ", " ", "\t", "\"", "x"][..])

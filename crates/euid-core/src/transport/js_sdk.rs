@@ -1,4 +1,4 @@
-//! The two cookies that scripts know, each there only where the application asks for it.
+//! The two cookies that scripts know, each only if the application enables it.
 //!
 //! 1. `__euid`, in which EUID's JavaScript SDK keeps a whole identity: read once, then deleted.
 //! 2. `__euid_advertising_token`, from which Prebid takes the bare token: it follows the identity.
@@ -17,11 +17,11 @@ use super::cookie::{IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE, Readers, for_each, set
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, Object};
 
-/// What the SDK left in its cookie.
+/// The content of the SDK's cookie.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum JsSdk {
     Identity(Identity),
-    /// The person opted out, and the SDK would remember it until then.
+    /// The person opted out, and the SDK remembers it until then.
     OptedOut {
         until: UnixMillis,
     },
@@ -55,8 +55,7 @@ fn parse_js_sdk(json: &[u8]) -> Option<JsSdk> {
     (marker.status == "optout").then_some(JsSdk::OptedOut { until })
 }
 
-/// The `Set-Cookie`s that delete the SDK's cookie: as one of this host, and as one of the domain that the
-/// SDK was told.
+/// The `Set-Cookie`s that delete the SDK's cookie: as one of this host, and as one of the SDK's `cookieDomain`.
 pub(crate) fn delete_js_sdk(config: &CookieConfig, sdk: &JsSdkCookie) -> impl Iterator<Item = HeaderValue> {
     let domains = [None].into_iter().chain(sdk.domain.clone().map(Some));
     domains.filter_map(|domain| {
@@ -64,17 +63,17 @@ pub(crate) fn delete_js_sdk(config: &CookieConfig, sdk: &JsSdkCookie) -> impl It
     })
 }
 
-/// What a request says of the cookie for scripts.
+/// The cookie for scripts in a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ScriptCookie {
-    /// One came.
+    /// The request brought one.
     came: bool,
     /// There is a token that such a cookie can hold, and none holds it.
     lacks_token: bool,
 }
 
 impl ScriptCookie {
-    /// `token` is the one that it should hold.
+    /// Finds the cookie, which should hold `token`.
     pub(crate) fn find(headers: &HeaderMap, token: Option<&str>) -> Self {
         let token = token.filter(|token| fits_into_cookie(token));
         let (mut came, mut agrees) = (false, false);
@@ -84,11 +83,11 @@ impl ScriptCookie {
                 agrees |= token.is_some_and(|token| token.as_bytes() == value);
             }
         });
-        // What can't be handed over counts as no token.
+        // A token that no cookie can hold counts as none.
         Self { came, lacks_token: if token.is_some() { !agrees } else { came } }
     }
 
-    /// Whether it has to be written: to hold the token, or to be gone.
+    /// Whether the response must set or remove the cookie.
     pub(crate) fn differs(self, has_token: bool) -> bool {
         if has_token { self.lacks_token } else { self.came }
     }
@@ -106,7 +105,7 @@ pub(crate) fn expose_token(
         }
         _ => ("", Duration::ZERO),
     };
-    // In the last second there is nothing to hand over: a Max-Age of zero removes.
+    // In the last second there is nothing to hand over: a Max-Age of zero removes the cookie.
     let token = if rest < Duration::from_secs(1) { "" } else { token };
     set_cookie(config, Readers::Scripts, TOKEN_COOKIE, token, rest)
 }
@@ -119,7 +118,7 @@ pub(crate) fn fits_into_cookie(token: &str) -> bool {
 
 const JS_SDK: &str = "__euid";
 const TOKEN_COOKIE: &str = "__euid_advertising_token";
-/// How the second name goes on after the first.
+/// The rest of the second name, after the first.
 const AFTER_JS_SDK: &[u8] = b"_advertising_token";
 /// Finds both, as the second name begins with the first.
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(JS_SDK));

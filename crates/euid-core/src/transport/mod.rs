@@ -1,5 +1,5 @@
-//! Where values ride: the cookies of the layer, found and rendered, and the cookies of scripts. Nothing here knows what a
-//! value is.
+//! The transport of values: finds and renders the layer's cookies and the cookies of scripts. It never interprets a
+//! value.
 
 pub(crate) mod config;
 pub(crate) mod cookie;

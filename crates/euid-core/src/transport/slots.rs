@@ -18,12 +18,12 @@ pub(crate) struct Cookies {
     removed_opt_out: HeaderValue,
 }
 
-/// What a cookie is for.
+/// The purpose of a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     /// The sealed identity.
     Identity,
-    /// The anchor: which login counts.
+    /// The anchor, which names the login that counts.
     Login,
     /// The record of an opt-out.
     OptOut,
@@ -32,7 +32,8 @@ pub(crate) enum Slot {
 impl Cookies {
     pub(crate) fn new(config: CookieConfig) -> Self {
         let names = Names::new(&config);
-        // Rendered once: a forged cookie must not cost more than a good one. Names and attributes of ours fit into a header.
+        // Rendered once: a forged cookie must not cost more than a good one. This crate's names and attributes fit into
+        // a header.
         let removed = |name| {
             let cookie = set_cookie(&config, Readers::ServerOnly, name, "", Duration::ZERO);
             cookie.unwrap_or(HeaderValue::from_static(""))
@@ -60,7 +61,8 @@ impl Cookies {
         self.names.find(headers, hits);
     }
 
-    /// The `Set-Cookie` that puts `value` into a slot; `None` for a value that no header takes, which none of ours is.
+    /// The `Set-Cookie` that puts `value` into a slot; `None` for a value that no header takes; this crate's values all
+    /// fit.
     pub(crate) fn set(&self, slot: Slot, value: &str, max_age: Duration) -> Option<HeaderValue> {
         set_cookie(&self.config, Readers::ServerOnly, self.name(slot), value, max_age)
     }
