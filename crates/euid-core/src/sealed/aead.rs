@@ -1,4 +1,4 @@
-//! Sealing and opening a cookie value: XAES-256-GCM (C2SP) under a key of the ring.
+//! Seals and opens a cookie value: XAES-256-GCM (C2SP) under a key of the ring.
 //!
 //! ```text
 //! value = base64url without padding of
@@ -6,9 +6,9 @@
 //! associated data = those first six bytes · the exact cookie name
 //! ```
 //!
-//! A random nonce of 192 bits is safe for 2^80 messages, where the 96 bits of plain GCM end at 2^32,
-//! four days of a large publisher. Version, purpose, key and name are authenticated: a value under
-//! another name, or made for another purpose, does not open.
+//! A random nonce of 192 bits is safe for 2^80 messages. The 96 bits of plain GCM are safe for 2^32, four days of a
+//! large publisher. Version, purpose, key and name are authenticated: a value under another name, or made for another
+//! purpose, does not open.
 
 use base64::Engine;
 use xaes_256_gcm::aead::AeadInOut;
@@ -24,7 +24,7 @@ pub(crate) type HeadText = [u8; HEAD_TEXT];
 /// Random bytes for one message.
 pub(crate) type SealNonce = [u8; NONCE];
 
-/// What a sealed value is for; another purpose's does not open.
+/// The purpose of a sealed value. A value of another purpose does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Purpose {
@@ -33,12 +33,12 @@ pub(crate) enum Purpose {
     OptOut = 2,
 }
 
-/// Why a value under one of our keys does not open.
+/// Why a value under a known key does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
-    /// Not text and length of a sealed value.
+    /// The value does not have the text and length of a sealed value.
     Undecodable,
-    /// The key says no.
+    /// The key does not authenticate the value.
     Forged,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn seal(keys: &Keys, purpose: Purpose, name: &str, nonce: SealNonce, 
     Some(BASE64URL.encode(&bytes))
 }
 
-/// The first six bytes of a value: what it is for, and which of our keys it says it is sealed under.
+/// The first six bytes of a value: its purpose, and the known key that it claims.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
     purpose: u8,
@@ -93,8 +93,8 @@ impl<'a> Head<'a> {
         self.key.id
     }
 
-    /// Opens `value`, from which this was read, and shows the plaintext to `read`; it lives on the stack
-    /// and is wiped after.
+    /// Opens `value`, from which this was read, and passes the plaintext to `read`. The plaintext lives on the stack
+    /// and is wiped afterwards.
     pub(crate) fn open<T>(
         self,
         purpose: Purpose,

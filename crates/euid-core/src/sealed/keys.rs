@@ -196,7 +196,7 @@ pub(crate) struct Keys(Vec<RingKey>);
 
 /// A key that is ready for use: its schedule is computed once.
 pub(crate) struct RingKey {
-    /// What a cookie names it by.
+    /// The id by which a cookie names it.
     pub id: KeyId,
     /// Seals and opens.
     pub cipher: Xaes256Gcm,
@@ -384,9 +384,9 @@ fn hex(id: KeyId) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The variable of the client secret, which must be no cookie key.
+/// The variable of the client secret, which must not be a cookie key.
 pub(crate) const CLIENT_SECRET: &str = "EUID_CLIENT_SECRET";
-/// Keeps the id from being a digest that is of use for anything else.
+/// Makes the id useless for any other purpose.
 const KEY_ID_LABEL: &[u8] = b"tower-euid cookie key id";
 
 fn refused(what: impl Into<Cow<'static, str>>) -> ConfigError {

@@ -94,7 +94,7 @@ impl fmt::Debug for Lineage {
 }
 
 impl Login {
-    /// A login of its own, bound to `subject` if there is one.
+    /// A new login, bound to `subject` if there is one.
     pub(crate) fn new(subject: Option<&[u8]>) -> Result<Self, getrandom::Error> {
         let lineage = Lineage(random::bytes()?);
         Ok(Self { lineage, subject: subject.map(|id| digest(&lineage, id)) })
@@ -150,12 +150,12 @@ impl Login {
     }
 }
 
-/// What an anchor says.
+/// The content of an anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Anchor {
-    /// It names a login.
+    /// The anchor names a login.
     Login(LineageText),
-    /// The person opted out, which counts until then.
+    /// The person opted out; the opt-out counts until then.
     OptedOut { until: UnixMillis },
 }
 
@@ -176,7 +176,7 @@ pub(crate) fn opted_out_anchor(until: UnixMillis) -> String {
 }
 
 fn digest(lineage: &Lineage, id: &[u8]) -> Subject {
-    // HMAC fills a key up with zeros itself; a whole block is one that can't be refused.
+    // HMAC pads a key with zeros itself; it never refuses a key of a whole block.
     let mut key = [0; 64];
     key[..16].copy_from_slice(&lineage.0);
     let mac = Hmac::<Sha256>::new(&key.into()).chain_update(SUBJECT_LABEL).chain_update(id);
@@ -186,9 +186,9 @@ fn digest(lineage: &Lineage, id: &[u8]) -> Subject {
     subject
 }
 
-/// Of an anchor that remembers an opt-out; seconds since the Unix epoch follow.
+/// The beginning of an anchor that remembers an opt-out; seconds since the Unix epoch follow.
 const OPTED_OUT: &str = "out.";
-/// Keeps the digest from being of use for anything else.
+/// Makes the digest useless for any other purpose.
 const SUBJECT_LABEL: &[u8] = b"tower-euid subject";
 
 #[cfg(test)]

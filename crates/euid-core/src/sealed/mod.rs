@@ -1,5 +1,5 @@
-//! What a value is: an identity or the record of an opt-out, sealed under a key of the ring, and the login that it
-//! belongs to. Nothing here knows where a value rides.
+//! The content of values: an identity or the record of an opt-out, sealed under a key of the ring, and the login that
+//! it belongs to. It knows nothing of the transport of a value.
 
 pub(crate) mod aead;
 pub(crate) mod keys;

@@ -7,11 +7,10 @@
 //! opt-out:  flags(1) · lineage(16) · [subject(16)] · until(8)
 //! ```
 //!
-//! Integers big-endian, times in milliseconds since the Unix epoch. Bits 0-1 of `flags` say how the
-//! advertising token is stored, bits 2-3 the same of the refresh token: 0 as its text, 1 as what
-//! its text is the unpadded base64url of, 2 as what it is the padded standard base64 of. Bit 4 says
-//! that there is a subject. The other bits are zero. Tokens are opaque, so one is stored decoded only
-//! if encoding gives the same text again.
+//! Integers big-endian, times in milliseconds since the Unix epoch. Bits 0-1 of `flags` name the form of the stored
+//! advertising token, bits 2-3 that of the refresh token: 0 is its text, 1 the bytes whose unpadded base64url is its
+//! text, 2 the bytes whose padded standard base64 is its text. Bit 4 is set if there is a subject. The other bits are
+//! zero. Tokens are opaque, so one is stored decoded only if encoding gives the same text again.
 
 use base64::Engine;
 use zeroize::Zeroizing;
@@ -82,7 +81,7 @@ impl<'a> Payload<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OptOut {
     pub login: Login,
-    /// From here on it is forgotten.
+    /// The record expires at this time.
     pub until: UnixMillis,
 }
 

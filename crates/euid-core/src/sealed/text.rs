@@ -40,7 +40,7 @@ mod tests {
 
     use super::*;
 
-    /// What the processor's engine and the portable one make of `text`; of an error, only that it is one, and not where.
+    /// The bytes that the processor's engine and the portable one decode from `text`; of an error, only that it is one.
     fn decoded(text: &[u8]) -> [[Option<Vec<u8>>; 2]; 2] {
         [
             [BASE64URL.decode(text).ok(), portable::BASE64URL.decode(text).ok()],

@@ -12,7 +12,7 @@ struct Rule {
     says: &'static str,
 }
 
-/// In the order in which they are tried: what says more comes first.
+/// In the order in which they are tried: the more specific rule comes first.
 const RULES: [Rule; 6] = [
     // 1 in 10^17.
     Rule { matches: is_published, says: "is printed in documents or test data, so that anyone can read it" },
@@ -28,7 +28,7 @@ const RULES: [Rule; 6] = [
     Rule { matches: |key| distinct(key) <= 16, says: "is not random: it has 16 different bytes or fewer" },
 ];
 
-/// What is wrong with `key`, as a predicate of "this cookie key"; `None` for a good one.
+/// The weakness of `key`, as a predicate of "this cookie key"; `None` for a good one.
 pub(super) fn weakness(key: &[u8; 32]) -> Option<&'static str> {
     RULES.iter().find(|rule| (rule.matches)(key)).map(|rule| rule.says)
 }
