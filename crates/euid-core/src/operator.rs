@@ -1,8 +1,8 @@
 //! The three calls to the operator, without I/O: requests out, responses in.
 //!
-//! 1. [`Operator`] makes each call as an `http::Request` and reads its `http::Response`. Sending is the host's: with
-//!    whichever HTTP client it has, within a deadline, without following redirects.
-//! 2. All calls may be repeated: the operator answers a repeated call as the first.
+//! 1. [`Operator`] makes each call as an `http::Request` and reads its `http::Response`. The host sends the request
+//!    with its own HTTP client, within a deadline, and must not follow redirects.
+//! 2. A host may repeat any call: the operator answers a repeated call like the first.
 //! 3. Time is an argument. Random bytes come from the operating system.
 //! 4. No error repeats what was sent, and no `Debug` shows it.
 
@@ -29,9 +29,9 @@ use crate::protocol::envelope::Key;
 
 /// An EUID operator, as one publisher calls it.
 ///
-/// A call has two halves: the first makes a request, which the host sends, and the second reads the response.
-/// The host bounds the time; it need not read more of a body than [`MAX_ANSWER`](Self::MAX_ANSWER)` + 1` bytes.
-/// If no response came, the outcome is an error of kind [`Transient`](ErrorKind::Transient), which the host makes.
+/// A call has two halves: the first makes a request, which the host sends, and the second reads the response. The host
+/// must set a deadline; it need not read more of a body than [`MAX_ANSWER`](Self::MAX_ANSWER)` + 1` bytes. If no
+/// response came, the outcome is an error of kind [`Transient`](ErrorKind::Transient), which the host makes.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -63,21 +63,21 @@ use crate::protocol::envelope::Key;
 ///
 /// # Secrets in memory
 ///
-/// The client secret, an opened answer, the refresh token in the body of a request and what a [`Call`] keeps are
-/// wiped when dropped. Not wiped is the API key, which is a header of every request.
+/// The client secret, an opened answer, the refresh token in the body of a request and the content of a [`Call`] are
+/// wiped when dropped. The API key, which is a header of every request, is not wiped.
 #[derive(Clone)]
 pub struct Operator {
     /// The settings that it was made from, for [`to_builder`](Self::to_builder).
     settings: OperatorBuilder,
     base_url: BaseUrl,
-    /// Of every request.
+    /// The headers of every request.
     headers: HeaderMap,
     secret: Option<Zeroizing<Key>>,
 }
 
 impl Operator {
-    /// How long the body of an answer may be, in bytes: 64 KiB. A longer one is
-    /// [`Malformed`](ErrorKind::Malformed), so a host need not read further than one byte beyond.
+    /// The longest body of an answer, in bytes: 64 KiB. A longer one is [`Malformed`](ErrorKind::Malformed), so a host
+    /// need not read further than one byte beyond.
     ///
     /// ```
     /// use std::io::Read;
@@ -190,5 +190,5 @@ fn headers(authorization: Option<HeaderValue>, client_version: HeaderValue) -> H
     headers
 }
 
-/// In front of the API key in `Authorization`.
+/// The word before the API key in `Authorization`.
 const BEARER: &str = "Bearer ";

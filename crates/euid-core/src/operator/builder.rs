@@ -72,8 +72,8 @@ impl OperatorBuilder {
         }
     }
 
-    /// The API key and the client secret (standard base64 of 32 bytes) that belongs to it. Without them the
-    /// operator can only be asked to refresh.
+    /// The API key and the client secret (standard base64 of 32 bytes) that belongs to it. Without them the operator
+    /// can only refresh.
     ///
     /// ```
     /// # use euid_core::{Environment, Operator};
@@ -90,8 +90,8 @@ impl OperatorBuilder {
         self
     }
 
-    /// Sends `optout_check: 1` with generate. Private operators up to 5.65 insist on it, current ones always
-    /// check and ignore it. Default: off.
+    /// Sends `optout_check: 1` with generate. Private operators up to 5.65 require it, current ones always check and
+    /// ignore it. Default: off.
     ///
     /// ```
     /// # use euid_core::{Environment, Operator};
@@ -157,7 +157,7 @@ impl OperatorBuilder {
     ///    anything else but letters, digits, `.`, `-` and `_`, unless it is an IPv6 address in brackets, which has
     ///    no zone; an empty port, or one that is not a number; a path with a segment `.` or `..`.
     ///
-    /// An IPv4 address is known as loopback only in its usual form of four decimal numbers.
+    /// An IPv4 address is recognized as loopback only in its usual form of four decimal numbers.
     pub fn build(self) -> Result<Operator, ConfigError> {
         let url = BaseUrl::parse(self.environment.base_url(), self.insecure_http);
         let base_url = url.map_err(|error| error.about(Setting::OperatorUrl))?;

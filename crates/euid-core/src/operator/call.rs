@@ -105,7 +105,7 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// Of a call that was sent at `sent` and answered at `received`, by the operator's clock at `operator`.
+    /// The skew of a call that was sent at `sent` and answered at `received`, by the operator's clock at `operator`.
     pub(super) fn new(sent: UnixMillis, operator: UnixMillis, received: UnixMillis, json: Zeroizing<Vec<u8>>) -> Self {
         Self { skew: ClockSkew::between(sent, operator, received), json }
     }
@@ -150,8 +150,8 @@ impl Answered {
         answer::validated(&self.json)
     }
 
-    /// How far this machine's clock and the operator's are apart, if that is more than 30 seconds. Nothing is
-    /// refused for it here; the operator refuses calls from two minutes on.
+    /// The distance between this machine's clock and the operator's, if it is more than 30 seconds. This crate refuses
+    /// nothing because of it; the operator refuses calls from two minutes on.
     ///
     /// The operator's time is authentic. The time that the call took is not counted.
     ///
@@ -172,7 +172,7 @@ impl Answered {
     }
 }
 
-/// Shows nothing of what the answer says.
+/// Shows no content of the answer.
 impl fmt::Debug for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answered").field("clock_skew", &self.skew).finish_non_exhaustive()

@@ -18,8 +18,8 @@ use crate::protocol::{GENERATE, REFRESH, VALIDATE};
 use crate::random;
 
 impl Operator {
-    /// Makes the call for an identity: `POST /v2/token/generate`. For when a visitor has logged in and has
-    /// consented to it.
+    /// Makes the call for an identity: `POST /v2/token/generate`. For a visitor who has logged in and has consented to
+    /// it.
     ///
     /// ```
     /// use euid_core::{Dii, Environment, Operator};
@@ -77,7 +77,7 @@ impl Operator {
         self.answered(call, response, now)?.generated()
     }
 
-    /// Makes the call that asks whether `advertising_token` is one that this publisher got for this person:
+    /// Makes the call that checks whether this publisher got `advertising_token` for this person:
     /// `POST /v2/token/validate`. For tests of an integration; the operator does not look at the token's expiry.
     ///
     /// ```
@@ -188,8 +188,8 @@ impl Operator {
         self.post(REFRESH, Bytes::from_owner(Zeroizing::new(token.as_bytes().to_vec())))
     }
 
-    /// Reads the response to [`refresh`](Self::refresh) of `identity`, which arrived at `now`. What it returns is not yet
-    /// compared with this machine's clock: [`settle`](crate::engine::RefreshCandidate::settle) does that.
+    /// Reads the response to [`refresh`](Self::refresh) of `identity`, which arrived at `now`. It does not compare the
+    /// outcome with this machine's clock: [`settle`](crate::engine::RefreshCandidate::settle) does that.
     ///
     /// ```
     /// # use euid_core::{Environment, Identity, Operator};
@@ -267,7 +267,7 @@ mod tests {
         Identity::new("A4AAAABl", "AAAAAG".to_owned().into(), [7; 32].into(), times).unwrap()
     }
 
-    /// As an operator answers whose clock is ahead of ours by `ahead`.
+    /// The answer of an operator whose clock is ahead of this machine's by `ahead`.
     fn answer(call: &Call, ahead: Duration, json: &str) -> Response<Vec<u8>> {
         let key = parse_client_secret(SECRET).unwrap();
         let opened = open_request_text(&key, NOW, call.request().body()).unwrap();

@@ -67,7 +67,7 @@ impl BaseUrl {
         let mut parts = self.0.clone().into_parts();
         let path = format!("{}{call}", self.0.path().trim_end_matches('/'));
         parts.path_and_query = path.parse().ok();
-        // A path of a URL and one of this crate's are a path again.
+        // A URL's path followed by a path of this crate is a path again.
         Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static(call))
     }
 
@@ -108,7 +108,7 @@ fn is_host_and_port(authority: &Authority) -> bool {
             .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()),
         None => false,
     };
-    // A name whose last part is a number is an address, for all that read URLs as browsers do.
+    // Software that reads URLs as browsers do takes a name whose last part is a number for an address.
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let ends_in_number = digits(last) || last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"));
@@ -116,7 +116,7 @@ fn is_host_and_port(authority: &Authority) -> bool {
     !host.is_empty() && is_host && is_port
 }
 
-/// Whether a path goes to the operator as it stands: some HTTP clients make a slash of `\`, and all drop `.` and `..`.
+/// Whether HTTP clients send a path unchanged: some turn `\` into a slash, and all drop `.` and `..`.
 fn is_plain_path(path: &str) -> bool {
     let dots = |segment: &str| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..");
     !path.contains('\\') && !path.split('/').any(dots)
@@ -128,7 +128,7 @@ fn is_uid2(authority: &Authority) -> bool {
     host == "uidapi.com" || host.ends_with(".uidapi.com")
 }
 
-/// By the host as it is written, not by resolving it: `localhost` and literal loopback addresses.
+/// Whether the host is `localhost` or a literal loopback address; it is not resolved.
 fn is_loopback(authority: &Authority) -> bool {
     let host = authority.host();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();

@@ -1,4 +1,4 @@
-//! Reads what an HTTP response says, before it is opened.
+//! Reads the parts of an HTTP response before the answer is opened.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
 use crate::protocol::answer::{Answer, Sent};
 
-/// The parts of a response that count, beside what was `sent` for it; an error if the body is too long.
+/// The parts of a response that matter, with the values that were `sent` for it; an error if the body is too long.
 pub(super) fn read<'a, B: AsRef<[u8]>>(
     response: &'a Response<B>,
     sent: Sent<'a>,
