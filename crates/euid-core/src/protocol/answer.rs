@@ -1,11 +1,11 @@
-//! What an HTTP answer stands for.
+//! Turns an HTTP answer into an outcome or an error.
 //!
 //! 1. Only a 200 is encrypted; everything else is JSON at best and may be any page that a load
 //!    balancer writes.
 //! 2. The answer is read by its own content type, not by the one that was sent.
 //! 3. Unknown members and unknown statuses are tolerated; a `success` without a whole body is not.
-//! 4. Decided by HTTP status and `status`. The `message` only tells three more causes of
-//!    `client_error` apart, which have no status of their own; else it is quoted, see [`Sent`].
+//! 4. The HTTP status and `status` decide. The `message` only distinguishes three more causes of `client_error`, which
+//!    have no status of their own; otherwise it is quoted, see [`Sent`].
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -32,16 +32,16 @@ pub struct Answer<'a> {
     pub sent: Sent<'a>,
 }
 
-/// What a call sent, so that an error never repeats it.
+/// The values that a call sent, which an error must never repeat.
 #[derive(Clone, Copy)]
 pub struct Sent<'a> {
-    /// What an error calls it.
+    /// The noun for them in an error.
     pub noun: &'static str,
     pub values: [Option<&'a str>; 4],
     pub api_key: Option<&'a str>,
 }
 
-/// What an opened answer says.
+/// The content of an opened answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply<T> {
     /// `success`, with its body.
@@ -129,7 +129,7 @@ impl Answer<'_> {
             408 | 429 | 500.. => {
                 let what = format!("the operator can't answer now (HTTP {http}){quoted}");
                 let error = EuidError::new(ErrorKind::Transient, what);
-                // Of other statuses it means something else.
+                // With other statuses it means something else.
                 return match self.retry_after {
                     Some(wait) if matches!(http, 429 | 503) => error.with_retry_after(wait),
                     _ => error,
@@ -156,8 +156,8 @@ impl Answer<'_> {
 }
 
 impl Sent<'_> {
-    /// The operator's message as the end of an error's text: printable ASCII, bounded. Empty if there is
-    /// none, or if it repeats a part of what was sent or holds what may be an address.
+    /// The operator's message as the end of an error's text: printable ASCII, bounded. Empty if there is none, or if it
+    /// repeats a part of the sent values or holds what may be an address.
     fn quote(&self, message: &str) -> String {
         let is_long = message.char_indices().nth(MAX_MESSAGE);
         // The rest is not searched either: the time for it grows with the length.
@@ -182,7 +182,7 @@ impl Sent<'_> {
 }
 
 impl<T: DeserializeOwned> Reply<T> {
-    /// Reads `{"status":…,"body":…}`, in any order, with whatever else.
+    /// Reads `{"status":…,"body":…}`, in any order, with any other members.
     pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
         #[derive(Deserialize)]
         struct Wire<B> {
@@ -194,13 +194,13 @@ impl<T: DeserializeOwned> Reply<T> {
             return Ok(Self::Status(reply.status));
         }
         reply.body.ok_or(EnvelopeError::MissingBody)?;
-        // The parser's complaint may quote the body, so it goes no further.
+        // The parser's error may quote the body, so it is dropped.
         let Object::<Wire<T>>(reply) = serde_json::from_slice(json).map_err(|_| EnvelopeError::BadJson)?;
         reply.body.map(Self::Success).ok_or(EnvelopeError::MissingBody)
     }
 }
 
-/// The JSON of a request: one identity member and what else the endpoint takes.
+/// The JSON of a request: one identity member, and the other members that the endpoint takes.
 #[derive(serde::Serialize)]
 pub struct Question<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -260,7 +260,7 @@ fn unopened(error: EnvelopeError) -> EuidError {
     EuidError::new(kind, what)
 }
 
-/// A refusal with a status that says nothing; `quoted` is from [`Sent::quote`].
+/// The error for a status without a known meaning; `quoted` is from [`Sent::quote`].
 fn unknown(status: &str, quoted: &str) -> EuidError {
     // A status is a word; anything else is not repeated.
     let is_word = status.len() <= 40 && status.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');

@@ -43,7 +43,7 @@ pub type Key = [u8; 32];
 /// # }
 /// ```
 pub type Iv = [u8; IV];
-/// What ties a response to its request.
+/// The nonce that ties a response to its request.
 ///
 /// ```
 /// # #[cfg(feature = "operator")] {

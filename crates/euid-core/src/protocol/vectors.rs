@@ -58,7 +58,7 @@ fn answer_error(error: EnvelopeError) -> &'static str {
     }
 }
 
-/// What a receiver makes of the answer's JSON, as far as the envelope goes.
+/// The status in the answer's JSON, or the error of its envelope.
 fn status_of(json: &[u8]) -> Result<String, EnvelopeError> {
     Ok(match Reply::<IgnoredAny>::parse(json)? {
         Reply::Success(_) => "success".to_owned(),
