@@ -147,7 +147,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Returns the present moment.
+/// A source of the present moment.
 ///
 /// The default is [`SystemClock`]; tests and demos use a [`ManualClock`]. With a client's clock two
 /// minutes or more away from the operator's, every login is refused

@@ -32,7 +32,7 @@ pub struct Dii {
     hash: [u8; 32],
 }
 
-/// What a [`Dii`] was made from. The operator keeps the two apart: a request names the kind of its hash.
+/// The kind of a [`Dii`]. The operator keeps the two apart: a request names the kind of its hash.
 ///
 /// Exhaustive: the operator takes these two.
 ///

@@ -1,4 +1,4 @@
-//! What can go wrong, as types.
+//! The error types.
 //!
 //! | error | what failed | when |
 //! | --- | --- | --- |
@@ -183,7 +183,7 @@ impl EuidError {
         self.retry_after.map(|millis| Duration::from_millis(millis.get().into()))
     }
 
-    /// What to do about it.
+    /// The kind of failure, which decides what the caller should do.
     ///
     /// ```
     /// # use euid_core as tower_euid;

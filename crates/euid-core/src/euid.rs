@@ -1,5 +1,5 @@
-//! What a handler finds in the extensions of a request: [`Euid`], and [`EuidLogoutHandle`] for a logout that
-//! can't wait for the response.
+//! The values for a handler in the extensions of a request: [`Euid`], and [`EuidLogoutHandle`] for a logout that can't
+//! wait for the response.
 
 use http::Extensions;
 
@@ -105,7 +105,7 @@ impl Euid {
     }
 }
 
-/// Ends the visitor's login, whatever becomes of the response.
+/// A handle that ends the visitor's login with any response, even one that replaces the handler's.
 ///
 /// The usual way to log out is an `EuidUpdate::logout` in the response. This type is for a handler that can
 /// fail half-way, and for one whose response another layer may replace (a timeout, a panic handler): the
@@ -157,8 +157,8 @@ impl EuidLogoutHandle {
         Some(euid.advertising_token().map_or_else(own, |token| Self(Some(token.note()))))
     }
 
-    /// From now on the response is a logout, whatever else it is. As with `EuidUpdate::logout`, it takes
-    /// precedence over a login.
+    /// Makes the response a logout, whatever its content. As with `EuidUpdate::logout`, the logout takes precedence
+    /// over a login.
     ///
     /// The logout is written into the response that passes the `EuidLayer`. So a layer that replaces the
     /// response must be *inside* of it. If such a layer is outside, it drops what the `EuidLayer` has
@@ -207,8 +207,8 @@ impl EuidLogoutHandle {
         }
     }
 
-    /// The number that the host left with [`Pending::set_host_id`](crate::engine::Pending::set_host_id); `None` if there is nothing to
-    /// end.
+    /// The number that the host set with [`Pending::set_host_id`](crate::engine::Pending::set_host_id); `None` if there
+    /// is nothing to end.
     ///
     /// ```
     /// # use euid_core as tower_euid;

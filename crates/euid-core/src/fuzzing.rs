@@ -1,5 +1,5 @@
-//! The door of the fuzz targets in `fuzz/`: what is not public, in public types. It is there under
-//! `--cfg fuzzing` alone.
+//! The interface of the fuzz targets in `fuzz/`: private functions behind public types. It exists under `--cfg fuzzing`
+//! alone.
 
 use serde_json::{Map, Value};
 
@@ -12,7 +12,7 @@ use crate::protocol::answer::{self, Answer, Sent};
 use crate::protocol::envelope::{gcm_seal, seal_request};
 use crate::protocol::operator::{OpenedRequest, RequestError, open_request, open_request_text, seal_response};
 
-/// What was asked for.
+/// A call to the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Generate,
@@ -20,7 +20,7 @@ pub enum Endpoint {
     Validate,
 }
 
-/// What the operator said.
+/// The outcome of a call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     Identity(Identity),

@@ -1,4 +1,4 @@
-//! What the operator is asked for at a login, and what its answers mean.
+//! The request for an identity at a login, and the outcomes of the operator's calls.
 
 use std::fmt;
 use std::time::Duration;
@@ -31,8 +31,7 @@ pub struct GenerateRequest {
 
 impl GenerateRequest {
     /// The visitor's TCF v2 consent string. The operator then checks it and may answer
-    /// [`Generated::InsufficientConsent`]; one that it can't read is
-    /// [`RejectedInput`](ErrorKind::RejectedInput).
+    /// [`Generated::InsufficientConsent`]; a string that it can't read is [`RejectedInput`](ErrorKind::RejectedInput).
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -116,10 +115,10 @@ pub enum Refreshed {
 }
 
 impl Refreshed {
-    /// This outcome as it arrives at `now`, on this machine's clock. A new pair that is due already becomes due a little
-    /// later, so that a clock that is ahead of the operator's does not refresh on every page; by how long it was due is
-    /// returned beside it. [`RefreshCandidate::settle`](crate::engine::RefreshCandidate::settle) does the same by itself: this
-    /// is for a host that remembers outcomes, or that warns of its clock.
+    /// Adjusts an outcome that arrives at `now`, on this machine's clock. A new pair that is due already becomes due a
+    /// little later, so that a clock ahead of the operator's does not refresh on every page; the second value is how
+    /// long it had been due. [`RefreshCandidate::settle`](crate::engine::RefreshCandidate::settle) does the same by itself:
+    /// this is for a host that remembers outcomes, or that warns of its clock.
     ///
     /// ```
     /// # use euid_core as tower_euid;

@@ -40,7 +40,7 @@ use crate::error::{ErrorKind, EuidError};
 use crate::identity::{Identity, IdentityTimes};
 use crate::outcome::Refreshed;
 
-/// What the request brought where no identity can be used.
+/// The reason why a request has no usable identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Credential {
     /// No identity.
@@ -51,18 +51,18 @@ pub(crate) enum Credential {
     Unusable,
 }
 
-/// What the anchor says where no identity can be used.
+/// The anchor of a request that has no usable identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoginMarker {
     /// No anchor came.
     Nothing,
-    /// A login, an opt-out whose time has passed, or nothing that can be read.
+    /// A login, an opt-out that has expired, or a value that can't be read.
     Something,
-    /// The person opted out, and the time until which that counts has not passed.
+    /// The person opted out, and the opt-out has not expired.
     OptedOut,
 }
 
-/// The user that an identity is bound to, compared with the signed-in user.
+/// The result of a comparison: the user that an identity is bound to, and the signed-in user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     /// Bound to the signed-in user, or to no user.
@@ -73,8 +73,7 @@ pub(crate) enum Subject {
     Nobody,
 }
 
-/// What the visitor allows, as the site has looked it up. In tower-euid the hook `EuidLayer::consent`
-/// returns it.
+/// The visitor's consent, as the site has looked it up. In tower-euid the hook `EuidLayer::consent` returns it.
 ///
 /// A site that looks consent up finds it in the extensions of each request; in axum `Option<Consent>`
 /// extracts it. For the TC string of a consent banner there is [`tcf`](crate::tcf).
@@ -99,8 +98,8 @@ pub(crate) enum Subject {
 pub enum Consent {
     /// The identity may be used, and one may be generated.
     Granted,
-    /// Unknown, or not now: an identity is kept, but neither refreshed nor handed out. The login of a
-    /// handler is written, for later. Handlers see [`Euid::Withheld`](crate::Euid::Withheld), or
+    /// Unknown, or not now: an identity is kept, but neither refreshed nor handed out. A handler's login is still
+    /// written, for later. Handlers see [`Euid::Withheld`](crate::Euid::Withheld), or
     /// [`Euid::OptedOut`](crate::Euid::OptedOut) if the person opted out.
     Withheld,
     /// No longer given: the identity ends, and no login is written. Handlers see
@@ -108,7 +107,7 @@ pub enum Consent {
     Withdrawn,
 }
 
-/// What to do with a request.
+/// The verdict on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evaluation {
     Proceed(Verdict),
@@ -133,7 +132,7 @@ pub(crate) enum Visibility {
     Withheld,
 }
 
-/// What a response removes, unless a handler asks for something else.
+/// The state that a response removes, unless a handler asks for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Keep,
@@ -141,7 +140,7 @@ pub(crate) enum Action {
     EndLogin,
 }
 
-/// What a response does with an identity that is taken over and so has no login yet.
+/// The change for an identity that is taken over and so has no login yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Migration {
     Keep,
@@ -151,7 +150,7 @@ pub(crate) enum Migration {
     End,
 }
 
-/// The verdict once a refresh has an outcome. `T` is whatever the caller gave with the new pair.
+/// The verdict once a refresh has an outcome. `T` is the caller's value for the new pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled<T> {
     /// The handler sees the new token, and the response stores the new pair.
@@ -162,7 +161,7 @@ pub(crate) enum Settled<T> {
     Proceed(Verdict),
 }
 
-/// The outcome of a refresh, as far as the policy tells outcomes apart. `T` is whatever the caller gives with the new pair.
+/// The outcome of a refresh, as far as the policy distinguishes outcomes. `T` is the caller's value for the new pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer<T> {
     NewPair(IdentityTimes, T),
@@ -170,7 +169,7 @@ pub(crate) enum Answer<T> {
     /// `invalid_token`, `expired_token`.
     Ended,
     ClientError,
-    /// Anything else, or nothing in time.
+    /// Any other outcome, or none in time.
     Failed,
 }
 
@@ -193,7 +192,7 @@ impl<'a> Answer<&'a Identity> {
     }
 }
 
-/// A request without a usable identity. It never causes a refresh.
+/// Judges a request without a usable identity. It never causes a refresh.
 #[inline]
 pub(crate) fn without_identity(presented: Credential, anchor: LoginMarker, consent: Consent) -> Verdict {
     let came = presented != Credential::Nothing;
@@ -209,8 +208,8 @@ pub(crate) fn without_identity(presented: Credential, anchor: LoginMarker, conse
     verdict.restricted_by(consent)
 }
 
-/// A request with an identity that its anchor names. `times.refresh_from` may be moved by jitter,
-/// `times.identity_expires` brought forward by a margin; their order is not relied on.
+/// Judges a request with an identity that its anchor names. Jitter may move `times.refresh_from`, and a margin may
+/// bring `times.identity_expires` forward: the function does not rely on their order.
 pub(crate) fn evaluate(times: &IdentityTimes, subject: Subject, consent: Consent, now: UnixMillis) -> Evaluation {
     if let Some(verdict) = barred(subject, consent) {
         return Evaluation::Proceed(verdict);
@@ -227,7 +226,7 @@ pub(crate) fn evaluate(times: &IdentityTimes, subject: Subject, consent: Consent
     }
 }
 
-/// A request with the record of an opt-out, remembered `until` then, for the login that the anchor names.
+/// Judges a request with the record of an opt-out, remembered `until` then, for the login that the anchor names.
 pub(crate) fn opted_out(
     until: UnixMillis,
     identity_came: bool,
@@ -242,7 +241,7 @@ pub(crate) fn opted_out(
     }
 }
 
-/// The verdict on an identity or a record of an opt-out that consent or subject exclude, whatever it holds.
+/// The verdict on an identity, or the record of an opt-out, that consent or the subject excludes, regardless of its content.
 fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
     let verdict = match (consent, subject) {
         (Consent::Withdrawn, _) => verdict(Visibility::Withheld, Action::EndLogin),
@@ -253,8 +252,8 @@ fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
     Some(verdict.restricted_by(consent))
 }
 
-/// What the verdict means for an identity that is taken over: what would keep it begins a login, as there is no state for
-/// it yet.
+/// Applies the verdict to an identity that is taken over: a verdict that keeps the identity begins a login with it,
+/// because there is no state for it yet.
 pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
     match (sees, action) {
         (Visibility::Active | Visibility::Unavailable, Action::Keep) => Migration::Begin,
@@ -263,7 +262,8 @@ pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
     }
 }
 
-/// After [`Evaluation::Refresh`]: `times` are those of the identity, `now` is read again after the wait.
+/// Judges the outcome of a refresh, after [`Evaluation::Refresh`]: `times` are those of the identity, `now` is read
+/// again after the wait.
 pub(crate) fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: Answer<T>) -> Settled<T> {
     let proceed = |sees, action| Settled::Proceed(verdict(sees, action));
     let ended = || proceed(Visibility::Absent, Action::ForgetIdentity);
@@ -280,11 +280,11 @@ pub(crate) fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: Answer<T
     }
 }
 
-/// What the response writes: withdrawn consent beats what the handler asks for, which beats what was planned. `end` is the
-/// end of the login.
+/// Decides what the response writes. Precedence: withdrawn consent > the change that the handler asks for > the planned
+/// change. `end` is the end of the login.
 pub(crate) fn resolve<C>(planned: C, asked: Option<C>, consent: Consent, end: C) -> C {
     match (consent, asked) {
-        // No login is written; the previous identity ends all the same.
+        // No login is written, but the previous identity still ends.
         (Consent::Withdrawn, Some(_)) => end,
         // `planned` was made with the same consent, so it ends the login that came.
         (Consent::Withdrawn, None) => planned,
@@ -293,8 +293,9 @@ pub(crate) fn resolve<C>(planned: C, asked: Option<C>, consent: Consent, end: C)
     }
 }
 
-/// How long after `refresh_from` a refresh is due for this login, so that a cohort spreads: by
-/// `chance` of 2^32 up to `most`, and up to a tenth of the time in which it can be done.
+/// The delay after `refresh_from` until this login's refresh is due, which spreads the refreshes of a cohort: `chance`
+/// in 2^32 of the longest delay, which is `most` or a tenth of the time in which a refresh can be done, whichever is
+/// less.
 pub(crate) fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Duration {
     let usable = times.identity_expires.as_millis().saturating_sub(times.refresh_from.as_millis());
     let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).min(u64::try_from(usable / 10).unwrap_or(0));
@@ -302,15 +303,15 @@ pub(crate) fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Dura
     Duration::from_millis(((u128::from(most) * u128::from(chance)) >> u32::BITS) as u64)
 }
 
-/// From when on a pair that arrives at `now` by a refresh is due: as its own `refresh_from` says, but not within a minute
-/// or a tenth of what its token has left, whichever is less. A clock that is ahead of the operator's would else refresh on
-/// every page.
+/// The time from which the next refresh of a pair that arrives at `now` is due: its own `refresh_from`, but not within
+/// a minute or a tenth of its token's remaining time, whichever is less. Otherwise a clock ahead of the operator's
+/// would refresh on every page.
 pub(crate) fn refresh_again_from(times: &IdentityTimes, now: UnixMillis) -> UnixMillis {
     let pause = REFRESH_PAUSE.min(times.identity_expires.saturating_since(now) / 10);
     times.refresh_from.max(now.saturating_add(pause))
 }
 
-/// The most that [`refresh_again_from`] waits.
+/// The longest wait of [`refresh_again_from`].
 const REFRESH_PAUSE: Duration = Duration::from_secs(60);
 
 /// The same times, with the token's end brought forward.
@@ -491,7 +492,7 @@ mod tests {
         }
     }
 
-    /// Moments that often coincide, and any at all.
+    /// Moments that often coincide, and any others.
     fn moment() -> impl Strategy<Value = UnixMillis> {
         prop_oneof![4 => 0..4_i64, 1 => any::<i64>()].prop_map(at)
     }

@@ -102,7 +102,7 @@ pub const MAX_LENGTH: usize = 4096;
 /// ```
 pub const COOKIE_NAME: &str = "euconsent-v2";
 
-/// What a string allows, and what the operator answers to a generate with it.
+/// The verdict on a string, which decides the operator's answer to a generate with it.
 ///
 /// Exhaustive: the operator tells these four cases apart, and a fifth would need a [`Consent`] of its own.
 ///

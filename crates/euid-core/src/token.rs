@@ -172,7 +172,7 @@ impl Note {
         !self.was_read() && !self.was_logged_out() && !self.was_withheld()
     }
 
-    /// Leaves a number of the host's.
+    /// Sets the host's number.
     #[inline]
     pub(crate) fn set_host_id(&self, number: usize) {
         self.0.host_id.store(number, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What is wrong with a setting, and where it stands.
+//! The error of a wrong setting, which names the setting.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -23,7 +23,7 @@ pub struct ConfigError {
     variable: Option<Cow<'static, str>>,
 }
 
-/// Which setting a [`ConfigError`] is about.
+/// The setting that a [`ConfigError`] is about.
 ///
 /// ```
 /// # use euid_core as tower_euid;

@@ -1,8 +1,8 @@
-//! Reading a TC string: bits from front to back, as far as the operator reads them, and no further.
+//! Reads a TC string: bits from front to back, as far as the operator reads them, and no further.
 
 use super::{MAX_LENGTH, PURPOSES, VENDOR, Verdict};
 
-/// `None` for what the operator refuses with HTTP 400.
+/// `None` for a string that the operator refuses with HTTP 400.
 pub(super) fn read(text: &[u8]) -> Option<Verdict> {
     if text.len() > MAX_LENGTH {
         return None;
