@@ -145,7 +145,7 @@ impl From<SealedShut> for Answer {
     }
 }
 
-/// How an envelope travels.
+/// The encoding of an envelope in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Text,
@@ -240,7 +240,7 @@ fn refresh_message(error: SealedShut) -> String {
 }
 
 const TEXT: &str = "text/plain";
-/// Also what a request calls itself that is not base64.
+/// Also the content type of a request whose envelope is not base64.
 pub(crate) const BINARY: &str = "application/octet-stream";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";

@@ -21,7 +21,7 @@ pub(crate) struct RequestBody<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Charset {
     Utf8,
-    /// A superset of ASCII with one byte a character.
+    /// A superset of ASCII with one byte per character.
     OneByte,
     /// A character has at least this many bytes, so that base64 in ASCII is no text of it.
     Wide(usize),
@@ -54,7 +54,7 @@ impl<'a> RequestBody<'a> {
 }
 
 impl Charset {
-    /// Of the last parameter `charset`, whose name is in lower case. Of the many charsets that the operator
+    /// The charset of the last parameter `charset`, whose name is in lower case. Of the many charsets that the operator
     /// knows these are the likely ones.
     fn of(content_type: &str) -> Self {
         let parameters = content_type.split(';').skip(1).map(str::trim);
@@ -83,7 +83,7 @@ mod tests {
         RequestBody::new(&headers, b"body").charset
     }
 
-    /// As the operator takes each of them up.
+    /// The operator's reading of each content type.
     #[test]
     fn the_last_charset_counts_and_is_known_or_not() {
         for utf8 in [

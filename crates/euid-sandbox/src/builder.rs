@@ -60,10 +60,10 @@ impl SandboxBuilder {
         self
     }
 
-    /// The clock to go by. Default: [`ManualClock::running`], one of its own.
+    /// The clock of the sandbox. Default: [`ManualClock::running`], one of its own.
     ///
-    /// Before March 2021 every refresh answers that the person opted out: the operator has given up
-    /// on tokens that old.
+    /// Before March 2021 every refresh answers that the person opted out: the operator no longer refreshes tokens that
+    /// old.
     ///
     /// ```
     /// # use tower_euid::clock::{Clock, ManualClock, UnixMillis};
@@ -93,8 +93,9 @@ impl SandboxBuilder {
         self
     }
 
-    /// Whether generate is refused without `optout_check: 1`, as private operators up to 5.65 do; see
-    /// [`OperatorBuilder::optout_check`](euid_core::OperatorBuilder::optout_check). Default: no, as today's operators.
+    /// Whether generate is refused without `optout_check: 1`, as by private operators up to 5.65; see
+    /// [`OperatorBuilder::optout_check`](euid_core::OperatorBuilder::optout_check). Default: no, as by today's
+    /// operators.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -153,7 +154,7 @@ impl SandboxBuilder {
     }
 }
 
-/// The base URL of a sandbox without a port. Nothing is reached there.
+/// The base URL of a sandbox without a port. It reaches nothing.
 const IN_PROCESS: &str = "http://localhost";
 
 impl fmt::Debug for SandboxBuilder {
@@ -189,7 +190,7 @@ pub struct Lifetimes {
 }
 
 impl Default for Lifetimes {
-    /// 15 minutes, an hour, a day: what the operator is tested with.
+    /// 15 minutes, an hour, a day: the lifetimes in the operator's own tests.
     fn default() -> Self {
         Self {
             refresh_from: Duration::from_secs(900),

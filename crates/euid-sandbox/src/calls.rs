@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Sandbox;
 use super::route::Endpoint;
 
-/// The number of calls that a [`Sandbox`] has had, by path.
+/// The number of calls that have arrived at a [`Sandbox`], by path.
 ///
 /// ```
 /// use euid_sandbox::{Calls, Sandbox};

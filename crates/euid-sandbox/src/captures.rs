@@ -37,11 +37,11 @@ struct Replay {
     sandbox: Sandbox,
     short_lived: Sandbox,
     secret: Key,
-    /// When the capture before was sent.
+    /// When the previous capture was sent.
     sent: Option<i64>,
-    /// What was sent for the capture before.
+    /// The body that was sent for the previous capture.
     last_body: Vec<u8>,
-    /// Recorded tokens, and what stands for them here.
+    /// Recorded tokens, and their counterparts here.
     tokens: Vec<Counterpart>,
     asked: usize,
 }
@@ -137,7 +137,7 @@ impl Replay {
         self.asked += 1;
     }
 
-    /// The request of a capture, for now and for here.
+    /// The request of a capture, with the present time and this sandbox's tokens.
     fn remake(&self, name: &str, capture: &Value) -> Remade {
         let recorded = capture["request_body"].as_str();
         if capture["path"] == "/v2/token/refresh" {
@@ -211,7 +211,7 @@ impl Replay {
         open_request_text(&self.secret, self.clock.now(), &self.last_body).unwrap().nonce
     }
 
-    /// `recorded` with each recorded token replaced by ours and the same damage done; and the key of
+    /// `recorded` with each recorded token replaced by its counterpart here and the same damage done; and the key of
     /// the answer, if it was a refresh token.
     fn counterpart(&self, recorded: &str) -> (String, Option<Key>) {
         for Counterpart { recorded: token, ours, response_key } in &self.tokens {
@@ -226,7 +226,7 @@ impl Replay {
             if recorded.len() == token.len() && pairs.clone().count() <= 4 {
                 let mut damaged = ours.clone().into_bytes();
                 for (position, (byte, _)) in pairs {
-                    // Whatever stands there must become something else.
+                    // The character at this position must change.
                     damaged[position] = if damaged[position] == byte { b'B' } else { byte };
                 }
                 return (String::from_utf8(damaged).unwrap(), *response_key);

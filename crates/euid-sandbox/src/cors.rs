@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use super::answer::Answer;
 use super::route::Endpoint;
 
-/// What a request says about its origin.
+/// The origin facts of a request.
 pub(crate) struct Cors<'a> {
     origin: Option<&'a HeaderValue>,
     is_preflight: bool,

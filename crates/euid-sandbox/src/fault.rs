@@ -58,7 +58,7 @@ impl Fault {
         if fault == Some(Self::WrongKey) { key.map(|byte| !byte) } else { *key }
     }
 
-    /// The nonce to answer with instead of `nonce`.
+    /// The nonce of the answer, instead of `nonce`.
     pub(crate) fn nonce(fault: Option<Self>, nonce: RequestNonce) -> RequestNonce {
         if fault == Some(Self::WrongNonce) { nonce.map(|byte| !byte) } else { nonce }
     }

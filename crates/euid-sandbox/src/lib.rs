@@ -1,7 +1,7 @@
 //! A stand-in EUID operator, for demos and for tests of sites.
 //!
-//! It behaves as the operator does towards a publisher's server, down to status codes, messages and
-//! the sizes of tokens; what it can't do is make an id that bidders know.
+//! It behaves as the operator does towards a publisher's server, down to status codes, messages and the sizes of
+//! tokens, but it can't make an id that bidders know.
 //!
 //! 1. [`Sandbox`] is a [`tower::Service`]; [`Sandbox::serve`] puts it on a loopback port.
 //! 2. It answers `/v2/token/generate`, `/refresh` and `/validate`, and `GET /ops/healthcheck`, to browsers
@@ -10,7 +10,7 @@
 //! 3. Time is its [`ManualClock`]: [`advance`](Sandbox::advance) it rather than sleep.
 //! 4. Its only state is the list of people who [opted out](Sandbox::opt_out). Token keys are constants, so tokens
 //!    outlive the sandbox, can be refreshed more than once, and are worth nothing.
-//! 5. People with a part to play, by email address or phone number (or the hash of it):
+//! 5. Some people have fixed outcomes, by email address or phone number (or the hash of it):
 //!
 //! | | generate | refresh |
 //! | --- | --- | --- |
@@ -20,7 +20,7 @@
 //! | `optout@email.com`, of older guides | success | opted out |
 //! | `validate@email.com`, of older guides | success | success, even if opted out |
 //!
-//! At the operator of today the last two are ordinary people.
+//! Today's operator treats the last two as ordinary people.
 //!
 //! Never for production: its keys are public.
 //!
@@ -92,8 +92,8 @@ pub use self::visitor_state::VisitorState;
 
 /// A stand-in operator. Cheap to clone; clones share clock, opt-outs, fault and counters.
 ///
-/// A [`tower::Service`] of any `http::Request`, always ready, which never fails: what is wrong with a
-/// request, the response says. See the [module](self).
+/// A [`tower::Service`] of any `http::Request`. It is always ready and never fails: the response reports what is wrong
+/// with a request. See the [module](self).
 ///
 /// ```
 /// use http::Request;
@@ -113,7 +113,7 @@ pub struct Sandbox(Arc<Inner>);
 
 struct Inner {
     operator: Operator,
-    /// The same, as a publisher calls it.
+    /// This operator, as a publisher calls it.
     caller: euid_core::Operator,
     client_secret: Zeroizing<String>,
     clock: ManualClock,
@@ -170,8 +170,8 @@ impl Sandbox {
         &self.0.client_secret
     }
 
-    /// This sandbox, as a publisher calls it: its credentials, and a URL at which nothing is reached, for the sandbox
-    /// itself is the HTTP service to call it through. [`SandboxServer::operator`] is one with a port.
+    /// This sandbox, as a publisher calls it: its credentials, and a URL that reaches nothing, because the sandbox
+    /// itself is the HTTP service to send the calls to. [`SandboxServer::operator`] has a URL with a port.
     ///
     /// ```
     /// # use tower_euid::{Dii, Generated};
@@ -333,7 +333,7 @@ fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     Ok(bytes)
 }
 
-/// Opens a response as the client does that sent `nonce`.
+/// Opens a response, as the client that sent `nonce` does.
 #[cfg(test)]
 fn opened_response(secret: &Key, nonce: RequestNonce, envelope: &[u8]) -> Vec<u8> {
     let opened = euid_core::protocol::open(secret, envelope).unwrap();

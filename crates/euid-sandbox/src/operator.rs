@@ -40,7 +40,7 @@ pub(crate) struct Operator {
     test_identities: HashMap<Person, Script>,
 }
 
-/// A request, and the world that it arrives in.
+/// A request, with the state and the time at its arrival.
 pub(crate) struct Call<'a> {
     pub(crate) parts: &'a Parts,
     /// As [`Endpoint::at`] reads it from the path.
@@ -71,7 +71,7 @@ impl Operator {
         Ok(cors.allow(answer.unwrap_or_else(|refusal| refusal)))
     }
 
-    /// Answers as the fault says, else as the endpoint does.
+    /// Answers as the fault demands, else as the endpoint does.
     fn disturbed(&self, endpoint: Endpoint, call: &Call<'_>) -> Result<Answer, Answer> {
         match call.fault {
             Some(Fault::Status(status)) => Ok(Answer::page(status)),
@@ -122,7 +122,7 @@ impl Operator {
         headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())) == Some(self.api_key.as_bytes())
     }
 
-    /// Opens the request envelope; says in which form the answer is expected.
+    /// Opens the request envelope, and returns the form in which the client expects the answer.
     fn open(&self, call: &Call<'_>, body: &RequestBody<'_>) -> Result<(OpenedRequest, Form), Answer> {
         if body.form == Form::Binary && !body.bytes.is_empty() {
             match open_request(&self.secret, call.now, body.bytes) {
@@ -367,7 +367,7 @@ mod tests {
         }
     }
 
-    /// What an endpoint says to this payload: the JSON of a 200, or the message of a refusal.
+    /// An endpoint's answer to this payload: the JSON of a 200, or the message of a refusal.
     fn reply(operator: &Operator, path: &str, payload: &[u8]) -> Result<Value, (u16, String)> {
         let envelope = seal_request(&SECRET, [1; 12], NOW, [2; 8], payload);
         let (status, _, body) = post_to(operator, path, BINARY, &envelope);

@@ -32,15 +32,15 @@ pub(crate) enum Nobody {
 pub(crate) enum Script {
     /// Active, even if opted out.
     Active,
-    /// Opted out when asked for.
+    /// Opted out when an identity is generated.
     OptedOut,
     /// Opted out when the first token is refreshed.
     OptsOutLater,
 }
 
 impl Person {
-    /// By the one identity member of a generate or validate payload. `null` counts as missing; any other
-    /// value that is not a string is read as its JSON text, as the operator does.
+    /// Finds the person by the one identity member of a generate or validate payload. `null` counts as missing; any
+    /// other value that is not a string is read as its JSON text, as the operator does.
     pub(crate) fn named_in(payload: &Map<String, Value>) -> Result<Self, Nobody> {
         let named = MEMBERS.iter().filter_map(|(name, read)| Some((payload.get(*name)?, read)));
         let mut named = named.filter(|(value, _)| !value.is_null());
@@ -79,7 +79,7 @@ impl From<Dii> for Person {
     }
 }
 
-/// The operator's test identities, and the two of the 2023 guide that it has forgotten since.
+/// The operator's test identities, and the two of the 2023 guide that the operator no longer has.
 pub(crate) fn test_identities() -> HashMap<Person, Script> {
     let person = |(kind, address, script)| (Person::hashed(kind, &Sha256::digest(address)), script);
     TEST_IDENTITIES.map(person).into()

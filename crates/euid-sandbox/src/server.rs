@@ -158,7 +158,7 @@ impl SandboxServer {
         &self.sandbox
     }
 
-    /// [`Sandbox::advance`]
+    /// As [`Sandbox::advance`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -177,7 +177,7 @@ impl SandboxServer {
         self.sandbox.advance(duration);
     }
 
-    /// [`Sandbox::opt_out`]
+    /// As [`Sandbox::opt_out`].
     ///
     /// ```
     /// # use tower_euid::{Dii, Generated};
@@ -195,7 +195,7 @@ impl SandboxServer {
         self.sandbox.opt_out(person);
     }
 
-    /// [`Sandbox::fault`]
+    /// As [`Sandbox::fault`].
     ///
     /// ```
     /// # use tower_euid::Dii;

@@ -18,10 +18,10 @@ use tower::Service;
 use super::{Sandbox, VisitorState, random};
 
 impl Sandbox {
-    /// A visitor of a site behind `layer`: a person of their own, and a browser with the cookies that
-    /// a login so long ago has left there. The identity is issued by this sandbox, which will refresh
-    /// it, and sealed as that layer seals: give a clone of the very layer that the site has, with all
-    /// its settings. A host without tower gives its own [`Site`]: its engine and its clock.
+    /// Makes a visitor of a site behind `layer`: a person of their own, and a browser with the cookies of a past login
+    /// that fits this state. The sandbox issued the identity, so it can refresh it, and the identity is sealed as that
+    /// layer seals: pass a clone of the site's own layer, with all its settings. A host without tower passes its own
+    /// [`Site`]: its engine and its clock.
     ///
     /// ```
     /// use tower_euid::CookieConfig;
@@ -120,10 +120,10 @@ struct Success {
     body: Identity,
 }
 
-/// A person with a browser: sends requests with the cookies it has, keeps those it is given. From
+/// A person with a browser, which sends requests with its cookies and keeps the cookies of the responses. From
 /// [`Sandbox::visitor`].
 ///
-/// It knows names, values and `Max-Age=0`; paths, domains and the time are not looked at.
+/// It knows names, values and `Max-Age=0`; it ignores paths, domains and the time.
 ///
 /// ```
 /// # use tower::{Layer, service_fn};

@@ -41,15 +41,15 @@ pub enum VisitorState {
     Absent,
     /// Has just logged in: [`Active`](euid_core::Euid::Active).
     Fresh,
-    /// The token is good, and to be refreshed: [`Active`](euid_core::Euid::Active) with the new one or, if
-    /// the operator fails, the old one.
+    /// The token is good, and due for a refresh: [`Active`](euid_core::Euid::Active) with the new one or, if the
+    /// operator fails, the old one.
     Due,
     /// The token has expired, and can be refreshed: [`Active`](euid_core::Euid::Active) or, if the operator
     /// fails, [`Unavailable`](euid_core::Euid::Unavailable).
     Expired,
-    /// Was told at login that they opted out, and is known to the sandbox so:
-    /// [`OptedOut`](euid_core::Euid::OptedOut). For a person who opts out later, take another state and
-    /// [`Sandbox::opt_out`] with the visitor's [`dii`](Visitor::dii): the next refresh says so.
+    /// Opted out, according to the cookies of the login and to the sandbox: [`OptedOut`](euid_core::Euid::OptedOut).
+    /// For a person who opts out later, take another state and [`Sandbox::opt_out`] with the visitor's
+    /// [`dii`](Visitor::dii): the next refresh finds the opt-out.
     OptedOut,
 }
 
