@@ -89,7 +89,7 @@ impl UnixMillis {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time from `earlier` to this moment; zero if this moment is not after it.
     ///
     /// ```
     /// # use euid_core as tower_euid;

@@ -53,7 +53,7 @@ pub enum DiiKind {
 }
 
 impl Dii {
-    /// From an email address.
+    /// Makes a [`Dii`] from an email address.
     ///
     /// The operator's rules count, not RFC 5322. ASCII letters become lower case. Spaces before the `@` and
     /// at the very end are dropped. For `gmail.com` (no other domain) the local part loses its dots and
@@ -76,8 +76,7 @@ impl Dii {
         normalize_email(address).map(|normalized| Self::hashed(DiiKind::Email, &normalized))
     }
 
-    /// From a phone number in E.164: `+`, country code, number, no spaces. It is checked, not
-    /// repaired.
+    /// Makes a [`Dii`] from a phone number in E.164: `+`, country code, number, no spaces. It is checked, not repaired.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -100,7 +99,7 @@ impl Dii {
         Ok(Self::hashed(DiiKind::Phone, number))
     }
 
-    /// From the SHA-256 of a normalized email address: standard base64 (44 characters) or hex (64).
+    /// Makes a [`Dii`] from the SHA-256 of a normalized email address: standard base64 (44 characters) or hex (64).
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -117,7 +116,7 @@ impl Dii {
         parse_hash(hash).map(|hash| Self { kind: DiiKind::Email, hash })
     }
 
-    /// From the SHA-256 of a phone number in E.164: standard base64 (44 characters) or hex (64).
+    /// Makes a [`Dii`] from the SHA-256 of a phone number in E.164: standard base64 (44 characters) or hex (64).
     ///
     /// ```
     /// # use euid_core as tower_euid;

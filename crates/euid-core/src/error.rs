@@ -37,7 +37,7 @@ pub use crate::dii::InvalidDii;
 pub struct InvalidIdentity(&'static str);
 
 impl InvalidIdentity {
-    /// `rule` names the part and what is wrong with it.
+    /// `rule` names the part and its fault.
     pub(crate) const fn new(rule: &'static str) -> Self {
         Self(rule)
     }
@@ -75,7 +75,7 @@ pub struct EuidError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// Why a call failed. The kinds differ in what the caller should do.
+/// Why a call failed. Each kind demands a different reaction from the caller.
 ///
 /// More kinds may be added: treat one that you do not know as [`Transient`](Self::Transient).
 ///

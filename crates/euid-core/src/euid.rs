@@ -137,7 +137,7 @@ impl Euid {
 pub struct EuidLogoutHandle(Option<Note>);
 
 impl EuidLogoutHandle {
-    /// From the extensions of a request; `None` if the `EuidLayer` is missing.
+    /// Finds the handle in the extensions of a request; `None` if the `EuidLayer` is missing.
     ///
     /// ```
     /// # use euid_core as tower_euid;

@@ -68,12 +68,12 @@ pub fn ask(json: &[u8]) -> Vec<u8> {
     seal_request(&KEY, IV, NOW, NONCE, json)
 }
 
-/// What the operator reads in a body of bytes.
+/// Reads a body of bytes, as the operator does.
 pub fn receive(body: &[u8]) -> Result<Option<Map<String, Value>>, Refused> {
     open_request(&KEY, NOW, body).map(payload).map_err(Refused)
 }
 
-/// What the operator reads in a body of text.
+/// Reads a body of text, as the operator does.
 pub fn receive_text(body: &[u8]) -> Result<Option<Map<String, Value>>, Refused> {
     open_request_text(&KEY, NOW, body).map(payload).map_err(Refused)
 }

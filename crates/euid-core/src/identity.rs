@@ -145,7 +145,7 @@ impl fmt::Debug for RefreshToken {
 pub struct ResponseKey(Zeroizing<[u8; 32]>);
 
 impl ResponseKey {
-    /// From the operator's form: standard base64 of 32 bytes.
+    /// Decodes the operator's form: standard base64 of 32 bytes.
     ///
     /// ```
     /// # use euid_core as tower_euid;

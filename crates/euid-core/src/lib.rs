@@ -21,9 +21,8 @@
 //!  response ◄── Set-Cookie, Cache-Control ◄── finish ◄── pending ◄──────────────────────┘
 //! ```
 //!
-//! 1. **begin** reads the headers of the request. It returns a decision, or a candidate for a refresh if one
-//!    is due. The *context* is what the site says of the request: the visitor's [`Consent`] and the
-//!    signed-in user.
+//! 1. **begin** reads the headers of the request. It returns a decision, or a candidate for a refresh if one is due.
+//!    The *context* holds the site's facts about the request: the visitor's [`Consent`] and the signed-in user.
 //! 2. **refresh**: the host calls the operator. [`operator`] makes the request and reads the response, and
 //!    the host chooses the HTTP client, the deadline and whether to share one call among many requests.
 //! 3. **settle** turns the outcome, or the lack of one, into a decision.

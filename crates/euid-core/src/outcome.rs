@@ -117,8 +117,8 @@ pub enum Refreshed {
 impl Refreshed {
     /// Adjusts an outcome that arrives at `now`, on this machine's clock. A new pair that is due already becomes due a
     /// little later, so that a clock ahead of the operator's does not refresh on every page; the second value is how
-    /// long it had been due. [`RefreshCandidate::settle`](crate::engine::RefreshCandidate::settle) does the same by itself:
-    /// this is for a host that remembers outcomes, or that warns of its clock.
+    /// long it had been due. [`RefreshCandidate::settle`](crate::engine::RefreshCandidate::settle) does the same by
+    /// itself: this is for a host that remembers outcomes, or that warns of its clock.
     ///
     /// ```
     /// # use euid_core as tower_euid;

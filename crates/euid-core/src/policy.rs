@@ -115,7 +115,7 @@ pub(crate) enum Evaluation {
     Refresh,
 }
 
-/// What the handler sees, and what happens to the state unless the handler says otherwise.
+/// The policy's verdict: what the handler sees, and what happens to the state unless the handler asks for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub sees: Visibility,
@@ -157,7 +157,7 @@ pub(crate) enum Settled<T> {
     Renewed(T),
     /// The person opted out: the response forgets the identity and records the opt-out for its login.
     OptedOut,
-    /// As without a refresh.
+    /// The same verdict as without a refresh.
     Proceed(Verdict),
 }
 
@@ -241,7 +241,8 @@ pub(crate) fn opted_out(
     }
 }
 
-/// The verdict on an identity, or the record of an opt-out, that consent or the subject excludes, regardless of its content.
+/// The verdict on an identity, or the record of an opt-out, that consent or the subject excludes, whatever its
+/// content.
 fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
     let verdict = match (consent, subject) {
         (Consent::Withdrawn, _) => verdict(Visibility::Withheld, Action::EndLogin),

@@ -32,7 +32,7 @@ use crate::identity::{Identity, IdentityTimes};
 #[derive(Clone)]
 pub struct AdvertisingToken(Arc<Noted>);
 
-/// What a handler did that its response must obey: whether it read the token, and whether it ended the
+/// The note of a handler's actions that the response must obey: whether it read the token, and whether it ended the
 /// login.
 #[derive(Clone)]
 pub(crate) struct Note(Arc<Noted>);

@@ -62,7 +62,7 @@ impl Decision {
         }
     }
 
-    /// What the handler will see.
+    /// The state that the handler will see.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -80,7 +80,7 @@ impl Decision {
         &self.euid
     }
 
-    /// What the response will write, unless the handler asks for something else.
+    /// The change that the response will write, unless the handler asks for another.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -197,7 +197,7 @@ impl Decision {
     }
 }
 
-/// What the handler sees.
+/// The state that the handler sees.
 #[inline]
 pub(super) fn euid(sees: Visibility, token: Option<AdvertisingToken>) -> Euid {
     match (sees, token) {

@@ -51,17 +51,17 @@ pub struct Findings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RejectReason {
-    /// It is of a version or under a key that this node does not know.
+    /// The state has a version or a key that this node does not know.
     UnknownKey,
-    /// It is not the text of a sealed identity.
+    /// The value is not the text of a sealed identity.
     Undecodable,
-    /// It does not open under its key.
+    /// The value does not open under its key.
     Forged,
-    /// Its login has ended: the anchor does not name it.
+    /// The login has ended: the anchor does not name it.
     LoginEnded,
-    /// It is bound to another user than the one signed in.
+    /// The state is bound to another user than the signed-in one.
     OtherUser,
-    /// It is bound to a user, and none is signed in.
+    /// The state is bound to a user, and no user is signed in.
     NoUser,
 }
 
@@ -82,9 +82,9 @@ pub enum RejectReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UserCheck {
-    /// It is bound to the signed-in user, or to none.
+    /// The state is bound to the signed-in user, or to no user.
     Same,
-    /// It must not be used for this request.
+    /// The state must not be used for this request.
     Rejected(RejectReason),
     /// There is no identity that this engine can read, and no record of an opt-out.
     Unreadable,

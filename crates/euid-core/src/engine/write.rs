@@ -135,7 +135,7 @@ fn opted_out_until(now: UnixMillis) -> UnixMillis {
     now.saturating_add(OPT_OUT_REMEMBERED)
 }
 
-/// How long an opt-out is remembered.
+/// The time for which an opt-out is remembered.
 const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);
 /// A [`HeaderMap`] of this many names has room for more, however their hashes collide. One with more may
 /// refuse any cookie, and half a logout would be none.

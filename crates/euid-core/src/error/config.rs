@@ -6,8 +6,8 @@ use std::fmt;
 
 /// A setting that can't work: a key, a secret, a URL, an environment variable.
 ///
-/// It is raised while the application is put together, never while it serves. The text says what is wrong, and
-/// repeats no key, secret or URL. [`setting`](Self::setting) and [`variable`](Self::variable) say where.
+/// It is raised while the application is put together, never while it serves. The text names the fault, and repeats no
+/// key, secret or URL. [`setting`](Self::setting) and [`variable`](Self::variable) name the place.
 ///
 /// ```
 /// # use euid_core as tower_euid;

@@ -16,7 +16,7 @@ use crate::error::ConfigError;
 pub(super) struct BaseUrl(Uri);
 
 impl BaseUrl {
-    /// The base URL in `text`, or what is wrong with it.
+    /// The base URL in `text`, or its fault.
     pub(super) fn parse(text: &str, insecure_http: bool) -> Result<Self, ConfigError> {
         let refused = |why| Err(ConfigError::new(why));
         let not_one = |why: &str| ConfigError::new(format!("the operator's URL is not one: {why}"));

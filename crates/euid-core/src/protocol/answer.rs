@@ -269,7 +269,7 @@ fn unknown(status: &str, quoted: &str) -> EuidError {
     EuidError::new(ErrorKind::UnknownStatus, what)
 }
 
-/// How many characters of a message an error holds at most.
+/// The most characters of a message that an error holds.
 const MAX_MESSAGE: usize = 200;
 const OPTOUT: &str = "optout";
 const INSUFFICIENT_CONSENT: &str = "insufficient_user_consent";

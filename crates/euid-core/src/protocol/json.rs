@@ -172,11 +172,11 @@ fn unit(characters: &mut Chars<'_>) -> Option<u16> {
     (0..4).try_fold(0, |unit, _| Some(unit << 4 | u16::try_from(characters.next()?.to_digit(16)?).ok()?))
 }
 
-/// How many arrays and objects may be around a value.
+/// The most arrays and objects that may be around a value.
 const MAX_DEPTH: usize = 1000;
-/// How many characters a number may have, without its sign.
+/// The most characters that a number may have, without its sign.
 const MAX_NUMBER: usize = 1000;
-/// How many characters the name of a member may have.
+/// The most characters that the name of a member may have.
 const MAX_NAME: usize = 50_000;
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl CookieKey {
         }
     }
 
-    /// From standard base64 of 32 bytes, as `openssl rand -base64 32` prints it.
+    /// Decodes standard base64 of 32 bytes, as `openssl rand -base64 32` prints it.
     ///
     /// # Errors
     ///

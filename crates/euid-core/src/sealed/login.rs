@@ -12,7 +12,7 @@ use crate::random;
 
 /// A login of a visitor: made when they log in, kept by all refreshes until they log out or in again.
 ///
-/// It names no user. If the login is bound to one, it holds a digest of the user's id, which is another in each login.
+/// It names no user. If the login is bound to one, it holds a digest of the user's id, which differs in each login.
 ///
 /// ```
 /// # use euid_core as tower_euid;

@@ -27,7 +27,7 @@ pub(crate) enum JsSdk {
     },
 }
 
-/// What the SDK writes in place of an identity once the person has opted out.
+/// The object that the SDK writes in place of an identity once the person has opted out.
 #[derive(Deserialize)]
 struct OptOutMarker {
     status: String,
@@ -110,7 +110,7 @@ pub(crate) fn expose_token(
     set_cookie(config, Readers::Scripts, TOKEN_COOKIE, token, rest)
 }
 
-/// Whether a token is what a cookie may hold (the cookie-octets of RFC 6265) and browsers keep.
+/// Whether a token fits into a cookie: it holds only cookie-octets (RFC 6265), and browsers keep a cookie of its size.
 pub(crate) fn fits_into_cookie(token: &str) -> bool {
     let fits = TOKEN_COOKIE.len() + token.len() <= MAX_NAME_AND_VALUE;
     fits && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'))
