@@ -21,7 +21,7 @@ use crate::layer::EuidLayer;
 /// | --- | --- |
 /// | `EUID_OPERATOR_URL` | `production` (or `prod`), `integration` (or `integ`), in upper or lower case, or the base URL of another operator |
 /// | `EUID_API_KEY` | the API key from the operator |
-/// | `EUID_CLIENT_SECRET` | the client secret that came with it: standard base64 of 32 bytes |
+/// | `EUID_CLIENT_SECRET` | the client secret of that API key: standard base64 of 32 bytes |
 /// | `EUID_COOKIE_KEYS` | [cookie keys](crate::KeyRing::from_env), newest first, separated by commas |
 /// | `EUID_OPTOUT_CHECK` | optional: `1` (or `true`) for a private operator up to version 5.65, which requires [`optout_check`](EuidClientBuilder::optout_check); `0` (or `false`) otherwise, which is the default |
 /// | `EUID_MAX_WAIT_MS` | optional: how many milliseconds a page waits for a refresh at most; [500](EuidLayer::DEFAULT_MAX_WAIT) |

@@ -1,4 +1,4 @@
-//! The states of a request under way; [`response`](crate::response) says what the response writes.
+//! The states of a request under way. [`response`](crate::response) writes the response.
 //!
 //! ```text
 //! Hot ──────────────────────────────► response        nothing is planned for the state

@@ -82,8 +82,8 @@ impl EuidUpdate {
         Self::of(self.change().clone().bound_to(id))
     }
 
-    /// The visitor has logged out. Ends the identity, even one that this node can't read. The operator gets no
-    /// call, as EUID asks. A handler that may fail before its response is made calls
+    /// The visitor has logged out. Ends the identity, even one that this node can't read. The operator gets no call, as
+    /// EUID requires. A handler that may fail before its response is made calls
     /// [`EuidLogoutHandle::logout`](crate::EuidLogoutHandle::logout) first.
     ///
     /// ```

@@ -66,9 +66,9 @@ use crate::telemetry;
 ///
 /// # Secrets in memory
 ///
-/// The client secret, an opened answer and the refresh token that [`refresh`](Self::refresh) sends are
-/// wiped when dropped. Not wiped are the API key, which is a header of every request, and the buffers of
-/// hyper (the HTTP library) and rustls (the TLS library), into which both copy what they send and receive.
+/// The client secret, an opened answer and the refresh token that [`refresh`](Self::refresh) sends are wiped when
+/// dropped. Not wiped are the API key, which is a header of every request, and the buffers of hyper (the HTTP library)
+/// and rustls (the TLS library), into which both copy the data that they send and receive.
 #[derive(Clone)]
 pub struct EuidClient(Arc<Inner>);
 

@@ -107,11 +107,11 @@ impl EuidLayer {
 
     /// Sets for how many tokens the layer remembers refreshes (at least one), including calls under way;
     /// [`memo_bytes`](Self::memo_bytes) limits the bytes. An answer is remembered for 45 s, or a tenth of the new
-    /// token's life if that is less, so that requests which still carry the old cookie get it without a call; a new
-    /// pair that no response could carry (the page answered 304, the visitor hung up), until it is due itself. A
-    /// failure is remembered while its token backs off, and 5 min more, so that the next wait is longer. At a limit the
-    /// oldest outcome is forgotten, which costs at most one call. Expired outcomes are freed as later requests need
-    /// refreshes. Defaults: [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
+    /// token's life if that is less, so that requests which still carry the old cookie get it without a call. A new
+    /// pair that no response could carry (the page answered 304, the visitor hung up) is remembered until it is due
+    /// itself. A failure is remembered while its token backs off, and 5 min more, so that the next wait is longer. At a
+    /// limit the oldest outcome is forgotten, which costs at most one call. Expired outcomes are freed as later
+    /// requests need refreshes. Defaults: [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
     /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
     ///
     /// ```

@@ -51,7 +51,7 @@ pub(crate) struct Coordinator {
     pub(super) warned_of_skew: AtomicBool,
 }
 
-/// The reply to a request that asks for a refresh.
+/// The reply to a request that needs a refresh.
 #[derive(Debug)]
 pub(crate) enum Reply {
     /// The outcome is known without a call.

@@ -65,7 +65,7 @@ impl Table {
         }
     }
 
-    /// Asks for a refresh as a page does at `seconds`. Returns the outcome that the page gets.
+    /// Requests a refresh as a page does at `seconds`. Returns the outcome that the page gets.
     fn ask(&self, seconds: i64, leaves: bool) -> Option<Outcome> {
         let now = UnixMillis::from_millis(seconds * 1000);
         let next = lock(&self.table).next(&KEY, now, crate::deadline::steady_now());
