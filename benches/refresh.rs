@@ -1,10 +1,10 @@
-//! What a due refresh costs a request, next to the bare service.
+//! The cost of a due refresh for a request, beside the bare service.
 //!
 //! ```console
 //! $ cargo bench --bench refresh
 //! ```
 //!
-//! Compare rows of one run; times of different runs or machines say nothing.
+//! Compare only rows of one run; times of different runs or machines can't be compared.
 
 #![expect(clippy::unwrap_used, reason = "a bench that can't be set up has nothing to measure")]
 
@@ -36,7 +36,7 @@ fn identity(visitor: usize, from: UnixMillis) -> Identity {
     Identity::new("Ab3_".repeat(54) + "Abc", refresh_token.into(), [7; 32].into(), times).unwrap()
 }
 
-/// A page that reads the token.
+/// Returns a page that reads the token.
 fn page() -> impl Service<Request<()>, Response = Response<()>, Error = Infallible> + Clone {
     service_fn(|request: Request<()>| {
         black_box(request.extensions().get::<AdvertisingToken>().map(|token| token.as_str().len()));
@@ -57,7 +57,7 @@ impl Site {
         Self { layer, clock, runtime: Builder::new_current_thread().enable_all().build().unwrap() }
     }
 
-    /// The cookies of a visitor who logs in now.
+    /// Returns the cookies of a visitor who logs in now.
     fn login(&self, visitor: usize) -> String {
         let login = service_fn(move |_: Request<()>| {
             let mut response = Response::new(());
@@ -108,7 +108,7 @@ fn b_fresh(bencher: Bencher<'_, '_>) {
     site.bench(bencher, &cookies);
 }
 
-/// A task, a call and a cookie for each request: the memory is too small for any answer.
+/// Measures a task, a call and a cookie for each request: the memory is too small for any answer.
 #[divan::bench]
 fn c_due_with_an_instant_operator(bencher: Bencher<'_, '_>) {
     let clock = ManualClock::at(LOGIN.saturating_add(DUE));

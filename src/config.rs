@@ -1,4 +1,4 @@
-//! What a layer builds and its requests read.
+//! The configuration that a layer builds and its requests read.
 
 use std::fmt;
 use std::ptr;
@@ -12,7 +12,7 @@ use http::{request, response};
 use crate::mistakes::Mistakes;
 use crate::refresh::Coordinator;
 
-/// All that requests share. Read-only once the layer has been put together.
+/// The state that all requests share. Read-only once the layer is built.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) engine: Engine,
@@ -31,12 +31,12 @@ pub(crate) type ConsentOf = dyn Fn(&request::Parts) -> Consent + Send + Sync;
 pub(crate) type UserOf = dyn Fn(&request::Parts) -> Option<Box<[u8]>> + Send + Sync;
 pub(crate) type LogoutWhen = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
-/// When the handler runs, while a refresh is due.
+/// When the handler runs if a refresh is due.
 ///
-/// The mode is for requests with a safe method (`GET`, `HEAD`). A request that may change something, such as
-/// the `POST` of a login or a logout, waits for no refresh: its handler runs at once, with the token if that
-/// is still valid, else with [`Euid::Unavailable`](crate::Euid::Unavailable). A login or logout in its
-/// response beats what the refresh brings.
+/// The mode is for requests with a safe method (`GET`, `HEAD`). A request that may change something, such as the `POST`
+/// of a login or a logout, waits for no refresh: its handler runs at once, with the token if that is still valid, else
+/// with [`Euid::Unavailable`](crate::Euid::Unavailable). A login or logout in its response takes precedence over the
+/// refresh.
 ///
 /// ```
 /// # #[cfg(feature = "client")]
@@ -64,18 +64,18 @@ pub(crate) type LogoutWhen = dyn Fn(&response::Parts) -> bool + Send + Sync;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefreshMode {
-    /// After the refresh, or after [`max_wait`](crate::EuidLayer::max_wait) with what is still valid: the
-    /// token is refreshed before it is used, as the EUID guide asks.
+    /// After the refresh, or after [`max_wait`](crate::EuidLayer::max_wait) with the old token if it is still valid.
+    /// The token is refreshed before it is used, as the EUID guide requires.
     #[default]
     Blocking,
-    /// At once, as long as the token is valid. The new cookie goes out if the answer is there when the response head is,
-    /// else with the next request of this visitor that meets this node before the new pair itself is due. An expired token
-    /// is waited for as in [`Blocking`](Self::Blocking).
+    /// At once, as long as the token is valid. If the answer arrives before the response head is ready, the response
+    /// sets the new cookie. Otherwise the next response to this visitor from this node sets it, unless the new pair
+    /// itself is due by then. If the token has expired, the handler waits as in [`Blocking`](Self::Blocking).
     Concurrent,
 }
 
 impl Config {
-    /// Tells this layer, and its clones with equal settings, from others.
+    /// Distinguishes this layer, and its clones with equal settings, from others.
     pub(crate) fn id(&self) -> usize {
         ptr::from_ref(self).addr()
     }

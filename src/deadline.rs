@@ -1,9 +1,10 @@
 //! Deadlines that count only time in which this process ran.
 //!
-//! A process can be frozen: a function between two invocations, a virtual machine that is moved, a stopped debugger. When
-//! it runs again, an answer that arrived meanwhile and the deadline are both there. The answer must win; but it needs a few
-//! steps of other tasks (socket, TLS, HTTP) before it is visible. So a deadline that fires late, because nothing ran, is
-//! moved to [`GRACE`] from now. This happens once: on a runtime that is always late the wait would have no end else.
+//! A process can be frozen: a function between two invocations, a virtual machine that is moved, a stopped debugger.
+//! When it runs again, an answer may have arrived meanwhile and the deadline has passed. The answer must win, but it
+//! needs a few steps of other tasks (socket, TLS, HTTP) before it is visible. So a deadline that fires late, because
+//! nothing ran, is moved to [`GRACE`] from now. It is moved at most once: otherwise the wait would never end on a
+//! runtime that is always late.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -13,13 +14,13 @@ use std::time::Duration;
 use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// A moment of the runtime's clock to wait for, if nothing better comes first.
+/// A future that completes at a moment of the runtime's clock.
 #[pin_project(project = DeadlineProj)]
 #[derive(Debug)]
 pub(crate) struct Deadline {
     #[pin]
     sleep: Sleep,
-    /// Whether it has fired late and been moved.
+    /// Whether the deadline has fired late and been moved.
     moved: bool,
 }
 
@@ -53,7 +54,7 @@ impl Future for Deadline {
     }
 }
 
-/// The moment after `duration`, at most 30 years ahead.
+/// Returns the moment after `duration`, at most 30 years ahead.
 ///
 /// # Panics
 ///
@@ -62,7 +63,7 @@ pub(crate) fn moment_after(duration: Duration) -> Instant {
     sleep(duration).deadline()
 }
 
-/// What `step` gives; `None` if it gives nothing before `moment`. The step is polled first.
+/// Returns the output of `step`, or `None` if it is not ready before `moment`. Polls the step first.
 pub(crate) async fn before<T>(moment: Instant, mut step: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Option<T> {
     let mut deadline = pin!(Deadline::of(sleep_until(moment)));
     poll_fn(|cx| match step.as_mut().poll(cx) {
@@ -72,15 +73,16 @@ pub(crate) async fn before<T>(moment: Instant, mut step: Pin<&mut (impl Future<O
     .await
 }
 
-/// The runtime's clock, which is never set back: by it requests wait, and nothing of an identity is judged.
+/// Returns the time of the runtime's clock, which is never set back. It measures the waits of requests, never the times
+/// of an identity.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the runtime's clock")]
 pub(crate) fn steady_now() -> Instant {
     Instant::now()
 }
 
-/// A timer that fires so late was not waited for: nothing ran.
+/// A timer that fires this late shows that nothing ran meanwhile.
 const LATE: Duration = Duration::from_millis(100);
-/// For what arrived while nothing ran.
+/// The extra time for an answer that arrived while nothing ran.
 const GRACE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
@@ -106,11 +108,11 @@ mod tests {
             let (answer, answered) = oneshot::channel();
             let waiting = tokio::spawn(async move { before(moment_after(SECOND), pin!(answered)).await });
             yield_now().await;
-            // The process is frozen: its clock goes on and no task runs. Then the timer is first to wake.
+            // The process is frozen: its clock goes on and no task runs. Then the timer wakes first.
             tokio::time::advance(7 * SECOND).await;
             let thawed = steady_now();
             let kept = if answers {
-                // A few steps of other tasks later.
+                // Other tasks run a few steps first.
                 for _ in 0..10 {
                     yield_now().await;
                 }
@@ -130,7 +132,7 @@ mod tests {
     async fn deadline_is_moved_once_however_often_it_fires_late() {
         let waiting = tokio::spawn(async { before(moment_after(SECOND), pin!(std::future::pending::<()>())).await });
         yield_now().await;
-        // The first time by no more than counts as late.
+        // The first delay is the smallest that counts as late.
         for late in [LATE, 7 * SECOND] {
             assert!(!waiting.is_finished());
             tokio::time::advance(SECOND + late).await;

@@ -2,8 +2,8 @@
 //!
 //! 1. Every error names its variable, and none repeats a value.
 //! 2. All missing variables are named at once.
-//! 3. Only what differs between deployments is a variable; what belongs to the application is set
-//!    in its code, on what [`from_env`] returns.
+//! 3. Only settings that differ between deployments are variables. The application's other settings are set in its
+//!    code, on the client and layer that [`from_env`] returns.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -15,21 +15,20 @@ use zeroize::Zeroizing;
 use crate::client::{EuidClient, EuidClientBuilder, Variables};
 use crate::layer::EuidLayer;
 
-/// Client and layer, configured by environment variables.
+/// Returns the client and the layer, configured by environment variables.
 ///
 /// | variable | value |
 /// | --- | --- |
 /// | `EUID_OPERATOR_URL` | `production` (or `prod`), `integration` (or `integ`), in upper or lower case, or the base URL of another operator |
-/// | `EUID_API_KEY` | the API key that the operator gave out |
-/// | `EUID_CLIENT_SECRET` | the client secret that came with it: standard base64 of 32 bytes |
+/// | `EUID_API_KEY` | the API key from the operator |
+/// | `EUID_CLIENT_SECRET` | the client secret of that API key: standard base64 of 32 bytes |
 /// | `EUID_COOKIE_KEYS` | [cookie keys](crate::KeyRing::from_env), newest first, separated by commas |
-/// | `EUID_OPTOUT_CHECK` | optional: `1` (or `true`) for a private operator up to version 5.65, which wants [`optout_check`](EuidClientBuilder::optout_check); `0` (or `false`) otherwise, which is the default |
+/// | `EUID_OPTOUT_CHECK` | optional: `1` (or `true`) for a private operator up to version 5.65, which requires [`optout_check`](EuidClientBuilder::optout_check); `0` (or `false`) otherwise, which is the default |
 /// | `EUID_MAX_WAIT_MS` | optional: how many milliseconds a page waits for a refresh at most; [500](EuidLayer::DEFAULT_MAX_WAIT) |
 ///
-/// White space around a value is ignored, and a variable that is empty counts as not set. The
-/// layer's other settings go on top: `layer.expiry_margin(…)`; for the client's, start with
-/// [`EuidClientBuilder::from_env`]. To change keys while running, [`reload`](crate::KeyRing::reload) the
-/// layer's [`keys`](EuidLayer::keys).
+/// White space around a value is ignored, and an empty variable counts as not set. Other settings of the layer are set
+/// on it: `layer.expiry_margin(…)`. For those of the client, start with [`EuidClientBuilder::from_env`]. To change keys
+/// while running, [`reload`](crate::KeyRing::reload) the layer's [`keys`](EuidLayer::keys).
 ///
 /// ```no_run
 /// let (client, layer) = tower_euid::from_env()?;
@@ -38,15 +37,15 @@ use crate::layer::EuidLayer;
 ///
 /// # Errors
 ///
-/// If a variable is missing, or its value can't be used, as an API key of UID2, a weak cookie key or the
-/// client secret as a cookie key; the text names the variable, never the value. Also as
+/// If a variable is missing, or its value can't be used: for example an API key of UID2, a weak cookie key, or the
+/// client secret as a cookie key. The text names the variable, never the value. Also, as for
 /// [`EuidClientBuilder::build`], if the machine has no CA certificates.
 pub fn from_env() -> Result<(EuidClient, EuidLayer), ConfigError> {
     client_and_layer(&|name| std::env::var_os(name))
 }
 
 impl EuidClientBuilder {
-    /// A builder with operator, credentials and [`optout_check`](Self::optout_check) from the variables of
+    /// Returns a builder with operator, credentials and [`optout_check`](Self::optout_check) from the variables of
     /// [`from_env`](crate::from_env), for further settings.
     ///
     /// ```no_run
@@ -114,7 +113,7 @@ fn milliseconds(text: &str) -> Result<Duration, ConfigError> {
     text.parse().map(Duration::from_millis).map_err(|_| ConfigError::new("not a whole number of milliseconds"))
 }
 
-/// All of `names`, or which of them are missing.
+/// Returns the values of all `names`, or an error with those that are missing.
 fn required<const N: usize>(lookup: Lookup<'_>, names: [&'static str; N]) -> Result<[Variable; N], ConfigError> {
     let (mut values, mut missing) = (Vec::with_capacity(N), Vec::new());
     for name in names {
@@ -132,7 +131,7 @@ fn required<const N: usize>(lookup: Lookup<'_>, names: [&'static str; N]) -> Res
     })
 }
 
-/// The value without white space around it, if any is left.
+/// Returns the value without white space around it, if any is left.
 fn optional(lookup: Lookup<'_>, name: &'static str) -> Result<Option<Variable>, ConfigError> {
     let Some(value) = lookup(name) else { return Ok(None) };
     let value = value.into_string().map(Text::new);
@@ -148,7 +147,7 @@ struct Variable {
 }
 
 impl Variable {
-    /// The result of `parse`; an error names the variable.
+    /// Returns the result of `parse`; an error names the variable.
     fn check<T>(&self, parse: impl FnOnce(&str) -> Result<T, ConfigError>) -> Result<T, ConfigError> {
         parse(&self.value).map_err(|error| error.in_variable(self.name))
     }
@@ -156,7 +155,7 @@ impl Variable {
 
 /// The source of values: the process, or a test.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-/// Most of them are secrets.
+/// Most values are secrets.
 type Text = Zeroizing<String>;
 
 const OPERATOR_URL: &str = "EUID_OPERATOR_URL";
@@ -177,7 +176,7 @@ mod tests {
         ("EUID_COOKIE_KEYS", "gHQfqxmZxOfkd2oHczx9ZwNYfSQtoMFhSrbxXmG0eA4="),
     ];
 
-    /// With `changes` to what is good; what is good is an environment that works.
+    /// Returns the layer that is configured by [`GOOD`] with `changes`.
     fn configured(changes: &[(&str, &str)]) -> Result<EuidLayer, String> {
         let lookup = |name: &str| {
             let mut variables = changes.iter().chain(&GOOD);
@@ -242,7 +241,7 @@ mod tests {
             assert_eq!(client_and_layer(&lookup(name)).unwrap_err().variable(), Some(name));
         }
         assert_eq!(client_and_layer(&|_| None).unwrap_err().variable(), Some("EUID_OPERATOR_URL"));
-        // What the application sets in its code has none.
+        // A setting from the application's code has no variable.
         let builder = builder(&lookup(""), required(&lookup(""), [OPERATOR_URL, API_KEY, CLIENT_SECRET]).unwrap());
         let error = builder.unwrap().credentials("hunter2 hunter2", GOOD[2].1).build().unwrap_err();
         assert_eq!((error.variable(), error.to_string().starts_with("the API key")), (None, true));

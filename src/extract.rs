@@ -1,4 +1,4 @@
-//! axum: [`EuidUpdate`] as a part of a response. The extractors are in `euid_core`, where the types are.
+//! axum: [`EuidUpdate`] as a part of a response. The extractors are in `euid_core`, beside the types.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! Client and layer over an HTTP service that the application brings.
+//! Client and layer over an HTTP service of the application.
 
 use std::error::Error;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use tower::Service;
 use crate::client::{EuidClient, EuidClientBuilder};
 use crate::layer::EuidLayer;
 
-/// Client and layer for the tests of a site: over an HTTP service instead of a socket, on one clock, with a cookie key
-/// of their own and without jitter, so that a refresh is due to the millisecond. The [guide](crate::docs::testing) has
-/// a whole test file.
+/// Returns a client and a layer for the tests of a site: over an HTTP service instead of a socket, on one clock, with a
+/// cookie key of their own and without jitter, so that tests know the exact millisecond at which a refresh is due. The
+/// [guide](crate::docs::testing) has a whole test file.
 ///
-/// A layer with the site's own keys is `EuidLayer::new(keys, client.clone()).clock(clock)`. For production with an HTTP
-/// client of your own, see [`EuidClientBuilder::http_service`].
+/// To make a layer with the site's own keys, write `EuidLayer::new(keys, client.clone()).clock(clock)`. For production
+/// with an HTTP client of your own, see [`EuidClientBuilder::http_service`].
 ///
 /// ```
 /// # #[cfg(feature = "axum")]

@@ -1,4 +1,4 @@
-//! The states of a request under way; [`response`](crate::response) says what the response writes.
+//! The states of a request under way. [`response`](crate::response) writes the response.
 //!
 //! ```text
 //! Hot ──────────────────────────────► response        nothing is planned for the state
@@ -7,8 +7,8 @@
 //!       Nested ─────────────────────► response        another layer outside does the work
 //! ```
 //!
-//! The hot future is the inner one, the layer's configuration and the watch on what the handler does: two words more. All
-//! that is rare is in one box.
+//! The hot future is the inner one, the layer's configuration and the watch on the handler: two words more. All rare
+//! state is in one box.
 
 use std::fmt;
 use std::future::Future;
@@ -74,22 +74,22 @@ enum State<S: Service<Request<B>>, B> {
 #[pin_project(project = ColdProj)]
 #[expect(clippy::large_enum_variant, reason = "it is boxed as a whole, once")]
 enum Cold<S: Service<Request<B>>, B> {
-    /// A refresh is under way; the handler has not been called.
+    /// A refresh is under way, and the handler has not been called.
     Refreshing(#[pin] Refreshing<S, B>),
-    /// The handler runs, and its response will, or may, write state.
+    /// The handler runs, and its response may write state.
     Calling {
         #[pin]
         inner: S::Future,
         config: Arc<Config>,
         pending: Pending,
-        /// A refresh that runs while the handler does.
+        /// A refresh that runs beside the handler.
         concurrent: Option<Box<ConcurrentRefresh>>,
     },
     /// The handler runs, and a layer further out writes the state.
     Nested {
         #[pin]
         inner: S::Future,
-        /// What this layer adds to its response.
+        /// The additions of this layer to its response.
         layer: Inner,
     },
 }
@@ -102,11 +102,11 @@ pub(crate) struct Refreshing<S, B> {
     /// Ends the wait; the refresh goes on without it.
     #[pin]
     patience: Deadline,
-    /// Taken when the handler is called.
+    /// Taken out when the handler is called.
     suspended: Option<Suspended<S, B>>,
 }
 
-/// What the handler's call needs once the wait has ended.
+/// The state that the handler's call needs once the wait has ended.
 pub(crate) struct Suspended<S, B> {
     pub(crate) candidate: Box<RefreshCandidate>,
     pub(crate) ready: S,
@@ -213,10 +213,10 @@ impl<S, B> Refreshing<S, B> {
             }
         };
         let Some(Suspended { candidate, mut ready, mut request }) = this.suspended.take() else {
-            // Can't be: the state changes as soon as this is ready.
+            // This is unreachable: the state changes as soon as the refresh is ready.
             return Poll::Pending;
         };
-        // Only a request whose response may write waits, so nothing is deferred.
+        // A request waits only if its response may write, so nothing is deferred.
         let decision = candidate.settle(&outcome, this.config.now());
         let pending = insert_extensions(this.config, request.extensions_mut(), decision);
         let inner = ready.call(request);
@@ -225,7 +225,8 @@ impl<S, B> Refreshing<S, B> {
 }
 
 impl ConcurrentRefresh {
-    /// If the refresh has an outcome by now, the response writes it. The handler has run already, and sees nothing of it.
+    /// Lets the response write the outcome of the refresh, if there is one by now. The handler has already run and does
+    /// not see it.
     fn adopt(self, config: &Config, pending: &mut Pending) {
         if let Some(outcome) = self.waiter.outcome() {
             pending.adopt(self.candidate.settle(&outcome, config.now()));

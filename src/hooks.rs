@@ -1,6 +1,7 @@
-//! The hooks `consent`, `subject`, `refresh_when` and `logout_when`: what the application says of a request or response.
+//! The hooks `consent`, `subject`, `refresh_when` and `logout_when`: the application's answers about a request or
+//! response.
 //!
-//! Hooks see `Parts`, for which a request or response must be moved; without hooks it stays where it is.
+//! Hooks see `Parts`, and a request or response must be moved to get them. Without hooks it is not moved.
 
 use euid_core::Consent;
 use euid_core::engine::{RequestContext, SignedIn};
@@ -8,7 +9,7 @@ use http::{Request, Response};
 
 use crate::config::{Config, LogoutWhen};
 
-/// What the hooks `consent` and `subject` return for a request.
+/// The answers of the hooks `consent` and `subject` for a request.
 pub(crate) struct Visitor {
     pub(crate) consent: Consent,
     /// `None` without the hook `subject`, `Some(None)` if no user is signed in.
@@ -33,7 +34,7 @@ impl Visitor {
     }
 }
 
-/// Whether a hook is set that [`visitor`] calls.
+/// Returns whether a hook is set that [`visitor`] calls.
 pub(crate) fn has_hooks(config: &Config) -> bool {
     config.consent.is_some() || config.subject.is_some()
 }
@@ -57,8 +58,8 @@ pub(crate) fn visitor<B>(config: &Config, request: Request<B>) -> (Request<B>, V
     (Request::from_parts(parts, body), Visitor { consent, user })
 }
 
-/// Calls the hook `refresh_when`: whether this request may begin a refresh and its response may write the identity. Called
-/// only if an identity is to be refreshed or written.
+/// Calls the hook `refresh_when`, which decides whether this request may begin a refresh and its response may write the
+/// identity. Called only if an identity is due for a refresh or a write.
 pub(crate) fn may_refresh<B>(config: &Config, request: Request<B>) -> (Request<B>, bool) {
     let Some(hook) = &config.refresh_when else { return (request, true) };
     let (parts, body) = request.into_parts();
@@ -66,7 +67,7 @@ pub(crate) fn may_refresh<B>(config: &Config, request: Request<B>) -> (Request<B
     (Request::from_parts(parts, body), may)
 }
 
-/// Calls the hook `logout_when`: whether the response is a logout.
+/// Calls the hook `logout_when`, which decides whether the response is a logout.
 pub(crate) fn is_logout<R>(hook: &LogoutWhen, response: Response<R>) -> (Response<R>, bool) {
     let (parts, body) = response.into_parts();
     let is_logout = hook(&parts);

@@ -1,5 +1,4 @@
-//! What the application configures. [`refreshing`] is how the layer refreshes, [`hooks`] what the application says of a
-//! request or response.
+//! The layer and its settings. [`refreshing`] has the settings of refreshes, [`hooks`] the hooks of the application.
 
 mod hooks;
 mod refreshing;
@@ -18,9 +17,9 @@ use crate::mistakes::Mistakes;
 use crate::refresh::{Coordinator, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;
 
-/// The layer around a site's pages: every handler behind it knows the visitor's [`Euid`](crate::Euid).
+/// The layer around a site's pages: every handler behind it gets the visitor's [`Euid`](crate::Euid).
 ///
-/// It is its own builder; every setting has a default that suits a small site. Clones share outcomes of
+/// The layer is its own builder. Every setting has a default that suits a small site. Clones share outcomes of
 /// refreshes and the breaker, so make one and clone it.
 ///
 /// ```
@@ -37,13 +36,13 @@ use crate::service::EuidService;
 ///
 /// # A layer inside another
 ///
-/// Where a request passes two layers, the outer one reads and writes the cookies.
+/// If a request passes two layers, the outer one reads and writes the cookies.
 ///
 /// * If the inner layer is a clone with equal settings, requests pass through it.
-/// * A different layer inside calls its own hooks, and they count where they are stricter: without consent the
-///   handler sees `Withheld` and no token, withdrawn consent ends the login, an identity that is bound to
-///   another user (or that the inner layer can't open, if it binds) is `Absent`, and `logout_when` is obeyed.
-///   Its other settings have no effect, and an event warns of that once.
+/// * A different layer inside calls its own hooks, and their answers count if they are stricter: without consent the
+///   handler sees `Withheld` and no token, withdrawn consent ends the login, an identity that is bound to another user
+///   (or that the inner layer can't open, if it binds) is `Absent`, and `logout_when` is obeyed. Its other settings
+///   have no effect, and an event warns of that once.
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct EuidLayer {
@@ -51,10 +50,10 @@ pub struct EuidLayer {
 }
 
 impl EuidLayer {
-    /// How long before its end a token is no longer handed out, unless set otherwise: 1 s.
+    /// The default of [`expiry_margin`](Self::expiry_margin): 1 s.
     pub const DEFAULT_EXPIRY_MARGIN: Duration = Engine::DEFAULT_EXPIRY_MARGIN;
 
-    /// A layer that seals under `keys` and refreshes identities through `refresh`, usually an
+    /// Returns a layer that seals under `keys` and refreshes identities through `refresh`, usually an
     /// [`EuidClient`](crate::EuidClient).
     ///
     /// ```
@@ -89,7 +88,7 @@ impl EuidLayer {
         Self { config: Arc::new(config) }
     }
 
-    /// The keys that cookies are sealed under, to [`reload`](KeyRing::reload) while the layer works: clones
+    /// Returns the keys that seal the cookies. They can be [reloaded](KeyRing::reload) while the layer works, as clones
     /// of a ring share its keys.
     ///
     /// ```
@@ -107,8 +106,8 @@ impl EuidLayer {
         self.config.engine.keys().clone()
     }
 
-    /// Names and attributes of the cookies, and which cookies of scripts there are beside them.
-    /// Default: `__Host-euid`, secure, and none.
+    /// Sets the names and attributes of the cookies, and which cookies for scripts there are beside them. Default:
+    /// `__Host-euid`, secure, and no cookie for scripts.
     ///
     /// ```
     /// # #[cfg(feature = "client")] {
@@ -126,8 +125,8 @@ impl EuidLayer {
         self.set_engine(|engine| engine.with_cookie(config))
     }
 
-    /// How long before `identity_expires` a token is no longer handed out, for the time that a bid
-    /// request takes and for clocks that are a little off. Default:
+    /// Sets how long before `identity_expires` handlers stop getting the token. It allows for the time that a bid
+    /// request takes and for clocks that are slightly wrong. Default:
     /// [`DEFAULT_EXPIRY_MARGIN`](Self::DEFAULT_EXPIRY_MARGIN).
     ///
     /// ```
@@ -153,8 +152,8 @@ impl EuidLayer {
         self.set_engine(|engine| engine.with_expiry_margin(margin))
     }
 
-    /// The clock that identities are held against. Default: [`SystemClock`]. Give the same to the
-    /// client, and to a sandbox.
+    /// Sets the clock that the times of identities are compared with. Default: [`SystemClock`]. Give the same clock to
+    /// the client, and to a sandbox.
     ///
     /// ```
     /// # #[cfg(feature = "client")] {
@@ -173,9 +172,9 @@ impl EuidLayer {
         self.set(|config| config.clock = Arc::clone(&clock)).set_coordinator(|settings| settings.clock = clock)
     }
 
-    /// Whether a page whose identity is sealed under a key that is not the newest writes it anew at
-    /// once, not only when it is refreshed. For the last step of a [change of
-    /// keys](KeyRing#changing-keys), when all nodes seal under the same one. Default: no.
+    /// Sets whether a page reseals an identity at once if its key is not the newest, instead of at the next refresh.
+    /// Use it for the last step of a [change of keys](KeyRing#changing-keys), when all nodes seal under the same key.
+    /// Default: no.
     ///
     /// ```
     /// # #[cfg(feature = "client")]

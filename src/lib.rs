@@ -122,19 +122,19 @@ mod update;
 pub mod docs {
     //! Guides.
     //!
-    //! | question | page |
+    //! | topic | page |
     //! | --- | --- |
-    //! | What happens to a request, step by step? | [`request_flow`] |
-    //! | It does not work: why? | [`troubleshooting`] |
-    //! | What does a page see when something fails, and what can be done? | [`failures`] |
-    //! | In which order do other layers belong? | [`layers`] |
-    //! | Keys, deploys, CDNs, proxies, alerts | [`operations`] |
+    //! | The steps of a request | [`request_flow`] |
+    //! | Troubleshooting: wrong states and their causes | [`troubleshooting`] |
+    //! | Failures: what a page sees, and remedies | [`failures`] |
+    //! | The order of layers | [`layers`] |
+    //! | Operations: keys, deploys, CDNs, proxies, alerts | [`operations`] |
     //! | AWS Lambda and other processes that are frozen | [`serverless`] |
     //! | The cookies, for a privacy policy | [`privacy`] |
-    //! | What is promised against which attacker, and what is not? | [`threat_model`] |
-    //! | How to move here from something else | [`migrating`] |
+    //! | The threat model: protection against each attacker, and its limits | [`threat_model`] |
+    //! | How to migrate from another solution | [`migrating`] |
     //! | How to test a site | [`testing`] |
-    //! | What it costs, and what others cost | [`performance`] |
+    //! | Performance, compared with other solutions | [`performance`] |
     //! | Events and metrics | [`metrics`] |
     //! | The cookies, byte by byte | [`cookie_format`] |
 
@@ -189,7 +189,7 @@ pub use types::{
 };
 pub use update::EuidUpdate;
 
-/// The README's code compiles as it stands there.
+/// Compiles the README's code unchanged.
 #[cfg(all(doctest, feature = "client", feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::telemetry;
 
-/// What one layer has noticed. A clone with other settings starts anew.
+/// The mistakes that one layer has noticed. A clone with other settings starts with none.
 #[derive(Default)]
 pub(crate) struct Mistakes {
     inside_another: AtomicBool,
@@ -13,14 +13,14 @@ pub(crate) struct Mistakes {
 }
 
 impl Mistakes {
-    /// The layer is inside another one that is not its clone.
+    /// Notes that the layer is inside another one that is not its clone.
     pub(crate) fn inside_another(&self) {
         if !self.inside_another.swap(true, Ordering::Relaxed) {
             telemetry::layer_inside_another();
         }
     }
 
-    /// The hook `subject` has found a signed-in user.
+    /// Notes that the hook `subject` has found a signed-in user.
     pub(crate) fn found_user(&self) {
         // A load is cheaper than a store that other threads notice.
         if !self.found_user.load(Ordering::Relaxed) {
@@ -28,7 +28,7 @@ impl Mistakes {
         }
     }
 
-    /// A bound identity came, and the hook `subject` has found no user. If it never finds one, the session layer
+    /// Notes a bound identity for which the hook `subject` has found no user. If it never finds one, the session layer
     /// is probably further in.
     pub(crate) fn found_no_user(&self) {
         if self.found_user.load(Ordering::Relaxed) {
@@ -47,5 +47,5 @@ impl Clone for Mistakes {
     }
 }
 
-/// How many bound identities may come first without any signed-in user: signed-out visitors bring some.
+/// How many bound identities without any signed-in user cause the warning: signed-out visitors bring some.
 const SUSPICIOUS: u32 = 20;

@@ -1,9 +1,9 @@
 //! A layer inside another layer.
 //!
 //! 1. A clone of the layer outside lets the request pass.
-//! 2. A different layer calls its own hooks. They count where they are stricter than what the layer outside
-//!    has shown: without consent the handler sees `Withheld`; if the identity is bound to a user and that user
-//!    is not the one signed in, it sees `Absent`; `logout_when` is obeyed.
+//! 2. A different layer calls its own hooks. Their answers count if they are stricter than those of the layer outside:
+//!    without consent the handler sees `Withheld`; if the identity is bound to a user and that user is not the one
+//!    signed in, it sees `Absent`; `logout_when` is obeyed.
 //! 3. The layer outside writes all cookies. It treats consent that is withdrawn inside as a logout, and gives
 //!    scripts no token while consent is withheld inside.
 //! 4. The other settings of a layer inside have no effect. It warns of that once.
@@ -20,23 +20,23 @@ use crate::request::report_rejected;
 use crate::telemetry;
 use crate::update::EuidUpdate;
 
-/// What a layer inside another adds to a response: nothing, if it is known to be a clone.
+/// The additions of a layer inside another to a response: nothing, if it is known to be a clone.
 #[derive(Default)]
 pub(crate) struct Inner(Option<Stricter>);
 
-/// A layer inside another that is not its clone, or may be none.
+/// A layer inside another that is not, or may not be, its clone.
 struct Stricter {
     config: Arc<Config>,
     consent: Consent,
     logout: Option<EuidLogoutHandle>,
 }
 
-/// Restricts what the layer outside has shown to what the hooks of this layer allow.
+/// Restricts the state that the layer outside has shown to what the hooks of this layer allow.
 pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Request<B>, Inner) {
     match layer_outside(request.extensions()) {
         Some(layer) if layer == config.id() => return (request, Inner::default()),
         Some(_) => config.mistakes.inside_another(),
-        // A layer with hooks would have left its mark.
+        // A layer with hooks would have left a mark.
         None if hooks::has_hooks(config) => config.mistakes.inside_another(),
         None => {}
     }
@@ -55,7 +55,7 @@ pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Reques
     (request, Inner(Some(Stricter { config: Arc::clone(config), consent, logout })))
 }
 
-/// The layer whose hooks were called last, or else the one that reads and writes the cookies. `None` if that
+/// Returns the layer whose hooks were called last, or else the one that reads and writes the cookies. `None` if that
 /// one left no mark: it has no hooks, and the request has a safe method and brings no cookie of the layer.
 fn layer_outside(extensions: &Extensions) -> Option<usize> {
     let with_hooks = extensions.get::<HooksOf>().map(|HooksOf(layer)| *layer);
@@ -70,7 +70,7 @@ fn stricter(one: Consent, other: Consent) -> Consent {
     }
 }
 
-/// Removes from the request what the handler must not see.
+/// Removes the state that the handler must not see from the request.
 fn restrict<B>(config: &Config, request: &mut Request<B>, visitor: &Visitor, logout: Option<&EuidLogoutHandle>) {
     if let (Consent::Withdrawn, Some(logout)) = (visitor.consent, logout) {
         logout.logout();
@@ -93,7 +93,8 @@ fn restrict<B>(config: &Config, request: &mut Request<B>, visitor: &Visitor, log
     }
 }
 
-/// Whether the identity is bound to a user who is not signed in. One that this layer can't open counts as such.
+/// Returns whether the identity is bound to a user who is not signed in. An identity that this layer can't open counts
+/// as bound to another user.
 fn is_of_another(config: &Config, headers: &HeaderMap, visitor: &Visitor, shown: &Euid) -> bool {
     if config.subject.is_none() || matches!(shown, Euid::Absent | Euid::Withheld) {
         return false;
@@ -104,13 +105,13 @@ fn is_of_another(config: &Config, headers: &HeaderMap, visitor: &Visitor, shown:
             report_rejected(config, reason);
             true
         }
-        // An opt-out that a handler stated is bound to no user.
+        // An opt-out from a handler is bound to no user.
         _ => !matches!(shown, Euid::OptedOut),
     }
 }
 
 impl Inner {
-    /// Adds what the hooks decided to the response, for the layer outside.
+    /// Adds the hooks' decisions to the response, for the layer outside.
     pub(crate) fn leave<R>(&self, mut response: Response<R>) -> Response<R> {
         let Some(Stricter { config, consent, logout }) = &self.0 else { return response };
         let mut is_logout = false;
@@ -127,7 +128,7 @@ impl Inner {
             telemetry::login_without_consent();
         }
         if let (true, Some(logout)) = (is_logout, logout) {
-            // A layer between the two may replace this response; what the handle notes stays.
+            // A layer between the two may replace this response; the logout in the handle stays.
             logout.logout();
         }
         if is_logout || is_unwanted {

@@ -1,4 +1,4 @@
-//! Before the handler: puts what a decision shows into the request's extensions.
+//! The part before the handler: puts the result of a decision into the request's extensions.
 
 use euid_core::engine::{Decision, Findings, Pending, RejectReason};
 use http::Extensions;
@@ -6,7 +6,7 @@ use http::Extensions;
 use crate::config::Config;
 use crate::telemetry;
 
-/// Puts what the handler sees into the request; returns what the response half needs.
+/// Puts the visitor's state into the request for the handler. Returns the data that the response half needs.
 pub(crate) fn insert_extensions(config: &Config, extensions: &mut Extensions, decision: Decision) -> Pending {
     let (euid, pending) = decision.start();
     telemetry::request(&euid);
@@ -20,7 +20,7 @@ pub(crate) fn insert_extensions(config: &Config, extensions: &mut Extensions, de
     pending
 }
 
-/// Logs and counts what became of the state that a request brought.
+/// Logs and counts whether and how the state of a request was used.
 pub(crate) fn report(config: &Config, findings: Findings) {
     if findings.old_key {
         telemetry::cookie_of_old_key();

@@ -1,4 +1,4 @@
-//! After the handler: takes out what it asks for, and lets the engine write the response's state.
+//! The part after the handler: takes out its update, and lets the engine write the response's state.
 
 use euid_core::engine::{Change, Engine, Finish, Pending, Watch};
 use http::{HeaderMap, Response, StatusCode};
@@ -8,7 +8,7 @@ use crate::hooks;
 use crate::telemetry;
 use crate::update::EuidUpdate;
 
-/// Whether [`finish`] has nothing to do for the response of a hot future, which is the usual case.
+/// Returns whether [`finish`] has nothing to do for the response of a hot future, which is the usual case.
 pub(crate) fn is_untouched<R>(config: &Config, response: &Response<R>, watch: &Watch) -> bool {
     config.logout_when.is_none()
         && watch.is_blank()
@@ -16,7 +16,7 @@ pub(crate) fn is_untouched<R>(config: &Config, response: &Response<R>, watch: &W
         && !Engine::is_steered_by(response.headers())
 }
 
-/// Takes the handler's update out of its response, writes the state, guards the cache.
+/// Takes the handler's update out of its response, writes the state, and sets the headers that restrict caches.
 #[inline]
 pub(crate) fn finish<R>(config: &Config, mut response: Response<R>, pending: Pending) -> Response<R> {
     let mut is_logout = false;
@@ -45,7 +45,7 @@ fn write(
     report(config, &finish);
 }
 
-/// Logs and counts what a response wrote, and tells the refreshes of a pair that a browser now has.
+/// Logs and counts the cookies that a response wrote, and reports a pair that the browser now has to the coordinator.
 #[inline]
 fn report(config: &Config, finish: &Finish) {
     if finish.login_without_consent {

@@ -1,4 +1,4 @@
-//! Calls the handler: at once, or after a refresh.
+//! The service, which calls the handler at once or after a refresh.
 
 use std::fmt;
 use std::mem;
@@ -20,7 +20,7 @@ use crate::telemetry;
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
 ///
-/// Its error is the inner one's, its responses are the inner one's; bodies are not touched.
+/// Errors and responses are those of the inner service. Bodies are not touched.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -67,7 +67,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if request.extensions().get::<Euid>().is_some() {
-            // A layer further out does the work already.
+            // A layer further out already does the work.
             let (request, layer) = nested::enter(&self.config, request);
             return ResponseFuture::nested(self.inner.call(request), layer);
         }
@@ -124,8 +124,8 @@ impl<S> EuidService<S> {
         ResponseFuture::calling(self.inner.call(request), config, pending, concurrent)
     }
 
-    /// Calls the handler of a request whose identity is to be written without a refresh: under a new key, or because it is
-    /// taken over from the JS SDK.
+    /// Calls the handler of a request whose identity must be written without a refresh: under a new key, or because it
+    /// was migrated from the JS SDK.
     fn call_to_store<B>(&mut self, config: Arc<Config>, request: Request<B>, decision: Decision) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
@@ -134,7 +134,7 @@ impl<S> EuidService<S> {
         self.call_now(config, request, decision, may_write, None)
     }
 
-    /// Calls the handler of a request whose identity is due: now, or once the operator has answered.
+    /// Calls the handler of a request whose identity is due: at once, or after the operator has answered.
     fn call_due<B>(
         &mut self,
         config: Arc<Config>,
@@ -149,7 +149,7 @@ impl<S> EuidService<S> {
             (request, may_write) = hooks::may_refresh(&config, request);
         }
         let now = candidate.arrived();
-        // As bytes, since `refresh` may not know the engine.
+        // As bytes, since `refresh` must not import the engine.
         let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
         let key = RefreshKey::new(candidate.identity(), lineage);
         let reply = if may_write && candidate.may_refresh() {
@@ -158,7 +158,7 @@ impl<S> EuidService<S> {
             candidate.share(identity);
             reply
         } else {
-            // The outcome of another request's refresh counts for this one too.
+            // The outcome of another request's refresh applies to this one too.
             config.coordinator.recall(&key, now)
         };
         let outcome = match reply {
@@ -174,8 +174,8 @@ impl<S> EuidService<S> {
                     let concurrent = Box::new(ConcurrentRefresh { waiter, candidate });
                     return self.call_now(config, request, unanswered, may_write, Some(concurrent));
                 }
-                // Only the service that `poll_ready` was called on is ready; a clone is not. The ready one
-                // goes with the request, the clone stays for the next `poll_ready`.
+                // Only the service that `poll_ready` was called on is ready; a clone is not. The ready one moves into
+                // the request's future; the clone stays for the next `poll_ready`.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 let refreshing = Refreshing::new(config, waiter, patience, Suspended { candidate, ready, request });

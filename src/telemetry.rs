@@ -1,7 +1,6 @@
-//! Events and metrics: one function per thing that happens, which logs it and, with the feature `metrics`,
-//! counts it.
+//! Events and metrics: one function per event, which logs it and, with the feature `metrics`, counts it.
 //!
-//! The names, and what each means, are in [`docs::metrics`](crate::docs::metrics).
+//! [`docs::metrics`](crate::docs::metrics) lists the names and their meanings.
 //!
 //! 1. No function here takes a token, a key, a cookie's value or an address, so none can log one.
 //! 2. Labels are words of this crate, so their number is known.
@@ -16,23 +15,23 @@ use euid_core::error::{ErrorKind, EuidError};
 
 use self::meter::{count, count_by, record, set};
 
-/// The handler of a request is called, and this is what it sees.
+/// The handler of a request is called with this state.
 pub(crate) fn request(euid: &Euid) {
     count_by("euid_requests_total", "state", euid.state());
 }
 
-/// How a call to the operator came to its end.
+/// How a call to the operator ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     Answered,
-    /// It met its deadline.
+    /// At its deadline.
     Deadline,
     Panicked,
-    /// With its runtime, which is shutting down.
+    /// With its runtime, which shut down.
     Dropped,
 }
 
-/// A call to the operator has landed. `took` is the time since a page asked for it.
+/// A call to the operator has completed. `took` is the time since a page started it.
 pub(crate) fn refresh_ended(ending: Ending, outcome: &Result<Refreshed, EuidError>, took: Duration) {
     let word = match (ending, outcome) {
         (Ending::Deadline, _) => "timeout",
@@ -65,12 +64,12 @@ pub(crate) fn refresh_ended(ending: Ending, outcome: &Result<Refreshed, EuidErro
     record("euid_refresh_duration_seconds", took.as_secs_f64());
 }
 
-/// A due page was not let through to the operator, because the breaker is open.
+/// A due page made no call to the operator, because the breaker is open.
 pub(crate) fn breaker_refused() {
     count_by(REFRESHES, "outcome", "breaker_open");
 }
 
-/// A due page goes on without a refresh, and none is begun.
+/// A due page continues without a refresh, and none begins.
 pub(crate) fn refresh_refused(why: &'static str) {
     tracing::trace!(target: TARGET, why, "a refresh is due but was not started");
 }
@@ -90,12 +89,12 @@ pub(crate) fn refresh_joined() {
     count("euid_refresh_coalesced_total");
 }
 
-/// The breaker for the operator went from one state to another.
+/// The breaker for the operator changed its state.
 pub(crate) fn breaker_moved(from: &'static str, to: &'static str) {
     tracing::warn!(target: TARGET, %from, %to, "the operator's breaker changed state");
 }
 
-/// The breaker is in the state of this number. Called without a change too, so that the gauge is there before the first
+/// The breaker is in the state of this number. Called without a change too, so that the gauge exists before the first
 /// failure.
 pub(crate) fn breaker_is(number: u8) {
     set("euid_breaker_state", number.into());
@@ -113,7 +112,7 @@ pub(crate) fn cookie_rejected(reason: RejectReason) {
         _ => "other",
     };
     count_by(REJECTED_COOKIES, "reason", word);
-    // Signed-out visitors of a site that binds identities are no news for a log.
+    // Signed-out visitors are normal on a site that binds identities, so they are not logged.
     if reason != RejectReason::NoUser {
         tracing::debug!(target: TARGET, reason = word, "the identity cookie can't be used");
     }
@@ -140,12 +139,12 @@ pub(crate) fn cookie_not_written(reason: WriteError) {
     }
 }
 
-/// A response had a login for a visitor who has withdrawn consent.
+/// A response has a login for a visitor who has withdrawn consent.
 pub(crate) fn login_without_consent() {
     tracing::warn!(target: TARGET, "a login was not written: the visitor has withdrawn consent");
 }
 
-/// A response had a login without a subject, although the hook `subject` is set.
+/// A response has a login without a subject, although the hook `subject` is set.
 pub(crate) fn login_without_subject() {
     tracing::warn!(target: TARGET, "a login has no subject, so it is bound to no user");
 }
@@ -166,7 +165,7 @@ pub(crate) fn cookie_of_old_key() {
     count("euid_cookie_old_key_total");
 }
 
-/// A response with an update passed a layer, and so did one with the same update before.
+/// A response with an update passed a layer, as an earlier one with the same update did.
 pub(crate) fn update_replayed() {
     tracing::warn!(
         target: TARGET,
@@ -203,7 +202,7 @@ const TARGET: &str = "tower_euid";
 const REFRESHES: &str = "euid_refresh_total";
 const REJECTED_COOKIES: &str = "euid_cookie_rejected_total";
 
-/// The facade, with static text only.
+/// The functions of the `metrics` facade, with static text only.
 #[cfg(feature = "metrics")]
 mod meter {
     pub(super) fn count(name: &'static str) {

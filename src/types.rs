@@ -1,11 +1,11 @@
-//! The core's types, as this crate exports them. What their docs say of the layer, the client and the sandbox
-//! stands here: rustdoc shows it in front of the core's own docs. The examples are run from here. A text that does not
-//! end in an example ends in an empty line, else the core's text would go on in the same paragraph.
+//! The core's types, as this crate exports them. This file holds the part of their docs that concerns the layer, the
+//! client and the sandbox: rustdoc shows it before the core's own docs. The examples run from here. A text that does
+//! not end in an example must end in an empty line; otherwise the core's text would continue the same paragraph.
 
 /// The token for the bid request. An [`EuidLayer`](crate::EuidLayer) puts it into the extensions of each
 /// request whose visitor has one.
 ///
-/// A read makes the response private:
+/// Reading it makes the response private:
 ///
 /// ```
 /// # #[cfg(feature = "client")]
@@ -33,8 +33,8 @@ pub use euid_core::AdvertisingToken;
 /// The visitor's consent: the answer of the hook [`EuidLayer::consent`](crate::EuidLayer::consent), or of
 /// [`consent_from_tcf_cookie`](crate::EuidLayer::consent_from_tcf_cookie).
 ///
-/// With such a hook, its answer is in the extensions of each request, and in axum `Option<Consent>` extracts
-/// it. Without a hook there is none.
+/// With such a hook, its answer is in the extensions of each request, and in axum `Option<Consent>` extracts it.
+/// Without a hook the extensions have no `Consent`.
 ///
 /// ```
 /// # #[cfg(feature = "client")]
@@ -65,9 +65,9 @@ pub use euid_core::Consent;
 
 /// Names and attributes of the cookies, for [`EuidLayer::cookie`](crate::EuidLayer::cookie).
 ///
-/// [`migrate_js_sdk_cookie`](CookieConfig::migrate_js_sdk_cookie) takes over logins of the JavaScript SDK, which
-/// name no user: with [`EuidLayer::subject`](crate::EuidLayer::subject) they count for the first user who is
-/// signed in. [`expose_token_to_scripts`](CookieConfig::expose_token_to_scripts) adds a cookie for Prebid:
+/// [`migrate_js_sdk_cookie`](CookieConfig::migrate_js_sdk_cookie) migrates logins of the JavaScript SDK, which name no
+/// user: with [`EuidLayer::subject`](crate::EuidLayer::subject) they belong to the first user who is signed in.
+/// [`expose_token_to_scripts`](CookieConfig::expose_token_to_scripts) adds a cookie for Prebid:
 ///
 /// ```
 /// # #[cfg(feature = "client")] {
@@ -136,9 +136,9 @@ pub use euid_core::EuidLayerMissing;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A layer that makes a response of its own (`CatchPanicLayer`, `TimeoutLayer`) must be *inside* of the
-/// `EuidLayer`. Outside, it drops what the `EuidLayer` has written, and the visitor stays logged in. In axum
-/// the layer that is added first is the innermost:
+/// A layer that makes a response of its own (`CatchPanicLayer`, `TimeoutLayer`) must be *inside* of the `EuidLayer`.
+/// Outside, it drops the cookies that the `EuidLayer` has written, and the visitor stays logged in. In axum the layer
+/// that is added first is the innermost:
 ///
 /// ```
 /// # #[cfg(feature = "axum")]
@@ -176,8 +176,8 @@ pub use euid_core::EuidLogoutHandle;
 /// ```
 pub use euid_core::GenerateRequest;
 
-/// The outcome of [`EuidClient::generate`](crate::EuidClient::generate). Each
-/// converts into an [`EuidUpdate`](crate::EuidUpdate):
+/// The outcome of [`EuidClient::generate`](crate::EuidClient::generate). Each variant converts into an
+/// [`EuidUpdate`](crate::EuidUpdate):
 ///
 /// ```
 /// use tower_euid::{EuidUpdate, Generated};
@@ -190,10 +190,9 @@ pub use euid_core::Generated;
 
 /// The keys of a site, for [`EuidLayer::new`](crate::EuidLayer::new).
 ///
-/// During a [change of keys](KeyRing#changing-keys), the counter `euid_cookie_old_key_total` of
-/// [the metrics](crate::docs::metrics) tells how many requests still bring an identity under an old key.
-/// With [`EuidLayer::reseal`](crate::EuidLayer::reseal) each visitor who comes back moves to the new key at
-/// once.
+/// During a [change of keys](KeyRing#changing-keys), the counter `euid_cookie_old_key_total` of [the
+/// metrics](crate::docs::metrics) counts the requests that still bring an identity under an old key. With
+/// [`EuidLayer::reseal`](crate::EuidLayer::reseal) each returning visitor moves to the new key at once.
 ///
 pub use euid_core::KeyRing;
 
@@ -203,7 +202,7 @@ pub use euid_core::KeyRing;
 ///
 pub use euid_core::Operator;
 
-/// The outcome of a refresh that the operator answered: what a [`Refresh`](crate::Refresh) returns.
+/// The outcome of a refresh that the operator answered. A [`Refresh`](crate::Refresh) returns it.
 ///
 pub use euid_core::Refreshed;
 

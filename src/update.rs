@@ -1,4 +1,4 @@
-//! What handlers ask for: [`EuidUpdate`], in the response's extensions.
+//! [`EuidUpdate`]: a handler's order to the layer, in the response's extensions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,21 +11,20 @@ use http::{Extensions, Response};
 
 use crate::telemetry;
 
-/// A login, a logout or an opt-out, which a handler asks the layer around it for.
+/// A login, a logout or an opt-out that a handler orders from the layer around it.
 ///
-/// With axum it is part of a response; without, [`attach`](Self::attach) it. The layer takes it out
-/// and writes the cookies. Where two are attached to one response the stronger one stays: logout,
-/// then opt-out, then login; of two logins the later.
+/// With axum, return it as a part of the response; without, [`attach`](Self::attach) it. The layer takes it out and
+/// writes the cookies. Precedence of two updates in one response: logout > opt-out > login; of two logins the later
+/// one.
 ///
-/// An update is for one response, and clones are the same update: make a new one for each response. If a
-/// cache inside the layer replays a stored response, its update comes a second time, in the response to
-/// another visitor. The layer then ignores a login, so that no stranger is logged in, and warns once. It
-/// obeys a logout and an opt-out each time, as these only end something. It can't know whose a response is: a cache inside
-/// that joins requests, and hands one response to all of them, may log the wrong visitor in. Keep caches outside.
+/// An update is for one response, and clones are the same update: make a new one for each response. If a cache inside
+/// the layer replays a stored response, its update arrives a second time, in the response to another visitor. The layer
+/// then ignores a login, so that no stranger is logged in, and warns once. It obeys a logout and an opt-out each time,
+/// as these only end something. It can't know which visitor a response belongs to: a cache inside that joins requests,
+/// and returns one response to all of them, may log the wrong visitor in. Keep caches outside.
 ///
-/// A route that logs in or out has to be behind the layer too (in axum: added before `.layer(…)`).
-/// From any other nothing is written, and an event warns of it; so it does where a layer between puts
-/// another response in its place.
+/// A route that logs in or out must be behind the layer too (in axum: added before `.layer(…)`). For any other route
+/// nothing is written, and an event warns of it. The same happens if a layer between replaces the response.
 ///
 /// ```
 /// use http::Response;
@@ -38,19 +37,19 @@ use crate::telemetry;
 #[must_use = "nothing changes until it is attached to a response"]
 pub struct EuidUpdate(Arc<Shared>);
 
-/// An update, and what has become of it.
+/// An update and its progress.
 struct Shared {
     change: Change,
-    /// It is in a response, and no layer has taken it out.
+    /// Whether it is in a response and no layer has taken it out.
     attached: AtomicBool,
     /// How often a layer has taken it out of a response.
     taken: AtomicU32,
-    /// A layer further in found no consent to give its token to scripts.
+    /// Whether a layer further in found no consent to give its token to scripts.
     withheld: AtomicBool,
 }
 
 impl EuidUpdate {
-    /// The visitor has logged in, and this is who they are to advertisers. Ends what was there.
+    /// The visitor has logged in with this identity. Ends any previous identity.
     ///
     /// ```
     /// # use tower_euid::EuidUpdate;
@@ -68,8 +67,8 @@ impl EuidUpdate {
     }
 
     /// Binds a login to the user that the handler has just signed in, for the hook
-    /// [`EuidLayer::subject`](crate::EuidLayer::subject), which ran before that. Give the same id as the hook will
-    /// return from now on. It changes no other update.
+    /// [`EuidLayer::subject`](crate::EuidLayer::subject), which ran before the sign-in. Give the id that the hook will
+    /// return from now on. Has no effect on other updates.
     ///
     /// ```
     /// # use tower_euid::{EuidUpdate, Identity};
@@ -83,8 +82,8 @@ impl EuidUpdate {
         Self::of(self.change().clone().bound_to(id))
     }
 
-    /// The visitor has logged out. Ends the identity, even one that this node can't read. The operator gets no
-    /// call, as EUID asks. A handler that may fail before its response is made calls
+    /// The visitor has logged out. Ends the identity, even one that this node can't read. The operator gets no call, as
+    /// EUID requires. A handler that may fail before its response is made calls
     /// [`EuidLogoutHandle::logout`](crate::EuidLogoutHandle::logout) first.
     ///
     /// ```
@@ -113,8 +112,8 @@ impl EuidUpdate {
         Self::of(Change::EndLogin)
     }
 
-    /// The person has opted out of EUID, as the operator said at login. Ends what was there; for
-    /// 72 hours pages see [`Euid::OptedOut`](crate::Euid::OptedOut).
+    /// The person has opted out of EUID, as the operator said at login. Ends any previous identity; for 72 hours pages
+    /// see [`Euid::OptedOut`](crate::Euid::OptedOut).
     ///
     /// ```
     /// # #[cfg(feature = "client")]
@@ -141,7 +140,7 @@ impl EuidUpdate {
         Self::of(Change::StateOptOut)
     }
 
-    /// Attaches it to a response; a stronger one that is there stays.
+    /// Attaches it to a response. A stronger update that is already attached stays.
     ///
     /// ```
     /// # use http::Response;
@@ -160,13 +159,13 @@ impl EuidUpdate {
         let stronger = extensions.get::<Self>().is_some_and(|other| other.change().outranks(self.change()));
         if !stronger {
             let shared = Arc::clone(&self.0);
-            // The weaker one that was there is not lost: this one replaces it.
+            // The weaker update must not count as lost: this one replaces it.
             extensions.insert(self).inspect(Self::detach);
             shared.attached.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Takes it out of a response. A login that was taken before does not count.
+    /// Takes it out of a response. Ignores a login that was taken before.
     pub(crate) fn take_from(extensions: &mut Extensions) -> Option<Self> {
         let update = extensions.remove::<Self>().inspect(Self::detach)?;
         let taken = &update.0.taken;
@@ -179,7 +178,7 @@ impl EuidUpdate {
         (times == 0 || !matches!(update.change(), Change::Begin(_))).then_some(update)
     }
 
-    /// Keeps the token of a login from scripts.
+    /// Withholds the token of a login from scripts.
     pub(crate) fn withhold(&self) {
         self.0.withheld.store(true, Ordering::Relaxed);
     }
@@ -188,7 +187,7 @@ impl EuidUpdate {
         self.0.withheld.load(Ordering::Relaxed)
     }
 
-    /// It is in no response any more, and not lost.
+    /// Notes that it is in no response any more, and not lost.
     fn detach(&self) {
         self.0.attached.store(false, Ordering::Relaxed);
     }
@@ -198,7 +197,7 @@ impl EuidUpdate {
         Self(Arc::new(Shared { change, attached, taken: AtomicU32::new(0), withheld }))
     }
 
-    /// What it asks the engine for.
+    /// Returns the change that the engine must make.
     pub(crate) fn change(&self) -> &Change {
         &self.0.change
     }
@@ -219,7 +218,7 @@ impl From<Identity> for EuidUpdate {
     }
 }
 
-/// Whatever the outcome, it ends the identity that was there: another person may have logged in.
+/// Every outcome ends the previous identity: another person may have logged in.
 impl From<Generated> for EuidUpdate {
     fn from(generated: Generated) -> Self {
         Self::of(generated.into())
@@ -250,7 +249,7 @@ mod tests {
         EuidUpdate::login(Identity::new(name, "refresh".to_owned().into(), [5; 32].into(), times).unwrap())
     }
 
-    /// Token and user of a login.
+    /// Returns the token and user of a login.
     fn said(update: &EuidUpdate) -> Option<(&str, Option<&[u8]>)> {
         let Change::Begin(login) = update.change() else { return None };
         Some((login.identity.advertising_token(), login.subject.as_deref()))

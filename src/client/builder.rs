@@ -54,7 +54,7 @@ impl EuidClientBuilder {
         Self::with(Operator::builder(environment).client_version(version))
     }
 
-    /// A builder of a client for this operator, with its URL, credentials and other settings.
+    /// Returns a builder of a client for this operator, with its URL, credentials and other settings.
     ///
     /// ```
     /// use euid_sandbox::Sandbox;
@@ -90,8 +90,7 @@ impl EuidClientBuilder {
         self
     }
 
-    /// The API key and the client secret (standard base64 of 32 bytes) that belongs to it. Without
-    /// them the client can only refresh.
+    /// Sets the API key and its client secret (standard base64 of 32 bytes). Without them the client can only refresh.
     ///
     /// ```
     /// # use tower_euid::{Environment, EuidClient};
@@ -106,7 +105,7 @@ impl EuidClientBuilder {
         self
     }
 
-    /// The clock that requests are stamped with. Default: [`SystemClock`].
+    /// Sets the clock for the timestamps of requests. Default: [`SystemClock`].
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -128,7 +127,7 @@ impl EuidClientBuilder {
         self
     }
 
-    /// How long connecting may take. Default: [`EuidClient::DEFAULT_CONNECT_TIMEOUT`].
+    /// Sets how long connecting may take. Default: [`EuidClient::DEFAULT_CONNECT_TIMEOUT`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -143,8 +142,7 @@ impl EuidClientBuilder {
         self
     }
 
-    /// How long a whole call may take, connecting and reading included. Default:
-    /// [`EuidClient::DEFAULT_TIMEOUT`].
+    /// Sets how long a whole call may take, including connecting and reading. Default: [`EuidClient::DEFAULT_TIMEOUT`].
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -166,8 +164,8 @@ impl EuidClientBuilder {
         self
     }
 
-    /// Sends `optout_check: 1` with generate. Private operators up to 5.65 insist on it, current
-    /// ones always check and ignore it. Default: off.
+    /// Sends `optout_check: 1` with generate. Private operators up to 5.65 require it; current ones always check and
+    /// ignore it. Default: off.
     ///
     /// ```
     /// # use tower_euid::{Environment, EuidClient};
@@ -180,8 +178,8 @@ impl EuidClientBuilder {
         self
     }
 
-    /// Allows plain http to other machines, for an operator inside a private network. API key and
-    /// refresh tokens then cross that network in clear. Loopback needs no permission.
+    /// Allows plain http to other machines, for an operator inside a private network. The API key and refresh tokens
+    /// then cross that network unencrypted. Loopback needs no permission.
     ///
     /// ```
     /// # use tower_euid::{Environment, EuidClient};
@@ -194,13 +192,13 @@ impl EuidClientBuilder {
         self
     }
 
-    /// The HTTP service that carries the calls, instead of the default client on reqwest: a client of hyper-util, a
-    /// router in a test, a sandbox. The request has an absolute URI.
+    /// Sets the HTTP service that carries the calls, instead of the default client on reqwest: a client of hyper-util,
+    /// a router in a test, a sandbox. The request has an absolute URI.
     ///
-    /// The client keeps the [`timeout`](Self::timeout) and reads no more than 64 KiB of an answer. All else about the
-    /// connection is the service's: certificates, proxies, the timeout for connecting, what happens on a closed
-    /// connection. It should not follow redirects. Its errors are logged as the causes of ours, so they should hold no
-    /// secret.
+    /// The client keeps the [`timeout`](Self::timeout) and reads no more than 64 KiB of an answer. The service is
+    /// responsible for the rest of the connection: certificates, proxies, the timeout for connecting, retries on a
+    /// closed connection. It should not follow redirects. Its errors are logged as the causes of the client's errors,
+    /// so they should hold no secret.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -247,8 +245,8 @@ impl EuidClientBuilder {
     ///
     /// # Errors
     ///
-    /// As [`OperatorBuilder::build`]: if the URL can't be used (no http or https, plain http to another machine, a
-    /// user, query, fragment or endpoint in it, a host of UID2), the API key can't be one or belongs to UID2, the
+    /// As for [`OperatorBuilder::build`]: if the URL can't be used (no http or https, plain http to another machine, a
+    /// user, query, fragment or endpoint in it, a host of UID2), the API key is malformed or belongs to UID2, the
     /// secret is not base64 of 32 bytes, or the two are swapped. Also if a certificate or key in PEM can't be read, or
     /// the machine has no CA certificates for https, none were given and there is no
     /// [`http_service`](Self::http_service).

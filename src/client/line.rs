@@ -1,8 +1,8 @@
-//! The way of a request to the operator: one call, bounded in time and size. It knows HTTP and nothing of EUID.
+//! The line to the operator: sends one request, bounded in time and size. It knows HTTP and nothing of EUID.
 //!
 //! 1. A call has a deadline. Time in which the process was frozen does not count.
-//! 2. Of an answer's body, no more is read than it takes to know that it is too long.
-//! 3. The way is the default HTTP client, or a service that the application brings.
+//! 2. Reading an answer's body stops as soon as the body is longer than the limit.
+//! 3. The line is the default HTTP client or a service of the application.
 
 use std::error::Error;
 use std::fmt;
@@ -22,14 +22,14 @@ use tower::{Service, ServiceExt};
 use super::network::Network;
 use crate::deadline;
 
-/// The way to the operator.
+/// The line to the operator.
 pub(super) enum Line {
     Network(Network),
     Service(HttpService),
 }
 
 impl Line {
-    /// The response to a request, if it comes within the timeout.
+    /// Returns the response to a request, if it arrives within the timeout.
     pub(super) async fn send(&self, request: Request<Bytes>, timeout: Duration) -> Result<Response<Bytes>, EuidError> {
         let call = async {
             match self {
@@ -72,7 +72,7 @@ impl HttpService {
                     if let Ok(data) = frame.into_data() {
                         received.push(data);
                     }
-                    // A body may bring nothing for ever and always be ready: the deadline needs a turn.
+                    // A body may be ready for ever without data, so the deadline must get a turn.
                     if received.0.len() == length {
                         yield_now().await;
                     }
@@ -92,7 +92,7 @@ impl HttpService {
 pub(super) struct Received(Vec<u8>);
 
 impl Received {
-    /// Whether it may still be an answer. One byte too many makes it none, whatever follows.
+    /// Returns whether the body may still be an answer. It is none once it is longer than the limit.
     pub(super) fn wants_more(&self) -> bool {
         self.0.len() <= Operator::MAX_ANSWER
     }
@@ -119,7 +119,7 @@ fn failed(error: Box<dyn Error + Send + Sync>) -> EuidError {
     EuidError::new(ErrorKind::Transient, "the call to the operator failed").with_source(ServiceError(error))
 }
 
-/// An error of an application's service, as the cause of ours.
+/// An error of an application's service, as the cause of an [`EuidError`].
 #[derive(Debug)]
 struct ServiceError(Box<dyn Error + Send + Sync>);
 

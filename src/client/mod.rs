@@ -32,13 +32,13 @@ use crate::telemetry;
 /// A client of the EUID operator. Cheap to clone; clones share connections.
 ///
 /// Every call is one POST over HTTP/1.1: no redirect, an answer of at most 64 KiB, within
-/// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT) unless set otherwise. It is made once more, within the same
-/// time, only if a connection that was kept from an earlier call turns out to be closed before the head of
-/// an answer has come; the operator answers a repeated call as the first. An application with an HTTP client of
-/// its own gives it to [`http_service`](EuidClientBuilder::http_service).
+/// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT) unless set otherwise. A call is repeated once, within the same time, only
+/// if a connection from an earlier call turns out to be closed before the head of an answer has arrived; the operator
+/// answers a repeated call like the first. An application can give its own HTTP client to
+/// [`http_service`](EuidClientBuilder::http_service).
 ///
-/// For https, the proxy in the environment variable `HTTPS_PROXY` (or `ALL_PROXY`) is used, except for
-/// the hosts in `NO_PROXY`. For plain http no proxy is used: it would see the API key.
+/// For https, the client uses the proxy in the environment variable `HTTPS_PROXY` (or `ALL_PROXY`), except for the
+/// hosts in `NO_PROXY`. For plain http it uses no proxy, which would see the API key.
 ///
 /// One client belongs to one tokio runtime. Connections are driven by tasks of the runtime in which they
 /// were opened, and the clones of a client share connections. Once that runtime has ended, the first call
@@ -46,8 +46,8 @@ use crate::telemetry;
 /// current-thread runtime outside of `block_on`, a call over one of its connections waits until its timeout.
 /// So build one client per runtime, and in tests one per test.
 ///
-/// The machine's clock should be right: an answer whose time differs by more than 30 seconds is taken,
-/// and logged as a warning once per client; from two minutes on the operator refuses calls.
+/// The machine's clock should be right. If the time of an answer differs by more than 30 seconds, the client accepts it
+/// and logs a warning, once per client. From two minutes on the operator refuses calls.
 ///
 /// ```no_run
 /// use tower_euid::{Dii, Environment, EuidClient, Generated};
@@ -66,16 +66,16 @@ use crate::telemetry;
 ///
 /// # Secrets in memory
 ///
-/// The client secret, an opened answer and the refresh token that [`refresh`](Self::refresh) sends are
-/// wiped when dropped. Not wiped are the API key, which is a header of every request, and the buffers of
-/// hyper (the HTTP library) and rustls (the TLS library), into which both copy what they send and receive.
+/// The client secret, an opened answer and the refresh token that [`refresh`](Self::refresh) sends are wiped when
+/// dropped. Not wiped are the API key, which is a header of every request, and the buffers of hyper (the HTTP library)
+/// and rustls (the TLS library), into which both copy the data that they send and receive.
 #[derive(Clone)]
 pub struct EuidClient(Arc<Inner>);
 
 struct Inner {
     operator: Operator,
     line: Line,
-    /// Of every call.
+    /// The timeout of every call.
     timeout: Duration,
     clock: Arc<dyn Clock>,
     /// Whether the clock's difference from the operator's has been logged.
@@ -83,12 +83,12 @@ struct Inner {
 }
 
 impl EuidClient {
-    /// How long connecting may take, unless set otherwise: 2 s.
+    /// The default of [`connect_timeout`](EuidClientBuilder::connect_timeout): 2 s.
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-    /// How long a whole call may take, unless set otherwise: 5 s.
+    /// The default of [`timeout`](EuidClientBuilder::timeout): 5 s.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// Starts configuring a client.
+    /// Returns a builder, which configures a client.
     ///
     /// ```
     /// # use tower_euid::{Dii, Environment, EuidClient};
@@ -106,8 +106,7 @@ impl EuidClient {
         EuidClientBuilder::new(environment)
     }
 
-    /// Asks for an identity: `POST /v2/token/generate`. To be called when a visitor has logged in
-    /// and has consented to it.
+    /// Generates an identity: `POST /v2/token/generate`. Call it when a visitor has logged in and consented.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -125,20 +124,20 @@ impl EuidClient {
     ///
     /// # Errors
     ///
-    /// [`RejectedInput`](ErrorKind::RejectedInput) for an address the operator does not take,
-    /// [`Unauthorized`](ErrorKind::Unauthorized) also for a client without credentials, and every
-    /// other [`ErrorKind`] but [`RejectedToken`](ErrorKind::RejectedToken).
+    /// [`RejectedInput`](ErrorKind::RejectedInput) for an address that the operator does not accept,
+    /// [`Unauthorized`](ErrorKind::Unauthorized) also for a client without credentials, and every other [`ErrorKind`]
+    /// but [`RejectedToken`](ErrorKind::RejectedToken).
     ///
     /// # Panics
     ///
-    /// Where it would call the operator outside a tokio runtime with I/O and time enabled.
+    /// If it would call the operator outside a tokio runtime with I/O and time enabled.
     pub async fn generate(&self, request: impl Into<GenerateRequest>) -> Result<Generated, EuidError> {
         let Inner { operator, clock, .. } = &*self.0;
         self.ask(&operator.generate(request, clock.now())?).await?.generated()
     }
 
-    /// Asks whether `advertising_token` is one that this publisher got for this person:
-    /// `POST /v2/token/validate`. For tests of an integration; expiry is not looked at.
+    /// Validates that this publisher got `advertising_token` for this person: `POST /v2/token/validate`. It is for
+    /// tests of an integration and ignores expiry.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -168,8 +167,8 @@ impl EuidClient {
         self.ask(&operator.validate(advertising_token, dii, clock.now())?).await?.validated()
     }
 
-    /// Asks for the successor of an identity: `POST /v2/token/refresh`. The layer does this by
-    /// itself; needs no credentials, but says more about a failure with them.
+    /// Refreshes an identity: `POST /v2/token/refresh` returns its successor. The layer does this by itself. The call
+    /// needs no credentials, but with them its errors are more precise.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -189,12 +188,11 @@ impl EuidClient {
     ///
     /// # Errors
     ///
-    /// [`RejectedToken`](ErrorKind::RejectedToken) for a refresh token at its end. Without an API
-    /// key, or with a wrong one, the operator does not tell that from other failures:
-    /// [`UnknownStatus`](ErrorKind::UnknownStatus). [`RejectedInput`](ErrorKind::RejectedInput) for
-    /// what it can't read as a refresh token, [`Undecryptable`](ErrorKind::Undecryptable) if the
-    /// response key is another token's; and [`Transient`](ErrorKind::Transient) or
-    /// [`Malformed`](ErrorKind::Malformed).
+    /// [`RejectedToken`](ErrorKind::RejectedToken) for an expired refresh token. Without an API key, or with a wrong
+    /// one, the operator does not distinguish that from other failures: [`UnknownStatus`](ErrorKind::UnknownStatus).
+    /// [`RejectedInput`](ErrorKind::RejectedInput) for a refresh token that it can't read,
+    /// [`Undecryptable`](ErrorKind::Undecryptable) if the response key belongs to another token; and
+    /// [`Transient`](ErrorKind::Transient) or [`Malformed`](ErrorKind::Malformed).
     ///
     /// # Panics
     ///

@@ -2,8 +2,8 @@
 //!
 //! 1. HTTP/1.1 and rustls only, whatever else the application enables in reqwest.
 //! 2. No redirects, and a deadline for connecting.
-//! 3. A call that meets a closed connection is made once more, see [`Network::send`].
-//! 4. Plain http uses no proxy: it would see the API key in clear.
+//! 3. A call that meets a closed connection is repeated once, see [`Network::send`].
+//! 4. Plain http uses no proxy: it would see the API key unencrypted.
 
 use std::error::Error;
 use std::io;
@@ -21,7 +21,7 @@ use super::tls::Tls;
 
 pub(super) struct Network {
     http: Client,
-    /// Keeps no connection: for the second attempt of a call.
+    /// The client for the second attempt of a call. It keeps no connection.
     unpooled: Client,
 }
 
@@ -40,15 +40,15 @@ impl Network {
             let http = settings.http()?.pool_max_idle_per_host(kept);
             http.build().map_err(|error| ConfigError::new(why_unbuilt(&error, &settings.tls)))
         };
-        // A host that this client can't call, such as one in broken punycode, is told from one that is down at the start.
+        // This finds a host that the client can't call, such as one in broken punycode, at the start.
         reqwest::Url::parse(&settings.base_url)
             .map_err(|error| ConfigError::new(format!("the operator's URL is not one: {error}")))?;
         Ok(Self { http: client(usize::MAX)?, unpooled: client(0)? })
     }
 
-    /// Without a timeout of its own. A call is made once more, over a new connection, if it failed on one
-    /// that was kept from an earlier call, before the whole head of an answer had come: the peer has closed the
-    /// connection while it was idle, and all calls may be repeated.
+    /// Sends a request, without a timeout of its own. Repeats the call once, over a new connection, if it failed on a
+    /// connection from an earlier call before the whole head of an answer had arrived: the peer has closed the idle
+    /// connection, and all calls may be repeated.
     pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, EuidError> {
         let send = async |http: &Client| http.execute(request.clone().try_into()?).await;
         let mut response = match reuse::observed(send(&self.http)).await {
@@ -70,7 +70,7 @@ impl Network {
 }
 
 impl Settings {
-    /// The configuration of both clients.
+    /// Returns the configuration of both clients.
     fn http(&self) -> Result<ClientBuilder, ConfigError> {
         let http = Client::builder()
             .redirect(redirect::Policy::none())
@@ -83,7 +83,7 @@ impl Settings {
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT);
         if !self.https {
-            // No TLS will be spoken, so no certificate authorities are needed.
+            // The client will not use TLS, so it needs no certificate authorities.
             Ok(http.no_proxy().tls_certs_only([]))
         } else {
             self.tls.apply(http.https_only(true))
@@ -91,7 +91,7 @@ impl Settings {
     }
 }
 
-/// Whether the peer closed the connection instead of answering.
+/// Returns whether the peer closed the connection instead of answering.
 fn is_closed_connection(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         if let Some(error) = cause.downcast_ref::<hyper::Error>() {
@@ -105,12 +105,12 @@ fn is_closed_connection(error: &reqwest::Error) -> bool {
     })
 }
 
-/// An error and its causes, the outermost first.
+/// Iterates over an error and its causes, the outermost first.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
 }
 
-/// The builder's complaint with its causes: the outermost alone says "builder error".
+/// Returns the text of the builder's error with its causes: the outermost text is only "builder error".
 fn why_unbuilt(error: &reqwest::Error, tls: &Tls) -> String {
     let hint = if tls.roots.is_some() || tls.client_certificate.is_some() {
         "are the given certificates valid?"
@@ -133,5 +133,5 @@ fn unanswered(error: reqwest::Error) -> EuidError {
 }
 
 const USER_AGENT: &str = concat!("tower-euid/", env!("CARGO_PKG_VERSION"));
-/// Below the minute that load balancers usually keep a connection.
+/// Below the minute for which load balancers usually keep a connection.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);

@@ -1,8 +1,8 @@
-//! Tells whether a call used a connection from the pool, which reqwest does not say.
+//! Finds out whether a call used a connection from the pool, which reqwest does not report.
 //!
-//! The connector runs within the call that asks for a new connection. So a call for which it did not run
-//! used an idle one. The reverse is not certain: a call may start a connection and then get one that
-//! another call has finished with. It then counts as fresh.
+//! The connector runs within the call that needs a new connection. So a call for which it did not run used an idle one.
+//! The reverse is not certain: a call may start a connection and then get one that another call has finished with. It
+//! then counts as fresh.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ tokio::task_local! {
     static CONNECTED: Cell<bool>;
 }
 
-/// Awaits `call`, and says whether it certainly used an idle connection.
+/// Awaits `call`, and returns whether it certainly used an idle connection.
 pub(super) async fn observed<F: Future>(call: F) -> (F::Output, bool) {
     let call = async {
         let outcome = call.await;
@@ -20,8 +20,8 @@ pub(super) async fn observed<F: Future>(call: F) -> (F::Output, bool) {
     CONNECTED.scope(Cell::new(false), call).await
 }
 
-/// Passes a request to the connector on, and notes that it was made. Outside of [`observed`] there is
-/// nothing to note: a connection that is finished in the background belongs to no call.
+/// Passes a request on to the connector, and notes the request. Outside of [`observed`] there is nothing to note: a
+/// connection that is finished in the background belongs to no call.
 pub(super) fn note<R>(request: R) -> R {
     let _ = CONNECTED.try_with(|connected| connected.set(true));
     request

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::EuidClientBuilder;
 
-/// In PEM, as it was given.
+/// The certificates and the key as given, in PEM.
 #[derive(Clone, Default)]
 pub(super) struct Tls {
     pub(super) roots: Option<Vec<u8>>,
@@ -14,7 +14,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Sets what is configured. An error does not repeat what was given: it may be a private key.
+    /// Applies the settings. An error never repeats the PEM, which may hold a private key.
     pub(super) fn apply(&self, mut http: ClientBuilder) -> Result<ClientBuilder, ConfigError> {
         if let Some(pem) = &self.roots {
             let roots = Certificate::from_pem_bundle(pem).ok().filter(|roots| !roots.is_empty());
@@ -32,11 +32,11 @@ impl Tls {
 }
 
 impl EuidClientBuilder {
-    /// The certificate authorities to trust for https, and no others: one or more certificates in PEM. For
-    /// a private operator whose certificate a private CA has signed.
+    /// Sets the only certificate authorities to trust for https: one or more certificates in PEM. It is for a private
+    /// operator whose certificate a private CA has signed.
     ///
-    /// Without this, the operating system's are trusted; on Linux, those in the file that the environment
-    /// variable `SSL_CERT_FILE` names, or in the directories of `SSL_CERT_DIR`, if one of them is set.
+    /// Without this setting, the client trusts the operating system's authorities; on Linux, if the environment
+    /// variable `SSL_CERT_FILE` or `SSL_CERT_DIR` is set, those in that file or those directories.
     ///
     /// ```no_run
     /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,7 +53,7 @@ impl EuidClientBuilder {
         self
     }
 
-    /// The certificate that the client shows a private operator (mutual TLS): certificate, intermediate
+    /// Sets the certificate that the client shows a private operator (mutual TLS): certificate, intermediate
     /// certificates if any, and the private key, all in PEM.
     ///
     /// ```no_run

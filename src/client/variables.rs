@@ -11,7 +11,7 @@ pub(crate) struct Variables {
 }
 
 impl Variables {
-    /// The same error, with the variable that its setting was read from.
+    /// Returns the same error, with the variable that its setting was read from.
     pub(super) fn name(self, error: ConfigError) -> ConfigError {
         let variable = match error.setting() {
             Some(Setting::OperatorUrl) => self.operator_url,

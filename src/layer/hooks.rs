@@ -1,4 +1,4 @@
-//! The hooks: what the application says of a request (consent, the signed-in user) or of a response (a logout).
+//! The hooks: the application's answers about a request (consent, the signed-in user) or a response (a logout).
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use http::{request, response};
 use super::EuidLayer;
 use crate::tcf;
 
-/// What the application says.
+/// The hooks of the application.
 impl EuidLayer {
-    /// What the visitor allows. The hook runs for each request, before the layer reads its cookies. Only the
-    /// application knows where consent is kept; for the TC string of a consent banner there is
+    /// Sets the hook that returns the visitor's consent. The hook runs for each request, before the layer reads its
+    /// cookies. Only the application knows where consent is kept; for the TC string of a consent banner there is
     /// [`consent_from_tcf_cookie`](Self::consent_from_tcf_cookie). Handlers find the answer in the request's
     /// extensions, as [`Consent`]. Default: granted, and no `Consent` in the extensions.
     ///
@@ -39,11 +39,11 @@ impl EuidLayer {
         self.set(|config| config.consent = Some(Arc::new(consent)))
     }
 
-    /// Takes consent from the TCF v2 string in the cookie `euconsent-v2`, where consent banners keep it: a
-    /// [`consent`](Self::consent) hook, and replaces one that was set before. A string that allows enough
-    /// grants consent, one that allows too little withdraws it; where there is none, or none that can be
-    /// read, or two that differ, consent is withheld. The table in [`tcf`](crate::tcf) has all cases, and
-    /// the parts for a hook of one's own.
+    /// Reads consent from the TCF v2 string in the cookie `euconsent-v2`, where consent banners keep it. This is a
+    /// [`consent`](Self::consent) hook, and it replaces one that was set before. A string that allows enough grants
+    /// consent; one that allows too little withdraws it. Consent is withheld if there is no string, if none can be
+    /// read, or if two differ. The table in [`tcf`](crate::tcf) has all cases; the module also has the parts for a hook
+    /// of your own.
     ///
     /// ```
     /// # #[cfg(feature = "client")]
@@ -73,16 +73,15 @@ impl EuidLayer {
         self.consent(|request| tcf::consent(&request.headers))
     }
 
-    /// The id of the signed-in user, in whatever form the application knows it. If a login named a
-    /// [subject](crate::EuidUpdate::subject), its identity is used for that user only. For another user it is
-    /// removed; while no user is signed in it is kept, and pages see `Absent`. The cookie holds a keyed
-    /// digest of the id, not the id. Default: identities are not bound to a user.
+    /// Sets the hook that returns the id of the signed-in user, in any form that the application uses. If a login named
+    /// a [subject](crate::EuidUpdate::subject), its identity is used for that user only. For another user it is
+    /// removed; while no user is signed in it is kept, and pages see `Absent`. The cookie holds a keyed digest of the
+    /// id, not the id. Default: identities are not bound to a user.
     ///
-    /// The hook sees what layers further out have put into the request, so the session layer must be
-    /// outside. In axum that is the layer that is added later: `.layer(euid).layer(session)`. The other way
-    /// round, the hook never finds a user, and bound identities are always `Absent`; an event warns of it once, after
-    /// 20 of them. More in [the order of layers](crate::docs::layers);
-    /// `examples/site.rs` is a whole site.
+    /// The hook sees the extensions that layers further out have put into the request, so the session layer must be
+    /// outside. In axum, the layer that is added later is outside: `.layer(euid).layer(session)`. In the opposite order
+    /// the hook never finds a user, and bound identities are always `Absent`; an event warns of this once, after 20 of
+    /// them. See also [the order of layers](crate::docs::layers); `examples/site.rs` is a whole site.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};
@@ -98,9 +97,8 @@ impl EuidLayer {
     ///
     /// # With tower-sessions
     ///
-    /// The hook is not async, but a session is: `tower_sessions::Session::get` may have to load it first.
-    /// So read it in a middleware between the session layer and this one, which puts the id into the
-    /// request's extensions:
+    /// The hook is not async, but a session is: `tower_sessions::Session::get` may have to load it first. So read it in
+    /// a middleware between the session layer and this one, and put the id into the request's extensions:
     ///
     /// ```
     /// # #[cfg(all(feature = "client", feature = "axum"))]
@@ -150,8 +148,8 @@ impl EuidLayer {
     ///
     /// # With axum-login
     ///
-    /// Its layer loads the user before it calls what is inside, so no middleware is needed. `Backend` is
-    /// your `AuthnBackend`:
+    /// Its layer loads the user before it calls the inner service, so no middleware is needed. `Backend` is your
+    /// `AuthnBackend`:
     ///
     /// ```text
     /// .subject(|request| Some(request.extensions.get::<AuthSession<Backend>>()?.user.as_ref()?.id().to_string()))
@@ -164,9 +162,9 @@ impl EuidLayer {
         self.set(|config| config.subject = Some(Arc::new(signed_in)))
     }
 
-    /// Responses that are logouts although no handler says so with
-    /// [`EuidUpdate::logout`](crate::EuidUpdate::logout). One with `Clear-Site-Data: "cookies"` (or
-    /// `"*"`) always is.
+    /// Sets a hook that decides which responses are logouts, in addition to those with
+    /// [`EuidUpdate::logout`](crate::EuidUpdate::logout). A response with `Clear-Site-Data: "cookies"` (or `"*"`) is
+    /// always a logout.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};

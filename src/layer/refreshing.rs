@@ -1,4 +1,5 @@
-//! How the layer refreshes: how long a page waits, how much runs at once and is remembered, which requests may refresh.
+//! The settings of refreshes: how long a page waits, how many refreshes run at once, how much is remembered, and which
+//! requests may refresh.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,26 +10,25 @@ use http::request;
 use super::EuidLayer;
 use crate::config::RefreshMode;
 
-/// How it refreshes.
+/// The settings of refreshes.
 impl EuidLayer {
-    /// How long a page waits for a refresh, unless set otherwise: 500 ms.
+    /// The default of [`max_wait`](Self::max_wait): 500 ms.
     pub const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(500);
-    /// How long a refresh may take, pages waiting or not, unless set otherwise: 10 s.
+    /// The default of [`refresh_deadline`](Self::refresh_deadline): 10 s.
     pub const DEFAULT_REFRESH_DEADLINE: Duration = Duration::from_secs(10);
-    /// How many refreshes may be under way at once, unless set otherwise: 64.
+    /// The default of [`max_concurrent_refreshes`](Self::max_concurrent_refreshes): 64.
     pub const DEFAULT_MAX_CONCURRENT_REFRESHES: usize = 64;
-    /// How many refresh tokens are kept in mind, unless set otherwise: 10 000.
+    /// The default of [`memo_entries`](Self::memo_entries): 10 000 refresh tokens.
     pub const DEFAULT_MEMO_ENTRIES: usize = 10_000;
-    /// How many bytes that may take, unless set otherwise: 16 MiB.
+    /// The default of [`memo_bytes`](Self::memo_bytes): 16 MiB.
     pub const DEFAULT_MEMO_BYTES: usize = 16 << 20;
-    /// By how much the moment of a refresh is spread at most, unless set otherwise: 10 min.
+    /// The default of [`refresh_jitter`](Self::refresh_jitter): 10 min.
     pub const DEFAULT_REFRESH_JITTER: Duration = Engine::DEFAULT_REFRESH_JITTER;
 
-    /// How long a page waits for a refresh at most; a request with an unsafe method (`POST`) waits for none.
-    /// Meanwhile it keeps the inner service's
-    /// readiness, so with a `load_shed` inside others may be shed. With zero no page waits, and the
-    /// answer is there for the visitor's next request.
-    /// Default: [`DEFAULT_MAX_WAIT`](Self::DEFAULT_MAX_WAIT).
+    /// Sets how long a page waits for a refresh at most. A request with an unsafe method (`POST`) never waits. A
+    /// waiting request keeps the inner service's readiness, so with a `load_shed` inside, other requests may be shed.
+    /// With zero no page waits, and the visitor's next request gets the answer. Default:
+    /// [`DEFAULT_MAX_WAIT`](Self::DEFAULT_MAX_WAIT).
     ///
     /// ```
     /// # #[cfg(feature = "client")]
@@ -54,7 +54,7 @@ impl EuidLayer {
         self.set_coordinator(|settings| settings.max_wait = max_wait)
     }
 
-    /// When the handler runs, while a refresh is due. Default: [`RefreshMode::Blocking`].
+    /// Sets when the handler runs if a refresh is due. Default: [`RefreshMode::Blocking`].
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
@@ -70,10 +70,9 @@ impl EuidLayer {
         self.set(|config| config.refresh_mode = mode)
     }
 
-    /// How long one refresh may take, the time in the queue for
-    /// [`max_concurrent_refreshes`](Self::max_concurrent_refreshes) included. It runs in a task of its
-    /// own and goes on when the page that began it has gone. Default:
-    /// [`DEFAULT_REFRESH_DEADLINE`](Self::DEFAULT_REFRESH_DEADLINE).
+    /// Sets how long one refresh may take, including the time in the queue for
+    /// [`max_concurrent_refreshes`](Self::max_concurrent_refreshes). A refresh runs in a task of its own and continues
+    /// after the page that began it has ended. Default: [`DEFAULT_REFRESH_DEADLINE`](Self::DEFAULT_REFRESH_DEADLINE).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -88,10 +87,10 @@ impl EuidLayer {
         self.set_coordinator(|settings| settings.deadline = deadline)
     }
 
-    /// How many refreshes may be under way at once, at least one; others queue, and their pages wait no longer for it. While
-    /// the operator is down, one call every 5 s finds out whether it is back. It does not queue: each such call that hangs is
-    /// one more than this, until its [`refresh_deadline`](Self::refresh_deadline). If all of these hang, pages stop waiting at
-    /// once. Default:
+    /// Sets how many refreshes may be under way at once, at least one. Other refreshes queue, and their pages do not
+    /// wait longer for that. While the operator is down, one call every 5 s tests whether it is back. This call does
+    /// not queue: each one that hangs exceeds the limit by one, until its [`refresh_deadline`](Self::refresh_deadline).
+    /// If all calls within the limit hang, pages stop waiting at once. Default:
     /// [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
     ///
     /// ```
@@ -106,13 +105,13 @@ impl EuidLayer {
         self.set_coordinator(|settings| settings.max_concurrent = max)
     }
 
-    /// How much is remembered of refreshes: of how many tokens (at least one), calls under way included, and in how many
-    /// bytes. An answer is remembered for 45 s, or a tenth of the new token's life if that is less, so that requests which
-    /// still carry the old cookie get it without a call; a new pair that no response could carry (the page answered 304, the
-    /// visitor hung up), until it is due itself. A failure is remembered while its token backs off, and 5 min more, so that
-    /// the next wait is longer. Where a limit is met the oldest outcome is forgotten, which costs a call at worst. Outcomes
-    /// that no longer count are freed as later requests ask for refreshes. Defaults:
-    /// [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
+    /// Sets for how many tokens the layer remembers refreshes (at least one), including calls under way;
+    /// [`memo_bytes`](Self::memo_bytes) limits the bytes. An answer is remembered for 45 s, or a tenth of the new
+    /// token's life if that is less, so that requests which still carry the old cookie get it without a call. A new
+    /// pair that no response could carry (the page answered 304, the visitor hung up) is remembered until it is due
+    /// itself. A failure is remembered while its token backs off, and 5 min more, so that the next wait is longer. At a
+    /// limit the oldest outcome is forgotten, which costs at most one call. Expired outcomes are freed as later
+    /// requests need refreshes. Defaults: [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
     /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
     ///
     /// ```
@@ -127,7 +126,7 @@ impl EuidLayer {
         self.set_coordinator(|settings| settings.memo_limit.entries = most.max(1))
     }
 
-    /// In how much memory outcomes of refreshes are remembered, in bytes. Default:
+    /// Sets how many bytes of memory the remembered outcomes of refreshes may take. Default:
     /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
     ///
     /// ```
@@ -141,10 +140,9 @@ impl EuidLayer {
         self.set_coordinator(|settings| settings.memo_limit.bytes = most)
     }
 
-    /// By how much the moment of a refresh may lie behind `refresh_from`, so that visitors who
-    /// logged in together do not refresh together. Each login has its own delay, the same on every
-    /// node: at most this, and at most a tenth of the time from `refresh_from` to
-    /// `identity_expires`. Zero turns it off. Default:
+    /// Sets the maximum delay of a refresh after `refresh_from`. It spreads the refreshes of visitors who logged in
+    /// together. Each login has its own delay, the same on every node: at most this long, and at most a tenth of the
+    /// time from `refresh_from` to `identity_expires`. Zero turns it off. Default:
     /// [`DEFAULT_REFRESH_JITTER`](Self::DEFAULT_REFRESH_JITTER).
     ///
     /// ```
@@ -174,11 +172,11 @@ impl EuidLayer {
         self.set_engine(|engine| engine.with_refresh_jitter(most))
     }
 
-    /// Which requests may refresh. Those whose response is not shown as a page never do: prefetches and prerenders,
-    /// `OPTIONS`, `CONNECT`, upgrades to a WebSocket, and what a browser loads for a page (images, scripts,
-    /// styles, fonts, media and the like). They see a token that is still valid, and their responses bring
-    /// no refreshed cookie. A conditional request (`If-None-Match`, `If-Modified-Since`) refreshes only if the
-    /// token has expired, as a `304` can't bring the new cookie. Default: all others.
+    /// Sets which requests may refresh. A request never does if its response is not shown as a page: prefetches and
+    /// prerenders, `OPTIONS`, `CONNECT`, upgrades to a WebSocket, and the resources of a page (images, scripts, styles,
+    /// fonts, media and the like). Such a request sees a token that is still valid, and its response sets no refreshed
+    /// cookie. A conditional request (`If-None-Match`, `If-Modified-Since`) refreshes only if the token has expired, as
+    /// a `304` can't set the new cookie. Default: all other requests.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};

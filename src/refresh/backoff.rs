@@ -8,8 +8,8 @@ use euid_core::clock::UnixMillis;
 
 /// A span of the wall clock, which can be set back while the span lasts.
 ///
-/// A span that begins in the future was made before the clock was set back, and has ended. Else a clock that
-/// was set back by two hours would make a wait of five seconds last two hours.
+/// A span that begins in the future was made before the clock was set back, and has ended. Otherwise a clock that was
+/// set back by two hours would make a wait of five seconds last two hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     from: UnixMillis,
@@ -25,24 +25,24 @@ impl Span {
         self.from <= now.saturating_add(CLOCK_STEP) && now < self.until
     }
 
-    /// The same span with another end.
+    /// Returns the same span with a later end.
     pub(super) fn extended(self, by: Duration) -> Self {
         Self { until: self.until.saturating_add(by), ..self }
     }
 }
 
-/// How long one token waits after its `failures`-th failure in a row (from 1): 5 s, doubling to 5 min, half of it
-/// random. At least as long as the operator's `Retry-After` says, but not above 5 min.
+/// Returns how long one token waits after its `failures`-th failure in a row (from 1): 5 s, doubling to 5 min, half of
+/// it random. At least as long as the operator's `Retry-After` says, but not above 5 min.
 pub(super) fn backoff(failures: u32, retry_after: Option<Duration>, chance: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(MOST_DOUBLINGS);
     let longest = (FIRST_BACKOFF * (1 << doublings)).min(LONGEST_BACKOFF);
     let half = longest / 2;
-    // `chance` in 2^32 of the other half.
+    // This is `chance` / 2^32 of the other half.
     let random = Duration::from_nanos(((half.as_nanos() * u128::from(chance)) >> u32::BITS) as u64);
     (half + random).max(heeded(retry_after))
 }
 
-/// How much of a `Retry-After` is heeded.
+/// Returns the part of a `Retry-After` that counts.
 pub(super) fn heeded(retry_after: Option<Duration>) -> Duration {
     retry_after.unwrap_or_default().min(LONGEST_BACKOFF)
 }

@@ -1,9 +1,9 @@
-//! A circuit breaker for the operator: whether a call may be made at all.
+//! A circuit breaker for the operator. It decides whether a call may be made at all.
 //!
-//! Closed, it opens after [`FAILURES_TO_OPEN`] failures in a row. Open, it refuses calls for [`COOLDOWN`], then lets one
-//! call pass, the probe. While the probe is under way it is half open and refuses all others; the outcome of the probe
-//! closes it or opens it again. A probe that reports nothing for [`PROBE_LOST_AFTER`] is on a runtime that does not run:
-//! another one takes its place.
+//! A closed breaker opens after [`FAILURES_TO_OPEN`] failures in a row. An open one refuses calls for [`COOLDOWN`],
+//! then lets one call pass, the probe. While the probe is under way the breaker is half open and refuses all other
+//! calls; the outcome of the probe closes it or opens it again. A probe that reports nothing for [`PROBE_LOST_AFTER`]
+//! is on a runtime that does not run, and another one takes its place.
 //!
 //! Pure; `now` is an argument.
 
@@ -19,7 +19,7 @@ pub(super) struct Breaker(State);
 #[derive(Debug)]
 enum State {
     Closed {
-        /// In a row.
+        /// Failures in a row.
         failures: u32,
     },
     Open {
@@ -39,7 +39,7 @@ pub(super) enum BreakerState {
 }
 
 impl BreakerState {
-    /// As the log names it.
+    /// Returns the name of the state in logs.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Closed => "Closed",
@@ -48,7 +48,7 @@ impl BreakerState {
         }
     }
 
-    /// As the gauge counts it.
+    /// Returns the number of the state in the gauge.
     pub(super) fn number(self) -> u8 {
         match self {
             Self::Closed => 0,
@@ -62,7 +62,7 @@ impl BreakerState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     Call,
-    /// The one call that finds out whether the operator is back.
+    /// The one call that tests whether the operator is back.
     Probe,
     Refused,
 }
@@ -83,12 +83,13 @@ impl Breaker {
         }
     }
 
-    /// A call succeeded. This closes an open breaker too, if it was a slow call that began before the breaker opened.
+    /// Notes the success of a call. It also closes an open breaker, if the call was slow and began before the breaker
+    /// opened.
     pub(super) fn success(&mut self) {
         self.0 = State::Closed { failures: 0 };
     }
 
-    /// A call failed. `retry_after` is the operator's `Retry-After`, if it sent one.
+    /// Notes the failure of a call. `retry_after` is the operator's `Retry-After`, if it sent one.
     pub(super) fn failure(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
         match &mut self.0 {
             State::Closed { failures } => {
@@ -103,7 +104,7 @@ impl Breaker {
         }
     }
 
-    /// Opens at once, without counting.
+    /// Opens the breaker at once, without counting failures.
     pub(super) fn open(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
         let length = COOLDOWN.max(backoff::heeded(retry_after));
         self.0 = State::Open { cooldown: Span::new(now, length) };
@@ -126,7 +127,7 @@ impl Default for Breaker {
 
 const FAILURES_TO_OPEN: u32 = 5;
 const COOLDOWN: Duration = Duration::from_secs(5);
-/// Far more than a probe needs to be found slow, where its runtime runs.
+/// Far longer than a runtime that runs needs to find a probe slow.
 const PROBE_LOST_AFTER: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! Where due requests ask for a refresh: one call per token and per login, however many requests bring it, in a task of
+//! The coordinator of refreshes. It makes one call per token and per login, however many requests need it, in a task of
 //! its own.
 //!
-//! The task has its own deadline, so a visitor who hangs up neither stops the call nor loses its outcome for others.
-//! [`table`](super::table) decides, [`leader`](super::leader) is the task, [`flight`](super::flight) is what requests wait for.
+//! The task has its own deadline, so a visitor who hangs up neither stops the call nor loses its outcome for other
+//! waiters. [`table`](super::table) decides, [`leader`](super::leader) is the task, [`flight`](super::flight) is the
+//! call that requests wait for.
 //!
-//! Nothing of the application's (its log, its metrics, its clock) runs while a call has begun and no [`Leader`] guards it:
-//! a panic there would leave the call under way for ever.
+//! No code of the application (its log, its metrics, its clock) may run while a call has begun and no [`Leader`] guards
+//! it: a panic there would leave the call under way for ever.
 
 use std::fmt;
 use std::panic::catch_unwind;
@@ -28,7 +29,7 @@ use super::table::{RefreshTable, Step};
 use crate::deadline::Deadline;
 use crate::telemetry;
 
-/// How refreshes are made.
+/// The settings of a coordinator.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) refresh: Arc<dyn ErasedRefresh>,
@@ -46,18 +47,18 @@ pub(crate) struct Coordinator {
     settings: Settings,
     pub(super) table: Mutex<RefreshTable>,
     pub(super) permits: Semaphore,
-    /// Whether the log has a warning of clocks that differ.
+    /// Whether the warning about clocks that differ has been logged.
     pub(super) warned_of_skew: AtomicBool,
 }
 
-/// The reply to a request that asks for a refresh.
+/// The reply to a request that needs a refresh.
 #[derive(Debug)]
 pub(crate) enum Reply {
     /// The outcome is known without a call.
     Known(Outcome),
     /// A call is under way; the deadline ends the request's wait.
     Waiting(Waiter, Deadline),
-    /// There is no outcome, and no call is made now, for this reason.
+    /// No outcome is known, and no call is made now, for this reason.
     Refused(&'static str),
 }
 
@@ -69,7 +70,7 @@ impl Coordinator {
         Self { settings, table, permits: Semaphore::new(max_concurrent), warned_of_skew: AtomicBool::new(false) }
     }
 
-    /// A coordinator with other settings that remembers nothing yet.
+    /// Returns a coordinator with changed settings, which remembers nothing yet.
     pub(crate) fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings.clone();
         change(&mut settings);
@@ -80,7 +81,7 @@ impl Coordinator {
         &self.settings
     }
 
-    /// The outcome that is known for this token or login; no call is made.
+    /// Returns the outcome that is known for this token or login. Makes no call.
     pub(crate) fn recall(&self, key: &RefreshKey, now: UnixMillis) -> Reply {
         match lock(&self.table).known(key, now) {
             Some(outcome) => Reply::Known(outcome),
@@ -91,14 +92,14 @@ impl Coordinator {
     /// Starts or joins the refresh of `identity`; if it joins, `identity` becomes the copy that all waiters share. Never
     /// blocks.
     pub(crate) fn ask(self: &Arc<Self>, key: &RefreshKey, identity: &mut Arc<Identity>, now: UnixMillis) -> Reply {
-        // First, as a known outcome needs neither runtime nor timer.
+        // This check is first, as a known outcome needs neither runtime nor timer.
         if let Some(outcome) = lock(&self.table).known(key, now) {
             return Reply::Known(outcome);
         }
         let Ok(runtime) = Handle::try_current() else {
             return Reply::Refused("there is no tokio runtime to refresh on");
         };
-        // The only sign of a runtime without a timer is a panic of tokio.
+        // tokio reports a runtime without a timer only by a panic.
         let max_wait = self.settings.max_wait;
         let Ok(deadline) = catch_unwind(|| Deadline::after(max_wait)) else {
             return Reply::Refused("the tokio runtime has no timer");
@@ -131,7 +132,7 @@ impl Coordinator {
         reply
     }
 
-    /// A response has written this pair of a login.
+    /// Notes that a response has written this pair of a login.
     pub(crate) fn delivered(&self, lineage: Lineage, pair: &Identity) {
         lock(&self.table).delivered(lineage, pair);
     }

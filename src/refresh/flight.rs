@@ -1,11 +1,11 @@
 //! One call to the operator, and the requests that wait for it.
 //!
-//! 1. A [`Flight`] completes once; a waiter that comes later gets the outcome at once.
+//! 1. A [`Flight`] completes once; a waiter that arrives later gets the outcome at once.
 //! 2. A [`Waiter`] may leave at any time, without an effect on others.
 //! 3. All waiters get the same outcome: one allocation, one error source.
 //!
-//! Only a mutex and wakers; the lock is never held while other code runs. The module `interleavings` explores the
-//! orders in which all this can happen.
+//! A flight is a mutex and wakers. The lock is never held while other code runs. The module `interleavings` explores
+//! the orders in which these steps can happen.
 
 use std::future::Future;
 use std::mem;
@@ -19,7 +19,7 @@ use euid_core::identity::Identity;
 
 use super::sync::{Mutex, MutexGuard, lock};
 
-/// The operator's answer, or why there is none; the same for all waiters.
+/// The outcome of a call: the operator's answer or an error. All waiters share it.
 pub(crate) type Outcome = Arc<Result<Refreshed, EuidError>>;
 
 /// A call under way.
@@ -31,20 +31,20 @@ struct FlightState {
     /// The identity to be refreshed, held once for all waiters.
     identity: Option<Arc<Identity>>,
     outcome: Option<Outcome>,
-    /// A slot for each waiter that has been polled; empty once it has left.
+    /// A slot for each waiter that has been polled; empty once the waiter is dropped.
     wakers: Vec<Option<Waker>>,
 }
 
 impl Flight {
-    /// The flight's own identity, if `copy` equals it, so that waiters share it. Else `copy`: it has another
-    /// advertising token or other times, though the same refresh token.
+    /// Returns the flight's own identity if `copy` equals it, so that all waiters share one. Otherwise returns `copy`,
+    /// which has another advertising token or other times, though the same refresh token.
     pub(crate) fn share(&self, copy: &Arc<Identity>) -> Arc<Identity> {
         let mut state = self.state();
         let first = state.identity.get_or_insert_with(|| Arc::clone(copy));
         Arc::clone(if *first == *copy { first } else { copy })
     }
 
-    /// Ends the flight and wakes all waiters. Only the first outcome counts.
+    /// Completes the flight and wakes all waiters. Only the first outcome counts.
     pub(crate) fn complete(&self, outcome: Outcome) {
         let mut state = self.state();
         if state.outcome.is_some() {
@@ -52,17 +52,17 @@ impl Flight {
         }
         state.outcome = Some(outcome);
         let wakers = mem::take(&mut state.wakers);
-        // A waker may run the waiter here and now, which needs the lock.
+        // A waker may poll its waiter at once, which needs the lock.
         drop(state);
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// The outcome, if it has completed.
+    /// Returns the outcome, if the flight has completed.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.state().outcome.clone()
     }
 
-    /// Waits for the outcome.
+    /// Returns a waiter for the outcome.
     pub(crate) fn wait(self: Arc<Self>) -> Waiter {
         Waiter { flight: self, slot: None }
     }
@@ -72,7 +72,7 @@ impl Flight {
     }
 }
 
-/// Waits for a [`Flight`]; may be dropped at any time.
+/// A future of the outcome of a [`Flight`]. It may be dropped at any time.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     flight: Arc<Flight>,
@@ -80,7 +80,7 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// The outcome, if it is there without waiting.
+    /// Returns the outcome without waiting, if the flight has completed.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.flight.outcome()
     }
@@ -105,7 +105,7 @@ impl Future for Waiter {
                 None
             }
         };
-        // As in `drop`.
+        // The lock must be free, as in `drop`.
         drop(state);
         drop(replaced);
         Poll::Pending
@@ -187,7 +187,7 @@ mod tests {
         fn wake(self: Arc<Self>) {}
     }
 
-    /// With the lock held this test would not end.
+    /// If the lock were held, this test would not end.
     #[test]
     fn waker_that_holds_another_waiter_of_the_call_may_be_replaced() {
         let flight = Arc::new(Flight::default());

@@ -1,13 +1,13 @@
-//! Many orders in which a leader, its waiters, a waiter that leaves and the end of the memory can meet,
-//! chosen by a model checker, and every order of the smallest such game:
+//! Tests of many orders in which a leader, its waiters, a waiter that is dropped and the end of the memory can meet,
+//! chosen by a model checker, and of every order of the smallest such game:
 //!
 //! ```console
 //! $ RUSTFLAGS="--cfg shuttle" cargo test --no-default-features --lib --target-dir target/shuttle interleavings
 //! ```
 //!
-//! The table and the flight are the real ones, on the checker's mutex. The leader's task is played by a
-//! thread that does what [`coordinator`](super::coordinator) does, completes in the table, then wakes; the coordinator itself,
-//! with its permits and timers, is tokio's and is not explored here.
+//! The table and the flight are the real ones, on the checker's mutex. A thread plays the leader's task: like
+//! [`leader`](super::leader), it completes the call in the table, then in the flight, which wakes the waiters. The real
+//! task, with its permits and timers, needs tokio and is not explored here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,10 +27,10 @@ use super::table::{CallProgress, RefreshTable, Step};
 
 const KEY: RefreshKey = RefreshKey { token: [7; 16], lineage: Some([1; 16]) };
 const LIMIT: MemoLimit = MemoLimit { entries: 8, bytes: 1 << 20 };
-/// Longer than any schedule takes in real time: here no call is overdue.
+/// Longer than any schedule takes in real time, so that no call is overdue here.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// What the players share.
+/// The state that the players share.
 #[derive(Clone)]
 struct Table {
     table: Arc<Mutex<RefreshTable>>,
@@ -39,7 +39,7 @@ struct Table {
     panics: bool,
 }
 
-/// Lands whatever happens, as the leader's guard does.
+/// Completes the call in any case, as the leader's guard does.
 struct Leader {
     table: Table,
     flight: Arc<Flight>,
@@ -65,7 +65,7 @@ impl Table {
         }
     }
 
-    /// A page asks at `seconds`; what it gets in the end.
+    /// Requests a refresh as a page does at `seconds`. Returns the outcome that the page gets.
     fn ask(&self, seconds: i64, leaves: bool) -> Option<Outcome> {
         let now = UnixMillis::from_millis(seconds * 1000);
         let next = lock(&self.table).next(&KEY, now, crate::deadline::steady_now());
@@ -86,7 +86,7 @@ impl Table {
             let _ = std::pin::Pin::new(&mut waiter).poll(&mut Context::from_waker(Waker::noop()));
             return None;
         }
-        // The checker fails a schedule in which this is never woken.
+        // The checker fails a schedule in which this waiter is never woken.
         Some(block_on(waiter))
     }
 }
@@ -148,13 +148,13 @@ fn when_the_memory_ends_somebody_asks_again_and_all_are_answered() {
         let outcomes = players(&table, &[0, 0, 60], false);
         assert!(outcomes.iter().all(Option::is_some));
         let calls = table.calls.load(Ordering::SeqCst);
-        // One for each memory; a request that comes last and is the earliest sees a clock that was set back, and one more
-        // call is made.
+        // One call for each memory. A request that arrives last with the earliest time sees a clock that was set back,
+        // which costs one more call.
         assert!((1..=3).contains(&calls), "{calls}");
     });
 }
 
-/// Every schedule there is of one leader, one who waits and one who leaves.
+/// Every schedule of one leader, one waiter that stays and one that is dropped.
 #[test]
 fn the_smallest_game_in_every_order() {
     let played = Arc::new(AtomicUsize::new(0));
@@ -182,7 +182,7 @@ trait NoneOrOptedOut {
 }
 
 impl NoneOrOptedOut for Option<Outcome> {
-    /// One who leaves may have come after the state, and then knows.
+    /// A dropped waiter may have begun after the call completed, and then has the outcome.
     fn is_none_or_opted_out(&self) -> bool {
         self.as_ref().is_none_or(|outcome| matches!(**outcome, Ok(Refreshed::OptedOut)))
     }

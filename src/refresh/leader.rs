@@ -1,5 +1,5 @@
-//! The task that makes one call. However it ends, the flight completes: answered, at its deadline, in a panic, or with its
-//! runtime.
+//! The task that makes one call. It always completes the flight: with an answer, at its deadline, after a panic, or
+//! when its runtime shuts down.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,7 +25,7 @@ use super::transient;
 use crate::deadline;
 use crate::telemetry::{self, Ending};
 
-/// Guards a call that the table has begun, from that moment on.
+/// The guard of a call, from the moment at which the table begins it.
 pub(super) struct Leader {
     coordinator: Arc<Coordinator>,
     key: RefreshKey,
@@ -36,11 +36,11 @@ pub(super) struct Leader {
     completed: bool,
 }
 
-/// What still happens to a call under way, and when.
+/// The moments at which a call under way becomes slow and ends.
 struct Timers {
-    /// The call counts as slow; `None` while it queues, and once it has been counted.
+    /// When the call counts as slow; `None` while it queues, and once it has been counted.
     slow: Option<Instant>,
-    /// The call is given up.
+    /// When the leader gives up the call.
     end: Instant,
 }
 
@@ -52,7 +52,7 @@ impl Leader {
         probe: bool,
         begun: UnixMillis,
     ) -> Self {
-        // A probe does not queue, and whatever becomes of it is its outcome.
+        // A probe does not queue, and its outcome always counts.
         let progress = if probe { CallProgress::OnTime } else { CallProgress::NotSent };
         Self { coordinator, key, flight, begun, progress, probe, completed: false }
     }
@@ -69,7 +69,7 @@ impl Leader {
         }
     }
 
-    /// `None` at the deadline.
+    /// Waits for a permit and makes the call. Returns `None` at the deadline.
     async fn queue_and_call(&mut self, identity: Arc<Identity>) -> Option<Result<Refreshed, EuidError>> {
         let coordinator = Arc::clone(&self.coordinator);
         let Settings { refresh, max_wait, deadline, .. } = coordinator.settings();
@@ -78,7 +78,7 @@ impl Leader {
         let _permit =
             if self.probe { None } else { self.watch(&mut timers, pin!(coordinator.permits.acquire())).await?.ok() };
         if !self.probe && lock(&coordinator.table).breaker() != BreakerState::Closed {
-            // It opened while this one queued.
+            // The breaker opened while this call queued.
             return Some(transient("the operator is down"));
         }
         self.progress = CallProgress::OnTime;
@@ -86,8 +86,8 @@ impl Leader {
         self.watch(&mut timers, Arc::clone(refresh).call(identity).as_mut()).await
     }
 
-    /// Awaits `step`, `None` at the end; reports slowness on the way. One timer at a time, as timers are the largest part
-    /// of the task.
+    /// Awaits `step`; returns `None` at the deadline. Reports to the table when the call becomes slow. Runs one timer
+    /// at a time, as timers are the largest part of the task.
     async fn watch<T>(
         &mut self,
         timers: &mut Timers,
@@ -99,7 +99,7 @@ impl Leader {
             if let Some(done) = deadline::before(moment, step.as_mut()).await {
                 return Some(done);
             }
-            // Without a slow timer before it, this was the end.
+            // If there was no slow timer, the deadline has fired.
             slow?;
             let now = self.coordinator.settings().clock.now();
             let (progress, moved) = self.coordinator.with_table(|table| table.slow(now));
@@ -119,7 +119,7 @@ impl Leader {
         let ((), moved) = self.coordinator.with_table(complete);
         self.flight.complete(Arc::clone(&outcome));
         self.completed = true;
-        // Last, as it runs the application's code: should that panic, the flight has completed.
+        // This comes last, as it runs the application's code: if that panics, the flight has already completed.
         moved.report();
         if let Some(due_by) = due_by
             && !self.coordinator.warned_of_skew.swap(true, Ordering::Relaxed)
@@ -137,15 +137,15 @@ impl Drop for Leader {
         }
         let ending = if thread::panicking() { Ending::Panicked } else { Ending::Dropped };
         if ending == Ending::Dropped && !self.probe {
-            // The runtime is shutting down, which says nothing of the operator.
+            // The runtime is shutting down, which says nothing about the operator.
             self.progress = self.progress.undone();
         }
-        // The application's code that runs here (its clock, its log) may be what has panicked.
+        // The panic may come from the application's code that runs here (its clock, its log).
         let clock = &self.coordinator.settings().clock;
         let now = catch_unwind(AssertUnwindSafe(|| clock.now())).unwrap_or(self.begun);
         let _ = catch_unwind(AssertUnwindSafe(|| self.complete(ending, transient("the refresh broke down"), now)));
     }
 }
 
-/// However short pages wait, a faster call than this is never slow.
+/// A call that is faster than this is never slow, however short pages wait.
 const SLOW_AT_LEAST: Duration = Duration::from_millis(250);

@@ -1,12 +1,12 @@
-//! What is remembered of each refresh token: a call under way, an answer, a failure. Bounded in entries and in bytes.
+//! The memory of refresh tokens: for each, a call under way, an answer or a failure. Bounded in entries and in bytes.
 //!
-//! 1. A token is known by a hash of its whole text; the last one of a login also by the login's lineage.
-//! 2. An answer is remembered for [`MEMO_FOR`], or a tenth of what the new pair has left, so that requests which still
-//!    carry the old cookie get it without a call. A new pair that was not written into any response stays known until
-//!    its own `refresh_from`: the browser has no other.
+//! 1. A hash of its whole text identifies a token; the last one of a login is also found by the login's lineage.
+//! 2. An answer is remembered for [`MEMO_FOR`], or a tenth of the time that the new pair has left, so that requests
+//!    which still carry the old cookie get it without a call. A new pair that was not written into any response stays
+//!    known until its own `refresh_from`: the browser has no other.
 //! 3. A failure is remembered while its token backs off, and [`FAILURES_REMEMBERED`] longer, so that the next wait is
-//!    longer. Of an error only its kind stays: text and source can be of any size.
-//! 4. Where the limit is met the oldest memory is forgotten, and at worst a call is made again. Calls under way are never
+//!    longer. Only the kind of an error is kept, as its text and source can be of any size.
+//! 4. At the limit the oldest memory is forgotten, which costs at most another call. Calls under way are never
 //!    forgotten.
 //!
 //! Pure; `now` is an argument.
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::backoff::Span;
 use super::flight::{Flight, Outcome};
 
-/// What is remembered under: a refresh token, and the login that it belongs to, if it has one yet.
+/// The key of a memory: a refresh token, and the login that it belongs to, if it has one yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RefreshKey {
     pub(super) token: TokenHash,
@@ -35,10 +35,10 @@ pub(crate) struct RefreshKey {
 /// The first half of the SHA-256 of a refresh token.
 pub(super) type TokenHash = [u8; 16];
 
-/// The bytes of a login's lineage; the type itself belongs to the engine, which this folder may not know.
+/// The bytes of a login's lineage; the type itself belongs to the engine, which this folder must not import.
 pub(super) type Lineage = [u8; 16];
 
-/// How much is remembered.
+/// The limits of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoLimit {
     pub(crate) entries: usize,
@@ -51,9 +51,9 @@ pub(super) struct Memo {
     entries: HashMap<TokenHash, Entry>,
     /// The last token of each login; its entry exists.
     last_of: HashMap<Lineage, TokenHash>,
-    /// Memories, oldest first, by the generation of their entry; what has changed since is skipped.
+    /// The places of memories, oldest first. A place is stale, and skipped, if its entry has another generation by now.
     queue: VecDeque<Place>,
-    /// How many entries are not calls under way, and what they weigh.
+    /// How many entries are memories, not calls under way, and their weight.
     remembered: usize,
     bytes: usize,
     generations: u64,
@@ -64,11 +64,11 @@ struct Entry {
     generation: u64,
     lineage: Option<Lineage>,
     state: State,
-    /// In a row.
+    /// Failures in a row.
     failures: u32,
 }
 
-/// Where an entry stands in the queue.
+/// The place of an entry in the queue.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     token: TokenHash,
@@ -144,13 +144,13 @@ impl Memo {
         self.entries.len() - self.remembered >= self.limit.entries
     }
 
-    /// A call begins.
+    /// Notes that a call begins.
     pub(super) fn begin(&mut self, key: RefreshKey, flight: Arc<Flight>, begun: Instant, now: UnixMillis) {
         let failures = self.failures(&key);
         self.write(key, State::UnderWay { flight, begun }, failures, now);
     }
 
-    /// A call has brought an answer.
+    /// Remembers the answer of a call.
     pub(super) fn answered(&mut self, key: RefreshKey, outcome: &Outcome, now: UnixMillis) {
         let (length, outcome) = match &**outcome {
             Ok(Refreshed::Identity(identity)) => (answer_memo(&identity.times(), now), Arc::clone(outcome)),
@@ -160,7 +160,7 @@ impl Memo {
         self.write(key, State::Answered { outcome, memo: Span::new(now, length), delivered: false }, 0, now);
     }
 
-    /// A call has failed, for the `failures`-th time in a row.
+    /// Remembers the failure of a call, the `failures`-th in a row.
     pub(super) fn failed(
         &mut self,
         key: RefreshKey,
@@ -173,7 +173,7 @@ impl Memo {
         self.write(key, state, failures, now);
     }
 
-    /// A response has written `pair`. Says something only if that is the last answer of the login.
+    /// Notes that a response has written `pair`. Has an effect only if that is the last answer of the login.
     pub(super) fn delivered(&mut self, lineage: Lineage, pair: &Identity) {
         let entry = self.last_of.get(&lineage).and_then(|token| self.entries.get_mut(token));
         if let Some(Entry { state: State::Answered { outcome, delivered, .. }, .. }) = entry {
@@ -216,7 +216,7 @@ impl Memo {
         }
     }
 
-    /// Forgets what is of no more use, a few memories at a time, and the oldest of the rest until the limit is kept.
+    /// Forgets expired memories, a few at a time, and the oldest of the rest until the limit is met.
     pub(super) fn sweep(&mut self, now: UnixMillis) {
         if self.is_littered() {
             let entries = &self.entries;
@@ -236,7 +236,7 @@ impl Memo {
             self.queue.pop_front();
             match is_of_use {
                 Some(true) => {
-                    // It lives longer than most; at the front it would hide ended ones behind it.
+                    // This memory lives longer than most; at the front it would hide expired ones behind it.
                     self.queue.push_back(place);
                     moved += 1;
                 }
@@ -249,14 +249,14 @@ impl Memo {
         }
     }
 
-    /// Whether the queue is worth a sweep: a token that is written often leaves its old places behind.
+    /// Whether the queue has enough stale places for a cleanup: a token that is written often leaves them behind.
     fn is_littered(&self) -> bool {
         self.queue.len() > 2 * self.remembered + QUEUE_SLACK
     }
 }
 
 impl Place {
-    /// Its entry; `None` if that was written anew since, or is gone.
+    /// Returns its entry; `None` if that has been rewritten or forgotten since.
     fn find<'a>(&self, entries: &'a HashMap<TokenHash, Entry>) -> Option<&'a Entry> {
         entries.get(&self.token).filter(|entry| entry.generation == self.generation)
     }
@@ -267,7 +267,7 @@ impl State {
         matches!(self, Self::UnderWay { .. })
     }
 
-    /// The outcome that a request gets without a call.
+    /// Returns the outcome that a request gets without a call.
     pub(super) fn known(&self, now: UnixMillis) -> Option<&Outcome> {
         match self {
             Self::UnderWay { .. } => None,
@@ -278,7 +278,7 @@ impl State {
         }
     }
 
-    /// What a memory weighs; `None` for a call under way, which is not one.
+    /// Returns the weight of a memory in bytes; `None` for a call under way, which is no memory.
     fn remembered_bytes(&self) -> Option<usize> {
         match self {
             Self::UnderWay { .. } => None,
@@ -286,7 +286,7 @@ impl State {
         }
     }
 
-    /// Whether a memory is of no more use.
+    /// Whether a memory has expired.
     fn is_over(&self, now: UnixMillis) -> bool {
         match self {
             Self::UnderWay { .. } => false,
@@ -313,7 +313,8 @@ fn without_text(error: &EuidError) -> Outcome {
     Arc::new(Err(EuidError::new(error.kind(), what)))
 }
 
-/// Key, entry, places in the index and the queue, and the texts of an identity.
+/// Returns the weight of a memory in bytes: key, entry, places in the index and the queue, and the texts of an
+/// identity.
 fn weight(outcome: &Outcome) -> usize {
     let texts = match &**outcome {
         Ok(Refreshed::Identity(identity)) => {
@@ -325,15 +326,15 @@ fn weight(outcome: &Outcome) -> usize {
     places + size_of::<Result<Refreshed, EuidError>>() + texts
 }
 
-/// Longer than a browser takes to bring the new cookie with its parallel requests.
+/// Longer than a browser needs until its parallel requests carry the new cookie.
 pub(super) const MEMO_FOR: Duration = Duration::from_secs(45);
-/// After the last wait.
+/// How long after the last wait the number of failures is remembered.
 const FAILURES_REMEMBERED: Duration = Duration::from_secs(300);
-/// Stale places in the queue that are not worth a sweep.
+/// How many stale places the queue may have before a cleanup.
 const QUEUE_SLACK: usize = 64;
 /// How many long-lived memories one sweep passes over.
 const MOVED_AT_ONCE: usize = 4;
-/// How many memories that are over one sweep forgets, as requests wait for it; each write adds but one.
+/// How many expired memories one sweep forgets, as requests wait for it. Each write adds only one.
 const FORGOTTEN_AT_ONCE: usize = 16;
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 //! [`refresh_fn`] makes one of any function. A call is boxed once, where it begins, so the layer needs no type
 //! parameter for it.
 //!
-//! A due request enters at [`coordinator`]. [`table`] decides, from what [`memo`] remembers of each token and from the [`breaker`];
-//! [`leader`] makes a call, [`flight`] is the call that requests wait for, [`backoff`] computes the time to wait after a
-//! failure.
+//! A due request enters at [`coordinator`]. [`table`] decides what it does, from the outcomes in [`memo`] and from the
+//! [`breaker`]. [`leader`] makes the call, [`flight`] is the call that requests wait for, and [`backoff`] computes the
+//! wait after a failure.
 
 mod backoff;
 mod breaker;
@@ -69,10 +69,9 @@ pub trait Refresh: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The layer reads the [kind](EuidError::kind):
-    /// [`RejectedToken`](ErrorKind::RejectedToken) ends the identity,
-    /// [`RejectedInput`](ErrorKind::RejectedInput) ends it once its advertising token has expired, and any
-    /// other kind counts as a failure that may pass.
+    /// The layer reads the [kind](EuidError::kind): [`RejectedToken`](ErrorKind::RejectedToken) ends the identity,
+    /// [`RejectedInput`](ErrorKind::RejectedInput) ends it once its advertising token has expired, and any other kind
+    /// counts as a temporary failure.
     fn refresh(&self, identity: &Identity) -> impl Future<Output = Result<Refreshed, EuidError>> + Send;
 }
 
@@ -132,7 +131,7 @@ pub(crate) fn transient(why: &'static str) -> Result<Refreshed, EuidError> {
     Err(EuidError::new(ErrorKind::Transient, why))
 }
 
-/// [`Refresh`] without its type, one box a call.
+/// A [`Refresh`] with its type erased: each call is one box.
 pub(crate) trait ErasedRefresh: Send + Sync {
     fn call(self: Arc<Self>, identity: Arc<Identity>) -> BoxedCall;
 }

@@ -1,4 +1,4 @@
-//! The mutex of this folder: the standard library's, or the one of the model checker.
+//! The mutex of this folder: the standard library's or the model checker's.
 
 use std::sync::PoisonError;
 #[cfg(not(shuttle))]
@@ -7,7 +7,7 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 
-/// Nothing here panics half-way through a change, so a poisoned lock guards whole data.
+/// Locks a mutex, even a poisoned one: no code here panics half-way through a change, so the data is consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

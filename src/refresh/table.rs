@@ -1,8 +1,8 @@
-//! Decides what a due request does: use an outcome that is known, join a call, begin one, or none of these.
+//! Decides what a due request does: it uses a known outcome, joins a call, leads a new one, or does none of these.
 //!
-//! 1. One call at a time per refresh token, and per login, whichever of its tokens comes.
-//! 2. After an answer or a failure none for a while: [`memo`](super::memo) remembers.
-//! 3. While the operator is down none at all: [`breaker`](super::breaker).
+//! 1. At most one call at a time per refresh token, and per login, whichever of its tokens arrives.
+//! 2. After an answer or a failure, no call for a while: [`memo`](super::memo) remembers the outcome.
+//! 3. While the operator is down, no call: [`breaker`](super::breaker).
 //!
 //! Pure; times and randomness are arguments.
 
@@ -29,32 +29,32 @@ pub(super) struct RefreshTable {
     deadline: Duration,
     /// How many calls may be under way at once.
     max_concurrent: usize,
-    /// How many calls under way were found slow.
+    /// How many calls under way are slow.
     slow_calls: usize,
-    /// While it lasts slowness is no failure: a slow call has succeeded shortly before.
+    /// In this span slowness is no failure, as a slow call has succeeded shortly before.
     slow_is_normal: Option<Span>,
 }
 
-/// How far a call got, and how fast: what the breaker may conclude from its end.
+/// How far a call got, and how fast. It decides whether the breaker counts the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallProgress {
-    /// It never left this node's queue, or ended with its runtime.
+    /// The call never left this node's queue, or its runtime shut down.
     NotSent,
     OnTime,
-    /// It took longer than pages wait. `counted`: the breaker has counted that as a failure already.
+    /// The call took longer than pages wait. `counted`: the breaker has already counted that as a failure.
     Slow {
         counted: bool,
     },
 }
 
-/// What there is to do for a request that is due.
+/// The next step for a due request.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// The outcome is known. While a token backs off, it is the failure.
+    /// The outcome is known. While a token backs off, the outcome is its failure.
     Known(Outcome),
     /// A call is under way.
     Join(Arc<Flight>),
-    /// Begin a call; its end must [`complete`](RefreshTable::complete).
+    /// The request leads a new call, which must end in [`complete`](RefreshTable::complete).
     Lead { flight: Arc<Flight>, probe: bool },
     /// A call is under way, for longer than a page waits.
     Overdue,
@@ -67,11 +67,12 @@ pub(super) enum Step {
 }
 
 impl CallProgress {
-    /// The same call, if its outcome must not count for or against the operator.
+    /// Returns the progress of the same call, if its outcome must not count for or against the operator.
     pub(super) fn undone(self) -> Self {
         match self {
             Self::NotSent | Self::OnTime => Self::NotSent,
-            // Not `NotSent`: its end must leave the count of slow calls. As if counted, so that it counts no more.
+            // Not `NotSent`: `complete` must still subtract it from the slow calls. `counted` keeps the breaker from
+            // counting it.
             Self::Slow { .. } => Self::Slow { counted: true },
         }
     }
@@ -90,8 +91,8 @@ impl RefreshTable {
         }
     }
 
-    /// The outcome that is known without a call. An opt-out or a new pair holds for every token of its login; a failure
-    /// or a rejection for its own token alone.
+    /// Returns the outcome that is known without a call. An opt-out or a new pair applies to every token of its login;
+    /// a failure or a rejection only to its own token.
     pub(super) fn known(&mut self, key: &RefreshKey, now: UnixMillis) -> Option<Outcome> {
         self.memo.sweep(now);
         let of_token = self.memo.of_token(key).and_then(|state| state.known(now));
@@ -99,12 +100,12 @@ impl RefreshTable {
         of_token.or_else(of_lineage).cloned()
     }
 
-    /// What there is to do. `steady` is the runtime's clock, by which pages wait.
+    /// Returns the next step. `steady` is the time of the runtime's clock, which measures the wait of pages.
     pub(super) fn next(&mut self, key: &RefreshKey, now: UnixMillis, steady: Instant) -> Step {
         if let Some(outcome) = self.known(key, now) {
             return Step::Known(outcome);
         }
-        // Compared here, not by a timer: on a blocked runtime the timer would be late too.
+        // The age is compared here, not by a timer: on a blocked runtime the timer would be late too.
         let age = |begun: &Instant| steady.saturating_duration_since(*begun);
         let is_lost = |begun| age(begun) >= self.deadline.saturating_add(LOST_AFTER);
         match (self.memo.of_token(key), self.memo.of_lineage(key)) {
@@ -128,7 +129,7 @@ impl RefreshTable {
         Step::Lead { flight, probe }
     }
 
-    /// Notes the outcome of a call.
+    /// Completes a call: remembers its outcome and lets the breaker count it.
     pub(super) fn complete(
         &mut self,
         key: &RefreshKey,
@@ -163,13 +164,14 @@ impl RefreshTable {
         }
     }
 
-    /// A call takes longer than a page waits. Pages have no use for it, so the breaker counts it as a failure; else it
-    /// would open too late for an operator that hangs. If slow calls have succeeded shortly before, this one counts only
-    /// when it fails. Returns how the call is to be completed.
+    /// Notes that a call takes longer than a page waits. Pages have no use for it, so the breaker counts it as a
+    /// failure; otherwise it would open too late when the operator hangs. If slow calls have succeeded shortly before,
+    /// this one counts only when it fails. Returns the progress with which the call must be completed.
     pub(super) fn slow(&mut self, now: UnixMillis) -> CallProgress {
         self.slow_calls += 1;
         let is_closed = self.breaker() == BreakerState::Closed;
-        // While the breaker is not closed it counts in any case: else a slow probe would keep it half-open for long.
+        // While the breaker is not closed, a slow call always counts: otherwise a slow probe would keep it half-open
+        // for long.
         let counted = !is_closed || self.slow_is_normal.is_none_or(|span| !span.contains(now));
         if counted && is_closed && self.slow_calls >= self.max_concurrent {
             // Every permit is held by a call that hangs, so no other call can be made and counted.
@@ -180,7 +182,7 @@ impl RefreshTable {
         CallProgress::Slow { counted }
     }
 
-    /// A response has written this pair of a login.
+    /// Notes that a response has written this pair of a login.
     pub(super) fn delivered(&mut self, lineage: Lineage, pair: &Identity) {
         self.memo.delivered(lineage, pair);
     }
@@ -190,14 +192,15 @@ impl RefreshTable {
     }
 }
 
-/// Any answer that parses, a refusal too, shows that the operator is there.
+/// Any answer that parses, even a refusal, shows that the operator is up.
 fn is_failure_of_the_operator(outcome: &Outcome) -> bool {
     matches!(&**outcome, Err(error) if matches!(error.kind(), ErrorKind::Transient | ErrorKind::Malformed))
 }
 
-/// After its deadline a call ends. One that still has not is on a runtime that does not run; another takes its place.
+/// A call ends at its deadline. If it has not ended this long after it, its runtime does not run, and another call
+/// takes its place.
 const LOST_AFTER: Duration = Duration::from_secs(60);
-/// How long after a slow success a slow call is no failure.
+/// How long after the success of a slow call slowness is no failure.
 const SLOW_IS_NORMAL_FOR: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -234,7 +237,7 @@ mod tests {
             self.next_at(key, at(seconds), steady)
         }
 
-        /// What `next` says, in a word.
+        /// Returns the step that `next` decides, as a word.
         fn next_at(&mut self, key: RefreshKey, now: UnixMillis, steady: Instant) -> &'static str {
             match self.table.next(&key, now, steady) {
                 Step::Known(_) => "known",

@@ -1,12 +1,12 @@
 //! An operator that fails as only a socket can, on a loopback port of its own.
 //!
-//! What a program in front of a working HTTP server can do wrong is a
-//! [`Fault`](euid_sandbox::Fault) of the sandbox; here is what it can't.
+//! The sandbox's [`Fault`](euid_sandbox::Fault)s are those that a working HTTP server can have. This file has the
+//! others.
 //!
 //! 1. A [`FaultyOperator`] and all its connections end when it is dropped.
-//! 2. A request is read whole before it is mistreated, so that closing says what it is meant to say.
-//! 3. "Never accepts" is a full queue of connections: the kernel then drops what would open another.
-//!    Linux does so; elsewhere it is refused, so there the mode does not exist.
+//! 2. A request is read completely before the fault, so that closing has the intended effect.
+//! 3. "Never accepts" is a full queue of connections: the kernel then drops the packets that would open another one.
+//!    Linux does this; other systems refuse the connection, so the mode does not exist there.
 
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-/// What it does wrong.
+/// The fault of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// The port is closed.
@@ -27,17 +27,17 @@ pub(crate) enum Mode {
     /// A connection is never established.
     #[cfg(target_os = "linux")]
     NeverAccepts,
-    /// The connection is there, and nobody reads from it.
+    /// A connection is established, but never read.
     NeverReads,
-    /// The request is read, and nothing comes.
+    /// The request is read, and no answer is sent.
     StallsInHead,
-    /// A head that announces a body, and nothing more comes.
+    /// A head that announces a body is sent, and nothing more.
     StallsInBody,
-    /// The request is read, and the connection reset.
+    /// The request is read, and the connection is reset.
     Resets,
-    /// Half of the announced body, and the connection is closed.
+    /// Half of the announced body is sent, and the connection is closed.
     HalfABody,
-    /// Something, but no HTTP.
+    /// Bytes are sent that are not HTTP.
     SpeaksNoHttp,
 }
 
@@ -54,13 +54,13 @@ impl Mode {
         Self::SpeaksNoHttp,
     ];
 
-    /// Whether only the client's own timeouts end a call.
+    /// Returns whether only the client's own timeouts end a call.
     pub(crate) fn stalls(self) -> bool {
         !matches!(self, Self::Refuses | Self::Resets | Self::HalfABody | Self::SpeaksNoHttp)
     }
 }
 
-/// On a port until it is dropped.
+/// An operator that listens on a port until it is dropped.
 #[derive(Debug)]
 pub(crate) struct FaultyOperator {
     address: SocketAddr,
@@ -75,7 +75,7 @@ impl FaultyOperator {
         let address = socket.local_addr().unwrap();
         let requests = Arc::new(AtomicUsize::new(0));
         let task = match mode {
-            // A port that is bound, but not listened on, is closed, and nobody else gets it.
+            // A port that is bound but does not listen is closed, and no other program gets it.
             Mode::Refuses => tokio::spawn(async move {
                 let _bound = socket;
                 pending::<()>().await;
@@ -98,7 +98,7 @@ impl FaultyOperator {
         format!("http://{}", self.address)
     }
 
-    /// How many whole requests were read.
+    /// Returns how many complete requests were read.
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
@@ -110,7 +110,7 @@ impl Drop for FaultyOperator {
     }
 }
 
-/// Connections that nobody accepts, as many as the queue takes.
+/// Opens connections that are never accepted, as many as fit into the queue.
 async fn fill(address: SocketAddr) -> Vec<TcpStream> {
     let mut queue = Vec::new();
     while let Ok(connected) = timeout(LONG_FOR_LOOPBACK, TcpStream::connect(address)).await {
@@ -120,7 +120,7 @@ async fn fill(address: SocketAddr) -> Vec<TcpStream> {
     queue
 }
 
-/// Owns the connections: dropping this future ends them.
+/// Accepts connections and owns them: dropping this future ends them.
 async fn accept(listener: TcpListener, mode: Mode, requests: Arc<AtomicUsize>) {
     let mut connections = JoinSet::new();
     loop {
@@ -153,7 +153,7 @@ async fn mistreat(mut stream: TcpStream, mode: Mode, requests: Arc<AtomicUsize>)
     }
 }
 
-/// Reads head and body; `None` if the client goes before their end.
+/// Reads head and body; `None` if the client closes the connection before their end.
 async fn read_request(stream: &mut TcpStream) -> Option<()> {
     let mut request = Vec::new();
     loop {
@@ -176,5 +176,5 @@ fn content_length(head: &str) -> usize {
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 400\r\n\r\n";
 /// The `content-length` of [`HEAD`].
 const ANNOUNCED: usize = 400;
-/// A loopback connection that takes this long takes for ever.
+/// A loopback connection that takes this long will never be established.
 const LONG_FOR_LOOPBACK: Duration = Duration::from_millis(200);

@@ -1,15 +1,15 @@
-//! A browser's cookies, by RFC 6265bis (§5.6 parsing, §5.7 storage, §5.8.3 retrieval), as far as one
-//! site and its sub-domains can notice.
+//! A browser's cookies, by RFC 6265bis (§5.6 parsing, §5.7 storage, §5.8.3 retrieval), as far as it concerns one site
+//! and its sub-domains.
 //!
 //! 1. A `Set-Cookie` line is stored or refused as a whole; a stored one replaces its twin of the same
 //!    name, host and path.
-//! 2. A `__Host-` or `__Secure-` cookie that breaks its promise is refused, as is a line too long.
-//! 3. `Max-Age` ends a cookie on the jar's own clock, which only its owner moves.
+//! 2. A `__Host-` or `__Secure-` cookie that violates its prefix is refused, and so is a line that is too long.
+//! 3. `Max-Age` expires a cookie by the jar's own clock, which only its owner moves.
 //! 4. `Clear-Site-Data` empties the jar of the whole site.
 //!
-//! Left out, as nothing here sends or looks at it: `Expires`, scripts (`HttpOnly`), requests that other
-//! sites bring about (`SameSite`), limits on the number of cookies ([`evict`](Jar::evict) stands for
-//! them). A domain without a dot stands for the public suffix list.
+//! These are left out, as no test needs them: `Expires`, scripts (`HttpOnly`), requests from other sites (`SameSite`),
+//! limits on the number of cookies ([`evict`](Jar::evict) stands for them). A domain without a dot stands for the
+//! public suffix list.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tower_euid::clock::UnixMillis;
 
 use super::START;
 
-/// Where a browser asks.
+/// The address of a browser's request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) https: bool,
@@ -27,7 +27,7 @@ pub(crate) struct Place<'a> {
     pub(crate) path: &'a str,
 }
 
-/// The site of all rooms.
+/// The address of the tests' site.
 pub(crate) const HOME: Place<'_> = Place { https: true, host: "publisher.example", path: "/" };
 
 /// Why a line was not stored.
@@ -37,16 +37,17 @@ pub(crate) enum Refused {
     Empty,
     TooLarge,
     ForeignDomain,
-    /// `Secure` over plain http, in the way of a secure cookie, or meant for other sites' frames without.
+    /// The line is `Secure` over plain http, overwrites a secure cookie, or is `SameSite=None` or `Partitioned` without
+    /// `Secure`.
     Insecure,
-    /// What its prefix promises is not so.
+    /// The cookie violates the rules of its prefix.
     Prefix,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Jar {
     now: UnixMillis,
-    /// Oldest first.
+    /// The cookies, oldest first.
     cookies: Vec<Cookie>,
 }
 
@@ -58,7 +59,7 @@ struct Cookie {
     host_only: bool,
     path: String,
     secure: bool,
-    /// `None`: with the session.
+    /// `None`: the cookie expires with the session.
     ends: Option<UnixMillis>,
 }
 
@@ -69,14 +70,14 @@ impl Default for Jar {
 }
 
 impl Jar {
-    /// Takes what the site answered; everything in it must be worth storing.
+    /// Stores the cookies of the site's response. Fails if one of them is refused.
     pub(crate) fn apply(&mut self, headers: &HeaderMap) {
         assert_eq!(self.apply_from(HOME, headers), [], "a cookie that no browser stores");
     }
 
-    /// Takes what was answered from `place`; what was refused, and why.
+    /// Stores the cookies of a response from `place`. Returns why others were refused.
     pub(crate) fn apply_from(&mut self, place: Place<'_>, headers: &HeaderMap) -> Vec<Refused> {
-        // Browsers differ in what comes first; this order leaves more behind.
+        // Browsers differ in the order of these steps; this order leaves more cookies.
         if place.https && clears_cookies(headers) {
             let site = registrable(place.host);
             self.cookies.retain(|cookie| !domain_matches(&cookie.domain, site));
@@ -103,18 +104,18 @@ impl Jar {
         Ok(())
     }
 
-    /// The jar's clock; it only goes forward.
+    /// Moves the jar's clock, which never goes back.
     pub(crate) fn wait_until(&mut self, now: UnixMillis) {
         self.now = self.now.max(now);
         self.cookies.retain(|cookie| !cookie.is_over(now));
     }
 
-    /// Drops a cookie, as browsers do that have too many.
+    /// Drops a cookie, as browsers do if they have too many.
     pub(crate) fn evict(&mut self, name: &str) {
         self.cookies.retain(|cookie| cookie.name != name);
     }
 
-    /// Puts a session cookie of the site there by hand.
+    /// Inserts a session cookie of the site directly.
     pub(crate) fn put(&mut self, name: &str, value: &str) {
         self.evict(name);
         self.cookies.push(Cookie {
@@ -142,12 +143,12 @@ impl Jar {
         self.cookies.iter().find(|cookie| cookie.name == name).map(|cookie| cookie.value.as_str())
     }
 
-    /// `name=value` as a browser sends it.
+    /// Returns `name=value` as a browser sends it.
     pub(crate) fn pair(&self, name: &str) -> String {
         format!("{name}={}", self.value(name).unwrap())
     }
 
-    /// A request to the site, with its cookies.
+    /// Returns a request to the site, with its cookies.
     pub(crate) fn request(&self) -> Request<()> {
         let mut request = Request::new(());
         if let Some(cookies) = self.cookies_for(HOME) {
@@ -156,7 +157,7 @@ impl Jar {
         request
     }
 
-    /// The value of the `Cookie` header: longer paths first, then older cookies.
+    /// Returns the value of the `Cookie` header: longer paths first, then older cookies.
     pub(crate) fn cookies_for(&self, place: Place<'_>) -> Option<String> {
         let mut sent: Vec<&Cookie> = self.cookies.iter().filter(|cookie| cookie.goes_to(place, self.now)).collect();
         sent.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
@@ -166,7 +167,7 @@ impl Jar {
 }
 
 impl Cookie {
-    /// A `Set-Cookie` line that came from `place`.
+    /// Parses a `Set-Cookie` line from `place`.
     fn parse(place: Place<'_>, line: &str, now: UnixMillis) -> Result<Self, Refused> {
         if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
             return Err(Refused::ControlCharacter);
@@ -234,7 +235,7 @@ impl Cookie {
     }
 }
 
-/// When a cookie of this `Max-Age` ends; `None` for what is no number.
+/// Returns when a cookie of this `Max-Age` expires; `None` if it is not a number.
 fn ending(max_age: &str, now: UnixMillis) -> Option<UnixMillis> {
     let digits = max_age.strip_prefix('-').unwrap_or(max_age);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -244,7 +245,7 @@ fn ending(max_age: &str, now: UnixMillis) -> Option<UnixMillis> {
     Some(now.saturating_add(Duration::from_secs(seconds.min(MOST))))
 }
 
-/// The domain of a cookie, and whether it is for that host alone.
+/// Returns the domain of a cookie, and whether the cookie is only for that host.
 fn domain(said: &str, host: &str) -> Result<(String, bool), Refused> {
     let said = said.strip_prefix('.').unwrap_or(said).to_ascii_lowercase();
     if said.is_empty() {
@@ -272,7 +273,7 @@ fn default_path(path: &str) -> &str {
     }
 }
 
-/// The site that a host belongs to.
+/// Returns the site that a host belongs to.
 fn registrable(host: &str) -> &str {
     let mut dots = host.rmatch_indices('.').map(|(at, _)| at + 1);
     dots.nth(1).map_or(host, |start| &host[start..])

@@ -1,8 +1,8 @@
-//! What the integration tests share: a site with its layer, a browser's jar, a scripted operator.
+//! The shared parts of the integration tests: a site with its layer, a browser's cookie jar, a scripted operator.
 //!
 //! 1. Time is [`START`] plus milliseconds; only the [`ManualClock`] of the site moves it.
-//! 2. Cookies are minted as browsers get them: by a login through the layer.
-//! 3. [`Visit`] holds what a user would notice: what the handler saw, what the response writes.
+//! 2. Cookies are made as for browsers: by a login through the layer.
+//! 3. [`Visit`] holds the visible results: the state that the handler saw, and the cookies that the response writes.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
@@ -27,13 +27,13 @@ use tower_euid::identity::{Identity, IdentityTimes};
 use tower_euid::{AdvertisingToken, CookieKey, Euid, EuidLayer, EuidUpdate, KeyRing, Refresh, Refreshed};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// When every site opens; a whole second.
+/// The time at which every site starts; a whole second.
 pub(crate) const START: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);
 /// The three clocks of [`identity`], in milliseconds after [`START`].
 pub(crate) const REFRESH_FROM: i64 = 900_000;
 pub(crate) const IDENTITY_EXPIRES: i64 = 3_600_000;
 pub(crate) const REFRESH_EXPIRES: i64 = 86_400_000;
-/// Due for certain, the token still good.
+/// The identity is due for certain, and the token is still valid.
 pub(crate) const DUE: i64 = 1_800_000;
 /// The token has expired, the refresh token has not.
 pub(crate) const EXPIRED: i64 = 7_200_000;
@@ -50,24 +50,24 @@ pub(crate) const HANDED_OVER: &str = "__euid_advertising_token";
 pub(crate) const BOTH_SET: &str = "identity set, anchor set";
 pub(crate) const BOTH_CLEARED: &str = "identity cleared, anchor cleared";
 
-/// `millis` after [`START`].
+/// Returns the moment that is `millis` after [`START`].
 pub(crate) fn at(millis: i64) -> UnixMillis {
     UnixMillis::from_millis(START.as_millis() + millis)
 }
 
-/// The identity of a login at [`START`]; `name` is its advertising token.
+/// Returns the identity of a login at [`START`]; `name` is its advertising token.
 pub(crate) fn identity(name: &str) -> Identity {
     identity_until(name, [REFRESH_FROM, IDENTITY_EXPIRES, REFRESH_EXPIRES])
 }
 
-/// An identity whose three clocks are `millis` after [`START`].
+/// Returns an identity whose three clocks are `millis` after [`START`].
 pub(crate) fn identity_until(name: &str, millis: [i64; 3]) -> Identity {
     let [refresh_from, identity_expires, refresh_expires] = millis.map(at);
     let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
     Identity::new(name, format!("refresh-of-{name}").into(), [7; 32].into(), times).unwrap()
 }
 
-/// A new pair that is good for ten days.
+/// Returns a new pair that is valid for ten days.
 pub(crate) fn new_pair(name: &str) -> Result<Refreshed, EuidError> {
     let [from, token, refresh] = [1, 2, 10].map(|days| days * 86_400_000);
     Ok(Refreshed::Identity(identity_until(name, [from, token, refresh])))
@@ -81,7 +81,7 @@ pub(crate) fn ring() -> KeyRing {
     CookieKey::generate().unwrap().into()
 }
 
-/// An operator with one answer for every call, or none. It counts its calls; clones share the counts.
+/// An operator with one answer for every call, or with none. It counts its calls; clones share the counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Operator {
     answer: Option<Result<Refreshed, EuidError>>,
@@ -105,7 +105,7 @@ impl Operator {
         Self { answer: None, delay: Duration::ZERO, counts: Arc::default() }
     }
 
-    /// Thinks for `delay` of tokio's time first.
+    /// Delays each answer by `delay` of tokio's time.
     pub(crate) fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
@@ -115,12 +115,12 @@ impl Operator {
         self.counts.asked.load(Ordering::SeqCst)
     }
 
-    /// How many calls came to their end.
+    /// Returns how many calls ended.
     pub(crate) fn answered(&self) -> usize {
         self.counts.answered.load(Ordering::SeqCst)
     }
 
-    /// How many calls were dropped before their end.
+    /// Returns how many calls were dropped before their end.
     pub(crate) fn given_up(&self) -> usize {
         self.counts.given_up.load(Ordering::SeqCst)
     }
@@ -162,7 +162,7 @@ impl Drop for Call<'_> {
     }
 }
 
-/// What came of one request.
+/// The result of one request.
 #[derive(Debug)]
 pub(crate) struct Visit {
     euid: Option<Euid>,
@@ -171,8 +171,8 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    /// What the handler saw: the state, with the token where there is one. Fails if the token by
-    /// itself says another thing than [`Euid`].
+    /// Returns the state that the handler saw, with the token if there is one. Fails if the token extension differs
+    /// from [`Euid`].
     pub(crate) fn saw(&self) -> String {
         let euid = self.euid.as_ref().unwrap();
         let token = euid.advertising_token().map(AdvertisingToken::as_str);
@@ -183,7 +183,7 @@ impl Visit {
         }
     }
 
-    /// What the response writes into the layer's cookies, in words.
+    /// Returns the response's changes of the layer's cookies, in words.
     pub(crate) fn writes(&self) -> String {
         writes(self.response.headers())
     }
@@ -193,12 +193,12 @@ impl Visit {
     }
 }
 
-/// What the handler saw, and what the response writes.
+/// Returns the state that the handler saw, and the cookies that the response writes.
 pub(crate) fn outcome(visit: &Visit) -> (String, String) {
     (visit.saw(), visit.writes())
 }
 
-/// The [`outcome`] to expect.
+/// Returns the expected [`outcome`].
 pub(crate) fn told(saw: &str, writes: &str) -> (String, String) {
     (saw.to_owned(), writes.to_owned())
 }
@@ -206,7 +206,7 @@ pub(crate) fn told(saw: &str, writes: &str) -> (String, String) {
 /// A handler that does nothing.
 pub(crate) const NOTHING: fn(&Euid, &mut Response<()>) = |_, _| ();
 
-/// What a response writes into the layer's cookies, in words.
+/// Returns a response's changes of the layer's cookies, in words.
 pub(crate) fn writes(headers: &HeaderMap) -> String {
     let said = headers.get_all(SET_COOKIE).iter().filter_map(|line| {
         let line = line.to_str().unwrap();
@@ -214,7 +214,7 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
         let which = match name {
             IDENTITY => "identity",
             ANCHOR => "anchor",
-            // Each login and logout removes it; that goes without saying.
+            // Each login and logout removes it, so the text omits that.
             OPT_OUT if rest.starts_with(';') => return None,
             OPT_OUT => return Some("opt-out recorded".to_owned()),
             SDK => "sdk",
@@ -234,8 +234,8 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
     said.join(", ")
 }
 
-/// A site behind the layer, and one browser that visits it. The browser's clock stands still, so that
-/// it brings cookies past their end.
+/// A site behind the layer, and one browser that visits it. The browser's clock stands still, so that it sends expired
+/// cookies too.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     pub(crate) clock: ManualClock,
@@ -244,7 +244,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// At [`START`], with a key of its own and no expiry margin.
+    /// Returns a site at [`START`], with a key of its own and no expiry margin.
     pub(crate) fn new(refresh: impl Refresh) -> Self {
         Self::with_keys(ring(), refresh)
     }
@@ -252,12 +252,12 @@ impl Site {
     pub(crate) fn with_keys(keys: KeyRing, refresh: impl Refresh) -> Self {
         let clock = ManualClock::at(START);
         let layer = EuidLayer::new(keys, refresh).clock(clock.clone());
-        // To the millisecond: no margin, no jitter.
+        // Times are exact to the millisecond: no margin, no jitter.
         let layer = layer.expiry_margin(Duration::ZERO).refresh_jitter(Duration::ZERO);
         Self { clock, layer, jar: Jar::default() }
     }
 
-    /// A site that must make no call.
+    /// Returns a site that must make no call.
     pub(crate) fn asking_nobody() -> Self {
         Self::new(Operator::never())
     }
@@ -273,14 +273,14 @@ impl Site {
         self.clock.advance(at(millis).saturating_since(now));
     }
 
-    /// The browser visits a page that answers with `handler`, and keeps the cookies it is given.
+    /// Visits a page that answers with `handler`, as a browser that keeps the cookies of the response.
     pub(crate) async fn visit(&mut self, handler: impl Fn(&Euid, &mut Response<()>) + Clone + Send + 'static) -> Visit {
         let visit = self.send(self.jar.request(), handler).await;
         self.jar.apply(visit.response.headers());
         visit
     }
 
-    /// A page that does nothing.
+    /// Visits a page that does nothing.
     pub(crate) async fn look(&mut self) -> Visit {
         self.visit(|_, _| ()).await
     }
@@ -293,7 +293,7 @@ impl Site {
         self.update(EuidUpdate::login(identity(name))).await
     }
 
-    /// A request that leaves the jar alone.
+    /// Sends a request without a change of the jar.
     pub(crate) async fn send(
         &self,
         request: Request<()>,
@@ -307,10 +307,10 @@ impl Site {
     }
 }
 
-/// What a handler found in its request.
+/// The state and token that a handler found in its request.
 pub(crate) type Seen = Arc<Mutex<(Option<Euid>, Option<AdvertisingToken>)>>;
 
-/// A page that notes what it sees.
+/// Returns a page that records the state and token of its request.
 pub(crate) fn page(
     seen: Seen,
     handler: impl Fn(&Euid, &mut Response<()>) + Clone + Send + 'static,
@@ -325,12 +325,12 @@ pub(crate) fn page(
     })
 }
 
-/// The `Set-Cookie` values, as they are.
+/// Returns the `Set-Cookie` values, unchanged.
 pub(crate) fn set_cookies(headers: &HeaderMap) -> Vec<&HeaderValue> {
     headers.get_all(SET_COOKIE).iter().collect()
 }
 
-/// What was logged.
+/// The logged lines.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -354,7 +354,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 impl Log {
-    /// Logs everything on this thread from here on.
+    /// Records all events on this thread from now on.
     pub(crate) fn start(&self) -> tracing::subscriber::DefaultGuard {
         // `tracing` caches per event, for all threads, whether any subscriber wants it. Without this global
         // subscriber, a test on a thread without a log could fill that cache with "none".
@@ -372,7 +372,7 @@ impl Log {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 
-    /// What this crate logged since the last time, a line each: level, target, words and fields.
+    /// Returns the events of this crate since the last call, one per line: level, target, words and fields.
     pub(crate) fn take(&self) -> Vec<String> {
         let text = self.text();
         self.0.lock().unwrap().clear();

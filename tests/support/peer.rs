@@ -1,4 +1,4 @@
-//! A sandbox behind connections that a test orders to misbehave, on a loopback port of its own.
+//! A sandbox behind connections that misbehave as a test orders, on a loopback port of its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -20,24 +20,24 @@ pub(crate) enum Does {
     AnswersAndCloses,
     Closes,
     Resets,
-    /// Sends an answer without its end, and closes.
+    /// Sends an incomplete answer, and closes.
     AnswersHalf,
     Stalls,
     /// Sends this text as the answer.
     Says(&'static str),
 }
 
-/// On a port until it is dropped.
+/// A server that listens on a port until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Peer {
     address: SocketAddr,
-    /// The head of each request that was read whole.
+    /// The head of each complete request.
     heads: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
 impl Peer {
-    /// `does` decides by the numbers of the connection, and of the request on it, from 0.
+    /// Starts a server. `does` decides by the numbers of the connection, and of the request on it, from 0.
     pub(crate) async fn start(
         sandbox: &Sandbox,
         does: impl Fn(usize, usize) -> Does + Copy + Send + Sync + 'static,
@@ -77,7 +77,7 @@ impl Drop for Peer {
     }
 }
 
-/// Ends when the client has gone, or with what was ordered.
+/// Serves a connection until the client closes it or the ordered fault ends it.
 async fn serve(
     mut stream: TcpStream,
     sandbox: Sandbox,
@@ -101,7 +101,7 @@ async fn serve(
     None
 }
 
-/// Reads head and body of a request; `None` if the client goes before their end.
+/// Reads head and body of a request; `None` if the client closes the connection before their end.
 async fn read(stream: &mut TcpStream) -> Option<(String, Bytes)> {
     let mut request = Vec::new();
     loop {
@@ -117,7 +117,7 @@ async fn read(stream: &mut TcpStream) -> Option<(String, Bytes)> {
     }
 }
 
-/// The sandbox's answer, as it travels.
+/// Returns the sandbox's answer as bytes of HTTP.
 async fn answer(sandbox: &Sandbox, head: &str, body: Bytes) -> Vec<u8> {
     let mut lines = head.lines();
     let mut request = Request::post(lines.next().unwrap().split(' ').nth(1).unwrap());

@@ -1,4 +1,4 @@
-//! Clients of a sandbox on its port.
+//! Clients that call a sandbox on its port.
 
 use euid_sandbox::SandboxServer;
 use tower_euid::EuidClientBuilder;

@@ -16,20 +16,20 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-/// The CA that has signed the certificates of server and client.
+/// The CA that signed the certificates of the server and the client.
 pub(crate) const CA: &[u8] = include_bytes!("../tls/ca.pem");
 /// Certificate and key of a client.
 pub(crate) const CLIENT: &[u8] = include_bytes!("../tls/client.pem");
 const SERVER: &[u8] = include_bytes!("../tls/server.pem");
 
-/// Whether a client has to show a certificate.
+/// Whether a client must show a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clients {
     Any,
     WithCertificate,
 }
 
-/// On a port until it is dropped.
+/// An operator that listens on a port until it is dropped.
 pub(crate) struct TlsOperator {
     address: SocketAddr,
     task: JoinHandle<()>,

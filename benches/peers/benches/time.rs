@@ -1,4 +1,4 @@
-//! Nanoseconds of each case: compare rows of one run.
+//! Nanoseconds of each case. Compare only rows of one run.
 
 use divan::Bencher;
 use tower_euid_peers::{Case, Measured, cases};

@@ -1,4 +1,4 @@
-//! The cases that are measured: a service, and the request that is put to it.
+//! The measured cases: a service, and its request.
 
 mod ours;
 mod pair;
@@ -14,20 +14,20 @@ use http::header::COOKIE;
 use http::{HeaderValue, Request, Response};
 use tower::Service;
 
-/// What is measured under one name.
+/// A named case.
 pub struct Case {
     pub name: &'static str,
     set_up: fn() -> Measured,
 }
 
-/// A service to call, the same without the layer, and what to call both with.
+/// A service, the same service without the layer, and the request for both.
 pub struct Measured {
     pub layered: Call,
     pub bare: Call,
     pub request: Box<dyn Fn() -> Request<()>>,
 }
 
-/// One call from the request to the response. Nothing here ever waits.
+/// One call from the request to the response. It never waits.
 pub type Call = Box<dyn FnMut(Request<()>) -> Response<()>>;
 
 impl fmt::Display for Case {
@@ -37,7 +37,7 @@ impl fmt::Display for Case {
 }
 
 impl Case {
-    /// Sets it up and calls it often enough that nothing is done for the first time any more.
+    /// Sets the case up and calls it a few times, so that one-time work is done.
     pub fn set_up(&self) -> Measured {
         let mut measured = (self.set_up)();
         for _ in 0..3 {
@@ -48,7 +48,7 @@ impl Case {
     }
 }
 
-/// All of them: the layer's own, then its peers.
+/// Returns all cases: the layer's, then those of its peers.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
     ours::CASES.iter().chain(peers::CASES)
 }
@@ -70,7 +70,7 @@ where
     Box::new(move |request| now(service.call(request)).unwrap_or_else(|never| match never {}))
 }
 
-/// The outcome of what never waits.
+/// Returns the output of a future that never waits.
 fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => outcome,
@@ -85,7 +85,7 @@ fn no_op(_: Request<()>) -> Answer {
     ready(Ok(Response::new(())))
 }
 
-/// A request with these `Cookie` headers.
+/// Returns a request with these `Cookie` headers.
 fn request(cookies: &[String]) -> Request<()> {
     let mut request = Request::new(());
     for cookie in cookies {

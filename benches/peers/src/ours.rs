@@ -1,4 +1,4 @@
-//! The layer in its cases, each over the same handler without it.
+//! The cases of the layer, each compared with the same handler without it.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -29,14 +29,14 @@ pub(crate) const CASES: &[Case] = &[
 
 type Handler = fn(Request<()>) -> Answer;
 
-/// The handler that does nothing, behind the layer, and without.
+/// Measures the handler that does nothing, behind the layer and without it.
 fn with_cookies(cookies: impl FnOnce(&[String]) -> Vec<String>) -> Measured {
     let layer = layer();
     let cookies = cookies(&logged_in(&layer, FRESH));
     Measured::new(layer.layer(service_fn(no_op)), service_fn(no_op), move || request(&cookies))
 }
 
-/// Somebody else has put something into the extensions before.
+/// Measures a request whose extensions already hold another value.
 fn fresh_in_used_extensions() -> Measured {
     let mut measured = with_cookies(|ours| vec![ours.join("; ")]);
     let plain = measured.request;
@@ -48,7 +48,7 @@ fn fresh_in_used_extensions() -> Measured {
     measured
 }
 
-/// With a handler that puts the token into a bid request, so that the response becomes `private`.
+/// Measures a handler that reads the token, so that the response becomes `private`.
 fn fresh_and_read() -> Measured {
     fn handler(request: Request<()>) -> Answer {
         black_box(request.extensions().get::<AdvertisingToken>().map(|token| token.as_str().len()));
@@ -69,7 +69,7 @@ fn due_and_remembered() -> Measured {
     Measured::new(service, service_fn(no_op), move || request(&cookies))
 }
 
-/// A handler that says so, of a visitor who brings no cookie.
+/// Measures a handler that returns `update` to a visitor without cookies.
 fn says(update: fn() -> EuidUpdate) -> Measured {
     let handler = move |_: Request<()>| {
         let mut response = Response::new(());
@@ -85,7 +85,7 @@ fn layer() -> EuidLayer {
     EuidLayer::new(KeyRing::from(key), operator)
 }
 
-/// The cookies of a login: an identity of real size, and the anchor.
+/// Returns the cookies of a login: an identity of real size, and the anchor.
 fn logged_in(layer: &EuidLayer, ages: Ages) -> Vec<String> {
     let login = service_fn(move |_: Request<()>| {
         let mut response = Response::new(());
@@ -94,7 +94,7 @@ fn logged_in(layer: &EuidLayer, ages: Ages) -> Vec<String> {
     });
     let response = call(layer.layer(login))(request(&[]));
     let lines = response.headers().get_all(SET_COOKIE).iter().map(|line| line.to_str().unwrap());
-    // A browser sends back what it keeps.
+    // A browser sends back the cookies that it keeps.
     let kept = lines.filter(|line| !line.ends_with("; Max-Age=0"));
     let pairs: Vec<_> = kept.map(|line| line.split(';').next().unwrap().to_owned()).collect();
     assert_eq!(pairs.len(), 2, "identity and anchor");
@@ -102,12 +102,12 @@ fn logged_in(layer: &EuidLayer, ages: Ages) -> Vec<String> {
     pairs
 }
 
-/// Since when it has been due, and for how long it is valid, in seconds from now.
+/// When an identity is due, and when its token expires, in seconds from now.
 type Ages = (i64, u64);
 const FRESH: Ages = (900, 3600);
 const DUE: Ages = (-3600, 3600);
 
-/// Tokens of the sizes that the operator gives.
+/// Returns an identity with tokens of the operator's sizes.
 fn identity((due, expires): Ages) -> Identity {
     let now = SystemClock.now();
     let at = |seconds| now.saturating_add(Duration::from_secs(seconds));
@@ -127,14 +127,14 @@ fn among_40(ours: &[String]) -> Vec<String> {
     [before, ours, after].concat()
 }
 
-/// Of the usual length, under a key id of ours, with one character changed.
+/// Forges an identity cookie: the usual length, a key id of the layer, and one changed character.
 fn forged(ours: &[String]) -> Vec<String> {
     let (before, after) = ours[0].split_at(300);
     let other = if after.starts_with('A') { 'B' } else { 'A' };
     vec![format!("{before}{other}{}", &after[1..]), ours[1].clone()]
 }
 
-/// As long as a browser would send it.
+/// Forges an identity cookie of the largest size that a browser sends.
 fn forged_4_kb(ours: &[String]) -> Vec<String> {
     let filler = "A".repeat(4096 - ours[0].len());
     vec![format!("{}{filler}", ours[0]), ours[1].clone()]

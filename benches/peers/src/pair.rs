@@ -1,4 +1,4 @@
-//! What a publisher keeps who does without the layer: the operator's answer, as it came.
+//! The state that a publisher without the layer keeps: the operator's answer, unchanged.
 
 use serde::{Deserialize, Serialize};
 use tower_euid::clock::{Clock, SystemClock};
@@ -14,7 +14,7 @@ pub struct TokenPair {
 }
 
 impl TokenPair {
-    /// A fresh one with tokens of the sizes that the operator gives.
+    /// Returns a fresh pair with tokens of the operator's sizes.
     pub fn fresh() -> Self {
         let now = SystemClock.now().as_millis();
         Self {
@@ -35,7 +35,7 @@ impl TokenPair {
         serde_json::from_str(text).ok()
     }
 
-    /// What goes into the bid request, if it has not ended.
+    /// Returns the token for the bid request, unless it has expired.
     pub fn usable_token(self) -> Option<String> {
         (SystemClock.now().as_millis() < self.identity_expires).then_some(self.advertising_token)
     }

@@ -1,6 +1,5 @@
-//! What people would use instead. Each keeps a [`TokenPair`] as JSON, in one encrypted cookie or in the
-//! store that a session cookie names, and its handler takes the token out of it. None of them knows what to
-//! do when one ends.
+//! The alternatives to the layer. Each keeps a [`TokenPair`] as JSON, in one encrypted cookie or in the store that a
+//! session cookie names, and its handler takes the token out of it. None of them refreshes an expired token.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -133,7 +132,7 @@ fn used_json(text: &str) {
     used(TokenPair::from_json(text).unwrap());
 }
 
-/// The handler has its token.
+/// Checks that the handler has its token.
 fn used(pair: TokenPair) {
     assert!(black_box(pair.usable_token()).is_some());
 }

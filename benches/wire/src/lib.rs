@@ -1,12 +1,12 @@
-//! What the programs here share: the sites that are compared, and a look at processes.
+//! The shared parts of the programs here: the sites to compare, and the figures of processes.
 //!
-//! | program | what it finds out |
+//! | program | purpose |
 //! | --- | --- |
-//! | `wire` | requests a second of each [site](Site) over loopback, and what due visitors cost |
-//! | `memory` | what a visitor, a remembered answer, a refresh under way and a waiting page take |
-//! | `soak` | whether anything is ever wrong with visitors and an operator that misbehave for long |
+//! | `wire` | requests a second of each [site](Site) over loopback, and the cost of due visitors |
+//! | `memory` | the memory of a visitor, a remembered answer, a refresh under way and a waiting page |
+//! | `soak` | a long run with visitors and an operator that misbehave, which checks every answer |
 //! | `curves` | instructions by number of foreign cookies, operator calls by number of nodes |
-//! | `plots` | pictures of what the others have written to `recorded/` |
+//! | `plots` | plots of the results that the others have written to `recorded/` |
 
 #[path = "../../peers/src/pair.rs"]
 mod pair;
@@ -20,12 +20,12 @@ pub use site::{PAGE, Site};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Where results are kept that the plots are made of.
+/// Returns the path of a result that the plots are drawn from.
 pub fn recorded(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded").join(name)
 }
 
-/// The one look at the clock of the machine.
+/// Returns the time of the machine's clock. No other function reads it.
 #[expect(clippy::disallowed_methods, reason = "measures how long things really take")]
 pub fn now() -> Instant {
     Instant::now()

@@ -1,13 +1,13 @@
-//! The pictures: lines over a grid, as SVG that is readable on light and on dark.
+//! The plots: lines over a grid, as SVG that is readable on light and dark backgrounds.
 //!
-//! Nothing is painted behind them, and all colours are of middling brightness.
+//! The background is transparent, and all colours are of medium brightness.
 
 use std::ops::Range;
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// Of `recorded/foreign.csv`.
+/// Draws `recorded/foreign.csv`.
 pub fn foreign(csv: &str) -> String {
     let lines = [("no cookie of ours", line(csv, 1, 1.0)), ("ours among them", line(csv, 2, 1.0))];
     Chart {
@@ -19,7 +19,7 @@ pub fn foreign(csv: &str) -> String {
     .draw(&lines)
 }
 
-/// Of `recorded/nodes.csv`.
+/// Draws `recorded/nodes.csv`.
 pub fn nodes(csv: &str) -> String {
     Chart {
         title: "1000 requests at once with the same due cookie",
@@ -30,7 +30,7 @@ pub fn nodes(csv: &str) -> String {
     .draw(&[("one for each node that is asked", line(csv, 1, 1.0))])
 }
 
-/// Of `recorded/due.csv`.
+/// Draws `recorded/due.csv`.
 pub fn due(csv: &str) -> String {
     let of = |mode: &str| {
         let rows: String = csv
@@ -48,7 +48,7 @@ pub fn due(csv: &str) -> String {
     .draw(&[("Blocking", of("Blocking")), ("Concurrent", of("Concurrent"))])
 }
 
-/// Of what the soak writes.
+/// Draws the memory that the soak has recorded.
 pub fn soak(csv: &str) -> String {
     let minutes = |column| line(csv, column, 1.0 / 1024.0).into_iter().map(|(x, y)| (x / 60.0, y)).collect::<Vec<_>>();
     let lines = [("the site, two nodes", minutes(1)), ("2000 visitors and the operator", minutes(2))];
@@ -63,7 +63,7 @@ pub fn soak(csv: &str) -> String {
     .draw(&lines)
 }
 
-/// A column by the first one, of a file with a line of names.
+/// Returns the points of a column over the first column, from a file with a header line.
 fn line(csv: &str, column: usize, scale: f64) -> Vec<(f64, f64)> {
     let rows = csv.lines().skip(1).filter(|row| !row.is_empty());
     let rows = rows.map(|row| row.split(',').map(|field| field.parse().expect("a number")).collect::<Vec<f64>>());

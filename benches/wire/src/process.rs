@@ -1,11 +1,11 @@
-//! Other processes: this program again in another role, and what the system says of it.
+//! Other processes: this program in another role, and the system's figures of a process.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// This program in another role. It ends when this is dropped, and with its parent at the latest.
+/// This program in another role, as a child process. It ends when this is dropped, and at the latest with its parent.
 pub struct Spawned {
     child: Child,
     /// The first line that it printed.
@@ -13,7 +13,7 @@ pub struct Spawned {
 }
 
 impl Spawned {
-    /// Starts it and waits until it has something to say.
+    /// Starts it and waits for the first line that it prints.
     pub fn start(arguments: &[&str]) -> Self {
         let program = std::env::current_exe().expect("there is a program that runs");
         let mut command = Command::new(program);
@@ -38,7 +38,7 @@ impl Drop for Spawned {
     }
 }
 
-/// In the other role: ends this process once its parent is gone, which closes its input.
+/// In the other role, ends this process once its parent has ended, which closes its input.
 pub fn ended_with_parent() {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -46,13 +46,13 @@ pub fn ended_with_parent() {
     });
 }
 
-/// How long the first thread of a process has been on a processor. (Linux)
+/// Returns how long the first thread of a process has been on a processor. (Linux)
 pub fn on_cpu(process: u32) -> Duration {
     let text = fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
     Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
 }
 
-/// Resident memory of a process in kB. (Linux)
+/// Returns the resident memory of a process in kB. (Linux)
 pub fn resident(process: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));

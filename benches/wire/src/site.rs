@@ -1,9 +1,9 @@
-//! The sites that are compared: one page, with different things in front of it.
+//! The sites to compare: one page, behind different layers.
 //!
-//! 1. Each page answers with the 219 characters of a token, or with as many that it has at hand. The
-//!    peers take them out of a [`TokenPair`] as JSON, in one encrypted cookie or a store.
-//! 2. All get requests of the same kind; the bare sites get the cookies of the layer's visitors.
-//! 3. A page that does not find what it should is a 404, which the load generator counts.
+//! 1. Each page answers with the 219 characters of a token, or with a constant text of that length. The peers take the
+//!    token out of a [`TokenPair`] as JSON, in one encrypted cookie or a store.
+//! 2. All sites get requests of the same kind; the bare sites get the cookies of the layer's visitors.
+//! 3. A page that does not find its token is a 404, which the load generator counts.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -30,12 +30,13 @@ use crate::pair::TokenPair;
 pub struct Site {
     pub router: Router,
     pub fresh: Vec<String>,
-    /// Each with a refresh token of its own.
+    /// Each of these visitors has a refresh token of their own.
     pub due: Vec<String>,
 }
 
 impl Site {
-    /// By name; `operator` is the address of one, for the sites whose name ends in `over a socket`.
+    /// Returns the site of this name. `operator` is the operator's address, for the sites whose name ends in `over a
+    /// socket`.
     pub async fn named(name: &str, operator: &str) -> Self {
         let (before, beside) = (RefreshMode::Blocking, RefreshMode::Concurrent);
         match name {
@@ -59,7 +60,7 @@ fn bare() -> Router {
     Router::new().route("/", get(async || PAGE.to_owned()))
 }
 
-/// As [`bare`], and waits as long as the operator takes, as often as 5 % of the visitors are due.
+/// As [`bare`], but 5 % of the pages wait for as long as a call to the operator takes: the share of due visitors.
 fn each_20th_waits() -> Router {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     async fn page() -> String {
@@ -71,7 +72,7 @@ fn each_20th_waits() -> Router {
     Router::new().route("/", get(page))
 }
 
-/// Reads the token.
+/// Returns a router whose page reads the token.
 fn token() -> Router {
     async fn page(euid: Euid) -> Result<String, StatusCode> {
         euid.advertising_token().map(|token| token.as_str().to_owned()).ok_or(StatusCode::NOT_FOUND)
@@ -79,17 +80,17 @@ fn token() -> Router {
     Router::new().route("/", get(page))
 }
 
-/// With the cookies of the layer's visitors, and nobody who looks at them.
+/// Returns a site that gets the cookies of the layer's visitors and does not read them.
 async fn without_layer(router: Router) -> Site {
     Site { router, ..layered(bare(), RefreshMode::Blocking, nobody()).await }
 }
 
-/// Behind the layer, with visitors whose tokens are as long and last as long as the operator's.
+/// Returns a site behind the layer. The tokens of its visitors have the operator's lengths and lifetimes.
 async fn layered(page: Router, mode: RefreshMode, refresh: impl Refresh) -> Site {
     let calls = Arc::new(AtomicU64::new(0));
     let sandbox = sandbox();
     let layer = EuidLayer::new(CookieKey::generate().unwrap().into(), Counted { refresh, calls: calls.clone() });
-    // The operator shall not be what is measured.
+    // The operator must not limit the measurement.
     let layer = layer.clock(sandbox.clock()).refresh_mode(mode).max_concurrent_refreshes(1024);
     let visitors =
         |state, count| (0..count).map(|_| sandbox.visitor(&layer, state).unwrap().cookie_header().to_owned()).collect();
@@ -132,12 +133,12 @@ async fn memory_store() -> Site {
     Site { router, fresh, due: Vec::new() }
 }
 
-/// Never answers.
+/// Returns an operator that never answers.
 fn nobody() -> impl Refresh {
     refresh_fn(|_| pending())
 }
 
-/// Answers in 20 ms and takes no time of the processor's for it.
+/// Returns an operator that answers in 20 ms and uses no processor time.
 async fn in_20_ms() -> impl Refresh {
     let sandbox = sandbox();
     let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
@@ -171,20 +172,20 @@ impl<R: Refresh> Refresh for Counted<R> {
     }
 }
 
-/// With the lifetimes of EUID's production.
+/// Returns a sandbox with the lifetimes of EUID's production.
 fn sandbox() -> Sandbox {
     let hour = Duration::from_secs(3600);
     let lifetimes = Lifetimes { refresh_from: hour, identity_expires: 72 * hour, refresh_expires: 720 * hour };
     Sandbox::builder().lifetimes(lifetimes).build().unwrap()
 }
 
-/// As long as a token.
+/// A text as long as a token.
 pub const PAGE: &str = "Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_\
     Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_Ab3_\
     Ab3_Ab3_Ab3_Ab3_Abc";
 const NAME: &str = "identity";
 const OPERATOR_TAKES: Duration = Duration::from_millis(20);
-/// Visitors of each kind. Of the due ones more than the layer remembers, so that in turn each is
-/// forgotten before it comes again.
+/// The number of visitors of each kind. There are more due visitors than the layer remembers, so that each is forgotten
+/// before its next turn.
 const FRESH: usize = 1000;
 const DUE: usize = 20_000;

@@ -1,4 +1,4 @@
-//! Allocations and bytes of each case, over the bare service.
+//! Allocations and bytes of each case, in addition to those of the bare service.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower_euid_peers::{Call, Measured, cases};

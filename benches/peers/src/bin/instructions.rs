@@ -1,7 +1,7 @@
-//! Instructions of each case over the bare service, counted by callgrind, beside the recorded ones.
+//! Instructions of each case in addition to those of the bare service, counted by callgrind, beside the recorded ones.
 //!
-//! Fails if one has grown by more than 5 %. With `--record` it writes them down instead; with `--parts` it
-//! shows what single functions take of a case.
+//! Fails if a count has grown by more than 5 %. With `--record` it records the counts instead; with `--parts` it shows
+//! the share of single functions in a case.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -47,7 +47,7 @@ fn report(records: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Instructions of single functions, with all that they call.
+/// Prints the instructions of single functions, including their callees.
 fn parts() -> ExitCode {
     let file = std::env::temp_dir().join(format!("tower-euid-parts-{}", std::process::id()));
     for (part, case, function) in PARTS {
@@ -69,14 +69,14 @@ fn parse(line: &str) -> Option<(&str, i64)> {
     Some((name, count.parse().ok()?))
 }
 
-/// Instructions of one call, counted in a process of its own.
+/// Returns the instructions of one call, counted in a process of its own.
 fn counted(which: &str, name: &str) -> i64 {
     let log = callgrind(which, name, Path::new("/dev/null"));
     let count = log.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim().parse());
     count.unwrap_or_else(|| panic!("{name}: {log}")).unwrap()
 }
 
-/// Runs one call under callgrind, which writes what it found to `file`; its log.
+/// Runs one call under callgrind, which writes its counts to `file`. Returns its log.
 fn callgrind(which: &str, name: &str, file: &Path) -> String {
     let mut out_file = OsString::from("--callgrind-out-file=");
     out_file.push(file);
@@ -105,7 +105,7 @@ fn measured(call: &mut Call, request: Request<()>) -> Response<()> {
     black_box(call(request))
 }
 
-/// Part, case, and the function that does it.
+/// A part, its case, and the function that does it.
 const PARTS: &[(&str, &str, &str)] = &[
     ("find our cookies", "fresh", "euid_core::transport::cookie::Names::find"),
     ("open: base64 and cipher", "fresh", "euid_core::sealed::aead::Head::open_in"),
@@ -115,6 +115,6 @@ const PARTS: &[(&str, &str, &str)] = &[
     ("seal: cipher and base64", "login", "euid_core::sealed::aead::seal"),
     ("render the Set-Cookies", "login", "euid_core::transport::cookie::set_cookie"),
 ];
-/// What two compilers may differ by, in percent.
+/// How far the counts of two compilers may differ, in percent.
 const ALLOWED: f64 = 5.0;
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/recorded.txt");

@@ -1,10 +1,10 @@
-//! What grows with what: instructions with foreign cookies, operator calls with nodes.
+//! Two curves: instructions by foreign cookies, operator calls by nodes.
 //!
 //! ```console
 //! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin curves
 //! ```
 //!
-//! Counts, so a busy machine does not matter; needs `valgrind`. Writes them to `recorded/` for the plots.
+//! These are counts, so a busy machine has no effect. Needs `valgrind`. Writes the counts to `recorded/` for the plots.
 
 use std::fmt::Write;
 use std::future::{Ready, pending, ready};
@@ -38,7 +38,7 @@ fn main() {
     }
 }
 
-/// Instructions over the bare service.
+/// Returns the instructions in addition to those of the bare service.
 fn by_foreign_cookies() -> String {
     let mut text = "foreign_cookies,instructions_alone,instructions_with_ours\n".to_owned();
     for foreign in (0..=80).step_by(10) {
@@ -50,7 +50,7 @@ fn by_foreign_cookies() -> String {
     text
 }
 
-/// Instructions of one call, counted in a process of its own.
+/// Returns the instructions of one call, counted in a process of its own.
 fn counted(what: &str, foreign: usize) -> i64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*curves::measured*"])
@@ -64,7 +64,7 @@ fn counted(what: &str, foreign: usize) -> i64 {
     count.unwrap_or_else(|| panic!("{what}: {log}")).unwrap()
 }
 
-/// Calls it often enough before that nothing is done for the first time any more.
+/// Measures one call, after a few others that do the one-time work.
 fn call(what: &str, foreign: usize) {
     let sandbox = Sandbox::builder().build().unwrap();
     let layer = layer(CookieKey::generate().unwrap().into(), refresh_fn(|_| pending()), &sandbox);
@@ -94,7 +94,7 @@ fn once<S: Service<Request<()>>>(mut service: S, request: Request<()>) {
     assert!(matches!(black_box(poll), Poll::Ready(Ok(_))), "nothing here waits");
 }
 
-/// Calls to the operator for a thousand requests at once, all with the same due cookie.
+/// Returns the calls to the operator for a thousand requests at once, all with the same due cookie.
 fn by_nodes() -> String {
     let mut text = "nodes,operator_calls\n".to_owned();
     for nodes in [1, 2, 5, 10, 20, 50] {

@@ -1,11 +1,10 @@
-//! What the layer keeps in memory, and for what: bytes live, counted by the allocator.
+//! The memory of the layer by purpose, in live bytes that the allocator counts.
 //!
 //! ```console
 //! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin memory
 //! ```
 //!
-//! Fails where more is kept than the bound beside it, as CI does. What the tables of a hash map have
-//! in spare is part of what is counted.
+//! Fails if a figure exceeds its bound, and so does CI. The counts include the spare capacity of hash maps.
 
 use std::future::{Future, pending, ready};
 use std::pin::Pin;
@@ -43,7 +42,7 @@ fn main() -> ExitCode {
     if all_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What is live after each of so many visitors has seen a page, and before none.
+/// Returns the growth of live bytes after each of many visitors has seen a page.
 fn fresh_visitors() -> usize {
     let site = Site::new(Operator::default());
     let requests = site.requests(VisitorState::Fresh, VISITORS);
@@ -51,7 +50,7 @@ fn fresh_visitors() -> usize {
     grown(|| site.visit(requests.iter().map(copy)))
 }
 
-/// What is live after so many due visitors have got an answer.
+/// Returns the growth of live bytes after many due visitors have got an answer.
 fn remembered(visitors: usize) -> usize {
     let site = Site::new(Operator::answering());
     let requests = site.requests(VisitorState::Due, visitors);
@@ -59,7 +58,7 @@ fn remembered(visitors: usize) -> usize {
     grown(|| site.visit(requests.iter().map(copy)))
 }
 
-/// Of each of many tokens that the operator is asked about.
+/// Returns the bytes per token, with many calls to the operator under way.
 fn under_way() -> usize {
     let site = Site::new(Operator::default());
     let requests = site.requests(VisitorState::Due, FEW);
@@ -73,7 +72,7 @@ fn under_way() -> usize {
     bytes / FEW
 }
 
-/// Of each of many pages of one visitor, while the operator is being asked.
+/// Returns the bytes per page, with many pages of one visitor that wait for one call.
 fn waiting() -> usize {
     let site = Site::new(Operator::default());
     let [request] = &site.requests(VisitorState::Due, 1)[..] else { unreachable!() };
@@ -82,11 +81,11 @@ fn waiting() -> usize {
     let (requests, mut pages) = ((0..FEW).map(|_| copy(request)).collect::<Vec<_>>(), Vec::with_capacity(FEW));
     let bytes = grown(|| pages.extend(requests.into_iter().map(|request| site.begin(request))));
     assert_eq!(site.operator.asked.load(Ordering::Relaxed), 1, "one is asked for");
-    // The future of the page is a server's, whether it waits or not.
+    // The server owns the page's future, whether the page waits or not.
     bytes / FEW - size_of_val(&*pages[0])
 }
 
-/// A page behind the layer, and a runtime for its refreshes that runs when it is told to.
+/// A page behind the layer, and a runtime for its refreshes that runs only on demand.
 struct Site {
     operator: Operator,
     sandbox: Sandbox,
@@ -106,17 +105,17 @@ impl Site {
         (0..count).map(|_| visitor()).collect()
     }
 
-    /// Pages one after the other, each to its end.
+    /// Runs pages one after the other, each to its end.
     fn visit(&self, requests: impl IntoIterator<Item = Request<()>>) {
         for request in requests {
             let mut service = self.layer.layer(service_fn(page));
-            // Called on the runtime too: elsewhere nobody is refreshed.
+            // The call needs the runtime too: without it nothing is refreshed.
             drop(self.runtime.block_on(async { service.call(request).await }));
         }
         self.run_tasks();
     }
 
-    /// A page that begins, and has to wait.
+    /// Begins a page that must wait.
     fn begin(&self, request: Request<()>) -> Pin<Box<impl Future + use<>>> {
         let _runtime = self.runtime.enter();
         let mut page = Box::pin(self.layer.layer(service_fn(page)).call(request));
@@ -143,7 +142,7 @@ fn page(_: Request<()>) -> std::future::Ready<Result<Response<()>, std::convert:
 
 #[derive(Clone, Default)]
 struct Operator {
-    /// None ever comes, if there is none.
+    /// The answer to each call; without one, calls never end.
     answer: Option<Identity>,
     asked: Arc<AtomicUsize>,
 }
@@ -170,7 +169,7 @@ impl Refresh for Operator {
     }
 }
 
-/// How many bytes more are live afterwards.
+/// Returns how many more bytes are live after `change`.
 fn grown(change: impl FnOnce()) -> usize {
     let live = || {
         let stats = ALLOCATOR.stats();
@@ -191,6 +190,6 @@ fn copy(request: &Request<()>) -> Request<()> {
     self::request(request.headers()[COOKIE].to_str().unwrap())
 }
 
-/// As many as the layer remembers.
+/// As many visitors as the layer remembers.
 const VISITORS: usize = EuidLayer::DEFAULT_MEMO_ENTRIES;
 const FEW: usize = 1000;

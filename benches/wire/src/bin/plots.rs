@@ -1,11 +1,11 @@
-//! Draws what the other programs have recorded into `src/docs/plots` of the crate.
+//! Draws the recorded results of the other programs into `src/docs/plots` of the crate.
 //!
 //! ```console
 //! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin plots
 //! ```
 //!
-//! The same numbers give the same bytes. `for_rustdoc.md` is the pictures once more: where GitHub shows
-//! a file, rustdoc has none, so the page's names for them are defined there first, as data.
+//! The same numbers give the same bytes. `for_rustdoc.md` repeats the plots as data: GitHub shows the files, but
+//! rustdoc has none, so this file defines the page's names for them.
 
 use std::fmt::Write;
 use std::fs;

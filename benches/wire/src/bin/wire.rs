@@ -1,15 +1,14 @@
-//! Requests a second over loopback with keep-alive, of the layer and of what people would use instead.
+//! Requests a second over loopback with keep-alive, of the layer and of its alternatives.
 //!
 //! ```console
 //! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin wire             # 12 minutes
 //! ```
 //!
-//! Each [`Site`] is a process with one thread, loaded by `wrk` with one thread. A shared machine is
-//! faster in one second than in another, so each site is measured between two measurements of the bare
-//! one, [`LASTS`] each, and compared with the geometric mean of these two; a ratio is the median of
-//! [`ROUNDS`] such comparisons, with the middle half of them beside it. "cpu" is the time that a site's
-//! thread was on a processor: what else the machine does while it waits does not count there. `--record`
-//! keeps what the plot needs.
+//! Each [`Site`] is a process with one thread, loaded by `wrk` with one thread. A shared machine is faster in one
+//! second than in another, so each site is measured between two measurements of the bare one, [`LASTS`] each, and
+//! compared with the geometric mean of these two; a ratio is the median of [`ROUNDS`] such comparisons, with the middle
+//! half of them beside it. "cpu" is the time that a site's thread was on a processor, which excludes the machine's
+//! other work. `--record` keeps the results for the plot.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -53,7 +52,7 @@ const STORE: Case = case("MemoryStore", 0);
 const BEFORE: Case = case("layer, Blocking", 5);
 const BESIDE: Case = case("layer, Concurrent", 5);
 const HANGS: Case = case("layer, operator hangs", 5);
-/// What is compared with the bare site; itself, too, which shows what chance alone does.
+/// The cases to compare with the bare site. The bare site itself is one, which shows the effect of chance.
 const CASES: [Case; 21] = [
     BARE,
     case("a layer that does nothing", 0),
@@ -77,7 +76,7 @@ const CASES: [Case; 21] = [
     case("layer, Blocking", 20),
     case("layer, Concurrent", 20),
 ];
-/// What is asked of requests a second, as a ratio of two sites.
+/// The targets for requests a second, as a ratio of two sites.
 const TARGETS: [(Case, Case, f64); 6] = [
     (FRESH, BARE, 0.86),
     (FRESH, JAR, 1.7),
@@ -86,10 +85,10 @@ const TARGETS: [(Case, Case, f64); 6] = [
     (BESIDE, BARE, 0.82),
     (HANGS, BARE, 0.82),
 ];
-/// At most so many times the bare site's, of a fresh cookie.
+/// The maximum ratio to the bare site's p99, for a fresh cookie.
 const P99_TARGET: f64 = 1.25;
 
-/// What one measurement found.
+/// The results of one measurement.
 #[derive(Clone, Copy)]
 struct Figures {
     per_second: f64,
@@ -108,7 +107,7 @@ struct Compared {
 }
 
 impl Compared {
-    /// One of the numbers, of the bare site's.
+    /// Returns one of the figures as a ratio to the bare site's.
     fn of_bare(&self, what: fn(&Figures) -> f64) -> f64 {
         let [before, after] = &self.bare;
         what(&self.site) / (what(before) * what(after)).sqrt()
@@ -192,7 +191,7 @@ fn report(found: &Found) {
     assert_eq!(all.map(|figures| figures.errors).sum::<u64>(), 0, "each request is answered with a page");
 }
 
-/// Requests a second as a ratio of the bare site's, by share of visitors due.
+/// Returns requests a second as a ratio to the bare site's, by share of due visitors.
 fn by_share(found: &Found) -> String {
     let mut text = "mode,due_percent,of_bare,of_bare_by_cpu\n".to_owned();
     for mode in ["Blocking", "Concurrent"] {
@@ -210,7 +209,7 @@ fn by_share(found: &Found) -> String {
 struct Running {
     process: Spawned,
     cookies: PathBuf,
-    /// How many due visitors have come; the next one is the next in turn.
+    /// How many due visitors have been used; the next request uses the next one.
     due_seen: usize,
 }
 
@@ -250,7 +249,7 @@ impl Running {
         }
     }
 
-    /// How often the site has asked its operator.
+    /// Returns how often the site has called its operator.
     fn calls(&self) -> f64 {
         let mut stream = TcpStream::connect(&self.process.says).unwrap();
         stream.write_all(b"GET /calls HTTP/1.0\r\n\r\n").unwrap();
@@ -264,7 +263,7 @@ fn files(cookies: &Path) -> [PathBuf; 2] {
     ["fresh", "due"].map(|kind| cookies.with_extension(kind))
 }
 
-/// In a process of its own: serves a site and says where; the cookies go to files.
+/// Serves a site, in a process of its own, and prints its address. Writes the cookies to files.
 fn serve(name: &str, operator: &str, cookies: PathBuf) {
     ended_with_parent();
     runtime().block_on(async {
@@ -278,7 +277,7 @@ fn serve(name: &str, operator: &str, cookies: PathBuf) {
     });
 }
 
-/// In a process of its own: an operator that takes 20 ms.
+/// Runs an operator that takes 20 ms, in a process of its own.
 fn operate() {
     ended_with_parent();
     runtime().block_on(async {
@@ -298,7 +297,7 @@ const CPU: fn(&Figures) -> f64 = |figures| figures.cpu;
 const P99: fn(&Figures) -> f64 = |figures| figures.p99;
 const ROUNDS: usize = 8;
 const LASTS: Duration = Duration::from_secs(2);
-/// For connections and refreshes of the measurement before.
+/// The time for connections and refreshes of the previous measurement to end.
 const PAUSE: Duration = Duration::from_millis(50);
 const CONNECTIONS: &str = "--connections=256";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/visitors.lua");

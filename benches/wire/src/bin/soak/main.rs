@@ -1,21 +1,21 @@
-//! A site, its visitors and its operator for a long time, and everything goes wrong.
+//! A long run of a site, its visitors and its operator, with every kind of failure.
 //!
 //! ```console
 //! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin soak -- 1200
 //! ```
 //!
-//! The argument is how many seconds it lasts. All over loopback, with real sockets and one clock:
+//! The argument is the duration in seconds. All parts talk over loopback, with real sockets and one clock:
 //!
-//! 1. [`site`]: a publisher's site in a process of its own: two nodes with the same keys, so that its
-//!    memory can be told from ours.
-//! 2. [`operator`]: the sandbox, on whose port a fault follows the other, and sometimes nobody listens.
-//!    Tokens live for seconds, so that there is always one to be refreshed.
-//! 3. [`visitor`]: [`VISITORS`] browsers that log in, look at pages, in several tabs too, hang up, log
-//!    out and opt out. Each answer is held against the [`rules`].
+//! 1. [`site`]: a publisher's site, two nodes with the same keys. It has a process of its own, so that its memory is
+//!    measured separately.
+//! 2. [`operator`]: the sandbox, with one fault after another; at times its port is closed. Tokens live for seconds, so
+//!    that some are always due for a refresh.
+//! 3. [`visitor`]: [`VISITORS`] browsers that log in, look at pages, in several tabs too, hang up, log out and opt out.
+//!    The [`rules`] check each answer.
 //!
-//! The first answer that breaks a rule ends it: it is told with what the visitor did before, and the
-//! exit status is a failure. So it is if memory grows, or if something that should have been played
-//! never happened. `--record` keeps the samples of memory for the plot.
+//! The first answer that breaks a rule ends the run: the report shows it with the visitor's last actions, and the exit
+//! status is a failure. The run also fails if memory grows, or if an expected event never happened. `--record` keeps
+//! the samples of memory for the plot.
 
 mod operator;
 mod rules;
@@ -92,17 +92,18 @@ async fn soak(lasts: Duration, records: bool) -> ExitCode {
     if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Resident memory in kB.
+/// A sample of resident memory in kB.
 struct Sample {
     seconds: f64,
     site: u64,
     visitors: u64,
 }
 
-/// Says how the site's memory went; complains if its second half is above its first half's end.
+/// Prints the site's peak memory in both halves of the run. Returns a complaint if it has grown from the first to the
+/// second.
 fn growth(samples: &[Sample], lasts: Duration) -> Option<String> {
     let most = |samples: &[Sample]| samples.iter().map(|sample| sample.site).max().unwrap_or(0);
-    // The first fifth fills what is remembered.
+    // In the first fifth the layer's memory fills.
     let (_, settled) = samples.split_at(samples.len() / 5);
     let (first, second) = settled.split_at(settled.len() / 2);
     println!("the site's memory at most: {} kB in the first half, {} kB in the second", most(first), most(second));
@@ -112,8 +113,8 @@ fn growth(samples: &[Sample], lasts: Duration) -> Option<String> {
 
 const VISITORS: u64 = 2000;
 const SAMPLES: u32 = 120;
-/// For memory to have settled: it follows the largest burst, which has come up to eight minutes from the
-/// start, and that is to lie before the second half.
+/// The duration after which memory has settled: it follows the largest burst, which has happened up to eight minutes
+/// after the start and must lie before the second half.
 const LONG_ENOUGH: Duration = Duration::from_secs(1200);
-/// In percent.
+/// How much memory may grow, in percent.
 const MAY_GROW: u64 = 5;

@@ -1,4 +1,4 @@
-//! The operator: the sandbox on a port of its own, and what goes wrong there.
+//! The operator: the sandbox on a port of its own, with its failures.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tower_euid::Dii;
 
 use crate::tally::Tally;
 
-/// Short, so that there is always one to be refreshed.
+/// Short lifetimes, so that some token is always due for a refresh.
 pub(crate) const LIFETIMES: Lifetimes = Lifetimes {
     refresh_from: Duration::from_secs(3),
     identity_expires: Duration::from_secs(10),
@@ -20,19 +20,19 @@ pub(crate) const LIFETIMES: Lifetimes = Lifetimes {
 pub(crate) struct Operator {
     sandbox: Sandbox,
     address: SocketAddr,
-    /// None, while nobody listens.
+    /// `None` while the port is closed.
     server: Mutex<Option<SandboxServer>>,
 }
 
-/// What can be wrong with it.
+/// A failure of the operator.
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     Fault(Fault),
-    /// Nobody listens, and connections that were there are gone.
+    /// The port is closed, and so are all connections.
     Killed,
 }
 
-/// Those that the breaker does not count come first: a short run should see them before it opens.
+/// Failures that the breaker does not count are first: a short run should include them before the breaker opens.
 const TROUBLES: [Trouble; 16] = [
     Trouble::Fault(Fault::Delay(Duration::from_millis(50))),
     Trouble::Fault(Fault::WrongNonce),
@@ -86,7 +86,7 @@ impl Operator {
                 let server = loop {
                     match self.sandbox.clone().serve(self.address).await {
                         Ok(server) => break server,
-                        // A connection of somebody else's has taken the port for its own end.
+                        // A connection of another program uses the port as its local end.
                         Err(_) => sleep(Duration::from_millis(50)).await,
                     }
                 };
@@ -96,7 +96,7 @@ impl Operator {
     }
 }
 
-/// One trouble after the other, with good weather between them; all of them at least once.
+/// Runs one failure after another, each at least once, with healthy periods between them.
 pub(crate) async fn weather(operator: Arc<Operator>, tally: Arc<Tally>, lasts: Duration) {
     let turn = (lasts / u32::try_from(TROUBLES.len()).unwrap()).min(LONGEST_TURN);
     for trouble in TROUBLES.into_iter().cycle() {
@@ -108,5 +108,5 @@ pub(crate) async fn weather(operator: Arc<Operator>, tally: Arc<Tally>, lasts: D
     }
 }
 
-/// Long enough for the breaker to find out that all is well again.
+/// Long enough for the breaker to close again.
 const LONGEST_TURN: Duration = Duration::from_secs(15);

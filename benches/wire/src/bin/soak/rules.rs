@@ -1,12 +1,12 @@
-//! What must hold of every answer.
+//! The rules that every answer must obey.
 //!
-//! 1. A page comes as its handler made it: status and body.
-//! 2. A token is one of the very login whose cookies the request brought; logged out, there is none.
-//! 3. No token past its end: by what the handler knew, and, whatever the layer believes, not after
-//!    a token's lifetime since it was first seen.
-//! 4. Who was told that they opted out sees no token any more. Who opted out and was not told yet
-//!    sees none that was issued since.
-//! 5. What sets a cookie is stored by nobody; what shows a token, by the browser at most.
+//! 1. A page has the status and body that its handler made.
+//! 2. A token belongs to the login of the request's cookies; without a login there is none.
+//! 3. No token is expired: neither by the expiry that the handler saw, nor by a token's lifetime since it was first
+//!    seen, whatever the layer believes.
+//! 4. After a page has shown a visitor the opt-out, they see no token. Between the opt-out and that page they see none
+//!    that was issued since.
+//! 5. A response that sets a cookie is `no-store`; one that shows a token is `private`.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,21 +18,21 @@ use tower_euid::{Dii, EuidClient};
 
 use crate::operator::LIFETIMES;
 
-/// A visitor's login, and what is known of it.
+/// A visitor's login and its history.
 pub(crate) struct Login {
     pub(crate) person: Dii,
     pub(crate) opted_out_at: Option<UnixMillis>,
-    /// A page has said so.
+    /// Whether a page has shown the opt-out.
     pub(crate) told: bool,
     /// When each token was first seen, by its hash.
     seen: HashMap<u64, UnixMillis>,
 }
 
-/// What a page said.
+/// The content of a page.
 pub(crate) struct Page<'a> {
     pub(crate) asked_at: UnixMillis,
     pub(crate) came_at: UnixMillis,
-    /// Whether the visitor had been told of the opt-out when they asked.
+    /// Whether a page had shown the opt-out before the request.
     pub(crate) asked_told: bool,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) state: &'a str,
@@ -51,7 +51,7 @@ impl Login {
     }
 }
 
-/// Holds a page against the rules; `login` is the one of the cookies that it was asked with.
+/// Checks a page against the rules. `login` is the login of the request's cookies.
 pub(crate) async fn judge(page: &Page<'_>, login: Option<&mut Login>, judge: &EuidClient) -> Result<(), String> {
     caching(page.headers, page.token.is_some())?;
     if (page.state == "active") != page.token.is_some() {
@@ -75,7 +75,7 @@ pub(crate) async fn judge(page: &Page<'_>, login: Option<&mut Login>, judge: &Eu
     let first_seen = match login.seen.get(&hash) {
         Some(first) => *first,
         None => {
-            // Nothing disturbs this one; tokens mean the same to all sandboxes.
+            // This sandbox has no faults, and all sandboxes can validate the token.
             let own = judge.validate(token.text, login.person).await.map_err(|error| format!("no token: {error}"))?;
             if !own {
                 return Err("a token of another person's, or another login's".to_owned());

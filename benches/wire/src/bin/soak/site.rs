@@ -20,7 +20,7 @@ use tower_euid_wire::ended_with_parent;
 /// How long a page waits for the operator.
 pub(crate) const MAX_WAIT: Duration = Duration::from_millis(200);
 
-/// In a process of its own: serves both nodes and says where.
+/// Serves both nodes, in a process of its own, and prints their addresses.
 pub(crate) fn serve(operator: &str) -> ExitCode {
     ended_with_parent();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -52,14 +52,15 @@ fn node(keys: KeyRing, operator: &str, mode: RefreshMode) -> Router {
         .with_state(client)
 }
 
-/// How a visitor wants the page answered, to see that it is.
+/// The answer that a visitor orders, to check that it arrives unchanged.
 #[derive(Deserialize)]
 struct Wanted {
     status: u16,
     word: u64,
 }
 
-/// First line: the word. Then what was seen and when; with a token, when it ends, and the token.
+/// Answers with the word on the first line. The second has the state and the time; with a token, also its expiry and
+/// the token.
 async fn page(Query(wanted): Query<Wanted>, euid: Euid) -> (StatusCode, String) {
     let seen = format!("{}\n{} {}", wanted.word, euid.state(), SystemClock.now().as_millis());
     let token = euid.advertising_token();
@@ -67,7 +68,7 @@ async fn page(Query(wanted): Query<Wanted>, euid: Euid) -> (StatusCode, String) 
     (StatusCode::from_u16(wanted.status).unwrap(), seen + &token.unwrap_or_default())
 }
 
-/// The body is an address. The answer says what came of it.
+/// Logs the address in the body in. The answer is the outcome in words.
 async fn login(State(client): State<EuidClient>, address: String) -> (StatusCode, EuidUpdate, &'static str) {
     match client.generate(Dii::email(&address).unwrap()).await {
         Ok(generated) => {

@@ -1,4 +1,4 @@
-//! What happened, and the first thing that should not have.
+//! The count of events, and the first violation of a rule.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -14,7 +14,7 @@ pub(crate) struct Tally {
     pub(crate) unavailable: Counter,
     pub(crate) absent: Counter,
     pub(crate) opted_out: Counter,
-    /// Pages that brought a cookie, which is mostly a refreshed one.
+    /// Pages that set a cookie, which is mostly a refreshed one.
     pub(crate) renewed: Counter,
     pub(crate) logins: Counter,
     pub(crate) failed_logins: Counter,
@@ -23,7 +23,7 @@ pub(crate) struct Tally {
     pub(crate) raced: Counter,
     pub(crate) opt_outs: Counter,
     pub(crate) faults: Counter,
-    /// Pages that took far longer than a page may wait: the machine's doing, if there are few.
+    /// Pages that took far longer than a page may wait. A few of them are due to the machine.
     pub(crate) slow: Counter,
     slowest: Mutex<Duration>,
     broken: OnceLock<String>,
@@ -43,7 +43,7 @@ impl Counter {
 }
 
 impl Tally {
-    /// A page came.
+    /// Counts a page.
     pub(crate) fn page(&self, state: &str, renewed: bool, took: Duration) {
         self.pages.one_more();
         match state {
@@ -62,7 +62,7 @@ impl Tally {
         *slowest = took.max(*slowest);
     }
 
-    /// A rule is broken; the first one counts.
+    /// Records a violation of a rule. Only the first one counts.
     pub(crate) fn breaks(&self, what: String) {
         let _ = self.broken.set(what);
     }
@@ -84,7 +84,7 @@ impl Tally {
         lines.join("\n")
     }
 
-    /// What broke a rule, and what never happened.
+    /// Returns the violation of a rule, or else the events that never happened.
     pub(crate) fn complaints(&self) -> Vec<String> {
         if let Some(broken) = self.broken.get() {
             return vec![broken.clone()];
@@ -113,5 +113,5 @@ impl Tally {
     }
 }
 
-/// For a busy machine.
+/// The tolerance for a busy machine.
 const SLACK: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
-//! A person with a browser, who does what comes to mind.
+//! A visitor with a browser and random actions.
 //!
-//! Each login is a person of its own to the operator, so that a token tells which login it is of.
-//! Answers are taken in the order in which they come, as a browser does with several tabs.
+//! To the operator each login is a different person, so that each token identifies its login. Answers are processed in
+//! the order of arrival, as a browser does with several tabs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::operator::Operator;
 use crate::rules::{self, Login, Page, Token};
 use crate::tally::Tally;
 
-/// What all visitors share.
+/// The state that all visitors share.
 pub(crate) struct World {
     nodes: Vec<String>,
     http: Client<HttpConnector, Full<Bytes>>,
     operator: Arc<Operator>,
-    /// Tells whose a token is, whatever the weather.
+    /// Validates tokens, even while the operator fails.
     judge: EuidClient,
     tally: Arc<Tally>,
 }
@@ -49,15 +49,15 @@ pub(crate) struct Visitor {
     world: Arc<World>,
     jar: BTreeMap<String, String>,
     login: Option<Login>,
-    /// The one before, for the answers that come late.
+    /// The previous login, for answers that arrive late.
     previous: Option<Login>,
-    /// How often it has changed.
+    /// How often the login has changed.
     changes: u64,
-    /// What was done last, for who reads a complaint.
+    /// The last actions, for the report of a violation.
     lately: VecDeque<String>,
 }
 
-/// What a browser is about to ask for.
+/// A request that a browser is about to send.
 #[derive(Clone, Debug)]
 enum Order {
     Page { status: u16, word: u64 },
@@ -65,7 +65,7 @@ enum Order {
     Logout,
 }
 
-/// What a browser got, and what was known when it asked.
+/// The answer that a browser got, and its knowledge at the time of the request.
 struct Answer {
     order: Order,
     node: usize,
@@ -83,7 +83,7 @@ impl Visitor {
         Self { number, seed, chance, world, jar, login: None, previous: None, changes: 0, lately }
     }
 
-    /// Until something breaks, or for ever.
+    /// Browses until a rule is broken.
     pub(crate) async fn browse(mut self) {
         while !self.world.tally.is_broken() {
             sleep(Duration::from_millis(self.chance.u64(200..3000))).await;
@@ -136,7 +136,7 @@ impl Visitor {
         Order::Page { status, word: self.chance.u64(..) }
     }
 
-    /// As somebody new, or now and then as who was here before.
+    /// Returns a login of a new person, or now and then of the previous one.
     fn a_login(&mut self) -> Order {
         let of = if self.chance.u32(..10) == 0 { self.changes } else { self.changes + 1 };
         Order::Login { address: format!("visitor{}-{of}@example.com", self.number) }
@@ -150,7 +150,7 @@ impl Visitor {
         self.note("opts out at the operator".to_owned());
     }
 
-    /// Asks for a page and does not wait for it.
+    /// Requests a page and hangs up after a few milliseconds.
     async fn hang_up(&mut self) {
         let page = self.a_page();
         let patience = Duration::from_millis(self.chance.u64(..20));
@@ -160,7 +160,7 @@ impl Visitor {
         }
     }
 
-    /// Sends all of these, and takes the answers as they come.
+    /// Sends all these requests, and processes the answers as they arrive.
     async fn at_once(&mut self, orders: Vec<Order>) -> Result<(), String> {
         if orders.len() > 1 && orders.iter().any(|order| !matches!(order, Order::Page { .. })) {
             self.world.tally.raced.one_more();
@@ -201,7 +201,7 @@ impl Visitor {
         }
     }
 
-    /// What the browser does with an answer, and what is to be thought of it.
+    /// Processes an answer as a browser does, and judges it.
     async fn take(&mut self, answer: &Answer) -> Result<(), String> {
         let response = answer.response.as_ref().map_err(|error| format!("no answer: {error}"))?;
         let body = String::from_utf8_lossy(response.body());
@@ -245,7 +245,7 @@ impl Visitor {
         self.changes += 1;
     }
 
-    /// Whether there was one to keep.
+    /// Keeps the cookies of a response. Returns whether there was one to keep.
     fn keep_cookies(&mut self, headers: &HeaderMap) -> bool {
         let mut kept = false;
         for line in headers.get_all(SET_COOKIE) {
@@ -270,7 +270,7 @@ impl Visitor {
     }
 }
 
-/// Reads what [`site`](crate::site)'s page says; `None` if it is no such page.
+/// Parses a page of [`site`](crate::site); `None` if it is no such page.
 fn page<'a>(answer: &Answer, headers: &'a HeaderMap, body: &'a str, word: u64) -> Option<Page<'a>> {
     let (said, seen) = body.split_once('\n')?;
     let mut seen = seen.split(' ');
