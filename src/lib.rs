@@ -62,7 +62,8 @@
 //! 5. A response that sets a cookie of the layer is `no-store`. One whose handler read the token is
 //!    `private, no-cache`, and varies on `Cookie`.
 //!
-//! More on this, and what each cookie is for: [`docs::request_flow`]. All pages: [`docs`].
+//! More on this, and what each cookie is for: [`docs::request_flow`]. The words: [`docs::glossary`]. All pages:
+//! [`docs`].
 //!
 //! # States
 //!
@@ -124,6 +125,7 @@ pub mod docs {
     //!
     //! | topic | page |
     //! | --- | --- |
+    //! | The words of these pages | [`glossary`] |
     //! | The steps of a request | [`request_flow`] |
     //! | Troubleshooting: wrong states and their causes | [`troubleshooting`] |
     //! | Failures: what a page sees, and remedies | [`failures`] |
@@ -142,6 +144,8 @@ pub mod docs {
     pub mod cookie_format {}
     #[doc = include_str!("docs/failures.md")]
     pub mod failures {}
+    #[doc = include_str!("docs/glossary.md")]
+    pub mod glossary {}
     #[doc = include_str!("docs/layers.md")]
     pub mod layers {}
     #[doc = include_str!("docs/metrics.md")]

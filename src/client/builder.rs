@@ -15,9 +15,9 @@ use http_body::Body;
 use http_body_util::Full;
 use tower::Service;
 
-use super::line::{HttpService, Line};
 use super::network::{Network, Settings};
 use super::tls::Tls;
+use super::transport::{HttpService, Transport};
 use super::variables::Variables;
 use super::{EuidClient, Inner};
 
@@ -252,9 +252,9 @@ impl EuidClientBuilder {
     /// [`http_service`](Self::http_service).
     pub fn build(self) -> Result<EuidClient, ConfigError> {
         let operator = self.operator.build().map_err(|error| self.variables.name(error))?;
-        let line = match self.http {
-            Some(service) => Line::Service(service),
-            None => Line::Network(Network::new(&Settings {
+        let transport = match self.http {
+            Some(service) => Transport::Service(service),
+            None => Transport::Network(Network::new(&Settings {
                 https: operator.base_url().scheme_str() == Some("https"),
                 base_url: operator.base_url().to_string(),
                 connect_timeout: self.connect_timeout,
@@ -262,7 +262,7 @@ impl EuidClientBuilder {
             })?),
         };
         let (timeout, clock) = (self.timeout, self.clock);
-        Ok(EuidClient(Arc::new(Inner { operator, line, timeout, clock, has_warned: AtomicBool::new(false) })))
+        Ok(EuidClient(Arc::new(Inner { operator, transport, timeout, clock, has_warned: AtomicBool::new(false) })))
     }
 }
 

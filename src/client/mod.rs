@@ -1,13 +1,13 @@
 //! The client of the EUID operator, for a publisher's server.
 //!
-//! [`EuidClient`] is the core's [`Operator`] and a [`line`] to it; [`builder`] configures it. [`network`], with
+//! [`EuidClient`] is the core's [`Operator`] and a [`transport`] to it; [`builder`] configures it. [`network`], with
 //! [`reuse`] and [`tls`], is the default HTTP client.
 
 mod builder;
-mod line;
 mod network;
 mod reuse;
 mod tls;
+mod transport;
 mod variables;
 
 use std::fmt;
@@ -24,7 +24,7 @@ use euid_core::operator::{Answered, Call, ClockSkew};
 use euid_core::{Dii, Environment, GenerateRequest, Generated, Operator, Refreshed};
 
 pub use self::builder::EuidClientBuilder;
-use self::line::Line;
+use self::transport::Transport;
 pub(crate) use self::variables::Variables;
 use crate::refresh::Refresh;
 use crate::telemetry;
@@ -74,7 +74,7 @@ pub struct EuidClient(Arc<Inner>);
 
 struct Inner {
     operator: Operator,
-    line: Line,
+    transport: Transport,
     /// The timeout of every call.
     timeout: Duration,
     clock: Arc<dyn Clock>,
@@ -198,14 +198,14 @@ impl EuidClient {
     ///
     /// As [`generate`](Self::generate).
     pub async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
-        let Inner { operator, line, timeout, clock, .. } = &*self.0;
-        let response = line.send(operator.refresh(identity), *timeout).await?;
+        let Inner { operator, transport, timeout, clock, .. } = &*self.0;
+        let response = transport.send(operator.refresh(identity), *timeout).await?;
         operator.refreshed(identity, &response, clock.now())
     }
 
     async fn ask(&self, call: &Call) -> Result<Answered, EuidError> {
-        let Inner { operator, line, timeout, clock, has_warned } = &*self.0;
-        let response = line.send(call.request(), *timeout).await?;
+        let Inner { operator, transport, timeout, clock, has_warned } = &*self.0;
+        let response = transport.send(call.request(), *timeout).await?;
         let answered = operator.answered(call, &response, clock.now())?;
         if let Some(skew) = answered.clock_skew()
             && !has_warned.swap(true, Ordering::Relaxed)

@@ -15,9 +15,9 @@ use http::{Request, Response};
 use reqwest::{Client, ClientBuilder, redirect, retry};
 use tower::util::MapRequestLayer;
 
-use super::line::{Received, TIMED_OUT};
 use super::reuse;
 use super::tls::Tls;
+use super::transport::{BoundedBody, TIMED_OUT};
 
 pub(super) struct Network {
     http: Client,
@@ -56,7 +56,7 @@ impl Network {
             (outcome, _) => outcome,
         }
         .map_err(unanswered)?;
-        let mut received = Received::default();
+        let mut received = BoundedBody::default();
         while received.wants_more()
             && let Some(chunk) = response.chunk().await.map_err(unanswered)?
         {

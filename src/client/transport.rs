@@ -1,8 +1,8 @@
-//! The line to the operator: sends one request, bounded in time and size. It knows HTTP and nothing of EUID.
+//! The transport of calls: sends one request, bounded in time and size. It knows HTTP and nothing of EUID.
 //!
 //! 1. A call has a deadline. Time in which the process was frozen does not count.
 //! 2. Reading an answer's body stops as soon as the body is longer than the limit.
-//! 3. The line is the default HTTP client or a service of the application.
+//! 3. A transport is the default HTTP client or a service of the application.
 
 use std::error::Error;
 use std::fmt;
@@ -22,13 +22,13 @@ use tower::{Service, ServiceExt};
 use super::network::Network;
 use crate::deadline;
 
-/// The line to the operator.
-pub(super) enum Line {
+/// How a call reaches the operator.
+pub(super) enum Transport {
     Network(Network),
     Service(HttpService),
 }
 
-impl Line {
+impl Transport {
     /// Returns the response to a request, if it arrives within the timeout.
     pub(super) async fn send(&self, request: Request<Bytes>, timeout: Duration) -> Result<Response<Bytes>, EuidError> {
         let call = async {
@@ -62,7 +62,7 @@ impl HttpService {
             let answer = service.clone().oneshot(request.map(Full::new));
             Box::pin(async move {
                 let (parts, body) = answer.await.map_err(|error| failed(error.into()))?.into_parts();
-                let mut received = Received::default();
+                let mut received = BoundedBody::default();
                 let mut body = pin!(body);
                 while received.wants_more() {
                     let length = received.0.len();
@@ -89,9 +89,9 @@ impl HttpService {
 
 /// The beginning of an answer's body.
 #[derive(Default)]
-pub(super) struct Received(Vec<u8>);
+pub(super) struct BoundedBody(Vec<u8>);
 
-impl Received {
+impl BoundedBody {
     /// Returns whether the body may still be an answer. It is none once it is longer than the limit.
     pub(super) fn wants_more(&self) -> bool {
         self.0.len() <= Operator::MAX_ANSWER
@@ -109,8 +109,8 @@ impl Received {
     }
 }
 
-impl From<Received> for Bytes {
-    fn from(received: Received) -> Self {
+impl From<BoundedBody> for Bytes {
+    fn from(received: BoundedBody) -> Self {
         received.0.into()
     }
 }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn body_is_read_up_to_one_byte_too_many() {
-        let mut received = Received::default();
+        let mut received = BoundedBody::default();
         for (chunk, length, wants_more) in [
             (Operator::MAX_ANSWER - 1, Operator::MAX_ANSWER - 1, true),
             (1, Operator::MAX_ANSWER, true),
