@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_is_generated_for_without_consent() -> Tested {
+    async fn no_identity_is_generated_without_consent() -> Tested {
         let mut browser = Browser::new()?;
         browser.submit("/login", "email=ann@example.com").await?;
         assert_eq!(browser.look().await?, "ann@example.com: withheld");
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn logout_ends_the_session_whatever_bytes_another_cookie_holds() -> Tested {
+    async fn logout_ends_the_session_despite_any_other_cookie() -> Tested {
         let mut browser = Browser::new()?;
         browser.submit("/login", "email=ann@example.com").await?;
         let kept = browser.visitor.clone();

@@ -70,7 +70,7 @@ async fn submit(app: &Router, visitor: &mut Visitor, path: &str, form: &'static 
 // The tests.
 
 #[tokio::test]
-async fn who_has_logged_in_is_known_until_they_log_out() -> Tested {
+async fn visitor_has_a_token_from_login_to_logout() -> Tested {
     let (sandbox, layer, app) = site()?;
     let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
     submit(&app, &mut visitor, "/login", "email=user@example.com").await?;
@@ -100,7 +100,7 @@ async fn a_token_that_is_due_is_refreshed_once() -> Tested {
 }
 
 #[tokio::test]
-async fn while_the_operator_is_down_a_token_is_used_until_it_is_over() -> Tested {
+async fn token_is_used_until_it_expires_while_the_operator_is_down() -> Tested {
     let (sandbox, layer, app) = site()?;
     let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
     sandbox.fault(Fault::Status(503));
@@ -126,7 +126,7 @@ async fn an_operator_that_hangs_costs_a_page_no_more_than_max_wait() -> Tested {
 }
 
 #[tokio::test]
-async fn who_has_opted_out_gets_no_token_by_logging_in_again() -> Tested {
+async fn login_after_an_opt_out_brings_no_token() -> Tested {
     let (sandbox, layer, app) = site()?;
     let mut visitor = sandbox.visitor(&layer, VisitorState::OptedOut)?;
     assert_eq!(look(&app, &mut visitor).await?, "opted_out");
@@ -137,7 +137,7 @@ async fn who_has_opted_out_gets_no_token_by_logging_in_again() -> Tested {
 }
 
 #[tokio::test]
-async fn who_opts_out_later_has_no_token_from_the_next_refresh_on() -> Tested {
+async fn later_opt_out_counts_from_the_next_refresh() -> Tested {
     let (sandbox, layer, app) = site()?;
     let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
     sandbox.opt_out(visitor.dii());
@@ -146,7 +146,7 @@ async fn who_opts_out_later_has_no_token_from_the_next_refresh_on() -> Tested {
 }
 
 #[tokio::test]
-async fn nobody_stays_logged_in_when_a_login_fails() -> Tested {
+async fn failed_login_ends_the_previous_identity() -> Tested {
     for (form, status) in [("email=other@example.com", 503), ("email=other.example.com", 400)] {
         let (sandbox, layer, app) = site()?;
         let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;

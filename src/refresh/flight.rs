@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_left_is_not_woken_and_their_waker_is_let_go_at_once() {
+    fn waiter_that_has_left_is_not_woken_and_its_waker_is_dropped_at_once() {
         let (flight, left, stayed) = (Arc::new(Flight::default()), Arc::<Bell>::default(), Arc::<Bell>::default());
         let mut waiter = pin!(Arc::clone(&flight).wait());
         assert!(stayed.poll(waiter.as_mut()).is_pending());
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_landing_counts() {
+    fn only_the_first_outcome_counts() {
         let flight = Arc::new(Flight::default());
         let first = opted_out();
         flight.complete(Arc::clone(&first));

@@ -121,7 +121,7 @@ fn all_who_ask_at_once_get_the_one_outcome_of_one_call() {
 }
 
 #[test]
-fn who_leaves_takes_nobody_along() {
+fn waiter_that_leaves_has_no_effect_on_others() {
     explore(|| {
         let table = Table::new(false);
         let outcomes = players(&table, &[0, 0, 0], true);

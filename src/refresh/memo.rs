@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn sweep_forgets_what_is_over_also_behind_what_is_not() {
+    fn sweep_forgets_expired_memories_behind_others() {
         let mut memo = Memo::new(MemoLimit { entries: 100, ..LIMIT });
         for token in 1..=9 {
             memo.answered(key(token), &pair("a", [900, 3600, 86_400]), at(0));

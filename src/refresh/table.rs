@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_over_is_forgotten_when_another_token_comes() {
+    fn expired_memory_is_forgotten_when_another_token_comes() {
         let mut process = Process::new(LARGE);
         for token in 1..=9 {
             assert_eq!(process.next(token, 0), "lead");
