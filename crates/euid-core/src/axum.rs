@@ -8,8 +8,8 @@ use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
+use crate::consent::Consent;
 use crate::euid::{Euid, EuidLogoutHandle};
-use crate::policy::Consent;
 use crate::token::AdvertisingToken;
 
 /// ```

@@ -50,9 +50,9 @@ pub use self::finish::Finish;
 pub use self::pending::{Pending, Watch};
 pub use self::report::{Findings, RejectReason, UserCheck, WriteError};
 use crate::clock::UnixMillis;
+use crate::consent::Consent;
 #[cfg(doc)]
 use crate::outcome::Refreshed;
-use crate::policy::Consent;
 use crate::sealed::KeyRing;
 pub use crate::sealed::login::{Lineage, Login};
 use crate::transport::CookieConfig;

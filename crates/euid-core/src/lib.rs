@@ -166,6 +166,7 @@
 mod axum;
 mod cache_control;
 pub mod clock;
+mod consent;
 pub mod dii;
 pub mod engine;
 pub mod error;
@@ -192,13 +193,13 @@ mod transport;
 
 #[cfg(feature = "axum")]
 pub use axum::EuidLayerMissing;
+pub use consent::Consent;
 pub use dii::Dii;
 pub use error::{ConfigError, EuidError};
 pub use euid::{Euid, EuidLogoutHandle};
 pub use identity::Identity;
 pub use operator::{Environment, Operator, OperatorBuilder};
 pub use outcome::{GenerateRequest, Generated, Refreshed};
-pub use policy::Consent;
 pub use sealed::{CookieKey, KeyRing};
 pub use token::AdvertisingToken;
 pub use transport::{CookieConfig, SameSite};

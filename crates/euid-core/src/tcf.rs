@@ -63,7 +63,7 @@ use http::HeaderMap;
 use http::header::COOKIE;
 use memchr::memmem::Finder;
 
-use crate::policy::Consent;
+use crate::consent::Consent;
 use crate::transport::cookie::{AtMostOne, for_each};
 
 /// The vendor that must be named: 21, The Trade Desk, which runs EUID's operator.

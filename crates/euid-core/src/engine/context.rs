@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Engine;
 use crate::clock::UnixMillis;
-use crate::policy::Consent;
+use crate::consent::Consent;
 
 /// The host's facts about a request's visitor. Borrows the user's id.
 ///

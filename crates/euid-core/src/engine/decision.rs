@@ -3,8 +3,9 @@
 use http::Method;
 
 use super::{Change, Findings, Pending};
+use crate::consent::Consent;
 use crate::euid::Euid;
-use crate::policy::{self, Consent, Credential, LoginMarker, Visibility};
+use crate::policy::{self, Credential, LoginMarker, Visibility};
 use crate::token::{AdvertisingToken, Note};
 
 /// The decision on a request: what its handler sees, and what its response will write unless the handler asks for

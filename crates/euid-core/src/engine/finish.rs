@@ -9,7 +9,8 @@ use super::write::ScriptWrite;
 use super::{Change, Engine, Pending, Record, WriteError};
 use crate::cache_control::{self, Exposure};
 use crate::clock::UnixMillis;
-use crate::policy::{self, Consent};
+use crate::consent::Consent;
+use crate::policy;
 use crate::token::Note;
 
 /// A report of what a response wrote, for logs and metrics.

@@ -2,8 +2,8 @@
 
 use super::Change;
 use super::decision::{Decision, Scripts};
+use crate::consent::Consent;
 use crate::euid::EuidLogoutHandle;
-use crate::policy::Consent;
 use crate::token::Note;
 
 /// The plan for the response of a request under way.

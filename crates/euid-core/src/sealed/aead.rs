@@ -15,7 +15,8 @@ use xaes_256_gcm::aead::AeadInOut;
 use xaes_256_gcm::{Nonce, Tag};
 use zeroize::Zeroize;
 
-use super::keys::{KeyId, Keys, RingKey};
+use super::cookie_key::KeyId;
+use super::keys::{Keys, RingKey};
 pub(crate) use super::text::{BASE64_STANDARD, BASE64URL};
 
 /// The head in base64url.
@@ -181,7 +182,7 @@ mod tests {
     use xaes_256_gcm::aead::KeyInit;
 
     use super::*;
-    use crate::sealed::keys::{CookieKey, KeyRing};
+    use crate::sealed::{CookieKey, KeyRing};
 
     fn ring() -> KeyRing {
         CookieKey::of(std::array::from_fn(|i| i as u8 ^ 0x5a)).into()

@@ -2,6 +2,7 @@
 //! it belongs to. It knows nothing of the transport of a value.
 
 pub(crate) mod aead;
+mod cookie_key;
 pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod payload;
@@ -10,4 +11,5 @@ mod text;
 mod vectors;
 mod weak;
 
-pub use self::keys::{CookieKey, KeyRing};
+pub use self::cookie_key::CookieKey;
+pub use self::keys::KeyRing;
