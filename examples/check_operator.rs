@@ -49,7 +49,7 @@ async fn run() -> Result<u32, Box<dyn Error>> {
         match argument.as_str() {
             "--sandbox" => in_sandbox = true,
             "--optout-check" => optout_check = true,
-            _ => return Err("the arguments that there are: --sandbox, --optout-check".into()),
+            _ => return Err("known arguments: --sandbox, --optout-check".into()),
         }
     }
     // The sandbox must live as long as the checks run.
@@ -104,9 +104,9 @@ async fn check(operator: &EuidClientBuilder, api_key: &str, report: &mut Report)
     let room = async { generate(&early, ACTIVE).await.and(generate(&late, ACTIVE).await) };
     report.note("clock: this machine's is right, with at least 45 s to spare", room.await);
     let drift = refused(&much_too_late, ErrorKind::ClockDrift).await;
-    report.note("clock drift: a clock that is ten minutes off is told", drift);
-    report.note("wrong secret: it is told", refused(&wrong_secret, ErrorKind::Undecryptable).await);
-    report.note("wrong API key: it is told", refused(&wrong_key, ErrorKind::Unauthorized).await);
+    report.note("clock drift: the operator reports a clock that is ten minutes off", drift);
+    report.note("wrong secret: the operator reports it", refused(&wrong_secret, ErrorKind::Undecryptable).await);
+    report.note("wrong API key: the operator reports it", refused(&wrong_key, ErrorKind::Unauthorized).await);
     Ok(())
 }
 
@@ -125,7 +125,7 @@ async fn validate(client: &EuidClient, token: &str, address: &str, expected: boo
             Err(Problem::unlike_test_identities(address, whose))
         }
         Err(error) if error.kind() == ErrorKind::RejectedInput => Err(Problem::new(
-            told(&error),
+            describe(&error),
             "The operator does not take its own token for yours: ask the EUID team whether your site has an encryption \
              key of its own. Generate and refresh work without.",
         )),
@@ -180,7 +180,7 @@ async fn refused(client: &EuidClient, expected: ErrorKind) -> Result<(), Problem
         Err(error) if error.kind() == expected => Ok(()),
         Err(error) if error.kind() == ErrorKind::Transient => Err(error.into()),
         Err(error) => Err(Problem::new(
-            format!("it is told as another failure, {:?}: {}", error.kind(), told(&error)),
+            format!("it is reported as another failure, {:?}: {}", error.kind(), describe(&error)),
             "Do not rely on the cause that the log gives for a failed call: this operator's answers do not show it.",
         )),
         Ok(_) => Err(Problem::new(
@@ -251,12 +251,12 @@ impl From<EuidError> for Problem {
             }
             _ => "Ask the EUID team, with the time of this call.",
         };
-        Self::new(told(&error), advice)
+        Self::new(describe(&error), advice)
     }
 }
 
 /// The text of the error and of its causes. None of them contains a secret.
-fn told(error: &EuidError) -> String {
+fn describe(error: &EuidError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_operator_without_encryption_is_told_from_one_that_is_down() -> Tested {
+    async fn operator_without_encryption_is_distinguished_from_one_that_is_down() -> Tested {
         for (status, advice) in [(500, "`enable_v2_encryption`"), (503, "Is the operator up")] {
             let report = checked(Sandbox::builder(), Some(Fault::Status(status)), |client| client).await?;
             assert_eq!((report.passed, report.failed), (0, 1), "{status}");

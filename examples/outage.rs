@@ -94,8 +94,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     }
     let back = PHASES.iter().take(2).map(|(_, lasts, _)| *lasts).sum::<Duration>();
     match pages.iter().filter(|page| page.renewed && page.at >= back).map(|page| page.at).min() {
-        Some(first) => println!("the operator was back for {:.1?} when it was asked again", first - back),
-        None => println!("the operator was not asked again"),
+        Some(first) => println!("the layer called the operator again {:.1?} after it was back", first - back),
+        None => println!("the layer did not call the operator again"),
     }
     Ok(())
 }
