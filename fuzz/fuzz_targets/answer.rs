@@ -95,7 +95,11 @@ fn well_sealed(endpoint: Endpoint, content_type: Option<&str>, json: &[u8]) {
 /// An error's text is the client's own, except for the status and the beginning of the operator's message.
 fn is_bounded(error: &EuidError) {
     let text = error.to_string();
-    let (own, message) = text.split_once("): ").unwrap_or((&text, ""));
+    // The message follows the status in parentheses, or, for a refused API key, the client's own words.
+    let (own, message) = match text.strip_prefix("the operator does not accept this API key: ") {
+        Some(message) => ("", message),
+        None => text.split_once("): ").unwrap_or((&text, "")),
+    };
     let status = own.rsplit_once(" (").map_or("", |(_, status)| status);
     assert!(
         own.len() < 160 && status.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_ )".contains(&byte)),
