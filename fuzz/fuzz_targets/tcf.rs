@@ -4,15 +4,12 @@
 
 #![no_main]
 
-// The layer's tests share the model, so it names the layer.
-extern crate euid_core as tower_euid;
-
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use euid_core::tcf::judge;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
-#[path = "../../tests/tcf/model.rs"]
+#[path = "../../crates/euid-core/tests/tcf/model.rs"]
 mod model;
 
 fuzz_target!(|data: &[u8]| -> Corpus {

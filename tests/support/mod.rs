@@ -4,11 +4,18 @@
 //! 2. Cookies are made as for browsers: by a login through the layer.
 //! 3. [`Visit`] holds the visible results: the state that the handler saw, and the cookies that the response writes.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[cfg(feature = "client")]
 pub(crate) mod faulty;
 pub(crate) mod jar;
+#[cfg(feature = "client")]
+pub(crate) mod peer;
+#[cfg(feature = "client")]
+pub(crate) mod server;
+#[cfg(feature = "client")]
+pub(crate) mod tls;
 
 use std::convert::Infallible;
 use std::future::{pending, ready};

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the certificates of tests/tls.rs, valid from 2020 to 2120. Their keys are public: nothing but the
+# Makes the certificates of tests/client/tls.rs, valid from 2020 to 2120. Their keys are public: nothing but the
 # tests may trust them.
 set -euo pipefail
 cd "$(dirname "$0")"

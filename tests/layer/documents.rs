@@ -1,0 +1,200 @@
+//! What the guides say, held against the code.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use http::Response;
+use tower_euid::{CookieConfig, EuidUpdate, Identity, Refreshed};
+
+use crate::support::{Operator, Site, identity_until, set_cookies};
+
+const PRIVACY: &str = include_str!("../../src/docs/privacy.md");
+const TROUBLESHOOTING: &str = include_str!("../../src/docs/troubleshooting.md");
+/// Guides that name metrics or events.
+const GUIDES: [&str; 5] = [
+    include_str!("../../src/docs/failures.md"),
+    include_str!("../../src/docs/metrics.md"),
+    include_str!("../../src/docs/operations.md"),
+    include_str!("../../src/docs/serverless.md"),
+    TROUBLESHOOTING,
+];
+/// Pages for people who change the code. The package has neither these nor all of the code.
+const FOR_DEVELOPERS: [&str; 2] = ["CONTRIBUTING.md", "docs/architecture.md"];
+/// Where every metric and event is.
+const TELEMETRY: &str = include_str!("../../src/telemetry.rs");
+
+/// A row of the table of cookies: names, lifetime and `HttpOnly`.
+struct Row {
+    names: Vec<&'static str>,
+    days: u64,
+    http_only: bool,
+}
+
+fn cookie_table() -> Vec<Row> {
+    PRIVACY.lines().filter(|line| line.starts_with("| `")).map(row).collect()
+}
+
+fn row(line: &'static str) -> Row {
+    let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
+    let names = cells.next().unwrap().split('`').skip(1).step_by(2).collect();
+    let mut cells = cells.skip(2);
+    // The longest lifetime that the row names.
+    let words: Vec<&str> = cells.next().unwrap().split_whitespace().collect();
+    let pairs = words.iter().zip(words.iter().skip(1)).filter(|(_, unit)| unit.starts_with("days"));
+    let days = pairs.map(|(number, _)| number.parse().unwrap()).max().unwrap_or(0);
+    Row { names, days, http_only: cells.next().unwrap() == "yes" }
+}
+
+/// One that lives longer than any cookie may.
+fn long_lived(name: &str) -> Identity {
+    identity_until(name, [1, 2, 3].map(|years| years * 400 * 86_400_000))
+}
+
+/// The `Set-Cookie` lines of a whole life of an identity: login, refreshes, opt-outs, logout.
+async fn every_cookie(config: CookieConfig) -> Vec<String> {
+    let mut lines = Vec::new();
+    let config = config.expose_token_to_scripts().migrate_js_sdk_cookie(None).unwrap();
+    for answer in [Ok(Refreshed::Identity(long_lived("new"))), Ok(Refreshed::OptedOut)] {
+        let mut site = Site::new(Operator::answering(answer)).configured(|layer| layer.cookie(config.clone()));
+        for update in [EuidUpdate::opt_out(), EuidUpdate::logout(), EuidUpdate::login(long_lived("old"))] {
+            let visit = site.update(update).await;
+            lines.extend(lines_of(&visit.response));
+        }
+        site.clock.advance(Duration::from_secs(600 * 86_400));
+        lines.extend(lines_of(&site.look().await.response));
+    }
+    lines
+}
+
+fn lines_of(response: &Response<()>) -> Vec<String> {
+    set_cookies(response.headers()).into_iter().map(|line| line.to_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn privacy_table_lists_the_cookies_that_the_layer_writes_with_lifetime_and_http_only() {
+    let rows = cookie_table();
+    let mut written = BTreeSet::new();
+    let domain = CookieConfig::default().domain("publisher.example").unwrap();
+    for config in [CookieConfig::default(), domain, CookieConfig::insecure()] {
+        for line in every_cookie(config).await {
+            let name = line.split('=').next().unwrap();
+            let row = rows.iter().find(|row| row.names.contains(&name)).unwrap();
+            assert_eq!(line.contains("; HttpOnly"), row.http_only, "{line}");
+            let max_age = line.split("; Max-Age=").nth(1).unwrap().split(';').next().unwrap();
+            assert!(max_age.parse::<u64>().unwrap() <= row.days * 86_400, "{line}");
+            written.insert((name.to_owned(), max_age.parse::<u64>().unwrap() == row.days * 86_400));
+        }
+    }
+    for name in rows.iter().flat_map(|row| &row.names) {
+        assert!(written.contains(&((*name).to_owned(), true)), "{name} lives as long as the table says");
+    }
+}
+
+/// The texts between each `start` and the next character that `is_end`.
+fn texts<'a>(text: &'a str, start: &'a str, is_end: impl Fn(char) -> bool + Copy) -> impl Iterator<Item = &'a str> {
+    text.split(start).skip(1).map(move |rest| rest.split(is_end).next().unwrap().trim_end())
+}
+
+#[test]
+fn metrics_and_labels_that_guides_name_exist() {
+    let is_end = |character: char| !character.is_ascii_lowercase() && character != '_';
+    let mut count = 0;
+    for name in GUIDES.iter().flat_map(|guide| texts(guide, "euid_", is_end)) {
+        assert!(TELEMETRY.contains(&format!("\"euid_{name}\"")), "euid_{name}");
+        count += 1;
+    }
+    for label in ["outcome=", "reason="] {
+        for value in GUIDES.iter().flat_map(|guide| texts(guide, label, |end| end == '}' || end.is_whitespace())) {
+            for word in value.trim_matches(['~', '!', '=', '"', '`']).split('|') {
+                assert!(TELEMETRY.contains(&format!("\"{word}\"")), "{label}{word}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 30, "{count}");
+}
+
+#[test]
+fn events_that_the_troubleshooting_page_quotes_exist() {
+    let events: Vec<_> = texts(TROUBLESHOOTING, " tower_euid: ", |end| end == '`' || end == '\n').collect();
+    for event in &events {
+        let message = event.split(" reason=").next().unwrap();
+        assert!(TELEMETRY.contains(&format!("\"{message}\"")), "{message}");
+    }
+    assert!(events.len() >= 4, "{events:?}");
+}
+
+/// A file of the repository; `None` in the package, which does not have it.
+fn repository_file(path: &str) -> Option<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join(".ci").is_dir().then(|| fs::read_to_string(root.join(path)).unwrap())
+}
+
+/// What stands between backticks on the pages for developers, without blocks of code. Empty in the package.
+fn code_spans() -> Vec<String> {
+    let pages = FOR_DEVELOPERS.iter().filter_map(|page| repository_file(page));
+    let spans = |page: String| -> Vec<String> {
+        let prose = page.split("```").step_by(2);
+        prose.flat_map(|prose| prose.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+    };
+    pages.flat_map(spans).collect()
+}
+
+/// Adds the Rust code in a folder, and in those inside it.
+fn add_code(folder: &Path, code: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            add_code(&entry, code);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            code.push_str(&fs::read_to_string(entry).unwrap());
+        }
+    }
+}
+
+#[test]
+fn files_that_the_pages_for_developers_name_exist() {
+    let is_path = |word: &&str| word.contains('/') || [".rs", ".md", ".toml"].iter().any(|end| word.ends_with(end));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let spans = code_spans();
+    let paths = spans.iter().flat_map(|span| span.split_whitespace()).filter(is_path);
+    let missing: BTreeSet<_> = paths.filter(|path| !root.join(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn types_and_functions_that_the_pages_for_developers_name_exist() {
+    let spans = code_spans();
+    if spans.is_empty() {
+        return;
+    }
+    let is_in_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    // A name of Rust has a capital, a path or an underscore; other words in backticks may be anything.
+    let is_name = |span: &&String| {
+        span.chars().all(|character| is_in_word(character) || character == ':')
+            && span.contains(|character: char| character.is_ascii_uppercase() || matches!(character, ':' | '_'))
+    };
+    let mut code = String::new();
+    for folder in ["src", "crates"] {
+        add_code(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut code);
+    }
+    let known: BTreeSet<&str> = code.split(|character| !is_in_word(character)).collect();
+    let names = spans.iter().filter(is_name).flat_map(|span| span.split("::"));
+    let missing: BTreeSet<_> = names.filter(|name| !known.contains(name)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn steps_that_the_workflow_and_the_justfile_run_exist_and_the_workflow_runs_all() {
+    let Some(run) = repository_file(".ci/run") else { return };
+    let steps: BTreeSet<_> = texts(&run, "\nstep ", char::is_whitespace).collect();
+    let workflow = repository_file(".github/workflows/ci.yml").unwrap();
+    let in_workflow = texts(&workflow, ", steps: ", |end| end == '}').flat_map(str::split_whitespace);
+    assert_eq!(in_workflow.collect::<BTreeSet<_>>(), steps);
+    let justfile = repository_file("justfile").unwrap();
+    let lines = texts(&justfile, "\n    bash .ci/run ", |end| end == '\n');
+    assert_eq!(lines.flat_map(str::split_whitespace).find(|step| !steps.contains(step)), None);
+}
