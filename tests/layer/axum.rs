@@ -73,7 +73,7 @@ async fn logged_in(operator: Operator) -> Site {
 
 #[tokio::test]
 async fn a_login_handler_sets_both_cookies_and_answers_as_it_does() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     let response = ask(&mut site, "POST", "/login").await;
     assert_eq!(
         (response.status(), writes(response.headers())),
@@ -85,7 +85,7 @@ async fn a_login_handler_sets_both_cookies_and_answers_as_it_does() {
 async fn the_euid_extractor_tells_the_state() {
     let mut site = logged_in(Operator::never()).await;
     assert_eq!(text(ask(&mut site, "GET", "/state").await).await, "active");
-    let mut nobody = Site::asking_nobody();
+    let mut nobody = Site::offline();
     assert_eq!(text(ask(&mut nobody, "GET", "/state").await).await, "absent");
 }
 
@@ -93,7 +93,7 @@ async fn the_euid_extractor_tells_the_state() {
 async fn the_token_extractor_gives_the_token_or_none() {
     let mut site = logged_in(Operator::never()).await;
     assert_eq!(text(ask(&mut site, "GET", "/token").await).await, "one");
-    let mut nobody = Site::asking_nobody();
+    let mut nobody = Site::offline();
     assert_eq!(text(ask(&mut nobody, "GET", "/token").await).await, "nobody");
 }
 
@@ -161,7 +161,7 @@ async fn an_update_in_an_err_response_counts() {
 
 #[tokio::test]
 async fn of_two_update_parts_the_stronger_wins() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     ask(&mut site, "POST", "/twice").await;
     assert_eq!(site.jar.value(ANCHOR), None);
 }
@@ -183,7 +183,7 @@ async fn a_route_layer_inside_a_router_layer_passes_through() {
     parts.uri = "/token".parse().unwrap();
     let router = pages().route_layer(site.layer.clone()).layer(site.layer.clone());
     let response = router.oneshot(Request::from_parts(parts, Body::empty())).await.unwrap();
-    assert_eq!((writes(response.headers()), operator.asked()), ("identity set".into(), 1));
+    assert_eq!((writes(response.headers()), operator.calls()), ("identity set".into(), 1));
     assert_eq!(text(response).await, "new");
 }
 

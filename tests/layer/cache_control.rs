@@ -56,7 +56,7 @@ async fn a_response_that_writes_our_cookie_is_private_and_not_stored() {
 #[tokio::test]
 async fn a_login_an_opt_out_and_a_logout_are_private_and_not_stored() {
     for update in [EuidUpdate::login(crate::support::identity("x")), EuidUpdate::opt_out(), EuidUpdate::logout()] {
-        let visit = Site::asking_nobody().update(update).await;
+        let visit = Site::offline().update(update).await;
         assert_eq!(visit.header("cache-control"), Some("private, no-store"));
     }
 }
@@ -112,7 +112,7 @@ async fn looking_at_the_state_and_the_times_changes_nothing() {
 
 #[tokio::test]
 async fn a_page_without_a_visitor_is_left_as_it_is() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     let visit = site.visit(|_, response| {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=600"));
     });
@@ -137,7 +137,7 @@ async fn what_the_application_says_more_strictly_is_kept() {
 
 #[tokio::test]
 async fn page_whose_token_was_read_is_not_shown_from_the_browsers_cache_to_another_visitor() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     let visit = site.visit(|euid, response| {
         let headers = response.headers_mut();

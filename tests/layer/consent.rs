@@ -10,8 +10,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::{Consent, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, Operator, REFRESH_EXPIRES, Site, identity,
-    new_pair, outcome, told,
+    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, Operator, REFRESH_EXPIRES, Site, expect,
+    identity, new_pair, outcome,
 };
 
 fn consenting(site: &Site, consent: Consent) -> Site {
@@ -30,15 +30,15 @@ async fn logged_in(operator: Operator, millis: i64) -> Site {
 async fn withheld_the_identity_rests_and_nobody_is_asked() {
     let operator = Operator::answering(new_pair("new"));
     for (millis, expected) in [
-        (0, told("withheld", "")),
-        (DUE, told("withheld", "")),
-        (EXPIRED, told("withheld", "")),
-        (REFRESH_EXPIRES, told("withheld", "")),
+        (0, expect("withheld", "")),
+        (DUE, expect("withheld", "")),
+        (EXPIRED, expect("withheld", "")),
+        (REFRESH_EXPIRES, expect("withheld", "")),
     ] {
         let mut site = consenting(&logged_in(operator.clone(), millis).await, Consent::Withheld);
         assert_eq!(outcome(&site.look().await), expected, "{millis}");
     }
-    assert_eq!(operator.asked(), 0);
+    assert_eq!(operator.calls(), 0);
 }
 
 #[tokio::test]
@@ -47,14 +47,14 @@ async fn granted_again_the_identity_goes_on() {
     let mut withholding = consenting(&site, Consent::Withheld);
     withholding.look().await;
     let mut granting = Site { jar: withholding.jar, ..consenting(&site, Consent::Granted) };
-    assert_eq!(outcome(&granting.look().await), told("active(new)", "identity set"));
+    assert_eq!(outcome(&granting.look().await), expect("active(new)", "identity set"));
 }
 
 #[tokio::test]
 async fn withheld_a_login_is_stored_all_the_same() {
-    let mut site = consenting(&Site::asking_nobody(), Consent::Withheld);
-    assert_eq!(outcome(&site.login("new").await), told("withheld", BOTH_SET));
-    assert_eq!(outcome(&site.look().await), told("withheld", ""));
+    let mut site = consenting(&Site::offline(), Consent::Withheld);
+    assert_eq!(outcome(&site.login("new").await), expect("withheld", BOTH_SET));
+    assert_eq!(outcome(&site.look().await), expect("withheld", ""));
 }
 
 #[tokio::test]
@@ -62,10 +62,10 @@ async fn withheld_an_opt_out_is_told_and_a_logout_clears() {
     let mut site = logged_in(Operator::answering(Ok(Refreshed::OptedOut)), DUE).await;
     site.look().await;
     let mut recorded = consenting(&site, Consent::Withheld);
-    assert_eq!(outcome(&recorded.look().await), told("opted_out", ""));
+    assert_eq!(outcome(&recorded.look().await), expect("opted_out", ""));
     assert_eq!(recorded.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
     recorded.update(EuidUpdate::opt_out()).await;
-    assert_eq!(outcome(&recorded.look().await), told("opted_out", ""));
+    assert_eq!(outcome(&recorded.look().await), expect("opted_out", ""));
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn withdrawn_whatever_came_is_cleared_and_nobody_is_asked() {
         ("due", logged_in(operator.clone(), DUE).await),
         ("expired", logged_in(operator.clone(), EXPIRED).await),
         ("over", logged_in(operator.clone(), REFRESH_EXPIRES).await),
-        ("of an unknown key", Site { jar: active.jar.clone(), ..Site::asking_nobody() }),
+        ("of an unknown key", Site { jar: active.jar.clone(), ..Site::offline() }),
         ("identity alone", jar(active.jar.clone().without(ANCHOR))),
         ("anchor alone", jar(active.jar.clone().without(IDENTITY))),
         ("garbage", jar(Jar::default().with(IDENTITY, "x").with(ANCHOR, "x"))),
@@ -94,16 +94,16 @@ async fn withdrawn_whatever_came_is_cleared_and_nobody_is_asked() {
         ("active", active),
     ] {
         let mut site = consenting(&site, Consent::Withdrawn);
-        assert_eq!(outcome(&site.look().await), told("withheld", BOTH_CLEARED), "{what}");
-        assert_eq!(outcome(&site.look().await), told("withheld", ""), "{what}: nothing is left");
+        assert_eq!(outcome(&site.look().await), expect("withheld", BOTH_CLEARED), "{what}");
+        assert_eq!(outcome(&site.look().await), expect("withheld", ""), "{what}: nothing is left");
     }
-    assert_eq!(operator.asked(), 0);
+    assert_eq!(operator.calls(), 0);
 }
 
 #[tokio::test]
 async fn without_consent_a_visitor_without_cookies_is_not_absent_which_would_read_as_generate() {
     for consent in [Consent::Withheld, Consent::Withdrawn] {
-        let visit = consenting(&Site::asking_nobody(), consent).look().await;
+        let visit = consenting(&Site::offline(), consent).look().await;
         assert_eq!(visit.saw(), "withheld", "{consent:?}");
         assert!(visit.response.headers().is_empty());
     }
@@ -113,12 +113,12 @@ async fn without_consent_a_visitor_without_cookies_is_not_absent_which_would_rea
 async fn withdrawn_a_login_is_not_written_and_warned_about() {
     let warning = "WARN tower_euid: a login was not written: the visitor has withdrawn consent";
     let logged_in = logged_in(Operator::never(), 0).await;
-    for site in [logged_in, Site::asking_nobody()] {
+    for site in [logged_in, Site::offline()] {
         let mut site = consenting(&site, Consent::Withdrawn).configured(|layer| layer.subject(|_| Some("ann")));
         let log = Log::default();
         let _logging = log.start();
         // Somebody has come all the same, so whoever was there before has gone.
-        assert_eq!(outcome(&site.login("new").await), told("withheld", BOTH_CLEARED));
+        assert_eq!(outcome(&site.login("new").await), expect("withheld", BOTH_CLEARED));
         assert_eq!(log.take(), [warning]);
     }
 }
@@ -135,7 +135,7 @@ async fn withdrawn_a_logout_still_clears_however_it_is_said() {
         },
     ];
     for say in said {
-        let mut site = consenting(&Site::asking_nobody(), Consent::Withdrawn);
+        let mut site = consenting(&Site::offline(), Consent::Withdrawn);
         assert_eq!(site.visit(move |_, response| say(response)).await.writes(), BOTH_CLEARED);
         assert_eq!(site.look().await.saw(), "withheld", "no opt-out is remembered");
     }
@@ -162,7 +162,7 @@ async fn found_consent(site: &Site, request: Request<()>) -> Option<Consent> {
 
 #[tokio::test]
 async fn handlers_find_the_answer_of_the_hook_also_after_an_opt_out() {
-    let mut opted_out = Site::asking_nobody();
+    let mut opted_out = Site::offline();
     opted_out.update(EuidUpdate::opt_out()).await;
     let due = logged_in(Operator::answering(new_pair("new")), DUE).await;
     for consent in [Consent::Granted, Consent::Withheld, Consent::Withdrawn] {
@@ -190,7 +190,7 @@ struct User(&'static str);
 
 #[tokio::test]
 async fn the_hooks_see_the_request_and_leave_it_whole() {
-    let site = Site::asking_nobody().configured(|layer| {
+    let site = Site::offline().configured(|layer| {
         layer.subject(|request| request.extensions.get::<User>().map(|user| user.0)).consent(|request| {
             let asked = request.method == Method::POST && request.uri.path() == "/here";
             if asked && request.headers.contains_key("x") { Consent::Withdrawn } else { Consent::Granted }
@@ -217,12 +217,12 @@ async fn tcf_cookie_stops_use_and_refresh_and_only_a_refusal_ends_the_identity()
     let operator = Operator::answering(new_pair("new"));
     let site = logged_in(operator.clone(), DUE).await.configured(EuidLayer::consent_from_tcf_cookie);
     for (cookies, expected) in [
-        (&[][..], told("withheld", "")),
-        (&["euconsent-v2=CPehNtW"], told("withheld", "")),
-        (&["euconsent-v2="], told("withheld", "")),
-        (&["euconsent-v2=SUFFICIENT;euconsent-v2=INSUFFICIENT"], told("withheld", "")),
-        (&["euconsent-v2=INSUFFICIENT", "euconsent-v2=SUFFICIENT"], told("withheld", "")),
-        (&["a=b;euconsent-v2=INSUFFICIENT"], told("withheld", BOTH_CLEARED)),
+        (&[][..], expect("withheld", "")),
+        (&["euconsent-v2=CPehNtW"], expect("withheld", "")),
+        (&["euconsent-v2="], expect("withheld", "")),
+        (&["euconsent-v2=SUFFICIENT;euconsent-v2=INSUFFICIENT"], expect("withheld", "")),
+        (&["euconsent-v2=INSUFFICIENT", "euconsent-v2=SUFFICIENT"], expect("withheld", "")),
+        (&["a=b;euconsent-v2=INSUFFICIENT"], expect("withheld", BOTH_CLEARED)),
     ] {
         let mut request = site.jar.request();
         for cookie in cookies {
@@ -231,10 +231,10 @@ async fn tcf_cookie_stops_use_and_refresh_and_only_a_refusal_ends_the_identity()
         }
         assert_eq!(outcome(&site.send(request, |_, _| ()).await), expected, "{cookies:?}");
     }
-    assert_eq!(operator.asked(), 0);
+    assert_eq!(operator.calls(), 0);
 
     let mut request = site.jar.request();
     let beside = [b"city=K\xf6ln;euconsent-v2=", SUFFICIENT.as_bytes()].concat();
     request.headers_mut().append(COOKIE, HeaderValue::from_bytes(&beside).unwrap());
-    assert_eq!(outcome(&site.send(request, |_, _| ()).await), told("active(new)", "identity set"));
+    assert_eq!(outcome(&site.send(request, |_, _| ()).await), expect("active(new)", "identity set"));
 }

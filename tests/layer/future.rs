@@ -75,7 +75,7 @@ fn the_future_is_at_most_two_words_larger_than_the_inner_one() {
 
 #[tokio::test]
 async fn future_needs_no_box_where_nothing_is_planned_for_the_cookies() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     let mut stated = site.clone();
     stated.update(EuidUpdate::opt_out()).await;
@@ -88,7 +88,7 @@ async fn future_needs_no_box_where_nothing_is_planned_for_the_cookies() {
     };
     let cookieless = Site { jar: Jar::default(), ..site.clone() };
     let anchor_alone = Site { jar: site.jar.clone().without(IDENTITY), ..site.clone() };
-    let unknown_key = Site { jar: site.jar.clone(), ..Site::asking_nobody() };
+    let unknown_key = Site { jar: site.jar.clone(), ..Site::offline() };
     for (what, site) in [
         ("no cookie", cookieless),
         ("fresh", site),
@@ -114,7 +114,7 @@ async fn a_refresh_goes_on_when_its_page_is_dropped() {
     assert!(!poll_once(page.as_mut()).await);
     drop(page);
     sleep(Duration::from_millis(200)).await;
-    assert_eq!((operator.asked(), operator.answered(), operator.given_up()), (1, 1, 0));
+    assert_eq!((operator.calls(), operator.answered(), operator.given_up()), (1, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,7 +123,7 @@ async fn a_refresh_goes_on_when_its_page_is_dropped_without_a_poll() {
     let site = site(operator.clone(), DUE).await;
     drop(request(&site, &Seen::default()));
     sleep(Duration::from_millis(200)).await;
-    assert_eq!((operator.asked(), operator.answered()), (1, 1));
+    assert_eq!((operator.calls(), operator.answered()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,7 +134,7 @@ async fn a_refresh_goes_on_when_its_page_has_waited_long_enough() {
     site.look().await;
     assert_eq!(operator.answered(), 0);
     sleep(late).await;
-    assert_eq!((operator.asked(), operator.answered(), operator.given_up()), (1, 1, 0));
+    assert_eq!((operator.calls(), operator.answered(), operator.given_up()), (1, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,7 +246,7 @@ fn without_runtime(millis: i64) -> (String, String, usize) {
     let site = now_or_never(site(operator.clone(), millis)).unwrap();
     let seen = Seen::default();
     let response = now_or_never(request(&site, &seen)).unwrap();
-    (saw(&seen), writes(response.headers()), operator.asked())
+    (saw(&seen), writes(response.headers()), operator.calls())
 }
 
 #[test]

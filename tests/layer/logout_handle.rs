@@ -57,13 +57,13 @@ async fn every_state() -> Vec<(&'static str, Site)> {
     };
     let mut recorded = at(logged_in(Operator::answering(Ok(Refreshed::OptedOut))).await, DUE);
     recorded.look().await;
-    let mut stated = Site::asking_nobody();
+    let mut stated = Site::offline();
     stated.update(EuidUpdate::opt_out()).await;
     let active = logged_in(Operator::never()).await;
-    let foreign = Site { jar: active.jar.clone(), ..Site::asking_nobody() };
+    let foreign = Site { jar: active.jar.clone(), ..Site::offline() };
     let orphan = Site { jar: active.jar.clone().without(ANCHOR), ..active.clone() };
     let anchor_only = Site { jar: active.jar.clone().without(IDENTITY), ..active.clone() };
-    let garbage = Site { jar: Jar::default().with(IDENTITY, "garbage"), ..Site::asking_nobody() };
+    let garbage = Site { jar: Jar::default().with(IDENTITY, "garbage"), ..Site::offline() };
     let with_consent = |consent: Consent| active.clone().configured(|layer| layer.consent(move |_| consent));
     vec![
         ("withheld", with_consent(Consent::Withheld)),
@@ -93,7 +93,7 @@ async fn in_every_state_the_browser_is_told_though_the_handlers_response_is_thro
 
 #[tokio::test]
 async fn without_cookies_a_post_logs_out_and_a_get_has_nothing_to_end() {
-    let site = Site::asking_nobody();
+    let site = Site::offline();
     assert_eq!(thrown_away(&site.layer, posted(Request::new(()))).await, BOTH_CLEARED);
     for method in [Method::GET, Method::HEAD] {
         let mut request = Request::new(());
@@ -129,7 +129,7 @@ async fn an_error_of_the_service_passes_with_nothing_written() {
 #[tokio::test]
 async fn it_beats_a_login_that_a_layer_between_attaches() {
     for jar in [Jar::default(), logged_in(Operator::never()).await.jar] {
-        let site = Site::asking_nobody();
+        let site = Site::offline();
         let handler = service_fn(|request: Request<()>| {
             logout_of(&request).logout();
             ready(Ok::<_, Infallible>(Response::new(())))
@@ -146,7 +146,7 @@ async fn it_beats_a_login_that_a_layer_between_attaches() {
 #[tokio::test]
 async fn inside_two_layers_it_reaches_the_outer_one() {
     let outer = logged_in(Operator::answering(new_pair("new"))).await;
-    for inner in [&outer.layer, &Site::asking_nobody().layer] {
+    for inner in [&outer.layer, &Site::offline().layer] {
         for millis in [0, DUE] {
             outer.wait_until(millis);
             let handler = service_fn(|request: Request<()>| {
@@ -270,7 +270,7 @@ async fn without_the_layer_there_is_none() {
 
 #[tokio::test]
 async fn a_service_that_is_used_again_logs_out_the_one_visitor_only() {
-    let (one, other) = (logged_in(Operator::never()).await, Site::asking_nobody());
+    let (one, other) = (logged_in(Operator::never()).await, Site::offline());
     let handler = service_fn(|request: Request<()>| {
         if *request.method() == Method::POST {
             logout_of(&request).logout();

@@ -13,8 +13,8 @@ use tower_euid::{
 };
 
 use crate::support::{
-    BOTH_CLEARED, BOTH_SET, DUE, HANDED_OVER, IDENTITY, Log, NOTHING, Operator, Seen, Site, identity, new_pair, page,
-    ring, told, writes,
+    BOTH_CLEARED, BOTH_SET, DUE, IDENTITY, Log, NOTHING, Operator, SCRIPT_TOKEN, Seen, Site, expect, identity,
+    new_pair, page, ring, writes,
 };
 
 const WARNING: &str = "WARN tower_euid: an EuidLayer is inside another one that is not its clone: only its hooks \
@@ -56,12 +56,12 @@ async fn inner_consent_counts_where_it_is_stricter() {
     let keys = ring();
     let site = visitor(&keys, None).await;
     for (outside, inside, expected) in [
-        (Consent::Granted, Consent::Granted, told("active(old)", "")),
-        (Consent::Granted, Consent::Withheld, told("withheld", "")),
-        (Consent::Granted, Consent::Withdrawn, told("withheld", BOTH_CLEARED)),
-        (Consent::Withheld, Consent::Granted, told("withheld", "")),
-        (Consent::Withheld, Consent::Withdrawn, told("withheld", BOTH_CLEARED)),
-        (Consent::Withdrawn, Consent::Granted, told("withheld", BOTH_CLEARED)),
+        (Consent::Granted, Consent::Granted, expect("active(old)", "")),
+        (Consent::Granted, Consent::Withheld, expect("withheld", "")),
+        (Consent::Granted, Consent::Withdrawn, expect("withheld", BOTH_CLEARED)),
+        (Consent::Withheld, Consent::Granted, expect("withheld", "")),
+        (Consent::Withheld, Consent::Withdrawn, expect("withheld", BOTH_CLEARED)),
+        (Consent::Withdrawn, Consent::Granted, expect("withheld", BOTH_CLEARED)),
     ] {
         let inner = another(&site, &keys, |layer| layer.consent(move |_| inside));
         let with_hook = site.layer.clone().consent(move |_| outside);
@@ -81,7 +81,7 @@ async fn inner_consent_reaches_a_visitor_without_cookies_and_one_who_opted_out()
     for (consent, opted_out) in [(Consent::Withheld, "opted_out"), (Consent::Withdrawn, "withheld")] {
         let inner = another(&site, &keys, |layer| layer.consent(move |_| consent));
         let got = through(&site.layer, &inner, Request::new(()), NOTHING).await;
-        assert_eq!(got, told("withheld", ""));
+        assert_eq!(got, expect("withheld", ""));
         site.update(EuidUpdate::opt_out()).await;
         let (saw, _) = through(&site.layer, &inner, site.jar.request(), NOTHING).await;
         assert_eq!(saw, opted_out);
@@ -117,7 +117,7 @@ async fn login_under_inner_withdrawal_is_a_logout() {
     let login = |_: &Euid, response: &mut Response<()>| EuidUpdate::login(identity("another")).attach(response);
     for request in [site.jar.request(), Request::new(())] {
         let got = through(&site.layer, &inner, request, login).await;
-        assert_eq!(got, told("withheld", BOTH_CLEARED));
+        assert_eq!(got, expect("withheld", BOTH_CLEARED));
     }
 }
 
@@ -127,18 +127,18 @@ async fn under_inner_withheld_consent_a_login_is_kept_and_scripts_get_no_token()
     let scripts = |layer: EuidLayer| layer.cookie(CookieConfig::default().expose_token_to_scripts());
     let mut site = visitor(&keys, None).await.configured(scripts);
     site.login("old").await;
-    assert_eq!(site.jar.value(HANDED_OVER), Some("old"));
+    assert_eq!(site.jar.value(SCRIPT_TOKEN), Some("old"));
     let inner = another(&site, &keys, |layer| layer.consent(|_| Consent::Withheld));
     let got = through(&site.layer, &inner, site.jar.request(), NOTHING).await;
-    assert_eq!(got, told("withheld", "token cleared"));
+    assert_eq!(got, expect("withheld", "token cleared"));
     let login = |_: &Euid, response: &mut Response<()>| EuidUpdate::login(identity("another")).attach(response);
     for request in [site.jar.request(), Request::new(())] {
         let got = through(&site.layer, &inner, request, login).await;
-        assert_eq!(got, told("withheld", &format!("{BOTH_SET}, token cleared")));
+        assert_eq!(got, expect("withheld", &format!("{BOTH_SET}, token cleared")));
     }
     site.wait_until(DUE);
     let got = through(&site.layer, &inner, site.jar.request(), NOTHING).await;
-    assert_eq!(got, told("withheld", "identity set, token cleared"));
+    assert_eq!(got, expect("withheld", "identity set, token cleared"));
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn inner_bind_shows_an_identity_to_its_own_user_alone() {
         let site = visitor(&keys, subject).await;
         let inner = another(&site, &keys, |layer| layer.subject(move |_| user));
         let got = through(&site.layer, &inner, site.jar.request(), NOTHING).await;
-        assert_eq!(got, told(expected, ""), "{subject:?} {user:?}");
+        assert_eq!(got, expect(expected, ""), "{subject:?} {user:?}");
         let unreadable = another(&site, &ring(), |layer| layer.subject(move |_| user));
         let (saw, _) = through(&site.layer, &unreadable, site.jar.request(), NOTHING).await;
         assert_eq!(saw, "absent", "it may be bound to another user");
@@ -226,7 +226,7 @@ async fn clone_with_equal_settings_lets_requests_pass_and_asks_no_hook_again() {
     *post.method_mut() = Method::POST;
     for (request, saw) in [(site.jar.request(), "active(old)"), (Request::new(()), "absent"), (post, "absent")] {
         let before = asked.load(Ordering::SeqCst);
-        assert_eq!(through(&site.layer, &site.layer.clone(), request, NOTHING).await, told(saw, ""));
+        assert_eq!(through(&site.layer, &site.layer.clone(), request, NOTHING).await, expect(saw, ""));
         assert_eq!(asked.load(Ordering::SeqCst) - before, 1);
     }
     assert!(!log.take().contains(&WARNING.to_owned()));
@@ -263,5 +263,5 @@ async fn inner_layer_writes_no_cookie_itself() {
     site.jar.put(IDENTITY, "garbage");
     let inner = another(&site, &keys, |layer| layer.consent(|_| Consent::Granted));
     let login = |_: &Euid, response: &mut Response<()>| EuidUpdate::login(identity("another")).attach(response);
-    assert_eq!(through(&site.layer, &inner, site.jar.request(), login).await, told("absent", BOTH_SET));
+    assert_eq!(through(&site.layer, &inner, site.jar.request(), login).await, expect("absent", BOTH_SET));
 }

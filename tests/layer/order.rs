@@ -157,7 +157,7 @@ async fn cache_control_overridden_outside_undoes_the_guard() {
     let public = HeaderValue::from_static("public, max-age=600");
     let overriding = SetResponseHeaderLayer::overriding(CACHE_CONTROL, public.clone());
     let if_absent = SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, public);
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     for (app, expected) in [
         (stack(Outside, &site.layer, overriding.clone()), "public, max-age=600"),
         (stack(Inside, &site.layer, overriding), "private, no-store"),
@@ -197,7 +197,7 @@ async fn panic_caught_inside_keeps_what_the_layer_writes_and_one_caught_outside_
         );
         // The answer of the operator is remembered: the next page needs no second call.
         assert_eq!(text(send(&mut site, &app, Method::GET, "/token").await).await, "new", "{side:?}");
-        assert_eq!(operator.asked(), 1, "{side:?}");
+        assert_eq!(operator.calls(), 1, "{side:?}");
 
         let response = send(&mut site, &app, Method::POST, "/logout-and-panic").await;
         assert_eq!(writes(response.headers()), logged_out, "{side:?}");
@@ -228,14 +228,14 @@ async fn cors_preflight_begins_no_refresh_on_either_side() {
         let headers = [("origin", "https://other.example"), ("access-control-request-method", "GET")];
         let response = send_with(&mut site, &app, Method::OPTIONS, "/token", &headers).await;
         assert!(response.headers().contains_key("access-control-allow-origin"), "{side:?}");
-        assert_eq!((operator.asked(), writes(response.headers()).as_str()), (0, ""), "{side:?}");
+        assert_eq!((operator.calls(), writes(response.headers()).as_str()), (0, ""), "{side:?}");
     }
 }
 
 #[tokio::test]
 async fn forged_login_is_refused_on_either_side() {
     for side in [Outside, Inside] {
-        let mut site = Site::asking_nobody();
+        let mut site = Site::offline();
         let app = stack(side, &site.layer, CsrfLayer::new());
         let forged = [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")];
         let response = send_with(&mut site, &app, Method::POST, "/login", &forged).await;
@@ -255,7 +255,7 @@ async fn body_limit_works_on_either_side_and_outside_it_costs_no_call() {
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE, "{side:?}");
         // A refresh would run in a task of its own.
         tokio::task::yield_now().await;
-        assert_eq!(operator.asked(), usize::from(side == Inside), "{side:?}");
+        assert_eq!(operator.calls(), usize::from(side == Inside), "{side:?}");
     }
 }
 
@@ -302,7 +302,7 @@ async fn session_layer_inside_signs_nobody_in_for_bind() {
         next.run(request).await
     };
     for (side, state) in [(Outside, "active"), (Inside, "absent")] {
-        let mut site = Site::asking_nobody()
+        let mut site = Site::offline()
             .configured(|layer| layer.subject(|request| request.extensions.get::<User>().map(|user| user.0)));
         site.update(EuidUpdate::login(identity("one")).subject("ann")).await;
         let app = stack(side, &site.layer, from_fn(session));

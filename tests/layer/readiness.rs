@@ -194,7 +194,7 @@ async fn a_waiting_page_that_is_dropped_gives_its_readiness_back() {
 
 #[tokio::test]
 async fn readiness_passes_through_unchanged() {
-    let site = Site::asking_nobody();
+    let site = Site::offline();
     for told in [Poll::Pending, Poll::Ready(Ok(())), Poll::Ready(Err("not today"))] {
         let mut service = site.layer.layer(Told(told));
         let got = poll_fn(|cx| Poll::Ready(service.poll_ready(cx))).await;

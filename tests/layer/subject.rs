@@ -9,7 +9,7 @@ use tower_euid::error::ErrorKind;
 use tower_euid::{EuidUpdate, KeyRing, Refreshed};
 
 use crate::support::{
-    DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Site, failure, identity, new_pair, outcome, ring, set_cookies, told,
+    DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Site, expect, failure, identity, new_pair, outcome, ring, set_cookies,
 };
 
 /// Who is signed in, in the extensions of a request.
@@ -49,16 +49,16 @@ async fn page_of(site: &mut Site, user: Option<&'static str>) -> (String, String
 #[tokio::test]
 async fn a_bound_identity_is_for_its_user_alone() {
     let mut site = of_ann(Operator::never()).await;
-    assert_eq!(page_of(&mut site, ANN).await, told("active(anns)", ""));
-    assert_eq!(page_of(&mut site, BOB).await, told("absent", "identity cleared"));
-    assert_eq!(page_of(&mut site, ANN).await, told("absent", ""), "Bob's visit ended it");
+    assert_eq!(page_of(&mut site, ANN).await, expect("active(anns)", ""));
+    assert_eq!(page_of(&mut site, BOB).await, expect("absent", "identity cleared"));
+    assert_eq!(page_of(&mut site, ANN).await, expect("absent", ""), "Bob's visit ended it");
 }
 
 #[tokio::test]
 async fn while_nobody_is_signed_in_it_is_kept_and_not_handed_out() {
     let mut site = of_ann(Operator::never()).await;
-    assert_eq!(page_of(&mut site, NOBODY).await, told("absent", ""));
-    assert_eq!(page_of(&mut site, ANN).await, told("active(anns)", ""));
+    assert_eq!(page_of(&mut site, NOBODY).await, expect("absent", ""));
+    assert_eq!(page_of(&mut site, ANN).await, expect("active(anns)", ""));
 }
 
 #[tokio::test]
@@ -68,20 +68,20 @@ async fn nobody_is_asked_for_the_identity_of_somebody_else() {
         for (user, writes) in [(NOBODY, ""), (BOB, "identity cleared")] {
             let mut site = of_ann(operator.clone()).await;
             site.wait_until(millis);
-            assert_eq!(page_of(&mut site, user).await, told("absent", writes));
+            assert_eq!(page_of(&mut site, user).await, expect("absent", writes));
         }
     }
-    assert_eq!(operator.asked(), 0);
+    assert_eq!(operator.calls(), 0);
 }
 
 #[tokio::test]
 async fn a_refresh_keeps_the_binding() {
     let mut site = of_ann(Operator::answering(new_pair("new"))).await;
     site.wait_until(DUE);
-    assert_eq!(page_of(&mut site, ANN).await, told("active(new)", "identity set"));
-    assert_eq!(page_of(&mut site.clone(), ANN).await, told("active(new)", ""));
-    assert_eq!(page_of(&mut site.clone(), NOBODY).await, told("absent", ""));
-    assert_eq!(page_of(&mut site, BOB).await, told("absent", "identity cleared"));
+    assert_eq!(page_of(&mut site, ANN).await, expect("active(new)", "identity set"));
+    assert_eq!(page_of(&mut site.clone(), ANN).await, expect("active(new)", ""));
+    assert_eq!(page_of(&mut site.clone(), NOBODY).await, expect("absent", ""));
+    assert_eq!(page_of(&mut site, BOB).await, expect("absent", "identity cleared"));
 }
 
 #[tokio::test]
@@ -90,18 +90,18 @@ async fn a_node_that_does_not_bind_yet_uses_it_and_keeps_the_binding() {
     let mut site = of_ann_under(keys.clone(), Operator::never()).await;
     let mut older = Site { jar: site.jar, ..Site::with_keys(keys, Operator::answering(new_pair("new"))) };
     older.wait_until(DUE);
-    assert_eq!(outcome(&older.look().await), told("active(new)", "identity set"));
+    assert_eq!(outcome(&older.look().await), expect("active(new)", "identity set"));
     site.jar = older.jar;
-    assert_eq!(page_of(&mut site.clone(), ANN).await, told("active(new)", ""));
-    assert_eq!(page_of(&mut site, BOB).await, told("absent", "identity cleared"));
+    assert_eq!(page_of(&mut site.clone(), ANN).await, expect("active(new)", ""));
+    assert_eq!(page_of(&mut site, BOB).await, expect("absent", "identity cleared"));
 }
 
 #[tokio::test]
 async fn an_identity_bound_to_nobody_goes_on() {
-    let mut site = binding(Site::asking_nobody());
+    let mut site = binding(Site::offline());
     site.login("anybodys").await;
     for user in [ANN, BOB, NOBODY] {
-        assert_eq!(page_of(&mut site, user).await, told("active(anybodys)", ""));
+        assert_eq!(page_of(&mut site, user).await, expect("active(anybodys)", ""));
     }
 }
 
@@ -109,27 +109,27 @@ async fn an_identity_bound_to_nobody_goes_on() {
 async fn the_record_of_an_opt_out_is_its_users_alone() {
     let mut site = of_ann(Operator::answering(Ok(Refreshed::OptedOut))).await;
     site.wait_until(DUE);
-    assert_eq!(page_of(&mut site, ANN).await, told("opted_out", "identity cleared, opt-out recorded"));
-    assert_eq!(page_of(&mut site, ANN).await, told("opted_out", ""));
+    assert_eq!(page_of(&mut site, ANN).await, expect("opted_out", "identity cleared, opt-out recorded"));
+    assert_eq!(page_of(&mut site, ANN).await, expect("opted_out", ""));
     for other in [NOBODY, BOB] {
-        assert_eq!(page_of(&mut site, other).await, told("absent", ""));
+        assert_eq!(page_of(&mut site, other).await, expect("absent", ""));
     }
-    assert_eq!(page_of(&mut site, ANN).await, told("opted_out", ""));
+    assert_eq!(page_of(&mut site, ANN).await, expect("opted_out", ""));
 }
 
 #[tokio::test]
 async fn the_next_users_login_is_theirs() {
     let mut site = of_ann(Operator::never()).await;
     site.update(EuidUpdate::login(identity("bobs")).subject("bob")).await;
-    assert_eq!(page_of(&mut site, BOB).await, told("active(bobs)", ""));
-    assert_eq!(page_of(&mut site, ANN).await, told("absent", "identity cleared"));
+    assert_eq!(page_of(&mut site, BOB).await, expect("active(bobs)", ""));
+    assert_eq!(page_of(&mut site, ANN).await, expect("absent", "identity cleared"));
 }
 
 #[tokio::test]
 async fn ids_are_compared_whole() {
     for (subject, user, expected) in [("", "", "active(x)"), ("ann", "ann ", "absent"), ("", "ann", "absent")] {
         let user: &'static str = user;
-        let mut site = binding(Site::asking_nobody());
+        let mut site = binding(Site::offline());
         site.update(EuidUpdate::login(identity("x")).subject(subject)).await;
         assert_eq!(page_of(&mut site, Some(user)).await.0, expected, "{subject:?} {user:?}");
     }
@@ -138,7 +138,7 @@ async fn ids_are_compared_whole() {
 #[tokio::test]
 async fn the_id_of_the_user_is_nowhere_in_the_cookies() {
     let id = "the-very-long-id-of-a-user@example.com";
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     let visit = site.update(EuidUpdate::login(identity("x")).subject(id)).await;
     let told = set_cookies(visit.response.headers()).into_iter().map(|line| line.to_str().unwrap().to_owned());
     let decoded = BASE64_URL_SAFE_NO_PAD.decode(site.jar.value(IDENTITY).unwrap()).unwrap();
@@ -163,7 +163,7 @@ async fn a_login_without_a_subject_is_warned_about_where_identities_are_bound() 
         (true, EuidUpdate::logout(), &[]),
         (false, login(), &[]),
     ] {
-        let site = Site::asking_nobody();
+        let site = Site::offline();
         let mut site = if bind { binding(site) } else { site };
         let log = Log::default();
         let _logging = log.start();
@@ -208,6 +208,6 @@ async fn bind_that_has_found_a_user_once_is_not_warned_of() {
 async fn a_refresh_that_fails_leaves_the_binding_as_it_was() {
     let mut site = of_ann(Operator::answering(failure(ErrorKind::Transient))).await;
     site.wait_until(DUE);
-    assert_eq!(page_of(&mut site, ANN).await, told("active(anns)", ""));
-    assert_eq!(page_of(&mut site, BOB).await, told("absent", "identity cleared"));
+    assert_eq!(page_of(&mut site, ANN).await, expect("active(anns)", ""));
+    assert_eq!(page_of(&mut site, BOB).await, expect("absent", "identity cleared"));
 }

@@ -95,7 +95,7 @@ async fn requests_are_counted_by_what_their_handlers_see() {
 
 #[tokio::test]
 async fn a_fresh_cookie_counts_nothing_but_its_request() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("fresh").await;
     let (meter, log) = (Meter::start(), Log::default());
     let _logging = log.start();
@@ -106,7 +106,7 @@ async fn a_fresh_cookie_counts_nothing_but_its_request() {
 
 #[tokio::test]
 async fn a_request_counts_once_where_a_layer_is_inside_another() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("fresh").await;
     let meter = Meter::start();
     let page = tower::service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
@@ -349,9 +349,9 @@ fn altered(value: &str, index: usize) -> String {
 
 #[tokio::test]
 async fn a_cookie_of_no_use_is_counted_and_logged_with_its_reason() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("mine").await;
-    let mut stranger = Site::asking_nobody();
+    let mut stranger = Site::offline();
     stranger.login("theirs").await;
     let value = site.jar.value(IDENTITY).unwrap();
     for (jar, reason) in [
@@ -373,7 +373,7 @@ async fn a_cookie_of_no_use_is_counted_and_logged_with_its_reason() {
 
 #[tokio::test]
 async fn cookie_of_another_user_is_counted_and_logged_and_one_without_a_signed_in_user_is_counted() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.update(EuidUpdate::login(identity_until("anns", [DUE, EXPIRED, EXPIRED])).subject("ann")).await;
     for (user, state, rejected) in
         [(Some("ann"), "active", None), (Some("bob"), "absent", Some("subject")), (None, "absent", Some("no_user"))]
@@ -393,7 +393,7 @@ async fn cookie_of_another_user_is_counted_and_logged_and_one_without_a_signed_i
 
 #[tokio::test]
 async fn without_consent_a_request_is_counted_as_such() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     for consent in [Consent::Withheld, Consent::Withdrawn] {
         let site = site.clone().configured(|layer| layer.consent(move |_| consent));
@@ -412,7 +412,7 @@ async fn an_identity_that_is_not_written_is_logged_and_counted_if_too_large() {
     {
         let (meter, log) = (Meter::start(), Log::default());
         let logging = log.start();
-        Site::asking_nobody().update(EuidUpdate::login(identity)).await;
+        Site::offline().update(EuidUpdate::login(identity)).await;
         drop(logging);
         let event = format!("WARN tower_euid: a response could not write its cookies reason=\"{reason}\"");
         assert_eq!(log.take(), [event]);

@@ -25,14 +25,14 @@ use crate::support::{
 const OPTED_OUT: &str = "identity cleared, anchor opted out";
 
 async fn logged_in(name: &str) -> Site {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login(name).await;
     site
 }
 
 #[tokio::test]
 async fn a_login_sets_both_cookies() {
-    assert_eq!(Site::asking_nobody().login("one").await.writes(), BOTH_SET);
+    assert_eq!(Site::offline().login("one").await.writes(), BOTH_SET);
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn an_opt_out_clears_the_identity_and_is_seen_afterwards() {
 
 #[tokio::test]
 async fn a_login_ends_a_remembered_opt_out() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
     site.login("one").await;
     assert_eq!(site.look().await.saw(), "active(one)");
@@ -105,7 +105,7 @@ async fn a_login_ends_a_remembered_opt_out() {
 
 #[tokio::test]
 async fn a_logout_ends_a_remembered_opt_out() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
     site.update(EuidUpdate::logout()).await;
     assert_eq!(site.look().await.saw(), "absent");
@@ -137,14 +137,14 @@ async fn of_two_updates_the_stronger_one_wins_in_either_order() {
             let handler = move |_: &Euid, response: &mut Response<()>| {
                 updates.iter().cloned().for_each(|update| update.attach(response));
             };
-            assert_eq!(Site::asking_nobody().visit(handler).await.writes(), expected);
+            assert_eq!(Site::offline().visit(handler).await.writes(), expected);
         }
     }
 }
 
 #[tokio::test]
 async fn of_two_logins_on_one_response_the_later_counts() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.visit(|_, response| {
         EuidUpdate::login(identity("first")).attach(response);
         EuidUpdate::login(identity("second")).attach(response);
@@ -238,7 +238,7 @@ async fn clear_site_data_for_cookies_is_a_logout() {
 
 #[tokio::test]
 async fn clear_site_data_beats_a_login() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     let visit = site.visit(|_, response| {
         response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cookies\""));
         EuidUpdate::login(identity("one")).attach(response);
@@ -286,7 +286,7 @@ async fn a_refreshed_pair_too_large_for_a_cookie_is_shown_and_the_old_one_kept()
 
 #[tokio::test]
 async fn the_update_is_taken_out_of_the_response() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     for update in [EuidUpdate::login(identity("one")), EuidUpdate::opt_out(), EuidUpdate::logout()] {
         assert!(site.update(update).await.response.extensions().is_empty());
     }
@@ -321,7 +321,7 @@ async fn of_two_layers_only_the_outer_one_works() {
         let (euid, _) = seen.lock().unwrap().clone();
         assert_eq!(euid.unwrap().advertising_token().unwrap().as_str(), "new");
         assert_eq!(writes(response.headers()), "identity set");
-        assert_eq!(operators.map(|operator| operator.asked()), [1, 0]);
+        assert_eq!(operators.map(|operator| operator.calls()), [1, 0]);
     }
 }
 
@@ -367,7 +367,7 @@ async fn an_update_that_reaches_no_layer_is_warned_about_and_no_other() {
     assert_eq!(log.take(), ["WARN tower_euid: an EuidUpdate was lost: its response did not reach an EuidLayer"]);
 
     drop(EuidUpdate::logout());
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.visit(move |_, response| *response = said(&[EuidUpdate::logout])).await;
     site.visit(move |_, response| *response = said(&[EuidUpdate::opt_out, EuidUpdate::logout, EuidUpdate::opt_out]))
         .await;
@@ -386,7 +386,7 @@ async fn replayed(update: EuidUpdate) -> Vec<String> {
     let mut told = Vec::new();
     for _ in 0..3 {
         let cache = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(stored.clone())));
-        let Ok(response) = Site::asking_nobody().layer.layer(cache).oneshot(Request::new(())).await;
+        let Ok(response) = Site::offline().layer.layer(cache).oneshot(Request::new(())).await;
         told.push(writes(response.headers()));
     }
     told
@@ -414,7 +414,7 @@ async fn replayed_logout_and_opt_out_are_obeyed_and_warned_of_once() {
 async fn replayed_login_that_a_handler_binds_anew_is_an_update_of_its_own() {
     let update = EuidUpdate::login(identity("x"));
     for _ in 0..2 {
-        let visit = Site::asking_nobody().update(update.clone().subject("ann")).await;
+        let visit = Site::offline().update(update.clone().subject("ann")).await;
         assert_eq!(visit.writes(), BOTH_SET);
     }
 }
@@ -476,7 +476,7 @@ async fn full_header_map_of_a_page_that_read_the_token_is_made_private_if_it_say
 
 #[tokio::test]
 async fn a_page_without_cookies_and_without_updates_is_told_nothing() {
-    let visit = Site::asking_nobody().look().await;
+    let visit = Site::offline().look().await;
     assert!(set_cookies(visit.response.headers()).is_empty() && visit.response.headers().is_empty());
 }
 

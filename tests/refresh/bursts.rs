@@ -52,7 +52,7 @@ async fn ten_thousand_requests_with_one_cookie_make_one_call() {
     let operator = Operator::answering(new_pair("new")).after(Duration::from_millis(20));
     let site = due(&operator).await;
     assert_eq!(burst(&site, 10_000).await, new());
-    assert_eq!((operator.asked(), operator.answered()), (1, 1));
+    assert_eq!((operator.calls(), operator.answered()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +102,7 @@ async fn pages_that_queue_for_a_call_end_at_max_wait_all_the_same() {
     let (one, two) = tokio::join!(first.look(), second.look());
     assert_eq!((one.saw(), two.saw()), ("active(first)".to_owned(), "active(second)".to_owned()));
     assert_eq!(start.elapsed(), tower_euid::EuidLayer::DEFAULT_MAX_WAIT);
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
 }
 
 #[tokio::test]
@@ -113,10 +113,10 @@ async fn a_request_that_still_brings_the_old_cookie_gets_the_known_answer_for_45
         site.wait_until(DUE + later * SECOND);
         assert_eq!(burst(&site, 1).await, new());
     }
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
     site.wait_until(DUE + 45 * SECOND);
     assert_eq!(burst(&site, 1).await, new());
-    assert_eq!(operator.asked(), 2);
+    assert_eq!(operator.calls(), 2);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn an_opt_out_and_a_rejection_are_remembered_too() {
         for _ in 0..3 {
             assert_eq!(burst(&site, 1).await, [seen]);
         }
-        assert_eq!(operator.asked(), 1);
+        assert_eq!(operator.calls(), 1);
     }
 }
 
@@ -148,11 +148,11 @@ async fn the_memory_is_bounded_and_the_oldest_is_asked_again() {
     for visitor in &visitors {
         assert_eq!(burst(visitor, 1).await, new());
     }
-    assert_eq!(operator.asked(), 3);
+    assert_eq!(operator.calls(), 3);
     burst(visitors.last().unwrap(), 1).await;
-    assert_eq!(operator.asked(), 3);
+    assert_eq!(operator.calls(), 3);
     burst(visitors.first().unwrap(), 1).await;
-    assert_eq!(operator.asked(), 4);
+    assert_eq!(operator.calls(), 4);
 }
 
 #[tokio::test]
@@ -164,11 +164,11 @@ async fn two_layers_do_not_share_what_they_know_and_clones_do() {
     site.wait_until(DUE);
     burst(&site, 1).await;
     burst(&site.clone(), 1).await;
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
     let other = Site { jar: site.jar.clone(), ..Site::with_keys(keys, operator.clone()) };
     other.wait_until(DUE);
     burst(&other, 1).await;
-    assert_eq!(operator.asked(), 2);
+    assert_eq!(operator.calls(), 2);
 }
 
 #[tokio::test]
@@ -186,16 +186,16 @@ async fn after_a_failure_the_token_rests_and_pages_go_on_without_a_call() {
             site.wait_until(when + later * SECOND);
             assert_eq!(burst(&site, 1).await, [seen], "{kind:?}");
         }
-        assert_eq!(operator.asked(), 1);
+        assert_eq!(operator.calls(), 1);
         // At most 5 s, then at least 5 s.
         site.wait_until(when + 5 * SECOND);
         burst(&site, 1).await;
         site.wait_until(when + 10 * SECOND - 1);
         burst(&site, 1).await;
-        assert_eq!(operator.asked(), 2);
+        assert_eq!(operator.calls(), 2);
         site.wait_until(when + 15 * SECOND);
         burst(&site, 1).await;
-        assert_eq!(operator.asked(), 3);
+        assert_eq!(operator.calls(), 3);
     }
 }
 
@@ -251,7 +251,7 @@ async fn while_the_operator_hangs_only_the_first_pages_wait() {
     }
     // The fifth call is found slow at the moment that its page leaves, so a sixth may slip in.
     assert!(slow == 5 || slow == 6, "{slow}");
-    assert_eq!(operator.asked(), slow);
+    assert_eq!(operator.calls(), slow);
     assert!(start.elapsed() <= 6 * tower_euid::EuidLayer::DEFAULT_MAX_WAIT);
 }
 
@@ -271,7 +271,7 @@ async fn a_visitor_waits_once_for_a_call_that_hangs_and_its_late_answer_is_not_l
     assert!(waits.iter().all(Duration::is_zero), "{waits:?}");
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(site.look().await.saw(), "active(new)");
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,7 +289,7 @@ async fn a_visitor_waits_once_for_a_call_that_queues() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(slow, 1);
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -320,17 +320,7 @@ async fn who_begins_a_refresh_and_leaves_does_not_take_it_along() {
     tokio::time::sleep(Duration::from_millis(5)).await;
     first.abort();
     assert_eq!(burst(&site, 10).await, new());
-    assert_eq!((operator.asked(), operator.given_up()), (1, 0));
-}
-
-trait LookOnce {
-    async fn look_once(&self) -> Visit;
-}
-
-impl LookOnce for Site {
-    async fn look_once(&self) -> Visit {
-        self.send(self.jar.request(), |_, _| ()).await
-    }
+    assert_eq!((operator.calls(), operator.given_up()), (1, 0));
 }
 
 /// A page that takes `long` of tokio's time, in [`RefreshMode::Concurrent`].
@@ -370,7 +360,7 @@ async fn beside_a_handler_that_is_faster_the_next_request_gets_the_answer() {
     assert_eq!((&*saw, took), ("active(old), ", Duration::from_millis(10)));
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(burst(&site, 1).await, new());
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -407,7 +397,7 @@ async fn requests_that_no_page_is_shown_for_do_not_refresh() {
         let visit = site.send(request, |_, _| ()).await;
         assert_eq!((visit.saw(), visit.writes()), ("active(old)".to_owned(), String::new()));
     }
-    assert_eq!(operator.asked(), 0);
+    assert_eq!(operator.calls(), 0);
 }
 
 #[tokio::test]
@@ -423,7 +413,7 @@ async fn a_request_that_may_not_refresh_still_sees_what_another_has_found_out() 
         let mut script = site.jar.request();
         script.headers_mut().insert("sec-fetch-dest", HeaderValue::from_static("script"));
         assert_eq!(site.send(script, |_, _| ()).await.saw(), saw);
-        assert_eq!(operator.asked(), 1);
+        assert_eq!(operator.calls(), 1);
     }
 }
 
@@ -436,7 +426,7 @@ async fn calls_that_queued_while_the_operator_went_down_are_not_made() {
         visits.spawn(async move { visitor.look().await.saw() });
     }
     assert!(visits.join_all().await.iter().all(|saw| saw.starts_with("active(visitor")));
-    assert_eq!(operator.asked(), 5);
+    assert_eq!(operator.calls(), 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -448,7 +438,7 @@ async fn pages_that_wait_for_nothing_do_not_make_a_quick_operator_look_slow() {
         assert!(burst(visitor, 1).await.iter().all(|seen| seen.starts_with("active(visitor")));
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(operator.asked(), 50);
+    assert_eq!(operator.calls(), 50);
     for visitor in &visitors {
         assert_eq!(burst(visitor, 1).await, new());
     }
@@ -481,13 +471,13 @@ async fn a_cohort_does_not_refresh_at_one_moment_and_all_do_within_the_bound() {
         for jar in &jars {
             site.send(jar.request(), |_, _| ()).await;
         }
-        operator.asked()
+        operator.calls()
     };
     assert_eq!(asked_at(crate::support::REFRESH_FROM - 1).await, 0);
     let half = asked_at(crate::support::REFRESH_FROM + 50 * SECOND).await;
     assert!((50..150).contains(&half), "{half} of 200");
     // What was asked for above is asked for again 45 s later, as these browsers keep the old cookie.
-    let before = operator.asked();
+    let before = operator.calls();
     assert_eq!(asked_at(crate::support::REFRESH_FROM + 100 * SECOND).await - before, 200);
 }
 
@@ -516,7 +506,7 @@ async fn who_logs_in_anew_with_the_same_refresh_token_gets_the_answer_in_their_o
         browser.look().await;
         assert_eq!(browser.look().await.saw(), "active(new)");
     }
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
 }
 
 #[tokio::test]
@@ -529,7 +519,7 @@ async fn a_pair_that_is_past_on_our_clock_is_not_asked_for_on_every_page() {
     for _ in 0..3 {
         assert_eq!(burst(&site, 1).await, ["active(old), "]);
     }
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
     assert!(site.clock.now() > at(1));
 }
 

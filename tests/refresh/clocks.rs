@@ -82,7 +82,7 @@ async fn pair_of_a_login_that_is_due_as_it_arrives_is_refreshed_at_once() {
     site.update(EuidUpdate::login(identity_until("due", [-MINUTE, 60 * MINUTE, 90 * MINUTE]))).await;
     assert_eq!(site.look().await.saw(), "active(new)");
     site.look().await;
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn pair_that_no_response_could_carry_stays_known_until_its_refresh_from() 
     }
     let visit = site.look().await;
     assert_eq!((visit.saw(), visit.writes()), ("active(new)".to_owned(), "identity set".to_owned()));
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +141,7 @@ async fn token_waits_as_long_as_the_retry_after_of_a_failure() {
     for (seconds, calls) in [(0, 1), (5, 1), (59, 1), (60, 2)] {
         site.wait_until(DUE + seconds * SECOND);
         site.look().await;
-        assert_eq!(operator.asked(), calls, "{seconds}");
+        assert_eq!(operator.calls(), calls, "{seconds}");
     }
 }
 
@@ -231,10 +231,10 @@ async fn log_that_panics_as_a_probe_begins_leaves_no_probe_under_way() {
             }
             site.clock.advance(Duration::from_secs(5));
             assert!(look(5).await.is_err(), "the page that begins the probe meets the panic");
-            assert!(log.0.load(Ordering::SeqCst) && operator.asked() == 5);
+            assert!(log.0.load(Ordering::SeqCst) && operator.calls() == 5);
             site.clock.advance(Duration::from_secs(5));
             look(6).await.unwrap();
-            assert_eq!(operator.asked(), 6, "the next probe");
+            assert_eq!(operator.calls(), 6, "the next probe");
         })
         .await;
 }

@@ -10,8 +10,8 @@ use tower_euid::error::ErrorKind;
 use tower_euid::{Consent, CookieConfig, Euid, EuidUpdate, Refreshed};
 
 use crate::support::{
-    BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, HANDED_OVER, IDENTITY, NOTHING, Operator, REFRESH_EXPIRES, Site, failure,
-    identity_until, new_pair, outcome, told,
+    BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, NOTHING, Operator, REFRESH_EXPIRES, SCRIPT_TOKEN, Site, expect,
+    failure, identity_until, new_pair, outcome,
 };
 
 /// A visitor who logged in `millis` ago.
@@ -49,11 +49,11 @@ async fn websockets_and_prefetches_of_scripts_do_not_refresh() {
         &[("sec-fetch-dest", "video")],
     ] {
         let visit = site.send(with(&site, headers), NOTHING).await;
-        assert_eq!(outcome(&visit), told("active(old)", ""), "{headers:?}");
+        assert_eq!(outcome(&visit), expect("active(old)", ""), "{headers:?}");
     }
     let visit = site.send(of_method(&site, Method::CONNECT), NOTHING).await;
-    assert_eq!(outcome(&visit), told("active(old)", ""));
-    assert_eq!(operator.asked(), 0);
+    assert_eq!(outcome(&visit), expect("active(old)", ""));
+    assert_eq!(operator.calls(), 0);
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn page_that_offers_http_2_refreshes() {
     ] {
         let site = visitor(&Operator::answering(new_pair("new")), EXPIRED).await;
         let visit = site.send(with(&site, headers), NOTHING).await;
-        assert_eq!(outcome(&visit), told("active(new)", "identity set"), "{headers:?}");
+        assert_eq!(outcome(&visit), expect("active(new)", "identity set"), "{headers:?}");
     }
 }
 
@@ -80,10 +80,10 @@ async fn image_writes_nothing_of_a_refresh_that_another_request_made() {
         site.send(site.jar.request(), NOTHING).await;
         for headers in [("sec-fetch-dest", "image"), ("sec-fetch-dest", "audio"), ("purpose", "prefetch")] {
             let visit = site.send(with(&site, &[headers]), NOTHING).await;
-            assert_eq!(outcome(&visit), told(saw, ""), "{headers:?}");
+            assert_eq!(outcome(&visit), expect(saw, ""), "{headers:?}");
             assert!(visit.response.headers().is_empty(), "{headers:?}");
         }
-        assert_eq!(operator.asked(), 1);
+        assert_eq!(operator.calls(), 1);
     }
 }
 
@@ -93,7 +93,7 @@ async fn request_that_the_application_keeps_from_refreshing_writes_nothing_of_an
     let site = site.configured(|layer| layer.refresh_when(|request| request.method == Method::GET));
     site.send(site.jar.request(), NOTHING).await;
     let visit = site.send(of_method(&site, Method::HEAD), NOTHING).await;
-    assert_eq!(outcome(&visit), told("active(new)", ""));
+    assert_eq!(outcome(&visit), expect("active(new)", ""));
 }
 
 #[tokio::test]
@@ -102,9 +102,9 @@ async fn image_leaves_a_cookie_that_is_of_no_use_to_the_next_page() {
     let value = site.jar.value(IDENTITY).unwrap_or_default().to_owned();
     site.jar.put(IDENTITY, &value.replace(&value[60..64], "AAAA"));
     let image = site.send(with(&site, &[("sec-fetch-dest", "image")]), NOTHING).await;
-    assert_eq!(outcome(&image), told("absent", ""));
+    assert_eq!(outcome(&image), expect("absent", ""));
     let page = site.send(site.jar.request(), NOTHING).await;
-    assert_eq!(outcome(&page), told("absent", "identity cleared"));
+    assert_eq!(outcome(&page), expect("absent", "identity cleared"));
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn conditional_request_causes_no_refresh_while_its_token_is_usable() {
             let mut request = with(&site, &[(name, "x")]);
             *request.method_mut() = method;
             let visit = site.send(request, NOTHING).await;
-            assert_eq!((outcome(&visit), operator.asked()), (told("active(old)", ""), 0), "{name}");
+            assert_eq!((outcome(&visit), operator.calls()), (expect("active(old)", ""), 0), "{name}");
         }
     }
 }
@@ -140,7 +140,7 @@ async fn conditional_request_refreshes_a_token_that_is_past() {
     let operator = Operator::answering(new_pair("new"));
     let site = visitor(&operator, EXPIRED).await;
     let visit = site.send(with(&site, &[("if-none-match", "x")]), NOTHING).await;
-    assert_eq!((outcome(&visit), operator.asked()), (told("active(new)", "identity set"), 1));
+    assert_eq!((outcome(&visit), operator.calls()), (expect("active(new)", "identity set"), 1));
 }
 
 #[tokio::test]
@@ -149,10 +149,10 @@ async fn conditional_request_brings_what_another_request_has_found_out() {
     let site = visitor(&operator, DUE).await;
     site.send(site.jar.request(), NOTHING).await;
     let changed = site.send(with(&site, &[("if-none-match", "x")]), NOTHING).await;
-    assert_eq!(outcome(&changed), told("active(new)", "identity set"));
+    assert_eq!(outcome(&changed), expect("active(new)", "identity set"));
     let not_modified = site
         .send(with(&site, &[("if-none-match", "x")]), |_, response| *response.status_mut() = StatusCode::NOT_MODIFIED);
-    assert_eq!(outcome(&not_modified.await), told("active(new)", ""));
+    assert_eq!(outcome(&not_modified.await), expect("active(new)", ""));
 }
 
 /// The outcome of a request of `method` and how long it takes, where the handler takes 300 ms and the operator 200 ms.
@@ -188,11 +188,11 @@ async fn unsafe_request_waits_for_no_refresh_and_brings_its_outcome() {
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
         for (millis, saw) in [(DUE, "active(old)"), (EXPIRED, "unavailable")] {
             let (outcome, took) = slow(method.clone(), millis, None).await;
-            assert_eq!((outcome, took), (told(saw, "identity set"), Duration::from_millis(300)), "{method}");
+            assert_eq!((outcome, took), (expect(saw, "identity set"), Duration::from_millis(300)), "{method}");
         }
     }
     let (outcome, took) = slow(Method::GET, DUE, None).await;
-    assert_eq!((outcome, took), (told("active(new)", "identity set"), Duration::from_millis(500)));
+    assert_eq!((outcome, took), (expect("active(new)", "identity set"), Duration::from_millis(500)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,17 +202,16 @@ async fn login_and_logout_beat_the_refresh_that_ran_beside_their_handler() {
     for (update, writes) in [(EuidUpdate::logout as fn() -> _, BOTH_CLEARED), (login, BOTH_SET)] {
         for (millis, saw) in [(DUE, "active(old)"), (EXPIRED, "unavailable")] {
             let (outcome, took) = slow(Method::POST, millis, Some(update)).await;
-            assert_eq!((outcome, took), (told(saw, writes), Duration::from_millis(300)));
+            assert_eq!((outcome, took), (expect(saw, writes), Duration::from_millis(300)));
         }
     }
 }
 
 #[tokio::test]
 async fn token_for_scripts_is_not_put_right_beside_a_websocket() {
-    let mut site =
-        Site::asking_nobody().configured(|layer| layer.cookie(CookieConfig::default().expose_token_to_scripts()));
+    let mut site = Site::offline().configured(|layer| layer.cookie(CookieConfig::default().expose_token_to_scripts()));
     site.login("old").await;
-    site.jar = site.jar.without(HANDED_OVER);
+    site.jar = site.jar.without(SCRIPT_TOKEN);
     let websocket = with(&site, &[("connection", "Upgrade"), ("upgrade", "websocket")]);
     assert_eq!(site.send(websocket, NOTHING).await.writes(), "");
     assert_eq!(site.look().await.writes(), "token set");

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use http::{HeaderMap, Response};
 use tower_euid::{CookieConfig, EuidUpdate, Refreshed, SameSite};
 
-use crate::support::{DUE, HANDED_OVER, Operator, SDK, Site, new_pair, set_cookies};
+use crate::support::{DUE, Operator, SCRIPT_TOKEN, SDK, Site, new_pair, set_cookies};
 
 /// Every configuration that can be built; of each, prefix of the names and attributes of all cookies.
 fn configurations() -> Vec<(CookieConfig, String, String)> {
@@ -102,9 +102,9 @@ async fn every_configuration_sets_and_clears_under_its_names_with_its_attributes
 async fn the_cookie_for_scripts_differs_in_httponly_alone() {
     for (config, _, attributes) in configurations() {
         for (what, told) in life(config.clone().expose_token_to_scripts()).await {
-            let scripts: Vec<_> = told.into_iter().filter(|(name, ..)| name == HANDED_OVER).collect();
+            let scripts: Vec<_> = told.into_iter().filter(|(name, ..)| name == SCRIPT_TOKEN).collect();
             let cleared = !matches!(what, "login" | "refresh");
-            assert_eq!(scripts, [(HANDED_OVER.to_owned(), cleared, attributes.clone())], "{what}: {config:?}");
+            assert_eq!(scripts, [(SCRIPT_TOKEN.to_owned(), cleared, attributes.clone())], "{what}: {config:?}");
         }
     }
 }
@@ -132,7 +132,7 @@ async fn the_sdks_cookie_is_deleted_as_of_this_host_and_as_of_its_domain() {
 #[tokio::test]
 async fn under_each_configuration_a_login_is_read_back() {
     for (config, ..) in configurations() {
-        let mut site = Site::asking_nobody().configured(|layer| layer.cookie(config.clone()));
+        let mut site = Site::offline().configured(|layer| layer.cookie(config.clone()));
         site.login("old").await;
         assert_eq!(site.look().await.saw(), "active(old)", "{config:?}");
     }

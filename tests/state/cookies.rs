@@ -14,7 +14,7 @@ use crate::support::{ANCHOR, DUE, IDENTITY, Jar, Operator, Site, Visit, new_pair
 
 /// A site, and a browser that is logged in to it.
 async fn logged_in() -> Site {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     site
 }
@@ -31,7 +31,7 @@ async fn with_cookies(site: &Site, headers: &[&[u8]]) -> Visit {
 
 #[tokio::test]
 async fn a_login_sets_host_cookies_that_scripts_and_other_sites_do_not_get() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     let visit = site.login("old").await;
     for (line, name) in set_cookies(visit.response.headers()).into_iter().zip([IDENTITY, ANCHOR]) {
         let line = line.to_str().unwrap();
@@ -50,7 +50,7 @@ async fn a_cleared_cookie_has_the_attributes_of_a_set_one() {
         let attributes = lines.map(|line| line.split("; ").skip(1).filter(|part| !part.starts_with("Max-Age")));
         attributes.map(|attributes| attributes.collect::<Vec<_>>().join("; ")).collect()
     };
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     let login = site.login("old").await;
     let logout = site.update(tower_euid::EuidUpdate::logout()).await;
     assert_eq!(attributes(&login), attributes(&logout));
@@ -58,7 +58,7 @@ async fn a_cleared_cookie_has_the_attributes_of_a_set_one() {
 
 #[tokio::test]
 async fn insecure_cookies_have_other_names_and_no_secure() {
-    let mut site = Site::asking_nobody().configured(|layer| layer.cookie(CookieConfig::insecure()));
+    let mut site = Site::offline().configured(|layer| layer.cookie(CookieConfig::insecure()));
     let visit = site.login("old").await;
     let lines = set_cookies(visit.response.headers());
     assert!(lines.iter().all(|line| !line.to_str().unwrap().contains("Secure")), "{lines:?}");
@@ -271,7 +271,7 @@ async fn another_node_with_the_same_keys_opens_our_cookies() {
 #[tokio::test]
 async fn a_node_with_other_keys_leaves_our_cookies_alone() {
     let one = logged_in().await;
-    let other = Site::asking_nobody();
+    let other = Site::offline();
     let visit = other.send(one.jar.request(), |_, _| ()).await;
     assert_eq!((visit.saw(), set_cookies(visit.response.headers()).len()), ("absent".into(), 0));
 }
@@ -279,7 +279,7 @@ async fn a_node_with_other_keys_leaves_our_cookies_alone() {
 #[tokio::test]
 async fn a_login_overwrites_cookies_of_unknown_keys() {
     let one = logged_in().await;
-    let mut other = Site::asking_nobody();
+    let mut other = Site::offline();
     other.jar = one.jar;
     other.login("mine").await;
     assert_eq!(other.look().await.saw(), "active(mine)");

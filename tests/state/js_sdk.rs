@@ -10,8 +10,8 @@ use tower_euid::error::ErrorKind;
 use tower_euid::{Consent, CookieConfig, EuidLogoutHandle, EuidUpdate, RefreshMode, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, DUE, EXPIRED, HANDED_OVER, IDENTITY, IDENTITY_EXPIRES, Jar, Operator, REFRESH_EXPIRES,
-    REFRESH_FROM, SDK, Site, at, failure, identity, new_pair, outcome, told,
+    ANCHOR, BOTH_CLEARED, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, Operator, REFRESH_EXPIRES, REFRESH_FROM,
+    SCRIPT_TOKEN, SDK, Site, at, expect, failure, identity, new_pair, outcome,
 };
 
 /// Both are told with one response.
@@ -60,10 +60,10 @@ async fn a_fresh_one_is_used_and_sealed_with_the_first_page() {
     for value in [encoded(&json()), json().replace(' ', "%20"), json()] {
         let mut site = visitor(&value, Operator::never());
         let first = site.look().await;
-        assert_eq!(outcome(&first), told("active(the-SDKs)", TAKEN_OVER), "{value}");
+        assert_eq!(outcome(&first), expect("active(the-SDKs)", TAKEN_OVER), "{value}");
         assert_eq!(first.header("cache-control"), Some("private, no-store"));
         assert_eq!(site.jar.value(SDK), None);
-        assert_eq!(outcome(&site.look().await), told("active(the-SDKs)", ""));
+        assert_eq!(outcome(&site.look().await), expect("active(the-SDKs)", ""));
     }
 }
 
@@ -103,8 +103,8 @@ async fn what_becomes_of_it_by_its_age_and_the_operators_answer() {
     ] {
         let mut site = of_the_sdk(operator.clone());
         site.wait_until(millis);
-        assert_eq!(outcome(&site.look().await), told(saw, writes), "{millis} {operator:?}");
-        assert_eq!(outcome(&site.look().await), told(then, ""), "{millis} {operator:?}");
+        assert_eq!(outcome(&site.look().await), expect(saw, writes), "{millis} {operator:?}");
+        assert_eq!(outcome(&site.look().await), expect(then, ""), "{millis} {operator:?}");
     }
 }
 
@@ -113,18 +113,18 @@ async fn beside_its_refresh_it_is_sealed_as_it_is_and_refreshed_with_the_next_pa
     let mut site = of_the_sdk(Operator::answering(new_pair("new")));
     site = site.configured(|layer| layer.refresh_mode(RefreshMode::Concurrent));
     site.wait_until(DUE);
-    assert_eq!(outcome(&site.look().await), told("active(the-SDKs)", TAKEN_OVER));
+    assert_eq!(outcome(&site.look().await), expect("active(the-SDKs)", TAKEN_OVER));
     tokio::task::yield_now().await;
-    assert_eq!(outcome(&site.look().await), told("active(new)", "identity set"));
+    assert_eq!(outcome(&site.look().await), expect("active(new)", "identity set"));
 }
 
 #[tokio::test]
 async fn the_mark_of_an_opt_out_is_told_until_it_ends() {
     let mut site = visitor(&encoded(&marker(DUE)), Operator::never());
-    assert_eq!(outcome(&site.look().await), told("opted_out", ""));
-    assert_eq!(outcome(&site.look().await), told("opted_out", ""));
+    assert_eq!(outcome(&site.look().await), expect("opted_out", ""));
+    assert_eq!(outcome(&site.look().await), expect("opted_out", ""));
     site.wait_until(DUE);
-    assert_eq!(outcome(&site.look().await), told("absent", ""));
+    assert_eq!(outcome(&site.look().await), expect("absent", ""));
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn what_is_neither_is_nobody_and_harms_no_page() {
         "%FF%FE",
     ] {
         let mut site = visitor(value, Operator::never());
-        assert_eq!(outcome(&site.look().await), told("absent", ""), "{value}");
+        assert_eq!(outcome(&site.look().await), expect("absent", ""), "{value}");
         site.login("mine").await;
         assert_eq!(site.jar.value(SDK), None, "{value}");
         assert_eq!(site.look().await.saw(), "active(mine)", "{value}");
@@ -169,8 +169,8 @@ async fn of_several_the_first_that_can_be_read_is_taken_over_and_none_of_another
     for (cookies, saw) in [
         (vec![cookie(SDK, "first"), cookie(SDK, "second")], "active(first)"),
         (vec![format!("{SDK}=garbled"), cookie(SDK, "second")], "active(second)"),
-        (vec![cookie(HANDED_OVER, "foreign"), cookie(SDK, "second")], "active(second)"),
-        (vec![cookie(HANDED_OVER, "foreign")], "absent"),
+        (vec![cookie(SCRIPT_TOKEN, "foreign"), cookie(SDK, "second")], "active(second)"),
+        (vec![cookie(SCRIPT_TOKEN, "foreign")], "absent"),
     ] {
         let request = Request::builder().header("cookie", cookies.join("; ")).body(()).unwrap();
         assert_eq!(site.send(request, |_, _| ()).await.saw(), saw, "{cookies:?}");
@@ -184,13 +184,13 @@ async fn it_is_not_looked_at_where_one_of_ours_came_or_nobody_asked_to_take_it_o
     site.login("mine").await;
     let ours = site.jar.clone().with(SDK, sdk.value(SDK).unwrap());
     site.jar = ours.clone();
-    assert_eq!(outcome(&site.look().await), told("active(mine)", ""));
+    assert_eq!(outcome(&site.look().await), expect("active(mine)", ""));
     site.jar = ours.clone().without(IDENTITY);
-    assert_eq!(outcome(&site.look().await), told("absent", ""));
+    assert_eq!(outcome(&site.look().await), expect("absent", ""));
     site.jar = ours.without(ANCHOR);
-    assert_eq!(outcome(&site.look().await), told("absent", "identity cleared"));
-    let mut without = Site { jar: sdk, ..Site::asking_nobody() };
-    assert_eq!(outcome(&without.look().await), told("absent", ""));
+    assert_eq!(outcome(&site.look().await), expect("absent", "identity cleared"));
+    let mut without = Site { jar: sdk, ..Site::offline() };
+    assert_eq!(outcome(&without.look().await), expect("absent", ""));
     assert_eq!(without.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
 }
 
@@ -206,13 +206,13 @@ async fn withheld_it_stays_and_withdrawn_it_goes() {
             site = site.configured(|layer| layer.consent(move |_| consent));
             site.wait_until(millis);
             let saw = if mark && consent == Consent::Withheld { "opted_out" } else { saw };
-            assert_eq!(outcome(&site.look().await), told(saw, writes), "{millis} {mark} {consent:?}");
+            assert_eq!(outcome(&site.look().await), expect(saw, writes), "{millis} {mark} {consent:?}");
             if consent == Consent::Withheld {
                 assert!(site.jar.value(SDK).is_some());
             }
         }
     }
-    assert_eq!(operator.asked(), 0);
+    assert_eq!(operator.calls(), 0);
 }
 
 fn binding(site: Site) -> Site {
@@ -235,12 +235,12 @@ async fn where_identities_are_bound_it_is_whose_who_is_signed_in_first() {
         let operator = Operator::answering(new_pair("the-SDKs"));
         let mut site = binding(of_the_sdk(operator.clone()));
         site.wait_until(millis);
-        assert_eq!(page_of(&mut site, None).await, told("absent", ""), "nobody is signed in");
-        assert_eq!(operator.asked(), 0);
-        assert_eq!(page_of(&mut site, Some("ann")).await, told("active(the-SDKs)", TAKEN_OVER));
-        assert_eq!(page_of(&mut site, None).await, told("absent", ""));
-        assert_eq!(page_of(&mut site, Some("ann")).await, told("active(the-SDKs)", ""));
-        assert_eq!(page_of(&mut site, Some("bob")).await, told("absent", "identity cleared"));
+        assert_eq!(page_of(&mut site, None).await, expect("absent", ""), "nobody is signed in");
+        assert_eq!(operator.calls(), 0);
+        assert_eq!(page_of(&mut site, Some("ann")).await, expect("active(the-SDKs)", TAKEN_OVER));
+        assert_eq!(page_of(&mut site, None).await, expect("absent", ""));
+        assert_eq!(page_of(&mut site, Some("ann")).await, expect("active(the-SDKs)", ""));
+        assert_eq!(page_of(&mut site, Some("bob")).await, expect("absent", "identity cleared"));
     }
 }
 
@@ -278,8 +278,8 @@ async fn a_logout_said_first_ends_it() {
 async fn a_page_that_has_not_changed_leaves_it_to_the_next() {
     let mut site = of_the_sdk(Operator::never());
     let visit = site.visit(|_, response| *response.status_mut() = StatusCode::NOT_MODIFIED).await;
-    assert_eq!(outcome(&visit), told("active(the-SDKs)", ""));
-    assert_eq!(outcome(&site.look().await), told("active(the-SDKs)", TAKEN_OVER));
+    assert_eq!(outcome(&visit), expect("active(the-SDKs)", ""));
+    assert_eq!(outcome(&site.look().await), expect("active(the-SDKs)", TAKEN_OVER));
 }
 
 #[tokio::test]
@@ -292,8 +292,8 @@ async fn it_is_not_taken_over_beside_an_image_or_a_prefetch() {
             let mut request = site.jar.request();
             request.headers_mut().insert(name, value.parse().unwrap());
             let visit = site.send(request, |_, _| ()).await;
-            assert_eq!(outcome(&visit), told(saw, ""), "{name} {millis}");
-            assert_eq!(operator.asked(), 0);
+            assert_eq!(outcome(&visit), expect(saw, ""), "{name} {millis}");
+            assert_eq!(operator.calls(), 0);
         }
     }
 }
@@ -309,11 +309,11 @@ async fn two_tabs_at_once_come_to_one_login() {
         for answers in [[&one, &other], [&other, &one]] {
             let mut browser = site.clone();
             for answer in answers {
-                assert_eq!(outcome(answer), told("active(the-SDKs)", TAKEN_OVER));
+                assert_eq!(outcome(answer), expect("active(the-SDKs)", TAKEN_OVER));
                 browser.jar.apply(answer.response.headers());
             }
-            assert_eq!(outcome(&browser.look().await), told("active(the-SDKs)", ""));
+            assert_eq!(outcome(&browser.look().await), expect("active(the-SDKs)", ""));
         }
-        assert_eq!(operator.asked(), usize::from(millis == DUE));
+        assert_eq!(operator.calls(), usize::from(millis == DUE));
     }
 }

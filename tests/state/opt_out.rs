@@ -7,8 +7,8 @@ use tower_euid::clock::UnixMillis;
 use tower_euid::{EuidUpdate, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, OPT_OUT, Operator, Site, identity_until, outcome,
-    set_cookies, told,
+    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, OPT_OUT, Operator, Site, expect, identity_until,
+    outcome, set_cookies,
 };
 
 /// For how long it is told.
@@ -33,12 +33,12 @@ async fn it_has_a_cookie_of_its_own_and_leaves_the_anchor_alone() {
     let mut site = due(Operator::answering(Ok(Refreshed::OptedOut))).await;
     let anchor = site.jar.pair(ANCHOR);
     let visit = site.look().await;
-    assert_eq!(outcome(&visit), told("opted_out", "identity cleared, opt-out recorded"));
+    assert_eq!(outcome(&visit), expect("opted_out", "identity cleared, opt-out recorded"));
     let [_, line] = set_cookies(visit.response.headers())[..] else { panic!("two cookies") };
     let attributes = "; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=33696000";
     assert!(line.to_str().unwrap().ends_with(attributes), "{line:?}");
     assert_eq!(site.jar.pair(ANCHOR), anchor);
-    assert_eq!(outcome(&site.look().await), told("opted_out", ""));
+    assert_eq!(outcome(&site.look().await), expect("opted_out", ""));
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn it_is_told_for_72_hours_and_then_not() {
     let site = opted_out().await;
     for (millis, saw) in [(DUE + REMEMBERED - 1, "opted_out"), (DUE + REMEMBERED, "absent")] {
         site.wait_until(millis);
-        assert_eq!(outcome(&site.clone().look().await), told(saw, ""), "{millis}");
+        assert_eq!(outcome(&site.clone().look().await), expect(saw, ""), "{millis}");
     }
 }
 
@@ -59,7 +59,7 @@ async fn an_identity_that_comes_back_beside_it_is_cleared_before_and_after_its_e
     site.jar.put(IDENTITY, before.value(IDENTITY).unwrap());
     for (millis, saw) in [(DUE, "opted_out"), (DUE + REMEMBERED - 1, "opted_out"), (DUE + REMEMBERED, "absent")] {
         site.wait_until(millis);
-        assert_eq!(outcome(&site.clone().look().await), told(saw, "identity cleared"), "{millis}");
+        assert_eq!(outcome(&site.clone().look().await), expect(saw, "identity cleared"), "{millis}");
     }
 }
 
@@ -78,11 +78,11 @@ async fn late_after_anothers_login_it_costs_that_login_its_pair_and_is_told_to_n
     for answer in [&late, &login] {
         in_time.jar.apply(answer.response.headers());
     }
-    assert_eq!(outcome(&in_time.look().await), told("active(another)", ""));
+    assert_eq!(outcome(&in_time.look().await), expect("active(another)", ""));
     for answer in [&login, &late] {
         site.jar.apply(answer.response.headers());
     }
-    assert_eq!(outcome(&site.look().await), told("absent", ""));
+    assert_eq!(outcome(&site.look().await), expect("absent", ""));
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,7 +92,7 @@ async fn late_after_a_logout_it_is_told_to_nobody() {
     site.jar = site.jar.without(IDENTITY);
     assert_eq!(site.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
     site.jar.apply(late.response.headers());
-    assert_eq!(outcome(&site.look().await), told("absent", ""));
+    assert_eq!(outcome(&site.look().await), expect("absent", ""));
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn put_beside_another_login_by_hand_it_is_told_to_nobody() {
         (Jar::default().with(OPT_OUT, value), "absent"),
     ] {
         let visit = record.send(jar.request(), |_, _| ()).await;
-        assert_eq!(outcome(&visit), told(saw, ""));
+        assert_eq!(outcome(&visit), expect(saw, ""));
     }
 }
 
@@ -131,7 +131,7 @@ async fn an_operator_is_asked_once_however_often_the_page_is_seen() {
     site.look().await;
     site.wait_until(EXPIRED);
     site.look().await;
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
     // A tab that still has the identity hears of it too, and comes to a record of its own.
     let tab = Site { jar: due, ..site };
     assert_eq!(tab.clone().look().await.writes(), "identity cleared, opt-out recorded");
@@ -139,12 +139,12 @@ async fn an_operator_is_asked_once_however_often_the_page_is_seen() {
 
 #[tokio::test]
 async fn what_a_handler_states_is_told_until_its_moment_and_not_after() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
     let until = UnixMillis::from_millis(crate::support::START.as_millis() + REMEMBERED);
     assert_eq!(site.jar.value(ANCHOR), Some(&*format!("out.{}", until.as_millis() / 1000)));
     for (millis, saw) in [(REMEMBERED - 1, "opted_out"), (REMEMBERED, "absent")] {
         site.wait_until(millis);
-        assert_eq!(outcome(&site.look().await), told(saw, ""));
+        assert_eq!(outcome(&site.look().await), expect(saw, ""));
     }
 }

@@ -50,13 +50,13 @@ fn expected(saw: &str, writes: &str) -> (String, String) {
 
 #[tokio::test]
 async fn no_cookie_is_absent_and_left_so() {
-    let visit = Site::asking_nobody().look().await;
+    let visit = Site::offline().look().await;
     assert_eq!((visit.saw(), visit.writes()), expected("absent", ""));
 }
 
 #[tokio::test]
 async fn an_anchor_alone_is_absent_and_kept() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     site.jar = site.jar.without(IDENTITY);
     let visit = site.look().await;
@@ -65,7 +65,7 @@ async fn an_anchor_alone_is_absent_and_kept() {
 
 #[tokio::test]
 async fn an_anchor_that_remembers_an_opt_out_is_opted_out_for_72_hours_to_the_millisecond() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
     for (millis, saw) in [(0, "opted_out"), (259_199_999, "opted_out"), (259_200_000, "absent")] {
         site.wait_until(millis);
@@ -76,7 +76,7 @@ async fn an_anchor_that_remembers_an_opt_out_is_opted_out_for_72_hours_to_the_mi
 
 #[tokio::test]
 async fn an_identity_next_to_a_remembered_opt_out_is_opted_out_and_cleared() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     let before = site.jar.clone();
     site.update(EuidUpdate::opt_out()).await;
@@ -87,7 +87,7 @@ async fn an_identity_next_to_a_remembered_opt_out_is_opted_out_and_cleared() {
 
 #[tokio::test]
 async fn an_identity_next_to_an_opt_out_that_is_over_is_absent_and_cleared() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     let before = site.jar.clone();
     site.update(EuidUpdate::opt_out()).await;
@@ -99,9 +99,9 @@ async fn an_identity_next_to_an_opt_out_that_is_over_is_absent_and_cleared() {
 
 #[tokio::test]
 async fn an_identity_of_an_unknown_key_is_absent_and_kept() {
-    let mut minting = Site::asking_nobody();
+    let mut minting = Site::offline();
     minting.login("old").await;
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.jar = minting.jar;
     let visit = site.look().await;
     assert_eq!((visit.saw(), visit.writes()), expected("absent", ""));
@@ -109,9 +109,9 @@ async fn an_identity_of_an_unknown_key_is_absent_and_kept() {
 
 #[tokio::test]
 async fn an_identity_of_an_unknown_key_next_to_a_remembered_opt_out_is_opted_out_and_cleared() {
-    let mut minting = Site::asking_nobody();
+    let mut minting = Site::offline();
     minting.login("old").await;
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
     site.jar.put(IDENTITY, minting.jar.value(IDENTITY).unwrap());
     let visit = site.look().await;
@@ -120,7 +120,7 @@ async fn an_identity_of_an_unknown_key_next_to_a_remembered_opt_out_is_opted_out
 
 #[tokio::test]
 async fn an_identity_that_does_not_open_is_absent_and_cleared() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     let value = site.jar.value(IDENTITY).unwrap();
     let forged = format!("{}AAAA", &value[..value.len() - 4]);
@@ -131,7 +131,7 @@ async fn an_identity_that_does_not_open_is_absent_and_cleared() {
 
 #[tokio::test]
 async fn an_identity_that_its_anchor_does_not_name_is_absent_and_cleared() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("first").await;
     let first = site.jar.clone();
     site.login("second").await;
@@ -142,7 +142,7 @@ async fn an_identity_that_its_anchor_does_not_name_is_absent_and_cleared() {
 
 #[tokio::test]
 async fn an_identity_without_any_anchor_is_absent_and_cleared() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     site.jar = site.jar.without(ANCHOR);
     let visit = site.look().await;
@@ -153,28 +153,28 @@ async fn an_identity_without_any_anchor_is_absent_and_cleared() {
 async fn a_fresh_identity_is_active_and_nobody_is_asked() {
     let operator = Operator::answering(new_pair("new"));
     assert_eq!(row(0, &operator).await, expected("active(old)", ""));
-    assert_eq!(operator.asked(), 0);
+    assert_eq!(operator.calls(), 0);
 }
 
 #[tokio::test]
 async fn a_refresh_is_due_from_refresh_from_to_the_millisecond() {
     let operator = Operator::answering(new_pair("new"));
     assert_eq!(row(REFRESH_FROM - 1, &operator).await, expected("active(old)", ""));
-    assert_eq!(operator.asked(), 0);
+    assert_eq!(operator.calls(), 0);
     assert_eq!(row(REFRESH_FROM, &operator).await, expected("active(new)", "identity set"));
-    assert_eq!(operator.asked(), 1);
+    assert_eq!(operator.calls(), 1);
 }
 
 #[tokio::test]
 async fn identity_past_refresh_expires_is_absent_and_neither_refreshed_nor_removed() {
     let operator = Operator::answering(new_pair("new"));
     assert_eq!(row(REFRESH_EXPIRES, &operator).await, expected("absent", ""));
-    assert_eq!(operator.asked(), 0);
+    assert_eq!(operator.calls(), 0);
 }
 
 #[tokio::test]
 async fn node_whose_clock_is_ahead_removes_no_identity() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     let ahead = Site { jar: site.jar.clone(), ..site.clone() }.configured(|layer| {
         let clock = tower_euid::clock::ManualClock::at(crate::support::at(REFRESH_EXPIRES));
@@ -201,7 +201,7 @@ async fn what_was_stored_is_active_on_the_next_page_without_asking() {
     site.wait_until(DUE);
     site.look().await;
     let visit = site.look().await;
-    assert_eq!((visit.saw(), visit.writes(), operator.asked()), ("active(new)".into(), String::new(), 1));
+    assert_eq!((visit.saw(), visit.writes(), operator.calls()), ("active(new)".into(), String::new(), 1));
 }
 
 #[tokio::test]
@@ -388,7 +388,7 @@ async fn not_modified_does_not_postpone_an_opt_out() {
 
 #[tokio::test]
 async fn not_modified_does_not_postpone_a_logout() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
     let visit = site
         .visit(|_, response| {

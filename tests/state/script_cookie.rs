@@ -9,8 +9,8 @@ use tower_euid::error::ErrorKind;
 use tower_euid::{Consent, CookieConfig, EuidUpdate, Identity, RefreshMode, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, HANDED_OVER, IDENTITY, IDENTITY_EXPIRES, Jar, Operator,
-    REFRESH_EXPIRES, Site, Visit, failure, identity, identity_until, new_pair, set_cookies,
+    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, Operator, REFRESH_EXPIRES,
+    SCRIPT_TOKEN, Site, Visit, failure, identity, identity_until, new_pair, set_cookies,
 };
 
 fn handing_over(operator: Operator) -> Site {
@@ -27,24 +27,24 @@ async fn logged_in(operator: Operator, millis: i64) -> Site {
 
 /// What the handler saw, what the browser was told, and what scripts can read now.
 fn outcome(site: &Site, visit: &Visit) -> (String, String, Option<String>) {
-    (visit.saw(), visit.writes(), site.jar.value(HANDED_OVER).map(str::to_owned))
+    (visit.saw(), visit.writes(), site.jar.value(SCRIPT_TOKEN).map(str::to_owned))
 }
 
-fn told(saw: &str, writes: &str, scripts: Option<&str>) -> (String, String, Option<String>) {
+fn expect(saw: &str, writes: &str, scripts: Option<&str>) -> (String, String, Option<String>) {
     (saw.to_owned(), writes.to_owned(), scripts.map(str::to_owned))
 }
 
 /// The `Set-Cookie` line of the cookie for scripts.
 fn line(visit: &Visit) -> Option<&str> {
     let mut lines = set_cookies(visit.response.headers()).into_iter().map(|line| line.to_str().unwrap());
-    lines.find(|line| line.starts_with(HANDED_OVER))
+    lines.find(|line| line.starts_with(SCRIPT_TOKEN))
 }
 
 #[tokio::test]
 async fn a_login_hands_its_token_over_until_it_ends() {
     let mut site = handing_over(Operator::never());
     let login = site.login("old").await;
-    assert_eq!(outcome(&site, &login), told("absent", "identity set, anchor set, token set", Some("old")));
+    assert_eq!(outcome(&site, &login), expect("absent", "identity set, anchor set, token set", Some("old")));
     let expected = "__euid_advertising_token=old; SameSite=Lax; Secure; Path=/; Max-Age=3600";
     assert_eq!(line(&login), Some(expected));
 }
@@ -64,18 +64,18 @@ async fn a_page_that_changes_nothing_writes_nothing_and_is_cached_as_before() {
 #[tokio::test(start_paused = true)]
 async fn it_follows_what_a_due_page_comes_to() {
     for (millis, answer, expected) in [
-        (DUE, new_pair("new"), told("active(new)", "identity set, token set", Some("new"))),
-        (DUE, failure(ErrorKind::Transient), told("active(old)", "", Some("old"))),
-        (DUE, failure(ErrorKind::RejectedToken), told("absent", "identity cleared, token cleared", None)),
-        (DUE, Ok(Refreshed::OptedOut), told("opted_out", "identity cleared, opt-out recorded, token cleared", None)),
-        (EXPIRED, new_pair("new"), told("active(new)", "identity set, token set", Some("new"))),
-        (EXPIRED, failure(ErrorKind::Transient), told("unavailable", "token cleared", None)),
+        (DUE, new_pair("new"), expect("active(new)", "identity set, token set", Some("new"))),
+        (DUE, failure(ErrorKind::Transient), expect("active(old)", "", Some("old"))),
+        (DUE, failure(ErrorKind::RejectedToken), expect("absent", "identity cleared, token cleared", None)),
+        (DUE, Ok(Refreshed::OptedOut), expect("opted_out", "identity cleared, opt-out recorded, token cleared", None)),
+        (EXPIRED, new_pair("new"), expect("active(new)", "identity set, token set", Some("new"))),
+        (EXPIRED, failure(ErrorKind::Transient), expect("unavailable", "token cleared", None)),
         (
             EXPIRED,
             Ok(Refreshed::OptedOut),
-            told("opted_out", "identity cleared, opt-out recorded, token cleared", None),
+            expect("opted_out", "identity cleared, opt-out recorded, token cleared", None),
         ),
-        (REFRESH_EXPIRES, new_pair("new"), told("absent", "token cleared", None)),
+        (REFRESH_EXPIRES, new_pair("new"), expect("absent", "token cleared", None)),
     ] {
         let mut site = logged_in(Operator::answering(answer), millis).await;
         let visit = site.look().await;
@@ -102,7 +102,7 @@ async fn a_refresh_beside_the_page_hands_over_what_the_next_page_will_see() {
     let Ok(response) = tower::ServiceExt::oneshot(tower::Layer::layer(&site.layer, slow), site.jar.request()).await;
     site.jar.apply(response.headers());
     let next = site.look().await;
-    assert_eq!(outcome(&site, &next), told("active(new)", "", Some("new")));
+    assert_eq!(outcome(&site, &next), expect("active(new)", "", Some("new")));
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn logout_and_opt_out_take_it_back_also_where_none_came() {
     ] {
         let mut site = logged_in(Operator::never(), 0).await;
         assert_eq!(site.update(update.clone()).await.writes(), writes);
-        assert_eq!(site.jar.value(HANDED_OVER), None);
+        assert_eq!(site.jar.value(SCRIPT_TOKEN), None);
         assert_eq!(handing_over(Operator::never()).update(update).await.writes(), writes);
     }
 }
@@ -138,16 +138,16 @@ async fn without_consent_it_is_taken_back_and_not_given() {
     ] {
         let mut site = logged_in.clone().configured(|layer| layer.consent(move |_| consent));
         let visit = site.look().await;
-        assert_eq!(outcome(&site, &visit), told("withheld", writes, None));
+        assert_eq!(outcome(&site, &visit), expect("withheld", writes, None));
         assert_eq!(site.look().await.writes(), "");
         site.jar = Jar::default();
         assert_eq!(site.login("new").await.writes(), login, "{consent:?}");
-        assert_eq!(site.jar.value(HANDED_OVER), None);
+        assert_eq!(site.jar.value(SCRIPT_TOKEN), None);
     }
     let mut granted = logged_in.clone();
-    granted.jar = granted.jar.without(HANDED_OVER);
+    granted.jar = granted.jar.without(SCRIPT_TOKEN);
     let visit = granted.look().await;
-    assert_eq!(outcome(&granted, &visit), told("active(old)", "token set", Some("old")));
+    assert_eq!(outcome(&granted, &visit), expect("active(old)", "token set", Some("old")));
 }
 
 #[tokio::test]
@@ -155,11 +155,11 @@ async fn one_that_does_not_match_is_put_right_with_the_next_page_and_once() {
     let logged_in = logged_in(Operator::never(), 600_000).await;
     let jar = &logged_in.jar;
     for wrong in
-        [jar.clone().without(HANDED_OVER), jar.clone().with(HANDED_OVER, "x"), jar.clone().with(HANDED_OVER, "")]
+        [jar.clone().without(SCRIPT_TOKEN), jar.clone().with(SCRIPT_TOKEN, "x"), jar.clone().with(SCRIPT_TOKEN, "")]
     {
         let mut site = Site { jar: wrong, ..logged_in.clone() };
         let visit = site.look().await;
-        assert_eq!(outcome(&site, &visit), told("active(old)", "token set", Some("old")));
+        assert_eq!(outcome(&site, &visit), expect("active(old)", "token set", Some("old")));
         assert!(line(&visit).unwrap().ends_with("; Max-Age=3000"), "what is left of the token");
         assert_eq!(visit.header("cache-control"), Some("private, no-store"));
         assert_eq!(site.look().await.writes(), "");
@@ -178,9 +178,9 @@ async fn where_there_is_no_token_one_that_came_is_taken_back() {
         (jar.clone().without(ANCHOR), "absent", "identity cleared, token cleared"),
         (opted_out.jar, "opted_out", "token cleared"),
     ] {
-        let mut site = Site { jar: jar.with(HANDED_OVER, "old"), ..active.clone() };
+        let mut site = Site { jar: jar.with(SCRIPT_TOKEN, "old"), ..active.clone() };
         let visit = site.look().await;
-        assert_eq!(outcome(&site, &visit), told(saw, writes, None));
+        assert_eq!(outcome(&site, &visit), expect(saw, writes, None));
         assert_eq!(site.look().await.writes(), "");
     }
 }
@@ -204,17 +204,17 @@ async fn of_somebody_elses_identity_nothing_is_handed_over() {
 async fn a_page_that_has_not_changed_brings_none_and_takes_back_what_ended() {
     let not_modified = |_: &_, response: &mut http::Response<()>| *response.status_mut() = StatusCode::NOT_MODIFIED;
     let mut missing = logged_in(Operator::never(), 0).await;
-    missing.jar = missing.jar.without(HANDED_OVER);
+    missing.jar = missing.jar.without(SCRIPT_TOKEN);
     let visit = missing.visit(not_modified).await;
     assert!(set_cookies(visit.response.headers()).is_empty() && visit.header("cache-control").is_none());
-    let mut left = Site { jar: Jar::default().with(HANDED_OVER, "old"), ..missing };
+    let mut left = Site { jar: Jar::default().with(SCRIPT_TOKEN, "old"), ..missing };
     assert_eq!(left.visit(not_modified).await.writes(), "token cleared");
 }
 
 #[tokio::test]
 async fn it_is_not_put_right_beside_what_is_no_page() {
     let mut site = logged_in(Operator::never(), 0).await;
-    site.jar = site.jar.without(HANDED_OVER);
+    site.jar = site.jar.without(SCRIPT_TOKEN);
     for (name, value) in [("sec-fetch-dest", "image"), ("sec-purpose", "prefetch")] {
         let mut request = site.jar.request();
         request.headers_mut().insert(name, value.parse().unwrap());
@@ -235,7 +235,7 @@ async fn the_longest_token_that_can_be_sealed_is_handed_over() {
     let longest = "x".repeat(3916);
     let mut site = handing_over(Operator::never());
     assert_eq!(site.update(login(&longest)).await.writes(), format!("{BOTH_SET}, token set"));
-    assert_eq!(site.jar.value(HANDED_OVER), Some(&*longest));
+    assert_eq!(site.jar.value(SCRIPT_TOKEN), Some(&*longest));
     let longer = site.update(login(&format!("{longest}xxxx"))).await;
     assert_eq!(longer.writes(), format!("{BOTH_CLEARED}, token cleared"));
 }
@@ -244,11 +244,11 @@ async fn the_longest_token_that_can_be_sealed_is_handed_over() {
 async fn it_ends_with_the_token_to_the_second() {
     for (left, writes, scripts) in [(1_000, "token set", Some("old")), (999, "token cleared", None)] {
         let mut site = logged_in(Operator::never(), 0).await;
-        site.jar = site.jar.without(HANDED_OVER);
+        site.jar = site.jar.without(SCRIPT_TOKEN);
         site = site.configured(|layer| layer.max_wait(Duration::ZERO));
         site.wait_until(IDENTITY_EXPIRES - left);
         let visit = site.look().await;
-        assert_eq!(outcome(&site, &visit), told("active(old)", writes, scripts), "{left} ms");
+        assert_eq!(outcome(&site, &visit), expect("active(old)", writes, scripts), "{left} ms");
     }
 }
 
@@ -261,9 +261,9 @@ async fn a_login_whose_token_is_over_already_hands_none_over() {
 
 #[tokio::test]
 async fn where_it_was_not_asked_for_a_cookie_of_that_name_is_nobodys_business() {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.login("old").await;
-    site.jar.put(HANDED_OVER, "of the application");
+    site.jar.put(SCRIPT_TOKEN, "of the application");
     assert_eq!(site.look().await.writes(), "");
     assert_eq!(site.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
 }

@@ -20,7 +20,7 @@ fn real_size() -> Identity {
 
 /// A browser with a real-size identity that opens.
 async fn logged_in() -> Site {
-    let mut site = Site::asking_nobody();
+    let mut site = Site::offline();
     site.update(EuidUpdate::login(real_size())).await;
     assert!(site.look().await.saw().starts_with("active("));
     site

@@ -51,7 +51,7 @@ pub(crate) const OPT_OUT: &str = "__Host-euid-optout";
 /// The cookie of EUID's JavaScript SDK.
 pub(crate) const SDK: &str = "__euid";
 /// The token that scripts may read.
-pub(crate) const HANDED_OVER: &str = "__euid_advertising_token";
+pub(crate) const SCRIPT_TOKEN: &str = "__euid_advertising_token";
 
 /// Both cookies, in the words of [`writes`].
 pub(crate) const BOTH_SET: &str = "identity set, anchor set";
@@ -98,7 +98,7 @@ pub(crate) struct Operator {
 
 #[derive(Debug, Default)]
 struct Counts {
-    asked: AtomicUsize,
+    started: AtomicUsize,
     answered: AtomicUsize,
     given_up: AtomicUsize,
 }
@@ -118,8 +118,8 @@ impl Operator {
         self
     }
 
-    pub(crate) fn asked(&self) -> usize {
-        self.counts.asked.load(Ordering::SeqCst)
+    pub(crate) fn calls(&self) -> usize {
+        self.counts.started.load(Ordering::SeqCst)
     }
 
     /// Returns how many calls ended.
@@ -135,7 +135,7 @@ impl Operator {
 
 impl Refresh for Operator {
     async fn refresh(&self, _: &Identity) -> Result<Refreshed, EuidError> {
-        self.counts.asked.fetch_add(1, Ordering::SeqCst);
+        self.counts.started.fetch_add(1, Ordering::SeqCst);
         let call = Call { counts: &self.counts, ended: false };
         if !self.delay.is_zero() {
             tokio::time::sleep(self.delay).await;
@@ -206,7 +206,7 @@ pub(crate) fn outcome(visit: &Visit) -> (String, String) {
 }
 
 /// Returns the expected [`outcome`].
-pub(crate) fn told(saw: &str, writes: &str) -> (String, String) {
+pub(crate) fn expect(saw: &str, writes: &str) -> (String, String) {
     (saw.to_owned(), writes.to_owned())
 }
 
@@ -225,7 +225,7 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
             OPT_OUT if rest.starts_with(';') => return None,
             OPT_OUT => return Some("opt-out recorded".to_owned()),
             SDK => "sdk",
-            HANDED_OVER => "token",
+            SCRIPT_TOKEN => "token",
             _ => return None,
         };
         let what = match rest.split(';').next().unwrap() {
@@ -265,7 +265,7 @@ impl Site {
     }
 
     /// Returns a site that must make no call.
-    pub(crate) fn asking_nobody() -> Self {
+    pub(crate) fn offline() -> Self {
         Self::new(Operator::never())
     }
 
@@ -300,6 +300,34 @@ impl Site {
         self.update(EuidUpdate::login(identity(name))).await
     }
 
+    /// Logs the visitor in with the token `old`, and moves the clock to `millis` after [`START`].
+    pub(crate) async fn logged_in(mut self, millis: i64) -> Self {
+        self.login("old").await;
+        self.wait_until(millis);
+        self
+    }
+
+    /// Visits a page that does nothing, without a change of the jar: several such requests can run at once.
+    pub(crate) async fn look_once(&self) -> Visit {
+        self.send(self.jar.request(), |_, _| ()).await
+    }
+
+    /// Binds identities to the user of [`look_as`](Self::look_as).
+    pub(crate) fn with_subject(self) -> Self {
+        self.configured(|layer| layer.subject(|request| request.extensions.get::<User>().map(|user| user.0)))
+    }
+
+    /// Visits a page that does nothing, while `user` is signed in.
+    pub(crate) async fn look_as(&mut self, user: Option<&'static str>) -> Visit {
+        let mut request = self.jar.request();
+        if let Some(user) = user {
+            request.extensions_mut().insert(User(user));
+        }
+        let visit = self.send(request, |_, _| ()).await;
+        self.jar.apply(visit.response.headers());
+        visit
+    }
+
     /// Sends a request without a change of the jar.
     pub(crate) async fn send(
         &self,
@@ -313,6 +341,10 @@ impl Site {
         Visit { euid, token, response }
     }
 }
+
+/// The signed-in user, in the extensions of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct User(pub(crate) &'static str);
 
 /// The state and token that a handler found in its request.
 pub(crate) type Seen = Arc<Mutex<(Option<Euid>, Option<AdvertisingToken>)>>;
@@ -330,6 +362,13 @@ pub(crate) fn page(
         *seen.lock().unwrap() = (euid, token);
         ready(Ok(response))
     })
+}
+
+/// Returns the text of a body.
+#[cfg(feature = "axum")]
+pub(crate) async fn text(response: Response<axum::body::Body>) -> String {
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// Returns the `Set-Cookie` values, unchanged.
