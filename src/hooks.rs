@@ -27,7 +27,7 @@ impl Visitor {
     pub(crate) fn context(&self) -> RequestContext<'_> {
         let user = match &self.user {
             None => SignedIn::Unchecked,
-            Some(None) => SignedIn::Nobody,
+            Some(None) => SignedIn::NoUser,
             Some(Some(id)) => SignedIn::User(id),
         };
         RequestContext { consent: self.consent, user }

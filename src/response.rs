@@ -13,7 +13,7 @@ pub(crate) fn is_untouched<R>(config: &Config, response: &Response<R>, watch: &W
     config.logout_when.is_none()
         && watch.is_blank()
         && response.extensions().get::<EuidUpdate>().is_none()
-        && !Engine::is_steered_by(response.headers())
+        && !Engine::may_be_logout(response.headers())
 }
 
 /// Takes the handler's update out of its response, writes the state, and sets the headers that restrict caches.

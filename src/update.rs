@@ -137,7 +137,7 @@ impl EuidUpdate {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn opt_out() -> Self {
-        Self::of(Change::StateOptOut)
+        Self::of(Change::OptOut)
     }
 
     /// Attaches it to a response. A stronger update that is already attached stays.
@@ -229,7 +229,7 @@ impl fmt::Debug for EuidUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.change() {
             Change::Begin(_) => "Login",
-            Change::StateOptOut => "OptOut",
+            Change::OptOut => "OptOut",
             Change::EndLogin => "Logout",
             Change::Keep | Change::ForgetIdentity | Change::RecordOptOut(_) | Change::Renew(_) => "Other",
         };

@@ -27,7 +27,9 @@ mod finish;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod logout;
 mod navigation;
+mod opt_out;
 mod pending;
 mod read;
 mod report;
@@ -38,15 +40,16 @@ mod write;
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, COOKIE, IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, Method};
 
 pub use self::begin::Step;
 pub use self::candidate::RefreshCandidate;
-pub use self::change::{Change, NewLogin, Record};
+pub use self::change::{Change, NewLogin, Renewal};
 pub use self::context::{RequestContext, SignedIn, Site};
 pub use self::decision::Decision;
 pub use self::finish::Finish;
+use self::navigation::REQUEST_HEADERS;
 pub use self::pending::{Pending, Watch};
 pub use self::report::{Findings, RejectReason, UserCheck, WriteError};
 use crate::clock::UnixMillis;
@@ -89,21 +92,7 @@ impl Engine {
     /// The default of the longest random delay of a refresh: 10 min.
     pub const DEFAULT_REFRESH_JITTER: Duration = Duration::from_secs(600);
     /// The names of the request headers that [`begin`](Self::begin) reads. A host with other header types copies these.
-    pub const REQUEST_HEADERS: [HeaderName; 13] = [
-        COOKIE,
-        CONNECTION,
-        UPGRADE,
-        IF_NONE_MATCH,
-        IF_MODIFIED_SINCE,
-        HeaderName::from_static("sec-fetch-dest"),
-        HeaderName::from_static("sec-purpose"),
-        HeaderName::from_static("purpose"),
-        HeaderName::from_static("x-purpose"),
-        HeaderName::from_static("x-sec-purpose"),
-        HeaderName::from_static("x-moz"),
-        HeaderName::from_static("next-router-prefetch"),
-        HeaderName::from_static("x-middleware-prefetch"),
-    ];
+    pub const REQUEST_HEADERS: [HeaderName; 13] = REQUEST_HEADERS;
 
     /// An engine that seals under `keys`, with defaults for everything else.
     ///
@@ -139,7 +128,7 @@ impl Engine {
     ///
     /// let engine = engine.with_cookie(CookieConfig::insecure()); // for http://localhost
     /// let mut headers = HeaderMap::new();
-    /// engine.finish(Pending::default(), Some(&Change::StateOptOut), StatusCode::OK, &mut headers, || at(0));
+    /// engine.finish(Pending::default(), Some(&Change::OptOut), StatusCode::OK, &mut headers, || at(0));
     /// let names = headers.get_all("set-cookie").iter().map(|cookie| cookie.as_bytes().split(|byte| *byte == b'=').next());
     /// assert_eq!(names.flatten().collect::<Vec<_>>(), [b"euid" as &[u8], b"euid-login", b"euid-optout"]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())

@@ -111,7 +111,7 @@
 //! #     let answer = seal_response(&key, [7; 12], now, nonce, br#"{"status":"optout"}"#);
 //! #     Ok(Response::builder().header("content-type", "application/octet-stream").body(answer.into()).unwrap())
 //! # };
-//! # assert!(matches!(login(&operator, "user@example.com", now, opted_out)?, Change::StateOptOut));
+//! # assert!(matches!(login(&operator, "user@example.com", now, opted_out)?, Change::OptOut));
 //! # }
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```

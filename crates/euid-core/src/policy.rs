@@ -54,24 +54,24 @@ pub(crate) enum Credential {
 
 /// The anchor of a request that has no usable identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LoginMarker {
+pub(crate) enum AnchorState {
     /// No anchor came.
-    Nothing,
+    None,
     /// A login, an opt-out that has expired, or a value that can't be read.
-    Something,
+    Other,
     /// The person opted out, and the opt-out has not expired.
     OptedOut,
 }
 
 /// The result of a comparison: the user that an identity is bound to, and the signed-in user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
+pub(crate) enum SubjectMatch {
     /// Bound to the signed-in user, or to no user.
     Same,
     /// Bound to another user.
     Other,
     /// Bound to a user, while no user is signed in.
-    Nobody,
+    NoUser,
 }
 
 /// The verdict on a request.
@@ -130,7 +130,7 @@ pub(crate) enum Settled<T> {
 
 /// The outcome of a refresh, as far as the policy distinguishes outcomes. `T` is the caller's value for the new pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer<T> {
+pub(crate) enum RefreshOutcome<T> {
     NewPair(IdentityTimes, T),
     OptOut,
     /// `invalid_token`, `expired_token`.
@@ -140,7 +140,7 @@ pub(crate) enum Answer<T> {
     Failed,
 }
 
-impl<'a> Answer<&'a Identity> {
+impl<'a> RefreshOutcome<&'a Identity> {
     pub(crate) fn of(answer: &'a Result<Refreshed, EuidError>) -> Self {
         match answer {
             Ok(Refreshed::Identity(identity)) => Self::NewPair(identity.times(), identity),
@@ -161,14 +161,14 @@ impl<'a> Answer<&'a Identity> {
 
 /// Judges a request without a usable identity. It never causes a refresh.
 #[inline]
-pub(crate) fn without_identity(presented: Credential, anchor: LoginMarker, consent: Consent) -> Verdict {
+pub(crate) fn without_identity(presented: Credential, anchor: AnchorState, consent: Consent) -> Verdict {
     let came = presented != Credential::Nothing;
-    if consent == Consent::Withdrawn && (came || anchor != LoginMarker::Nothing) {
+    if consent == Consent::Withdrawn && (came || anchor != AnchorState::None) {
         return verdict(Visibility::Withheld, Action::EndLogin);
     }
     let verdict = match (presented, anchor) {
-        (Credential::Nothing, LoginMarker::OptedOut) => verdict(Visibility::OptedOut, Action::Keep),
-        (_, LoginMarker::OptedOut) => verdict(Visibility::OptedOut, Action::ForgetIdentity),
+        (Credential::Nothing, AnchorState::OptedOut) => verdict(Visibility::OptedOut, Action::Keep),
+        (_, AnchorState::OptedOut) => verdict(Visibility::OptedOut, Action::ForgetIdentity),
         (Credential::Nothing | Credential::UnknownKey, _) => verdict(Visibility::Absent, Action::Keep),
         (Credential::Unusable, _) => verdict(Visibility::Absent, Action::ForgetIdentity),
     };
@@ -177,7 +177,7 @@ pub(crate) fn without_identity(presented: Credential, anchor: LoginMarker, conse
 
 /// Judges a request with an identity that its anchor names. Jitter may move `times.refresh_from`, and a margin may
 /// bring `times.identity_expires` forward: the function does not rely on their order.
-pub(crate) fn evaluate(times: &IdentityTimes, subject: Subject, consent: Consent, now: UnixMillis) -> Evaluation {
+pub(crate) fn evaluate(times: &IdentityTimes, subject: SubjectMatch, consent: Consent, now: UnixMillis) -> Evaluation {
     if let Some(verdict) = barred(subject, consent) {
         return Evaluation::Proceed(verdict);
     }
@@ -197,7 +197,7 @@ pub(crate) fn evaluate(times: &IdentityTimes, subject: Subject, consent: Consent
 pub(crate) fn opted_out(
     until: UnixMillis,
     identity_came: bool,
-    subject: Subject,
+    subject: SubjectMatch,
     consent: Consent,
     now: UnixMillis,
 ) -> Verdict {
@@ -210,12 +210,12 @@ pub(crate) fn opted_out(
 
 /// The verdict on an identity, or the record of an opt-out, that consent or the subject excludes, whatever its
 /// content.
-fn barred(subject: Subject, consent: Consent) -> Option<Verdict> {
+fn barred(subject: SubjectMatch, consent: Consent) -> Option<Verdict> {
     let verdict = match (consent, subject) {
         (Consent::Withdrawn, _) => verdict(Visibility::Withheld, Action::EndLogin),
-        (_, Subject::Other) => verdict(Visibility::Absent, Action::ForgetIdentity),
-        (_, Subject::Nobody) => verdict(Visibility::Absent, Action::Keep),
-        (Consent::Granted | Consent::Withheld, Subject::Same) => return None,
+        (_, SubjectMatch::Other) => verdict(Visibility::Absent, Action::ForgetIdentity),
+        (_, SubjectMatch::NoUser) => verdict(Visibility::Absent, Action::Keep),
+        (Consent::Granted | Consent::Withheld, SubjectMatch::Same) => return None,
     };
     Some(verdict.restricted_by(consent))
 }
@@ -232,19 +232,19 @@ pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
 
 /// Judges the outcome of a refresh, after [`Evaluation::Refresh`]: `times` are those of the identity, `now` is read
 /// again after the wait.
-pub(crate) fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: Answer<T>) -> Settled<T> {
+pub(crate) fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: RefreshOutcome<T>) -> Settled<T> {
     let proceed = |sees, action| Settled::Proceed(verdict(sees, action));
     let ended = || proceed(Visibility::Absent, Action::ForgetIdentity);
     match answer {
-        Answer::NewPair(new, pair) if new.is_usable(now) && new.is_refreshable(now) => Settled::Renewed(pair),
-        Answer::OptOut => Settled::OptedOut,
-        Answer::Ended => ended(),
+        RefreshOutcome::NewPair(new, pair) if new.is_usable(now) && new.is_refreshable(now) => Settled::Renewed(pair),
+        RefreshOutcome::OptOut => Settled::OptedOut,
+        RefreshOutcome::Ended => ended(),
         _ if !times.is_refreshable(now) => proceed(Visibility::Absent, Action::Keep),
         _ if times.is_usable(now) => proceed(Visibility::Active, Action::Keep),
         // No operator can read the refresh token any more, and the advertising token has expired.
-        Answer::ClientError => ended(),
+        RefreshOutcome::ClientError => ended(),
         // A new pair that has expired by this machine's clock is a failure: one of the clocks is wrong.
-        Answer::NewPair(..) | Answer::Failed => proceed(Visibility::Unavailable, Action::Keep),
+        RefreshOutcome::NewPair(..) | RefreshOutcome::Failed => proceed(Visibility::Unavailable, Action::Keep),
     }
 }
 
@@ -312,8 +312,8 @@ mod tests {
 
     const TIMES: IdentityTimes = times(100, 200, 300);
     const CONSENTS: [Consent; 3] = [Consent::Granted, Consent::Withheld, Consent::Withdrawn];
-    const SUBJECTS: [Subject; 3] = [Subject::Same, Subject::Other, Subject::Nobody];
-    const ANCHORS: [LoginMarker; 3] = [LoginMarker::Nothing, LoginMarker::Something, LoginMarker::OptedOut];
+    const SUBJECTS: [SubjectMatch; 3] = [SubjectMatch::Same, SubjectMatch::Other, SubjectMatch::NoUser];
+    const ANCHORS: [AnchorState; 3] = [AnchorState::None, AnchorState::Other, AnchorState::OptedOut];
     const PRESENTED: [Credential; 3] = [Credential::Nothing, Credential::UnknownKey, Credential::Unusable];
 
     const fn times(refresh_from: i64, identity_expires: i64, refresh_expires: i64) -> IdentityTimes {
@@ -328,12 +328,13 @@ mod tests {
         UnixMillis::from_millis(millis)
     }
 
-    fn answers() -> Vec<Answer<()>> {
-        let mut answers = vec![Answer::OptOut, Answer::Ended, Answer::ClientError, Answer::Failed];
+    fn answers() -> Vec<RefreshOutcome<()>> {
+        let mut answers =
+            vec![RefreshOutcome::OptOut, RefreshOutcome::Ended, RefreshOutcome::ClientError, RefreshOutcome::Failed];
         for moment in [0, 150, 1000] {
-            answers.push(Answer::NewPair(times(moment, moment, moment), ()));
-            answers.push(Answer::NewPair(times(moment, moment, 1000), ()));
-            answers.push(Answer::NewPair(times(moment, 1000, 1000), ()));
+            answers.push(RefreshOutcome::NewPair(times(moment, moment, moment), ()));
+            answers.push(RefreshOutcome::NewPair(times(moment, moment, 1000), ()));
+            answers.push(RefreshOutcome::NewPair(times(moment, 1000, 1000), ()));
         }
         answers
     }
@@ -342,15 +343,15 @@ mod tests {
     fn every_row_without_a_usable_identity() {
         for consent in [Consent::Granted, Consent::Withheld] {
             for (presented, anchor, sees, action) in [
-                (Credential::Nothing, LoginMarker::Nothing, Visibility::Absent, Action::Keep),
-                (Credential::Nothing, LoginMarker::Something, Visibility::Absent, Action::Keep),
-                (Credential::Nothing, LoginMarker::OptedOut, Visibility::OptedOut, Action::Keep),
-                (Credential::UnknownKey, LoginMarker::Nothing, Visibility::Absent, Action::Keep),
-                (Credential::UnknownKey, LoginMarker::Something, Visibility::Absent, Action::Keep),
-                (Credential::UnknownKey, LoginMarker::OptedOut, Visibility::OptedOut, Action::ForgetIdentity),
-                (Credential::Unusable, LoginMarker::Nothing, Visibility::Absent, Action::ForgetIdentity),
-                (Credential::Unusable, LoginMarker::Something, Visibility::Absent, Action::ForgetIdentity),
-                (Credential::Unusable, LoginMarker::OptedOut, Visibility::OptedOut, Action::ForgetIdentity),
+                (Credential::Nothing, AnchorState::None, Visibility::Absent, Action::Keep),
+                (Credential::Nothing, AnchorState::Other, Visibility::Absent, Action::Keep),
+                (Credential::Nothing, AnchorState::OptedOut, Visibility::OptedOut, Action::Keep),
+                (Credential::UnknownKey, AnchorState::None, Visibility::Absent, Action::Keep),
+                (Credential::UnknownKey, AnchorState::Other, Visibility::Absent, Action::Keep),
+                (Credential::UnknownKey, AnchorState::OptedOut, Visibility::OptedOut, Action::ForgetIdentity),
+                (Credential::Unusable, AnchorState::None, Visibility::Absent, Action::ForgetIdentity),
+                (Credential::Unusable, AnchorState::Other, Visibility::Absent, Action::ForgetIdentity),
+                (Credential::Unusable, AnchorState::OptedOut, Visibility::OptedOut, Action::ForgetIdentity),
             ] {
                 let got = without_identity(presented, anchor, consent);
                 let withheld = consent == Consent::Withheld && sees == Visibility::Absent;
@@ -365,7 +366,7 @@ mod tests {
         for presented in PRESENTED {
             for anchor in ANCHORS {
                 let got = without_identity(presented, anchor, Consent::Withdrawn);
-                let nothing = (presented, anchor) == (Credential::Nothing, LoginMarker::Nothing);
+                let nothing = (presented, anchor) == (Credential::Nothing, AnchorState::None);
                 let action = if nothing { Action::Keep } else { Action::EndLogin };
                 let expected = verdict(Visibility::Withheld, action);
                 assert_eq!(got, expected, "{presented:?} {anchor:?}");
@@ -382,8 +383,8 @@ mod tests {
     #[test]
     fn every_row_with_an_identity_at_every_millisecond() {
         for now in 0..400 {
-            let granted = evaluate(&TIMES, Subject::Same, Consent::Granted, at(now));
-            let withheld = evaluate(&TIMES, Subject::Same, Consent::Withheld, at(now));
+            let granted = evaluate(&TIMES, SubjectMatch::Same, Consent::Granted, at(now));
+            let withheld = evaluate(&TIMES, SubjectMatch::Same, Consent::Withheld, at(now));
             let expected_granted = match now {
                 0..100 => Evaluation::Proceed(verdict(Visibility::Active, Action::Keep)),
                 100..300 => Evaluation::Refresh,
@@ -393,9 +394,9 @@ mod tests {
             assert_eq!(withheld, Evaluation::Proceed(verdict(Visibility::Withheld, Action::Keep)), "{now}");
 
             for (consent, sees) in [(Consent::Granted, Visibility::Absent), (Consent::Withheld, Visibility::Withheld)] {
-                let other = evaluate(&TIMES, Subject::Other, consent, at(now));
+                let other = evaluate(&TIMES, SubjectMatch::Other, consent, at(now));
                 assert_eq!(other, Evaluation::Proceed(verdict(sees, Action::ForgetIdentity)), "{now}");
-                let nobody = evaluate(&TIMES, Subject::Nobody, consent, at(now));
+                let nobody = evaluate(&TIMES, SubjectMatch::NoUser, consent, at(now));
                 assert_eq!(nobody, Evaluation::Proceed(verdict(sees, Action::Keep)), "{now}");
             }
         }
@@ -410,8 +411,8 @@ mod tests {
                     for (came, clear) in [(true, Action::ForgetIdentity), (false, Action::Keep)] {
                         let expected = match (consent, subject) {
                             (Consent::Withdrawn, _) => verdict(Visibility::Withheld, Action::EndLogin),
-                            (_, Subject::Other) => verdict(absent, clear),
-                            (_, Subject::Nobody) => verdict(absent, Action::Keep),
+                            (_, SubjectMatch::Other) => verdict(absent, clear),
+                            (_, SubjectMatch::NoUser) => verdict(absent, Action::Keep),
                             _ if now < 100 => verdict(Visibility::OptedOut, clear),
                             _ => verdict(absent, clear),
                         };
@@ -445,11 +446,11 @@ mod tests {
         for now in 0..400 {
             for answer in answers() {
                 let expected = match answer {
-                    Answer::NewPair(new, ()) if at(now) < new.identity_expires => Settled::Renewed(()),
-                    Answer::OptOut => Settled::OptedOut,
-                    Answer::Ended => ended,
-                    Answer::ClientError if (200..300).contains(&now) => ended,
-                    Answer::NewPair(..) | Answer::Failed | Answer::ClientError => match now {
+                    RefreshOutcome::NewPair(new, ()) if at(now) < new.identity_expires => Settled::Renewed(()),
+                    RefreshOutcome::OptOut => Settled::OptedOut,
+                    RefreshOutcome::Ended => ended,
+                    RefreshOutcome::ClientError if (200..300).contains(&now) => ended,
+                    RefreshOutcome::NewPair(..) | RefreshOutcome::Failed | RefreshOutcome::ClientError => match now {
                         0..200 => proceed(Visibility::Active, Action::Keep),
                         200..300 => proceed(Visibility::Unavailable, Action::Keep),
                         _ => proceed(Visibility::Absent, Action::Keep),
@@ -474,8 +475,8 @@ mod tests {
         })
     }
 
-    fn any_answer() -> impl Strategy<Value = Answer<()>> {
-        prop_oneof![select(answers()), any_times().prop_map(|times| Answer::NewPair(times, ()))]
+    fn any_answer() -> impl Strategy<Value = RefreshOutcome<()>> {
+        prop_oneof![select(answers()), any_times().prop_map(|times| RefreshOutcome::NewPair(times, ()))]
     }
 
     proptest! {
@@ -496,7 +497,7 @@ mod tests {
                 prop_assert!(now < times.identity_expires);
             }
             if settled == Settled::Renewed(()) {
-                prop_assert!(matches!(answer, Answer::NewPair(new, ()) if now < new.identity_expires));
+                prop_assert!(matches!(answer, RefreshOutcome::NewPair(new, ()) if now < new.identity_expires));
             }
         }
 
@@ -512,10 +513,10 @@ mod tests {
 
         #[test]
         fn no_identity_is_removed_because_of_the_time_or_a_transient_failure(times in any_times(), now in moment()) {
-            let settled = settle(&times, now, Answer::<()>::Failed);
+            let settled = settle(&times, now, RefreshOutcome::<()>::Failed);
             prop_assert!(matches!(settled, Settled::Proceed(Verdict { action: Action::Keep, .. })), "{:?}", settled);
             for consent in [Consent::Granted, Consent::Withheld] {
-                let planned = evaluate(&times, Subject::Same, consent, now);
+                let planned = evaluate(&times, SubjectMatch::Same, consent, now);
                 let removes = matches!(planned, Evaluation::Proceed(Verdict { action, .. }) if action != Action::Keep);
                 prop_assert!(!removes, "{:?}", planned);
             }
@@ -575,17 +576,17 @@ mod tests {
     #[test]
     fn an_error_is_taken_by_what_it_means_for_the_identity() {
         for (kind, answer) in [
-            (ErrorKind::RejectedToken, Answer::Ended),
-            (ErrorKind::RejectedInput, Answer::ClientError),
-            (ErrorKind::Unauthorized, Answer::Failed),
-            (ErrorKind::ClockDrift, Answer::Failed),
-            (ErrorKind::Undecryptable, Answer::Failed),
-            (ErrorKind::Transient, Answer::Failed),
-            (ErrorKind::Malformed, Answer::Failed),
-            (ErrorKind::UnknownStatus, Answer::Failed),
+            (ErrorKind::RejectedToken, RefreshOutcome::Ended),
+            (ErrorKind::RejectedInput, RefreshOutcome::ClientError),
+            (ErrorKind::Unauthorized, RefreshOutcome::Failed),
+            (ErrorKind::ClockDrift, RefreshOutcome::Failed),
+            (ErrorKind::Undecryptable, RefreshOutcome::Failed),
+            (ErrorKind::Transient, RefreshOutcome::Failed),
+            (ErrorKind::Malformed, RefreshOutcome::Failed),
+            (ErrorKind::UnknownStatus, RefreshOutcome::Failed),
         ] {
-            assert_eq!(Answer::of(&Err(EuidError::new(kind, "x"))), answer, "{kind:?}");
+            assert_eq!(RefreshOutcome::of(&Err(EuidError::new(kind, "x"))), answer, "{kind:?}");
         }
-        assert_eq!(Answer::of(&Ok(Refreshed::OptedOut)), Answer::OptOut);
+        assert_eq!(RefreshOutcome::of(&Ok(Refreshed::OptedOut)), RefreshOutcome::OptOut);
     }
 }

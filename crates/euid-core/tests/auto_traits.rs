@@ -4,8 +4,8 @@
 use euid_core::clock::{Clock, ManualClock, SystemClock, UnixMillis};
 use euid_core::dii::{Dii, DiiKind, InvalidDii};
 use euid_core::engine::{
-    Change, Decision, Engine, Findings, Finish, Lineage, Login, NewLogin, Pending, Record, RefreshCandidate,
-    RejectReason, RequestContext, SignedIn, Step, UserCheck, Watch, WriteError,
+    Change, Decision, Engine, Findings, Finish, Lineage, Login, NewLogin, Pending, RefreshCandidate, RejectReason,
+    Renewal, RequestContext, SignedIn, Step, UserCheck, Watch, WriteError,
 };
 use euid_core::error::Setting;
 use euid_core::error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
@@ -40,7 +40,7 @@ const _: () = {
     value::<Login>();
     value::<NewLogin>();
     value::<Pending>();
-    value::<Record>();
+    value::<Renewal>();
     value::<RefreshCandidate>();
     value::<RejectReason>();
     value::<Step>();

@@ -345,7 +345,7 @@ fn a_logout_ends_the_login_however_it_is_stated() {
             pending.logout().unwrap().logout();
         }
         let mut response = headers.clone();
-        assert_eq!(Engine::is_steered_by(&response), !response.is_empty());
+        assert_eq!(Engine::may_be_logout(&response), !response.is_empty());
         visit.engine.finish(pending, asked, StatusCode::INTERNAL_SERVER_ERROR, &mut response, || visit.now);
         assert_eq!(visit.keep(&response), expected, "{asked:?} {headers:?}");
     }
@@ -410,7 +410,7 @@ fn a_bound_login_is_its_users_alone() {
     for (user, state, wrote, rejected) in [
         (SignedIn::User(b"17"), "active", nothing(), None),
         (SignedIn::Unchecked, "active", nothing(), None),
-        (SignedIn::Nobody, "absent", nothing(), Some(RejectReason::NoUser)),
+        (SignedIn::NoUser, "absent", nothing(), Some(RejectReason::NoUser)),
         (SignedIn::User(b"18"), "absent", written([], [IDENTITY]), Some(RejectReason::OtherUser)),
     ] {
         let context = RequestContext { user, ..GRANTED };

@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::person::Nobody;
+use super::person::PersonError;
 use super::token::SealedShut;
 
 /// An HTTP response in the making.
@@ -122,13 +122,13 @@ impl From<getrandom::Error> for Answer {
     }
 }
 
-impl From<Nobody> for Answer {
-    fn from(nobody: Nobody) -> Self {
-        Self::client_error(match nobody {
-            Nobody::NotExactlyOne => {
+impl From<PersonError> for Answer {
+    fn from(error: PersonError) -> Self {
+        Self::client_error(match error {
+            PersonError::NotExactlyOne => {
                 "Required Parameter Missing: exactly one of [email, email_hash, phone, phone_hash] must be specified"
             }
-            Nobody::Invalid => "Invalid Identifier",
+            PersonError::Invalid => "Invalid Identifier",
         })
     }
 }

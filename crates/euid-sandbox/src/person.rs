@@ -20,7 +20,7 @@ pub(crate) struct Person {
 
 /// The reason why a payload names no person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Nobody {
+pub(crate) enum PersonError {
     /// None of the four members, or more than one.
     NotExactlyOne,
     /// Not an address, number or hash.
@@ -41,17 +41,17 @@ pub(crate) enum Script {
 impl Person {
     /// Finds the person by the one identity member of a generate or validate payload. `null` counts as missing; any
     /// other value that is not a string is read as its JSON text, as the operator does.
-    pub(crate) fn named_in(payload: &Map<String, Value>) -> Result<Self, Nobody> {
+    pub(crate) fn named_in(payload: &Map<String, Value>) -> Result<Self, PersonError> {
         let named = MEMBERS.iter().filter_map(|(name, read)| Some((payload.get(*name)?, read)));
         let mut named = named.filter(|(value, _)| !value.is_null());
         let (Some((value, read)), None) = (named.next(), named.next()) else {
-            return Err(Nobody::NotExactlyOne);
+            return Err(PersonError::NotExactlyOne);
         };
         let person = match value {
             Value::String(text) => read(text),
             other => read(&other.to_string()),
         };
-        person.ok_or(Nobody::Invalid)
+        person.ok_or(PersonError::Invalid)
     }
 
     pub(crate) fn from_parts(kind: DiiKind, first_level_hash: [u8; 32]) -> Self {
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    fn named(payload: Value) -> Result<Person, Nobody> {
+    fn named(payload: Value) -> Result<Person, PersonError> {
         let Value::Object(payload) = payload else { panic!("not an object") };
         Person::named_in(&payload)
     }
@@ -140,7 +140,7 @@ mod tests {
                 let kind = if member.starts_with("email") { DiiKind::Email } else { DiiKind::Phone };
                 assert!(person == Ok(Person::hashed(kind, &hash)), "{}", vector["id"]);
             } else {
-                assert!(person == Err(Nobody::Invalid), "{}", vector["id"]);
+                assert!(person == Err(PersonError::Invalid), "{}", vector["id"]);
             }
         }
     }
@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn null_counts_as_missing_and_only_null() {
         assert!(named(json!({ "email": "a@b", "phone": null })).is_ok());
-        assert!(named(json!({ "email": null })) == Err(Nobody::NotExactlyOne));
-        assert!(named(json!({ "email": 5 })) == Err(Nobody::Invalid));
-        assert!(named(json!({ "email": "a@b", "phone": 5 })) == Err(Nobody::NotExactlyOne));
+        assert!(named(json!({ "email": null })) == Err(PersonError::NotExactlyOne));
+        assert!(named(json!({ "email": 5 })) == Err(PersonError::Invalid));
+        assert!(named(json!({ "email": "a@b", "phone": 5 })) == Err(PersonError::NotExactlyOne));
     }
 
     #[test]

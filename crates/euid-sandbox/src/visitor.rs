@@ -94,7 +94,7 @@ impl Sandbox {
             None if state == VisitorState::Absent => return Ok(visitor),
             None => {
                 self.opt_out(dii);
-                Change::StateOptOut
+                Change::OptOut
             }
         };
         let mut headers = HeaderMap::new();

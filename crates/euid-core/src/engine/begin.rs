@@ -7,13 +7,13 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::decision::{Decision, Scripts, euid};
 use super::navigation::{is_conditional, is_navigation_or_fetch};
-use super::read::{FoundAnchor, FoundIdentity, Opened};
+use super::read::{FoundAnchor, Opened, Outcome};
 use super::source::Source;
-use super::{Change, Engine, Findings, Record, RefreshCandidate, RejectReason, RequestContext, SignedIn, UserCheck};
+use super::{Change, Engine, Findings, RefreshCandidate, RejectReason, Renewal, RequestContext, SignedIn, UserCheck};
 use crate::clock::UnixMillis;
 use crate::euid::Euid;
 use crate::identity::{Identity, IdentityTimes};
-use crate::policy::{self, Credential, Evaluation, LoginMarker, Subject, Verdict, Visibility};
+use crate::policy::{self, AnchorState, Credential, Evaluation, SubjectMatch, Verdict, Visibility};
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
 use crate::token::AdvertisingToken;
@@ -96,10 +96,10 @@ impl Engine {
             };
             Some(compare_user(context, login).1)
         });
-        match found.identity {
-            FoundIdentity::Usable(None) => UserCheck::Same,
-            FoundIdentity::Usable(Some(rejected)) => UserCheck::Rejected(rejected),
-            FoundIdentity::None | FoundIdentity::Rejected(_) => UserCheck::Unreadable,
+        match found.outcome {
+            Outcome::Judged(None) => UserCheck::Same,
+            Outcome::Judged(Some(rejected)) => UserCheck::Rejected(rejected),
+            Outcome::None | Outcome::Rejected(_) => UserCheck::Unreadable,
         }
     }
 }
@@ -111,24 +111,24 @@ impl Exchange<'_> {
             Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key),
             Opened::OptOut { record, identity_came } => Some(self.with_opt_out(record, *identity_came)),
         });
-        let (credential, findings) = match found.identity {
-            FoundIdentity::Usable(step) => return step,
-            FoundIdentity::None => (Credential::Nothing, Findings::NONE),
-            FoundIdentity::Rejected(reason @ RejectReason::UnknownKey) => {
+        let (credential, findings) = match found.outcome {
+            Outcome::Judged(step) => return step,
+            Outcome::None => (Credential::Nothing, Findings::NONE),
+            Outcome::Rejected(reason @ RejectReason::UnknownKey) => {
                 (Credential::UnknownKey, Findings::rejected(reason))
             }
-            FoundIdentity::Rejected(reason) => (Credential::Unusable, Findings::rejected(reason)),
+            Outcome::Rejected(reason) => (Credential::Unusable, Findings::rejected(reason)),
         };
         let has_state = credential != Credential::Nothing || found.anchor != FoundAnchor::None;
         let takes_over = !has_state && self.engine.cookies.config().js_sdk_cookie().is_some();
         let taken_over = if takes_over { self.with_js_sdk_cookie() } else { None };
         taken_over.unwrap_or_else(|| {
-            let marker = match found.anchor {
-                FoundAnchor::None => LoginMarker::Nothing,
-                FoundAnchor::OptedOut { until } if (self.now)() < until => LoginMarker::OptedOut,
-                FoundAnchor::OptedOut { .. } | FoundAnchor::Login(_) | FoundAnchor::Unusable => LoginMarker::Something,
+            let anchor = match found.anchor {
+                FoundAnchor::None => AnchorState::None,
+                FoundAnchor::OptedOut { until } if (self.now)() < until => AnchorState::OptedOut,
+                FoundAnchor::OptedOut { .. } | FoundAnchor::Login(_) | FoundAnchor::Unusable => AnchorState::Other,
             };
-            let verdict = policy::without_identity(credential, marker, self.context.consent);
+            let verdict = policy::without_identity(credential, anchor, self.context.consent);
             self.without_token(verdict, has_state, findings)
         })
     }
@@ -137,6 +137,7 @@ impl Exchange<'_> {
     fn with_identity(&self, payload: &Payload<'_>, old_key: bool) -> Option<Step> {
         let (subject, rejected) = compare_user(self.context, &payload.login);
         let findings = Findings { old_key, rejected };
+        // The lineage is random, and the same in all requests of the login.
         let [a, b, c, d, ..] = *payload.login.lineage.as_bytes();
         let chance = u32::from_be_bytes([a, b, c, d]);
         let (evaluation, times, now) = self.evaluate(subject, &payload.times, chance);
@@ -146,7 +147,7 @@ impl Exchange<'_> {
         };
         let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token());
         let change = if self.engine.reseal && old_key && token.is_some() {
-            Change::Renew(Box::new(Record { login: payload.login, identity: identity()? }))
+            Change::Renew(Box::new(Renewal { login: payload.login, identity: identity()? }))
         } else {
             verdict.action.into()
         };
@@ -164,9 +165,9 @@ impl Exchange<'_> {
     fn with_js_sdk_cookie(&self) -> Option<Step> {
         let found = js_sdk::read(self.headers)?;
         let (subject, user) = match self.context.user {
-            SignedIn::Unchecked => (Subject::Same, None),
-            SignedIn::Nobody => (Subject::Nobody, None),
-            SignedIn::User(id) => (Subject::Same, Some(id.into())),
+            SignedIn::Unchecked => (SubjectMatch::Same, None),
+            SignedIn::NoUser => (SubjectMatch::NoUser, None),
+            SignedIn::User(id) => (SubjectMatch::Same, Some(id.into())),
         };
         let identity = match found {
             JsSdk::Identity(identity) => Arc::new(identity),
@@ -181,7 +182,7 @@ impl Exchange<'_> {
             Evaluation::Refresh => self.candidate(source, identity, times, now, Findings::NONE),
             Evaluation::Proceed(verdict) => {
                 let token = (verdict.sees == Visibility::Active).then(|| AdvertisingToken::from(&*identity));
-                let change = source.keep(verdict, identity);
+                let change = source.apply(verdict, identity);
                 Step::Ready(self.decide(euid(verdict.sees, token), change, true, Findings::NONE))
             }
         })
@@ -191,7 +192,7 @@ impl Exchange<'_> {
     /// that they were compared with.
     fn evaluate(
         &self,
-        subject: Subject,
+        subject: SubjectMatch,
         times: &IdentityTimes,
         chance: u32,
     ) -> (Evaluation, IdentityTimes, UnixMillis) {
@@ -241,23 +242,21 @@ impl Exchange<'_> {
             change,
             consent,
             may_end: has_state || !self.method.is_safe(),
-            scripts: Scripts { sync: exposes_token, withheld: self.engine.withholds(consent) },
+            scripts: Scripts { sync: false, withheld: self.engine.withholds(consent) },
             findings,
         };
-        let may_defer = exposes_token || !matches!(decision.change, Change::Keep);
-        if may_defer {
-            self.restrict(&mut decision);
+        if exposes_token || !matches!(decision.change, Change::Keep) {
+            self.plan_writes(&mut decision, exposes_token);
         }
         decision
     }
 
-    /// Defers changes that the response must not write to the next page, and compares the cookie for scripts with the
-    /// token that it should hold.
-    fn restrict(&self, decision: &mut Decision) {
+    /// Leaves to the next page what this response must not write. Of a response that may write, decides whether it
+    /// corrects the cookie for scripts.
+    fn plan_writes(&self, decision: &mut Decision, exposes_token: bool) {
         if !is_navigation_or_fetch(self.method, self.headers) {
             decision.defer();
-        }
-        if decision.scripts.sync {
+        } else if exposes_token {
             let token = decision.euid.advertising_token().map(AdvertisingToken::peek);
             decision.scripts.sync = self.script_cookie(true, token).differs(token.is_some());
         }
@@ -274,12 +273,12 @@ impl Exchange<'_> {
 }
 
 /// Compares the user that a login is bound to with the signed-in user.
-fn compare_user(context: &RequestContext<'_>, login: &Login) -> (Subject, Option<RejectReason>) {
+fn compare_user(context: &RequestContext<'_>, login: &Login) -> (SubjectMatch, Option<RejectReason>) {
     match context.user {
-        _ if !login.is_bound() => (Subject::Same, None),
-        SignedIn::Unchecked => (Subject::Same, None),
-        SignedIn::Nobody => (Subject::Nobody, Some(RejectReason::NoUser)),
-        SignedIn::User(id) if login.is_bound_to(id) => (Subject::Same, None),
-        SignedIn::User(_) => (Subject::Other, Some(RejectReason::OtherUser)),
+        _ if !login.is_bound() => (SubjectMatch::Same, None),
+        SignedIn::Unchecked => (SubjectMatch::Same, None),
+        SignedIn::NoUser => (SubjectMatch::NoUser, Some(RejectReason::NoUser)),
+        SignedIn::User(id) if login.is_bound_to(id) => (SubjectMatch::Same, None),
+        SignedIn::User(_) => (SubjectMatch::Other, Some(RejectReason::OtherUser)),
     }
 }

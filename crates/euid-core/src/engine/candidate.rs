@@ -11,7 +11,7 @@ use crate::consent::Consent;
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::{Identity, IdentityTimes};
 use crate::outcome::Refreshed;
-use crate::policy::{self, Answer, Settled, Visibility};
+use crate::policy::{self, RefreshOutcome, Settled, Visibility};
 use crate::sealed::login::Lineage;
 use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::ScriptCookie;
@@ -245,8 +245,10 @@ impl RefreshCandidate {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn settle(&self, outcome: &Result<Refreshed, EuidError>, now: UnixMillis) -> Decision {
-        let answer = match Answer::of(outcome) {
-            Answer::NewPair(times, new) => Answer::NewPair(policy::with_margin(times, self.expiry_margin), new),
+        let answer = match RefreshOutcome::of(outcome) {
+            RefreshOutcome::NewPair(times, new) => {
+                RefreshOutcome::NewPair(policy::with_margin(times, self.expiry_margin), new)
+            }
             other => other,
         };
         let source = self.source.clone();
@@ -259,7 +261,7 @@ impl RefreshCandidate {
             Settled::Proceed(verdict) => {
                 let is_active = verdict.sees == Visibility::Active;
                 let token = is_active.then(|| AdvertisingToken::from(&*self.identity));
-                (verdict.sees, token, source.keep(verdict, Arc::clone(&self.identity)))
+                (verdict.sees, token, source.apply(verdict, Arc::clone(&self.identity)))
             }
         };
         let scripts = Scripts { sync: self.cookie.differs(token.is_some()), withheld: false };
@@ -303,7 +305,8 @@ impl RefreshCandidate {
     }
 }
 
-/// The pair, due a little later if it is due already: see [`Refreshed::received`].
+/// The pair, due a little later if it is due already. A host that has called [`Refreshed::received`] has such a pair;
+/// another host has not.
 fn not_due_at(now: UnixMillis, pair: &Identity) -> Identity {
     let times = pair.times();
     let pair = pair.clone();

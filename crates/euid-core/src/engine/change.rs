@@ -9,7 +9,7 @@ use crate::policy::Action;
 use crate::sealed::login::Login;
 
 /// A change of the visitor's state, with all data that it needs. A handler asks for `Begin`, `EndLogin` or
-/// `StateOptOut`; an [`Engine`](super::Engine) plans the others.
+/// `OptOut`; an [`Engine`](super::Engine) plans the others.
 ///
 /// Exhaustive: code that writes the state elsewhere must handle every variant.
 ///
@@ -22,7 +22,7 @@ use crate::sealed::login::Login;
 ///
 /// for (asked, cookie) in [
 ///     (Change::login(identity), "__Host-euid-login="),
-///     (Change::StateOptOut, "__Host-euid-login=out."),
+///     (Change::OptOut, "__Host-euid-login=out."),
 ///     (Change::EndLogin, "__Host-euid-login=;"), // removed
 /// ] {
 ///     let mut response = HeaderMap::new();
@@ -40,11 +40,11 @@ pub enum Change {
     /// The login ends, with its identity and all its other state.
     EndLogin,
     /// The person has opted out, as a handler or the JS SDK's cookie says: the login ends, and the opt-out is remembered.
-    StateOptOut,
+    OptOut,
     /// A refresh found the person opted out: the identity is removed, and the opt-out is remembered for its login.
     RecordOptOut(Box<Login>),
     /// An identity of the same login: refreshed, or sealed under a newer key.
-    Renew(Box<Record>),
+    Renew(Box<Renewal>),
     /// A new login, which ends the previous one.
     Begin(Arc<NewLogin>),
 }
@@ -65,7 +65,7 @@ pub enum Change {
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Record {
+pub struct Renewal {
     /// The login.
     pub login: Login,
     /// The identity.
@@ -138,7 +138,7 @@ impl Change {
     /// ```
     /// # use euid_core as tower_euid;
     /// # use tower_euid::engine::Change;
-    /// assert!(Change::EndLogin.outranks(&Change::StateOptOut));
+    /// assert!(Change::EndLogin.outranks(&Change::OptOut));
     /// assert!(!Change::EndLogin.outranks(&Change::EndLogin));
     /// ```
     #[must_use]
@@ -151,7 +151,7 @@ impl Change {
             Self::Keep => 0,
             Self::ForgetIdentity | Self::RecordOptOut(_) | Self::Renew(_) => 1,
             Self::Begin(_) => 2,
-            Self::StateOptOut => 3,
+            Self::OptOut => 3,
             Self::EndLogin => 4,
         }
     }
@@ -166,7 +166,7 @@ impl Change {
         match self {
             Self::Renew(record) => Some(&record.identity),
             Self::Begin(login) => Some(&login.identity),
-            Self::Keep | Self::ForgetIdentity | Self::EndLogin | Self::StateOptOut | Self::RecordOptOut(_) => None,
+            Self::Keep | Self::ForgetIdentity | Self::EndLogin | Self::OptOut | Self::RecordOptOut(_) => None,
         }
     }
 }
@@ -186,15 +186,15 @@ impl From<Generated> for Change {
     fn from(generated: Generated) -> Self {
         match generated {
             Generated::Identity(identity) => Self::login(identity),
-            Generated::OptedOut => Self::StateOptOut,
+            Generated::OptedOut => Self::OptOut,
             Generated::InsufficientConsent => Self::EndLogin,
         }
     }
 }
 
-impl fmt::Debug for Record {
+impl fmt::Debug for Renewal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Renewal").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
@@ -217,11 +217,10 @@ mod tests {
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let identity = Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap();
         let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
-        let renewed = Record { login, identity: Arc::new(identity.clone()) };
+        let renewed = Renewal { login, identity: Arc::new(identity.clone()) };
         for planned in [Change::ForgetIdentity, Change::RecordOptOut(Box::new(login)), Change::Renew(Box::new(renewed))]
         {
-            let ascending =
-                [Change::Keep, planned, Change::login(identity.clone()), Change::StateOptOut, Change::EndLogin];
+            let ascending = [Change::Keep, planned, Change::login(identity.clone()), Change::OptOut, Change::EndLogin];
             for (weaker, stronger) in ascending.iter().zip(ascending.iter().skip(1)) {
                 assert!(stronger.outranks(weaker) && !weaker.outranks(stronger), "{stronger:?} {weaker:?}");
                 assert!(!weaker.outranks(weaker));
@@ -235,7 +234,7 @@ mod tests {
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let identity = Identity::new("secret", "secret".to_owned().into(), [5; 32].into(), times).unwrap();
         let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
-        let renewed = Change::Renew(Box::new(Record { login, identity: Arc::new(identity.clone()) }));
+        let renewed = Change::Renew(Box::new(Renewal { login, identity: Arc::new(identity.clone()) }));
         assert!(!format!("{renewed:?} {:?}", Change::login(identity)).contains("secret"));
     }
 }

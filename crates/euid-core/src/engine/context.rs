@@ -20,7 +20,7 @@ use crate::consent::Consent;
 /// fn context(user_id: Option<&str>, agreed: bool) -> RequestContext<'_> {
 ///     RequestContext {
 ///         consent: if agreed { Consent::Granted } else { Consent::Withheld },
-///         user: user_id.map_or(SignedIn::Nobody, |id| SignedIn::User(id.as_bytes())),
+///         user: user_id.map_or(SignedIn::NoUser, |id| SignedIn::User(id.as_bytes())),
 ///     }
 /// }
 /// # for (user_id, agreed, expected) in [(Some("17"), true, "active"), (Some("17"), false, "withheld"), (None, true, "absent")] {
@@ -52,7 +52,7 @@ pub struct RequestContext<'a> {
 /// for (user, state) in [
 ///     (SignedIn::User(b"17"), "active"),
 ///     (SignedIn::User(b"18"), "absent"),
-///     (SignedIn::Nobody, "absent"),
+///     (SignedIn::NoUser, "absent"),
 ///     (SignedIn::Unchecked, "active"),
 /// ] {
 ///     let context = RequestContext { user, ..RequestContext::UNRESTRICTED };
@@ -66,7 +66,7 @@ pub enum SignedIn<'a> {
     /// The host does not bind identities to its users.
     Unchecked,
     /// The host binds identities to its users, and no user is signed in.
-    Nobody,
+    NoUser,
     /// The host binds identities to its users, and this is the id of the signed-in user.
     User(&'a [u8]),
 }
@@ -129,7 +129,7 @@ impl fmt::Debug for SignedIn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unchecked => "Unchecked",
-            Self::Nobody => "Nobody",
+            Self::NoUser => "NoUser",
             Self::User(_) => "User(..)",
         })
     }

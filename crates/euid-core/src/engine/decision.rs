@@ -5,7 +5,7 @@ use http::Method;
 use super::{Change, Findings, Pending};
 use crate::consent::Consent;
 use crate::euid::Euid;
-use crate::policy::{self, Credential, LoginMarker, Visibility};
+use crate::policy::{self, AnchorState, Credential, Visibility};
 use crate::token::{AdvertisingToken, Note};
 
 /// The decision on a request: what its handler sees, and what its response will write unless the handler asks for
@@ -52,7 +52,7 @@ impl Decision {
     /// The decision on a request without state.
     #[inline]
     pub(super) fn without_state(consent: Consent, method: &Method, withheld: bool) -> Self {
-        let verdict = policy::without_identity(Credential::Nothing, LoginMarker::Nothing, consent);
+        let verdict = policy::without_identity(Credential::Nothing, AnchorState::None, consent);
         Self {
             euid: euid(verdict.sees, None),
             change: Change::Keep,

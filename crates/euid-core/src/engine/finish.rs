@@ -2,11 +2,10 @@
 
 use std::mem;
 
-use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 
 use super::write::ScriptWrite;
-use super::{Change, Engine, Pending, Record, WriteError};
+use super::{Change, Engine, Pending, Renewal, WriteError, logout};
 use crate::cache_control::{self, Exposure};
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
@@ -41,7 +40,7 @@ pub struct Finish {
     /// The size of the identity's name and value in bytes, if one was written.
     pub identity_bytes: Option<usize>,
     /// The pair that was written for a login that goes on.
-    pub renewed: Option<Box<Record>>,
+    pub renewed: Option<Box<Renewal>>,
     /// Why the response did not write the state, if it did not. It then still ends an identity that may no longer be
     /// used.
     pub unwritten: Option<WriteError>,
@@ -54,26 +53,6 @@ pub struct Finish {
 }
 
 impl Engine {
-    /// Whether a response has headers that [`finish`](Self::finish) must obey even if the handler asks for no change.
-    /// For a host that calls `finish` only when it is needed: see [`Watch`](super::Watch).
-    ///
-    /// ```
-    /// # use euid_core as tower_euid;
-    /// use http::HeaderMap;
-    /// use tower_euid::engine::Engine;
-    ///
-    /// let mut response = HeaderMap::new();
-    /// assert!(!Engine::is_steered_by(&response));
-    /// response.insert("clear-site-data", "\"cookies\"".parse()?); // a logout too
-    /// assert!(Engine::is_steered_by(&response));
-    /// # Ok::<_, http::header::InvalidHeaderValue>(())
-    /// ```
-    #[inline]
-    #[must_use]
-    pub fn is_steered_by(headers: &HeaderMap) -> bool {
-        headers.contains_key(CLEAR_SITE_DATA)
-    }
-
     /// Writes the state into the response's headers and restricts how caches may store the response. It appends
     /// `Set-Cookie`, and replaces `Cache-Control` if that is not strict enough; all other headers stay. It never fails:
     /// the [`Finish`] reports what it could not write.
@@ -124,8 +103,7 @@ impl Engine {
     ) -> Finish {
         let mut finish = Finish::default();
         let note = pending.note.as_ref();
-        let logged_out =
-            note.is_some_and(Note::was_logged_out) || (Self::is_steered_by(headers) && clears_cookies(headers));
+        let logged_out = note.is_some_and(Note::was_logged_out) || logout::is_logout(headers);
         let asked = if logged_out { Some(&Change::EndLogin) } else { asked };
         let asked = asked.filter(|change| !matches!(change, Change::Keep));
         finish.login_without_consent = pending.consent == Consent::Withdrawn && matches!(asked, Some(Change::Begin(_)));
@@ -197,13 +175,3 @@ impl Engine {
         self.write(&instead, scripts, now, headers).is_ok()
     }
 }
-
-/// Whether `Clear-Site-Data` tells the browser to drop all cookies.
-fn clears_cookies(headers: &HeaderMap) -> bool {
-    headers.get_all(CLEAR_SITE_DATA).iter().any(|value| {
-        let mut types = value.as_bytes().split(|&byte| byte == b',');
-        types.any(|kind| matches!(kind.trim_ascii(), b"\"cookies\"" | b"\"*\""))
-    })
-}
-
-const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");

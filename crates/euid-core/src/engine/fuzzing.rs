@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::COOKIE;
 
 use super::write::ScriptWrite;
-use super::{Change, Engine, NewLogin, Record};
+use super::{Change, Engine, NewLogin, Renewal};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::sealed::CookieKey;
@@ -115,11 +115,11 @@ impl Site {
                 (Change::Begin(Arc::new(login)), Some(token(identity)))
             }
             Write::Refreshed(identity) => {
-                (Change::Renew(Box::new(Record { login, identity: shared(identity) })), Some(token(identity)))
+                (Change::Renew(Box::new(Renewal { login, identity: shared(identity) })), Some(token(identity)))
             }
             Write::ClearIdentity => (Change::ForgetIdentity, None),
             Write::ClearBoth => (Change::EndLogin, None),
-            Write::OptOut => (Change::StateOptOut, None),
+            Write::OptOut => (Change::OptOut, None),
             Write::RecordOptOut => (Change::RecordOptOut(Box::new(login)), None),
             Write::ExposeToken(identity) => (Change::Keep, identity.map(token)),
         };

@@ -7,8 +7,26 @@
 //! 2. A conditional request causes no call while its token is usable: its response is often a 304, which
 //!    can't bring the new pair.
 
-use http::header::{CONNECTION, IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
+use http::header::{CONNECTION, COOKIE, IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+/// The names of the request headers that the engine reads: the cookies, and those that the functions below read. A host
+/// with other header types copies these alone.
+pub(super) const REQUEST_HEADERS: [HeaderName; 13] = [
+    COOKIE,
+    CONNECTION,
+    UPGRADE,
+    IF_NONE_MATCH,
+    IF_MODIFIED_SINCE,
+    HeaderName::from_static("sec-fetch-dest"),
+    HeaderName::from_static("sec-purpose"),
+    HeaderName::from_static("purpose"),
+    HeaderName::from_static("x-purpose"),
+    HeaderName::from_static("x-sec-purpose"),
+    HeaderName::from_static("x-moz"),
+    HeaderName::from_static("next-router-prefetch"),
+    HeaderName::from_static("x-middleware-prefetch"),
+];
 
 /// Whether the response to a request is a page, or the answer to a script's own request.
 #[inline]

@@ -199,6 +199,7 @@ impl Default for Pending {
 
 impl From<Watch> for Pending {
     fn from(Watch(note): Watch) -> Self {
+        // After the handler only withdrawn consent matters, and that is never without a plan.
         Self { change: Change::Keep, note, consent: Consent::Granted, scripts: Scripts::default() }
     }
 }

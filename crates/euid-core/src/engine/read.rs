@@ -22,18 +22,19 @@ use crate::transport::slots::Slot;
 /// The state in a request.
 #[derive(Debug)]
 pub(super) struct Found<T> {
-    pub(super) identity: FoundIdentity<T>,
+    pub(super) outcome: Outcome<T>,
     pub(super) anchor: FoundAnchor,
 }
 
-/// The identity of a request, or the record of an opt-out in its place. Of several identities, the first usable one.
+/// The outcome for the sealed values of a request. Of several identities, the first usable one counts.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum FoundIdentity<T> {
+pub(super) enum Outcome<T> {
+    /// The request brought none.
     None,
-    /// It can't be used.
+    /// No value can be used.
     Rejected(RejectReason),
-    /// An identity or a record opened, and the anchor names its lineage: the value that `read` returned.
-    Usable(T),
+    /// An identity or a record opened, and the anchor names its lineage: the value that the caller's closure returned.
+    Judged(T),
 }
 
 /// The anchor of a request.
@@ -65,20 +66,21 @@ pub(super) enum Opened<'a> {
 }
 
 impl Engine {
-    /// Finds and opens the state. Calls `read` with the first record of an opt-out that opens and whose
-    /// lineage the anchor names, then with each such identity, until it returns a value.
+    /// Finds and opens the state. Calls `judge` with the first record of an opt-out that opens and whose lineage the
+    /// anchor names, then with each such identity, until it returns a value. `judge` returns `None` for a value that
+    /// breaks the rules of an identity.
     pub(super) fn read<T>(
         &self,
         cookies: GetAll<'_, HeaderValue>,
-        mut read: impl FnMut(&Opened<'_>) -> Option<T>,
+        mut judge: impl FnMut(&Opened<'_>) -> Option<T>,
     ) -> Found<T> {
         let mut hits = Hits::default();
         self.cookies.find(cookies, &mut hits);
         let anchor = FoundAnchor::of(hits.anchor);
-        let mut identity = FoundIdentity::None;
+        let mut outcome = Outcome::None;
         let identity_came = !hits.identities.is_empty();
         if !identity_came && hits.opt_outs.is_empty() {
-            return Found { identity, anchor };
+            return Found { outcome, anchor };
         }
         // A record without an anchor is state as well: withdrawn consent removes it.
         let is_orphan = anchor == FoundAnchor::None && !hits.opt_outs.is_empty();
@@ -86,30 +88,30 @@ impl Engine {
         let keys = self.keys.keys();
         if let FoundAnchor::Login(lineage) = anchor {
             let record = hits.opt_outs.iter().find_map(|value| self.open_record(&keys, value, lineage));
-            let usable = record.and_then(|record| read(&Opened::OptOut { record: &record, identity_came }));
-            if let Some(usable) = usable {
-                return Found { identity: FoundIdentity::Usable(usable), anchor };
+            let judged = record.and_then(|record| judge(&Opened::OptOut { record: &record, identity_came }));
+            if let Some(judged) = judged {
+                return Found { outcome: Outcome::Judged(judged), anchor };
             }
         }
         for value in &hits.identities {
             let found = match (Head::read(&keys, value), anchor) {
-                (None, _) => FoundIdentity::Rejected(RejectReason::UnknownKey),
+                (None, _) => Outcome::Rejected(RejectReason::UnknownKey),
                 // The anchor names no lineage, so none can match: the value need not be opened.
                 (Some(_), FoundAnchor::None | FoundAnchor::OptedOut { .. } | FoundAnchor::Unusable) => {
-                    FoundIdentity::Rejected(RejectReason::LoginEnded)
+                    Outcome::Rejected(RejectReason::LoginEnded)
                 }
                 (Some(head), FoundAnchor::Login(lineage)) => {
-                    self.open(head, keys.is_old(head.key_id()), value, lineage, &mut read)
+                    self.open(head, keys.is_old(head.key_id()), value, lineage, &mut judge)
                 }
             };
-            match (&found, &identity) {
-                (FoundIdentity::Usable(_), _) => return Found { identity: found, anchor },
+            match (&found, &outcome) {
+                (Outcome::Judged(_), _) => return Found { outcome: found, anchor },
                 // A reason of an identity under a known key takes precedence over an unknown key.
-                (_, FoundIdentity::None | FoundIdentity::Rejected(RejectReason::UnknownKey)) => identity = found,
+                (_, Outcome::None | Outcome::Rejected(RejectReason::UnknownKey)) => outcome = found,
                 _ => {}
             }
         }
-        Found { identity, anchor }
+        Found { outcome, anchor }
     }
 
     fn open<T>(
@@ -118,20 +120,20 @@ impl Engine {
         old_key: bool,
         value: &[u8],
         lineage: LineageText,
-        read: impl FnOnce(&Opened<'_>) -> Option<T>,
-    ) -> FoundIdentity<T> {
+        judge: impl FnOnce(&Opened<'_>) -> Option<T>,
+    ) -> Outcome<T> {
         let opened = head.open(Purpose::Identity, self.cookies.name(Slot::Identity), value, |plain| {
             let payload = Payload::parse(plain).ok_or(RejectReason::Undecodable)?;
             if payload.login.lineage_text() != lineage {
                 return Err(RejectReason::LoginEnded);
             }
-            read(&Opened::Identity { payload: &payload, old_key }).ok_or(RejectReason::Undecodable)
+            judge(&Opened::Identity { payload: &payload, old_key }).ok_or(RejectReason::Undecodable)
         });
         match opened {
-            Ok(Ok(usable)) => FoundIdentity::Usable(usable),
-            Ok(Err(reason)) => FoundIdentity::Rejected(reason),
-            Err(OpenError::Forged) => FoundIdentity::Rejected(RejectReason::Forged),
-            Err(OpenError::Undecodable) => FoundIdentity::Rejected(RejectReason::Undecodable),
+            Ok(Ok(judged)) => Outcome::Judged(judged),
+            Ok(Err(reason)) => Outcome::Rejected(reason),
+            Err(OpenError::Forged) => Outcome::Rejected(RejectReason::Forged),
+            Err(OpenError::Undecodable) => Outcome::Rejected(RejectReason::Undecodable),
         }
     }
 

@@ -7,9 +7,9 @@ use base64::Engine as _;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
-use super::read::{FoundAnchor, FoundIdentity, Opened};
+use super::read::{FoundAnchor, Opened, Outcome};
 use super::write::ScriptWrite;
-use super::{Change, Engine, NewLogin, Record, RejectReason, WriteError};
+use super::{Change, Engine, NewLogin, RejectReason, Renewal, WriteError};
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes, RefreshToken};
 use crate::sealed::CookieKey;
@@ -53,7 +53,7 @@ impl Site {
         self.write(change).iter().map(|line| line.split(';').next().unwrap().to_owned()).collect()
     }
 
-    fn read(&self, pairs: &[&str]) -> (FoundIdentity<String>, FoundAnchor) {
+    fn read(&self, pairs: &[&str]) -> (Outcome<String>, FoundAnchor) {
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
         let found = self.0.read(headers.get_all(COOKIE), |opened| {
@@ -62,7 +62,7 @@ impl Site {
                 Opened::OptOut { record, .. } => format!("opted out until {}", record.until.as_millis()),
             })
         });
-        (found.identity, found.anchor)
+        (found.outcome, found.anchor)
     }
 }
 
@@ -71,11 +71,11 @@ fn begin(identity: Identity) -> Change {
 }
 
 fn renewed(login: Login, identity: Identity) -> Change {
-    Change::Renew(Box::new(Record { login, identity: Arc::new(identity) }))
+    Change::Renew(Box::new(Renewal { login, identity: Arc::new(identity) }))
 }
 
-fn usable(name: &str) -> FoundIdentity<String> {
-    FoundIdentity::Usable(name.to_owned())
+fn usable(name: &str) -> Outcome<String> {
+    Outcome::Judged(name.to_owned())
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_login_is_read_back_and_a_refresh_keeps_its_lineage() {
     assert_eq!(site.read(&[&recorded[1], &login[1]]).0, opted_out);
     assert_eq!(site.read(&[&refreshed[0], &recorded[1], &login[1]]).0, opted_out, "whatever comes late");
     let other = site.pairs(&begin(identity("other")));
-    assert_eq!(site.read(&[&recorded[1], &other[1]]).0, FoundIdentity::None);
+    assert_eq!(site.read(&[&recorded[1], &other[1]]).0, Outcome::None);
     assert_eq!(site.read(&[&other[0], &recorded[1], &other[1]]).0, usable("other"));
 }
 
@@ -108,13 +108,13 @@ fn an_identity_without_its_anchor_is_not_usable() {
     let site = Site::new();
     let mine = site.pairs(&begin(identity("mine")));
     let other = site.pairs(&begin(identity("other")));
-    let out = site.pairs(&Change::StateOptOut);
-    let orphan = FoundIdentity::Rejected(RejectReason::LoginEnded);
+    let out = site.pairs(&Change::OptOut);
+    let orphan = Outcome::Rejected(RejectReason::LoginEnded);
     assert_eq!(site.read(&[&mine[0]]).0, orphan);
     assert_eq!(site.read(&[&mine[0], &other[1]]).0, orphan);
     assert_eq!(site.read(&[&mine[0], &mine[1], &other[1]]), (orphan, FoundAnchor::Unusable));
     let (found, anchor) = site.read(&[&mine[0], &out[1]]);
-    assert_eq!(found, FoundIdentity::Rejected(RejectReason::LoginEnded));
+    assert_eq!(found, Outcome::Rejected(RejectReason::LoginEnded));
     let until = UnixMillis::from_millis(NOW.as_millis() + 72 * 3_600_000);
     assert_eq!(anchor, FoundAnchor::OptedOut { until });
 }
@@ -127,8 +127,8 @@ fn of_duplicates_the_usable_one_counts() {
     let foreign = Site::new().pairs(&begin(identity("foreign")));
     assert_eq!(site.read(&[&other[0], &foreign[0], &login[0], &login[1]]).0, usable("usable"));
     let (found, _) = site.read(&[&foreign[0], &other[0], &foreign[0], &login[1]]);
-    assert_eq!(found, FoundIdentity::Rejected(RejectReason::LoginEnded));
-    assert_eq!(site.read(&[&foreign[0], &login[1]]).0, FoundIdentity::Rejected(RejectReason::UnknownKey));
+    assert_eq!(found, Outcome::Rejected(RejectReason::LoginEnded));
+    assert_eq!(site.read(&[&foreign[0], &login[1]]).0, Outcome::Rejected(RejectReason::UnknownKey));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_lineage_has_one_text_only() {
     let read = |anchor: &str| site.read(&[&format!("__Host-euid={sealed}"), &format!("__Host-euid-login={anchor}")]).0;
     assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAA"), usable("x"));
     // Its last four bits are no part of the lineage, and no other text of it names it.
-    assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAB"), FoundIdentity::Rejected(RejectReason::LoginEnded));
+    assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAB"), Outcome::Rejected(RejectReason::LoginEnded));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn max_age_is_what_the_refresh_token_has_left_and_never_above_the_cap() {
     let long = Identity::new("x", "r".to_owned().into(), [5; 32].into(), times).unwrap();
     let login = Login { lineage: Lineage::from_bytes([0; 16]), subject: None };
     assert!(site.write(&renewed(login, long))[0].ends_with("; Max-Age=33696000"));
-    assert!(site.write(&Change::StateOptOut)[1].ends_with("; Max-Age=259200"));
+    assert!(site.write(&Change::OptOut)[1].ends_with("; Max-Age=259200"));
     assert!(site.write(&Change::RecordOptOut(Box::new(login)))[1].ends_with("; Max-Age=33696000"));
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Change, NewLogin, Record};
+use super::{Change, NewLogin, Renewal};
 use crate::identity::Identity;
 use crate::policy::{self, Migration, Verdict};
 use crate::sealed::login::Login;
@@ -18,8 +18,8 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// The change if the identity stays as it is.
-    pub(super) fn keep(self, verdict: Verdict, identity: Arc<Identity>) -> Change {
+    /// The change for a verdict on the identity as it is, without a new pair.
+    pub(super) fn apply(self, verdict: Verdict, identity: Arc<Identity>) -> Change {
         match self {
             Self::OwnState(_) => verdict.action.into(),
             Self::JsSdkCookie(subject) => match policy::as_migration(verdict) {
@@ -33,7 +33,7 @@ impl Source {
     /// The change for its successor.
     pub(super) fn renew(self, identity: Arc<Identity>) -> Change {
         match self {
-            Self::OwnState(login) => Change::Renew(Box::new(Record { login, identity })),
+            Self::OwnState(login) => Change::Renew(Box::new(Renewal { login, identity })),
             Self::JsSdkCookie(subject) => Change::Begin(Arc::new(NewLogin { identity, subject })),
         }
     }
@@ -42,7 +42,7 @@ impl Source {
     pub(super) fn opt_out(self) -> Change {
         match self {
             Self::OwnState(login) => Change::RecordOptOut(Box::new(login)),
-            Self::JsSdkCookie(_) => Change::StateOptOut,
+            Self::JsSdkCookie(_) => Change::OptOut,
         }
     }
 }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn own_state_that_is_kept_does_what_the_verdict_says() {
         for sees in ALL {
-            let keep = |action| Source::OwnState(LOGIN).keep(Verdict { sees, action }, identity());
+            let keep = |action| Source::OwnState(LOGIN).apply(Verdict { sees, action }, identity());
             assert!(matches!(keep(Action::Keep), Change::Keep));
             assert!(matches!(keep(Action::ForgetIdentity), Change::ForgetIdentity));
             assert!(matches!(keep(Action::EndLogin), Change::EndLogin));
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn an_identity_taken_over_begins_a_login_if_it_is_of_use_and_ends_if_it_is_not() {
         for sees in ALL {
-            let keep = |action| foreign().keep(Verdict { sees, action }, identity());
+            let keep = |action| foreign().apply(Verdict { sees, action }, identity());
             let kept = keep(Action::Keep);
             if matches!(sees, Visibility::Active | Visibility::Unavailable) {
                 assert!(begins(&kept, &identity()), "{sees:?}");
@@ -120,6 +120,6 @@ mod tests {
     fn an_opt_out_is_recorded_for_a_login_and_stated_where_there_is_none() {
         let change = Source::OwnState(LOGIN).opt_out();
         assert!(matches!(change, Change::RecordOptOut(login) if *login == LOGIN));
-        assert!(matches!(foreign().opt_out(), Change::StateOptOut));
+        assert!(matches!(foreign().opt_out(), Change::OptOut));
     }
 }

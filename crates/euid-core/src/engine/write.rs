@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
 
+use super::opt_out::{OPT_OUT_REMEMBERED, opted_out_until};
 use super::{Change, Engine, WriteError};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
@@ -50,14 +51,14 @@ impl Engine {
         let (identity, anchor) = match change {
             Change::Keep => (None, None),
             Change::ForgetIdentity => (Some(remove(Slot::Identity)), None),
-            Change::EndLogin => (Some(remove(Slot::Identity)), Some(remove(Slot::Login))),
-            Change::StateOptOut => {
-                let anchor = set(Slot::Login, &opted_out_anchor(opted_out_until(now)), OPT_OUT_REMEMBERED)?;
+            Change::EndLogin => (Some(remove(Slot::Identity)), Some(remove(Slot::Anchor))),
+            Change::OptOut => {
+                let anchor = set(Slot::Anchor, &opted_out_anchor(opted_out_until(now)), OPT_OUT_REMEMBERED)?;
                 (Some(remove(Slot::Identity)), Some(anchor))
             }
             Change::RecordOptOut(login) => {
                 let plain = OptOut { login: **login, until: opted_out_until(now) }.write();
-                // It outlives the 72 hours, so that it still ends an identity that a late answer brings.
+                // It outlives the opt-out, so that it still ends an identity that a late answer brings.
                 let (cookie, _) = self.seal(Purpose::OptOut, Slot::OptOut, &plain, IDENTITY_MAX_AGE)?;
                 opt_out = Some(cookie);
                 (Some(remove(Slot::Identity)), None)
@@ -67,7 +68,7 @@ impl Engine {
                 let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
                 let lineage = login.lineage_text();
                 let lineage = std::str::from_utf8(&lineage).unwrap_or_default();
-                let anchor = set(Slot::Login, lineage, ANCHOR_MAX_AGE)?;
+                let anchor = set(Slot::Anchor, lineage, ANCHOR_MAX_AGE)?;
                 (Some(sized(self.seal_identity(&login, &new.identity, now)?)), Some(anchor))
             }
         };
@@ -131,12 +132,6 @@ impl Engine {
     }
 }
 
-fn opted_out_until(now: UnixMillis) -> UnixMillis {
-    now.saturating_add(OPT_OUT_REMEMBERED)
-}
-
-/// The time for which an opt-out is remembered.
-const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);
 /// A [`HeaderMap`] of this many names has room for more, however their hashes collide. One with more may
 /// refuse any cookie, and half a logout would be none.
 const MANY_HEADERS: usize = 6_000;

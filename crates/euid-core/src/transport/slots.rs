@@ -14,7 +14,7 @@ pub(crate) struct Cookies {
     names: Names,
     config: CookieConfig,
     removed_identity: HeaderValue,
-    removed_login: HeaderValue,
+    removed_anchor: HeaderValue,
     removed_opt_out: HeaderValue,
 }
 
@@ -23,8 +23,8 @@ pub(crate) struct Cookies {
 pub(crate) enum Slot {
     /// The sealed identity.
     Identity,
-    /// The anchor, which names the login that counts.
-    Login,
+    /// The name of the login that counts.
+    Anchor,
     /// The record of an opt-out.
     OptOut,
 }
@@ -38,9 +38,9 @@ impl Cookies {
             let cookie = set_cookie(&config, Readers::ServerOnly, name, "", Duration::ZERO);
             cookie.unwrap_or(HeaderValue::from_static(""))
         };
-        let (removed_identity, removed_login) = (removed(names.identity), removed(names.anchor));
+        let (removed_identity, removed_anchor) = (removed(names.identity), removed(names.anchor));
         let removed_opt_out = removed(names.opt_out);
-        Self { names, config, removed_identity, removed_login, removed_opt_out }
+        Self { names, config, removed_identity, removed_anchor, removed_opt_out }
     }
 
     pub(crate) fn config(&self) -> &CookieConfig {
@@ -50,7 +50,7 @@ impl Cookies {
     pub(crate) fn name(&self, slot: Slot) -> &'static str {
         match slot {
             Slot::Identity => self.names.identity,
-            Slot::Login => self.names.anchor,
+            Slot::Anchor => self.names.anchor,
             Slot::OptOut => self.names.opt_out,
         }
     }
@@ -72,7 +72,7 @@ impl Cookies {
     pub(crate) fn remove(&self, slot: Slot) -> HeaderValue {
         let removed = match slot {
             Slot::Identity => &self.removed_identity,
-            Slot::Login => &self.removed_login,
+            Slot::Anchor => &self.removed_anchor,
             Slot::OptOut => &self.removed_opt_out,
         };
         removed.clone()
