@@ -72,7 +72,7 @@
 //! | [`Euid`] | meaning | what to do |
 //! | --- | --- | --- |
 //! | `Absent` | There is no identity. | If the visitor is signed in and consents, generate one. |
-//! | `Active` | There is a token, in the variant. | Put it into the bid request: [`openrtb`]. |
+//! | `Active` | There is a valid token. | Put it into the bid request: [`openrtb`]. |
 //! | `OptedOut` | The person opted out. | Send no token, and do not generate again soon. |
 //! | `Unavailable` | There is an identity, but no usable token now. | Send no token. The next request may have one. |
 //! | `Withheld` | The hook [`EuidLayer::consent`] found no consent. | Send no token, and do not generate one. |
