@@ -1,9 +1,9 @@
 //! Configuration from environment variables. [`from_env`] has the table.
 //!
 //! 1. Every error names its variable, and none repeats a value.
-//! 2. All missing variables are named at once.
-//! 3. Only settings that differ between deployments are variables. The application's other settings are set in its
-//!    code, on the client and layer that [`from_env`] returns.
+//! 2. One error names all missing variables.
+//! 3. Only settings that differ between deployments are variables. The application's code sets all others, on the
+//!    client's builder or on the layer.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -23,12 +23,13 @@ use crate::layer::EuidLayer;
 /// | `EUID_API_KEY` | the API key from the operator |
 /// | `EUID_CLIENT_SECRET` | the client secret of that API key: standard base64 of 32 bytes |
 /// | `EUID_COOKIE_KEYS` | [cookie keys](crate::KeyRing::from_env), newest first, separated by commas |
-/// | `EUID_OPTOUT_CHECK` | optional: `1` (or `true`) for a private operator up to version 5.65, which requires [`optout_check`](EuidClientBuilder::optout_check); `0` (or `false`) otherwise, which is the default |
-/// | `EUID_MAX_WAIT_MS` | optional: how many milliseconds a page waits for a refresh at most; [500](EuidLayer::DEFAULT_MAX_WAIT) |
+/// | `EUID_OPTOUT_CHECK` | optional: `1` (or `true`) for a private operator up to version 5.65, which requires [`optout_check`](EuidClientBuilder::optout_check); otherwise `0` (or `false`), the default |
+/// | `EUID_MAX_WAIT_MS` | optional: how many milliseconds a page waits for a refresh at most; default: [500](EuidLayer::DEFAULT_MAX_WAIT) |
 ///
-/// White space around a value is ignored, and an empty variable counts as not set. Other settings of the layer are set
-/// on it: `layer.expiry_margin(…)`. For those of the client, start with [`EuidClientBuilder::from_env`]. To change keys
-/// while running, [`reload`](crate::KeyRing::reload) the layer's [`keys`](EuidLayer::keys).
+/// White space around a value is ignored, and an empty variable counts as not set. For other settings of the layer,
+/// call its methods: `layer.expiry_margin(…)`. For other settings of the client, start with
+/// [`EuidClientBuilder::from_env`]. To change keys while the server runs, [`reload`](crate::KeyRing::reload) the
+/// layer's [`keys`](EuidLayer::keys).
 ///
 /// ```no_run
 /// let (client, layer) = tower_euid::from_env()?;
@@ -38,8 +39,8 @@ use crate::layer::EuidLayer;
 /// # Errors
 ///
 /// If a variable is missing, or its value can't be used: for example an API key of UID2, a weak cookie key, or the
-/// client secret as a cookie key. The text names the variable, never the value. Also, as for
-/// [`EuidClientBuilder::build`], if the machine has no CA certificates.
+/// client secret as a cookie key. The error's text names the variable, never the value. Also if the machine has no CA
+/// certificates, as for [`EuidClientBuilder::build`].
 pub fn from_env() -> Result<(EuidClient, EuidLayer), ConfigError> {
     client_and_layer(&|name| std::env::var_os(name))
 }
@@ -58,9 +59,8 @@ impl EuidClientBuilder {
     ///
     /// # Errors
     ///
-    /// If a variable is missing or not UTF-8, `EUID_OPERATOR_URL` is neither of its words nor a URL, or
-    /// `EUID_OPTOUT_CHECK` is none of its words. [`build`](Self::build) checks the rest, and names the
-    /// variable too.
+    /// If a variable is missing or not UTF-8, or if `EUID_OPERATOR_URL` or `EUID_OPTOUT_CHECK` has none of the values
+    /// in the table. [`build`](Self::build) checks the values further, and its errors name the variable too.
     pub fn from_env() -> Result<Self, ConfigError> {
         let lookup = |name: &str| std::env::var_os(name);
         builder(&lookup, required(&lookup, [OPERATOR_URL, API_KEY, CLIENT_SECRET])?)

@@ -19,8 +19,8 @@ use crate::service::EuidService;
 
 /// The layer around a site's pages: every handler behind it gets the visitor's [`Euid`](crate::Euid).
 ///
-/// The layer is its own builder. Every setting has a default that suits a small site. Clones share outcomes of
-/// refreshes and the breaker, so make one and clone it.
+/// The layer is its own builder. Every setting has a default that suits a small site. Make one layer and clone it:
+/// clones share the outcomes of refreshes, and the breaker that stops calls while the operator is down.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,13 +36,17 @@ use crate::service::EuidService;
 ///
 /// # A layer inside another
 ///
-/// If a request passes two layers, the outer one reads and writes the cookies.
+/// If a request passes two layers, the outer one reads and writes the cookies. If the inner layer is a clone with equal
+/// settings, it changes nothing. A different inner layer calls its own hooks, and it can only hide more than the outer
+/// layer:
 ///
-/// * If the inner layer is a clone with equal settings, requests pass through it.
-/// * A different layer inside calls its own hooks, and their answers count if they are stricter: without consent the
-///   handler sees `Withheld` and no token, withdrawn consent ends the login, an identity that is bound to another user
-///   (or that the inner layer can't open, if it binds) is `Absent`, and `logout_when` is obeyed. Its other settings
-///   have no effect, and an event warns of that once.
+/// * If its hook `consent` finds no consent, the handler sees no token, and `Withheld` (or still `OptedOut`). Withdrawn
+///   consent also ends the login.
+/// * If it has the hook `subject`, an identity is `Absent` if it is bound to another user, or if the inner layer can't
+///   decrypt it.
+/// * If its hook `logout_when` recognises the response, the response is a logout.
+///
+/// Its other settings have no effect, and an event warns of that once.
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct EuidLayer {
@@ -53,13 +57,13 @@ impl EuidLayer {
     /// The default of [`expiry_margin`](Self::expiry_margin): 1 s.
     pub const DEFAULT_EXPIRY_MARGIN: Duration = Engine::DEFAULT_EXPIRY_MARGIN;
 
-    /// Returns a layer that seals under `keys` and refreshes identities through `refresh`, usually an
+    /// Returns a layer that encrypts its cookies under `keys` and refreshes identities through `refresh`, usually an
     /// [`EuidClient`](crate::EuidClient).
     ///
     /// ```
     /// use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
     ///
-    /// // In a test that is about something else:
+    /// // In a test that needs no operator:
     /// let keeps_all = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
     /// let layer = EuidLayer::new(CookieKey::generate()?.into(), keeps_all);
     /// # Ok::<_, tower_euid::ConfigError>(())
@@ -88,8 +92,8 @@ impl EuidLayer {
         Self { config: Arc::new(config) }
     }
 
-    /// Returns the keys that seal the cookies. They can be [reloaded](KeyRing::reload) while the layer works, as clones
-    /// of a ring share its keys.
+    /// Returns the ring of keys that encrypt the cookies. You can [reload](KeyRing::reload) it while the layer runs,
+    /// because clones of a ring share its keys.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};
@@ -106,8 +110,8 @@ impl EuidLayer {
         self.config.engine.keys().clone()
     }
 
-    /// Sets the names and attributes of the cookies, and which cookies for scripts there are beside them. Default:
-    /// `__Host-euid`, secure, and no cookie for scripts.
+    /// Sets the names and attributes of the cookies, whether scripts get a cookie with the token, and whether the
+    /// cookie of the JavaScript SDK is migrated. Default: the prefix `__Host-`, `Secure`, and neither.
     ///
     /// ```
     /// # #[cfg(feature = "client")] {
@@ -125,8 +129,8 @@ impl EuidLayer {
         self.set_engine(|engine| engine.with_cookie(config))
     }
 
-    /// Sets how long before `identity_expires` handlers stop getting the token. It allows for the time that a bid
-    /// request takes and for clocks that are slightly wrong. Default:
+    /// Sets how long before its expiry (`identity_expires`) handlers no longer get an advertising token. The margin
+    /// allows for the time that a bid request takes, and for clocks that are slightly wrong. Default:
     /// [`DEFAULT_EXPIRY_MARGIN`](Self::DEFAULT_EXPIRY_MARGIN).
     ///
     /// ```
@@ -141,8 +145,8 @@ impl EuidLayer {
     /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
     /// let app = layer.expiry_margin(Duration::from_secs(120)).layer(page);
-    /// sandbox.fault(Fault::Status(503)); // no new token is to be had
-    /// sandbox.advance(Duration::from_secs(3600 - 60)); // and a minute is left of the old one
+    /// sandbox.fault(Fault::Status(503)); // the operator issues no new token
+    /// sandbox.advance(Duration::from_secs(3600 - 60)); // the old token expires in a minute
     /// assert_eq!(visitor.send(&app, http::Request::new(())).await?.into_body(), "unavailable");
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # })?;
@@ -152,8 +156,8 @@ impl EuidLayer {
         self.set_engine(|engine| engine.with_expiry_margin(margin))
     }
 
-    /// Sets the clock that the times of identities are compared with. Default: [`SystemClock`]. Give the same clock to
-    /// the client, and to a sandbox.
+    /// Sets the clock that the layer compares the times of identities with. Default: [`SystemClock`]. Give the same
+    /// clock to the client, and to a sandbox.
     ///
     /// ```
     /// # #[cfg(feature = "client")] {
@@ -172,9 +176,9 @@ impl EuidLayer {
         self.set(|config| config.clock = Arc::clone(&clock)).set_coordinator(|settings| settings.clock = clock)
     }
 
-    /// Sets whether a page reseals an identity at once if its key is not the newest, instead of at the next refresh.
-    /// Use it for the last step of a [change of keys](KeyRing#changing-keys), when all nodes seal under the same key.
-    /// Default: no.
+    /// Sets whether the next page encrypts an identity again, under the newest key, if it is under an older key. By
+    /// default only a refresh does that. Use it before the last step of a [change of keys](KeyRing#changing-keys), when
+    /// all nodes have the same newest key. Default: no.
     ///
     /// ```
     /// # #[cfg(feature = "client")]

@@ -3,9 +3,9 @@
 //! gives every handler the current advertising token.
 //!
 //! The EUID *operator* issues an [`Identity`] for a person who logs in with an email address or a phone
-//! number. It consists of an *advertising token* for bid requests, a *refresh token* for the next such
-//! pair, the key under which the operator encrypts that pair, and three times: when a refresh is due,
-//! and when each token expires.
+//! number. It consists of two tokens, a key and three times. The *advertising token* goes into bid
+//! requests. The *refresh token* is exchanged for the next pair of tokens, which the operator encrypts
+//! under the key. The times say when a refresh is due, and when each token expires.
 //!
 //! ```
 //! # #[cfg(all(feature = "client", feature = "axum"))]
@@ -33,10 +33,12 @@
 //! # }
 //! ```
 //!
-//! [`from_env`] lists its environment variables. [`EuidClient::builder`] and [`EuidLayer::new`] are there
-//! for everything else. Without axum, a handler reads `request.extensions().get::<AdvertisingToken>()`
-//! and calls `EuidUpdate::logout().attach(&mut response)`. Without tower, use [euid-core](euid_core): it makes
-//! the same decisions with no I/O of its own, for an edge program or another web framework to drive. For tests,
+//! [`Dii`] (directly identifying information) is the hash of the address or phone number. [`from_env`] lists its
+//! environment variables; [`EuidClient::builder`] and [`EuidLayer::new`] lead to all other settings.
+//!
+//! Without axum, a handler reads `request.extensions().get::<AdvertisingToken>()`
+//! and calls `EuidUpdate::logout().attach(&mut response)`. Without tower, use [euid-core](euid_core) in an edge program
+//! or another web framework: it makes the same decisions, and does no I/O. For tests,
 //! [euid-sandbox](https://docs.rs/euid-sandbox) is a stand-in operator that also makes visitors: [`docs::testing`].
 //!
 //! # How a request flows
@@ -49,28 +51,28 @@
 //!  response ◄── cache guard ◄── Set-Cookie ◄── policy ◄─────────── EuidUpdate in the response
 //! ```
 //!
-//! 1. The layer finds its cookies among all others. It opens the identity cookie if the *anchor* cookie
-//!    beside it names the login that the identity belongs to.
-//! 2. The handler finds an [`Euid`] in the request's extensions and, if there is a token to use, the
+//! 1. The layer finds its cookies among all others, and decrypts the identity. It uses the identity only if
+//!    the *anchor* cookie beside it names the login that the identity belongs to.
+//! 2. The handler finds an [`Euid`] in the request's extensions and, if there is a usable token, the
 //!    [`AdvertisingToken`] itself. No other part of the identity gets there.
-//! 3. If a refresh is due, the layer calls the operator first: in a task of its own, and once, however
-//!    many requests bring the cookie. The page waits at most [`max_wait`](EuidLayer::max_wait), and goes on
-//!    with the old token while that is valid. A later answer is kept for the next request.
+//! 3. If a refresh is due, the layer calls the operator before the handler. It makes one call, in a task of
+//!    its own, for all requests that bring the cookie. The page waits at most [`max_wait`](EuidLayer::max_wait),
+//!    and then continues with the old token while that is valid. The next request gets an answer that arrives later.
 //! 4. A handler returns [`EuidUpdate::login`], [`logout`](EuidUpdate::logout) or
 //!    [`opt_out`](EuidUpdate::opt_out) as a part of its response. The layer takes it out and writes the
-//!    cookies. Logout wins over login.
-//! 5. A response that sets a cookie of the layer is `no-store`. One whose handler read the token is
-//!    `private, no-cache`, and varies on `Cookie`.
+//!    cookies. Logout takes precedence over login.
+//! 5. A response that sets a cookie of the layer is `private, no-store`. A response whose handler read the
+//!    token is at least `private, no-cache`, and varies on `Cookie`.
 //!
-//! More on this, and what each cookie is for: [`docs::request_flow`]. The words: [`docs::glossary`]. All pages:
-//! [`docs`].
+//! [`docs::request_flow`] has these steps in detail, and the purpose of each cookie. [`docs::glossary`] explains the
+//! words, and [`docs`] lists all guides.
 //!
 //! # States
 //!
 //! | [`Euid`] | meaning | what to do |
 //! | --- | --- | --- |
 //! | `Absent` | There is no identity. | If the visitor is signed in and consents, generate one. |
-//! | `Active` | Here is the token. | Put it into the bid request: [`openrtb`]. |
+//! | `Active` | There is a valid token. | Put it into the bid request: [`openrtb`]. |
 //! | `OptedOut` | The person opted out. | Send no token, and do not generate again soon. |
 //! | `Unavailable` | There is an identity, but no usable token now. | Send no token. The next request may have one. |
 //! | `Withheld` | The hook [`EuidLayer::consent`] found no consent. | Send no token, and do not generate one. |
@@ -84,16 +86,16 @@
 //! | `axum` | yes | 68 | extractors and response parts for axum 0.8 |
 //! | `metrics` | no | 64 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
 //!
-//! The packages are those that cargo builds for the feature alone, on x86-64 Linux.
+//! The column "packages" counts the packages that cargo builds for the feature alone, on x86-64 Linux.
 //! Features only add items. Without `client`, give the layer your own [`Refresh`]. The types that need no tower
-//! are those of [euid-core](euid_core), so that code for one crate fits the other.
+//! are those of [euid-core](euid_core), so code for one crate fits the other.
 //!
 //! # Running
 //!
 //! A refresh needs a tokio runtime with its timer (`enable_all`, which `#[tokio::main]` does). Without a
-//! runtime the layer still reads cookies and hands out valid tokens, but refreshes nothing. A runtime
-//! without its timer has the same effect, but each due page also costs a caught panic and its message;
-//! with `panic = "abort"` that panic ends the process.
+//! runtime the layer still reads cookies and hands out valid tokens, but refreshes nothing. The same holds
+//! for a runtime without its timer. There, each page whose refresh is due also causes a panic in tokio and its
+//! message. The layer catches the panic; with `panic = "abort"` it ends the process.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

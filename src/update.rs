@@ -11,20 +11,22 @@ use http::{Extensions, Response};
 
 use crate::telemetry;
 
-/// A login, a logout or an opt-out that a handler orders from the layer around it.
+/// A login, a logout or an opt-out that a handler requests from the layer around it.
 ///
-/// With axum, return it as a part of the response; without, [`attach`](Self::attach) it. The layer takes it out and
-/// writes the cookies. Precedence of two updates in one response: logout > opt-out > login; of two logins the later
-/// one.
+/// With axum, return it as a part of the response. Without axum, [`attach`](Self::attach) it to the response. The layer
+/// takes it out and writes the cookies. Precedence of two updates in one response: logout > opt-out > login. Of two
+/// logins, the later one counts.
 ///
 /// An update is for one response, and clones are the same update: make a new one for each response. If a cache inside
 /// the layer replays a stored response, its update arrives a second time, in the response to another visitor. The layer
 /// then ignores a login, so that no stranger is logged in, and warns once. It obeys a logout and an opt-out each time,
-/// as these only end something. It can't know which visitor a response belongs to: a cache inside that joins requests,
-/// and returns one response to all of them, may log the wrong visitor in. Keep caches outside.
+/// because these only end an identity. Keep caches outside: the layer can't know which visitor a response belongs to.
+/// If a cache inside merges several requests and returns one response to all of them, the wrong visitor may be logged
+/// in.
 ///
-/// A route that logs in or out must be behind the layer too (in axum: added before `.layer(…)`). For any other route
-/// nothing is written, and an event warns of it. The same happens if a layer between replaces the response.
+/// A route that logs in or out must be behind the layer (in axum: added before `.layer(…)`). On any other route an
+/// update has no effect, and an event warns of it. The same happens if a layer between handler and `EuidLayer` replaces
+/// the response.
 ///
 /// ```
 /// use http::Response;
@@ -49,7 +51,7 @@ struct Shared {
 }
 
 impl EuidUpdate {
-    /// The visitor has logged in with this identity. Ends any previous identity.
+    /// Returns a login: the visitor has logged in with this identity. It ends any previous identity.
     ///
     /// ```
     /// # use tower_euid::EuidUpdate;
@@ -66,9 +68,9 @@ impl EuidUpdate {
         Self::of(Change::login(identity))
     }
 
-    /// Binds a login to the user that the handler has just signed in, for the hook
-    /// [`EuidLayer::subject`](crate::EuidLayer::subject), which ran before the sign-in. Give the id that the hook will
-    /// return from now on. Has no effect on other updates.
+    /// Binds a login to the user that the handler has just signed in. Pass the id that the hook
+    /// [`EuidLayer::subject`](crate::EuidLayer::subject) will return for this user in later requests; in this request
+    /// it ran before the sign-in. Has no effect on a logout or an opt-out.
     ///
     /// ```
     /// # use tower_euid::{EuidUpdate, Identity};
@@ -82,8 +84,8 @@ impl EuidUpdate {
         Self::of(self.change().clone().bound_to(id))
     }
 
-    /// The visitor has logged out. Ends the identity, even one that this node can't read. The operator gets no call, as
-    /// EUID requires. A handler that may fail before its response is made calls
+    /// Returns a logout. It ends the identity, even one that this node can't decrypt. It makes no call to the operator:
+    /// EUID has no logout call for publishers. If the handler may fail before it returns a response, let it call
     /// [`EuidLogoutHandle::logout`](crate::EuidLogoutHandle::logout) first.
     ///
     /// ```
@@ -112,8 +114,8 @@ impl EuidUpdate {
         Self::of(Change::EndLogin)
     }
 
-    /// The person has opted out of EUID, as the operator said at login. Ends any previous identity; for 72 hours pages
-    /// see [`Euid::OptedOut`](crate::Euid::OptedOut).
+    /// Returns an opt-out: at login, the operator reported that the person has opted out of EUID. It ends any previous
+    /// identity. For 72 hours pages see [`Euid::OptedOut`](crate::Euid::OptedOut).
     ///
     /// ```
     /// # #[cfg(feature = "client")]
@@ -126,7 +128,7 @@ impl EuidUpdate {
     /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// async fn login(_: Request<()>) -> Result<Response<()>, std::convert::Infallible> {
     ///     let mut response = Response::new(());
-    ///     EuidUpdate::opt_out().attach(&mut response); // what `EuidUpdate::from` makes of `Generated::OptedOut`
+    ///     EuidUpdate::opt_out().attach(&mut response); // the same as `EuidUpdate::from(Generated::OptedOut)`
     ///     Ok(response)
     /// }
     /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
@@ -140,14 +142,14 @@ impl EuidUpdate {
         Self::of(Change::OptOut)
     }
 
-    /// Attaches it to a response. A stronger update that is already attached stays.
+    /// Attaches the update to a response. If an update with a higher precedence is already attached, that one stays.
     ///
     /// ```
     /// # use http::Response;
     /// # use tower_euid::EuidUpdate;
     /// let mut response = Response::new(());
     /// EuidUpdate::logout().attach(&mut response);
-    /// EuidUpdate::opt_out().attach(&mut response); // weaker, and so without effect
+    /// EuidUpdate::opt_out().attach(&mut response); // has no effect: a logout takes precedence
     /// let update = response.extensions().get::<EuidUpdate>();
     /// assert_eq!(format!("{update:?}"), "Some(EuidUpdate(Logout))");
     /// ```

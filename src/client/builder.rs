@@ -21,13 +21,13 @@ use super::transport::{HttpService, Transport};
 use super::variables::Variables;
 use super::{EuidClient, Inner};
 
-/// Configures an [`EuidClient`]; see [`EuidClient::builder`].
+/// A builder of an [`EuidClient`]; see [`EuidClient::builder`].
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower_euid::{Environment, EuidClient, EuidClientBuilder};
 ///
-/// /// What is the same in production and in tests.
+/// /// The settings that production and tests share.
 /// fn configured(builder: EuidClientBuilder) -> EuidClientBuilder {
 ///     builder.connect_timeout(Duration::from_millis(500)).timeout(Duration::from_secs(2))
 /// }
@@ -97,7 +97,7 @@ impl EuidClientBuilder {
     /// let builder = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned()));
     /// let (key, secret) = ("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=");
     /// assert!(builder.clone().credentials(key, secret).build().is_ok());
-    /// assert!(builder.credentials(secret, key).build().is_err()); // the one for the other
+    /// assert!(builder.credentials(secret, key).build().is_err()); // swapped
     /// ```
     pub fn credentials(mut self, api_key: impl Into<String>, client_secret: impl Into<String>) -> Self {
         self.operator = self.operator.credentials(api_key, client_secret);
@@ -105,7 +105,7 @@ impl EuidClientBuilder {
         self
     }
 
-    /// Sets the clock for the timestamps of requests. Default: [`SystemClock`].
+    /// Sets the clock for the timestamps of requests to the operator. Default: [`SystemClock`].
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -127,7 +127,7 @@ impl EuidClientBuilder {
         self
     }
 
-    /// Sets how long connecting may take. Default: [`EuidClient::DEFAULT_CONNECT_TIMEOUT`].
+    /// Sets how long a connection to the operator may take to open. Default: [`EuidClient::DEFAULT_CONNECT_TIMEOUT`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -142,7 +142,8 @@ impl EuidClientBuilder {
         self
     }
 
-    /// Sets how long a whole call may take, including connecting and reading. Default: [`EuidClient::DEFAULT_TIMEOUT`].
+    /// Sets how long a whole call may take, from the connection to the end of the answer. Default:
+    /// [`EuidClient::DEFAULT_TIMEOUT`].
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -164,12 +165,12 @@ impl EuidClientBuilder {
         self
     }
 
-    /// Sends `optout_check: 1` with generate. Private operators up to 5.65 require it; current ones always check and
-    /// ignore it. Default: off.
+    /// Sets whether [`generate`](EuidClient::generate) sends `optout_check: 1`. Private operators up to version 5.65
+    /// require it. Newer ones ignore it, because they always check for an opt-out. Default: no.
     ///
     /// ```
     /// # use tower_euid::{Environment, EuidClient};
-    /// let operator = Environment::Url("http://localhost:3000".to_owned()); // a private one of last year
+    /// let operator = Environment::Url("http://localhost:3000".to_owned()); // a private operator, version 5.65 or older
     /// let client = EuidClient::builder(operator).optout_check(true).build()?;
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
@@ -192,13 +193,13 @@ impl EuidClientBuilder {
         self
     }
 
-    /// Sets the HTTP service that carries the calls, instead of the default client on reqwest: a client of hyper-util,
+    /// Sets the HTTP service that makes the calls, instead of the default client on reqwest: a client of hyper-util,
     /// a router in a test, a sandbox. The request has an absolute URI.
     ///
-    /// The client keeps the [`timeout`](Self::timeout) and reads no more than 64 KiB of an answer. The service is
-    /// responsible for the rest of the connection: certificates, proxies, the timeout for connecting, retries on a
-    /// closed connection. It should not follow redirects. Its errors are logged as the causes of the client's errors,
-    /// so they should hold no secret.
+    /// The [`timeout`](Self::timeout) still applies, and the client reads no more than 64 KiB of an answer. The service
+    /// is responsible for everything else: certificates, proxies, the timeout for connecting, retries on a closed
+    /// connection. It should not follow redirects. The log shows its errors as the causes of the client's errors, so
+    /// they should hold no secret.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -235,7 +236,7 @@ impl EuidClientBuilder {
         self
     }
 
-    /// Makes the client.
+    /// Returns the configured client.
     ///
     /// ```
     /// # use tower_euid::{Environment, EuidClient};
@@ -245,11 +246,15 @@ impl EuidClientBuilder {
     ///
     /// # Errors
     ///
-    /// As for [`OperatorBuilder::build`]: if the URL can't be used (no http or https, plain http to another machine, a
-    /// user, query, fragment or endpoint in it, a host of UID2), the API key is malformed or belongs to UID2, the
-    /// secret is not base64 of 32 bytes, or the two are swapped. Also if a certificate or key in PEM can't be read, or
-    /// the machine has no CA certificates for https, none were given and there is no
-    /// [`http_service`](Self::http_service).
+    /// As for [`OperatorBuilder::build`], if
+    ///
+    /// * the URL can't be used: it is neither http nor https; it is plain http to another machine; it has a user, a
+    ///   query, a fragment or an endpoint; or its host is one of UID2;
+    /// * the API key is malformed or belongs to UID2, the client secret is not base64 of 32 bytes, or the two are
+    ///   swapped.
+    ///
+    /// Also if a certificate or key in PEM can't be read. Also if https needs CA certificates and there are none:
+    /// neither on the machine nor in the settings, and no [`http_service`](Self::http_service) is set.
     pub fn build(self) -> Result<EuidClient, ConfigError> {
         let operator = self.operator.build().map_err(|error| self.variables.name(error))?;
         let transport = match self.http {

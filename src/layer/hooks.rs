@@ -11,7 +11,7 @@ use crate::tcf;
 /// The hooks of the application.
 impl EuidLayer {
     /// Sets the hook that returns the visitor's consent. The hook runs for each request, before the layer reads its
-    /// cookies. Only the application knows where consent is kept; for the TC string of a consent banner there is
+    /// cookies. The hook reads consent from where the application keeps it; for the TC string of a consent banner, use
     /// [`consent_from_tcf_cookie`](Self::consent_from_tcf_cookie). Handlers find the answer in the request's
     /// extensions, as [`Consent`]. Default: granted, and no `Consent` in the extensions.
     ///
@@ -39,11 +39,11 @@ impl EuidLayer {
         self.set(|config| config.consent = Some(Arc::new(consent)))
     }
 
-    /// Reads consent from the TCF v2 string in the cookie `euconsent-v2`, where consent banners keep it. This is a
-    /// [`consent`](Self::consent) hook, and it replaces one that was set before. A string that allows enough grants
-    /// consent; one that allows too little withdraws it. Consent is withheld if there is no string, if none can be
-    /// read, or if two differ. The table in [`tcf`](crate::tcf) has all cases; the module also has the parts for a hook
-    /// of your own.
+    /// Sets a [`consent`](Self::consent) hook that reads consent from the TCF v2 string in the cookie `euconsent-v2`,
+    /// where consent banners keep it. It replaces a hook that was set before. A string that allows enough grants
+    /// consent; a string that allows too little withdraws it. Consent is withheld if there is no string, if none can be
+    /// read, or if two differ. The module [`tcf`](crate::tcf) has a table of all cases, and the parts for a hook of
+    /// your own.
     ///
     /// ```
     /// # #[cfg(feature = "client")]
@@ -56,10 +56,10 @@ impl EuidLayer {
     /// # let sandbox = Sandbox::builder().build()?;
     /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let layer = layer.consent_from_tcf_cookie();
-    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?; // is logged in
+    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?; // has a fresh identity
     /// let app = layer.layer(page);
     /// for (choice, state) in [
-    ///     ("theme=dark", "withheld"), // not asked yet
+    ///     ("theme=dark", "withheld"), // no choice yet
     ///     ("euconsent-v2=CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA", "active"),
     /// ] {
     ///     let request = Request::builder().header(COOKIE, choice).body(())?;
@@ -73,15 +73,16 @@ impl EuidLayer {
         self.consent(|request| tcf::consent(&request.headers))
     }
 
-    /// Sets the hook that returns the id of the signed-in user, in any form that the application uses. If a login named
-    /// a [subject](crate::EuidUpdate::subject), its identity is used for that user only. For another user it is
-    /// removed; while no user is signed in it is kept, and pages see `Absent`. The cookie holds a keyed digest of the
-    /// id, not the id. Default: identities are not bound to a user.
+    /// Sets the hook that returns the id of the signed-in user, in any form that the application uses. A login can
+    /// [bind](crate::EuidUpdate::subject) its identity to a user (the *subject*). Then pages use the identity only
+    /// while that user is signed in. If another user is signed in, the layer removes it. While no user is signed in,
+    /// the layer keeps it, and pages see `Absent`. The cookie holds a keyed digest of the id, not the id. Default: no
+    /// identity is bound to a user.
     ///
     /// The hook sees the extensions that layers further out have put into the request, so the session layer must be
     /// outside. In axum, the layer that is added later is outside: `.layer(euid).layer(session)`. In the opposite order
-    /// the hook never finds a user, and bound identities are always `Absent`; an event warns of this once, after 20 of
-    /// them. See also [the order of layers](crate::docs::layers); `examples/site.rs` is a whole site.
+    /// the hook never finds a user, and bound identities are always `Absent`; an event warns of this once, after 20
+    /// requests with one. See also [the order of layers](crate::docs::layers). `examples/site.rs` is a complete site.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};
@@ -148,8 +149,8 @@ impl EuidLayer {
     ///
     /// # With axum-login
     ///
-    /// Its layer loads the user before it calls the inner service, so no middleware is needed. `Backend` is your
-    /// `AuthnBackend`:
+    /// The layer of axum-login loads the user before it calls the inner service, so you need no middleware. `Backend`
+    /// is your `AuthnBackend`:
     ///
     /// ```text
     /// .subject(|request| Some(request.extensions.get::<AuthSession<Backend>>()?.user.as_ref()?.id().to_string()))

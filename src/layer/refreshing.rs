@@ -25,9 +25,9 @@ impl EuidLayer {
     /// The default of [`refresh_jitter`](Self::refresh_jitter): 10 min.
     pub const DEFAULT_REFRESH_JITTER: Duration = Engine::DEFAULT_REFRESH_JITTER;
 
-    /// Sets how long a page waits for a refresh at most. A request with an unsafe method (`POST`) never waits. A
-    /// waiting request keeps the inner service's readiness, so with a `load_shed` inside, other requests may be shed.
-    /// With zero no page waits, and the visitor's next request gets the answer. Default:
+    /// Sets how long a page waits for a refresh at most. A request with an unsafe method (`POST`) never waits. With
+    /// zero no page waits, and the visitor's next request gets the answer. A waiting request holds the readiness of the
+    /// inner service (its `poll_ready`), so a `load_shed` inside may reject other requests meanwhile. Default:
     /// [`DEFAULT_MAX_WAIT`](Self::DEFAULT_MAX_WAIT).
     ///
     /// ```
@@ -45,7 +45,7 @@ impl EuidLayer {
     /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
     /// sandbox.fault(Fault::Delay(Duration::from_secs(60))); // the operator hangs
     /// let page = timeout(Duration::from_millis(101), visitor.send(&app, http::Request::new(()))).await?;
-    /// assert_eq!(page?.into_body(), "active"); // with the old token, which is still good
+    /// assert_eq!(page?.into_body(), "active"); // with the old token, which is still valid
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # })?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -54,7 +54,7 @@ impl EuidLayer {
         self.set_coordinator(|settings| settings.max_wait = max_wait)
     }
 
-    /// Sets when the handler runs if a refresh is due. Default: [`RefreshMode::Blocking`].
+    /// Sets whether the handler runs after a refresh that is due, or beside it. Default: [`RefreshMode::Blocking`].
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
@@ -62,7 +62,7 @@ impl EuidLayer {
     /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
     /// use tower_euid::RefreshMode;
     ///
-    /// // Pages that must not wait, and whose bidders take an older token:
+    /// // For pages that must not wait, and bidders that accept an older token:
     /// let layer = EuidLayer::new(keys, client).refresh_mode(RefreshMode::Concurrent);
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
@@ -87,17 +87,17 @@ impl EuidLayer {
         self.set_coordinator(|settings| settings.deadline = deadline)
     }
 
-    /// Sets how many refreshes may be under way at once, at least one. Other refreshes queue, and their pages do not
-    /// wait longer for that. While the operator is down, one call every 5 s tests whether it is back. This call does
-    /// not queue: each one that hangs exceeds the limit by one, until its [`refresh_deadline`](Self::refresh_deadline).
-    /// If all calls within the limit hang, pages stop waiting at once. Default:
-    /// [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
+    /// Sets how many refreshes may be under way at once, at least one. Further refreshes queue; the page's
+    /// [`max_wait`](Self::max_wait) includes the queue. While the operator is down, one call every 5 s tests whether it
+    /// is back. These calls do not queue: each one that hangs exceeds the limit by one, until its
+    /// [`refresh_deadline`](Self::refresh_deadline). If all calls within the limit hang, further pages do not wait.
+    /// Default: [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
     /// # let keys = KeyRing::from(CookieKey::generate()?);
     /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
-    /// // 20 nodes, and an operator that takes 400 calls at once:
+    /// // For 20 nodes, and an operator that accepts 400 calls at once:
     /// let layer = EuidLayer::new(keys, client).max_concurrent_refreshes(20);
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
@@ -105,20 +105,23 @@ impl EuidLayer {
         self.set_coordinator(|settings| settings.max_concurrent = max)
     }
 
-    /// Sets for how many tokens the layer remembers refreshes (at least one), including calls under way;
-    /// [`memo_bytes`](Self::memo_bytes) limits the bytes. An answer is remembered for 45 s, or a tenth of the new
-    /// token's life if that is less, so that requests which still carry the old cookie get it without a call. A new
-    /// pair that no response could carry (the page answered 304, the visitor hung up) is remembered until it is due
-    /// itself. A failure is remembered while its token backs off, and 5 min more, so that the next wait is longer. At a
-    /// limit the oldest outcome is forgotten, which costs at most one call. Expired outcomes are freed as later
-    /// requests need refreshes. Defaults: [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES),
-    /// [`DEFAULT_MEMO_BYTES`](Self::DEFAULT_MEMO_BYTES).
+    /// Sets for how many refresh tokens the layer remembers the outcome of a refresh, at least one. Calls under way
+    /// count too. [`memo_bytes`](Self::memo_bytes) limits the memory in bytes. The layer remembers
+    ///
+    /// * an answer for 45 s, or a tenth of the new token's life if that is less, so that requests which still carry the
+    ///   old cookie get it without a call;
+    /// * a new pair of tokens that no response could carry (the page was a 304, the visitor hung up) until the pair's
+    ///   own refresh is due;
+    /// * a failure for the pause before the next call, and 5 min more, so that a further failure causes a longer pause.
+    ///
+    /// At a limit the layer forgets the oldest outcome, which costs at most one call. Later refreshes free the memory
+    /// of expired outcomes. Default: [`DEFAULT_MEMO_ENTRIES`](Self::DEFAULT_MEMO_ENTRIES).
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
     /// # let keys = KeyRing::from(CookieKey::generate()?);
     /// # let client = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
-    /// // 2000 refreshes a second, each remembered for 45 s, and as many bytes a token as by default:
+    /// // For 2000 refreshes a second, each remembered for 45 s, with as many bytes a token as by default:
     /// let layer = EuidLayer::new(keys, client).memo_entries(90_000).memo_bytes(144 << 20);
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
@@ -140,9 +143,9 @@ impl EuidLayer {
         self.set_coordinator(|settings| settings.memo_limit.bytes = most)
     }
 
-    /// Sets the maximum delay of a refresh after `refresh_from`. It spreads the refreshes of visitors who logged in
-    /// together. Each login has its own delay, the same on every node: at most this long, and at most a tenth of the
-    /// time from `refresh_from` to `identity_expires`. Zero turns it off. Default:
+    /// Sets the maximum jitter: how long after `refresh_from` an identity is due at the latest. Each login has its own
+    /// delay, the same on every node, so that visitors who logged in together do not refresh together. A delay is never
+    /// longer than a tenth of the time from `refresh_from` to `identity_expires`. Zero turns the jitter off. Default:
     /// [`DEFAULT_REFRESH_JITTER`](Self::DEFAULT_REFRESH_JITTER).
     ///
     /// ```
@@ -172,11 +175,13 @@ impl EuidLayer {
         self.set_engine(|engine| engine.with_refresh_jitter(most))
     }
 
-    /// Sets which requests may refresh. A request never does if its response is not shown as a page: prefetches and
-    /// prerenders, `OPTIONS`, `CONNECT`, upgrades to a WebSocket, and the resources of a page (images, scripts, styles,
-    /// fonts, media and the like). Such a request sees a token that is still valid, and its response sets no refreshed
-    /// cookie. A conditional request (`If-None-Match`, `If-Modified-Since`) refreshes only if the token has expired, as
-    /// a `304` can't set the new cookie. Default: all other requests.
+    /// Sets the hook that decides whether a request may refresh. Default: it may.
+    ///
+    /// The layer does not call the hook for requests that never refresh: prefetches and prerenders, `OPTIONS`,
+    /// `CONNECT`, upgrades to a WebSocket, and the resources of a page (images, scripts, styles, fonts, media and the
+    /// like). If a request may not refresh, its handler sees a token that is still valid, and its response sets no
+    /// refreshed cookie. A conditional request (`If-None-Match`, `If-Modified-Since`) refreshes only if the token has
+    /// expired, because a `304` can't set the new cookie.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, refresh_fn};

@@ -2,13 +2,16 @@
 //! of a visitor's identity from a request, decides what the page may see, and writes the new state into
 //! the response. It opens no socket, starts no task and has no clock.
 //!
-//! Use it where tower does not run: an edge program, another web framework, another language's host.
-//! Where tower does run (axum, tonic, hyper), use [tower-euid](https://docs.rs/tower-euid): it drives this
-//! crate, calls the operator once for many requests, and exports these types, so code for one fits the other.
+//! EUID's *operator* issues an [`Identity`] for a person who logs in and consents. The site puts the identity's
+//! *advertising token* into bid requests, and exchanges its *refresh token* for a new pair of tokens when that is due.
+//!
+//! Use this crate where tower does not run: in an edge program, in another web framework, or in a host written in
+//! another language. With tower (axum, tonic, hyper), use [tower-euid](https://docs.rs/tower-euid): it drives this
+//! crate, calls the operator once for many requests, and exports these types, so code for one crate fits the other.
 //!
 //! # One exchange
 //!
-//! A host is the program that has the sockets. It drives the [`engine`] through one request and its response:
+//! A *host* is the program that has the sockets. It drives the [`engine`] through one request and its response:
 //!
 //! ```text
 //!  request ──► begin ──┬─ Ready ──────────────────────────┐
@@ -21,15 +24,16 @@
 //!  response ◄── Set-Cookie, Cache-Control ◄── finish ◄── pending ◄──────────────────────┘
 //! ```
 //!
-//! 1. **begin** reads the headers of the request. It returns a decision, or a candidate for a refresh if one is due.
-//!    The *context* holds the site's facts about the request: the visitor's [`Consent`] and the signed-in user.
-//! 2. **refresh**: the host calls the operator. [`operator`] makes the request and reads the response, and
-//!    the host chooses the HTTP client, the deadline and whether to share one call among many requests.
-//! 3. **settle** turns the outcome, or the lack of one, into a decision.
-//! 4. **start** splits the decision: the host shows an [`Euid`] to the handler, and keeps the rest.
-//! 5. The handler answers. It may ask for a change: a login, a logout, an opt-out.
-//! 6. **finish** writes into the headers of the response: cookies, and a `Cache-Control` that keeps one
-//!    visitor's page from another.
+//! 1. **begin** reads the headers of the request. It returns a decision or, if a refresh is due, a *candidate*.
+//!    Its argument `context` holds the site's facts about the request: the visitor's [`Consent`] and the signed-in user.
+//! 2. **refresh**: the host calls the operator. [`operator`] makes the HTTP request and reads the response. The
+//!    host chooses the HTTP client and the deadline, and may share one call among many requests.
+//! 3. **settle** turns the candidate and the outcome of the refresh into a decision. Without an outcome,
+//!    **postpone** does.
+//! 4. **start** splits the decision: the host shows an [`Euid`] to the handler, and keeps the rest (*pending*).
+//! 5. The handler makes the response. It may ask for a change: a login, a logout, an opt-out.
+//! 6. **finish** writes into the headers of the response: cookies, and a `Cache-Control` that keeps caches from
+//!    showing one visitor's page to another.
 //!
 //! ```
 //! use euid_core::clock::UnixMillis;
@@ -86,8 +90,9 @@
 //! use euid_core::{Dii, EuidError, Operator};
 //! use http::{Request, Response};
 //!
-//! /// What the handler of a login asks for, once it knows who the visitor is and that they consent. `send` is the
-//! /// host's HTTP client. If this fails, ask for `Change::EndLogin`: the previous identity may be another person's.
+//! /// Returns the change that the handler of a login asks for. First authenticate the visitor and check their consent.
+//! /// `send` is the host's HTTP client. On an error, ask for `Change::EndLogin`: the previous identity may be another
+//! /// person's.
 //! fn login(
 //!     operator: &Operator,
 //!     email: &str,
@@ -118,9 +123,9 @@
 //!
 //! # Time and randomness
 //!
-//! Time is an argument, `now`, of type [`clock::UnixMillis`]. Where it may not be needed it is a closure, which is
-//! called only then. [`clock::Clock`] is a trait for hosts that want one. Randomness, for keys and nonces, is
-//! the operating system's.
+//! Time is an argument, `now`, of type [`clock::UnixMillis`]. A function that needs the time only sometimes takes a
+//! closure instead. [`clock::Clock`] is a trait for hosts that want one. Randomness, for keys and nonces, comes from
+//! the operating system.
 //!
 //! # Modules
 //!
@@ -130,19 +135,20 @@
 //! | [`operator`] | the three calls to EUID's operator, as HTTP requests and their answers |
 //! | [`identity`] | the identity that the operator issues, and its parts |
 //! | [`dii`] | the email address or phone number that an identity is made from |
-//! | [`openrtb`] | the visitor's EUID in a bid request |
+//! | [`openrtb`] | the visitor's EUID as a part of an OpenRTB bid request |
 //! | [`tcf`] | consent from the TC string of a consent banner |
 //! | [`clock`] | moments and clocks |
 //! | [`error`] | all errors |
 //! | `protocol` | with the feature `operator`: the operator's side of the wire format |
 //!
-//! The types that most programs need are in the root. Most examples import from `tower_euid`, which exports these
-//! items under the same paths: without it, write `euid_core`.
+//! The types that most programs need are also in the root. Most examples import from `tower_euid`, which exports
+//! these items under the same paths. Without tower-euid, write `euid_core` instead.
 //!
 //! # Tests
 //!
 //! The crate [euid-sandbox](https://docs.rs/euid-sandbox) is a stand-in operator that needs no tower-euid. It runs on a
-//! loopback port or in the test's own process, and makes visitors of every host that implements [`engine::Site`].
+//! loopback port or in the test's own process. It also makes visitors (browsers with cookies) for every host that
+//! implements [`engine::Site`].
 //!
 //! # Features
 //!
@@ -156,9 +162,9 @@
 //!
 //! # Targets
 //!
-//! The crate runs wherever the crate `http` does. Checked are x86-64 and aarch64, 32-bit x86, 64-bit RISC-V,
-//! `wasm32-wasip1` and `wasm32-unknown-unknown`. The last one has neither a clock nor randomness of its own:
-//! pass the time in, and turn on `wasm_js` or give getrandom a backend of your own.
+//! The crate runs wherever the crate `http` does. CI checks x86-64, aarch64, 32-bit x86, 64-bit RISC-V,
+//! `wasm32-wasip1` and `wasm32-unknown-unknown`. The last target has neither a clock nor randomness of its own:
+//! pass the time as an argument, and turn on `wasm_js` or give the crate `getrandom` a backend of your own.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

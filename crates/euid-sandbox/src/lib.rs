@@ -1,16 +1,16 @@
 //! A stand-in EUID operator, for demos and for tests of sites.
 //!
-//! It behaves as the operator does towards a publisher's server, down to status codes, messages and the sizes of
-//! tokens, but it can't make an id that bidders know.
+//! A publisher's server sees the same status codes, messages and token sizes as from the real operator. But bidders do
+//! not know the ids in its tokens.
 //!
 //! 1. [`Sandbox`] is a [`tower::Service`]; [`Sandbox::serve`] puts it on a loopback port.
-//! 2. It answers `/v2/token/generate`, `/refresh` and `/validate`, and `GET /ops/healthcheck`, to browsers
-//!    too (CORS). Endpoints for which a publisher's key has no role answer 401, among them
-//!    `/v2/token/logout`; client-side generation is not there (404).
-//! 3. Time is its [`ManualClock`]: [`advance`](Sandbox::advance) it rather than sleep.
-//! 4. Its only state is the list of people who [opted out](Sandbox::opt_out). Token keys are constants, so tokens
-//!    outlive the sandbox, can be refreshed more than once, and are worth nothing.
-//! 5. Some people have fixed outcomes, by email address or phone number (or the hash of it):
+//! 2. It answers `/v2/token/generate`, `/v2/token/refresh`, `/v2/token/validate` and `GET /ops/healthcheck`, to
+//!    browsers too (CORS). Endpoints for which a publisher's key has no role respond with 401, among them
+//!    `/v2/token/logout`. Endpoints for client-side generation respond with 404.
+//! 3. Its time is a [`ManualClock`]: tests [`advance`](Sandbox::advance) it and do not sleep.
+//! 4. Its only state about people is the list of those who [opted out](Sandbox::opt_out). Token keys are public
+//!    constants, so tokens outlive the sandbox, can be refreshed more than once, and are worth nothing.
+//! 5. Some people have fixed outcomes, by email address or phone number (or its hash):
 //!
 //! | | generate | refresh |
 //! | --- | --- | --- |
@@ -20,9 +20,9 @@
 //! | `optout@email.com`, of older guides | success | opted out |
 //! | `validate@email.com`, of older guides | success | success, even if opted out |
 //!
-//! Today's operator treats the last two as ordinary people.
+//! The real operator now treats the last two as ordinary people.
 //!
-//! Never for production: its keys are public.
+//! Never use it in production: its keys are public.
 //!
 //! ```
 //! use std::time::Duration;
@@ -46,8 +46,8 @@
 //! # }
 //! ```
 //!
-//! How a site uses it in its tests: [`docs::testing`](https://docs.rs/tower-euid/latest/tower_euid/docs/testing/) of
-//! tower-euid.
+//! [`docs::testing`](https://docs.rs/tower-euid/latest/tower_euid/docs/testing/) of tower-euid shows how a site uses it
+//! in its tests.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -92,8 +92,8 @@ pub use self::visitor_state::VisitorState;
 
 /// A stand-in operator. Cheap to clone; clones share clock, opt-outs, fault and counters.
 ///
-/// A [`tower::Service`] of any `http::Request`. It is always ready and never fails: the response reports what is wrong
-/// with a request. See the [module](self).
+/// It is a [`tower::Service`] for any `http::Request`. It is always ready and never returns an error: a wrong request
+/// gets a response with the operator's status and message. See the [module](self).
 ///
 /// ```
 /// use http::Request;
@@ -104,7 +104,7 @@ pub use self::visitor_state::VisitorState;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let sandbox = Sandbox::builder().build()?;
 /// let unauthorized = sandbox.oneshot(Request::post("/v2/token/generate").body(String::new())?).await?;
-/// assert_eq!(unauthorized.status(), 401); // it came without an API key
+/// assert_eq!(unauthorized.status(), 401); // the request has no API key
 /// # Ok(())
 /// # }
 /// ```
@@ -123,12 +123,12 @@ struct Inner {
 }
 
 impl Sandbox {
-    /// The API key it takes unless configured otherwise.
+    /// The default API key.
     pub const DEFAULT_API_KEY: &str = "EUID-C-T-124-Sandbx.TheSandboxOperatorOfTowerEuidTakesThis";
-    /// The client secret that belongs to it: standard base64 of 32 bytes, and no secret.
+    /// The client secret that belongs to the default API key: standard base64 of 32 bytes. It is public.
     pub const DEFAULT_CLIENT_SECRET: &str = "dG93ZXItZXVpZCBzYW5kYm94OiBubyBzZWNyZXQgMDE=";
 
-    /// Starts configuring a sandbox.
+    /// Returns a builder, which configures a sandbox.
     ///
     /// ```
     /// # use euid_sandbox::Sandbox;
@@ -140,13 +140,13 @@ impl Sandbox {
         SandboxBuilder::new()
     }
 
-    /// The API key it takes.
+    /// Returns the API key that the sandbox accepts.
     ///
     /// ```
     /// # use tower_euid::{Environment, EuidClient};
     /// # use euid_sandbox::Sandbox;
     /// # let sandbox = Sandbox::builder().build()?;
-    /// // A client that knows the sandbox by its URL only, as one in another process does:
+    /// // A client in another process knows only the URL of the sandbox:
     /// let client = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned()))
     ///     .credentials(sandbox.api_key(), sandbox.client_secret())
     ///     .build()?;
@@ -157,7 +157,7 @@ impl Sandbox {
         &self.0.operator.api_key
     }
 
-    /// The client secret it takes: standard base64 of 32 bytes.
+    /// Returns the client secret that the sandbox accepts: standard base64 of 32 bytes.
     ///
     /// ```
     /// # use euid_sandbox::Sandbox;
@@ -170,8 +170,8 @@ impl Sandbox {
         &self.0.client_secret
     }
 
-    /// This sandbox, as a publisher calls it: its credentials, and a URL that reaches nothing, because the sandbox
-    /// itself is the HTTP service to send the calls to. [`SandboxServer::operator`] has a URL with a port.
+    /// Returns the sandbox's credentials and URL, for a client. The URL reaches nothing: give the client the sandbox
+    /// itself as its HTTP service. The URL in [`SandboxServer::operator`] has a port.
     ///
     /// ```
     /// # use tower_euid::{Dii, Generated};
@@ -191,7 +191,7 @@ impl Sandbox {
         self.0.caller.clone()
     }
 
-    /// The sandbox's clock, to be shared with layer and client.
+    /// Returns the sandbox's clock, for layer and client to share.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -208,7 +208,7 @@ impl Sandbox {
         self.0.clock.clone()
     }
 
-    /// Moves the clock forward, in whole milliseconds.
+    /// Moves the clock forward by `duration`, in whole milliseconds.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -230,7 +230,7 @@ impl Sandbox {
         self.0.clock.advance(duration);
     }
 
-    /// Records that this person opted out of EUID, for good: generate and refresh say so from now on.
+    /// Opts a person out of EUID, for as long as the sandbox lives: generate and refresh return an opt-out from now on.
     ///
     /// ```
     /// # use tower_euid::{Dii, Generated};
@@ -249,7 +249,7 @@ impl Sandbox {
         lock(&self.0.opted_out).insert(person.into());
     }
 
-    /// Sets the fault of all calls from now on; `None` ends it.
+    /// Sets the fault of all calls from now on; `None` ends the fault.
     ///
     /// ```
     /// # use tower_euid::Dii;
@@ -269,7 +269,7 @@ impl Sandbox {
         *lock(&self.0.fault) = fault.into();
     }
 
-    /// The number of calls so far, by path. Calls with a fault and refused calls count.
+    /// Returns the number of calls so far, by path. Calls with a fault and rejected calls count too.
     ///
     /// ```
     /// # use tower_euid::Dii;
@@ -280,7 +280,7 @@ impl Sandbox {
     /// # let client = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0;
     /// sandbox.fault(Fault::Garbage);
     /// let _ = client.generate(Dii::email("user@example.com")?).await;
-    /// assert_eq!((sandbox.calls().generate, sandbox.calls().refresh), (1, 0)); // it has arrived
+    /// assert_eq!((sandbox.calls().generate, sandbox.calls().refresh), (1, 0)); // the call with the fault counts
     /// # Ok(())
     /// # }
     /// ```
@@ -289,7 +289,7 @@ impl Sandbox {
         self.0.calls.read()
     }
 
-    /// The number of calls of `/v2/token/refresh` so far.
+    /// Returns the number of calls of `/v2/token/refresh` so far.
     ///
     /// ```
     /// # use tower::{Layer, service_fn};
