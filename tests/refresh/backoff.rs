@@ -10,7 +10,7 @@ use crate::support::{DUE, EXPIRED, Operator, REFRESH_EXPIRES, Site, expect, fail
 const SECOND: i64 = 1000;
 
 #[tokio::test]
-async fn backoff_allows_a_second_call_after_5_seconds_and_a_third_after_5_to_10_more() {
+async fn backoff_is_at_most_5_seconds_at_first_and_then_at_least_5() {
     for (kind, due, saw) in [
         (ErrorKind::Transient, DUE, "active(old)"),
         (ErrorKind::RejectedInput, DUE, "active(old)"),

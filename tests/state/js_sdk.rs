@@ -174,7 +174,7 @@ async fn js_sdk_cookie_that_is_malformed_is_absent_until_a_login_removes_it() {
 }
 
 #[tokio::test]
-async fn js_sdk_cookie_that_is_readable_first_is_taken_over_among_several() {
+async fn first_readable_js_sdk_cookie_is_taken_over_among_several() {
     let cookie = |name: &str, token: &str| format!("{name}={}", encoded(&json_of(token)));
     let site = with_sdk_identity(Operator::never());
     for (cookies, saw) in [

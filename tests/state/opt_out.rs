@@ -129,9 +129,9 @@ async fn opt_out_record_saves_further_calls() {
     assert_eq!(tab.look_once().await.writes(), "identity cleared, opt-out recorded");
 }
 
-/// `policy` tests how long it counts.
 #[tokio::test]
 async fn opt_out_of_a_handler_is_noted_in_the_anchor_with_its_end() {
+    // `policy` has the test of that end.
     let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
     let end = at(REMEMBERED).as_millis() / 1000;

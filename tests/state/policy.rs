@@ -22,7 +22,7 @@ use crate::support::{
     REFRESH_FROM, START, Site, Visit, at, expect, failure, identity_until, new_pair, outcome, ring, set_cookies,
 };
 
-/// An opt-out of a handler at the start counts until then.
+/// The end of an opt-out at the start, in milliseconds.
 const OPT_OUT_EXPIRES: i64 = 72 * 3_600_000;
 /// The failures that do not end an identity.
 const TEMPORARY: [ErrorKind; 6] = [
