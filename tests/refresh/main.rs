@@ -1,8 +1,16 @@
-//! Refreshes: which requests cause one, and what requests share while the operator answers, fails or hangs.
+//! Refreshes: which requests cause one, what requests share, and what happens while the operator fails or hangs.
+//!
+//! Tests never wait in real time: either tokio's time is paused, or nothing sleeps.
 
 #[path = "../support/mod.rs"]
 mod support;
 
-mod bursts;
-mod clocks;
+mod backoff;
+mod breaker;
+mod concurrent;
+mod due;
+mod max_wait;
+mod memo;
+mod permits;
 mod requests;
+mod single_flight;

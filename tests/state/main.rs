@@ -1,4 +1,4 @@
-//! The state in the cookies: how it is written, read, refused and ended.
+//! The state in the cookies: how it is written, read, rejected and ended.
 
 #[path = "../support/mod.rs"]
 mod support;

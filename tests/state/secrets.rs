@@ -1,44 +1,57 @@
-//! Secrets stay where they are: nothing printed, nothing logged holds one.
+//! Secrets: no `Debug` output, no error and no log holds one.
 //!
-//! Searched for are the tokens, the response key, the cookie keys, the credentials, the address and
-//! the cookies' values, as text, base64, hex and as lists of bytes.
+//! The tests search for tokens, the response key, cookie keys, credentials, the operator's address and cookie values,
+//! as text, base64, hex and lists of bytes.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::fmt::Debug;
+use std::future::{Ready, ready};
+#[cfg(feature = "client")]
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+#[cfg(feature = "client")]
+use euid_sandbox::{Fault, Sandbox};
 use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_euid::error::ErrorKind;
 use tower_euid::identity::{Identity, RefreshToken, ResponseKey};
 use tower_euid::{AdvertisingToken, CookieKey, Euid, EuidUpdate, KeyRing, Refreshed};
+#[cfg(feature = "client")]
+use tower_euid::{Dii, Environment, EuidClient, EuidError, GenerateRequest, Generated};
 
-use crate::support::{ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, Site, failure, identity_until};
+#[cfg(feature = "client")]
+use crate::support::server::client_builder;
+use crate::support::{
+    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Log, Operator, REFRESH_EXPIRES, REFRESH_FROM, Site, failure,
+    identity_until,
+};
 
 const ADVERTISING: &str = "advertising-secret-of-one-visitor";
-/// What [`identity_until`] makes of it.
+/// The refresh token of [`identity_until`] for it.
 const REFRESH: &str = "refresh-of-advertising-secret-of-one-visitor";
 
 fn identity() -> Identity {
-    identity_until(ADVERTISING, [900_000, 3_600_000, 86_400_000])
+    identity_until(ADVERTISING, [REFRESH_FROM, IDENTITY_EXPIRES, REFRESH_EXPIRES])
 }
 
-/// Fails if `shown` holds any of the secrets, which are compared without blanks so that a list of
-/// bytes is found in both forms of `Debug`.
-fn assert_holds_none(shown: &str, secrets: &[String]) {
-    let squeezed = |text: &str| text.split_whitespace().collect::<String>().to_lowercase();
-    let haystack = squeezed(shown);
+/// Asserts that `text` holds none of the secrets. Ignores blanks, as the two forms of `Debug` differ in them for a list
+/// of bytes.
+fn assert_holds_none(text: &str, secrets: &[String]) {
+    let without_blanks = |text: &str| text.split_whitespace().collect::<String>().to_lowercase();
+    let haystack = without_blanks(text);
     for secret in secrets {
-        assert!(!haystack.contains(&squeezed(secret)), "{secret:?} is in {shown}");
+        assert!(!haystack.contains(&without_blanks(secret)), "{secret:?} is in {text}");
     }
 }
 
-/// A key's bytes in the forms that they could be printed in.
+/// Returns the bytes of a key in all forms that output could have.
 fn forms(bytes: &[u8]) -> Vec<String> {
-    use base64::Engine;
-    use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
     let list = |byte: &u8| byte.to_string();
     let start = bytes.get(..8).unwrap_or(bytes);
     vec![
@@ -52,74 +65,81 @@ fn forms(bytes: &[u8]) -> Vec<String> {
     ]
 }
 
-/// The secrets of [`identity`].
+/// Returns the secrets of [`identity`].
 fn secrets() -> Vec<String> {
     let mut secrets = forms(&[7; 32]);
     secrets.extend([ADVERTISING, REFRESH].map(str::to_owned));
     secrets
 }
 
-/// Both forms of `Debug` of each.
-fn shown(all: &[&dyn Debug]) -> String {
-    all.iter().map(|one| format!("{one:?}\n{one:#?}\n")).collect()
+/// Returns the values of the cookies that the browser has.
+fn cookie_values(site: &Site) -> impl Iterator<Item = String> {
+    [IDENTITY, ANCHOR].into_iter().filter_map(|name| site.jar.value(name)).map(str::to_owned)
 }
 
-/// A site with a visitor whose refresh is due, and the token that they had before.
-async fn site_with_token() -> (Site, AdvertisingToken) {
-    let mut site = Site::new(Operator::answering(Ok(Refreshed::Identity(identity()))));
+/// Returns the forms of a key, which is base64.
+fn forms_of_key(base64: &str) -> Vec<String> {
+    forms(ResponseKey::from_base64(base64).unwrap().expose_secret())
+}
+
+/// Returns both forms of the `Debug` output of each value.
+fn debug(values: &[&dyn Debug]) -> String {
+    values.iter().map(|value| format!("{value:?}\n{value:#?}\n")).collect()
+}
+
+/// Returns the token of [`identity`], as a handler gets it.
+async fn token() -> AdvertisingToken {
+    let mut site = Site::offline();
     site.update(EuidUpdate::login(identity())).await;
-    let kept = Arc::new(Mutex::new(None));
-    let keeps = Arc::clone(&kept);
-    site.visit(move |euid, _| *keeps.lock().unwrap() = euid.advertising_token().cloned()).await;
-    let token = kept.lock().unwrap().take();
-    (site, token.unwrap())
+    let token = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&token);
+    site.visit(move |euid, _| *seen.lock().unwrap() = euid.advertising_token().cloned()).await;
+    token.lock().unwrap().take().unwrap()
 }
 
 #[tokio::test]
 async fn debug_of_an_identity_and_its_parts_holds_no_secret() {
-    let (_, token) = site_with_token().await;
-    assert_eq!(token.as_str(), ADVERTISING, "what is searched for is there");
+    let token = token().await;
+    assert_eq!(token.as_str(), ADVERTISING, "the token is the one to search for");
     let identity = identity();
     let refresh_token = RefreshToken::from(REFRESH.to_owned());
     let response_key = ResponseKey::from([7; 32]);
-    let shown = shown(&[&identity, &identity.times(), &token, &refresh_token, &response_key]);
-    assert_holds_none(&shown, &secrets());
+    let debug = debug(&[&identity, &identity.times(), &token, &refresh_token, &response_key]);
+    assert_holds_none(&debug, &secrets());
 }
 
 #[tokio::test]
-async fn debug_of_what_handlers_read_and_say_holds_no_secret() {
-    let (_, token) = site_with_token().await;
+async fn debug_of_states_updates_and_answers_holds_no_secret() {
+    let token = token().await;
     let login = EuidUpdate::login(identity());
     let refreshed = Refreshed::Identity(identity());
-    assert_holds_none(&shown(&[&Euid::Active(token), &login, &refreshed]), &secrets());
+    assert_holds_none(&debug(&[&Euid::Active(token), &login, &refreshed]), &secrets());
 }
 
 #[test]
 fn debug_of_keys_holds_no_key() {
     let key = CookieKey::generate().unwrap();
-    let text = key.expose_base64().to_string();
-    let bytes = ResponseKey::from_base64(&text).unwrap();
     let ring = KeyRing::from(key.clone());
-    assert_holds_none(&shown(&[&key, &ring]), &forms(bytes.expose_secret()));
+    assert_holds_none(&debug(&[&key, &ring]), &forms_of_key(&key.expose_base64()));
 }
 
 #[test]
-fn errors_about_keys_do_not_repeat_them() {
+fn errors_about_keys_hold_no_key() {
     let key = CookieKey::generate().unwrap();
-    let text = key.expose_base64().to_string();
-    let short = &text[..40];
+    let base64 = key.expose_base64().to_string();
+    let short = &base64[..40];
     let twice = KeyRing::new([key.clone(), key]).unwrap_err();
-    let listed = format!("{text},{text}").parse::<KeyRing>().unwrap_err();
-    let garbled = format!("{text},{short}").parse::<KeyRing>().unwrap_err();
+    let listed = format!("{base64},{base64}").parse::<KeyRing>().unwrap_err();
+    let garbled = format!("{base64},{short}").parse::<KeyRing>().unwrap_err();
     let cookie_key = CookieKey::from_base64(short).unwrap_err();
     let response_key = ResponseKey::from_base64(short).unwrap_err();
-    let said = format!("{twice} {listed} {garbled} {cookie_key} {response_key}");
-    let shown = said + &shown(&[&twice, &listed, &garbled, &cookie_key, &response_key]);
-    assert_holds_none(&shown, &[short.to_owned()]);
+    let text = format!("{twice} {listed} {garbled} {cookie_key} {response_key}");
+    let text = text + &debug(&[&twice, &listed, &garbled, &cookie_key, &response_key]);
+    assert_holds_none(&text, &[short.to_owned()]);
 }
 
 #[test]
-fn errors_about_identities_do_not_repeat_them() {
+fn errors_about_identities_hold_no_secret() {
     let wire = format!(
         r#"{{"advertising_token":"{ADVERTISING}","refresh_token":"{REFRESH}","refresh_response_key":"hunter2",
             "refresh_from":1,"identity_expires":2,"refresh_expires":3}}"#
@@ -127,7 +147,7 @@ fn errors_about_identities_do_not_repeat_them() {
     let error = serde_json::from_str::<Identity>(&wire).unwrap_err();
     let mut secrets = secrets();
     secrets.push("hunter2".to_owned());
-    assert_holds_none(&(error.to_string() + &shown(&[&error])), &secrets);
+    assert_holds_none(&(error.to_string() + &debug(&[&error])), &secrets);
 }
 
 #[tokio::test]
@@ -137,19 +157,19 @@ async fn debug_of_layer_service_and_futures_holds_no_secret() {
     impl Service<Request<()>> for Page {
         type Response = Response<()>;
         type Error = &'static str;
-        type Future = std::future::Ready<Result<Response<()>, &'static str>>;
+        type Future = Ready<Result<Response<()>, &'static str>>;
 
-        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), &'static str>> {
-            std::task::Poll::Ready(Ok(()))
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+            Poll::Ready(Ok(()))
         }
 
         fn call(&mut self, _: Request<()>) -> Self::Future {
-            std::future::ready(Err("not asked"))
+            ready(Err("no test polls this future"))
         }
     }
     let key = CookieKey::generate().unwrap();
     let mut secrets = secrets();
-    secrets.extend(forms(ResponseKey::from_base64(&key.expose_base64()).unwrap().expose_secret()));
+    secrets.extend(forms_of_key(&key.expose_base64()));
     let mut site = Site::with_keys(key.into(), Operator::answering(Ok(Refreshed::Identity(identity()))));
     site.update(EuidUpdate::login(identity())).await;
     secrets.extend([IDENTITY, ANCHOR].map(|name| site.jar.value(name).unwrap().to_owned()));
@@ -160,14 +180,12 @@ async fn debug_of_layer_service_and_futures_holds_no_secret() {
     let refreshing = service.call(site.jar.request());
     site.wait_until(EXPIRED * 100);
     let calling = service.call(site.jar.request());
-    assert_holds_none(&shown(&[&site.layer, &service, &hot, &refreshing, &calling]), &secrets);
+    assert_holds_none(&debug(&[&site.layer, &service, &hot, &refreshing, &calling]), &secrets);
 }
 
 #[cfg(feature = "client")]
 #[test]
-fn debug_of_the_client_and_what_it_asks_holds_no_secret() {
-    use tower_euid::{Dii, Environment, EuidClient, EuidError, GenerateRequest, Generated};
-
+fn debug_of_the_client_and_its_requests_holds_no_secret() {
     let secret = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
     let url = "http://127.0.0.1:9/private-path";
     let builder = EuidClient::builder(Environment::Url(url.to_owned())).credentials("the-api-key", secret);
@@ -183,23 +201,21 @@ fn debug_of_the_client_and_what_it_asks_holds_no_secret() {
     let bad_secret = bad_secret.unwrap_err();
 
     let mut secrets = secrets();
-    secrets.extend(forms(ResponseKey::from_base64(secret).unwrap().expose_secret()));
-    secrets.extend(forms(ResponseKey::from_base64(hash).unwrap().expose_secret()));
+    secrets.extend(forms_of_key(secret));
+    secrets.extend(forms_of_key(hash));
     secrets.extend(["the-api-key", "jane.saoirse", "CPehNtWP", "hunter2"].map(str::to_owned));
-    let said = format!("{bad_address} {as_error} {bad_secret}");
-    let all: [&dyn Debug; 9] =
+    let text = format!("{bad_address} {as_error} {bad_secret}");
+    let values: [&dyn Debug; 9] =
         [&builder, &client, &dii, &hashed, &request, &generated, &bad_address, &as_error, &bad_secret];
-    assert_holds_none(&(said + &shown(&all)), &secrets);
+    assert_holds_none(&(text + &debug(&values)), &secrets);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_of_a_visit_from_login_to_logout_holds_no_secret() {
+async fn log_of_visits_from_login_to_logout_holds_no_secret() {
     let log = Log::default();
     let logging = log.start();
     let mut secrets = secrets();
-    let mut remember = |site: &Site| {
-        secrets.extend([IDENTITY, ANCHOR].iter().filter_map(|name| site.jar.value(name)).map(str::to_owned));
-    };
+    let mut remember = |site: &Site| secrets.extend(cookie_values(site));
 
     let key = CookieKey::generate().unwrap();
     let renewed = identity_until("renewed-secret", [1_900_000, 3_700_000, 86_400_000]);
@@ -231,51 +247,47 @@ async fn the_log_of_a_visit_from_login_to_logout_holds_no_secret() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     drop(logging);
 
-    secrets.extend(forms(ResponseKey::from_base64(&key.expose_base64()).unwrap().expose_secret()));
+    secrets.extend(forms_of_key(&key.expose_base64()));
     secrets.extend(["renewed-secret", "too-large"].map(str::to_owned));
     let text = log.text();
-    assert!(text.contains("could not be refreshed") && text.contains("can't be used"), "it is a log: {text}");
+    assert!(
+        text.contains("could not be refreshed") && text.contains("can't be used"),
+        "the log has these events: {text}"
+    );
     assert_holds_none(&text, &secrets);
 }
 
 #[cfg(feature = "client")]
 #[tokio::test]
-async fn the_log_of_an_operator_that_cannot_be_reached_holds_no_secret() {
-    use tower_euid::{Environment, EuidClient};
-
+async fn log_of_an_unreachable_operator_holds_no_secret() {
     let log = Log::default();
     let logging = log.start();
-    // A port that was just free: nobody answers there.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // The listener is dropped, so the port is closed.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let secret = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
     let environment = Environment::Url(format!("http://{address}/private-path"));
     let client = EuidClient::builder(environment).credentials("the-api-key", secret).build().unwrap();
     let mut site = Site::new(client).configured(|layer| layer.max_wait(Duration::from_secs(60)));
     site.update(EuidUpdate::login(identity())).await;
     site.wait_until(DUE);
-    let page = tower::service_fn(async |_: Request<()>| Ok::<_, &str>(Response::new(())));
-    tower::ServiceExt::oneshot(site.layer.layer(page), site.jar.request()).await.unwrap();
+    site.look_once().await;
     drop(logging);
 
     let mut secrets = secrets();
-    secrets.extend(forms(ResponseKey::from_base64(secret).unwrap().expose_secret()));
+    secrets.extend(forms_of_key(secret));
     secrets.extend(["the-api-key", "private-path"].map(str::to_owned));
     secrets.extend([IDENTITY, ANCHOR].map(|name| site.jar.value(name).unwrap().to_owned()));
     let text = log.text();
-    assert!(text.contains("could not be refreshed"), "it is a log: {text}");
+    assert!(text.contains("could not be refreshed"), "the log has this event: {text}");
     assert_holds_none(&text, &secrets);
 }
 
-/// With all that is below us logging too.
+/// The log also has the events of the libraries below the client.
 #[cfg(feature = "client")]
 #[tokio::test]
-async fn the_log_of_a_visitor_of_a_real_operator_holds_no_address_and_no_secret() {
-    use crate::support::server::client_builder;
-    use euid_sandbox::{Fault, Sandbox};
-    use tower_euid::{Dii, Generated};
-
+async fn log_of_the_client_and_its_libraries_holds_no_address_and_no_secret() {
     const EMAIL: &str = "jane.saoirse@example.com";
-    let loopback = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+    let loopback = (Ipv4Addr::LOCALHOST, 0).into();
     let server = Sandbox::builder().build().unwrap().serve(loopback).await.unwrap();
     let client = client_builder(&server).build().unwrap();
     let clock = server.sandbox().clock();
@@ -286,15 +298,13 @@ async fn the_log_of_a_visitor_of_a_real_operator_holds_no_address_and_no_secret(
     let logging = log.start();
 
     let Generated::Identity(identity) = client.generate(Dii::email(EMAIL).unwrap()).await.unwrap() else {
-        panic!("nobody has opted out");
+        panic!("this person has not opted out");
     };
     let mut secrets = vec![EMAIL.to_owned(), server.sandbox().api_key().to_owned()];
     secrets.extend([identity.advertising_token(), identity.refresh_token().expose_secret()].map(str::to_owned));
     let hours = Duration::from_secs(2 * 3600);
     site.update(EuidUpdate::login(identity)).await;
-    let mut remember = |site: &Site| {
-        secrets.extend([IDENTITY, ANCHOR].iter().filter_map(|name| site.jar.value(name)).map(str::to_owned));
-    };
+    let mut remember = |site: &Site| secrets.extend(cookie_values(site));
     remember(&site);
     server.advance(hours);
     let renewed = site.look().await.saw();
@@ -308,7 +318,7 @@ async fn the_log_of_a_visitor_of_a_real_operator_holds_no_address_and_no_secret(
 
     secrets.push(renewed.strip_prefix("active(").unwrap().trim_end_matches(')').to_owned());
     for key in [&*key.expose_base64(), server.sandbox().client_secret()] {
-        secrets.extend(forms(ResponseKey::from_base64(key).unwrap().expose_secret()));
+        secrets.extend(forms_of_key(key));
     }
     let text = log.text();
     assert!(text.contains("an identity was refreshed") && text.contains("could not be refreshed"), "{text}");

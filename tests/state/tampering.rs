@@ -1,16 +1,21 @@
-//! Nothing opens but what was sealed: real-size cookies, changed in every way that there is.
+//! Tampering: a cookie value that differs in any way from a sealed one does not open.
 //!
-//! Whatever came, the page sees `absent`, and the browser is told nothing but to drop the identity.
+//! The response passes unchanged, the handler sees `absent`, and at most the identity cookie is cleared.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+use std::convert::Infallible;
+use std::future::ready;
+
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use tower_euid::{CookieConfig, CookieKey, EuidUpdate, Identity, KeyRing, Refreshed};
+use http::{Request, Response, StatusCode};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_euid::{CookieConfig, CookieKey, Euid, EuidUpdate, Identity, KeyRing, Refreshed};
 
-use crate::support::{ANCHOR, DUE, IDENTITY, Jar, OPT_OUT, Operator, Site, identity};
+use crate::support::{ANCHOR, IDENTITY, Jar, OPT_OUT, Operator, Site, identity, ring, writes};
 
-/// As large as those of today's operator: tokens of 219 and 388 characters.
+/// Returns an identity as large as those of the real operator: its tokens have 219 and 388 characters.
 fn real_size() -> Identity {
     let advertising = BASE64_URL_SAFE_NO_PAD.encode([0x13; 164]);
     let refresh = BASE64_STANDARD.encode([0x10; 291]);
@@ -18,192 +23,219 @@ fn real_size() -> Identity {
     Identity::new(advertising, refresh.into(), [5; 32].into(), identity("x").times()).unwrap()
 }
 
-/// A browser with a real-size identity that opens.
-async fn logged_in() -> Site {
+/// Returns a browser with a real-size identity that opens.
+async fn with_identity() -> Site {
     let mut site = Site::offline();
     site.update(EuidUpdate::login(real_size())).await;
     assert!(site.look().await.saw().starts_with("active("));
     site
 }
 
-/// A browser with the record of an opt-out that opens.
-async fn opted_out(site: Site) -> Site {
-    let mut site = site;
-    site.login("old").await;
-    site.wait_until(DUE);
-    assert_eq!(site.look().await.saw(), "opted_out");
-    site
+/// Returns a browser with a record of an opt-out that opens.
+async fn with_record() -> Site {
+    Site::new(Operator::answering(Ok(Refreshed::OptedOut))).opted_out().await
+}
+
+/// Returns a browser with an identity and one with a record, each with the name of that cookie.
+async fn with_each_kind() -> [(Site, &'static str); 2] {
+    [(with_identity().await, IDENTITY), (with_record().await, OPT_OUT)]
 }
 
 fn decoded(value: &str) -> Vec<u8> {
     BASE64_URL_SAFE_NO_PAD.decode(value).unwrap()
 }
 
-/// Asserts that the site makes nothing of a cookie with these bytes.
-async fn does_not_open(site: &Site, name: &str, bytes: &[u8], what: &str) {
-    as_if_absent(site, &site.jar.clone().with(name, &BASE64_URL_SAFE_NO_PAD.encode(bytes)), what).await;
+/// Returns `bytes` with one bit flipped, for each of their bits.
+fn with_flipped_bits(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..8 * bytes.len()).map(|bit| {
+        let mut flipped = bytes.to_vec();
+        *flipped.get_mut(bit / 8).unwrap() ^= 1 << (bit % 8);
+        flipped
+    })
 }
 
-/// An identity, and the record of an opt-out, each in a browser that has nothing else to show.
-async fn both_kinds() -> [(Site, &'static str); 2] {
-    let record = opted_out(Site::new(Operator::answering(Ok(Refreshed::OptedOut)))).await;
-    [(logged_in().await, IDENTITY), (record, OPT_OUT)]
+/// Asserts that the handler sees `absent`, that its response passes, and that nothing but the identity is cleared.
+async fn assert_absent(site: &Site, jar: &Jar, case: &str) {
+    let page = service_fn(|request: Request<()>| {
+        let state = request.extensions().get::<Euid>().map(Euid::state);
+        let response = Response::builder().status(StatusCode::ACCEPTED).body(("the body", state));
+        ready(Ok::<_, Infallible>(response.unwrap()))
+    });
+    let Ok(response) = site.layer.layer(page).oneshot(jar.request()).await;
+    assert_eq!((response.status(), *response.body()), (StatusCode::ACCEPTED, ("the body", Some("absent"))), "{case}");
+    let writes = writes(response.headers());
+    assert!(["", "identity cleared"].contains(&writes.as_str()), "{case}: {writes}");
 }
 
-async fn as_if_absent(site: &Site, jar: &Jar, what: &str) {
-    let visit = site.send(jar.request(), |_, _| ()).await;
-    assert_eq!(visit.saw(), "absent", "{what}");
-    assert!(["", "identity cleared"].contains(&visit.writes().as_str()), "{what}: {}", visit.writes());
+/// Asserts that a cookie does not open with these bytes as its value.
+async fn assert_does_not_open(site: &Site, name: &str, bytes: &[u8], case: &str) {
+    assert_absent(site, &site.jar.clone().with(name, &BASE64_URL_SAFE_NO_PAD.encode(bytes)), case).await;
 }
 
 #[tokio::test]
-async fn with_any_bit_flipped_an_identity_does_not_open() {
-    let site = logged_in().await;
+async fn identity_with_any_flipped_bit_does_not_open() {
+    let site = with_identity().await;
     let value = site.jar.value(IDENTITY).unwrap();
     assert_eq!(value.len(), 771);
-    let bytes = decoded(value);
-    for bit in 0..8 * bytes.len() {
-        let mut flipped = bytes.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        does_not_open(&site, IDENTITY, &flipped, &format!("bit {bit}")).await;
+    for (bit, flipped) in with_flipped_bits(&decoded(value)).enumerate() {
+        assert_does_not_open(&site, IDENTITY, &flipped, &format!("bit {bit}")).await;
     }
 }
 
 #[tokio::test]
-async fn with_any_bit_flipped_the_record_of_an_opt_out_does_not_open() {
-    let site = opted_out(Site::new(Operator::answering(Ok(Refreshed::OptedOut)))).await;
-    let bytes = decoded(site.jar.value(OPT_OUT).unwrap());
-    for bit in 0..8 * bytes.len() {
-        let mut flipped = bytes.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        does_not_open(&site, OPT_OUT, &flipped, &format!("bit {bit}")).await;
+async fn opt_out_record_with_any_flipped_bit_does_not_open() {
+    let site = with_record().await;
+    for (bit, flipped) in with_flipped_bits(&decoded(site.jar.value(OPT_OUT).unwrap())).enumerate() {
+        assert_does_not_open(&site, OPT_OUT, &flipped, &format!("bit {bit}")).await;
     }
 }
 
 #[tokio::test]
-async fn with_any_bit_flipped_the_anchor_names_nobody() {
-    for site in [logged_in().await, opted_out(Site::new(Operator::answering(Ok(Refreshed::OptedOut)))).await] {
-        let bytes = decoded(site.jar.value(ANCHOR).unwrap());
-        for bit in 0..8 * bytes.len() {
-            let mut flipped = bytes.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            let jar = site.jar.clone().with(ANCHOR, &BASE64_URL_SAFE_NO_PAD.encode(flipped));
-            as_if_absent(&site, &jar, &format!("bit {bit}")).await;
+async fn anchor_with_any_flipped_bit_names_no_login() {
+    for (site, _) in with_each_kind().await {
+        for (bit, flipped) in with_flipped_bits(&decoded(site.jar.value(ANCHOR).unwrap())).enumerate() {
+            assert_does_not_open(&site, ANCHOR, &flipped, &format!("bit {bit}")).await;
         }
     }
 }
 
 #[tokio::test]
-async fn cut_short_or_made_longer_by_characters_or_bytes_nothing_opens() {
-    for (site, name) in both_kinds().await {
+async fn identity_and_opt_out_record_do_not_open_when_shortened_or_extended() {
+    for (site, name) in with_each_kind().await {
         let value = site.jar.value(name).unwrap();
         for length in 0..value.len() {
-            for cut in [&value[..length], &value[value.len() - length..]] {
-                as_if_absent(&site, &site.jar.clone().with(name, cut), &format!("{length} characters")).await;
+            for part in [&value[..length], &value[value.len() - length..]] {
+                assert_absent(&site, &site.jar.clone().with(name, part), &format!("{length} characters")).await;
             }
         }
         let bytes = decoded(value);
         for length in 0..bytes.len() {
-            does_not_open(&site, name, &bytes[..length], &format!("{length} bytes")).await;
+            assert_does_not_open(&site, name, &bytes[..length], &format!("{length} bytes")).await;
         }
-        for more in ["A", "AA", "AAAA", "=", "==", "%3D", "\u{20}x", value] {
-            as_if_absent(&site, &site.jar.clone().with(name, &format!("{value}{more}")), more).await;
+        for suffix in ["A", "AA", "AAAA", "=", "==", "%3D", "\u{20}x", value] {
+            assert_absent(&site, &site.jar.clone().with(name, &format!("{value}{suffix}")), suffix).await;
         }
     }
 }
 
 #[tokio::test]
-async fn in_another_text_of_the_same_bytes_nothing_opens() {
-    let site = logged_in().await;
+async fn identity_and_anchor_do_not_open_when_replaced_by_five_kilobytes() {
+    let site = with_identity().await;
+    let value = site.jar.value(IDENTITY).unwrap();
+    for garbage in ["A".repeat(5000), "%".repeat(5000), format!("{}{}", &value[..40], "A".repeat(5000))] {
+        for name in [IDENTITY, ANCHOR] {
+            assert_absent(&site, &site.jar.clone().with(name, &garbage), name).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn identity_in_another_encoding_of_the_same_bytes_does_not_open() {
+    let site = with_identity().await;
     let value = site.jar.value(IDENTITY).unwrap();
     let last = value.chars().last().unwrap();
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    // 771 characters hold two bits more than 578 bytes: four texts of one value, if bits may be stray.
+    // 771 characters hold two bits more than 578 bytes, so a lenient decoder would accept four encodings.
     for other in alphabet.chars().filter(|other| *other != last) {
         let other = format!("{}{other}", &value[..value.len() - 1]);
-        as_if_absent(&site, &site.jar.clone().with(IDENTITY, &other), &other).await;
+        assert_absent(&site, &site.jar.clone().with(IDENTITY, &other), &other).await;
     }
     let padded = BASE64_STANDARD.encode(decoded(value));
-    as_if_absent(&site, &site.jar.clone().with(IDENTITY, &padded), "standard base64").await;
-    as_if_absent(&site, &site.jar.clone().with(IDENTITY, &format!("\"{value}\"")), "quoted").await;
+    assert_absent(&site, &site.jar.clone().with(IDENTITY, &padded), "standard base64").await;
+    assert_absent(&site, &site.jar.clone().with(IDENTITY, &format!("\"{value}\"")), "quoted").await;
 }
 
 #[tokio::test]
-async fn any_two_parts_swapped_between_two_cookies_do_not_open() {
-    let mut site = logged_in().await;
-    let one = decoded(site.jar.value(IDENTITY).unwrap());
+async fn identity_with_a_part_of_another_identity_does_not_open() {
+    let mut site = with_identity().await;
+    let previous = decoded(site.jar.value(IDENTITY).unwrap());
     site.update(EuidUpdate::login(real_size())).await;
-    let other = decoded(site.jar.value(IDENTITY).unwrap());
-    // Version, purpose and key are the same; nonce, ciphertext and tag are not.
-    for range in [6..30, 30..one.len() - 16, one.len() - 16..one.len(), 6..one.len() - 16, 30..one.len()] {
-        let mut mixed = other.clone();
-        mixed[range.clone()].copy_from_slice(&one[range.clone()]);
-        does_not_open(&site, IDENTITY, &mixed, &format!("{range:?}")).await;
+    let current = decoded(site.jar.value(IDENTITY).unwrap());
+    let length = current.len();
+    // Version, purpose and key are the same in both; nonce, ciphertext and tag are not.
+    for range in [6..30, 30..length - 16, length - 16..length, 6..length - 16, 30..length] {
+        let mut mixed = current.clone();
+        mixed[range.clone()].copy_from_slice(&previous[range.clone()]);
+        assert_does_not_open(&site, IDENTITY, &mixed, &format!("{range:?}")).await;
     }
-    does_not_open(&site, IDENTITY, &one, "of a login that is over").await;
+    assert_does_not_open(&site, IDENTITY, &previous, "the whole identity of the previous login").await;
+}
+
+/// A browser with a sealed cookie, and the function that returns that cookie's name under a configuration.
+type Sealed = (Site, fn(&CookieConfig) -> &str);
+
+/// Returns a browser with an identity and one with a record, both under `config`.
+async fn under(config: &CookieConfig, keys: &KeyRing) -> [Sealed; 2] {
+    let site = |operator| Site::with_keys(keys.clone(), operator).configured(|layer| layer.cookie(config.clone()));
+    let mut identity = site(Operator::never());
+    identity.update(EuidUpdate::login(real_size())).await;
+    let record = site(Operator::answering(Ok(Refreshed::OptedOut))).opted_out().await;
+    [(identity, CookieConfig::identity_name), (record, CookieConfig::opt_out_name)]
+}
+
+fn configs() -> [CookieConfig; 3] {
+    let domain = CookieConfig::default().domain("publisher.example").unwrap();
+    [CookieConfig::default(), domain, CookieConfig::insecure()]
 }
 
 #[tokio::test]
-async fn under_another_name_nothing_opens() {
-    let keys = crate::support::ring();
-    let configs = [
-        CookieConfig::default(),
-        CookieConfig::default().domain("publisher.example").unwrap(),
-        CookieConfig::insecure(),
-    ];
-    for record in [false, true] {
-        for from in &configs {
-            let operator = Operator::answering(Ok(Refreshed::OptedOut));
-            let mut site = Site::with_keys(keys.clone(), operator).configured(|layer| layer.cookie(from.clone()));
-            if record {
-                site = opted_out(site).await;
-            } else {
-                site.update(EuidUpdate::login(real_size())).await;
-            }
-            let sealed = |config: &CookieConfig| if record { config.opt_out_name() } else { config.identity_name() };
-            let [value, anchor] = [sealed(from), from.anchor_name()].map(|name| site.jar.value(name).unwrap());
-            for to in configs.iter().filter(|to| *to != from) {
-                let jar = Jar::default().with(sealed(to), value).with(to.anchor_name(), anchor);
+async fn identity_and_opt_out_record_do_not_open_under_the_names_of_another_configuration() {
+    let keys = ring();
+    for from in &configs() {
+        for (site, name) in under(from, &keys).await {
+            let [value, anchor] = [name(from), from.anchor_name()].map(|name| site.jar.value(name).unwrap());
+            for to in configs().iter().filter(|to| *to != from) {
+                let renamed = Jar::default().with(name(to), value).with(to.anchor_name(), anchor);
                 let other = site.clone().configured(|layer| layer.cookie(to.clone()));
-                assert_eq!(other.send(jar.request(), |_, _| ()).await.saw(), "absent", "{record} {to:?}");
+                assert_absent(&other, &renamed, &format!("{from:?} {to:?}")).await;
             }
-            let swapped = Jar::default().with(sealed(from), anchor).with(from.anchor_name(), value);
-            assert_eq!(site.send(swapped.request(), |_, _| ()).await.saw(), "absent");
-            let [other] = [from.identity_name(), from.opt_out_name()]
-                .into_iter()
-                .filter(|name| *name != sealed(from))
-                .collect::<Vec<_>>()[..]
-            else {
-                panic!("two names")
-            };
-            let swapped = Jar::default().with(other, value).with(from.anchor_name(), anchor);
-            assert_eq!(site.send(swapped.request(), |_, _| ()).await.saw(), "absent");
         }
     }
 }
 
 #[tokio::test]
-async fn for_another_purpose_nothing_opens() {
-    for ((site, name), own) in both_kinds().await.into_iter().zip([1, 2]) {
+async fn identity_and_opt_out_record_do_not_open_under_the_name_of_another_cookie() {
+    let keys = ring();
+    for config in &configs() {
+        for (site, name) in under(config, &keys).await {
+            let (name, anchor_name) = (name(config), config.anchor_name());
+            let [value, anchor] = [name, anchor_name].map(|name| site.jar.value(name).unwrap());
+            let names = [config.identity_name(), config.opt_out_name()];
+            let other_name = names.into_iter().find(|other| *other != name).unwrap();
+            for (jar, case) in [
+                (Jar::default().with(name, anchor).with(anchor_name, anchor), "anchor under both names"),
+                (Jar::default().with(name, value).with(anchor_name, value), "value under both names"),
+                (Jar::default().with(name, anchor).with(anchor_name, value), "swapped"),
+                (Jar::default().with(other_name, value).with(anchor_name, anchor), "identity as record or reverse"),
+            ] {
+                assert_absent(&site, &jar, &format!("{case}: {config:?}")).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn identity_and_opt_out_record_do_not_open_with_another_purpose() {
+    for ((site, name), own) in with_each_kind().await.into_iter().zip([1, 2]) {
         let mut bytes = decoded(site.jar.value(name).unwrap());
         assert_eq!(bytes[1], own);
         for purpose in (0..=u8::MAX).filter(|purpose| *purpose != own) {
             bytes[1] = purpose;
-            does_not_open(&site, name, &bytes, &format!("purpose {purpose}")).await;
+            assert_does_not_open(&site, name, &bytes, &format!("purpose {purpose}")).await;
         }
     }
 }
 
 #[tokio::test]
-async fn under_another_key_nothing_opens() {
-    let [one, other] = [(); 2].map(|()| CookieKey::generate().unwrap());
-    let keys = KeyRing::new([one.clone(), other.clone()]).unwrap();
+async fn identity_does_not_open_under_another_key() {
+    let [newest, other] = [(); 2].map(|()| CookieKey::generate().unwrap());
+    let keys = KeyRing::new([newest, other.clone()]).unwrap();
     let mut site = Site::with_keys(keys, Operator::never());
     site.update(EuidUpdate::login(real_size())).await;
     let mut bytes = decoded(site.jar.value(IDENTITY).unwrap());
     let id: Vec<u8> = (0..4).map(|at| u8::from_str_radix(&other.id()[2 * at..2 * at + 2], 16).unwrap()).collect();
     bytes[2..6].copy_from_slice(&id);
-    does_not_open(&site, IDENTITY, &bytes, "said to be under the other key of the ring").await;
-    let strange = Site::with_keys(other.into(), Operator::never());
-    as_if_absent(&strange, &site.jar, "on a node with another key").await;
+    assert_does_not_open(&site, IDENTITY, &bytes, "with the id of the ring's other key").await;
+    let other_node = Site::with_keys(other.into(), Operator::never());
+    assert_absent(&other_node, &site.jar, "on a node with another key").await;
 }

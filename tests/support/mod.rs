@@ -9,9 +9,11 @@
 
 #[cfg(feature = "client")]
 pub(crate) mod faulty;
+pub(crate) mod issuer;
 pub(crate) mod jar;
 #[cfg(feature = "client")]
 pub(crate) mod peer;
+pub(crate) mod requests;
 #[cfg(feature = "client")]
 pub(crate) mod server;
 #[cfg(feature = "client")]

@@ -1,0 +1,62 @@
+//! When a refresh is due: jitter spreads visitors over time, and a pair that is already due on arrival causes few calls.
+
+use std::time::Duration;
+
+use tower_euid::EuidUpdate;
+
+use crate::support::issuer::Issuer;
+use crate::support::{DUE, Jar, Log, Operator, REFRESH_FROM, Site, identity_until, new_pair};
+
+const SECOND: i64 = 1000;
+const MINUTE: i64 = 60 * SECOND;
+
+#[tokio::test]
+async fn refresh_jitter_spreads_visitors_over_its_bound_and_not_beyond() {
+    let operator = Operator::answering(new_pair("new"));
+    let site = Site::new(operator.clone()).configured(|layer| layer.refresh_jitter(Duration::from_secs(100)));
+    let mut jars: Vec<Jar> = Vec::new();
+    for number in 0..200 {
+        let mut visitor = site.clone();
+        visitor.login(&format!("visitor-{number}")).await;
+        jars.push(visitor.jar);
+    }
+    let calls_until = async |millis: i64| {
+        site.wait_until(millis);
+        for jar in &jars {
+            site.send(jar.request(), |_, _| ()).await;
+        }
+        operator.calls()
+    };
+    assert_eq!(calls_until(REFRESH_FROM - 1).await, 0);
+    let half = calls_until(REFRESH_FROM + 50 * SECOND).await;
+    assert!((50..150).contains(&half), "{half} of 200");
+    // These browsers keep the old cookie, and the memo has forgotten the first answers after 45 s.
+    assert_eq!(calls_until(REFRESH_FROM + 100 * SECOND).await - half, 200);
+}
+
+#[tokio::test]
+async fn pair_of_a_login_that_is_due_on_arrival_is_refreshed_at_once() {
+    let operator = Operator::answering(new_pair("new"));
+    let mut site = Site::new(operator.clone());
+    site.update(EuidUpdate::login(identity_until("due", [-MINUTE, 60 * MINUTE, 90 * MINUTE]))).await;
+    assert_eq!(site.look().await.saw(), "active(new)");
+    site.look().await;
+    assert_eq!(operator.calls(), 1);
+}
+
+#[tokio::test]
+async fn refreshed_pair_that_is_due_on_arrival_is_refreshed_once_a_minute_with_one_warning() {
+    let log = Log::default();
+    let _guard = log.start();
+    let issuer = Issuer::new([-5 * MINUTE, 40 * MINUTE, 60 * MINUTE]);
+    let mut site = issuer.due_site().await;
+    log.take();
+    for (seconds, calls) in [(0, 1), (1, 1), (59, 1), (60, 2), (61, 2), (119, 2), (120, 3)] {
+        site.wait_until(DUE + seconds * SECOND);
+        assert!(site.look().await.saw().starts_with("active(pair"));
+        assert_eq!(issuer.calls(), calls, "{seconds} s");
+    }
+    let warnings: Vec<String> = log.take().into_iter().filter(|line| line.starts_with("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("clock is ahead") && warnings[0].contains("due_by_seconds=300"), "{warnings:?}");
+}
