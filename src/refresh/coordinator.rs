@@ -56,8 +56,14 @@ pub(crate) struct Coordinator {
 pub(crate) enum Reply {
     /// The outcome is known without a call.
     Known(Outcome),
-    /// A call is under way; the deadline ends the request's wait.
-    Waiting(Waiter, Deadline),
+    /// A call is under way.
+    Waiting {
+        waiter: Waiter,
+        /// Ends the page's wait; the call goes on.
+        patience: Deadline,
+        /// The identity, in the copy that all waiters of the call share. Otherwise each would keep its own in memory.
+        shared: Arc<Identity>,
+    },
     /// No outcome is known, and no call is made now, for this reason.
     Refused(&'static str),
 }
@@ -82,16 +88,12 @@ impl Coordinator {
     }
 
     /// Returns the outcome that is known for this token or login. Makes no call.
-    pub(crate) fn recall(&self, key: &RefreshKey, now: UnixMillis) -> Reply {
-        match lock(&self.table).known(key, now) {
-            Some(outcome) => Reply::Known(outcome),
-            None => Reply::Refused("this request may not refresh"),
-        }
+    pub(crate) fn recall(&self, key: &RefreshKey, now: UnixMillis) -> Option<Outcome> {
+        lock(&self.table).known(key, now)
     }
 
-    /// Starts or joins the refresh of `identity`; if it joins, `identity` becomes the copy that all waiters share. Never
-    /// blocks.
-    pub(crate) fn ask(self: &Arc<Self>, key: &RefreshKey, identity: &mut Arc<Identity>, now: UnixMillis) -> Reply {
+    /// Starts or joins the refresh of `identity`, if its outcome is not known. Never blocks.
+    pub(crate) fn ask(self: &Arc<Self>, key: &RefreshKey, identity: &Arc<Identity>, now: UnixMillis) -> Reply {
         // This check is first, as a known outcome needs neither runtime nor timer.
         if let Some(outcome) = lock(&self.table).known(key, now) {
             return Reply::Known(outcome);
@@ -101,7 +103,7 @@ impl Coordinator {
         };
         // tokio reports a runtime without a timer only by a panic.
         let max_wait = self.settings.max_wait;
-        let Ok(deadline) = catch_unwind(|| Deadline::after(max_wait)) else {
+        let Ok(patience) = catch_unwind(|| Deadline::after(max_wait)) else {
             return Reply::Refused("the tokio runtime has no timer");
         };
         let steady = crate::deadline::steady_now();
@@ -110,14 +112,14 @@ impl Coordinator {
             Step::Lead { flight, probe } => {
                 let leader = Leader::new(Arc::clone(self), *key, Arc::clone(&flight), probe, now);
                 moved.report();
-                *identity = flight.share(identity);
-                runtime.spawn(leader.lead(Arc::clone(identity)));
-                return Reply::Waiting(flight.wait(), deadline);
+                let shared = flight.share(identity);
+                runtime.spawn(leader.lead(Arc::clone(&shared)));
+                return Reply::Waiting { waiter: flight.wait(), patience, shared };
             }
             Step::Join(flight) => {
                 telemetry::refresh_joined();
-                *identity = flight.share(identity);
-                Reply::Waiting(flight.wait(), deadline)
+                let shared = flight.share(identity);
+                Reply::Waiting { waiter: flight.wait(), patience, shared }
             }
             Step::Known(outcome) => Reply::Known(outcome),
             Step::BreakerOpen => {

@@ -29,7 +29,7 @@ use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::Identity;
 
 pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
-pub(crate) use self::flight::Waiter;
+pub(crate) use self::flight::{Outcome, Waiter};
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
 
 /// Refreshes identities. Implemented by [`EuidClient`](crate::EuidClient).
