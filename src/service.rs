@@ -92,7 +92,7 @@ where
                 }
                 // The usual case, as in `call_now`, but in place: another function would copy the request once more.
                 let pending = insert_extensions(&config, request.extensions_mut(), decision);
-                ResponseFuture::calling(self.inner.call(request), config, pending, None)
+                ResponseFuture::running(self.inner.call(request), config, pending, None)
             }
             Step::Refresh(candidate) => {
                 if !candidate.findings().is_empty() {
@@ -117,7 +117,7 @@ impl<S> EuidService<S> {
         S: Service<Request<B>>,
     {
         let pending = insert_extensions(&config, request.extensions_mut(), decision);
-        ResponseFuture::calling(self.inner.call(request), config, pending, concurrent)
+        ResponseFuture::running(self.inner.call(request), config, pending, concurrent)
     }
 
     /// Calls the handler of a request whose identity must be written without a refresh: under a new key, or because it

@@ -25,7 +25,7 @@ use super::flight::{Outcome, Waiter};
 use super::leader::Leader;
 use super::memo::{Lineage, MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
-use super::table::{RefreshTable, Step};
+use super::table::{NextStep, RefreshTable};
 use crate::deadline::Deadline;
 use crate::telemetry;
 
@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     /// How long a page waits.
     pub(crate) max_wait: Duration,
     /// How long a call may take.
-    pub(crate) deadline: Duration,
+    pub(crate) call_deadline: Duration,
     /// How many calls may be under way at once; others queue.
     pub(crate) max_concurrent: usize,
     pub(crate) memo_limit: MemoLimit,
@@ -71,8 +71,12 @@ pub(crate) enum Reply {
 impl Coordinator {
     pub(crate) fn new(settings: Settings) -> Self {
         let max_concurrent = settings.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
-        let table =
-            Mutex::new(RefreshTable::new(settings.memo_limit, settings.max_wait, settings.deadline, max_concurrent));
+        let table = Mutex::new(RefreshTable::new(
+            settings.memo_limit,
+            settings.max_wait,
+            settings.call_deadline,
+            max_concurrent,
+        ));
         Self { settings, table, permits: Semaphore::new(max_concurrent), warned_of_skew: AtomicBool::new(false) }
     }
 
@@ -109,26 +113,26 @@ impl Coordinator {
         let steady = crate::deadline::steady_now();
         let (next, moved) = self.with_table(|table| table.next(key, now, steady));
         let reply = match next {
-            Step::Lead { flight, probe } => {
+            NextStep::Lead { flight, probe } => {
                 let leader = Leader::new(Arc::clone(self), *key, Arc::clone(&flight), probe, now);
                 moved.report();
                 let shared = flight.share(identity);
                 runtime.spawn(leader.lead(Arc::clone(&shared)));
                 return Reply::Waiting { waiter: flight.wait(), patience, shared };
             }
-            Step::Join(flight) => {
+            NextStep::Join(flight) => {
                 telemetry::refresh_joined();
                 let shared = flight.share(identity);
                 Reply::Waiting { waiter: flight.wait(), patience, shared }
             }
-            Step::Known(outcome) => Reply::Known(outcome),
-            Step::BreakerOpen => {
+            NextStep::Known(outcome) => Reply::Known(outcome),
+            NextStep::BreakerOpen => {
                 telemetry::breaker_refused();
                 Reply::Refused("the operator is down")
             }
-            Step::Full => Reply::Refused("too many refreshes are under way"),
-            Step::Overdue => Reply::Refused("the refresh that is under way takes long"),
-            Step::LoginBusy => Reply::Refused("another token of this login is being refreshed, or was refused"),
+            NextStep::Full => Reply::Refused("too many refreshes are under way"),
+            NextStep::Overdue => Reply::Refused("the refresh that is under way takes long"),
+            NextStep::LoginBusy => Reply::Refused("another token of this login is being refreshed, or was refused"),
         };
         moved.report();
         reply
@@ -169,7 +173,7 @@ impl fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Coordinator")
             .field("max_wait", &self.settings.max_wait)
-            .field("deadline", &self.settings.deadline)
+            .field("call_deadline", &self.settings.call_deadline)
             .field("max_concurrent", &self.settings.max_concurrent)
             .field("memo_limit", &self.settings.memo_limit)
             .finish_non_exhaustive()

@@ -5,7 +5,7 @@
 //! parameter for it.
 //!
 //! A due request enters at [`coordinator`]. [`table`] decides what it does, from the outcomes in [`memo`] and from the
-//! [`breaker`]. [`leader`] makes the call, [`flight`] is the call that requests wait for, and [`backoff`] computes the
+//! [`breaker`]. [`token_state`] is what the memo holds of one token. [`leader`] makes the call, [`flight`] is the call that requests wait for, and [`backoff`] computes the
 //! wait after a failure.
 
 mod backoff;
@@ -18,6 +18,7 @@ mod leader;
 mod memo;
 mod sync;
 mod table;
+mod token_state;
 
 use std::fmt;
 use std::future::Future;
