@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::nested::Inner;
 use crate::refresh::{self, Waiter};
-use crate::request::insert_extensions;
+use crate::request::start_decision;
 use crate::response;
 
 /// The future of [`EuidService`](crate::EuidService).
@@ -219,7 +219,7 @@ impl<S, B> Refreshing<S, B> {
         };
         // A request waits only if its response may write, so nothing is deferred.
         let decision = candidate.settle(&outcome, this.config.now());
-        let pending = insert_extensions(this.config, request.extensions_mut(), decision);
+        let pending = start_decision(this.config, request.extensions_mut(), decision);
         let inner = ready.call(request);
         Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, concurrent: None })
     }

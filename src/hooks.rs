@@ -54,7 +54,7 @@ pub(crate) fn visitor<B>(config: &Config, request: Request<B>) -> (Request<B>, V
         consent = hook(&parts);
         parts.extensions.insert(consent);
     }
-    parts.extensions.insert(HooksOf(config.id()));
+    parts.extensions.insert(HooksOf(config.layer_id()));
     (Request::from_parts(parts, body), Visitor { consent, user })
 }
 

@@ -15,7 +15,7 @@ use crate::future::{ConcurrentRefresh, Refreshing, ResponseFuture, Suspended};
 use crate::hooks;
 use crate::nested;
 use crate::refresh::{Outcome, RefreshKey, Reply, transient};
-use crate::request::{insert_extensions, report};
+use crate::request::{report, start_decision};
 use crate::telemetry;
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
@@ -91,7 +91,7 @@ where
                     return self.call_to_store(config, request, decision);
                 }
                 // The usual case, as in `call_now`, but in place: another function would copy the request once more.
-                let pending = insert_extensions(&config, request.extensions_mut(), decision);
+                let pending = start_decision(&config, request.extensions_mut(), decision);
                 ResponseFuture::running(self.inner.call(request), config, pending, None)
             }
             Step::Refresh(candidate) => {
@@ -116,7 +116,7 @@ impl<S> EuidService<S> {
     where
         S: Service<Request<B>>,
     {
-        let pending = insert_extensions(&config, request.extensions_mut(), decision);
+        let pending = start_decision(&config, request.extensions_mut(), decision);
         ResponseFuture::running(self.inner.call(request), config, pending, concurrent)
     }
 
