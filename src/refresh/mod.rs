@@ -5,8 +5,8 @@
 //! parameter for it.
 //!
 //! A due request enters at [`coordinator`]. [`table`] decides what it does, from the outcomes in [`memo`] and from the
-//! [`breaker`]. [`token_state`] is what the memo holds of one token. [`leader`] makes the call, [`flight`] is the call that requests wait for, and [`backoff`] computes the
-//! wait after a failure.
+//! [`breaker`]. [`token_state`] is what the memo holds of one token, and [`backoff`] computes the wait after a failure.
+//! [`leader`] makes the call, [`flight`] is the call that requests wait for.
 
 mod backoff;
 mod breaker;
