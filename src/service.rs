@@ -148,7 +148,7 @@ impl<S> EuidService<S> {
     where
         S: Service<Request<B>> + Clone,
     {
-        // The response to a request that is no page writes nothing anyway: `settle` defers it.
+        // A response that may not write anyway, as to a request for an image, needs no hook: `settle` defers its write.
         let mut allowed = true;
         if candidate.may_write() {
             (request, allowed) = hooks::allows_writes(&config, request);
