@@ -76,7 +76,7 @@ pub enum RefreshMode {
 
 impl Config {
     /// Distinguishes this layer, and its clones with equal settings, from others.
-    pub(crate) fn id(&self) -> usize {
+    pub(crate) fn layer_id(&self) -> usize {
         ptr::from_ref(self).addr()
     }
 

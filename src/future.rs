@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::nested::Inner;
 use crate::refresh::{self, Waiter};
-use crate::request::insert_extensions;
+use crate::request::start_decision;
 use crate::response;
 
 /// The future of [`EuidService`](crate::EuidService).
@@ -57,10 +57,10 @@ use crate::response;
 /// ```
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<S: Service<Request<B>>, B>(#[pin] State<S, B>);
+pub struct ResponseFuture<S: Service<Request<B>>, B>(#[pin] RequestState<S, B>);
 
-#[pin_project(project = StateProj)]
-enum State<S: Service<Request<B>>, B> {
+#[pin_project(project = RequestStateProj)]
+enum RequestState<S: Service<Request<B>>, B> {
     /// The handler runs, and nothing is planned for the state.
     Hot {
         #[pin]
@@ -120,15 +120,16 @@ pub(crate) struct ConcurrentRefresh {
 }
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
+    /// Returns the future of a handler that runs: hot, unless its response may write state.
     #[inline]
-    pub(crate) fn calling(
+    pub(crate) fn running(
         inner: S::Future,
         config: Arc<Config>,
         pending: Pending,
         concurrent: Option<Box<ConcurrentRefresh>>,
     ) -> Self {
         match pending.into_watch() {
-            Ok(watch) if concurrent.is_none() => Self(State::Hot { inner, config, watch }),
+            Ok(watch) if concurrent.is_none() => Self(RequestState::Hot { inner, config, watch }),
             Ok(watch) => Self::cold(Cold::Calling { inner, config, pending: watch.into(), concurrent }),
             Err(pending) => Self::cold(Cold::Calling { inner, config, pending, concurrent }),
         }
@@ -143,7 +144,7 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
     }
 
     fn cold(cold: Cold<S, B>) -> Self {
-        Self(State::Cold(Box::pin(cold)))
+        Self(RequestState::Cold(Box::pin(cold)))
     }
 }
 
@@ -155,14 +156,14 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().0.project() {
-            StateProj::Hot { inner, config, watch } => {
+            RequestStateProj::Hot { inner, config, watch } => {
                 let response = ready!(inner.poll(cx))?;
                 if response::is_untouched(config, &response, watch) {
                     return Poll::Ready(Ok(response));
                 }
                 Poll::Ready(Ok(response::finish(config, response, mem::take(watch).into())))
             }
-            StateProj::Cold(cold) => cold.as_mut().poll(cx),
+            RequestStateProj::Cold(cold) => cold.as_mut().poll(cx),
         }
     }
 }
@@ -218,7 +219,7 @@ impl<S, B> Refreshing<S, B> {
         };
         // A request waits only if its response may write, so nothing is deferred.
         let decision = candidate.settle(&outcome, this.config.now());
-        let pending = insert_extensions(this.config, request.extensions_mut(), decision);
+        let pending = start_decision(this.config, request.extensions_mut(), decision);
         let inner = ready.call(request);
         Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, concurrent: None })
     }
@@ -237,8 +238,8 @@ impl ConcurrentRefresh {
 impl<S: Service<Request<B>>, B> fmt::Debug for ResponseFuture<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.0 {
-            State::Hot { .. } => "Hot",
-            State::Cold(cold) => match &**cold {
+            RequestState::Hot { .. } => "Hot",
+            RequestState::Cold(cold) => match &**cold {
                 Cold::Refreshing(_) => "Refreshing",
                 Cold::Calling { .. } => "Calling",
                 Cold::Nested { .. } => "Nested",

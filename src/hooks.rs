@@ -54,17 +54,17 @@ pub(crate) fn visitor<B>(config: &Config, request: Request<B>) -> (Request<B>, V
         consent = hook(&parts);
         parts.extensions.insert(consent);
     }
-    parts.extensions.insert(HooksOf(config.id()));
+    parts.extensions.insert(HooksOf(config.layer_id()));
     (Request::from_parts(parts, body), Visitor { consent, user })
 }
 
-/// Calls the hook `refresh_when`, which decides whether this request may begin a refresh and its response may write the
-/// identity. Called only if an identity is due for a refresh or a write.
-pub(crate) fn may_refresh<B>(config: &Config, request: Request<B>) -> (Request<B>, bool) {
+/// Calls the hook `refresh_when`. Returns whether the response may write the identity: a new pair, or the same one under
+/// a new key. Without that a refresh is of no use, so the hook also decides whether the request may begin one.
+pub(crate) fn allows_writes<B>(config: &Config, request: Request<B>) -> (Request<B>, bool) {
     let Some(hook) = &config.refresh_when else { return (request, true) };
     let (parts, body) = request.into_parts();
-    let may = hook(&parts);
-    (Request::from_parts(parts, body), may)
+    let allowed = hook(&parts);
+    (Request::from_parts(parts, body), allowed)
 }
 
 /// Calls the hook `logout_when`, which decides whether the response is a logout.

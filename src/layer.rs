@@ -74,7 +74,7 @@ impl EuidLayer {
             refresh: Arc::new(refresh),
             clock: clock.clone(),
             max_wait: Self::DEFAULT_MAX_WAIT,
-            deadline: Self::DEFAULT_REFRESH_DEADLINE,
+            call_deadline: Self::DEFAULT_REFRESH_DEADLINE,
             max_concurrent: Self::DEFAULT_MAX_CONCURRENT_REFRESHES,
             memo_limit: MemoLimit { entries: Self::DEFAULT_MEMO_ENTRIES, bytes: Self::DEFAULT_MEMO_BYTES },
         };

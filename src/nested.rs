@@ -34,7 +34,7 @@ struct Stricter {
 /// Restricts the state that the layer outside has shown to what the hooks of this layer allow.
 pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Request<B>, Inner) {
     match layer_outside(request.extensions()) {
-        Some(layer) if layer == config.id() => return (request, Inner::default()),
+        Some(layer) if layer == config.layer_id() => return (request, Inner::default()),
         Some(_) => config.mistakes.inside_another(),
         // A layer with hooks would have left a mark.
         None if hooks::has_hooks(config) => config.mistakes.inside_another(),

@@ -1,4 +1,4 @@
-//! The part before the handler: puts the result of a decision into the request's extensions.
+//! The part before the handler: shows the result of a decision to the handler, and reports findings.
 
 use euid_core::engine::{Decision, Findings, Pending, RejectReason};
 use http::Extensions;
@@ -6,15 +6,18 @@ use http::Extensions;
 use crate::config::Config;
 use crate::telemetry;
 
-/// Puts the visitor's state into the request for the handler. Returns the data that the response half needs.
-pub(crate) fn insert_extensions(config: &Config, extensions: &mut Extensions, decision: Decision) -> Pending {
+/// Starts a decision: counts the request, and puts the visitor's state into its extensions for the handler. Returns the
+/// plan for the response.
+pub(crate) fn start_decision(config: &Config, extensions: &mut Extensions, decision: Decision) -> Pending {
     let (euid, pending) = decision.start();
     telemetry::request(&euid);
-    pending.set_host_id(config.id());
+    // A layer further in reads this from the token or the handle: it lets the request pass if it is a clone.
+    pending.set_host_id(config.layer_id());
     if let Some(token) = euid.advertising_token() {
         extensions.insert(token.clone());
-    } else if let Some(logout) = pending.logout() {
-        extensions.insert(logout);
+    } else if let Some(handle) = pending.logout() {
+        // A logout is noted in the token; without one, in this handle.
+        extensions.insert(handle);
     }
     extensions.insert(euid);
     pending

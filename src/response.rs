@@ -1,4 +1,16 @@
 //! The part after the handler: takes out its update, and lets the engine write the response's state.
+//!
+//! A logout arrives by four routes. Two are read here and become the requested [`Change`]:
+//!
+//! 1. the [`EuidUpdate`] in the response, from the handler or from a layer further in ([`nested`](crate::nested));
+//! 2. the hook `logout_when`.
+//!
+//! [`Engine::finish`] reads the other two, so that every host obeys them:
+//!
+//! 3. the `EuidLogoutHandle`, through the note that [`Pending`] keeps;
+//! 4. the header `Clear-Site-Data`.
+//!
+//! Any of them takes precedence over a login.
 
 use euid_core::engine::{Change, Engine, Finish, Pending, Watch};
 use http::{HeaderMap, Response, StatusCode};
@@ -25,11 +37,12 @@ pub(crate) fn finish<R>(config: &Config, mut response: Response<R>, pending: Pen
     }
     let update = EuidUpdate::take_from(response.extensions_mut());
     let status = response.status();
-    write(config, update, is_logout, pending, status, response.headers_mut());
+    finish_headers(config, update, is_logout, pending, status, response.headers_mut());
     response
 }
 
-fn write(
+/// Lets the engine write the headers, and passes on its report.
+fn finish_headers(
     config: &Config,
     update: Option<EuidUpdate>,
     is_logout: bool,
@@ -42,10 +55,14 @@ fn write(
     }
     let asked = if is_logout { Some(&Change::EndLogin) } else { update.as_ref().map(EuidUpdate::change) };
     let finish = config.engine.finish(pending, asked, status, headers, || config.now());
+    if let Some(record) = &finish.renewed {
+        // The browser has this pair now, so the coordinator need not keep it until it is due.
+        config.coordinator.delivered(*record.login.lineage().as_bytes(), &record.identity);
+    }
     report(config, &finish);
 }
 
-/// Logs and counts the cookies that a response wrote, and reports a pair that the browser now has to the coordinator.
+/// Logs and counts the cookies that a response wrote.
 #[inline]
 fn report(config: &Config, finish: &Finish) {
     if finish.login_without_consent {
@@ -55,9 +72,6 @@ fn report(config: &Config, finish: &Finish) {
         telemetry::login_without_subject();
     }
     finish.identity_bytes.into_iter().for_each(telemetry::cookie_written);
-    if let Some(record) = &finish.renewed {
-        config.coordinator.delivered(*record.login.lineage().as_bytes(), &record.identity);
-    }
     if let Some(reason) = finish.unwritten {
         telemetry::cookie_not_written(reason);
     }

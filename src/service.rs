@@ -14,8 +14,8 @@ use crate::config::{Config, RefreshMode};
 use crate::future::{ConcurrentRefresh, Refreshing, ResponseFuture, Suspended};
 use crate::hooks;
 use crate::nested;
-use crate::refresh::{RefreshKey, Reply, transient};
-use crate::request::{insert_extensions, report};
+use crate::refresh::{Outcome, RefreshKey, Reply, transient};
+use crate::request::{report, start_decision};
 use crate::telemetry;
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
@@ -91,8 +91,8 @@ where
                     return self.call_to_store(config, request, decision);
                 }
                 // The usual case, as in `call_now`, but in place: another function would copy the request once more.
-                let pending = insert_extensions(&config, request.extensions_mut(), decision);
-                ResponseFuture::calling(self.inner.call(request), config, pending, None)
+                let pending = start_decision(&config, request.extensions_mut(), decision);
+                ResponseFuture::running(self.inner.call(request), config, pending, None)
             }
             Step::Refresh(candidate) => {
                 if !candidate.findings().is_empty() {
@@ -110,28 +110,32 @@ impl<S> EuidService<S> {
         &mut self,
         config: Arc<Config>,
         mut request: Request<B>,
-        mut decision: Decision,
-        may_write: bool,
+        decision: Decision,
         concurrent: Option<Box<ConcurrentRefresh>>,
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
     {
-        if !may_write {
-            decision.defer();
-        }
-        let pending = insert_extensions(&config, request.extensions_mut(), decision);
-        ResponseFuture::calling(self.inner.call(request), config, pending, concurrent)
+        let pending = start_decision(&config, request.extensions_mut(), decision);
+        ResponseFuture::running(self.inner.call(request), config, pending, concurrent)
     }
 
     /// Calls the handler of a request whose identity must be written without a refresh: under a new key, or because it
     /// was migrated from the JS SDK.
-    fn call_to_store<B>(&mut self, config: Arc<Config>, request: Request<B>, decision: Decision) -> ResponseFuture<S, B>
+    fn call_to_store<B>(
+        &mut self,
+        config: Arc<Config>,
+        request: Request<B>,
+        mut decision: Decision,
+    ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
     {
-        let (request, may_write) = hooks::may_refresh(&config, request);
-        self.call_now(config, request, decision, may_write, None)
+        let (request, allowed) = hooks::allows_writes(&config, request);
+        if !allowed {
+            decision.defer();
+        }
+        self.call_now(config, request, decision, None)
     }
 
     /// Calls the handler of a request whose identity is due: at once, or after the operator has answered.
@@ -144,47 +148,51 @@ impl<S> EuidService<S> {
     where
         S: Service<Request<B>> + Clone,
     {
-        let mut may_write = candidate.may_write();
-        if may_write {
-            (request, may_write) = hooks::may_refresh(&config, request);
+        // A response that may not write anyway, as to a request for an image, needs no hook: `settle` defers its write.
+        let mut allowed = true;
+        if candidate.may_write() {
+            (request, allowed) = hooks::allows_writes(&config, request);
         }
         let now = candidate.arrived();
         // As bytes, since `refresh` must not import the engine.
         let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
         let key = RefreshKey::new(candidate.identity(), lineage);
-        let reply = if may_write && candidate.may_refresh() {
-            let mut identity = Arc::clone(candidate.identity());
-            let reply = config.coordinator.ask(&key, &mut identity, now);
-            candidate.share(identity);
-            reply
+        let outcome = if allowed && candidate.may_refresh() {
+            match config.coordinator.ask(&key, candidate.identity(), now) {
+                Reply::Known(outcome) => outcome,
+                Reply::Refused(why) => refused(why),
+                Reply::Waiting { waiter, patience, shared } => {
+                    candidate.share(shared);
+                    let is_concurrent = config.refresh_mode == RefreshMode::Concurrent && candidate.is_usable();
+                    if is_concurrent || !candidate.may_wait() {
+                        let unanswered = candidate.settle(&transient("not answered yet"), now);
+                        let concurrent = Box::new(ConcurrentRefresh { waiter, candidate });
+                        return self.call_now(config, request, unanswered, Some(concurrent));
+                    }
+                    // Only the service that `poll_ready` was called on is ready; a clone is not. The ready one moves
+                    // into the request's future; the clone stays for the next `poll_ready`.
+                    let clone = self.inner.clone();
+                    let ready = mem::replace(&mut self.inner, clone);
+                    let refreshing = Refreshing::new(config, waiter, patience, Suspended { candidate, ready, request });
+                    return ResponseFuture::refreshing(refreshing);
+                }
+            }
         } else {
             // The outcome of another request's refresh applies to this one too.
-            config.coordinator.recall(&key, now)
+            config.coordinator.recall(&key, now).unwrap_or_else(|| refused("this request may not refresh"))
         };
-        let outcome = match reply {
-            Reply::Known(outcome) => outcome,
-            Reply::Refused(why) => {
-                telemetry::refresh_refused(why);
-                Arc::new(transient(why))
-            }
-            Reply::Waiting(waiter, patience) => {
-                let is_concurrent = config.refresh_mode == RefreshMode::Concurrent && candidate.is_usable();
-                if is_concurrent || !candidate.may_wait() {
-                    let unanswered = candidate.settle(&transient("not answered yet"), now);
-                    let concurrent = Box::new(ConcurrentRefresh { waiter, candidate });
-                    return self.call_now(config, request, unanswered, may_write, Some(concurrent));
-                }
-                // Only the service that `poll_ready` was called on is ready; a clone is not. The ready one moves into
-                // the request's future; the clone stays for the next `poll_ready`.
-                let clone = self.inner.clone();
-                let ready = mem::replace(&mut self.inner, clone);
-                let refreshing = Refreshing::new(config, waiter, patience, Suspended { candidate, ready, request });
-                return ResponseFuture::refreshing(refreshing);
-            }
-        };
-        let decision = candidate.settle(&outcome, now);
-        self.call_now(config, request, decision, may_write, None)
+        let mut decision = candidate.settle(&outcome, now);
+        if !allowed {
+            decision.defer();
+        }
+        self.call_now(config, request, decision, None)
     }
+}
+
+/// Reports that no call is made, and returns that as the outcome.
+fn refused(why: &'static str) -> Outcome {
+    telemetry::refresh_refused(why);
+    Arc::new(transient(why))
 }
 
 impl<S: fmt::Debug> fmt::Debug for EuidService<S> {

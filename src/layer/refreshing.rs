@@ -84,7 +84,7 @@ impl EuidLayer {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn refresh_deadline(self, deadline: Duration) -> Self {
-        self.set_coordinator(|settings| settings.deadline = deadline)
+        self.set_coordinator(|settings| settings.call_deadline = deadline)
     }
 
     /// Sets how many refreshes may be under way at once, at least one. Further refreshes queue; the page's

@@ -13,11 +13,9 @@ use euid_core::clock::UnixMillis;
 
 use super::backoff::{self, Span};
 
+/// A circuit breaker.
 #[derive(Debug)]
-pub(super) struct Breaker(State);
-
-#[derive(Debug)]
-enum State {
+pub(super) enum Breaker {
     Closed {
         /// Failures in a row.
         failures: u32,
@@ -71,13 +69,11 @@ impl Breaker {
     /// Decides whether a call may be made. The outcome of a probe must be reported: until then all other calls are
     /// refused.
     pub(super) fn admit(&mut self, now: UnixMillis) -> Admission {
-        match &self.0 {
-            State::Closed { .. } => Admission::Call,
-            State::Open { cooldown: wait } | State::HalfOpen { probe: wait } if wait.contains(now) => {
-                Admission::Refused
-            }
-            State::Open { .. } | State::HalfOpen { .. } => {
-                self.0 = State::HalfOpen { probe: Span::new(now, PROBE_LOST_AFTER) };
+        match self {
+            Self::Closed { .. } => Admission::Call,
+            Self::Open { cooldown: wait } | Self::HalfOpen { probe: wait } if wait.contains(now) => Admission::Refused,
+            Self::Open { .. } | Self::HalfOpen { .. } => {
+                *self = Self::HalfOpen { probe: Span::new(now, PROBE_LOST_AFTER) };
                 Admission::Probe
             }
         }
@@ -86,42 +82,42 @@ impl Breaker {
     /// Notes the success of a call. It also closes an open breaker, if the call was slow and began before the breaker
     /// opened.
     pub(super) fn success(&mut self) {
-        self.0 = State::Closed { failures: 0 };
+        *self = Self::Closed { failures: 0 };
     }
 
     /// Notes the failure of a call. `retry_after` is the operator's `Retry-After`, if it sent one.
     pub(super) fn failure(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
-        match &mut self.0 {
-            State::Closed { failures } => {
+        match self {
+            Self::Closed { failures } => {
                 *failures += 1;
                 if *failures >= FAILURES_TO_OPEN {
                     self.open(now, retry_after);
                 }
             }
-            State::HalfOpen { .. } => self.open(now, retry_after),
+            Self::HalfOpen { .. } => self.open(now, retry_after),
             // A call that began before the breaker opened does not prolong the cooldown.
-            State::Open { .. } => {}
+            Self::Open { .. } => {}
         }
     }
 
     /// Opens the breaker at once, without counting failures.
     pub(super) fn open(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
         let length = COOLDOWN.max(backoff::heeded(retry_after));
-        self.0 = State::Open { cooldown: Span::new(now, length) };
+        *self = Self::Open { cooldown: Span::new(now, length) };
     }
 
     pub(super) fn state(&self) -> BreakerState {
-        match self.0 {
-            State::Closed { .. } => BreakerState::Closed,
-            State::HalfOpen { .. } => BreakerState::HalfOpen,
-            State::Open { .. } => BreakerState::Open,
+        match self {
+            Self::Closed { .. } => BreakerState::Closed,
+            Self::HalfOpen { .. } => BreakerState::HalfOpen,
+            Self::Open { .. } => BreakerState::Open,
         }
     }
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self(State::Closed { failures: 0 })
+        Self::Closed { failures: 0 }
     }
 }
 

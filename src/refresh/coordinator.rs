@@ -25,7 +25,7 @@ use super::flight::{Outcome, Waiter};
 use super::leader::Leader;
 use super::memo::{Lineage, MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
-use super::table::{RefreshTable, Step};
+use super::table::{NextStep, RefreshTable};
 use crate::deadline::Deadline;
 use crate::telemetry;
 
@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     /// How long a page waits.
     pub(crate) max_wait: Duration,
     /// How long a call may take.
-    pub(crate) deadline: Duration,
+    pub(crate) call_deadline: Duration,
     /// How many calls may be under way at once; others queue.
     pub(crate) max_concurrent: usize,
     pub(crate) memo_limit: MemoLimit,
@@ -56,8 +56,14 @@ pub(crate) struct Coordinator {
 pub(crate) enum Reply {
     /// The outcome is known without a call.
     Known(Outcome),
-    /// A call is under way; the deadline ends the request's wait.
-    Waiting(Waiter, Deadline),
+    /// A call is under way.
+    Waiting {
+        waiter: Waiter,
+        /// Ends the page's wait; the call goes on.
+        patience: Deadline,
+        /// The identity, in the copy that all waiters of the call share. Otherwise each would keep its own in memory.
+        shared: Arc<Identity>,
+    },
     /// No outcome is known, and no call is made now, for this reason.
     Refused(&'static str),
 }
@@ -65,8 +71,12 @@ pub(crate) enum Reply {
 impl Coordinator {
     pub(crate) fn new(settings: Settings) -> Self {
         let max_concurrent = settings.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
-        let table =
-            Mutex::new(RefreshTable::new(settings.memo_limit, settings.max_wait, settings.deadline, max_concurrent));
+        let table = Mutex::new(RefreshTable::new(
+            settings.memo_limit,
+            settings.max_wait,
+            settings.call_deadline,
+            max_concurrent,
+        ));
         Self { settings, table, permits: Semaphore::new(max_concurrent), warned_of_skew: AtomicBool::new(false) }
     }
 
@@ -82,16 +92,12 @@ impl Coordinator {
     }
 
     /// Returns the outcome that is known for this token or login. Makes no call.
-    pub(crate) fn recall(&self, key: &RefreshKey, now: UnixMillis) -> Reply {
-        match lock(&self.table).known(key, now) {
-            Some(outcome) => Reply::Known(outcome),
-            None => Reply::Refused("this request may not refresh"),
-        }
+    pub(crate) fn recall(&self, key: &RefreshKey, now: UnixMillis) -> Option<Outcome> {
+        lock(&self.table).known(key, now)
     }
 
-    /// Starts or joins the refresh of `identity`; if it joins, `identity` becomes the copy that all waiters share. Never
-    /// blocks.
-    pub(crate) fn ask(self: &Arc<Self>, key: &RefreshKey, identity: &mut Arc<Identity>, now: UnixMillis) -> Reply {
+    /// Starts or joins the refresh of `identity`, if its outcome is not known. Never blocks.
+    pub(crate) fn ask(self: &Arc<Self>, key: &RefreshKey, identity: &Arc<Identity>, now: UnixMillis) -> Reply {
         // This check is first, as a known outcome needs neither runtime nor timer.
         if let Some(outcome) = lock(&self.table).known(key, now) {
             return Reply::Known(outcome);
@@ -101,32 +107,32 @@ impl Coordinator {
         };
         // tokio reports a runtime without a timer only by a panic.
         let max_wait = self.settings.max_wait;
-        let Ok(deadline) = catch_unwind(|| Deadline::after(max_wait)) else {
+        let Ok(patience) = catch_unwind(|| Deadline::after(max_wait)) else {
             return Reply::Refused("the tokio runtime has no timer");
         };
         let steady = crate::deadline::steady_now();
         let (next, moved) = self.with_table(|table| table.next(key, now, steady));
         let reply = match next {
-            Step::Lead { flight, probe } => {
+            NextStep::Lead { flight, probe } => {
                 let leader = Leader::new(Arc::clone(self), *key, Arc::clone(&flight), probe, now);
                 moved.report();
-                *identity = flight.share(identity);
-                runtime.spawn(leader.lead(Arc::clone(identity)));
-                return Reply::Waiting(flight.wait(), deadline);
+                let shared = flight.share(identity);
+                runtime.spawn(leader.lead(Arc::clone(&shared)));
+                return Reply::Waiting { waiter: flight.wait(), patience, shared };
             }
-            Step::Join(flight) => {
+            NextStep::Join(flight) => {
                 telemetry::refresh_joined();
-                *identity = flight.share(identity);
-                Reply::Waiting(flight.wait(), deadline)
+                let shared = flight.share(identity);
+                Reply::Waiting { waiter: flight.wait(), patience, shared }
             }
-            Step::Known(outcome) => Reply::Known(outcome),
-            Step::BreakerOpen => {
+            NextStep::Known(outcome) => Reply::Known(outcome),
+            NextStep::BreakerOpen => {
                 telemetry::breaker_refused();
                 Reply::Refused("the operator is down")
             }
-            Step::Full => Reply::Refused("too many refreshes are under way"),
-            Step::Overdue => Reply::Refused("the refresh that is under way takes long"),
-            Step::LoginBusy => Reply::Refused("another token of this login is being refreshed, or was refused"),
+            NextStep::Full => Reply::Refused("too many refreshes are under way"),
+            NextStep::Overdue => Reply::Refused("the refresh that is under way takes long"),
+            NextStep::LoginBusy => Reply::Refused("another token of this login is being refreshed, or was refused"),
         };
         moved.report();
         reply
@@ -167,7 +173,7 @@ impl fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Coordinator")
             .field("max_wait", &self.settings.max_wait)
-            .field("deadline", &self.settings.deadline)
+            .field("call_deadline", &self.settings.call_deadline)
             .field("max_concurrent", &self.settings.max_concurrent)
             .field("memo_limit", &self.settings.memo_limit)
             .finish_non_exhaustive()

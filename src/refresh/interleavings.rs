@@ -23,7 +23,7 @@ use shuttle::thread;
 use super::flight::{Flight, Outcome};
 use super::memo::{MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
-use super::table::{CallProgress, RefreshTable, Step};
+use super::table::{CallProgress, NextStep, RefreshTable};
 
 const KEY: RefreshKey = RefreshKey { token: [7; 16], lineage: Some([1; 16]) };
 const LIMIT: MemoLimit = MemoLimit { entries: 8, bytes: 1 << 20 };
@@ -70,9 +70,9 @@ impl Table {
         let now = UnixMillis::from_millis(seconds * 1000);
         let next = lock(&self.table).next(&KEY, now, crate::deadline::steady_now());
         let flight = match next {
-            Step::Known(outcome) => return Some(outcome),
-            Step::Join(flight) => flight,
-            Step::Lead { flight, .. } => {
+            NextStep::Known(outcome) => return Some(outcome),
+            NextStep::Join(flight) => flight,
+            NextStep::Lead { flight, .. } => {
                 self.calls.fetch_add(1, Ordering::SeqCst);
                 let outcome: Option<Outcome> = (!self.panics).then(|| Arc::new(Ok(Refreshed::OptedOut)));
                 let leader = Leader { table: self.clone(), flight: Arc::clone(&flight), now, outcome };

@@ -72,8 +72,8 @@ impl Leader {
     /// Waits for a permit and makes the call. Returns `None` at the deadline.
     async fn queue_and_call(&mut self, identity: Arc<Identity>) -> Option<Result<Refreshed, EuidError>> {
         let coordinator = Arc::clone(&self.coordinator);
-        let Settings { refresh, max_wait, deadline, .. } = coordinator.settings();
-        let mut timers = Timers { slow: None, end: deadline::moment_after(*deadline) };
+        let Settings { refresh, max_wait, call_deadline, .. } = coordinator.settings();
+        let mut timers = Timers { slow: None, end: deadline::moment_after(*call_deadline) };
         // A probe takes no permit: the calls that hold the permits may all hang.
         let _permit =
             if self.probe { None } else { self.watch(&mut timers, pin!(coordinator.permits.acquire())).await?.ok() };

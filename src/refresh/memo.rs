@@ -1,12 +1,8 @@
-//! The memory of refresh tokens: for each, a call under way, an answer or a failure. Bounded in entries and in bytes.
+//! The memory of refresh tokens: the state of each. Bounded in entries and in bytes.
 //!
 //! 1. A hash of its whole text identifies a token; the last one of a login is also found by the login's lineage.
-//! 2. An answer is remembered for [`MEMO_FOR`], or a tenth of the time that the new pair has left, so that requests
-//!    which still carry the old cookie get it without a call. A new pair that was not written into any response stays
-//!    known until its own `refresh_from`: the browser has no other.
-//! 3. A failure is remembered while its token backs off, and [`FAILURES_REMEMBERED`] longer, so that the next wait is
-//!    longer. Only the kind of an error is kept, as its text and source can be of any size.
-//! 4. At the limit the oldest memory is forgotten, which costs at most another call. Calls under way are never
+//! 2. [`token_state`](super::token_state) decides how long an answer or a failure is remembered.
+//! 3. At the limit the oldest memory is forgotten, which costs at most another call. Calls under way are never
 //!    forgotten.
 //!
 //! Pure; `now` is an argument.
@@ -17,13 +13,14 @@ use std::time::Duration;
 
 use euid_core::Refreshed;
 use euid_core::clock::UnixMillis;
-use euid_core::error::{ErrorKind, EuidError};
-use euid_core::identity::{Identity, IdentityTimes};
+use euid_core::error::EuidError;
+use euid_core::identity::Identity;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::backoff::Span;
 use super::flight::{Flight, Outcome};
+use super::token_state::{MEMO_FOR, TokenState};
 
 /// The key of a memory: a refresh token, and the login that it belongs to, if it has one yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +60,7 @@ pub(super) struct Memo {
 struct Entry {
     generation: u64,
     lineage: Option<Lineage>,
-    state: State,
+    state: TokenState,
     /// Failures in a row.
     failures: u32,
 }
@@ -74,25 +71,6 @@ struct Place {
     token: TokenHash,
     generation: u64,
     written: UnixMillis,
-}
-
-#[derive(Debug)]
-pub(super) enum State {
-    UnderWay {
-        flight: Arc<Flight>,
-        /// On the runtime's clock.
-        begun: Instant,
-    },
-    Answered {
-        outcome: Outcome,
-        memo: Span,
-        /// Whether a response has written it.
-        delivered: bool,
-    },
-    BackingOff {
-        outcome: Outcome,
-        wait: Span,
-    },
 }
 
 impl RefreshKey {
@@ -117,12 +95,12 @@ impl Memo {
     }
 
     /// The state of this token.
-    pub(super) fn of_token(&self, key: &RefreshKey) -> Option<&State> {
+    pub(super) fn of_token(&self, key: &RefreshKey) -> Option<&TokenState> {
         self.entries.get(&key.token).map(|entry| &entry.state)
     }
 
     /// The state of the last token of the same login.
-    pub(super) fn of_lineage(&self, key: &RefreshKey) -> Option<&State> {
+    pub(super) fn of_lineage(&self, key: &RefreshKey) -> Option<&TokenState> {
         self.last_entry(key.lineage?).map(|entry| &entry.state)
     }
 
@@ -147,17 +125,12 @@ impl Memo {
     /// Notes that a call begins.
     pub(super) fn begin(&mut self, key: RefreshKey, flight: Arc<Flight>, begun: Instant, now: UnixMillis) {
         let failures = self.failures(&key);
-        self.write(key, State::UnderWay { flight, begun }, failures, now);
+        self.write(key, TokenState::UnderWay { flight, begun }, failures, now);
     }
 
     /// Remembers the answer of a call.
     pub(super) fn answered(&mut self, key: RefreshKey, outcome: &Outcome, now: UnixMillis) {
-        let (length, outcome) = match &**outcome {
-            Ok(Refreshed::Identity(identity)) => (answer_memo(&identity.times(), now), Arc::clone(outcome)),
-            Ok(Refreshed::OptedOut) => (MEMO_FOR, Arc::clone(outcome)),
-            Err(error) => (MEMO_FOR, without_text(error)),
-        };
-        self.write(key, State::Answered { outcome, memo: Span::new(now, length), delivered: false }, 0, now);
+        self.write(key, TokenState::answered(outcome, now), 0, now);
     }
 
     /// Remembers the failure of a call, the `failures`-th in a row.
@@ -169,15 +142,14 @@ impl Memo {
         failures: u32,
         now: UnixMillis,
     ) {
-        let state = State::BackingOff { outcome: without_text(error), wait: Span::new(now, wait) };
-        self.write(key, state, failures, now);
+        self.write(key, TokenState::backing_off(error, wait, now), failures, now);
     }
 
     /// Notes that a response has written `pair`. Has an effect only if that is the last answer of the login.
     pub(super) fn delivered(&mut self, lineage: Lineage, pair: &Identity) {
         let entry = self.last_of.get(&lineage).and_then(|token| self.entries.get_mut(token));
-        if let Some(Entry { state: State::Answered { outcome, delivered, .. }, .. }) = entry {
-            *delivered |= matches!(&**outcome, Ok(Refreshed::Identity(last)) if last == pair);
+        if let Some(entry) = entry {
+            entry.state.deliver(pair);
         }
     }
 
@@ -185,13 +157,13 @@ impl Memo {
         self.entries.get(self.last_of.get(&lineage)?)
     }
 
-    fn write(&mut self, key: RefreshKey, state: State, failures: u32, now: UnixMillis) {
+    fn write(&mut self, key: RefreshKey, state: TokenState, failures: u32, now: UnixMillis) {
         self.forget(&key.token);
         self.generations += 1;
         let RefreshKey { token, lineage } = key;
         let generation = self.generations;
         let entry = Entry { generation, lineage, state, failures };
-        if let Some(bytes) = entry.state.remembered_bytes() {
+        if let Some(bytes) = entry.weight() {
             self.remembered += 1;
             self.bytes += bytes;
             self.queue.push_back(Place { token, generation, written: now });
@@ -205,7 +177,7 @@ impl Memo {
 
     fn forget(&mut self, token: &TokenHash) {
         let Some(entry) = self.entries.remove(token) else { return };
-        if let Some(bytes) = entry.state.remembered_bytes() {
+        if let Some(bytes) = entry.weight() {
             self.remembered -= 1;
             self.bytes -= bytes;
         }
@@ -229,7 +201,7 @@ impl Memo {
             if !is_over_the_limit && (is_young || forgotten >= FORGOTTEN_AT_ONCE) {
                 return;
             }
-            let is_of_use = place.find(&self.entries).map(|entry| !is_over_the_limit && !entry.state.is_over(now));
+            let is_of_use = place.find(&self.entries).map(|entry| !is_over_the_limit && !entry.state.has_expired(now));
             if is_of_use == Some(true) && moved == MOVED_AT_ONCE {
                 return;
             }
@@ -262,55 +234,11 @@ impl Place {
     }
 }
 
-impl State {
-    pub(super) fn is_under_way(&self) -> bool {
-        matches!(self, Self::UnderWay { .. })
-    }
-
-    /// Returns the outcome that a request gets without a call.
-    pub(super) fn known(&self, now: UnixMillis) -> Option<&Outcome> {
-        match self {
-            Self::UnderWay { .. } => None,
-            Self::Answered { outcome, memo, delivered } => {
-                (memo.contains(now) || (!delivered && is_not_due(outcome, now))).then_some(outcome)
-            }
-            Self::BackingOff { outcome, wait } => wait.contains(now).then_some(outcome),
-        }
-    }
-
+impl Entry {
     /// Returns the weight of a memory in bytes; `None` for a call under way, which is no memory.
-    fn remembered_bytes(&self) -> Option<usize> {
-        match self {
-            Self::UnderWay { .. } => None,
-            Self::Answered { outcome, .. } | Self::BackingOff { outcome, .. } => Some(weight(outcome)),
-        }
+    fn weight(&self) -> Option<usize> {
+        self.state.remembered().map(weight)
     }
-
-    /// Whether a memory has expired.
-    fn is_over(&self, now: UnixMillis) -> bool {
-        match self {
-            Self::UnderWay { .. } => false,
-            Self::Answered { .. } => self.known(now).is_none(),
-            Self::BackingOff { wait, .. } => !wait.extended(FAILURES_REMEMBERED).contains(now),
-        }
-    }
-}
-
-/// How long a new pair is remembered at least; meanwhile its login is not refreshed again.
-fn answer_memo(times: &IdentityTimes, now: UnixMillis) -> Duration {
-    MEMO_FOR.min(times.identity_expires.saturating_since(now) / 10)
-}
-
-fn is_not_due(outcome: &Outcome, now: UnixMillis) -> bool {
-    matches!(&**outcome, Ok(Refreshed::Identity(identity)) if !identity.times().is_due(now))
-}
-
-fn without_text(error: &EuidError) -> Outcome {
-    let what = match error.kind() {
-        ErrorKind::RejectedToken => "the operator has rejected this refresh token",
-        _ => "the last refresh failed, and the token backs off",
-    };
-    Arc::new(Err(EuidError::new(error.kind(), what)))
 }
 
 /// Returns the weight of a memory in bytes: key, entry, places in the index and the queue, and the texts of an
@@ -326,10 +254,6 @@ fn weight(outcome: &Outcome) -> usize {
     places + size_of::<Result<Refreshed, EuidError>>() + texts
 }
 
-/// Longer than a browser needs until its parallel requests carry the new cookie.
-pub(super) const MEMO_FOR: Duration = Duration::from_secs(45);
-/// How long after the last wait the number of failures is remembered.
-const FAILURES_REMEMBERED: Duration = Duration::from_secs(300);
 /// How many stale places the queue may have before a cleanup.
 const QUEUE_SLACK: usize = 64;
 /// How many long-lived memories one sweep passes over.
@@ -340,6 +264,8 @@ const FORGOTTEN_AT_ONCE: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use euid_core::error::ErrorKind;
+    use euid_core::identity::IdentityTimes;
 
     const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
 
@@ -420,7 +346,7 @@ mod tests {
         let cause = std::io::Error::other("y".repeat(1 << 20));
         let error = EuidError::new(ErrorKind::RejectedInput, "x".repeat(1 << 20)).with_source(cause);
         memo.failed(key(1), &error, Duration::from_secs(5), 1, at(0));
-        let Some(State::BackingOff { outcome, .. }) = memo.of_token(&key(1)) else { panic!() };
+        let Some(TokenState::BackingOff { outcome, .. }) = memo.of_token(&key(1)) else { panic!() };
         let kept = outcome.as_ref().as_ref().unwrap_err();
         assert_eq!(kept.kind(), ErrorKind::RejectedInput);
         assert!(std::error::Error::source(kept).is_none() && kept.to_string().len() < 100);
@@ -520,7 +446,7 @@ mod tests {
         let [first, second] = [1, 2].map(|token| RefreshKey { lineage: Some([7; 16]), ..key(token) });
         memo.answered(first, &opted_out(), at(0));
         memo.begin(second, Arc::default(), crate::deadline::steady_now(), at(10));
-        assert!(matches!(memo.of_lineage(&first), Some(State::UnderWay { .. })));
+        assert!(matches!(memo.of_lineage(&first), Some(TokenState::UnderWay { .. })));
         memo.sweep(at(45));
         assert!(memo.of_token(&first).is_none() && memo.of_lineage(&first).is_some());
         memo.answered(second, &opted_out(), at(46));

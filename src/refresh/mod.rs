@@ -5,8 +5,8 @@
 //! parameter for it.
 //!
 //! A due request enters at [`coordinator`]. [`table`] decides what it does, from the outcomes in [`memo`] and from the
-//! [`breaker`]. [`leader`] makes the call, [`flight`] is the call that requests wait for, and [`backoff`] computes the
-//! wait after a failure.
+//! [`breaker`]. [`token_state`] is what the memo holds of one token, and [`backoff`] computes the wait after a failure.
+//! [`leader`] makes the call, [`flight`] is the call that requests wait for.
 
 mod backoff;
 mod breaker;
@@ -18,6 +18,7 @@ mod leader;
 mod memo;
 mod sync;
 mod table;
+mod token_state;
 
 use std::fmt;
 use std::future::Future;
@@ -29,7 +30,7 @@ use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::Identity;
 
 pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
-pub(crate) use self::flight::Waiter;
+pub(crate) use self::flight::{Outcome, Waiter};
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
 
 /// Refreshes identities. Implemented by [`EuidClient`](crate::EuidClient).

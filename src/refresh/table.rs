@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use super::backoff::{self, Span};
 use super::breaker::{Admission, Breaker, BreakerState};
 use super::flight::{Flight, Outcome};
-use super::memo::{Lineage, Memo, MemoLimit, RefreshKey, State};
+use super::memo::{Lineage, Memo, MemoLimit, RefreshKey};
+use super::token_state::TokenState;
 
 #[derive(Debug)]
 pub(super) struct RefreshTable {
@@ -26,7 +27,7 @@ pub(super) struct RefreshTable {
     /// How long a page waits.
     max_wait: Duration,
     /// How long a call may take.
-    deadline: Duration,
+    call_deadline: Duration,
     /// How many calls may be under way at once.
     max_concurrent: usize,
     /// How many calls under way are slow.
@@ -49,7 +50,7 @@ pub(super) enum CallProgress {
 
 /// The next step for a due request.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum NextStep {
     /// The outcome is known. While a token backs off, the outcome is its failure.
     Known(Outcome),
     /// A call is under way.
@@ -79,12 +80,12 @@ impl CallProgress {
 }
 
 impl RefreshTable {
-    pub(super) fn new(limit: MemoLimit, max_wait: Duration, deadline: Duration, max_concurrent: usize) -> Self {
+    pub(super) fn new(limit: MemoLimit, max_wait: Duration, call_deadline: Duration, max_concurrent: usize) -> Self {
         Self {
             memo: Memo::new(limit),
             breaker: Breaker::default(),
             max_wait,
-            deadline,
+            call_deadline,
             max_concurrent,
             slow_calls: 0,
             slow_is_normal: None,
@@ -101,32 +102,32 @@ impl RefreshTable {
     }
 
     /// Returns the next step. `steady` is the time of the runtime's clock, which measures the wait of pages.
-    pub(super) fn next(&mut self, key: &RefreshKey, now: UnixMillis, steady: Instant) -> Step {
+    pub(super) fn next(&mut self, key: &RefreshKey, now: UnixMillis, steady: Instant) -> NextStep {
         if let Some(outcome) = self.known(key, now) {
-            return Step::Known(outcome);
+            return NextStep::Known(outcome);
         }
         // The age is compared here, not by a timer: on a blocked runtime the timer would be late too.
         let age = |begun: &Instant| steady.saturating_duration_since(*begun);
-        let is_lost = |begun| age(begun) >= self.deadline.saturating_add(LOST_AFTER);
+        let is_lost = |begun| age(begun) >= self.call_deadline.saturating_add(LOST_AFTER);
         match (self.memo.of_token(key), self.memo.of_lineage(key)) {
-            (Some(State::UnderWay { begun, .. }), _) | (None, Some(State::UnderWay { begun, .. }))
+            (Some(TokenState::UnderWay { begun, .. }), _) | (None, Some(TokenState::UnderWay { begun, .. }))
                 if is_lost(begun) => {}
-            (Some(State::UnderWay { begun, .. }), _) if age(begun) >= self.max_wait => return Step::Overdue,
-            (Some(State::UnderWay { flight, .. }), _) => return Step::Join(Arc::clone(flight)),
-            (_, Some(state)) if state.is_under_way() || state.known(now).is_some() => return Step::LoginBusy,
+            (Some(TokenState::UnderWay { begun, .. }), _) if age(begun) >= self.max_wait => return NextStep::Overdue,
+            (Some(TokenState::UnderWay { flight, .. }), _) => return NextStep::Join(Arc::clone(flight)),
+            (_, Some(state)) if state.is_under_way() || state.known(now).is_some() => return NextStep::LoginBusy,
             _ => {}
         }
         if self.memo.is_full_of_calls() {
-            return Step::Full;
+            return NextStep::Full;
         }
         let probe = match self.breaker.admit(now) {
             Admission::Call => false,
             Admission::Probe => true,
-            Admission::Refused => return Step::BreakerOpen,
+            Admission::Refused => return NextStep::BreakerOpen,
         };
         let flight = Arc::new(Flight::default());
         self.memo.begin(*key, Arc::clone(&flight), steady, now);
-        Step::Lead { flight, probe }
+        NextStep::Lead { flight, probe }
     }
 
     /// Completes a call: remembers its outcome and lets the breaker count it.
@@ -212,7 +213,7 @@ mod tests {
     const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
     const LARGE: MemoLimit = MemoLimit { entries: 100, bytes: 1 << 20 };
     const MAX_WAIT: Duration = Duration::from_millis(500);
-    const DEADLINE: Duration = Duration::from_secs(10);
+    const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
     /// A table, and the two clocks of a process that began when the wall clock stood at 0.
     struct Process {
@@ -223,7 +224,7 @@ mod tests {
     impl Process {
         fn with(limit: MemoLimit, max_concurrent: usize) -> Self {
             Self {
-                table: RefreshTable::new(limit, MAX_WAIT, DEADLINE, max_concurrent),
+                table: RefreshTable::new(limit, MAX_WAIT, CALL_DEADLINE, max_concurrent),
                 began: crate::deadline::steady_now(),
             }
         }
@@ -240,14 +241,14 @@ mod tests {
         /// Returns the step that `next` decides, as a word.
         fn next_at(&mut self, key: RefreshKey, now: UnixMillis, steady: Instant) -> &'static str {
             match self.table.next(&key, now, steady) {
-                Step::Known(_) => "known",
-                Step::Join(_) => "join",
-                Step::Lead { probe: false, .. } => "lead",
-                Step::Lead { probe: true, .. } => "probe",
-                Step::BreakerOpen => "refused",
-                Step::Full => "full",
-                Step::Overdue => "overdue",
-                Step::LoginBusy => "busy",
+                NextStep::Known(_) => "known",
+                NextStep::Join(_) => "join",
+                NextStep::Lead { probe: false, .. } => "lead",
+                NextStep::Lead { probe: true, .. } => "probe",
+                NextStep::BreakerOpen => "refused",
+                NextStep::Full => "full",
+                NextStep::Overdue => "overdue",
+                NextStep::LoginBusy => "busy",
             }
         }
 
@@ -338,7 +339,7 @@ mod tests {
     #[test]
     fn waits_beyond_the_end_of_time_make_no_call_overdue() {
         let mut process = Process::new(LIMIT);
-        (process.table.max_wait, process.table.deadline) = (Duration::MAX, Duration::MAX);
+        (process.table.max_wait, process.table.call_deadline) = (Duration::MAX, Duration::MAX);
         assert_eq!([process.next(1, 0), process.next(1, 1_000_000)], ["lead", "join"]);
     }
 

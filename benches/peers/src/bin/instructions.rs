@@ -110,7 +110,7 @@ const PARTS: &[(&str, &str, &str)] = &[
     ("find our cookies", "fresh", "euid_core::transport::cookie::Names::find"),
     ("open: base64 and cipher", "fresh", "euid_core::sealed::aead::Head::open_in"),
     ("parse the plaintext", "fresh", "euid_core::sealed::payload::Payload::parse"),
-    ("show it to the handler", "fresh", "tower_euid::request::insert_extensions"),
+    ("show it to the handler", "fresh", "tower_euid::request::start_decision"),
     ("pack the tokens", "login", "euid_core::sealed::payload::write"),
     ("seal: cipher and base64", "login", "euid_core::sealed::aead::seal"),
     ("render the Set-Cookies", "login", "euid_core::transport::cookie::set_cookie"),
