@@ -293,7 +293,7 @@ mod tests {
             process.complete(token, &opted_out(), 0);
         }
         assert!(!process.knows(10, 44) && process.table.memo.len() == 9);
-        assert!(!process.knows(10, 45) && process.table.memo.len() == 0, "an expired memory waits for the next write");
+        assert!(!process.knows(10, 45) && process.table.memo.len() == 0, "no write is needed");
     }
 
     #[test]
@@ -496,7 +496,7 @@ mod tests {
                 let progress = process.table.slow(at(0));
                 process.complete_with(1, &opted_out(), progress, 0);
             }
-            assert_eq!(process.next(90, 0), "lead", "slow calls hold a permit after their end");
+            assert_eq!(process.next(90, 0), "lead", "a slow call that has ended holds no permit");
         }
     }
 

@@ -72,7 +72,7 @@ async fn consent_withdrawn_clears_every_state_and_makes_no_call() {
     of_ann.update(EuidUpdate::login(identity("anns")).subject("ann")).await;
     let of_ann = of_ann.configured(|layer| layer.subject(|_| Some("bob")));
     let jar = |jar| Site { jar, ..active.clone() };
-    for (what, site) in [
+    for (state, site) in [
         ("due", Site::new(operator.clone()).logged_in(DUE).await),
         ("expired", Site::new(operator.clone()).logged_in(EXPIRED).await),
         ("refresh token expired", Site::new(operator.clone()).logged_in(REFRESH_EXPIRES).await),
@@ -86,8 +86,8 @@ async fn consent_withdrawn_clears_every_state_and_makes_no_call() {
         ("active", active),
     ] {
         let mut site = with_consent(&site, Consent::Withdrawn);
-        assert_eq!(outcome(&site.look().await), expect("withheld", BOTH_CLEARED), "{what}");
-        assert_eq!(outcome(&site.look().await), expect("withheld", ""), "{what}, next request");
+        assert_eq!(outcome(&site.look().await), expect("withheld", BOTH_CLEARED), "{state}");
+        assert_eq!(outcome(&site.look().await), expect("withheld", ""), "{state}, next request");
     }
     assert_eq!(operator.calls(), 0);
 }

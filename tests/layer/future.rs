@@ -1,4 +1,4 @@
-//! `ResponseFuture`: how a request waits for its refresh, and what happens if the request or the refresh ends early.
+//! `ResponseFuture`: a request waits for its refresh and then for its handler; either may end early.
 //!
 //! 1. A refresh goes on if the request that started it is dropped or has waited long enough.
 //! 2. A refresh that breaks or takes too long never costs a request its valid token.
@@ -215,7 +215,10 @@ async fn request_waits_for_max_wait_and_no_longer() {
         let max_wait = Duration::from_millis(300);
         let site = Site::offline().logged_in(millis).await.configured(|layer| layer.max_wait(max_wait));
         let mut request = Box::pin(start(&site));
-        assert!(timeout(max_wait - Duration::from_millis(2), request.as_mut()).await.is_err(), "did not wait");
+        assert!(
+            timeout(max_wait - Duration::from_millis(2), request.as_mut()).await.is_err(),
+            "the request waits for the refresh"
+        );
         let visit = timeout(Duration::from_millis(4), request).await.unwrap();
         assert_eq!(outcome(&visit), expect(saw, ""));
     }
@@ -241,7 +244,7 @@ async fn refresh_deadline_ends_a_call_without_an_answer() {
     let site = Site::new(operator.clone()).logged_in(DUE).await;
     site.configured(|layer| layer.refresh_deadline(deadline)).look().await;
     sleep(deadline - EuidLayer::DEFAULT_MAX_WAIT - Duration::from_millis(5)).await;
-    assert_eq!(operator.given_up(), 0, "the call ended before its deadline");
+    assert_eq!(operator.given_up(), 0, "the call goes on until its deadline");
     sleep(Duration::from_millis(10)).await;
     assert_eq!(operator.given_up(), 1);
 }

@@ -59,5 +59,5 @@ async fn full_response_whose_token_was_read_becomes_private_only_if_it_has_a_cac
     full.headers_mut().insert("cache-control", HeaderValue::from_static("public"));
     let visit = site.visit(respond_with(full)).await;
     assert_eq!(visit.header("cache-control"), Some("private, no-cache"));
-    assert_eq!(log.take(), [unguarded], "`Vary` found room");
+    assert_eq!(log.take(), [unguarded], "the map has no room for `Vary`");
 }

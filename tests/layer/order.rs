@@ -1,6 +1,6 @@
-//! The order of layers: what a well-known layer does outside and inside the EUID layer, as in `src/docs/layers.md`.
+//! The order of layers: well-known layers outside and inside the EUID layer, as in `src/docs/layers.md`.
 //!
-//! Each test puts one layer on both sides and asserts what a visitor would notice.
+//! Each test puts one layer on both sides and asserts the effects that a visitor would notice.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 

@@ -176,7 +176,7 @@ async fn waiting_request_keeps_the_readiness_of_its_instance() {
     let waiting = service.ready().await.unwrap().call(site.jar.request());
     assert!(!is_ready(&mut service).await, "the waiting request has the only permit");
     waiting.await.unwrap();
-    assert!(is_ready(&mut service).await, "the request has ended and keeps the permit");
+    assert!(is_ready(&mut service).await, "the request has ended and returned the permit");
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,7 +29,7 @@ async fn assert_body_passes(millis: i64) {
     });
     let request = site.jar.request().map(|()| Plain(Rc::clone(&body)));
     let Ok(response) = site.layer.layer(page).oneshot(request).await;
-    assert!(Rc::ptr_eq(&response.body().0, &body), "another body came back");
+    assert!(Rc::ptr_eq(&response.body().0, &body), "the response has the same body");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ const ANN: Option<&str> = Some("ann");
 const BOB: Option<&str> = Some("bob");
 const NO_USER: Option<&str> = None;
 
-/// Returns a site with `subject`, with Ann's login.
+/// Returns a site with the hook and with Ann's login.
 async fn logged_in_as_ann(operator: Operator) -> Site {
     logged_in_as_ann_with_keys(ring(), operator).await
 }
@@ -31,7 +31,7 @@ async fn bound_identity_is_active_for_its_user_alone() {
     let mut site = logged_in_as_ann(Operator::never()).await;
     assert_eq!(outcome(&site.look_as(ANN).await), expect("active(of-ann)", ""));
     assert_eq!(outcome(&site.look_as(BOB).await), expect("absent", "identity cleared"));
-    assert_eq!(outcome(&site.look_as(ANN).await), expect("absent", ""), "Bob's request did not end it");
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("absent", ""), "Bob's request has ended it");
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ async fn identities_under_an_old_key_are_counted_until_a_refresh_seals_them_agai
     site.look().await;
     assert_eq!(recording.metric("euid_cookie_old_key_total"), ["euid_cookie_old_key_total{} 1"]);
     site.look().await;
-    assert!(recording.metric("euid_cookie_old_key_total").is_empty(), "the refresh has used the old key");
+    assert!(recording.metric("euid_cookie_old_key_total").is_empty(), "the refresh has used the new key");
 }
 
 /// Returns the value with another character at `index`.

@@ -156,7 +156,7 @@ async fn late_refresh(update: EuidUpdate) -> Site {
 #[tokio::test(start_paused = true)]
 async fn refresh_that_ends_after_a_logout_restores_no_identity() {
     let mut site = late_refresh(EuidUpdate::logout()).await;
-    assert!(site.jar.value(IDENTITY).is_some(), "the browser did not store the late identity");
+    assert!(site.jar.value(IDENTITY).is_some(), "the browser has stored the late identity");
     let visit = site.look().await;
     assert_eq!(outcome(&visit), expect("absent", "identity cleared"));
 }
