@@ -1,4 +1,4 @@
-//! The layer around a service: the state in its handlers, the headers of its responses, and its place among other layers.
+//! The layer around a service: the state in handlers, the headers of responses, and its place among other layers.
 
 #[path = "../support/mod.rs"]
 mod support;
