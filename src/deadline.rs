@@ -95,7 +95,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn deadline_is_met_in_time_where_the_process_runs() {
+    async fn deadline_fires_in_time_while_the_process_runs() {
         let start = steady_now();
         let never = pin!(std::future::pending::<()>());
         assert!(before(moment_after(SECOND), never).await.is_none());
@@ -103,14 +103,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answer_that_arrived_while_nothing_ran_is_taken_and_silence_ends_the_wait_after_the_grace() {
+    async fn late_deadline_gives_an_answer_the_grace_to_arrive_and_then_ends_the_wait() {
         for answers in [true, false] {
             let (answer, answered) = oneshot::channel();
             let waiting = tokio::spawn(async move { before(moment_after(SECOND), pin!(answered)).await });
             yield_now().await;
-            // The process is frozen: its clock goes on and no task runs. Then the timer wakes first.
+            // The process is frozen: its clock continues and no task runs. Afterwards the timer wakes first.
             tokio::time::advance(7 * SECOND).await;
-            let thawed = steady_now();
+            let resumed = steady_now();
             let kept = if answers {
                 // Other tasks run a few steps first.
                 for _ in 0..10 {
@@ -122,14 +122,15 @@ mod tests {
                 Some(answer)
             };
             assert_eq!(waiting.await.unwrap(), answers.then_some(Ok("answer")));
-            assert!(thawed.elapsed() < if answers { GRACE } else { GRACE + Duration::from_millis(2) });
+            assert!(resumed.elapsed() < if answers { GRACE } else { GRACE + Duration::from_millis(2) });
             drop(kept);
         }
     }
 
-    /// A runtime that is busy for longer than [`LATE`] at every turn looks like a process that is frozen again and again.
+    /// A runtime that is busy for longer than [`LATE`] at every turn looks like a process that is frozen again and
+    /// again.
     #[tokio::test(start_paused = true)]
-    async fn deadline_is_moved_once_however_often_it_fires_late() {
+    async fn deadline_that_fires_late_is_moved_only_once() {
         let waiting = tokio::spawn(async { before(moment_after(SECOND), pin!(std::future::pending::<()>())).await });
         yield_now().await;
         // The first delay is the smallest that counts as late.

@@ -176,17 +176,21 @@ mod tests {
         ("EUID_COOKIE_KEYS", "gHQfqxmZxOfkd2oHczx9ZwNYfSQtoMFhSrbxXmG0eA4="),
     ];
 
-    /// Returns the layer that is configured by [`GOOD`] with `changes`.
-    fn configured(changes: &[(&str, &str)]) -> Result<EuidLayer, String> {
-        let lookup = |name: &str| {
+    /// Looks variables up in [`GOOD`] with `changes`.
+    fn lookup(changes: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
+        move |name| {
             let mut variables = changes.iter().chain(&GOOD);
             variables.find(|(other, _)| *other == name).map(|(_, value)| OsString::from(value))
-        };
-        client_and_layer(&lookup).map(|(_, layer)| layer).map_err(|error| error.to_string())
+        }
+    }
+
+    /// Returns the layer that is configured by [`GOOD`] with `changes`.
+    fn configured(changes: &[(&str, &str)]) -> Result<EuidLayer, String> {
+        client_and_layer(&lookup(changes)).map(|(_, layer)| layer).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn four_variables_are_enough() {
+    fn layer_needs_only_four_variables() {
         assert!(configured(&[]).is_ok());
     }
 
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_missing_or_empty_is_named_at_once() {
+    fn error_names_all_missing_and_empty_variables() {
         let all = client_and_layer(&|_| None).unwrap_err().to_string();
         assert_eq!(all, "not set: EUID_OPERATOR_URL, EUID_API_KEY, EUID_CLIENT_SECRET, EUID_COOKIE_KEYS");
         let some = configured(&[("EUID_API_KEY", ""), ("EUID_COOKIE_KEYS", " \n")]).unwrap_err();
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_can_not_work_is_told_by_its_variable_and_not_repeated() {
+    fn error_of_an_invalid_value_names_the_variable_and_not_the_value() {
         for (name, value, complaint) in [
             ("EUID_OPERATOR_URL", "hunter2", ": neither `production`, `integration` nor a URL"),
             ("EUID_OPERATOR_URL", "ftp://hunter2", ": the operator's URL starts with https"),
@@ -230,33 +234,27 @@ mod tests {
     }
 
     #[test]
-    fn errors_have_their_variable() {
-        let lookup = |wrong: &'static str| {
-            move |name: &str| match GOOD.iter().find(|(other, _)| *other == name) {
-                _ if name == wrong => Some(OsString::from("hunter2 hunter2")),
-                found => found.map(|(_, value)| OsString::from(value)),
-            }
-        };
+    fn error_returns_its_variable() {
         for (name, _) in GOOD.into_iter().chain([("EUID_OPTOUT_CHECK", ""), ("EUID_MAX_WAIT_MS", "")]) {
-            assert_eq!(client_and_layer(&lookup(name)).unwrap_err().variable(), Some(name));
+            assert_eq!(client_and_layer(&lookup(&[(name, "hunter2 hunter2")])).unwrap_err().variable(), Some(name));
         }
         assert_eq!(client_and_layer(&|_| None).unwrap_err().variable(), Some("EUID_OPERATOR_URL"));
         // A setting from the application's code has no variable.
-        let builder = builder(&lookup(""), required(&lookup(""), [OPERATOR_URL, API_KEY, CLIENT_SECRET]).unwrap());
+        let builder = builder(&lookup(&[]), required(&lookup(&[]), [OPERATOR_URL, API_KEY, CLIENT_SECRET]).unwrap());
         let error = builder.unwrap().credentials("hunter2 hunter2", GOOD[2].1).build().unwrap_err();
         assert_eq!((error.variable(), error.to_string().starts_with("the API key")), (None, true));
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_value_that_is_not_utf_8_is_told_by_its_variable() {
+    fn error_of_a_value_that_is_not_utf_8_names_the_variable() {
         use std::os::unix::ffi::OsStringExt;
         let error = client_and_layer(&|_| Some(OsString::from_vec(vec![0xff]))).unwrap_err().to_string();
         assert!(error.starts_with("EUID_") && error.ends_with(" is not UTF-8"), "{error}");
     }
 
     #[test]
-    fn swapped_credentials_are_named_by_their_variables() {
+    fn error_of_swapped_credentials_names_both_variables() {
         let (key, secret) = (GOOD[1].1, GOOD[2].1);
         let error = configured(&[("EUID_API_KEY", secret), ("EUID_CLIENT_SECRET", key)]).unwrap_err();
         assert_eq!(
@@ -266,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_secret_is_refused_as_a_cookie_key() {
+    fn client_secret_is_refused_as_a_cookie_key() {
         let (secret, key) = (GOOD[2].1, GOOD[3].1);
         for (keys, position) in [(secret.to_owned(), 1), (format!("{key}, {secret}"), 2)] {
             let error = configured(&[("EUID_COOKIE_KEYS", &keys)]).unwrap_err();
@@ -279,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_public_operators_have_names_in_any_case() {
+    fn public_operators_have_names_in_any_case() {
         for name in ["production", "prod", "Production", "PROD"] {
             assert_eq!(environment(name), Ok(Environment::Production), "{name}");
         }
@@ -293,16 +291,10 @@ mod tests {
     #[test]
     fn optout_check_is_off_unless_switched_on() {
         let shown = |value: &'static str| {
-            let lookup = |name: &str| {
-                let value = if name == "EUID_OPTOUT_CHECK" { Some(value) } else { None };
-                value
-                    .or_else(|| GOOD.iter().find(|(other, _)| *other == name).map(|(_, value)| *value))
-                    .map(OsString::from)
-            };
-            format!(
-                "{:?}",
-                builder(&lookup, required(&lookup, [OPERATOR_URL, API_KEY, CLIENT_SECRET]).unwrap()).unwrap()
-            )
+            let changes = [("EUID_OPTOUT_CHECK", value)];
+            let lookup = lookup(&changes);
+            let required = required(&lookup, [OPERATOR_URL, API_KEY, CLIENT_SECRET]).unwrap();
+            format!("{:?}", builder(&lookup, required).unwrap())
         };
         for (value, expected) in [("", false), ("0", false), ("false", false), ("1", true), (" true ", true)] {
             assert!(shown(value).contains(&format!("optout_check: {expected}")), "{value:?}");
@@ -310,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_optional() {
+    fn max_wait_is_optional() {
         let max_wait = |layer: EuidLayer| format!("{layer:?}").split_once("max_wait: ").unwrap().1[..5].to_owned();
         assert_eq!(max_wait(configured(&[("EUID_MAX_WAIT_MS", "")]).unwrap()), "500ms");
         assert_eq!(max_wait(configured(&[("EUID_MAX_WAIT_MS", "123")]).unwrap()), "123ms");

@@ -251,47 +251,22 @@ mod tests {
         EuidUpdate::login(Identity::new(name, "refresh".to_owned().into(), [5; 32].into(), times).unwrap())
     }
 
-    /// Returns the token and user of a login.
-    fn said(update: &EuidUpdate) -> Option<(&str, Option<&[u8]>)> {
+    /// Returns the token and the user of a login.
+    fn token_and_user(update: &EuidUpdate) -> Option<(&str, Option<&[u8]>)> {
         let Change::Begin(login) = update.change() else { return None };
         Some((login.identity.advertising_token(), login.subject.as_deref()))
     }
 
-    fn merged(updates: impl IntoIterator<Item = EuidUpdate>) -> EuidUpdate {
-        let mut response = Response::new(());
-        for update in updates {
-            update.attach(&mut response);
-        }
-        response.extensions_mut().remove().unwrap()
-    }
-
     #[test]
-    fn the_stronger_of_two_stays_in_either_order() {
-        let (logout, opt_out) = (EuidUpdate::logout, EuidUpdate::opt_out);
-        for updates in [[logout(), login("a")], [login("a"), logout()], [opt_out(), logout()], [logout(), opt_out()]] {
-            assert_eq!(format!("{:?}", merged(updates)), "EuidUpdate(Logout)");
-        }
-        for updates in [[opt_out(), login("a")], [login("a"), opt_out()]] {
-            assert_eq!(format!("{:?}", merged(updates)), "EuidUpdate(OptOut)");
-        }
-    }
-
-    #[test]
-    fn of_two_logins_the_later_counts() {
-        let update = merged([login("a"), login("b")]);
-        assert_eq!(said(&update), Some(("b", None)));
-    }
-
-    #[test]
-    fn a_login_is_bound_to_the_last_subject_said_and_nothing_else_is() {
+    fn login_is_bound_to_its_last_subject_and_other_updates_to_none() {
         let bound = login("a").subject("17").subject(*b"18");
-        assert_eq!(said(&bound), Some(("a", Some(&b"18"[..]))));
-        assert_eq!(said(&login("a")), Some(("a", None)));
-        assert_eq!(said(&EuidUpdate::logout().subject("17")), None);
+        assert_eq!(token_and_user(&bound), Some(("a", Some(&b"18"[..]))));
+        assert_eq!(token_and_user(&login("a")), Some(("a", None)));
+        assert_eq!(token_and_user(&EuidUpdate::logout().subject("17")), None);
     }
 
     #[test]
-    fn login_that_is_replayed_more_often_than_a_counter_counts_is_not_taken_again() {
+    fn replayed_login_is_not_taken_again_when_its_counter_is_full() {
         let update = login("a");
         update.0.taken.store(u32::MAX - 1, Ordering::Relaxed);
         for _ in 0..3 {
@@ -302,7 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_what_it_is_and_no_token() {
+    fn debug_shows_the_kind_of_update_and_no_token() {
+        assert_eq!(format!("{:?}", EuidUpdate::logout()), "EuidUpdate(Logout)");
+        assert_eq!(format!("{:?}", EuidUpdate::opt_out()), "EuidUpdate(OptOut)");
         assert_eq!(format!("{:?}", login("secret").subject("17")), "EuidUpdate(Login)");
     }
 }

@@ -291,7 +291,7 @@ mod tests {
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
 
     #[test]
-    fn host_that_the_default_client_can_not_call_is_refused_at_the_start() {
+    fn host_that_the_default_client_cannot_call_is_refused_by_build() {
         for host in ["xn--a.example", "xn--.example", "xn--zzzzzzz99999.example"] {
             let error =
                 EuidClient::builder(Environment::Url(format!("https://{host}"))).build().unwrap_err().to_string();

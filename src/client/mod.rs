@@ -237,7 +237,7 @@ mod tests {
     use euid_core::error::ErrorKind;
 
     #[tokio::test]
-    async fn without_credentials_generate_is_refused_before_anything_is_sent() {
+    async fn generate_without_credentials_fails_before_a_request_is_sent() {
         let client = EuidClient::builder(Environment::Url("http://127.0.0.1:9".to_owned())).build().unwrap();
         let error = client.generate(Dii::email("user@example.com").unwrap()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn body_is_read_up_to_one_byte_too_many() {
+    fn body_is_read_up_to_one_byte_beyond_the_limit() {
         let mut received = BoundedBody::default();
         for (chunk, length, wants_more) in [
             (Operator::MAX_ANSWER - 1, Operator::MAX_ANSWER - 1, true),

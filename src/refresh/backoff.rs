@@ -71,13 +71,13 @@ mod tests {
     }
 
     #[test]
-    fn backoff_heeds_retry_after_up_to_five_minutes_and_never_gets_shorter_by_it() {
+    fn backoff_obeys_retry_after_up_to_five_minutes_and_is_never_shortened_by_it() {
         let seconds = |retry_after| backoff(1, Some(Duration::from_secs(retry_after)), 0).as_millis();
         assert_eq!([0, 1, 60, 300, 301, u64::MAX].map(seconds), [2_500, 2_500, 60_000, 300_000, 300_000, 300_000]);
     }
 
     #[test]
-    fn span_ends_at_its_end_and_when_the_clock_is_set_back_before_its_beginning() {
+    fn span_ends_after_its_length_and_when_the_clock_is_set_back_too_far_before_it() {
         let at = |seconds: i64| UnixMillis::from_millis(seconds * 1000);
         let span = Span::new(at(7200), Duration::from_secs(10));
         for (now, contained) in [(7200, true), (7209, true), (7210, false), (7195, true), (7194, false), (0, false)] {

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn probe_that_never_reports_is_followed_by_another_after_a_minute() {
+    fn probe_without_an_outcome_is_followed_by_another_after_a_minute() {
         let mut breaker = opened(0, None);
         for probed in [5_000, 65_000, 125_000] {
             assert_eq!(breaker.admit(at(probed)), Admission::Probe);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn open_breaker_is_closed_by_the_success_of_a_slow_call_and_not_kept_open_by_its_failure() {
+    fn open_breaker_closes_on_the_success_of_a_slow_call_and_ignores_its_failure() {
         let mut breaker = opened(0, None);
         breaker.failure(at(4_000), None);
         assert_eq!(breaker.admit(at(5_000)), Admission::Probe);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn breaker_stays_open_as_long_as_the_last_retry_after_says() {
+    fn breaker_stays_open_for_the_last_retry_after_up_to_five_minutes() {
         let mut breaker = opened(0, Some(Duration::from_secs(60)));
         assert_eq!(breaker.admit(at(59_999)), Admission::Refused);
         assert_eq!(breaker.admit(at(60_000)), Admission::Probe);

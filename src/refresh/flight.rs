@@ -128,53 +128,52 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
+    use super::super::fixtures::opted_out;
     use super::*;
     use euid_core::identity::IdentityTimes;
 
-    /// Counts how often it is woken.
+    /// A waker that counts its calls.
     #[derive(Default)]
-    struct Bell(AtomicUsize);
+    struct WakeCounter(AtomicUsize);
 
-    impl Wake for Bell {
+    impl Wake for WakeCounter {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    impl Bell {
+    impl WakeCounter {
         fn poll(self: &Arc<Self>, waiter: Pin<&mut Waiter>) -> Poll<Outcome> {
             waiter.poll(&mut Context::from_waker(&Waker::from(Arc::clone(self))))
         }
 
-        fn rung(&self) -> usize {
+        fn wakes(&self) -> usize {
             self.0.load(Ordering::SeqCst)
         }
     }
 
-    fn opted_out() -> Outcome {
-        Arc::new(Ok(Refreshed::OptedOut))
-    }
-
     #[test]
-    fn waiter_that_has_left_is_not_woken_and_its_waker_is_dropped_at_once() {
-        let (flight, left, stayed) = (Arc::new(Flight::default()), Arc::<Bell>::default(), Arc::<Bell>::default());
+    fn dropped_waiter_is_not_woken_and_drops_its_waker_at_once() {
+        let (flight, dropped, kept) =
+            (Arc::new(Flight::default()), Arc::<WakeCounter>::default(), Arc::<WakeCounter>::default());
         let mut waiter = pin!(Arc::clone(&flight).wait());
-        assert!(stayed.poll(waiter.as_mut()).is_pending());
-        assert!(left.poll(pin!(Arc::clone(&flight).wait())).is_pending());
-        assert_eq!(Arc::strong_count(&left), 1);
+        assert!(kept.poll(waiter.as_mut()).is_pending());
+        assert!(dropped.poll(pin!(Arc::clone(&flight).wait())).is_pending());
+        assert_eq!(Arc::strong_count(&dropped), 1);
         flight.complete(opted_out());
-        assert_eq!((left.rung(), stayed.rung()), (0, 1));
+        assert_eq!((dropped.wakes(), kept.wakes()), (0, 1));
     }
 
     #[test]
-    fn waiter_that_moved_to_another_task_is_woken_there_and_once() {
-        let (flight, before, after) = (Arc::new(Flight::default()), Arc::<Bell>::default(), Arc::<Bell>::default());
+    fn waiter_that_moved_to_another_task_is_woken_once_and_there() {
+        let (flight, before, after) =
+            (Arc::new(Flight::default()), Arc::<WakeCounter>::default(), Arc::<WakeCounter>::default());
         let mut waiter = pin!(Arc::clone(&flight).wait());
-        for bell in [&before, &before, &after] {
-            assert!(bell.poll(waiter.as_mut()).is_pending());
+        for counter in [&before, &before, &after] {
+            assert!(counter.poll(waiter.as_mut()).is_pending());
         }
         flight.complete(opted_out());
-        assert_eq!((before.rung(), after.rung()), (0, 1));
+        assert_eq!((before.wakes(), after.wakes()), (0, 1));
         assert!(after.poll(waiter).is_ready());
     }
 
@@ -187,7 +186,7 @@ mod tests {
         fn wake(self: Arc<Self>) {}
     }
 
-    /// If the lock were held, this test would not end.
+    /// This test would not end if the lock were held.
     #[test]
     fn waker_that_holds_another_waiter_of_the_call_may_be_replaced() {
         let flight = Arc::new(Flight::default());
@@ -196,26 +195,26 @@ mod tests {
         let (dropped, waker) = (Arc::downgrade(&holder), Waker::from(holder));
         assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         drop(waker);
-        assert!(Arc::<Bell>::default().poll(waiter).is_pending());
+        assert!(Arc::<WakeCounter>::default().poll(waiter).is_pending());
         assert!(dropped.upgrade().is_none());
     }
 
     #[test]
-    fn equal_identities_are_held_once_for_all_waiters() {
+    fn equal_identities_share_one_copy_among_all_waiters() {
         let at = euid_core::clock::UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let named = |name: &str| Arc::new(Identity::new(name, "r".to_owned().into(), [5; 32].into(), times).unwrap());
         let flight = Flight::default();
         let (first, second, other) = (named("a"), named("a"), named("b"));
-        for asked_with in [&first, &second, &first] {
-            assert!(Arc::ptr_eq(&flight.share(asked_with), &first));
+        for identity in [&first, &second, &first] {
+            assert!(Arc::ptr_eq(&flight.share(identity), &first));
         }
         assert_eq!(Arc::strong_count(&second), 1);
-        assert!(Arc::ptr_eq(&flight.share(&other), &other), "another token with the same refresh token");
+        assert!(Arc::ptr_eq(&flight.share(&other), &other), "another advertising token with the same refresh token");
     }
 
     #[test]
-    fn only_the_first_outcome_counts() {
+    fn flight_keeps_its_first_outcome() {
         let flight = Arc::new(Flight::default());
         let first = opted_out();
         flight.complete(Arc::clone(&first));

@@ -1,5 +1,5 @@
-//! Tests of many orders in which a leader, its waiters, a waiter that is dropped and the end of the memory can meet,
-//! chosen by a model checker, and of every order of the smallest such game:
+//! Tests of the refresh table under a model checker. It chooses many orders of a leader, its waiters, a dropped waiter
+//! and the end of a memory, and it tries every order of the smallest scenario:
 //!
 //! ```console
 //! $ RUSTFLAGS="--cfg shuttle" cargo test --no-default-features --lib --target-dir target/shuttle interleavings
@@ -20,6 +20,7 @@ use euid_core::error::{ErrorKind, EuidError};
 use shuttle::future::block_on;
 use shuttle::thread;
 
+use super::fixtures::at;
 use super::flight::{Flight, Outcome};
 use super::memo::{MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
@@ -30,7 +31,7 @@ const LIMIT: MemoLimit = MemoLimit { entries: 8, bytes: 1 << 20 };
 /// Longer than any schedule takes in real time, so that no call is overdue here.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// The state that the players share.
+/// The state that all threads share.
 #[derive(Clone)]
 struct Table {
     table: Arc<Mutex<RefreshTable>>,
@@ -39,7 +40,7 @@ struct Table {
     panics: bool,
 }
 
-/// Completes the call in any case, as the leader's guard does.
+/// Completes the call when dropped, as the guard of the real leader does.
 struct Leader {
     table: Table,
     flight: Arc<Flight>,
@@ -49,8 +50,8 @@ struct Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        let broke_down = || Arc::new(Err(EuidError::new(ErrorKind::Transient, "the refresh broke down")));
-        let outcome = self.outcome.take().unwrap_or_else(broke_down);
+        let panicked = || Arc::new(Err(EuidError::new(ErrorKind::Transient, "the refresh panicked")));
+        let outcome = self.outcome.take().unwrap_or_else(panicked);
         lock(&self.table.table).complete(&KEY, &outcome, CallProgress::OnTime, self.now, 0);
         self.flight.complete(outcome);
     }
@@ -65,9 +66,9 @@ impl Table {
         }
     }
 
-    /// Requests a refresh as a page does at `seconds`. Returns the outcome that the page gets.
-    fn ask(&self, seconds: i64, leaves: bool) -> Option<Outcome> {
-        let now = UnixMillis::from_millis(seconds * 1000);
+    /// Refreshes as a request does at `seconds`. Returns the outcome, or `None` if the request is dropped.
+    fn refresh(&self, seconds: i64, is_dropped: bool) -> Option<Outcome> {
+        let now = at(seconds);
         let next = lock(&self.table).next(&KEY, now, crate::deadline::steady_now());
         let flight = match next {
             NextStep::Known(outcome) => return Some(outcome),
@@ -82,7 +83,7 @@ impl Table {
             other => panic!("{other:?}"),
         };
         let mut waiter = flight.wait();
-        if leaves {
+        if is_dropped {
             let _ = std::pin::Pin::new(&mut waiter).poll(&mut Context::from_waker(Waker::noop()));
             return None;
         }
@@ -91,50 +92,51 @@ impl Table {
     }
 }
 
-/// Plays `game` on 5 000 random schedules, or `SCHEDULES`, and on as many that need few switches.
-fn explore(game: fn()) {
+/// Runs `scenario` on 5 000 random schedules, or `SCHEDULES`, and on as many with few switches of threads.
+fn explore(scenario: fn()) {
     let schedules = std::env::var("SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(5_000);
-    shuttle::check_random(game, schedules);
-    shuttle::check_pct(game, schedules, 4);
+    shuttle::check_random(scenario, schedules);
+    shuttle::check_pct(scenario, schedules, 4);
 }
 
-fn players(table: &Table, seconds: &'static [i64], leaver: bool) -> Vec<Option<Outcome>> {
-    let players: Vec<_> = seconds
+/// Runs a request per element of `seconds`, each on a thread. Returns their outcomes.
+fn outcomes(table: &Table, seconds: &'static [i64], drops_first: bool) -> Vec<Option<Outcome>> {
+    let threads: Vec<_> = seconds
         .iter()
         .enumerate()
         .map(|(number, &seconds)| {
             let table = table.clone();
-            thread::spawn(move || table.ask(seconds, leaver && number == 0))
+            thread::spawn(move || table.refresh(seconds, drops_first && number == 0))
         })
         .collect();
-    players.into_iter().map(|player| player.join().unwrap()).collect()
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
 #[test]
-fn all_who_ask_at_once_get_the_one_outcome_of_one_call() {
+fn parallel_requests_share_the_outcome_of_one_call() {
     explore(|| {
         let table = Table::new(false);
-        let outcomes: Vec<Outcome> = players(&table, &[0, 0, 0], false).into_iter().flatten().collect();
+        let outcomes: Vec<Outcome> = outcomes(&table, &[0, 0, 0], false).into_iter().flatten().collect();
         assert_eq!(table.calls.load(Ordering::SeqCst), 1);
         assert!(outcomes.len() == 3 && outcomes.iter().all(|outcome| Arc::ptr_eq(outcome, &outcomes[0])));
     });
 }
 
 #[test]
-fn waiter_that_leaves_has_no_effect_on_others() {
+fn dropped_waiter_does_not_affect_others() {
     explore(|| {
         let table = Table::new(false);
-        let outcomes = players(&table, &[0, 0, 0], true);
+        let outcomes = outcomes(&table, &[0, 0, 0], true);
         assert_eq!(table.calls.load(Ordering::SeqCst), 1);
         assert!(outcomes[0].is_none_or_opted_out() && outcomes[1..].iter().all(Option::is_some));
     });
 }
 
 #[test]
-fn leader_that_panics_strands_no_waiter() {
+fn leader_that_panics_still_wakes_every_waiter() {
     explore(|| {
         let table = Table::new(true);
-        for outcome in players(&table, &[0, 0, 0], false).into_iter().flatten() {
+        for outcome in outcomes(&table, &[0, 0, 0], false).into_iter().flatten() {
             assert_eq!(outcome.as_ref().as_ref().unwrap_err().kind(), ErrorKind::Transient);
         }
         assert_eq!(table.calls.load(Ordering::SeqCst), 1, "the token backs off");
@@ -142,10 +144,10 @@ fn leader_that_panics_strands_no_waiter() {
 }
 
 #[test]
-fn when_the_memory_ends_somebody_asks_again_and_all_are_answered() {
+fn expired_memory_leads_to_another_call_and_every_request_gets_an_outcome() {
     explore(|| {
         let table = Table::new(false);
-        let outcomes = players(&table, &[0, 0, 60], false);
+        let outcomes = outcomes(&table, &[0, 0, 60], false);
         assert!(outcomes.iter().all(Option::is_some));
         let calls = table.calls.load(Ordering::SeqCst);
         // One call for each memory. A request that arrives last with the earliest time sees a clock that was set back,
@@ -154,27 +156,27 @@ fn when_the_memory_ends_somebody_asks_again_and_all_are_answered() {
     });
 }
 
-/// Every schedule of one leader, one waiter that stays and one that is dropped.
+/// The scenario has one leader, one waiter that waits and one that is dropped.
 #[test]
-fn the_smallest_game_in_every_order() {
-    let played = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&played);
-    let game = move || {
+fn smallest_scenario_ends_in_every_order() {
+    let explored = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&explored);
+    let scenario = move || {
         counted.fetch_add(1, Ordering::Relaxed);
         let flight = Arc::new(Flight::default());
         let state = Arc::clone(&flight);
-        let leaving = Arc::clone(&flight);
+        let dropping = Arc::clone(&flight);
         let leader = thread::spawn(move || state.complete(Arc::new(Ok(Refreshed::OptedOut))));
-        let leaver = thread::spawn(move || {
-            let mut waiter = leaving.wait();
+        let dropped = thread::spawn(move || {
+            let mut waiter = dropping.wait();
             let polled = std::pin::Pin::new(&mut waiter).poll(&mut Context::from_waker(Waker::noop()));
             matches!(polled, Poll::Ready(_) | Poll::Pending)
         });
         assert!(block_on(flight.wait()).is_ok());
-        assert!(leader.join().is_ok() && leaver.join().unwrap());
+        assert!(leader.join().is_ok() && dropped.join().unwrap());
     };
-    shuttle::check_dfs(game, None);
-    println!("{} schedules", played.load(Ordering::Relaxed));
+    shuttle::check_dfs(scenario, None);
+    println!("{} schedules", explored.load(Ordering::Relaxed));
 }
 
 trait NoneOrOptedOut {

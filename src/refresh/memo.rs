@@ -263,25 +263,12 @@ const FORGOTTEN_AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::{LIMIT, at, key, opted_out};
     use super::*;
     use euid_core::error::ErrorKind;
     use euid_core::identity::IdentityTimes;
 
-    const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
-
-    fn at(seconds: i64) -> UnixMillis {
-        UnixMillis::from_millis(seconds * 1000)
-    }
-
-    fn key(token: u8) -> RefreshKey {
-        RefreshKey { token: [token; 16], lineage: None }
-    }
-
-    fn opted_out() -> Outcome {
-        Arc::new(Ok(Refreshed::OptedOut))
-    }
-
-    /// A pair with these three clocks, in seconds.
+    /// Returns a pair with these three clocks, in seconds.
     fn pair(advertising: &str, seconds: [i64; 3]) -> Outcome {
         let [refresh_from, identity_expires, refresh_expires] = seconds.map(at);
         let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
@@ -320,16 +307,16 @@ mod tests {
     }
 
     #[test]
-    fn pair_that_no_response_has_written_is_known_until_its_own_refresh_from() {
+    fn undelivered_pair_is_known_until_its_own_refresh_from() {
         let mut memo = Memo::new(LIMIT);
         memo.answered(key(1), &pair("a", [900, 3600, 86_400]), at(0));
         assert!(knows(&memo, 1, 899) && !knows(&memo, 1, 900));
         answered(&mut memo, 2, 0);
-        assert!(knows(&memo, 2, 44) && !knows(&memo, 2, 45), "an opt-out has no such time");
+        assert!(knows(&memo, 2, 44) && !knows(&memo, 2, 45), "an opt-out is known for 45 s");
     }
 
     #[test]
-    fn pair_counts_as_delivered_only_if_that_very_pair_was_written() {
+    fn pair_counts_as_delivered_only_if_a_response_has_written_that_pair() {
         let mut memo = Memo::new(LIMIT);
         let key = RefreshKey { lineage: Some([1; 16]), ..key(1) };
         let [earlier, last] = ["a", "b"].map(|token| pair(token, [900, 3600, 86_400]));
@@ -353,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn oldest_memory_goes_when_there_are_too_many() {
+    fn oldest_memory_is_forgotten_beyond_the_limit_of_entries() {
         let mut memo = Memo::new(LIMIT);
         (1..=5).for_each(|token| answered(&mut memo, token, 0));
         assert_eq!(memo.entries.len(), 4);
@@ -361,14 +348,14 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_written_anew_is_not_the_oldest_any_more() {
+    fn rewritten_memory_is_no_longer_the_oldest() {
         let mut memo = Memo::new(LIMIT);
         [1, 2, 1, 3, 4, 5].into_iter().for_each(|token| answered(&mut memo, token, 0));
         assert!(!knows(&memo, 2, 0) && knows(&memo, 1, 0));
     }
 
     #[test]
-    fn oldest_memory_goes_when_all_weigh_too_much() {
+    fn oldest_memory_is_forgotten_beyond_the_limit_of_bytes() {
         let each = weight(&opted_out());
         let mut memo = Memo::new(MemoLimit { entries: 100, bytes: 3 * each });
         (1..=4).for_each(|token| answered(&mut memo, token, 0));
@@ -377,9 +364,9 @@ mod tests {
     }
 
     #[test]
-    fn memory_weighs_what_it_keeps_and_little_more() {
+    fn weight_of_a_memory_exceeds_its_parts_by_less_than_64_bytes() {
         for (outcome, texts) in [(opted_out(), 0), (pair(&"a".repeat(1000), [0, 0, 0]), 1100)] {
-            // The token stands in the map, the queue and the index of logins.
+            // The map, the queue and the index of logins each hold the token.
             let kept = 3 * size_of::<TokenHash>() + size_of::<Lineage>() + size_of::<Entry>();
             let kept = kept + size_of_val(&*outcome) + texts;
             let weight = weight(&outcome);
@@ -388,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn token_that_is_written_often_does_not_fill_the_queue_whenever_another_leaves_it() {
+    fn token_written_often_does_not_fill_the_queue() {
         for writes in 1..100 {
             let mut memo = Memo::new(LIMIT);
             failed(&mut memo, 1, 0);
@@ -401,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn token_that_is_written_often_costs_no_other_its_place_in_the_queue() {
+    fn token_written_often_leaves_others_their_place_in_the_queue() {
         let mut memo = Memo::new(LIMIT);
         answered(&mut memo, 1, 0);
         (0..100).for_each(|_| answered(&mut memo, 2, 0));
@@ -418,7 +405,7 @@ mod tests {
         answered(&mut memo, 10, 0);
         failed(&mut memo, 11, 0);
         (0..4).for_each(|_| memo.sweep(at(45)));
-        assert_eq!(memo.entries.len(), 10, "the answer behind nine pairs is over, the failure is remembered");
+        assert_eq!(memo.entries.len(), 10, "only the opt-out behind nine pairs has expired");
         (0..4).for_each(|_| memo.sweep(at(305)));
         assert_eq!(memo.entries.len(), 9);
         memo.sweep(at(900));
@@ -441,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn index_of_logins_names_the_last_token_of_each_and_goes_with_it() {
+    fn index_of_logins_names_the_last_token_of_each_login_until_it_is_forgotten() {
         let mut memo = Memo::new(LIMIT);
         let [first, second] = [1, 2].map(|token| RefreshKey { lineage: Some([7; 16]), ..key(token) });
         memo.answered(first, &opted_out(), at(0));

@@ -11,6 +11,8 @@
 mod backoff;
 mod breaker;
 mod coordinator;
+#[cfg(test)]
+mod fixtures;
 mod flight;
 #[cfg(all(test, shuttle))]
 mod interleavings;
@@ -150,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_of_a_refresher_made_of_a_function_names_it() {
+    fn debug_of_refresh_fn_names_its_type() {
         assert_eq!(format!("{:?}", refresh_fn(|_| async { transient("x") })), "RefreshFn(..)");
     }
 }

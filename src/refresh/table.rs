@@ -206,16 +206,15 @@ const SLOW_IS_NORMAL_FOR: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::{LIMIT, at, key, opted_out};
     use super::*;
-    use euid_core::Refreshed;
     use euid_core::error::EuidError;
 
-    const LIMIT: MemoLimit = MemoLimit { entries: 4, bytes: 1 << 20 };
     const LARGE: MemoLimit = MemoLimit { entries: 100, bytes: 1 << 20 };
     const MAX_WAIT: Duration = Duration::from_millis(500);
     const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
-    /// A table, and the two clocks of a process that began when the wall clock stood at 0.
+    /// A table in a process that started when its wall clock was at 0.
     struct Process {
         table: RefreshTable,
         began: Instant,
@@ -269,21 +268,9 @@ mod tests {
         }
     }
 
-    fn at(seconds: i64) -> UnixMillis {
-        UnixMillis::from_millis(seconds * 1000)
-    }
-
-    fn key(token: u8) -> RefreshKey {
-        RefreshKey { token: [token; 16], lineage: None }
-    }
-
-    /// A token of one login.
+    /// Returns the key of another token of the same login.
     fn of_login(token: u8) -> RefreshKey {
         RefreshKey { lineage: Some([9; 16]), ..key(token) }
-    }
-
-    fn opted_out() -> Outcome {
-        Arc::new(Ok(Refreshed::OptedOut))
     }
 
     fn failed(kind: ErrorKind) -> Outcome {
@@ -291,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn one_request_leads_others_join_and_later_ones_know() {
+    fn first_request_leads_parallel_ones_join_and_later_ones_know_the_outcome() {
         let mut process = Process::new(LIMIT);
         assert_eq!([1, 1, 2].map(|token| process.next(token, 0)), ["lead", "join", "lead"]);
         process.complete(1, &opted_out(), 0);
@@ -300,18 +287,18 @@ mod tests {
     }
 
     #[test]
-    fn expired_memory_is_forgotten_when_another_token_comes() {
+    fn expired_memory_is_forgotten_when_another_token_arrives() {
         let mut process = Process::new(LARGE);
         for token in 1..=9 {
             assert_eq!(process.next(token, 0), "lead");
             process.complete(token, &opted_out(), 0);
         }
         assert!(!process.knows(10, 44) && process.table.memo.len() == 9);
-        assert!(!process.knows(10, 45) && process.table.memo.len() == 0, "though nothing was written since");
+        assert!(!process.knows(10, 45) && process.table.memo.len() == 0, "no write is needed");
     }
 
     #[test]
-    fn overdue_call_is_not_joined_and_its_answer_is_known_all_the_same() {
+    fn overdue_call_is_not_joined_and_its_answer_is_still_known() {
         let mut process = Process::new(LIMIT);
         assert_eq!(process.next(1, 0), "lead");
         let began = process.began;
@@ -324,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn call_on_a_runtime_that_does_not_run_is_followed_by_another_a_minute_after_its_deadline() {
+    fn call_on_a_stopped_runtime_is_followed_by_another_a_minute_after_its_deadline() {
         for of_login in [false, true] {
             let lineage = of_login.then_some([9; 16]);
             let (first, other) = (RefreshKey { lineage, ..key(1) }, RefreshKey { lineage, ..key(2) });
@@ -337,14 +324,14 @@ mod tests {
     }
 
     #[test]
-    fn waits_beyond_the_end_of_time_make_no_call_overdue() {
+    fn endless_waits_make_no_call_overdue() {
         let mut process = Process::new(LIMIT);
         (process.table.max_wait, process.table.call_deadline) = (Duration::MAX, Duration::MAX);
         assert_eq!([process.next(1, 0), process.next(1, 1_000_000)], ["lead", "join"]);
     }
 
     #[test]
-    fn login_makes_one_call_at_a_time_whichever_of_its_tokens_comes() {
+    fn login_makes_one_call_at_a_time_for_all_its_tokens() {
         let mut process = Process::new(LARGE);
         assert_eq!(process.next_of(of_login(1), 0), "lead");
         for token in 2..50 {
@@ -355,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn opt_out_holds_for_every_token_of_its_login_and_a_rejection_only_for_its_own() {
+    fn opt_out_counts_for_every_token_of_its_login_and_a_rejection_for_its_own_alone() {
         let mut process = Process::new(LARGE);
         process.table.complete(&of_login(1), &opted_out(), CallProgress::OnTime, at(0), 0);
         assert_eq!([1, 2].map(|token| process.next_of(of_login(token), 44)), ["known", "known"]);
@@ -421,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_heeded_by_the_token_and_by_the_breaker() {
+    fn retry_after_counts_for_the_token_and_for_the_breaker() {
         let busy = EuidError::new(ErrorKind::Transient, "busy").with_retry_after(Duration::from_secs(60));
         let busy = Arc::new(Err(busy));
         let mut process = Process::new(LARGE);
@@ -432,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn breaker_opens_after_silence_and_nonsense_only() {
+    fn breaker_opens_after_transient_and_malformed_answers_only() {
         for (kind, expected) in [
             (ErrorKind::Transient, "refused"),
             (ErrorKind::Malformed, "refused"),
@@ -462,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn breaker_ignores_calls_that_never_left_the_queue() {
+    fn breaker_ignores_calls_that_were_never_sent() {
         let mut process = Process::new(LARGE);
         (1..=20)
             .for_each(|token| process.complete_with(token, &failed(ErrorKind::Transient), CallProgress::NotSent, 0));
@@ -510,7 +497,7 @@ mod tests {
                 let progress = process.table.slow(at(0));
                 process.complete_with(1, &opted_out(), progress, 0);
             }
-            assert_eq!(process.next(90, 0), "lead", "slow ones that ended hold no permit");
+            assert_eq!(process.next(90, 0), "lead", "a slow call that has ended holds no permit");
         }
     }
 
@@ -524,11 +511,11 @@ mod tests {
         let progress = process.table.slow(at(5));
         process.complete_with(90, &failed(ErrorKind::Transient), progress, 6);
         assert_eq!(process.next(91, 9), "refused");
-        assert_eq!(process.next(92, 10), "probe", "5 s after it was found slow, not after it failed");
+        assert_eq!(process.next(92, 10), "probe", "5 s after the probe became slow, not after it failed");
     }
 
     #[test]
-    fn calls_under_way_are_not_forgotten_and_none_begins_beyond_the_limit() {
+    fn calls_under_way_are_not_forgotten_and_none_starts_beyond_the_limit() {
         let mut process = Process::new(LIMIT);
         process.complete(9, &opted_out(), 0);
         for token in 1..=4 {

@@ -1,10 +1,12 @@
-//! Every public type can be sent to another thread, shared between threads and moved; a generic one if its parts
-//! can. The text of the public API does not list these traits, so they are asserted here: a type that loses one does
-//! not compile. The core's types are asserted in the core.
+//! Every public type can be sent to another thread, shared between threads and moved; a generic type can if its
+//! parameters can.
+//!
+//! The recorded public API does not list these traits, so this file asserts them: it does not compile if a type loses
+//! one. The tests of the core assert those of the core's types.
 
 use http::Request;
 use tower::Service;
-use tower_euid::{EuidLayer, EuidService, EuidUpdate, Refresh, RefreshFn, RefreshMode, ResponseFuture};
+use tower_euid::{EuidLayer, EuidService, EuidUpdate, Identity, Refresh, RefreshFn, RefreshMode, ResponseFuture};
 
 const fn value<T: Send + Sync + Unpin + 'static>() {}
 const fn send<T: Send>() {}
@@ -26,16 +28,16 @@ const _: () = {
     value::<tower_euid::EuidClientBuilder>();
 };
 
-/// The service asks no more of the inner service than the trait in question.
-#[expect(dead_code, reason = "that it compiles is the test")]
+/// `EuidService` has each trait if the inner service has that one.
+#[expect(dead_code, reason = "this only has to compile")]
 const fn service<Sent: Send, Shared: Sync, Moved: Unpin>() {
     send::<EuidService<Sent>>();
     sync::<EuidService<Shared>>();
     unpin::<EuidService<Moved>>();
 }
 
-/// Neither does its future. Whether it is `Unpin` is not promised.
-#[expect(dead_code, reason = "that it compiles is the test")]
+/// `ResponseFuture` is `Send` if the inner service, its future and the body are. It promises no `Unpin`.
+#[expect(dead_code, reason = "this only has to compile")]
 const fn future<S, B>()
 where
     S: Service<Request<B>, Future: Send> + Send,
@@ -45,7 +47,7 @@ where
 }
 
 /// A refresh may run on any thread of the runtime.
-#[expect(dead_code, reason = "that it compiles is the test")]
-fn refresh<R: Refresh>(refresh: &R, identity: &tower_euid::Identity) -> impl Send {
+#[expect(dead_code, reason = "this only has to compile")]
+fn refresh<R: Refresh>(refresh: &R, identity: &Identity) -> impl Send {
     refresh.refresh(identity)
 }

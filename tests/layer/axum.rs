@@ -1,28 +1,28 @@
-//! axum: extractors and response parts, through a real router.
+//! Extractors and response parts of axum, through a real router.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+use std::future::pending;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{Method, Response, StatusCode};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{get, post};
-use http_body_util::BodyExt;
 use tower::ServiceExt;
 use tower_euid::{AdvertisingToken, Consent, Euid, EuidLogoutHandle, EuidUpdate, Refreshed};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::support::{ANCHOR, BOTH_CLEARED, DUE, Operator, Site, identity, new_pair, writes};
+use crate::support::{ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, Operator, Site, identity, new_pair, text, writes};
 
 async fn state(euid: Euid) -> &'static str {
     euid.state()
 }
 
 async fn token(token: Option<AdvertisingToken>) -> String {
-    token.map_or("nobody".to_owned(), |token| token.to_string())
+    token.map_or("no token".to_owned(), |token| token.to_string())
 }
 
 /// An application's own error.
@@ -34,7 +34,7 @@ impl IntoResponse for AppError {
     }
 }
 
-/// The pages, without the layer.
+/// Returns the pages, without the layer.
 fn pages() -> Router {
     Router::new()
         .route("/state", get(state))
@@ -43,84 +43,68 @@ fn pages() -> Router {
         .route("/login", post(async || (EuidUpdate::login(identity("one")), Redirect::to("/"))))
         .route("/logout", post(async || (EuidUpdate::logout(), Redirect::to("/"))))
         .route("/update", post(async || EuidUpdate::logout()))
-        .route("/now", post(async |handle: EuidLogoutHandle| handle.logout()))
+        .route("/handle", post(async |handle: EuidLogoutHandle| handle.logout()))
         .route("/ok", post(async || Ok::<_, AppError>((EuidUpdate::logout(), "done"))))
         .route("/err", post(async || Err::<(), _>((EuidUpdate::logout(), AppError))))
         .route("/twice", post(async || (EuidUpdate::logout(), EuidUpdate::login(identity("one")), "done")))
 }
 
-async fn text(response: Response<Body>) -> String {
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    String::from_utf8(bytes.to_vec()).unwrap()
+/// Sends a request with the cookies of the site's jar to `router`.
+async fn send_to(router: Router, site: &Site, method: Method, path: &str) -> Response<Body> {
+    let mut request = site.jar.request().map(|()| Body::empty());
+    (*request.method_mut(), *request.uri_mut()) = (method, path.parse().unwrap());
+    router.oneshot(request).await.unwrap()
 }
 
-/// A request with the cookies of the site's jar, which takes what the response says.
-async fn ask(site: &mut Site, method: &str, path: &str) -> Response<Body> {
-    let (mut parts, ()) = site.jar.request().into_parts();
-    parts.method = method.parse().unwrap();
-    parts.uri = path.parse().unwrap();
-    let router = pages().layer(site.layer.clone());
-    let response = router.oneshot(Request::from_parts(parts, Body::empty())).await.unwrap();
+/// Sends a request to the pages behind the layer, as a browser that keeps the cookies of the response.
+async fn send(site: &mut Site, method: Method, path: &str) -> Response<Body> {
+    let response = send_to(pages().layer(site.layer.clone()), site, method, path).await;
     site.jar.apply(response.headers());
     response
 }
 
-async fn logged_in(operator: Operator) -> Site {
-    let mut site = Site::new(operator);
-    ask(&mut site, "POST", "/login").await;
-    site
+#[tokio::test]
+async fn login_handler_sets_both_cookies_and_keeps_its_own_response() {
+    let response = send(&mut Site::offline(), Method::POST, "/login").await;
+    assert_eq!((response.status(), writes(response.headers())), (StatusCode::SEE_OTHER, BOTH_SET.into()));
 }
 
 #[tokio::test]
-async fn a_login_handler_sets_both_cookies_and_answers_as_it_does() {
-    let mut site = Site::offline();
-    let response = ask(&mut site, "POST", "/login").await;
-    assert_eq!(
-        (response.status(), writes(response.headers())),
-        (StatusCode::SEE_OTHER, "identity set, anchor set".into())
-    );
+async fn euid_extractor_returns_the_state() {
+    let mut site = Site::offline().logged_in(0).await;
+    assert_eq!(text(send(&mut site, Method::GET, "/state").await).await, "active");
+    assert_eq!(text(send(&mut Site::offline(), Method::GET, "/state").await).await, "absent");
 }
 
 #[tokio::test]
-async fn the_euid_extractor_tells_the_state() {
-    let mut site = logged_in(Operator::never()).await;
-    assert_eq!(text(ask(&mut site, "GET", "/state").await).await, "active");
-    let mut nobody = Site::offline();
-    assert_eq!(text(ask(&mut nobody, "GET", "/state").await).await, "absent");
+async fn token_extractor_returns_the_token_or_none() {
+    let mut site = Site::offline().logged_in(0).await;
+    assert_eq!(text(send(&mut site, Method::GET, "/token").await).await, "old");
+    assert_eq!(text(send(&mut Site::offline(), Method::GET, "/token").await).await, "no token");
 }
 
 #[tokio::test]
-async fn the_token_extractor_gives_the_token_or_none() {
-    let mut site = logged_in(Operator::never()).await;
-    assert_eq!(text(ask(&mut site, "GET", "/token").await).await, "one");
-    let mut nobody = Site::offline();
-    assert_eq!(text(ask(&mut nobody, "GET", "/token").await).await, "nobody");
+async fn token_extractor_returns_the_refreshed_token() {
+    let mut site = Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await;
+    assert_eq!(text(send(&mut site, Method::GET, "/token").await).await, "new");
 }
 
 #[tokio::test]
-async fn the_token_extractor_gives_the_refreshed_token() {
-    let mut site = logged_in(Operator::answering(new_pair("new"))).await;
-    site.wait_until(DUE);
-    assert_eq!(text(ask(&mut site, "GET", "/token").await).await, "new");
+async fn token_extractor_returns_none_after_an_opt_out() {
+    let mut site = Site::new(Operator::answering(Ok(Refreshed::OptedOut))).logged_in(DUE).await;
+    assert_eq!(text(send(&mut site, Method::GET, "/token").await).await, "no token");
 }
 
 #[tokio::test]
-async fn the_token_extractor_gives_none_after_an_opt_out() {
-    let mut site = logged_in(Operator::answering(Ok(Refreshed::OptedOut))).await;
-    site.wait_until(DUE);
-    assert_eq!(text(ask(&mut site, "GET", "/token").await).await, "nobody");
-}
-
-#[tokio::test]
-async fn a_page_that_extracted_the_token_is_private() {
-    let mut site = logged_in(Operator::never()).await;
-    let response = ask(&mut site, "GET", "/token").await;
+async fn response_of_a_handler_that_extracted_and_read_the_token_is_private() {
+    let mut site = Site::offline().logged_in(0).await;
+    let response = send(&mut site, Method::GET, "/token").await;
     assert_eq!(response.headers()["cache-control"], "private, no-cache");
 }
 
 #[tokio::test]
-async fn consent_extractor_gives_the_answer_of_the_hook_or_none() {
-    let site = logged_in(Operator::never()).await;
+async fn consent_extractor_returns_the_consent_of_the_hook_or_none() {
+    let site = Site::offline().logged_in(0).await;
     for (hook, expected) in
         [(None, "None"), (Some(Consent::Granted), "Some(Granted)"), (Some(Consent::Withheld), "Some(Withheld)")]
     {
@@ -128,70 +112,67 @@ async fn consent_extractor_gives_the_answer_of_the_hook_or_none() {
         if let Some(consent) = hook {
             site = site.configured(|layer| layer.consent(move |_| consent));
         }
-        assert_eq!(text(ask(&mut site, "GET", "/consent").await).await, expected);
+        assert_eq!(text(send(&mut site, Method::GET, "/consent").await).await, expected);
     }
 }
 
 #[tokio::test]
-async fn without_the_layer_the_extractors_answer_500() {
-    for (method, path) in [("GET", "/state"), ("GET", "/token"), ("GET", "/consent"), ("POST", "/now")] {
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        let response = pages().oneshot(request).await.unwrap();
+async fn extractors_without_the_layer_reject_with_500_and_name_the_layer() {
+    for (method, path) in
+        [(Method::GET, "/state"), (Method::GET, "/token"), (Method::GET, "/consent"), (Method::POST, "/handle")]
+    {
+        let response = send_to(pages(), &Site::offline(), method, path).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        assert!(text(response).await.contains("EuidLayer"), "it says what is missing");
+        assert!(text(response).await.contains("EuidLayer"), "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_logout_handler_clears_both_cookies() {
-    for path in ["/logout", "/update", "/ok", "/now"] {
-        let mut site = logged_in(Operator::never()).await;
-        let response = ask(&mut site, "POST", path).await;
+async fn logout_handler_clears_both_cookies() {
+    for path in ["/logout", "/update", "/ok", "/handle"] {
+        let mut site = Site::offline().logged_in(0).await;
+        let response = send(&mut site, Method::POST, path).await;
         assert_eq!(writes(response.headers()), BOTH_CLEARED, "{path}");
     }
 }
 
 #[tokio::test]
-async fn an_update_in_an_err_response_counts() {
-    let mut site = logged_in(Operator::never()).await;
-    let response = ask(&mut site, "POST", "/err").await;
-    let expected = (StatusCode::UNPROCESSABLE_ENTITY, "identity cleared, anchor cleared".to_owned());
+async fn update_in_an_err_response_counts() {
+    let mut site = Site::offline().logged_in(0).await;
+    let response = send(&mut site, Method::POST, "/err").await;
+    let expected = (StatusCode::UNPROCESSABLE_ENTITY, BOTH_CLEARED.to_owned());
     assert_eq!((response.status(), writes(response.headers())), expected);
 }
 
 #[tokio::test]
-async fn of_two_update_parts_the_stronger_wins() {
+async fn logout_part_overrides_a_login_part() {
     let mut site = Site::offline();
-    ask(&mut site, "POST", "/twice").await;
+    send(&mut site, Method::POST, "/twice").await;
     assert_eq!(site.jar.value(ANCHOR), None);
 }
 
 #[tokio::test]
-async fn pages_that_are_not_found_and_errors_carry_the_refreshed_cookie() {
-    let mut site = logged_in(Operator::answering(new_pair("new"))).await;
-    site.wait_until(DUE);
-    let response = ask(&mut site, "GET", "/nowhere").await;
+async fn not_found_response_carries_the_refreshed_cookie() {
+    let mut site = Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await;
+    let response = send(&mut site, Method::GET, "/nowhere").await;
     assert_eq!((response.status(), writes(response.headers())), (StatusCode::NOT_FOUND, "identity set".into()));
 }
 
 #[tokio::test]
-async fn a_route_layer_inside_a_router_layer_passes_through() {
+async fn route_layer_inside_a_router_layer_passes_requests_through() {
     let operator = Operator::answering(new_pair("new"));
-    let site = logged_in(operator.clone()).await;
-    site.wait_until(DUE);
-    let (mut parts, ()) = site.jar.request().into_parts();
-    parts.uri = "/token".parse().unwrap();
+    let site = Site::new(operator.clone()).logged_in(DUE).await;
     let router = pages().route_layer(site.layer.clone()).layer(site.layer.clone());
-    let response = router.oneshot(Request::from_parts(parts, Body::empty())).await.unwrap();
+    let response = send_to(router, &site, Method::GET, "/token").await;
     assert_eq!((writes(response.headers()), operator.calls()), ("identity set".into(), 1));
     assert_eq!(text(response).await, "new");
 }
 
-/// Handlers that log out and do not come to a response of their own, with what makes one for them.
-fn disturbed() -> Router {
+/// Returns handlers that log out and then fail to respond, each behind the layer that responds in its place.
+fn failing_pages() -> Router {
     let slow = async |handle: EuidLogoutHandle| {
         handle.logout();
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     };
     let panicking = async |handle: EuidLogoutHandle| {
         handle.logout();
@@ -208,19 +189,16 @@ fn disturbed() -> Router {
         .route("/failing", post(failing))
 }
 
-#[expect(clippy::panic, reason = "the handler is to panic")]
+#[expect(clippy::panic, reason = "the handler must panic")]
 fn panics() {
     panic!("the test wants it")
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_logout_said_first_survives_timeout_panic_and_error() {
+async fn logout_handle_survives_timeout_panic_and_error() {
     for (path, status) in [("/slow", 408), ("/panicking", 500), ("/failing", 422)] {
-        let site = logged_in(Operator::never()).await;
-        let (mut parts, ()) = site.jar.request().into_parts();
-        (parts.method, parts.uri) = ("POST".parse().unwrap(), path.parse().unwrap());
-        let router = disturbed().layer(site.layer.clone());
-        let response = router.oneshot(Request::from_parts(parts, Body::empty())).await.unwrap();
+        let site = Site::offline().logged_in(0).await;
+        let response = send_to(failing_pages().layer(site.layer.clone()), &site, Method::POST, path).await;
         let got = (response.status().as_u16(), writes(response.headers()));
         assert_eq!(got, (status, BOTH_CLEARED.to_owned()), "{path}");
     }

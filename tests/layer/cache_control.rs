@@ -1,150 +1,151 @@
-//! Caching: nothing that is one visitor's is kept for another.
+//! `Cache-Control`: caches must not show one visitor's response to another.
 //!
-//! 1. A response that writes our cookie is `private, no-store`.
-//! 2. One whose handler read the token is `private, no-cache` and varies on `Cookie`, however it was read.
-//! 3. One whose handler only looked at what is known is left as it is.
+//! 1. A response that writes a cookie of the layer is `private, no-store`.
+//! 2. A response whose handler read the token is `private, no-cache` and varies on `Cookie`.
+//! 3. A response whose handler only looked at the state or the times stays as it is.
 
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Response, StatusCode};
 use tower_euid::error::ErrorKind;
 use tower_euid::{AdvertisingToken, Euid, EuidUpdate, Refreshed};
 
-use crate::support::{DUE, EXPIRED, NOTHING, Operator, Site, failure, new_pair};
+use crate::support::{DUE, EXPIRED, NOTHING, Operator, START, Site, failure, identity, new_pair};
 
-/// `Cache-Control` of a page `millis` after the login that itself says `said`.
+/// The `Cache-Control` of many applications, which would let shared caches store the response.
+const PUBLIC: &str = "public, max-age=600";
+
+/// Returns the `Cache-Control` of a response `millis` after the login, for a handler that itself sets `own`.
 async fn cache_control(
     operator: Operator,
     millis: i64,
-    said: Option<&'static str>,
+    own: Option<&'static str>,
     handler: impl Fn(&Euid, &mut Response<()>) + Clone + Send + 'static,
 ) -> Option<String> {
-    let mut site = Site::new(operator);
-    site.login("old").await;
-    site.wait_until(millis);
-    let visit = site
-        .visit(move |euid, response| {
-            if let Some(said) = said {
-                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(said));
-            }
-            handler(euid, response);
-        })
-        .await;
-    visit.header("cache-control").map(str::to_owned)
+    let mut site = Site::new(operator).logged_in(millis).await;
+    let visit = site.visit(move |euid, response| {
+        if let Some(own) = own {
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(own));
+        }
+        handler(euid, response);
+    });
+    visit.await.header("cache-control").map(str::to_owned)
 }
 
-fn read(euid: &Euid, how: impl Fn(&AdvertisingToken)) {
+fn with_token(euid: &Euid, read: impl Fn(&AdvertisingToken)) {
     if let Some(token) = euid.advertising_token() {
-        how(token);
+        read(token);
     }
 }
 
+/// A handler that reads the token.
+fn read_token(euid: &Euid, _: &mut Response<()>) {
+    with_token(euid, |token| drop(token.to_string()));
+}
+
 #[tokio::test]
-async fn a_response_that_writes_our_cookie_is_private_and_not_stored() {
+async fn response_that_writes_a_cookie_is_private_and_not_stored() {
     for (answer, millis) in [
         (new_pair("new"), DUE),
         (new_pair("new"), EXPIRED),
         (Ok(Refreshed::OptedOut), DUE),
         (failure(ErrorKind::RejectedToken), DUE),
     ] {
-        for said in [None, Some("public, max-age=600")] {
-            let got = cache_control(Operator::answering(answer.clone()), millis, said, NOTHING).await;
-            assert_eq!(got.as_deref(), Some("private, no-store"), "{answer:?} {millis} {said:?}");
+        for own in [None, Some(PUBLIC)] {
+            let got = cache_control(Operator::answering(answer.clone()), millis, own, NOTHING).await;
+            assert_eq!(got.as_deref(), Some("private, no-store"), "{answer:?} {millis} {own:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_login_an_opt_out_and_a_logout_are_private_and_not_stored() {
-    for update in [EuidUpdate::login(crate::support::identity("x")), EuidUpdate::opt_out(), EuidUpdate::logout()] {
+async fn login_opt_out_and_logout_are_private_and_not_stored() {
+    for update in [EuidUpdate::login(identity("x")), EuidUpdate::opt_out(), EuidUpdate::logout()] {
         let visit = Site::offline().update(update).await;
         assert_eq!(visit.header("cache-control"), Some("private, no-store"));
     }
 }
 
 #[tokio::test]
-async fn a_response_whose_token_was_read_is_private_however_it_was_read() {
+async fn token_read_in_any_way_makes_the_response_private() {
     let reads: [fn(&AdvertisingToken); 3] = [
         |token| assert_eq!(token.as_str(), "old"),
         |token| assert_eq!(token.to_string(), "old"),
         |token| assert_eq!(serde_json::json!(token), "old"),
     ];
-    for how in reads {
-        let got = cache_control(Operator::never(), 0, None, move |euid, _| read(euid, how)).await;
-        assert_eq!(got.as_deref(), Some("private, no-cache"));
-        let public = Some("public, max-age=600");
-        let got = cache_control(Operator::never(), 0, public, move |euid, _| read(euid, how)).await;
-        assert_eq!(got.as_deref(), Some("private, no-cache"));
+    for read in reads {
+        for own in [None, Some(PUBLIC)] {
+            let got = cache_control(Operator::never(), 0, own, move |euid, _| with_token(euid, read)).await;
+            assert_eq!(got.as_deref(), Some("private, no-cache"), "{own:?}");
+        }
     }
 }
 
 #[tokio::test]
-async fn a_clone_of_the_token_that_was_read_counts() {
-    let handler = |euid: &Euid, _: &mut Response<()>| read(euid, |token| drop(token.clone().to_string()));
+async fn token_read_through_a_clone_makes_the_response_private() {
+    let handler = |euid: &Euid, _: &mut Response<()>| with_token(euid, |token| drop(token.clone().to_string()));
     assert_eq!(cache_control(Operator::never(), 0, None, handler).await.as_deref(), Some("private, no-cache"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_token_read_after_a_failed_refresh_counts() {
-    let handler = |euid: &Euid, _: &mut Response<()>| read(euid, |token| drop(token.to_string()));
-    assert_eq!(cache_control(Operator::never(), DUE, None, handler).await.as_deref(), Some("private, no-cache"));
+async fn old_token_read_after_a_failed_refresh_makes_the_response_private() {
+    assert_eq!(cache_control(Operator::never(), DUE, None, read_token).await.as_deref(), Some("private, no-cache"));
 }
 
 #[tokio::test]
-async fn a_token_read_on_a_page_that_postpones_its_cookie_counts() {
+async fn token_read_for_a_304_that_postpones_its_cookie_makes_the_response_private() {
     let handler = |euid: &Euid, response: &mut Response<()>| {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        read(euid, |token| drop(token.to_string()));
+        read_token(euid, response);
     };
     let got = cache_control(Operator::answering(new_pair("new")), DUE, None, handler).await;
     assert_eq!(got.as_deref(), Some("private, no-cache"));
 }
 
 #[tokio::test]
-async fn looking_at_the_state_and_the_times_changes_nothing() {
+async fn handler_that_only_looks_at_state_and_times_leaves_cache_control_alone() {
     let handler = |euid: &Euid, _: &mut Response<()>| {
         assert_eq!((euid.state(), format!("{euid:?}").contains("old")), ("active", false));
-        read(euid, |token| assert!(token.times().is_usable(crate::support::START)));
+        with_token(euid, |token| assert!(token.times().is_usable(START)));
     };
-    for said in [None, Some("public, max-age=600"), Some("max-age=5")] {
-        assert_eq!(cache_control(Operator::never(), 0, said, handler).await.as_deref(), said);
+    for own in [None, Some(PUBLIC), Some("max-age=5")] {
+        assert_eq!(cache_control(Operator::never(), 0, own, handler).await.as_deref(), own);
     }
 }
 
 #[tokio::test]
-async fn a_page_without_a_visitor_is_left_as_it_is() {
+async fn response_to_a_visitor_without_cookies_stays_cacheable() {
     let mut site = Site::offline();
     let visit = site.visit(|_, response| {
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=600"));
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(PUBLIC));
     });
-    assert_eq!(visit.await.header("cache-control"), Some("public, max-age=600"));
+    assert_eq!(visit.await.header("cache-control"), Some(PUBLIC));
 }
 
 #[tokio::test]
-async fn what_the_application_says_more_strictly_is_kept() {
-    let handler = |euid: &Euid, _: &mut Response<()>| read(euid, |token| drop(token.to_string()));
-    for (said, expected) in [
+async fn stricter_directives_of_the_application_are_kept() {
+    for (own, expected) in [
         ("no-store", "private, no-cache, no-store"),
         ("private, no-cache", "private, no-cache"),
         ("private, max-age=0, must-revalidate", "private, no-cache, max-age=0, must-revalidate"),
     ] {
-        let got = cache_control(Operator::never(), 0, Some(said), handler).await;
-        assert_eq!(got.as_deref(), Some(expected), "{said}");
+        let got = cache_control(Operator::never(), 0, Some(own), read_token).await;
+        assert_eq!(got.as_deref(), Some(expected), "{own}");
     }
     let got = cache_control(Operator::answering(new_pair("new")), DUE, Some("private, no-store, no-cache"), NOTHING);
     let got = got.await.unwrap();
     assert!(["private", "no-store", "no-cache"].iter().all(|directive| got.contains(directive)), "{got}");
 }
 
+/// Another visitor of the same browser must not see it either.
 #[tokio::test]
-async fn page_whose_token_was_read_is_not_shown_from_the_browsers_cache_to_another_visitor() {
-    let mut site = Site::offline();
-    site.login("old").await;
+async fn response_whose_token_was_read_is_revalidated_by_the_browser_and_varies_on_cookie() {
+    let mut site = Site::offline().logged_in(0).await;
     let visit = site.visit(|euid, response| {
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=600, stale-while-revalidate=60"));
         headers.insert("last-modified", HeaderValue::from_static("Mon, 23 Nov 2026 00:00:00 GMT"));
         headers.insert("vary", HeaderValue::from_static("accept-encoding"));
-        read(euid, |token| drop(token.to_string()));
+        read_token(euid, response);
     });
     let visit = visit.await;
     assert_eq!(visit.header("cache-control"), Some("private, no-cache"));
@@ -153,18 +154,17 @@ async fn page_whose_token_was_read_is_not_shown_from_the_browsers_cache_to_anoth
 }
 
 #[tokio::test]
-async fn headers_that_steer_caches_do_not_let_a_page_be_stored_that_reads_the_token_or_writes_a_cookie() {
+async fn headers_that_steer_caches_are_made_strict_with_cache_control() {
     const STEERING: [(&str, &str); 3] =
         [("x-accel-expires", "600"), ("edge-control", "!no-store, max-age=600"), ("cdn-cache-control", "max-age=600")];
+    // At 0 the handler only reads the token; at `DUE` the response writes a cookie, too.
     for millis in [0, DUE] {
-        let mut site = Site::new(Operator::answering(new_pair("new")));
-        site.login("old").await;
-        site.wait_until(millis);
+        let mut site = Site::new(Operator::answering(new_pair("new"))).logged_in(millis).await;
         let visit = site.visit(|euid, response| {
             for (name, value) in STEERING {
                 response.headers_mut().insert(name, HeaderValue::from_static(value));
             }
-            read(euid, |token| drop(token.to_string()));
+            read_token(euid, response);
         });
         let visit = visit.await;
         let steering = STEERING.map(|(name, _)| visit.header(name).unwrap_or_default());

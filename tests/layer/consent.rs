@@ -1,8 +1,12 @@
-//! `EuidLayer::consent`: withheld, nobody is asked and nothing is handed out; withdrawn, nothing is left.
+//! `EuidLayer::consent`: the hook decides what the layer may do with an identity.
+//!
+//! 1. Consent withheld: handlers see no token, the operator gets no call, and the cookies stay.
+//! 2. Consent withdrawn: the response clears the cookies, too.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use std::sync::{Arc, Mutex};
+use std::convert::Infallible;
+use std::sync::Arc;
 
 use http::header::COOKIE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -10,122 +14,111 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::{Consent, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, Operator, REFRESH_EXPIRES, Site, expect,
-    identity, new_pair, outcome,
+    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, NOTHING, Operator, REFRESH_EXPIRES, Site, User,
+    consent_page, expect, identity, new_pair, outcome, writes,
 };
 
-fn consenting(site: &Site, consent: Consent) -> Site {
+/// Returns a copy of the site whose hook returns `consent`.
+fn with_consent(site: &Site, consent: Consent) -> Site {
     site.clone().configured(|layer| layer.consent(move |_| consent))
 }
 
-/// A browser that is logged in, `millis` later.
-async fn logged_in(operator: Operator, millis: i64) -> Site {
-    let mut site = Site::new(operator);
-    site.login("old").await;
-    site.wait_until(millis);
-    site
-}
-
 #[tokio::test]
-async fn withheld_the_identity_rests_and_nobody_is_asked() {
+async fn consent_withheld_keeps_the_cookies_hides_the_token_and_makes_no_call() {
     let operator = Operator::answering(new_pair("new"));
-    for (millis, expected) in [
-        (0, expect("withheld", "")),
-        (DUE, expect("withheld", "")),
-        (EXPIRED, expect("withheld", "")),
-        (REFRESH_EXPIRES, expect("withheld", "")),
-    ] {
-        let mut site = consenting(&logged_in(operator.clone(), millis).await, Consent::Withheld);
-        assert_eq!(outcome(&site.look().await), expected, "{millis}");
+    for millis in [0, DUE, EXPIRED, REFRESH_EXPIRES] {
+        let mut site = with_consent(&Site::new(operator.clone()).logged_in(millis).await, Consent::Withheld);
+        assert_eq!(outcome(&site.look().await), expect("withheld", ""), "{millis}");
     }
     assert_eq!(operator.calls(), 0);
 }
 
 #[tokio::test]
-async fn granted_again_the_identity_goes_on() {
-    let site = logged_in(Operator::answering(new_pair("new")), DUE).await;
-    let mut withholding = consenting(&site, Consent::Withheld);
-    withholding.look().await;
-    let mut granting = Site { jar: withholding.jar, ..consenting(&site, Consent::Granted) };
-    assert_eq!(outcome(&granting.look().await), expect("active(new)", "identity set"));
+async fn consent_granted_after_withheld_refreshes_the_kept_identity() {
+    let site = Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await;
+    let mut withheld = with_consent(&site, Consent::Withheld);
+    withheld.look().await;
+    let mut granted = Site { jar: withheld.jar, ..with_consent(&site, Consent::Granted) };
+    assert_eq!(outcome(&granted.look().await), expect("active(new)", "identity set"));
 }
 
 #[tokio::test]
-async fn withheld_a_login_is_stored_all_the_same() {
-    let mut site = consenting(&Site::offline(), Consent::Withheld);
+async fn consent_withheld_still_stores_a_login() {
+    let mut site = with_consent(&Site::offline(), Consent::Withheld);
     assert_eq!(outcome(&site.login("new").await), expect("withheld", BOTH_SET));
     assert_eq!(outcome(&site.look().await), expect("withheld", ""));
 }
 
 #[tokio::test]
-async fn withheld_an_opt_out_is_told_and_a_logout_clears() {
-    let mut site = logged_in(Operator::answering(Ok(Refreshed::OptedOut)), DUE).await;
+async fn consent_withheld_shows_an_opt_out_and_lets_a_logout_clear() {
+    let mut site = Site::new(Operator::answering(Ok(Refreshed::OptedOut))).logged_in(DUE).await;
     site.look().await;
-    let mut recorded = consenting(&site, Consent::Withheld);
-    assert_eq!(outcome(&recorded.look().await), expect("opted_out", ""));
-    assert_eq!(recorded.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
-    recorded.update(EuidUpdate::opt_out()).await;
-    assert_eq!(outcome(&recorded.look().await), expect("opted_out", ""));
+    let mut opted_out_by_refresh = with_consent(&site, Consent::Withheld);
+    assert_eq!(outcome(&opted_out_by_refresh.look().await), expect("opted_out", ""));
+    assert_eq!(opted_out_by_refresh.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
+    opted_out_by_refresh.update(EuidUpdate::opt_out()).await;
+    assert_eq!(outcome(&opted_out_by_refresh.look().await), expect("opted_out", ""));
 }
 
 #[tokio::test]
-async fn withdrawn_whatever_came_is_cleared_and_nobody_is_asked() {
+async fn consent_withdrawn_clears_every_state_and_makes_no_call() {
     let operator = Operator::answering(new_pair("new"));
-    let active = logged_in(operator.clone(), 0).await;
-    let mut stated = active.clone();
-    stated.update(EuidUpdate::opt_out()).await;
-    let mut recorded = logged_in(Operator::answering(Ok(Refreshed::OptedOut)), DUE).await;
-    recorded.look().await;
+    let active = Site::new(operator.clone()).logged_in(0).await;
+    let mut opted_out_by_site = active.clone();
+    opted_out_by_site.update(EuidUpdate::opt_out()).await;
+    let mut opted_out_by_refresh = Site::new(Operator::answering(Ok(Refreshed::OptedOut))).logged_in(DUE).await;
+    opted_out_by_refresh.look().await;
     let mut of_ann = active.clone();
     of_ann.update(EuidUpdate::login(identity("anns")).subject("ann")).await;
     let of_ann = of_ann.configured(|layer| layer.subject(|_| Some("bob")));
     let jar = |jar| Site { jar, ..active.clone() };
-    for (what, site) in [
-        ("due", logged_in(operator.clone(), DUE).await),
-        ("expired", logged_in(operator.clone(), EXPIRED).await),
-        ("over", logged_in(operator.clone(), REFRESH_EXPIRES).await),
-        ("of an unknown key", Site { jar: active.jar.clone(), ..Site::offline() }),
+    for (state, site) in [
+        ("due", Site::new(operator.clone()).logged_in(DUE).await),
+        ("expired", Site::new(operator.clone()).logged_in(EXPIRED).await),
+        ("refresh token expired", Site::new(operator.clone()).logged_in(REFRESH_EXPIRES).await),
+        ("unknown key", Site { jar: active.jar.clone(), ..Site::offline() }),
         ("identity alone", jar(active.jar.clone().without(ANCHOR))),
         ("anchor alone", jar(active.jar.clone().without(IDENTITY))),
         ("garbage", jar(Jar::default().with(IDENTITY, "x").with(ANCHOR, "x"))),
-        ("opt-out, stated", stated),
-        ("opt-out, found", recorded),
-        ("bound to another", of_ann),
+        ("opt-out by the site", opted_out_by_site),
+        ("opt-out found by a refresh", opted_out_by_refresh),
+        ("bound to another user", of_ann),
         ("active", active),
     ] {
-        let mut site = consenting(&site, Consent::Withdrawn);
-        assert_eq!(outcome(&site.look().await), expect("withheld", BOTH_CLEARED), "{what}");
-        assert_eq!(outcome(&site.look().await), expect("withheld", ""), "{what}: nothing is left");
+        let mut site = with_consent(&site, Consent::Withdrawn);
+        assert_eq!(outcome(&site.look().await), expect("withheld", BOTH_CLEARED), "{state}");
+        assert_eq!(outcome(&site.look().await), expect("withheld", ""), "{state}, next request");
     }
     assert_eq!(operator.calls(), 0);
 }
 
 #[tokio::test]
-async fn without_consent_a_visitor_without_cookies_is_not_absent_which_would_read_as_generate() {
+async fn visitor_without_cookies_and_consent_is_withheld_and_not_absent() {
+    // Handlers may take "absent" as "generate a token".
     for consent in [Consent::Withheld, Consent::Withdrawn] {
-        let visit = consenting(&Site::offline(), consent).look().await;
+        let visit = with_consent(&Site::offline(), consent).look().await;
         assert_eq!(visit.saw(), "withheld", "{consent:?}");
         assert!(visit.response.headers().is_empty());
     }
 }
 
 #[tokio::test]
-async fn withdrawn_a_login_is_not_written_and_warned_about() {
+async fn consent_withdrawn_turns_a_login_into_a_logout_with_a_warning() {
     let warning = "WARN tower_euid: a login was not written: the visitor has withdrawn consent";
-    let logged_in = logged_in(Operator::never(), 0).await;
+    let logged_in = Site::offline().logged_in(0).await;
     for site in [logged_in, Site::offline()] {
-        let mut site = consenting(&site, Consent::Withdrawn).configured(|layer| layer.subject(|_| Some("ann")));
+        let mut site = with_consent(&site, Consent::Withdrawn).configured(|layer| layer.subject(|_| Some("ann")));
         let log = Log::default();
         let _logging = log.start();
-        // Somebody has come all the same, so whoever was there before has gone.
+        // A new person is logging in, so the previous identity ends even though there is no new one.
         assert_eq!(outcome(&site.login("new").await), expect("withheld", BOTH_CLEARED));
         assert_eq!(log.take(), [warning]);
     }
 }
 
 #[tokio::test]
-async fn withdrawn_a_logout_still_clears_however_it_is_said() {
-    let said: [fn(&mut Response<()>); 4] = [
+async fn consent_withdrawn_clears_for_every_form_of_logout() {
+    let logouts: [fn(&mut Response<()>); 4] = [
         |response| EuidUpdate::logout().attach(response),
         |response| EuidUpdate::opt_out().attach(response),
         |response| drop(response.headers_mut().insert("clear-site-data", "\"cookies\"".parse().unwrap())),
@@ -134,88 +127,80 @@ async fn withdrawn_a_logout_still_clears_however_it_is_said() {
             EuidUpdate::logout().attach(response);
         },
     ];
-    for say in said {
-        let mut site = consenting(&Site::offline(), Consent::Withdrawn);
-        assert_eq!(site.visit(move |_, response| say(response)).await.writes(), BOTH_CLEARED);
-        assert_eq!(site.look().await.saw(), "withheld", "no opt-out is remembered");
+    for logout in logouts {
+        let mut site = with_consent(&Site::offline(), Consent::Withdrawn);
+        assert_eq!(site.visit(move |_, response| logout(response)).await.writes(), BOTH_CLEARED);
+        assert_eq!(site.look().await.saw(), "withheld", "the opt-out is not remembered");
     }
 }
 
 #[tokio::test]
-async fn withdrawn_a_page_that_has_not_changed_clears_too() {
-    let mut site = consenting(&logged_in(Operator::never(), 0).await, Consent::Withdrawn);
+async fn consent_withdrawn_clears_on_a_304_too() {
+    let mut site = with_consent(&Site::offline().logged_in(0).await, Consent::Withdrawn);
     let visit = site.visit(|_, response| *response.status_mut() = StatusCode::NOT_MODIFIED).await;
     assert_eq!(visit.writes(), BOTH_CLEARED);
 }
 
-/// The consent that a handler finds in its request.
+/// Returns the consent that a handler finds in its request.
 async fn found_consent(site: &Site, request: Request<()>) -> Option<Consent> {
-    let found = Arc::new(Mutex::new(None));
-    let finds = Arc::clone(&found);
-    let handler = service_fn(move |request: Request<()>| {
-        *finds.lock().unwrap() = request.extensions().get::<Consent>().copied();
-        std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(())))
-    });
-    let Ok(_) = site.layer.layer(handler).oneshot(request).await;
+    let found = Arc::default();
+    let Ok(_) = site.layer.layer(consent_page(Arc::clone(&found))).oneshot(request).await;
     *found.lock().unwrap()
 }
 
 #[tokio::test]
-async fn handlers_find_the_answer_of_the_hook_also_after_an_opt_out() {
+async fn consent_of_the_hook_reaches_handlers_in_every_state() {
     let mut opted_out = Site::offline();
     opted_out.update(EuidUpdate::opt_out()).await;
-    let due = logged_in(Operator::answering(new_pair("new")), DUE).await;
+    let due = Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await;
     for consent in [Consent::Granted, Consent::Withheld, Consent::Withdrawn] {
         for site in [&opted_out, &due] {
-            let site = consenting(site, consent);
+            let site = with_consent(site, consent);
             assert_eq!(found_consent(&site, site.jar.request()).await, Some(consent));
             assert_eq!(found_consent(&site, Request::new(())).await, Some(consent));
         }
     }
-    let opted_out = consenting(&opted_out, Consent::Withheld).look().await;
-    assert_eq!(opted_out.saw(), "opted_out", "which says nothing of consent");
+    let opted_out = with_consent(&opted_out, Consent::Withheld).look().await;
+    assert_eq!(opted_out.saw(), "opted_out", "an opt-out hides the consent");
 }
 
 #[tokio::test]
-async fn handlers_find_no_consent_where_no_hook_is_set() {
-    let site = logged_in(Operator::never(), 0).await;
-    let binding = site.clone().configured(|layer| layer.subject(|_| Some("ann")));
-    for site in [site, binding] {
+async fn consent_is_missing_without_a_hook() {
+    let site = Site::offline().logged_in(0).await;
+    let bound = site.clone().configured(|layer| layer.subject(|_| Some("ann")));
+    for site in [site, bound] {
         assert_eq!(found_consent(&site, site.jar.request()).await, None);
     }
 }
 
-#[derive(Clone)]
-struct User(&'static str);
-
 #[tokio::test]
-async fn the_hooks_see_the_request_and_leave_it_whole() {
-    let site = Site::offline().configured(|layer| {
-        layer.subject(|request| request.extensions.get::<User>().map(|user| user.0)).consent(|request| {
-            let asked = request.method == Method::POST && request.uri.path() == "/here";
-            if asked && request.headers.contains_key("x") { Consent::Withdrawn } else { Consent::Granted }
+async fn hooks_see_the_request_and_leave_it_unchanged() {
+    let site = Site::offline().with_subject().configured(|layer| {
+        layer.consent(|request| {
+            let is_the_request = request.method == Method::POST && request.uri.path() == "/here";
+            if is_the_request && request.headers.contains_key("x") { Consent::Withdrawn } else { Consent::Granted }
         })
     });
     let request = Request::post("/here").header("x", "y").extension(User("ann")).body("the body").unwrap();
     let handler = service_fn(|request: Request<&'static str>| async move {
-        let whole = request.method() == Method::POST && request.uri() == "/here" && request.headers()["x"] == "y";
-        assert!(whole && request.extensions().get::<User>().unwrap().0 == "ann" && *request.body() == "the body");
+        let unchanged = request.method() == Method::POST && request.uri() == "/here" && request.headers()["x"] == "y";
+        assert!(unchanged && request.extensions().get::<User>().unwrap().0 == "ann" && *request.body() == "the body");
         assert!(matches!(request.extensions().get(), Some(Euid::Withheld)));
         EuidLogoutHandle::of(request.extensions()).unwrap().logout();
-        Ok::<_, std::convert::Infallible>(Response::new(()))
+        Ok::<_, Infallible>(Response::new(()))
     });
     let Ok(response) = site.layer.layer(handler).oneshot(request).await;
-    assert_eq!(crate::support::writes(response.headers()), BOTH_CLEARED);
+    assert_eq!(writes(response.headers()), BOTH_CLEARED);
 }
 
-/// A string that allows enough, and one without purpose 1.
+/// A TCF string that allows enough, and one without purpose 1.
 const SUFFICIENT: &str = "CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA";
 const INSUFFICIENT: &str = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA";
 
 #[tokio::test]
-async fn tcf_cookie_stops_use_and_refresh_and_only_a_refusal_ends_the_identity() {
+async fn tcf_cookie_that_is_missing_or_unclear_withholds_and_one_that_refuses_withdraws() {
     let operator = Operator::answering(new_pair("new"));
-    let site = logged_in(operator.clone(), DUE).await.configured(EuidLayer::consent_from_tcf_cookie);
+    let site = Site::new(operator.clone()).logged_in(DUE).await.configured(EuidLayer::consent_from_tcf_cookie);
     for (cookies, expected) in [
         (&[][..], expect("withheld", "")),
         (&["euconsent-v2=CPehNtW"], expect("withheld", "")),
@@ -229,12 +214,13 @@ async fn tcf_cookie_stops_use_and_refresh_and_only_a_refusal_ends_the_identity()
             let cookie = cookie.replace("INSUFFICIENT", INSUFFICIENT).replace("SUFFICIENT", SUFFICIENT);
             request.headers_mut().append(COOKIE, cookie.parse().unwrap());
         }
-        assert_eq!(outcome(&site.send(request, |_, _| ()).await), expected, "{cookies:?}");
+        assert_eq!(outcome(&site.send(request, NOTHING).await), expected, "{cookies:?}");
     }
     assert_eq!(operator.calls(), 0);
 
+    // A cookie that is not UTF-8 does not hide the one beside it.
     let mut request = site.jar.request();
     let beside = [b"city=K\xf6ln;euconsent-v2=", SUFFICIENT.as_bytes()].concat();
     request.headers_mut().append(COOKIE, HeaderValue::from_bytes(&beside).unwrap());
-    assert_eq!(outcome(&site.send(request, |_, _| ()).await), expect("active(new)", "identity set"));
+    assert_eq!(outcome(&site.send(request, NOTHING).await), expect("active(new)", "identity set"));
 }

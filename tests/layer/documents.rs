@@ -1,4 +1,4 @@
-//! What the guides say, held against the code.
+//! The guides name cookies, metrics, events, files and types; these tests compare them with the code.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -24,7 +24,7 @@ const GUIDES: [&str; 5] = [
 ];
 /// Pages for people who change the code. The package has neither these nor all of the code.
 const FOR_DEVELOPERS: [&str; 2] = ["CONTRIBUTING.md", "docs/architecture.md"];
-/// Where every metric and event is.
+/// The code of all metrics and events.
 const TELEMETRY: &str = include_str!("../../src/telemetry.rs");
 
 /// A row of the table of cookies: names, lifetime and `HttpOnly`.
@@ -49,12 +49,12 @@ fn row(line: &'static str) -> Row {
     Row { names, days, http_only: cells.next().unwrap() == "yes" }
 }
 
-/// One that lives longer than any cookie may.
+/// Returns an identity that lives longer than any cookie may.
 fn long_lived(name: &str) -> Identity {
     identity_until(name, [1, 2, 3].map(|years| years * 400 * 86_400_000))
 }
 
-/// The `Set-Cookie` lines of a whole life of an identity: login, refreshes, opt-outs, logout.
+/// Returns the `Set-Cookie` lines of a whole login: login, refreshes, opt-outs, logout.
 async fn every_cookie(config: CookieConfig) -> Vec<String> {
     let mut lines = Vec::new();
     let config = config.expose_token_to_scripts().migrate_js_sdk_cookie(None).unwrap();
@@ -75,7 +75,7 @@ fn lines_of(response: &Response<()>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn privacy_table_lists_the_cookies_that_the_layer_writes_with_lifetime_and_http_only() {
+async fn privacy_table_lists_every_cookie_with_its_lifetime_and_http_only() {
     let rows = cookie_table();
     let mut written = BTreeSet::new();
     let domain = CookieConfig::default().domain("publisher.example").unwrap();
@@ -90,17 +90,17 @@ async fn privacy_table_lists_the_cookies_that_the_layer_writes_with_lifetime_and
         }
     }
     for name in rows.iter().flat_map(|row| &row.names) {
-        assert!(written.contains(&((*name).to_owned(), true)), "{name} lives as long as the table says");
+        assert!(written.contains(&((*name).to_owned(), true)), "some {name} cookie lives as long as the table says");
     }
 }
 
-/// The texts between each `start` and the next character that `is_end`.
+/// Returns the texts between each `start` and the next character that `is_end`.
 fn texts<'a>(text: &'a str, start: &'a str, is_end: impl Fn(char) -> bool + Copy) -> impl Iterator<Item = &'a str> {
     text.split(start).skip(1).map(move |rest| rest.split(is_end).next().unwrap().trim_end())
 }
 
 #[test]
-fn metrics_and_labels_that_guides_name_exist() {
+fn metrics_and_labels_named_in_the_guides_exist() {
     let is_end = |character: char| !character.is_ascii_lowercase() && character != '_';
     let mut count = 0;
     for name in GUIDES.iter().flat_map(|guide| texts(guide, "euid_", is_end)) {
@@ -119,7 +119,7 @@ fn metrics_and_labels_that_guides_name_exist() {
 }
 
 #[test]
-fn events_that_the_troubleshooting_page_quotes_exist() {
+fn events_quoted_on_the_troubleshooting_page_exist() {
     let events: Vec<_> = texts(TROUBLESHOOTING, " tower_euid: ", |end| end == '`' || end == '\n').collect();
     for event in &events {
         let message = event.split(" reason=").next().unwrap();
@@ -128,13 +128,13 @@ fn events_that_the_troubleshooting_page_quotes_exist() {
     assert!(events.len() >= 4, "{events:?}");
 }
 
-/// A file of the repository; `None` in the package, which does not have it.
+/// Returns a file of the repository; `None` in the package, which does not have it.
 fn repository_file(path: &str) -> Option<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     root.join(".ci").is_dir().then(|| fs::read_to_string(root.join(path)).unwrap())
 }
 
-/// What stands between backticks on the pages for developers, without blocks of code. Empty in the package.
+/// Returns the texts between backticks on the pages for developers, without code blocks. Empty in the package.
 fn code_spans() -> Vec<String> {
     let pages = FOR_DEVELOPERS.iter().filter_map(|page| repository_file(page));
     let spans = |page: String| -> Vec<String> {
@@ -144,7 +144,7 @@ fn code_spans() -> Vec<String> {
     pages.flat_map(spans).collect()
 }
 
-/// Adds the Rust code in a folder, and in those inside it.
+/// Adds the Rust code of a folder and its subfolders.
 fn add_code(folder: &Path, code: &mut String) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
@@ -156,7 +156,7 @@ fn add_code(folder: &Path, code: &mut String) {
 }
 
 #[test]
-fn files_that_the_pages_for_developers_name_exist() {
+fn files_named_on_the_pages_for_developers_exist() {
     let is_path = |word: &&str| word.contains('/') || [".rs", ".md", ".toml"].iter().any(|end| word.ends_with(end));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let spans = code_spans();
@@ -166,13 +166,13 @@ fn files_that_the_pages_for_developers_name_exist() {
 }
 
 #[test]
-fn types_and_functions_that_the_pages_for_developers_name_exist() {
+fn types_and_functions_named_on_the_pages_for_developers_exist() {
     let spans = code_spans();
     if spans.is_empty() {
         return;
     }
     let is_in_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    // A name of Rust has a capital, a path or an underscore; other words in backticks may be anything.
+    // A Rust name has a capital, a colon or an underscore; other words in backticks may be anything.
     let is_name = |span: &&String| {
         span.chars().all(|character| is_in_word(character) || character == ':')
             && span.contains(|character: char| character.is_ascii_uppercase() || matches!(character, ':' | '_'))
@@ -188,7 +188,7 @@ fn types_and_functions_that_the_pages_for_developers_name_exist() {
 }
 
 #[test]
-fn steps_that_the_workflow_and_the_justfile_run_exist_and_the_workflow_runs_all() {
+fn workflow_runs_every_step_and_the_justfile_names_only_existing_steps() {
     let Some(run) = repository_file(".ci/run") else { return };
     let steps: BTreeSet<_> = texts(&run, "\nstep ", char::is_whitespace).collect();
     let workflow = repository_file(".github/workflows/ci.yml").unwrap();

@@ -1,136 +1,154 @@
-//! Futures that do not run to their end, operators that break, runtimes that lack something.
+//! `ResponseFuture`: a request waits for its refresh and then for its handler; either may end early.
 //!
-//! Whatever happens to the refresh, the page comes, with the old token while that is good; whatever
-//! happens to the page, a refresh that has begun goes on. Time is tokio's paused one, but where the
-//! point is that there is none.
-
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+//! 1. A refresh goes on if the request that started it is dropped or has waited long enough.
+//! 2. A refresh that breaks or takes too long never costs a request its valid token.
+//!
+//! Time is tokio's paused time. `runtime.rs` has the tests without a usual runtime.
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{Method, Request, Response};
-use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_euid::{EuidError, EuidLayer, EuidUpdate, Identity, Refresh, Refreshed, refresh_fn};
+use tower_euid::{EuidError, EuidLayer, EuidUpdate, Identity, Refresh, Refreshed, ResponseFuture, refresh_fn};
 
-use crate::support::{DUE, EXPIRED, IDENTITY, Jar, Operator, Seen, Site, new_pair, page, ring, writes};
+use crate::support::{
+    DUE, EXPIRED, IDENTITY, Jar, NOTHING, Operator, Seen, Site, Visit, expect, new_pair, outcome, page, with_method,
+};
 
-/// A site where the refresh of `operator` is due, `millis` after the start.
-async fn site(operator: impl Refresh, millis: i64) -> Site {
-    let mut site = Site::new(operator);
-    site.login("old").await;
-    site.wait_until(millis);
-    site
-}
-
-/// The request of a page, ready to be polled.
-fn request(site: &Site, seen: &Seen) -> impl Future<Output = Response<()>> + Send + use<> {
-    let mut service = site.layer.layer(page(Arc::clone(seen), |_, _| ()));
+/// Starts a request to a page. The future is ready to be polled.
+pub(crate) fn start(site: &Site) -> impl Future<Output = Visit> + Send + use<> {
+    let seen = Seen::default();
+    let mut service = site.layer.layer(page(Arc::clone(&seen), NOTHING));
     assert!(service.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready());
-    let page = service.call(site.jar.request());
-    async { page.await.unwrap() }
-}
-
-fn saw(seen: &Seen) -> String {
-    let (euid, token) = seen.lock().unwrap().clone();
-    match token {
-        Some(token) => format!("{}({token})", euid.unwrap().state()),
-        None => euid.unwrap().state().to_owned(),
+    let response = service.call(site.jar.request());
+    async move {
+        let response = response.await.unwrap();
+        Visit::of(&seen, response)
     }
 }
 
-/// Polls once; a future that is done then does not need its waker.
-fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    }
-}
-
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> bool {
+async fn is_ready<F: Future>(mut future: Pin<&mut F>) -> bool {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
 }
 
-#[test]
-fn the_future_is_at_most_two_words_larger_than_the_inner_one() {
-    fn size<S: Service<Request<()>>>(_: &S) -> usize {
-        size_of::<S::Future>()
+/// A service whose future is `WORDS` words large.
+#[derive(Clone, Debug)]
+struct Sized<const WORDS: usize>;
+
+#[derive(Debug)]
+struct SizedFuture<const WORDS: usize> {
+    _words: [u64; WORDS],
+}
+
+impl<B, const WORDS: usize> Service<Request<B>> for Sized<WORDS> {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = SizedFuture<WORDS>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
-    let layer = EuidLayer::new(ring(), Operator::never());
-    let inner = service_fn(|request: Request<()>| async move {
-        sleep(Duration::from_secs(1)).await;
-        drop(request);
-        Ok::<_, Infallible>(Response::new(()))
-    });
-    assert!(size(&layer.layer(inner)) <= size(&inner) + 16);
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        SizedFuture { _words: [0; WORDS] }
+    }
+}
+
+impl<const WORDS: usize> Future for SizedFuture<WORDS> {
+    type Output = Result<Response<()>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(Response::new(())))
+    }
+}
+
+/// Returns by how many bytes the layer's future is larger than the inner one.
+fn added_bytes<const WORDS: usize>() -> usize {
+    size_of::<ResponseFuture<Sized<WORDS>, [u8; 1000]>>() - size_of::<SizedFuture<WORDS>>()
+}
+
+#[test]
+fn future_is_at_most_16_bytes_larger_than_the_inner_one() {
+    let added = [added_bytes::<0>(), added_bytes::<1>(), added_bytes::<8>(), added_bytes::<25>(), added_bytes::<125>()];
+    assert!(added.iter().all(|bytes| *bytes <= 16), "{added:?}");
 }
 
 #[tokio::test]
-async fn future_needs_no_box_where_nothing_is_planned_for_the_cookies() {
-    let mut site = Site::offline();
-    site.login("old").await;
-    let mut stated = site.clone();
-    stated.update(EuidUpdate::opt_out()).await;
-    let mut found = self::site(Operator::answering(Ok(Refreshed::OptedOut)), DUE).await;
+async fn future_needs_no_box_if_no_change_of_the_cookies_is_planned() {
+    let site = Site::offline().logged_in(0).await;
+    let mut opted_out = site.clone();
+    opted_out.update(EuidUpdate::opt_out()).await;
+    let mut found = Site::new(Operator::answering(Ok(Refreshed::OptedOut))).logged_in(DUE).await;
     found.look().await;
-    let with_method = |site: &Site, method: Method| {
-        let mut request = site.jar.request();
-        *request.method_mut() = method;
-        request
-    };
     let cookieless = Site { jar: Jar::default(), ..site.clone() };
     let anchor_alone = Site { jar: site.jar.clone().without(IDENTITY), ..site.clone() };
     let unknown_key = Site { jar: site.jar.clone(), ..Site::offline() };
-    for (what, site) in [
+    for (state, site) in [
         ("no cookie", cookieless),
         ("fresh", site),
         ("anchor alone", anchor_alone),
-        ("opted out, stated", stated),
-        ("opted out, found", found),
+        ("opt-out by the site", opted_out),
+        ("opt-out found by a refresh", found),
         ("unknown key", unknown_key),
     ] {
         for method in [Method::GET, Method::POST, Method::PUT] {
             let page = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
-            let future = site.layer.layer(page).call(with_method(&site, method.clone()));
-            assert_eq!(format!("{future:?}"), "ResponseFuture(\"Hot\")", "{what} {method}");
-            assert!(now_or_never(future).is_some());
+            let request = with_method(site.jar.request(), method.clone());
+            let mut future = Box::pin(site.layer.layer(page).call(request));
+            assert_eq!(format!("{future:?}"), "ResponseFuture(\"Hot\")", "{state} {method}");
+            assert!(is_ready(future.as_mut()).await);
         }
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refresh_goes_on_when_its_page_is_dropped() {
+#[tokio::test]
+async fn debug_of_the_future_shows_its_state_alone() {
+    let site = Site::offline().logged_in(DUE).await;
+    let page = site.layer.layer(service_fn(async |_: Request<()>| Ok::<_, &str>(Response::new(()))));
+    let refreshing = page.clone().call(site.jar.request());
+    let hot = page.clone().call(Request::new(()));
+    let shown = format!("{refreshing:?} {hot:?}");
+    assert_eq!(shown, "ResponseFuture(\"Refreshing\") ResponseFuture(\"Hot\")");
+    assert!(page.ready_oneshot().await.is_ok());
+}
+
+/// Returns an operator that answers after 100 ms, and a site whose refresh is due.
+async fn slow_refresh() -> (Operator, Site) {
     let operator = Operator::answering(new_pair("new")).after(Duration::from_millis(100));
-    let site = site(operator.clone(), DUE).await;
-    let mut page = Box::pin(request(&site, &Seen::default()));
-    assert!(!poll_once(page.as_mut()).await);
-    drop(page);
+    let site = Site::new(operator.clone()).logged_in(DUE).await;
+    (operator, site)
+}
+
+#[tokio::test(start_paused = true)]
+async fn refresh_goes_on_if_its_request_is_dropped() {
+    let (operator, site) = slow_refresh().await;
+    let mut request = Box::pin(start(&site));
+    assert!(!is_ready(request.as_mut()).await);
+    drop(request);
     sleep(Duration::from_millis(200)).await;
     assert_eq!((operator.calls(), operator.answered(), operator.given_up()), (1, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_goes_on_when_its_page_is_dropped_without_a_poll() {
-    let operator = Operator::answering(new_pair("new")).after(Duration::from_millis(100));
-    let site = site(operator.clone(), DUE).await;
-    drop(request(&site, &Seen::default()));
+async fn refresh_goes_on_if_its_request_is_dropped_before_the_first_poll() {
+    let (operator, site) = slow_refresh().await;
+    drop(start(&site));
     sleep(Duration::from_millis(200)).await;
     assert_eq!((operator.calls(), operator.answered()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_goes_on_when_its_page_has_waited_long_enough() {
+async fn refresh_goes_on_after_its_request_has_waited_for_max_wait() {
     let late = EuidLayer::DEFAULT_MAX_WAIT * 2;
     let operator = Operator::answering(new_pair("new")).after(late);
-    let mut site = site(operator.clone(), DUE).await;
+    let mut site = Site::new(operator.clone()).logged_in(DUE).await;
     site.look().await;
     assert_eq!(operator.answered(), 0);
     sleep(late).await;
@@ -138,7 +156,7 @@ async fn a_refresh_goes_on_when_its_page_has_waited_long_enough() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_dropped_while_its_handler_runs_drops_the_handler() {
+async fn handler_is_dropped_with_its_request() {
     struct Handler(Arc<AtomicUsize>);
     impl Drop for Handler {
         fn drop(&mut self) {
@@ -146,30 +164,28 @@ async fn a_page_dropped_while_its_handler_runs_drops_the_handler() {
         }
     }
     for millis in [0, DUE] {
-        let site = site(Operator::answering(new_pair("new")), millis).await;
+        let site = Site::new(Operator::answering(new_pair("new"))).logged_in(millis).await;
         let dropped = Arc::new(AtomicUsize::new(0));
-        let counts = Arc::clone(&dropped);
+        let counter = Arc::clone(&dropped);
         let slow = service_fn(move |_: Request<()>| {
-            let handler = Handler(Arc::clone(&counts));
+            let handler = Handler(Arc::clone(&counter));
             async move {
                 let _running = handler;
                 pending::<Result<Response<()>, &str>>().await
             }
         });
-        let page = site.layer.layer(slow).oneshot(site.jar.request());
-        assert!(timeout(Duration::from_secs(1), page).await.is_err());
+        let request = site.layer.layer(slow).oneshot(site.jar.request());
+        assert!(timeout(Duration::from_secs(1), request).await.is_err());
         assert_eq!(dropped.load(Ordering::SeqCst), 1, "{millis}");
     }
 }
 
-/// What a page sees and is told when its refresh breaks so.
-async fn breaking(refresh: impl Refresh, millis: i64) -> (String, String) {
-    let mut site = site(refresh, millis).await;
-    let visit = site.look().await;
-    (visit.saw(), visit.writes())
+/// Returns the outcome of a request `millis` after the login, on a site with this refresh.
+async fn outcome_with(refresh: impl Refresh, millis: i64) -> (String, String) {
+    outcome(&Site::new(refresh).logged_in(millis).await.look().await)
 }
 
-/// Panics before there is a future.
+/// A refresh that panics before it returns a future.
 struct PanicsAtOnce;
 
 impl Refresh for PanicsAtOnce {
@@ -180,177 +196,62 @@ impl Refresh for PanicsAtOnce {
 }
 
 #[tokio::test]
-async fn a_refresher_that_panics_costs_no_page_its_token_while_that_is_good() {
+async fn refresh_that_panics_leaves_a_valid_token_in_use() {
     let panics = refresh_fn(async |_| panic!("as the test wants it"));
-    assert_eq!(breaking(panics, DUE).await, ("active(old)".into(), String::new()));
-    assert_eq!(breaking(PanicsAtOnce, DUE).await, ("active(old)".into(), String::new()));
+    assert_eq!(outcome_with(panics, DUE).await, expect("active(old)", ""));
+    assert_eq!(outcome_with(PanicsAtOnce, DUE).await, expect("active(old)", ""));
 }
 
 #[tokio::test]
-async fn a_refresher_that_panics_clears_no_cookie() {
+async fn refresh_that_panics_clears_no_cookie() {
     let panics = refresh_fn(async |_| panic!("as the test wants it"));
-    assert_eq!(breaking(panics, EXPIRED).await, ("unavailable".into(), String::new()));
-    assert_eq!(breaking(PanicsAtOnce, EXPIRED).await, ("unavailable".into(), String::new()));
+    assert_eq!(outcome_with(panics, EXPIRED).await, expect("unavailable", ""));
+    assert_eq!(outcome_with(PanicsAtOnce, EXPIRED).await, expect("unavailable", ""));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_waits_for_max_wait_and_not_longer() {
-    for (millis, then) in [(DUE, "active(old)"), (EXPIRED, "unavailable")] {
+async fn request_waits_for_max_wait_and_no_longer() {
+    for (millis, saw) in [(DUE, "active(old)"), (EXPIRED, "unavailable")] {
         let max_wait = Duration::from_millis(300);
-        let site = site(Operator::never(), millis).await.configured(|layer| layer.max_wait(max_wait));
-        let seen = Seen::default();
-        let mut page = Box::pin(request(&site, &seen));
-        assert!(timeout(max_wait - Duration::from_millis(2), page.as_mut()).await.is_err(), "it still waits");
-        let response = timeout(Duration::from_millis(4), page).await.unwrap();
-        assert_eq!((saw(&seen), writes(response.headers())), (then.to_owned(), String::new()));
+        let site = Site::offline().logged_in(millis).await.configured(|layer| layer.max_wait(max_wait));
+        let mut request = Box::pin(start(&site));
+        assert!(
+            timeout(max_wait - Duration::from_millis(2), request.as_mut()).await.is_err(),
+            "the request waits for the refresh"
+        );
+        let visit = timeout(Duration::from_millis(4), request).await.unwrap();
+        assert_eq!(outcome(&visit), expect(saw, ""));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_max_wait_of_zero_waits_for_nothing() {
-    let site = site(Operator::never(), DUE).await.configured(|layer| layer.max_wait(Duration::ZERO));
-    let page = timeout(Duration::from_millis(2), request(&site, &Seen::default())).await;
-    assert!(page.is_ok());
+async fn request_with_a_max_wait_of_zero_does_not_wait() {
+    let site = Site::offline().logged_in(DUE).await.configured(|layer| layer.max_wait(Duration::ZERO));
+    assert!(timeout(Duration::from_millis(2), start(&site)).await.is_ok());
 }
 
 #[tokio::test]
-async fn waits_without_end_may_be_configured() {
-    let site = site(Operator::answering(new_pair("new")), DUE).await;
+async fn max_wait_and_refresh_deadline_may_be_endless() {
+    let site = Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await;
     let mut site = site.configured(|layer| layer.max_wait(Duration::MAX).refresh_deadline(Duration::MAX));
     assert_eq!(site.look().await.saw(), "active(new)");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_refresh_deadline_ends_a_call_that_nobody_answers() {
+async fn refresh_deadline_ends_a_call_without_an_answer() {
     let deadline = Duration::from_secs(3);
     let operator = Operator::never();
-    let mut site = site(operator.clone(), DUE).await.configured(|layer| layer.refresh_deadline(deadline));
-    site.look().await;
+    let site = Site::new(operator.clone()).logged_in(DUE).await;
+    site.configured(|layer| layer.refresh_deadline(deadline)).look().await;
     sleep(deadline - EuidLayer::DEFAULT_MAX_WAIT - Duration::from_millis(5)).await;
-    assert_eq!(operator.given_up(), 0, "it has its time");
+    assert_eq!(operator.given_up(), 0, "the call goes on until its deadline");
     sleep(Duration::from_millis(10)).await;
     assert_eq!(operator.given_up(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_before_max_wait_ends_the_pages_wait() {
+async fn refresh_deadline_before_max_wait_ends_the_wait() {
     let deadline = Duration::from_millis(100);
-    let site = site(Operator::never(), DUE).await.configured(|layer| layer.refresh_deadline(deadline));
-    let page = timeout(Duration::from_millis(105), request(&site, &Seen::default())).await;
-    assert!(page.is_ok());
-}
-
-/// A site made, and a page served, outside any runtime.
-fn without_runtime(millis: i64) -> (String, String, usize) {
-    let operator = Operator::answering(new_pair("new"));
-    let site = now_or_never(site(operator.clone(), millis)).unwrap();
-    let seen = Seen::default();
-    let response = now_or_never(request(&site, &seen)).unwrap();
-    (saw(&seen), writes(response.headers()), operator.calls())
-}
-
-#[test]
-fn without_a_runtime_a_good_token_is_shown_and_nobody_is_asked() {
-    assert_eq!(without_runtime(DUE), ("active(old)".into(), String::new(), 0));
-}
-
-#[test]
-fn without_a_runtime_an_expired_token_is_not_shown_and_its_cookie_is_kept() {
-    assert_eq!(without_runtime(EXPIRED), ("unavailable".into(), String::new(), 0));
-}
-
-#[test]
-fn a_runtime_without_a_timer_costs_no_page_its_token() {
-    let runtime = Builder::new_current_thread().build().unwrap();
-    let got = runtime.block_on(breaking(Operator::answering(new_pair("new")), DUE));
-    assert_eq!(got.0, "active(old)");
-}
-
-#[test]
-fn a_runtime_without_a_timer_lets_no_page_wait() {
-    let runtime = Builder::new_current_thread().build().unwrap();
-    let site = runtime.block_on(site(Operator::never(), EXPIRED));
-    let seen = Seen::default();
-    now_or_never(inside(&runtime, &site, &seen)).unwrap();
-    assert_eq!(saw(&seen), "unavailable");
-}
-
-/// Waits for the future on this thread, without a runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        thread::park();
-    }
-}
-
-fn multi_thread() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
-}
-
-/// The request of a page, begun inside the runtime, to be polled elsewhere.
-fn inside(runtime: &Runtime, site: &Site, seen: &Seen) -> impl Future<Output = Response<()>> + Send + use<> {
-    let _inside = runtime.enter();
-    request(site, seen)
-}
-
-#[test]
-fn a_page_begun_in_a_runtime_may_end_on_a_thread_outside_it() {
-    let runtime = multi_thread();
-    let patient = |layer: EuidLayer| layer.max_wait(Duration::from_secs(60));
-    let site = runtime.block_on(site(Operator::answering(new_pair("new")), DUE)).configured(patient);
-    let seen = Seen::default();
-    let page = inside(&runtime, &site, &seen);
-    let response = thread::spawn(move || block_on(page)).join().unwrap();
-    assert_eq!((saw(&seen), writes(response.headers())), ("active(new)".into(), "identity set".into()));
-}
-
-#[test]
-fn a_page_that_waits_outside_its_runtime_has_waited_long_enough_too() {
-    let runtime = multi_thread();
-    let site = runtime.block_on(site(Operator::never(), DUE)).configured(|layer| layer.max_wait(Duration::ZERO));
-    let seen = Seen::default();
-    let page = inside(&runtime, &site, &seen);
-    thread::spawn(move || block_on(page)).join().unwrap();
-    assert_eq!(saw(&seen), "active(old)");
-}
-
-#[test]
-fn a_page_begun_outside_a_runtime_may_end_in_one() {
-    let site = now_or_never(site(Operator::answering(new_pair("new")), DUE)).unwrap();
-    let seen = Seen::default();
-    let page = request(&site, &seen);
-    multi_thread().block_on(page);
-    assert_eq!(saw(&seen), "active(old)");
-}
-
-#[test]
-fn a_page_whose_runtime_has_ended_goes_on_with_its_token() {
-    let runtime = multi_thread();
-    let site = runtime.block_on(site(Operator::never(), DUE));
-    let seen = Seen::default();
-    let page = inside(&runtime, &site, &seen);
-    drop(runtime);
-    block_on(page);
-    assert_eq!(saw(&seen), "active(old)");
-}
-
-#[tokio::test]
-async fn the_future_says_where_it_is_and_no_more() {
-    let site = site(Operator::never(), DUE).await;
-    let page = site.layer.layer(service_fn(async |_: Request<()>| Ok::<_, &str>(Response::new(()))));
-    let waiting = page.clone().call(site.jar.request());
-    let hot = page.clone().call(Request::new(()));
-    let shown = format!("{waiting:?} {hot:?}");
-    assert_eq!(shown, "ResponseFuture(\"Refreshing\") ResponseFuture(\"Hot\")");
-    assert!(page.ready_oneshot().await.is_ok());
+    let site = Site::offline().logged_in(DUE).await.configured(|layer| layer.refresh_deadline(deadline));
+    assert!(timeout(Duration::from_millis(105), start(&site)).await.is_ok());
 }

@@ -1,8 +1,8 @@
-//! `EuidLogoutHandle`: said before the response is made, it reaches the browser with whatever response passes
-//! the layer in the end.
+//! `EuidLogoutHandle`: a handler logs the visitor out before its response exists. The logout counts for any response
+//! that reaches the layer.
 //!
-//! The layer between is a `map_response` that puts another response in the handler's place, as a
-//! timeout or a panic handler does; `tests/layer/axum.rs` has the real ones.
+//! A `map_response` between the handler and the layer replaces the handler's response, as a timeout or a panic handler
+//! does. `axum.rs` has the real ones.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -16,50 +16,45 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_euid::{AdvertisingToken, Consent, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, RefreshMode, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Operator, REFRESH_EXPIRES, Site, identity, new_pair,
-    writes,
+    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Operator, REFRESH_EXPIRES, Site, expect, identity,
+    new_pair, outcome, with_method, writes,
 };
 
-/// What a handler was given to log out with.
 fn logout_of(request: &Request<()>) -> EuidLogoutHandle {
     EuidLogoutHandle::of(request.extensions()).unwrap()
 }
 
-/// What the browser is told if the handler logs out, and a layer between throws its response away.
-async fn thrown_away(layer: &EuidLayer, request: Request<()>) -> String {
-    let handler = service_fn(|request: Request<()>| {
+fn post(request: Request<()>) -> Request<()> {
+    with_method(request, Method::POST)
+}
+
+/// A handler that logs out.
+fn logging_out()
+-> impl Service<Request<()>, Response = Response<()>, Error = Infallible, Future: Send> + Clone + Send + 'static {
+    service_fn(|request: Request<()>| {
         logout_of(&request).logout();
-        let mut response = Response::new(());
+        ready(Ok(Response::new(())))
+    })
+}
+
+/// Returns the cookies written by `layer` if the handler logs out and a layer between replaces its response.
+async fn written_without_the_response(layer: &EuidLayer, request: Request<()>) -> String {
+    let handler = logging_out().map_response(|mut response| {
         EuidUpdate::login(identity("of-the-handler")).attach(&mut response);
-        ready(Ok::<_, Infallible>(response))
+        response
     });
-    let another = handler.map_response(|_| Response::new(()));
-    let Ok(response) = layer.layer(another).oneshot(request).await;
+    let replaced = handler.map_response(|_| Response::new(()));
+    let Ok(response) = layer.layer(replaced).oneshot(request).await;
     writes(response.headers())
 }
 
-fn posted(mut request: Request<()>) -> Request<()> {
-    *request.method_mut() = Method::POST;
-    request
-}
-
-async fn logged_in(operator: Operator) -> Site {
-    let mut site = Site::new(operator);
-    site.login("old").await;
-    site
-}
-
-/// A browser in every state that there is, with its site.
+/// Returns a site with a browser in each possible state.
 async fn every_state() -> Vec<(&'static str, Site)> {
-    let at = |site: Site, millis| {
-        site.wait_until(millis);
-        site
-    };
-    let mut recorded = at(logged_in(Operator::answering(Ok(Refreshed::OptedOut))).await, DUE);
-    recorded.look().await;
-    let mut stated = Site::offline();
-    stated.update(EuidUpdate::opt_out()).await;
-    let active = logged_in(Operator::never()).await;
+    let mut opted_out_by_refresh = Site::new(Operator::answering(Ok(Refreshed::OptedOut))).logged_in(DUE).await;
+    opted_out_by_refresh.look().await;
+    let mut opted_out_by_site = Site::offline();
+    opted_out_by_site.update(EuidUpdate::opt_out()).await;
+    let active = Site::offline().logged_in(0).await;
     let foreign = Site { jar: active.jar.clone(), ..Site::offline() };
     let orphan = Site { jar: active.jar.clone().without(ANCHOR), ..active.clone() };
     let anchor_only = Site { jar: active.jar.clone().without(IDENTITY), ..active.clone() };
@@ -69,12 +64,12 @@ async fn every_state() -> Vec<(&'static str, Site)> {
         ("withheld", with_consent(Consent::Withheld)),
         ("withdrawn", with_consent(Consent::Withdrawn)),
         ("active", active),
-        ("due", at(logged_in(Operator::never()).await, DUE)),
-        ("refreshed", at(logged_in(Operator::answering(new_pair("new"))).await, DUE)),
-        ("expired", at(logged_in(Operator::never()).await, EXPIRED)),
-        ("over", at(logged_in(Operator::never()).await, REFRESH_EXPIRES)),
-        ("opted out, found by a refresh", recorded),
-        ("opted out, stated", stated),
+        ("due", Site::offline().logged_in(DUE).await),
+        ("refreshed", Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await),
+        ("expired", Site::offline().logged_in(EXPIRED).await),
+        ("refresh token expired", Site::offline().logged_in(REFRESH_EXPIRES).await),
+        ("opt-out found by a refresh", opted_out_by_refresh),
+        ("opt-out by the site", opted_out_by_site),
         ("unknown key", foreign),
         ("identity without anchor", orphan),
         ("anchor without identity", anchor_only),
@@ -83,33 +78,30 @@ async fn every_state() -> Vec<(&'static str, Site)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_every_state_the_browser_is_told_though_the_handlers_response_is_thrown_away() {
+async fn logout_handle_clears_in_every_state_though_the_response_is_replaced() {
     for (state, site) in every_state().await {
-        for request in [site.jar.request(), posted(site.jar.request())] {
-            assert_eq!(thrown_away(&site.layer, request).await, BOTH_CLEARED, "{state}");
+        for request in [site.jar.request(), post(site.jar.request())] {
+            assert_eq!(written_without_the_response(&site.layer, request).await, BOTH_CLEARED, "{state}");
         }
     }
 }
 
 #[tokio::test]
-async fn without_cookies_a_post_logs_out_and_a_get_has_nothing_to_end() {
+async fn logout_handle_without_cookies_clears_on_post_and_not_on_get() {
     let site = Site::offline();
-    assert_eq!(thrown_away(&site.layer, posted(Request::new(()))).await, BOTH_CLEARED);
+    assert_eq!(written_without_the_response(&site.layer, post(Request::new(()))).await, BOTH_CLEARED);
     for method in [Method::GET, Method::HEAD] {
-        let mut request = Request::new(());
-        *request.method_mut() = method;
-        assert_eq!(thrown_away(&site.layer, request).await, "");
+        let request = with_method(Request::new(()), method);
+        assert_eq!(written_without_the_response(&site.layer, request).await, "");
     }
 }
 
 #[tokio::test]
-async fn an_error_response_of_the_handler_carries_it() {
-    let site = logged_in(Operator::never()).await;
-    let failing = service_fn(|request: Request<()>| {
-        logout_of(&request).logout();
-        let mut response = Response::new(());
+async fn logout_handle_clears_on_an_error_response_that_is_not_stored() {
+    let site = Site::offline().logged_in(0).await;
+    let failing = logging_out().map_response(|mut response| {
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        ready(Ok::<_, Infallible>(response))
+        response
     });
     let Ok(response) = site.layer.layer(failing).oneshot(site.jar.request()).await;
     assert_eq!((response.status().as_u16(), writes(response.headers())), (500, BOTH_CLEARED.to_owned()));
@@ -117,54 +109,45 @@ async fn an_error_response_of_the_handler_carries_it() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_service_passes_with_nothing_written() {
-    let site = logged_in(Operator::never()).await;
+async fn logout_handle_leaves_an_error_of_the_service_unchanged() {
+    let site = Site::offline().logged_in(0).await;
     let failing = service_fn(|request: Request<()>| {
         logout_of(&request).logout();
-        ready(Err::<Response<()>, _>("the service's own"))
+        ready(Err::<Response<()>, _>("the error of the service"))
     });
-    assert_eq!(site.layer.layer(failing).oneshot(site.jar.request()).await.unwrap_err(), "the service's own");
+    let error = site.layer.layer(failing).oneshot(site.jar.request()).await.unwrap_err();
+    assert_eq!(error, "the error of the service");
 }
 
 #[tokio::test]
-async fn it_beats_a_login_that_a_layer_between_attaches() {
-    for jar in [Jar::default(), logged_in(Operator::never()).await.jar] {
-        let site = Site::offline();
-        let handler = service_fn(|request: Request<()>| {
-            logout_of(&request).logout();
-            ready(Ok::<_, Infallible>(Response::new(())))
-        });
-        let between = handler.map_response(|mut response| {
+async fn logout_handle_overrides_a_login_that_a_layer_between_attaches() {
+    for jar in [Jar::default(), Site::offline().logged_in(0).await.jar] {
+        let between = logging_out().map_response(|mut response| {
             EuidUpdate::login(identity("another")).attach(&mut response);
             response
         });
-        let Ok(response) = site.layer.layer(between).oneshot(posted(jar.request())).await;
+        let Ok(response) = Site::offline().layer.layer(between).oneshot(post(jar.request())).await;
         assert_eq!(writes(response.headers()), BOTH_CLEARED);
     }
 }
 
 #[tokio::test]
-async fn inside_two_layers_it_reaches_the_outer_one() {
-    let outer = logged_in(Operator::answering(new_pair("new"))).await;
+async fn logout_handle_inside_two_layers_reaches_the_outer_one() {
+    let outer = Site::new(Operator::answering(new_pair("new"))).logged_in(0).await;
     for inner in [&outer.layer, &Site::offline().layer] {
         for millis in [0, DUE] {
             outer.wait_until(millis);
-            let handler = service_fn(|request: Request<()>| {
-                logout_of(&request).logout();
-                ready(Ok::<_, Infallible>(Response::new(())))
-            });
-            let nested = outer.layer.layer(inner.layer(handler).map_response(|_| Response::new(())));
-            let Ok(response) = nested.oneshot(outer.jar.request()).await;
+            let replaced = inner.layer(logging_out()).map_response(|_| Response::new(()));
+            let Ok(response) = outer.layer.layer(replaced).oneshot(outer.jar.request()).await;
             assert_eq!(writes(response.headers()), BOTH_CLEARED);
         }
     }
 }
 
-/// What a page comes to that is called after, or beside, a refresh of 200 ms and takes 300 ms itself.
-async fn refreshing(mode: RefreshMode, logout: bool) -> String {
+/// Returns the cookies written for a handler of 300 ms, before or during which a refresh of 200 ms ends.
+async fn written_after_a_refresh(mode: RefreshMode, logout: bool) -> String {
     let operator = Operator::answering(new_pair("new")).after(Duration::from_millis(200));
-    let site = logged_in(operator).await.configured(|layer| layer.refresh_mode(mode));
-    site.wait_until(DUE);
+    let site = Site::new(operator).logged_in(DUE).await.configured(|layer| layer.refresh_mode(mode));
     let slow = service_fn(move |request: Request<()>| async move {
         tokio::time::sleep(Duration::from_millis(300)).await;
         if logout {
@@ -177,22 +160,22 @@ async fn refreshing(mode: RefreshMode, logout: bool) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_beats_the_pair_that_a_refresh_before_or_beside_the_page_has_brought() {
+async fn logout_handle_overrides_the_pair_of_a_blocking_or_concurrent_refresh() {
     for mode in [RefreshMode::Blocking, RefreshMode::Concurrent] {
-        assert_eq!(refreshing(mode, false).await, "identity set", "{mode:?}");
-        assert_eq!(refreshing(mode, true).await, BOTH_CLEARED, "{mode:?}");
+        assert_eq!(written_after_a_refresh(mode, false).await, "identity set", "{mode:?}");
+        assert_eq!(written_after_a_refresh(mode, true).await, BOTH_CLEARED, "{mode:?}");
     }
 }
 
-/// The response to a page that does this with its request.
-async fn page<F>(site: &Site, page: impl Fn(Request<()>) -> F + Clone) -> Response<()>
+/// Returns the response to a request that `handler` has used.
+async fn response_after<F>(site: &Site, handler: impl Fn(Request<()>) -> F + Clone) -> Response<()>
 where
     F: Future<Output = ()>,
 {
     let service = service_fn(|request| {
-        let page = page(request);
+        let used = handler(request);
         async {
-            page.await;
+            used.await;
             Ok::<_, Infallible>(Response::new(()))
         }
     });
@@ -201,9 +184,9 @@ where
 }
 
 #[tokio::test]
-async fn a_page_that_may_log_out_and_does_not_is_as_any_other() {
-    let site = logged_in(Operator::never()).await;
-    let response = page(&site, |request| {
+async fn logout_handle_that_is_not_used_changes_no_header() {
+    let site = Site::offline().logged_in(0).await;
+    let response = response_after(&site, |request| {
         let _unused = logout_of(&request);
         ready(())
     });
@@ -211,9 +194,9 @@ async fn a_page_that_may_log_out_and_does_not_is_as_any_other() {
 }
 
 #[tokio::test]
-async fn a_token_taken_out_and_read_is_still_noticed_beside_it() {
-    let site = logged_in(Operator::never()).await;
-    let response = page(&site, |mut request: Request<()>| {
+async fn token_removed_from_the_extensions_and_read_still_makes_the_response_private() {
+    let site = Site::offline().logged_in(0).await;
+    let response = response_after(&site, |mut request: Request<()>| {
         let logout = logout_of(&request);
         let token: AdvertisingToken = request.extensions_mut().remove().unwrap();
         request.extensions_mut().clear();
@@ -225,9 +208,9 @@ async fn a_token_taken_out_and_read_is_still_noticed_beside_it() {
 }
 
 #[tokio::test]
-async fn it_can_be_said_from_another_task_and_from_a_layer_that_the_response_passes() {
-    let site = logged_in(Operator::never()).await;
-    let spawned = page(&site, |request| async move {
+async fn logout_handle_works_in_another_task_and_in_a_layer_between() {
+    let site = Site::offline().logged_in(0).await;
+    let spawned = response_after(&site, |request| async move {
         let logout = logout_of(&request);
         tokio::spawn(async move { logout.logout() }).await.unwrap();
     });
@@ -245,23 +228,22 @@ async fn it_can_be_said_from_another_task_and_from_a_layer_that_the_response_pas
 }
 
 #[tokio::test]
-async fn said_too_late_it_ends_no_other_request() {
-    let mut site = logged_in(Operator::never()).await;
+async fn logout_handle_used_after_its_response_affects_no_later_request() {
+    let mut site = Site::offline().logged_in(0).await;
     let kept = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&kept);
-    page(&site, move |request| {
+    response_after(&site, move |request| {
         *keep.lock().unwrap() = Some(logout_of(&request));
         ready(())
     })
     .await;
     kept.lock().unwrap().take().unwrap().logout();
-    let next = site.look().await;
-    assert_eq!((next.saw(), next.writes()), ("active(old)".to_owned(), String::new()));
+    assert_eq!(outcome(&site.look().await), expect("active(old)", ""));
     assert_eq!(site.login("another").await.writes(), BOTH_SET);
 }
 
-#[tokio::test]
-async fn without_the_layer_there_is_none() {
+#[test]
+fn logout_handle_is_missing_without_the_layer() {
     let mut request = Request::new(());
     assert!(EuidLogoutHandle::of(request.extensions()).is_none());
     request.extensions_mut().insert(Euid::Absent);
@@ -269,20 +251,20 @@ async fn without_the_layer_there_is_none() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_used_again_logs_out_the_one_visitor_only() {
-    let (one, other) = (logged_in(Operator::never()).await, Site::offline());
+async fn logout_handle_of_one_request_does_not_affect_others_of_the_same_service() {
+    let (visitor, stranger) = (Site::offline().logged_in(0).await, Site::offline());
     let handler = service_fn(|request: Request<()>| {
         if *request.method() == Method::POST {
             logout_of(&request).logout();
         }
         ready(Ok::<_, Infallible>(Response::new(())))
     });
-    let mut service = one.layer.layer(handler);
+    let mut service = visitor.layer.layer(handler);
     for (request, expected) in [
-        (posted(one.jar.request()), BOTH_CLEARED),
-        (one.jar.request(), ""),
-        (posted(other.jar.request()), BOTH_CLEARED),
-        (other.jar.request(), ""),
+        (post(visitor.jar.request()), BOTH_CLEARED),
+        (visitor.jar.request(), ""),
+        (post(stranger.jar.request()), BOTH_CLEARED),
+        (stranger.jar.request(), ""),
     ] {
         let Ok(response) = service.ready().await.unwrap().call(request).await;
         assert_eq!(writes(response.headers()), expected);

@@ -1,4 +1,4 @@
-//! The layer around a service: what handlers find, what responses carry, what other layers do beside it.
+//! The layer around a service: the state in handlers, the headers of responses, and its place among other layers.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -10,11 +10,14 @@ mod cache_control;
 mod consent;
 mod documents;
 mod future;
+mod header_limit;
 mod logout_handle;
 mod nested;
 #[cfg(feature = "axum")]
 mod order;
 mod readiness;
+mod replay;
+mod runtime;
 mod service;
 mod subject;
 #[cfg(feature = "metrics")]

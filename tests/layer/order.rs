@@ -1,6 +1,6 @@
-//! What other layers do outside and inside the EUID layer, as `src/docs/layers.md` says.
+//! The order of layers: well-known layers outside and inside the EUID layer, as in `src/docs/layers.md`.
 //!
-//! Each test puts one well-known layer on both sides, and asserts what a visitor would notice.
+//! Each test puts one layer on both sides and asserts the effects that a visitor would notice.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -20,7 +20,7 @@ use axum::routing::{Route, get, post};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tower::limit::GlobalConcurrencyLimitLayer;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_euid::{AdvertisingToken, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, RefreshMode};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -30,9 +30,9 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::support::{BOTH_CLEARED, BOTH_SET, DUE, Operator, Site, identity, new_pair, writes};
+use crate::support::{BOTH_CLEARED, BOTH_SET, DUE, Operator, Site, User, identity, new_pair, text, writes};
 
-/// Where the other layer stands.
+/// The side of the EUID layer on which the other layer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Outside,
@@ -41,7 +41,7 @@ enum Side {
 
 use Side::{Inside, Outside};
 
-/// The pages behind the EUID layer, with `other` on one side of it.
+/// Returns the pages behind the EUID layer, with `other` on one side of it.
 fn stack<L>(side: Side, euid: &EuidLayer, other: L) -> Router
 where
     L: Layer<Route> + Clone + Send + Sync + 'static,
@@ -62,7 +62,7 @@ where
     }
 }
 
-/// Longer than the smallest body that `CompressionLayer` compresses.
+/// Returns a text that is long enough for `CompressionLayer` to compress it.
 async fn token(token: Option<AdvertisingToken>) -> String {
     format!("{:100}", token.map_or("no token".to_owned(), |token| token.to_string()))
 }
@@ -71,7 +71,7 @@ async fn state(euid: Euid) -> &'static str {
     euid.state()
 }
 
-#[expect(clippy::panic, reason = "the handler is to panic")]
+#[expect(clippy::panic, reason = "the handler must panic")]
 async fn panicking() {
     panic!("the test wants it")
 }
@@ -81,7 +81,7 @@ async fn logout_and_panic(logout: EuidLogoutHandle) {
     panicking().await;
 }
 
-/// A request of the site's browser, which keeps the cookies that the response sets.
+/// Sends a request as the site's browser, which keeps the cookies of the response.
 async fn send(site: &mut Site, app: &Router, method: Method, path: &str) -> Response<Body> {
     send_with(site, app, method, path, &[]).await
 }
@@ -107,26 +107,19 @@ fn request(site: &Site, method: Method, path: &str, headers: &[(&'static str, &'
     request
 }
 
-async fn text(response: Response<Body>) -> String {
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    String::from_utf8(bytes.to_vec()).unwrap().trim_end().to_owned()
+/// Returns the text of a page, without the padding of [`token`].
+async fn get_text(site: &mut Site, app: &Router, path: &str) -> String {
+    trimmed(send(site, app, Method::GET, path).await).await
 }
 
-/// A visitor who has logged in; their token is `one`.
-async fn logged_in(operator: Operator) -> Site {
-    let mut site = Site::new(operator);
-    site.login("one").await;
-    site
+async fn trimmed(response: Response<Body>) -> String {
+    text(response).await.trim_end().to_owned()
 }
 
 type Stored = Arc<Mutex<HashMap<String, (HeaderMap, Bytes)>>>;
 
 /// A cache of whole responses. It obeys `Cache-Control`, as a shared cache must.
-async fn cache(
-    axum::extract::State(stored): axum::extract::State<Stored>,
-    request: Request,
-    next: Next,
-) -> Response<Body> {
+async fn cache(State(stored): State<Stored>, request: Request, next: Next) -> Response<Body> {
     let key = request.uri().path().to_owned();
     let hit = stored.lock().unwrap().get(&key).cloned();
     if let Some((headers, body)) = hit {
@@ -142,18 +135,18 @@ async fn cache(
 }
 
 #[tokio::test]
-async fn cache_outside_never_stores_a_token_and_cache_inside_shows_it_to_strangers() {
-    for (side, stranger_sees) in [(Outside, "no token"), (Inside, "one")] {
-        let mut site = logged_in(Operator::never()).await;
+async fn cache_outside_stores_no_token_and_cache_inside_shows_it_to_strangers() {
+    for (side, stranger_sees) in [(Outside, "no token"), (Inside, "old")] {
+        let mut site = Site::offline().logged_in(0).await;
         let app = stack(side, &site.layer, from_fn_with_state(Stored::default(), cache));
-        assert_eq!(text(send(&mut site, &app, Method::GET, "/token").await).await, "one");
+        assert_eq!(get_text(&mut site, &app, "/token").await, "old");
         let stranger = app.oneshot(Request::get("/token").body(Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(text(stranger).await, stranger_sees, "{side:?}");
+        assert_eq!(trimmed(stranger).await, stranger_sees, "{side:?}");
     }
 }
 
 #[tokio::test]
-async fn cache_control_overridden_outside_undoes_the_guard() {
+async fn cache_control_set_outside_overrides_that_of_the_layer() {
     let public = HeaderValue::from_static("public, max-age=600");
     let overriding = SetResponseHeaderLayer::overriding(CACHE_CONTROL, public.clone());
     let if_absent = SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, public);
@@ -173,30 +166,28 @@ async fn cache_control_overridden_outside_undoes_the_guard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeout_outside_that_is_shorter_than_max_wait_fails_the_page() {
+async fn timeout_outside_that_is_shorter_than_max_wait_fails_the_request() {
     let short = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_millis(300));
     for (side, status) in [(Outside, StatusCode::GATEWAY_TIMEOUT), (Inside, StatusCode::OK)] {
-        let mut site = logged_in(Operator::never()).await;
-        site.wait_until(DUE);
+        let mut site = Site::offline().logged_in(DUE).await;
         let app = stack(side, &site.layer, short);
         assert_eq!(send(&mut site, &app, Method::GET, "/token").await.status(), status, "{side:?}");
     }
 }
 
 #[tokio::test]
-async fn panic_caught_inside_keeps_what_the_layer_writes_and_one_caught_outside_loses_it() {
+async fn panic_caught_inside_keeps_the_written_cookies_and_one_caught_outside_loses_them() {
     for (side, refreshed, logged_out) in [(Inside, "identity set", BOTH_CLEARED), (Outside, "", "")] {
         let operator = Operator::answering(new_pair("new"));
-        let mut site = logged_in(operator.clone()).await;
-        site.wait_until(DUE);
+        let mut site = Site::new(operator.clone()).logged_in(DUE).await;
         let app = stack(side, &site.layer, CatchPanicLayer::new());
         let response = send(&mut site, &app, Method::GET, "/panic").await;
         assert_eq!(
             (response.status(), writes(response.headers()).as_str()),
             (StatusCode::INTERNAL_SERVER_ERROR, refreshed)
         );
-        // The answer of the operator is remembered: the next page needs no second call.
-        assert_eq!(text(send(&mut site, &app, Method::GET, "/token").await).await, "new", "{side:?}");
+        // The answer of the operator is remembered: the next request needs no second call.
+        assert_eq!(get_text(&mut site, &app, "/token").await, "new", "{side:?}");
         assert_eq!(operator.calls(), 1, "{side:?}");
 
         let response = send(&mut site, &app, Method::POST, "/logout-and-panic").await;
@@ -207,8 +198,7 @@ async fn panic_caught_inside_keeps_what_the_layer_writes_and_one_caught_outside_
 #[tokio::test]
 async fn compression_works_on_either_side() {
     for side in [Outside, Inside] {
-        let mut site = logged_in(Operator::answering(new_pair("new"))).await;
-        site.wait_until(DUE);
+        let mut site = Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await;
         let app = stack(side, &site.layer, CompressionLayer::new());
         let gzip = [(ACCEPT_ENCODING.as_str(), "gzip")];
         let response = send_with(&mut site, &app, Method::GET, "/token", &gzip).await;
@@ -219,11 +209,10 @@ async fn compression_works_on_either_side() {
 }
 
 #[tokio::test]
-async fn cors_preflight_begins_no_refresh_on_either_side() {
+async fn cors_preflight_starts_no_refresh_on_either_side() {
     for side in [Outside, Inside] {
         let operator = Operator::answering(new_pair("new"));
-        let mut site = logged_in(operator.clone()).await;
-        site.wait_until(DUE);
+        let mut site = Site::new(operator.clone()).logged_in(DUE).await;
         let app = stack(side, &site.layer, CorsLayer::permissive());
         let headers = [("origin", "https://other.example"), ("access-control-request-method", "GET")];
         let response = send_with(&mut site, &app, Method::OPTIONS, "/token", &headers).await;
@@ -233,7 +222,7 @@ async fn cors_preflight_begins_no_refresh_on_either_side() {
 }
 
 #[tokio::test]
-async fn forged_login_is_refused_on_either_side() {
+async fn csrf_check_refuses_a_forged_login_on_either_side() {
     for side in [Outside, Inside] {
         let mut site = Site::offline();
         let app = stack(side, &site.layer, CsrfLayer::new());
@@ -244,11 +233,10 @@ async fn forged_login_is_refused_on_either_side() {
 }
 
 #[tokio::test]
-async fn body_limit_works_on_either_side_and_outside_it_costs_no_call() {
+async fn body_limit_works_on_either_side_and_saves_the_call_outside() {
     for side in [Outside, Inside] {
         let operator = Operator::answering(new_pair("new"));
-        let mut site = logged_in(operator.clone()).await;
-        site.wait_until(DUE);
+        let mut site = Site::new(operator.clone()).logged_in(DUE).await;
         let app = stack(side, &site.layer, RequestBodyLimitLayer::new(10));
         let too_large = [("content-length", "11")];
         let response = send_with(&mut site, &app, Method::POST, "/upload", &too_large).await;
@@ -260,13 +248,12 @@ async fn body_limit_works_on_either_side_and_outside_it_costs_no_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn page_that_waits_for_a_refresh_holds_a_permit_of_a_limit_outside() {
+async fn request_that_waits_for_a_refresh_holds_a_permit_of_a_limit_outside() {
     use RefreshMode::{Blocking, Concurrent};
     for (side, mode, is_served) in
         [(Outside, Blocking, false), (Outside, Concurrent, true), (Inside, Blocking, true), (Inside, Concurrent, true)]
     {
-        let site = logged_in(Operator::never()).await.configured(|layer| layer.refresh_mode(mode));
-        site.wait_until(DUE);
+        let site = Site::offline().logged_in(DUE).await.configured(|layer| layer.refresh_mode(mode));
         let app = stack(side, &site.layer, GlobalConcurrencyLimitLayer::new(1));
         let waiting = tokio::spawn(app.clone().oneshot(request(&site, Method::GET, "/token", &[])));
         tokio::task::yield_now().await;
@@ -277,12 +264,11 @@ async fn page_that_waits_for_a_refresh_holds_a_permit_of_a_limit_outside() {
     }
 }
 
-/// axum's routes are always ready, a plain tower service may not be.
+/// axum's routes are always ready; a plain tower service may not be.
 #[tokio::test(start_paused = true)]
-async fn page_that_waits_holds_a_permit_of_a_limit_inside_a_plain_tower_stack() {
-    let site = logged_in(Operator::never()).await;
-    site.wait_until(DUE);
-    let page = tower::service_fn(async |_: axum::http::Request<()>| Ok::<_, Infallible>(Response::new(())));
+async fn request_that_waits_holds_a_permit_of_a_limit_inside_a_plain_tower_stack() {
+    let site = Site::offline().logged_in(DUE).await;
+    let page = service_fn(async |_: axum::http::Request<()>| Ok::<_, Infallible>(Response::new(())));
     let app = site.layer.layer(GlobalConcurrencyLimitLayer::new(1).layer(page));
     let waiting = tokio::spawn(app.clone().oneshot(site.jar.request()));
     tokio::task::yield_now().await;
@@ -291,21 +277,16 @@ async fn page_that_waits_holds_a_permit_of_a_limit_inside_a_plain_tower_stack() 
     waiting.await.unwrap().unwrap();
 }
 
-/// Who is signed in, as a session layer puts it into the request.
-#[derive(Clone)]
-struct User(&'static str);
-
 #[tokio::test]
-async fn session_layer_inside_signs_nobody_in_for_bind() {
+async fn session_layer_inside_is_too_late_for_the_subject() {
     let session = async |mut request: Request, next: Next| {
         request.extensions_mut().insert(User("ann"));
         next.run(request).await
     };
     for (side, state) in [(Outside, "active"), (Inside, "absent")] {
-        let mut site = Site::offline()
-            .configured(|layer| layer.subject(|request| request.extensions.get::<User>().map(|user| user.0)));
+        let mut site = Site::offline().with_subject();
         site.update(EuidUpdate::login(identity("one")).subject("ann")).await;
         let app = stack(side, &site.layer, from_fn(session));
-        assert_eq!(text(send(&mut site, &app, Method::GET, "/state").await).await, state, "{side:?}");
+        assert_eq!(get_text(&mut site, &app, "/state").await, state, "{side:?}");
     }
 }

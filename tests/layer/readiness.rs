@@ -1,8 +1,8 @@
-//! Readiness: only an instance whose own `poll_ready` said so is called.
+//! Readiness: the layer calls the inner service only after that very instance has been ready.
 //!
-//! [`Strict`] is an inner service that fails the test if it is called unready; its clones begin
-//! unready, as those of a semaphore or a buffer do. The hot path is a page that asks nobody, the
-//! cold one a page that waits for a refresh, after which the service must be asked again.
+//! [`Strict`] is an inner service that fails the test if it is called unready. Its clones start unready, as those of a
+//! semaphore or a buffer do. A request that waits for a refresh keeps the readiness of its instance; all other requests
+//! use the service in place.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -21,7 +21,7 @@ use tower_euid::Euid;
 
 use crate::support::{ANCHOR, DUE, EXPIRED, IDENTITY, Operator, REFRESH_EXPIRES, Site, new_pair};
 
-/// Panics if called without having been ready since its last call; counts its clones.
+/// A service that panics if it was not ready since its last call. It counts its clones.
 #[derive(Debug, Default)]
 struct Strict {
     ready: bool,
@@ -51,11 +51,11 @@ impl Service<Request<()>> for Strict {
     }
 }
 
-/// A page's readiness, as it is told.
+/// A service with this readiness, whose calls fail.
 #[derive(Clone, Debug)]
-struct Told(Poll<Result<(), &'static str>>);
+struct Failing(Poll<Result<(), &'static str>>);
 
-impl Service<Request<()>> for Told {
+impl Service<Request<()>> for Failing {
     type Response = Response<()>;
     type Error = &'static str;
     type Future = Ready<Result<Response<()>, &'static str>>;
@@ -65,35 +65,34 @@ impl Service<Request<()>> for Told {
     }
 
     fn call(&mut self, _: Request<()>) -> Self::Future {
-        ready(Err("the page's own error"))
+        ready(Err("the error of the service"))
     }
 }
 
-/// The ways through the layer.
-const WAYS: [&str; 6] = ["no cookie", "fresh", "due", "expired", "clear", "nested"];
+/// The paths of a request through the layer.
+const PATHS: [&str; 6] = ["no cookie", "fresh", "due", "expired", "clear", "nested"];
 
-/// A site and a request that goes this way.
-async fn way(name: &str) -> (Site, Request<()>) {
-    let mut site = Site::new(Operator::answering(new_pair("new")));
-    site.login("old").await;
-    site.wait_until(match name {
+/// Returns a site and a request that takes this path.
+async fn request_on(path: &str) -> (Site, Request<()>) {
+    let millis = match path {
         "due" => DUE,
         "expired" => EXPIRED,
         "clear" => REFRESH_EXPIRES,
         _ => 0,
-    });
-    if name == "no cookie" {
+    };
+    let mut site = Site::new(Operator::answering(new_pair("new"))).logged_in(millis).await;
+    if path == "no cookie" {
         site.jar = site.jar.without(IDENTITY).without(ANCHOR);
     }
     let mut request = site.jar.request();
-    if name == "nested" {
+    if path == "nested" {
         request.extensions_mut().insert(Euid::Absent);
     }
     (site, request)
 }
 
-/// Three requests, one after the other, through one service.
-async fn three_times<S>(mut service: S, request: &Request<()>)
+/// Sends three requests, one after the other, through one service.
+async fn send_three<S>(mut service: S, request: &Request<()>)
 where
     S: Service<Request<()>, Response = Response<()>, Error = BoxError>,
 {
@@ -103,123 +102,117 @@ where
 }
 
 #[tokio::test]
-async fn the_inner_service_is_never_called_unready() {
-    for name in WAYS {
-        let (site, request) = way(name).await;
-        three_times(site.layer.layer(Strict::default()), &request).await;
+async fn inner_service_is_never_called_unready() {
+    for path in PATHS {
+        let (site, request) = request_on(path).await;
+        send_three(site.layer.layer(Strict::default()), &request).await;
     }
 }
 
 #[tokio::test]
-async fn a_concurrency_limit_inside_is_never_called_unready() {
-    for name in WAYS {
-        let (site, request) = way(name).await;
-        three_times(site.layer.layer(ConcurrencyLimit::new(Strict::default(), 1)), &request).await;
+async fn concurrency_limit_inside_is_never_called_unready() {
+    for path in PATHS {
+        let (site, request) = request_on(path).await;
+        send_three(site.layer.layer(ConcurrencyLimit::new(Strict::default(), 1)), &request).await;
     }
 }
 
 #[tokio::test]
-async fn a_concurrency_limit_outside_is_let_through() {
-    for name in WAYS {
-        let (site, request) = way(name).await;
-        three_times(ConcurrencyLimit::new(site.layer.layer(Strict::default()), 1), &request).await;
+async fn concurrency_limit_outside_passes_requests() {
+    for path in PATHS {
+        let (site, request) = request_on(path).await;
+        send_three(ConcurrencyLimit::new(site.layer.layer(Strict::default()), 1), &request).await;
     }
 }
 
 #[tokio::test]
-async fn a_buffer_inside_is_never_called_unready() {
-    for name in WAYS {
-        let (site, request) = way(name).await;
-        three_times(site.layer.layer(Buffer::new(Strict::default(), 1)), &request).await;
+async fn buffer_inside_is_never_called_unready() {
+    for path in PATHS {
+        let (site, request) = request_on(path).await;
+        send_three(site.layer.layer(Buffer::new(Strict::default(), 1)), &request).await;
     }
 }
 
 #[tokio::test]
-async fn a_buffer_outside_is_let_through() {
-    for name in WAYS {
-        let (site, request) = way(name).await;
-        three_times(Buffer::new(site.layer.layer(Strict::default()), 1), &request).await;
+async fn buffer_outside_passes_requests() {
+    for path in PATHS {
+        let (site, request) = request_on(path).await;
+        send_three(Buffer::new(site.layer.layer(Strict::default()), 1), &request).await;
     }
 }
 
 #[tokio::test]
-async fn clones_of_the_service_are_asked_for_their_own_readiness() {
-    for name in WAYS {
-        let (site, request) = way(name).await;
+async fn clones_of_the_service_await_readiness_of_their_own() {
+    for path in PATHS {
+        let (site, request) = request_on(path).await;
         let service = site.layer.layer(Strict::default());
         for _ in 0..2 {
-            three_times(service.clone(), &request).await;
+            send_three(service.clone(), &request).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_page_that_asks_nobody_clones_nothing() {
-    for name in ["no cookie", "fresh", "clear", "nested"] {
-        let (site, request) = way(name).await;
+async fn request_without_a_refresh_does_not_clone_the_service() {
+    for path in ["no cookie", "fresh", "clear", "nested"] {
+        let (site, request) = request_on(path).await;
         let strict = Strict::default();
         let clones = Arc::clone(&strict.clones);
-        three_times(site.layer.layer(strict), &request).await;
-        assert_eq!(clones.load(Ordering::SeqCst), 0, "{name}");
+        send_three(site.layer.layer(strict), &request).await;
+        assert_eq!(clones.load(Ordering::SeqCst), 0, "{path}");
     }
 }
 
-/// Whether this service is ready at once.
+/// Returns whether the service is ready at once.
 async fn is_ready<S: Service<Request<()>>>(service: &mut S) -> bool {
     poll_fn(|cx| Poll::Ready(service.poll_ready(cx).is_ready())).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiting_page_keeps_the_readiness_that_it_was_given() {
+async fn waiting_request_keeps_the_readiness_of_its_instance() {
     let slow = Operator::answering(new_pair("new")).after(Duration::from_millis(100));
-    let mut site = Site::new(slow);
-    site.login("old").await;
-    site.wait_until(DUE);
+    let site = Site::new(slow).logged_in(DUE).await;
     let mut service = site.layer.layer(ConcurrencyLimit::new(Strict::default(), 1));
-    let page = service.ready().await.unwrap().call(site.jar.request());
-    assert!(!is_ready(&mut service).await, "the page has the only permit");
-    page.await.unwrap();
-    assert!(is_ready(&mut service).await, "the page has given it back");
+    let waiting = service.ready().await.unwrap().call(site.jar.request());
+    assert!(!is_ready(&mut service).await, "the waiting request has the only permit");
+    waiting.await.unwrap();
+    assert!(is_ready(&mut service).await, "the request has ended and returned the permit");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiting_page_that_is_dropped_gives_its_readiness_back() {
-    let mut site = Site::new(Operator::never());
-    site.login("old").await;
-    site.wait_until(DUE);
+async fn waiting_request_that_is_dropped_returns_its_readiness() {
+    let site = Site::offline().logged_in(DUE).await;
     let mut service = site.layer.layer(ConcurrencyLimit::new(Strict::default(), 1));
     drop(service.ready().await.unwrap().call(site.jar.request()));
     assert!(is_ready(&mut service).await);
 }
 
 #[tokio::test]
-async fn readiness_passes_through_unchanged() {
+async fn readiness_of_the_inner_service_passes_through_unchanged() {
     let site = Site::offline();
-    for told in [Poll::Pending, Poll::Ready(Ok(())), Poll::Ready(Err("not today"))] {
-        let mut service = site.layer.layer(Told(told));
+    for readiness in [Poll::Pending, Poll::Ready(Ok(())), Poll::Ready(Err("not today"))] {
+        let mut service = site.layer.layer(Failing(readiness));
         let got = poll_fn(|cx| Poll::Ready(service.poll_ready(cx))).await;
-        assert_eq!(got, told);
+        assert_eq!(got, readiness);
     }
 }
 
 #[tokio::test]
-async fn errors_of_the_page_pass_through_unchanged_and_unboxed() {
-    for name in WAYS {
-        let (site, request) = way(name).await;
-        let outcome: Result<_, &'static str> = site.layer.layer(Told(Poll::Ready(Ok(())))).oneshot(request).await;
-        assert_eq!(outcome.unwrap_err(), "the page's own error", "{name}");
+async fn error_of_the_inner_service_passes_through_unchanged_and_unboxed() {
+    for path in PATHS {
+        let (site, request) = request_on(path).await;
+        let outcome: Result<_, &'static str> = site.layer.layer(Failing(Poll::Ready(Ok(())))).oneshot(request).await;
+        assert_eq!(outcome.unwrap_err(), "the error of the service", "{path}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_that_wait_do_not_hold_up_others() {
-    let mut site = Site::new(Operator::never());
-    site.login("old").await;
-    site.wait_until(DUE);
+async fn waiting_request_does_not_block_others() {
+    let site = Site::offline().logged_in(DUE).await;
     let page = service_fn(|_: Request<()>| ready(Ok::<_, BoxError>(Response::new(()))));
     let mut service = site.layer.layer(page);
     let waiting = service.ready().await.unwrap().call(site.jar.request());
-    // Less than any wait: tokio's paused time would jump over the page's patience otherwise.
+    // Shorter than `max_wait`: otherwise tokio's paused time would jump to its end.
     let other = service.ready().await.unwrap().call(Request::new(()));
     let other = tokio::time::timeout(Duration::from_millis(1), other).await;
     assert!(other.is_ok());

@@ -1,7 +1,6 @@
-//! `EuidLayer::subject`: an identity sealed for one signed-in user is never used for another on the same
-//! browser.
+//! `EuidLayer::subject`: an identity bound to one signed-in user is never used for another on the same browser.
 //!
-//! Who is signed in, a layer further out knows: here, the test.
+//! In production a session layer outside names the user; here the test does.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -12,159 +11,140 @@ use crate::support::{
     DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Site, expect, failure, identity, new_pair, outcome, ring, set_cookies,
 };
 
-/// Who is signed in, in the extensions of a request.
-#[derive(Clone)]
-struct User(&'static str);
-
 const ANN: Option<&str> = Some("ann");
 const BOB: Option<&str> = Some("bob");
-const NOBODY: Option<&str> = None;
+const NO_USER: Option<&str> = None;
 
-fn binding(site: Site) -> Site {
-    site.configured(|layer| layer.subject(|request| request.extensions.get::<User>().map(|user| user.0)))
+/// Returns a site with the hook and with Ann's login.
+async fn logged_in_as_ann(operator: Operator) -> Site {
+    logged_in_as_ann_with_keys(ring(), operator).await
 }
 
-/// Ann's browser, on a site that binds.
-async fn of_ann(operator: Operator) -> Site {
-    of_ann_under(ring(), operator).await
-}
-
-async fn of_ann_under(keys: KeyRing, operator: Operator) -> Site {
-    let mut site = binding(Site::with_keys(keys, operator));
-    site.update(EuidUpdate::login(identity("anns")).subject("ann")).await;
+async fn logged_in_as_ann_with_keys(keys: KeyRing, operator: Operator) -> Site {
+    let mut site = Site::with_keys(keys, operator).with_subject();
+    site.update(EuidUpdate::login(identity("of-ann")).subject("ann")).await;
     site
 }
 
-/// A page while `user` is signed in; the browser keeps the cookies it is given.
-async fn page_of(site: &mut Site, user: Option<&'static str>) -> (String, String) {
-    let mut request = site.jar.request();
-    if let Some(user) = user {
-        request.extensions_mut().insert(User(user));
-    }
-    let visit = site.send(request, |_, _| ()).await;
-    site.jar.apply(visit.response.headers());
-    outcome(&visit)
+#[tokio::test]
+async fn bound_identity_is_active_for_its_user_alone() {
+    let mut site = logged_in_as_ann(Operator::never()).await;
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("active(of-ann)", ""));
+    assert_eq!(outcome(&site.look_as(BOB).await), expect("absent", "identity cleared"));
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("absent", ""), "Bob's request has ended it");
 }
 
 #[tokio::test]
-async fn a_bound_identity_is_for_its_user_alone() {
-    let mut site = of_ann(Operator::never()).await;
-    assert_eq!(page_of(&mut site, ANN).await, expect("active(anns)", ""));
-    assert_eq!(page_of(&mut site, BOB).await, expect("absent", "identity cleared"));
-    assert_eq!(page_of(&mut site, ANN).await, expect("absent", ""), "Bob's visit ended it");
+async fn bound_identity_is_kept_and_hidden_while_no_user_is_signed_in() {
+    let mut site = logged_in_as_ann(Operator::never()).await;
+    assert_eq!(outcome(&site.look_as(NO_USER).await), expect("absent", ""));
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("active(of-ann)", ""));
 }
 
 #[tokio::test]
-async fn while_nobody_is_signed_in_it_is_kept_and_not_handed_out() {
-    let mut site = of_ann(Operator::never()).await;
-    assert_eq!(page_of(&mut site, NOBODY).await, expect("absent", ""));
-    assert_eq!(page_of(&mut site, ANN).await, expect("active(anns)", ""));
-}
-
-#[tokio::test]
-async fn nobody_is_asked_for_the_identity_of_somebody_else() {
+async fn bound_identity_is_not_refreshed_for_another_user() {
     let operator = Operator::answering(new_pair("new"));
     for millis in [DUE, EXPIRED] {
-        for (user, writes) in [(NOBODY, ""), (BOB, "identity cleared")] {
-            let mut site = of_ann(operator.clone()).await;
+        for (user, writes) in [(NO_USER, ""), (BOB, "identity cleared")] {
+            let mut site = logged_in_as_ann(operator.clone()).await;
             site.wait_until(millis);
-            assert_eq!(page_of(&mut site, user).await, expect("absent", writes));
+            assert_eq!(outcome(&site.look_as(user).await), expect("absent", writes));
         }
     }
     assert_eq!(operator.calls(), 0);
 }
 
 #[tokio::test]
-async fn a_refresh_keeps_the_binding() {
-    let mut site = of_ann(Operator::answering(new_pair("new"))).await;
+async fn refresh_keeps_the_subject() {
+    let mut site = logged_in_as_ann(Operator::answering(new_pair("new"))).await;
     site.wait_until(DUE);
-    assert_eq!(page_of(&mut site, ANN).await, expect("active(new)", "identity set"));
-    assert_eq!(page_of(&mut site.clone(), ANN).await, expect("active(new)", ""));
-    assert_eq!(page_of(&mut site.clone(), NOBODY).await, expect("absent", ""));
-    assert_eq!(page_of(&mut site, BOB).await, expect("absent", "identity cleared"));
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("active(new)", "identity set"));
+    assert_eq!(outcome(&site.clone().look_as(ANN).await), expect("active(new)", ""));
+    assert_eq!(outcome(&site.clone().look_as(NO_USER).await), expect("absent", ""));
+    assert_eq!(outcome(&site.look_as(BOB).await), expect("absent", "identity cleared"));
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_bind_yet_uses_it_and_keeps_the_binding() {
+async fn node_without_the_hook_uses_a_bound_identity_and_keeps_the_subject() {
     let keys = ring();
-    let mut site = of_ann_under(keys.clone(), Operator::never()).await;
+    let mut site = logged_in_as_ann_with_keys(keys.clone(), Operator::never()).await;
     let mut older = Site { jar: site.jar, ..Site::with_keys(keys, Operator::answering(new_pair("new"))) };
     older.wait_until(DUE);
     assert_eq!(outcome(&older.look().await), expect("active(new)", "identity set"));
     site.jar = older.jar;
-    assert_eq!(page_of(&mut site.clone(), ANN).await, expect("active(new)", ""));
-    assert_eq!(page_of(&mut site, BOB).await, expect("absent", "identity cleared"));
+    assert_eq!(outcome(&site.clone().look_as(ANN).await), expect("active(new)", ""));
+    assert_eq!(outcome(&site.look_as(BOB).await), expect("absent", "identity cleared"));
 }
 
 #[tokio::test]
-async fn an_identity_bound_to_nobody_goes_on() {
-    let mut site = binding(Site::offline());
-    site.login("anybodys").await;
-    for user in [ANN, BOB, NOBODY] {
-        assert_eq!(page_of(&mut site, user).await, expect("active(anybodys)", ""));
+async fn unbound_identity_is_active_for_every_user() {
+    let mut site = Site::offline().with_subject();
+    site.login("unbound").await;
+    for user in [ANN, BOB, NO_USER] {
+        assert_eq!(outcome(&site.look_as(user).await), expect("active(unbound)", ""));
     }
 }
 
 #[tokio::test]
-async fn the_record_of_an_opt_out_is_its_users_alone() {
-    let mut site = of_ann(Operator::answering(Ok(Refreshed::OptedOut))).await;
+async fn opt_out_found_by_a_refresh_is_shown_to_its_user_alone() {
+    let mut site = logged_in_as_ann(Operator::answering(Ok(Refreshed::OptedOut))).await;
     site.wait_until(DUE);
-    assert_eq!(page_of(&mut site, ANN).await, expect("opted_out", "identity cleared, opt-out recorded"));
-    assert_eq!(page_of(&mut site, ANN).await, expect("opted_out", ""));
-    for other in [NOBODY, BOB] {
-        assert_eq!(page_of(&mut site, other).await, expect("absent", ""));
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("opted_out", "identity cleared, opt-out recorded"));
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("opted_out", ""));
+    for other in [NO_USER, BOB] {
+        assert_eq!(outcome(&site.look_as(other).await), expect("absent", ""));
     }
-    assert_eq!(page_of(&mut site, ANN).await, expect("opted_out", ""));
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("opted_out", ""));
 }
 
 #[tokio::test]
-async fn the_next_users_login_is_theirs() {
-    let mut site = of_ann(Operator::never()).await;
-    site.update(EuidUpdate::login(identity("bobs")).subject("bob")).await;
-    assert_eq!(page_of(&mut site, BOB).await, expect("active(bobs)", ""));
-    assert_eq!(page_of(&mut site, ANN).await, expect("absent", "identity cleared"));
+async fn login_of_another_user_replaces_the_bound_identity() {
+    let mut site = logged_in_as_ann(Operator::never()).await;
+    site.update(EuidUpdate::login(identity("of-bob")).subject("bob")).await;
+    assert_eq!(outcome(&site.look_as(BOB).await), expect("active(of-bob)", ""));
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("absent", "identity cleared"));
 }
 
 #[tokio::test]
-async fn ids_are_compared_whole() {
+async fn subjects_are_compared_as_a_whole() {
     for (subject, user, expected) in [("", "", "active(x)"), ("ann", "ann ", "absent"), ("", "ann", "absent")] {
         let user: &'static str = user;
-        let mut site = binding(Site::offline());
+        let mut site = Site::offline().with_subject();
         site.update(EuidUpdate::login(identity("x")).subject(subject)).await;
-        assert_eq!(page_of(&mut site, Some(user)).await.0, expected, "{subject:?} {user:?}");
+        assert_eq!(site.look_as(Some(user)).await.saw(), expected, "{subject:?} {user:?}");
     }
 }
 
 #[tokio::test]
-async fn the_id_of_the_user_is_nowhere_in_the_cookies() {
+async fn subject_is_not_readable_in_the_cookies() {
     let id = "the-very-long-id-of-a-user@example.com";
     let mut site = Site::offline();
     let visit = site.update(EuidUpdate::login(identity("x")).subject(id)).await;
-    let told = set_cookies(visit.response.headers()).into_iter().map(|line| line.to_str().unwrap().to_owned());
+    let lines = set_cookies(visit.response.headers()).into_iter().map(|line| line.to_str().unwrap().to_owned());
     let decoded = BASE64_URL_SAFE_NO_PAD.decode(site.jar.value(IDENTITY).unwrap()).unwrap();
-    let told = [told.collect::<Vec<_>>().join("\n").into_bytes(), decoded].concat();
-    // Base64 of a part of a longer text depends on where the part stands: three ways.
+    let written = [lines.collect::<Vec<_>>().join("\n").into_bytes(), decoded].concat();
+    // Base64 of a part of a text depends on its position: there are three forms.
     let shifted = (0..3).flat_map(|skipped| {
         let part = &id[skipped..skipped + 27];
         [BASE64_STANDARD.encode(part), BASE64_URL_SAFE_NO_PAD.encode(part)]
     });
     for form in shifted.chain([id.to_owned()]) {
-        assert!(!told.windows(form.len()).any(|window| window == form.as_bytes()), "{form}");
+        assert!(!written.windows(form.len()).any(|window| window == form.as_bytes()), "{form}");
     }
 }
 
 #[tokio::test]
-async fn a_login_without_a_subject_is_warned_about_where_identities_are_bound() {
+async fn login_without_a_subject_is_warned_about_if_the_hook_is_set() {
     let warning = "WARN tower_euid: a login has no subject, so it is bound to no user";
     let login = || EuidUpdate::login(identity("x"));
-    for (bind, update, expected) in [
+    for (has_hook, update, expected) in [
         (true, login(), &[warning][..]),
         (true, login().subject("ann"), &[]),
         (true, EuidUpdate::logout(), &[]),
         (false, login(), &[]),
     ] {
         let site = Site::offline();
-        let mut site = if bind { binding(site) } else { site };
+        let mut site = if has_hook { site.with_subject() } else { site };
         let log = Log::default();
         let _logging = log.start();
         site.update(update).await;
@@ -172,42 +152,45 @@ async fn a_login_without_a_subject_is_warned_about_where_identities_are_bound() 
     }
 }
 
-const NO_USER: &str = "WARN tower_euid: the hook `subject` has never found a signed-in user: the session layer must be \
+const WARNING: &str = "WARN tower_euid: the hook `subject` has never found a signed-in user: the session layer must be \
                        outside of the EuidLayer identities=20";
 
 #[tokio::test]
-async fn bind_that_never_finds_a_user_is_warned_of_once_after_20_bound_identities() {
-    let mut site = of_ann(Operator::never()).await;
+async fn subject_that_never_finds_a_user_is_warned_about_once_after_20_bound_identities() {
+    let mut site = logged_in_as_ann(Operator::never()).await;
+    let mut unbound = Site { jar: Jar::default(), ..site.clone() };
+    unbound.login("unbound").await;
     let log = Log::default();
     let _logging = log.start();
     for _ in 0..19 {
-        page_of(&mut site, NOBODY).await;
-        // Neither counts: no identity, and one that is bound to no user.
-        page_of(&mut Site { jar: Jar::default(), ..site.clone() }, NOBODY).await;
+        site.look_as(NO_USER).await;
+        // Requests without an identity, or with an unbound one, do not count.
+        unbound.look_as(NO_USER).await;
+        Site { jar: Jar::default(), ..site.clone() }.look_as(NO_USER).await;
     }
     assert_eq!(log.take(), [""; 0]);
     for _ in 0..100 {
-        page_of(&mut site, NOBODY).await;
+        site.look_as(NO_USER).await;
     }
-    assert_eq!(log.take(), [NO_USER]);
+    assert_eq!(log.take(), [WARNING]);
 }
 
 #[tokio::test]
-async fn bind_that_has_found_a_user_once_is_not_warned_of() {
-    let mut site = of_ann(Operator::never()).await;
-    page_of(&mut Site { jar: Jar::default(), ..site.clone() }, BOB).await;
+async fn subject_that_has_found_a_user_once_is_not_warned_about() {
+    let mut site = logged_in_as_ann(Operator::never()).await;
+    Site { jar: Jar::default(), ..site.clone() }.look_as(BOB).await;
     let log = Log::default();
     let _logging = log.start();
     for _ in 0..100 {
-        page_of(&mut site, NOBODY).await;
+        site.look_as(NO_USER).await;
     }
     assert_eq!(log.take(), [""; 0]);
 }
 
 #[tokio::test]
-async fn a_refresh_that_fails_leaves_the_binding_as_it_was() {
-    let mut site = of_ann(Operator::answering(failure(ErrorKind::Transient))).await;
+async fn failed_refresh_keeps_the_subject() {
+    let mut site = logged_in_as_ann(Operator::answering(failure(ErrorKind::Transient))).await;
     site.wait_until(DUE);
-    assert_eq!(page_of(&mut site, ANN).await, expect("active(anns)", ""));
-    assert_eq!(page_of(&mut site, BOB).await, expect("absent", "identity cleared"));
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("active(of-ann)", ""));
+    assert_eq!(outcome(&site.look_as(BOB).await), expect("absent", "identity cleared"));
 }

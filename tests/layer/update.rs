@@ -1,11 +1,8 @@
-//! Login, logout, opt-out: what handlers say, and that logout wins.
+//! `EuidUpdate`: a handler logs a visitor in or out, or notes an opt-out.
 //!
-//! 1. A login replaces whatever was there; a logout ends it, readable or not.
-//! 2. An answer that comes after the logout brings nobody back; one that comes after another login
-//!    shows nobody the wrong token.
-//! 3. Of two layers, one inside the other, only the outer one works.
-
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+//! 1. A login replaces any previous identity; a logout ends it, even one that this node can't read.
+//! 2. Precedence in one response: logout > opt-out > login > refresh.
+//! 3. A refresh that ends after a logout, an opt-out or another login makes no token active.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -13,56 +10,45 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::{Euid, EuidUpdate, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Seen, Site, identity, identity_until,
-    new_pair, page, ring, set_cookies, writes,
+    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, OPTED_OUT, Operator, Site, expect, identity,
+    identity_until, new_pair, outcome,
 };
 
-const OPTED_OUT: &str = "identity cleared, anchor opted out";
-
-async fn logged_in(name: &str) -> Site {
-    let mut site = Site::offline();
-    site.login(name).await;
-    site
+#[tokio::test]
+async fn login_sets_both_cookies() {
+    assert_eq!(Site::offline().login("old").await.writes(), BOTH_SET);
 }
 
 #[tokio::test]
-async fn a_login_sets_both_cookies() {
-    assert_eq!(Site::offline().login("one").await.writes(), BOTH_SET);
+async fn login_makes_its_token_active_for_the_next_request() {
+    assert_eq!(Site::offline().logged_in(0).await.look().await.saw(), "active(old)");
 }
 
 #[tokio::test]
-async fn the_page_after_a_login_sees_its_token() {
-    let mut site = logged_in("one").await;
-    assert_eq!(site.look().await.saw(), "active(one)");
-}
-
-#[tokio::test]
-async fn the_login_of_another_person_replaces_the_first() {
-    let mut site = logged_in("one").await;
+async fn login_of_another_person_replaces_the_first() {
+    let mut site = Site::offline().logged_in(0).await;
     let visit = site.login("another").await;
-    assert_eq!((visit.saw(), visit.writes()), ("active(one)".into(), BOTH_SET.into()));
+    assert_eq!(outcome(&visit), expect("active(old)", BOTH_SET));
     assert_eq!(site.look().await.saw(), "active(another)");
 }
 
 #[tokio::test]
-async fn a_login_during_a_due_refresh_writes_the_login() {
-    let mut site = Site::new(Operator::answering(new_pair("new")));
-    site.login("one").await;
-    site.wait_until(DUE);
+async fn login_overrides_a_refresh_of_the_same_request() {
+    let mut site = Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await;
     let visit = site.update(EuidUpdate::login(identity_until("another", [DUE + 1, EXPIRED, EXPIRED]))).await;
-    assert_eq!((visit.saw(), visit.writes()), ("active(new)".into(), BOTH_SET.into()));
+    assert_eq!(outcome(&visit), expect("active(new)", BOTH_SET));
     assert_eq!(site.look().await.saw(), "active(another)");
 }
 
 #[tokio::test]
-async fn a_logout_clears_both_whatever_came() {
-    let site = logged_in("one").await;
-    let foreign = logged_in("foreign").await.jar;
+async fn logout_clears_both_cookies_in_every_state() {
+    let site = Site::offline().logged_in(0).await;
+    let foreign = Site::offline().logged_in(0).await.jar;
     let readable = site.jar.clone();
     let jars = [
         ("nothing", Jar::default()),
@@ -72,39 +58,37 @@ async fn a_logout_clears_both_whatever_came() {
         ("garbage", Jar::default().with(IDENTITY, "garbage").with(ANCHOR, "garbage")),
         ("unknown key", foreign),
     ];
-    for (what, jar) in jars {
+    for (state, jar) in jars {
         let visit = site.send(jar.request(), |_, response| EuidUpdate::logout().attach(response)).await;
-        assert_eq!(visit.writes(), BOTH_CLEARED, "{what}");
+        assert_eq!(visit.writes(), BOTH_CLEARED, "{state}");
     }
 }
 
 #[tokio::test]
-async fn a_logout_beats_what_its_own_refresh_says() {
+async fn logout_overrides_a_refresh_of_the_same_request() {
     for answer in [new_pair("new"), Ok(Refreshed::OptedOut)] {
-        let mut site = Site::new(Operator::answering(answer));
-        site.login("one").await;
-        site.wait_until(DUE);
+        let mut site = Site::new(Operator::answering(answer)).logged_in(DUE).await;
         assert_eq!(site.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
     }
 }
 
 #[tokio::test]
-async fn an_opt_out_clears_the_identity_and_is_seen_afterwards() {
-    let mut site = logged_in("one").await;
+async fn opt_out_clears_the_identity_and_is_remembered() {
+    let mut site = Site::offline().logged_in(0).await;
     assert_eq!(site.update(EuidUpdate::opt_out()).await.writes(), OPTED_OUT);
     assert_eq!(site.look().await.saw(), "opted_out");
 }
 
 #[tokio::test]
-async fn a_login_ends_a_remembered_opt_out() {
+async fn login_ends_a_remembered_opt_out() {
     let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
-    site.login("one").await;
-    assert_eq!(site.look().await.saw(), "active(one)");
+    site.login("new").await;
+    assert_eq!(site.look().await.saw(), "active(new)");
 }
 
 #[tokio::test]
-async fn a_logout_ends_a_remembered_opt_out() {
+async fn logout_ends_a_remembered_opt_out() {
     let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
     site.update(EuidUpdate::logout()).await;
@@ -113,23 +97,23 @@ async fn a_logout_ends_a_remembered_opt_out() {
 
 #[cfg(feature = "client")]
 #[tokio::test]
-async fn whatever_generate_says_ends_the_identity_that_was_there() {
+async fn update_from_any_generated_answer_ends_the_previous_identity() {
     use tower_euid::Generated;
 
-    for (generated, writes, then) in [
+    for (generated, writes, next) in [
         (Generated::Identity(identity("another")), BOTH_SET, "active(another)"),
         (Generated::OptedOut, OPTED_OUT, "opted_out"),
         (Generated::InsufficientConsent, BOTH_CLEARED, "absent"),
     ] {
-        let mut site = logged_in("one").await;
+        let mut site = Site::offline().logged_in(0).await;
         assert_eq!(site.update(generated.into()).await.writes(), writes);
-        assert_eq!(site.look().await.saw(), then);
+        assert_eq!(site.look().await.saw(), next);
     }
 }
 
 #[tokio::test]
-async fn of_two_updates_the_stronger_one_wins_in_either_order() {
-    let (login, opt_out, logout) = (EuidUpdate::login(identity("one")), EuidUpdate::opt_out(), EuidUpdate::logout());
+async fn stronger_of_two_updates_wins_in_either_order() {
+    let (login, opt_out, logout) = (EuidUpdate::login(identity("new")), EuidUpdate::opt_out(), EuidUpdate::logout());
     for (weaker, stronger, expected) in
         [(&login, &logout, BOTH_CLEARED), (&opt_out, &logout, BOTH_CLEARED), (&login, &opt_out, OPTED_OUT)]
     {
@@ -143,7 +127,7 @@ async fn of_two_updates_the_stronger_one_wins_in_either_order() {
 }
 
 #[tokio::test]
-async fn of_two_logins_on_one_response_the_later_counts() {
+async fn later_of_two_logins_in_one_response_counts() {
     let mut site = Site::offline();
     site.visit(|_, response| {
         EuidUpdate::login(identity("first")).attach(response);
@@ -153,51 +137,48 @@ async fn of_two_logins_on_one_response_the_later_counts() {
     assert_eq!(site.look().await.saw(), "active(second)");
 }
 
-/// A page whose slow refresh ends after another response has come; both are applied to the jar in
-/// that order.
+/// Returns a site whose browser got the response with `update` first, and then that of a slow refresh.
 async fn late_refresh(update: EuidUpdate) -> Site {
     let slow = Operator::answering(new_pair("late")).after(Duration::from_millis(200));
-    let mut site = Site::new(slow);
-    site.login("one").await;
-    site.wait_until(DUE);
-    // The other response is of a page that had no identity to refresh: it comes first.
+    let mut site = Site::new(slow).logged_in(DUE).await;
+    // The other request has no identity to refresh, so its response is there first.
     let anchor_only = site.jar.clone().without(IDENTITY);
     let (late, update) = tokio::join!(
-        site.send(site.jar.request(), |_, _| ()),
+        site.look_once(),
         site.send(anchor_only.request(), move |_, response| update.clone().attach(response)),
     );
-    assert_eq!((late.saw(), late.writes()), ("active(late)".into(), "identity set".into()));
+    assert_eq!(outcome(&late), expect("active(late)", "identity set"));
     site.jar.apply(update.response.headers());
     site.jar.apply(late.response.headers());
     site
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_ends_after_the_logout_brings_nobody_back() {
+async fn refresh_that_ends_after_a_logout_restores_no_identity() {
     let mut site = late_refresh(EuidUpdate::logout()).await;
-    assert!(site.jar.value(IDENTITY).is_some(), "the browser took it");
+    assert!(site.jar.value(IDENTITY).is_some(), "the browser has stored the late identity");
     let visit = site.look().await;
-    assert_eq!((visit.saw(), visit.writes()), ("absent".into(), "identity cleared".into()));
+    assert_eq!(outcome(&visit), expect("absent", "identity cleared"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_ends_after_the_opt_out_brings_nobody_back() {
+async fn refresh_that_ends_after_an_opt_out_restores_no_identity() {
     let mut site = late_refresh(EuidUpdate::opt_out()).await;
     let visit = site.look().await;
-    assert_eq!((visit.saw(), visit.writes()), ("opted_out".into(), "identity cleared".into()));
+    assert_eq!(outcome(&visit), expect("opted_out", "identity cleared"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_ends_after_anothers_login_shows_nobody_the_wrong_token() {
-    let other = identity_until("other", [EXPIRED, 2 * EXPIRED, 3 * EXPIRED]);
-    let mut site = late_refresh(EuidUpdate::login(other)).await;
+async fn refresh_that_ends_after_another_login_makes_no_token_active() {
+    let another = identity_until("another", [EXPIRED, 2 * EXPIRED, 3 * EXPIRED]);
+    let mut site = late_refresh(EuidUpdate::login(another)).await;
     let visit = site.look().await;
-    assert_eq!((visit.saw(), visit.writes()), ("absent".into(), "identity cleared".into()));
+    assert_eq!(outcome(&visit), expect("absent", "identity cleared"));
 }
 
 #[tokio::test]
-async fn an_identity_from_before_the_logout_put_back_by_hand_is_not_usable() {
-    let mut site = logged_in("one").await;
+async fn identity_from_before_a_logout_is_not_usable() {
+    let mut site = Site::offline().logged_in(0).await;
     let before = site.jar.clone();
     site.update(EuidUpdate::logout()).await;
     site.jar.put(IDENTITY, before.value(IDENTITY).unwrap());
@@ -205,11 +186,11 @@ async fn an_identity_from_before_the_logout_put_back_by_hand_is_not_usable() {
 }
 
 #[tokio::test]
-async fn an_identity_from_before_the_logout_is_not_usable_after_the_next_login_either() {
-    let mut site = logged_in("one").await;
+async fn identity_from_before_a_logout_is_not_usable_after_the_next_login() {
+    let mut site = Site::offline().logged_in(0).await;
     let before = site.jar.clone();
     site.update(EuidUpdate::logout()).await;
-    site.login("one").await;
+    site.login("old").await;
     site.jar.put(IDENTITY, before.value(IDENTITY).unwrap());
     assert_eq!(site.look().await.saw(), "absent");
 }
@@ -225,7 +206,7 @@ async fn clear_site_data_for_cookies_is_a_logout() {
         ("\"cache\"", ""),
         ("cookies", ""),
     ] {
-        let mut site = logged_in("one").await;
+        let mut site = Site::offline().logged_in(0).await;
         let header = HeaderValue::from_static(value);
         let visit = site
             .visit(move |_, response| {
@@ -237,19 +218,20 @@ async fn clear_site_data_for_cookies_is_a_logout() {
 }
 
 #[tokio::test]
-async fn clear_site_data_beats_a_login() {
+async fn clear_site_data_overrides_a_login() {
     let mut site = Site::offline();
     let visit = site.visit(|_, response| {
         response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cookies\""));
-        EuidUpdate::login(identity("one")).attach(response);
+        EuidUpdate::login(identity("new")).attach(response);
     });
     assert_eq!(visit.await.writes(), BOTH_CLEARED);
 }
 
 #[tokio::test]
-async fn a_response_that_logout_when_names_is_a_logout() {
+async fn logout_when_turns_a_response_into_a_logout() {
     for (ended, expected) in [(true, BOTH_CLEARED), (false, "")] {
-        let mut site = logged_in("one")
+        let mut site = Site::offline()
+            .logged_in(0)
             .await
             .configured(|layer| layer.logout_when(|response| response.headers.contains_key("x-session-ended")));
         let visit = site.visit(move |_, response| {
@@ -262,234 +244,71 @@ async fn a_response_that_logout_when_names_is_a_logout() {
 }
 
 #[tokio::test]
-async fn a_login_too_large_for_a_cookie_ends_the_old_one() {
-    let mut site = logged_in("one").await;
+async fn login_too_large_for_a_cookie_ends_the_previous_identity() {
+    let mut site = Site::offline().logged_in(0).await;
     assert_eq!(site.login(&"!".repeat(4000)).await.writes(), BOTH_CLEARED);
 }
 
 #[tokio::test]
-async fn a_login_that_is_over_already_ends_the_old_one() {
-    let mut site = logged_in("one").await;
-    let over = EuidUpdate::login(identity_until("over", [-3, -2, -1]));
-    assert_eq!(site.update(over).await.writes(), BOTH_CLEARED);
+async fn login_that_has_expired_ends_the_previous_identity() {
+    let mut site = Site::offline().logged_in(0).await;
+    let expired = EuidUpdate::login(identity_until("expired", [-3, -2, -1]));
+    assert_eq!(site.update(expired).await.writes(), BOTH_CLEARED);
 }
 
 #[tokio::test]
-async fn a_refreshed_pair_too_large_for_a_cookie_is_shown_and_the_old_one_kept() {
+async fn refreshed_pair_too_large_for_a_cookie_is_active_and_keeps_the_old_cookie() {
     let large = "!".repeat(4000);
-    let mut site = Site::new(Operator::answering(new_pair(&large)));
-    site.login("one").await;
-    site.wait_until(DUE);
+    let mut site = Site::new(Operator::answering(new_pair(&large))).logged_in(DUE).await;
     let visit = site.look().await;
-    assert_eq!((visit.saw(), visit.writes()), (format!("active({large})"), String::new()));
+    assert_eq!(outcome(&visit), expect(&format!("active({large})"), ""));
 }
 
 #[tokio::test]
-async fn the_update_is_taken_out_of_the_response() {
+async fn update_is_removed_from_the_response() {
     let mut site = Site::offline();
-    for update in [EuidUpdate::login(identity("one")), EuidUpdate::opt_out(), EuidUpdate::logout()] {
+    for update in [EuidUpdate::login(identity("new")), EuidUpdate::opt_out(), EuidUpdate::logout()] {
         assert!(site.update(update).await.response.extensions().is_empty());
     }
 }
 
-/// Two layers, one inside the other, around a page; both operators.
-struct Nested {
-    outer: Site,
-    inner: Site,
-    operators: [Operator; 2],
-}
-
-/// `same`: two of one layer, as by two `.layer(..)` calls in one application.
-async fn nested(same: bool) -> Nested {
-    let keys = ring();
-    let operators = [Operator::answering(new_pair("new")), Operator::answering(new_pair("inner"))];
-    let mut outer = Site::with_keys(keys.clone(), operators[0].clone());
-    outer.login("one").await;
-    outer.wait_until(DUE);
-    let inner = if same { outer.clone() } else { Site::with_keys(keys, operators[1].clone()) };
-    inner.wait_until(DUE);
-    Nested { outer, inner, operators }
-}
-
 #[tokio::test]
-async fn of_two_layers_only_the_outer_one_works() {
-    for same in [true, false] {
-        let Nested { outer, inner, operators } = nested(same).await;
-        let seen = Seen::default();
-        let service = outer.layer.layer(inner.layer.layer(page(Arc::clone(&seen), |_, _| ())));
-        let Ok(response) = service.oneshot(outer.jar.request()).await;
-        let (euid, _) = seen.lock().unwrap().clone();
-        assert_eq!(euid.unwrap().advertising_token().unwrap().as_str(), "new");
-        assert_eq!(writes(response.headers()), "identity set");
-        assert_eq!(operators.map(|operator| operator.calls()), [1, 0]);
-    }
-}
-
-#[tokio::test]
-async fn an_update_attached_inside_both_layers_reaches_the_outer_one() {
-    for same in [true, false] {
-        let Nested { outer, inner, .. } = nested(same).await;
-        for (update, expected) in [
-            (EuidUpdate::login(identity_until("x", [EXPIRED; 3])), BOTH_SET),
-            (EuidUpdate::logout(), BOTH_CLEARED),
-            (EuidUpdate::opt_out(), OPTED_OUT),
-        ] {
-            let handler = move |_: &Euid, response: &mut Response<()>| update.clone().attach(response);
-            let service = outer.layer.layer(inner.layer.layer(page(Seen::default(), handler)));
-            let Ok(response) = service.oneshot(outer.jar.request()).await;
-            assert_eq!(writes(response.headers()), expected);
-        }
-    }
-}
-
-#[tokio::test]
-async fn an_update_attached_between_two_layers_counts_with_the_one_inside() {
-    let Nested { outer, inner, .. } = nested(true).await;
-    let page = page(Seen::default(), |_, response| EuidUpdate::logout().attach(response));
-    let between = inner.layer.layer(page).map_response(|mut response: Response<()>| {
-        EuidUpdate::login(identity("x")).attach(&mut response);
-        response
-    });
-    let Ok(response) = outer.layer.layer(between).oneshot(outer.jar.request()).await;
-    assert_eq!(writes(response.headers()), BOTH_CLEARED);
-}
-
-#[tokio::test]
-async fn an_update_that_reaches_no_layer_is_warned_about_and_no_other() {
+async fn update_that_reaches_no_layer_is_warned_about_and_no_other_is() {
     let log = Log::default();
     let _logging = log.start();
-    let said = |updates: &[fn() -> EuidUpdate]| {
+    let response_with = |updates: &[fn() -> EuidUpdate]| {
         let mut response = Response::new(());
         updates.iter().for_each(|update| update().attach(&mut response));
         response
     };
-    drop(said(&[EuidUpdate::logout, EuidUpdate::opt_out]));
+    drop(response_with(&[EuidUpdate::logout, EuidUpdate::opt_out]));
     assert_eq!(log.take(), ["WARN tower_euid: an EuidUpdate was lost: its response did not reach an EuidLayer"]);
 
     drop(EuidUpdate::logout());
     let mut site = Site::offline();
-    site.visit(move |_, response| *response = said(&[EuidUpdate::logout])).await;
-    site.visit(move |_, response| *response = said(&[EuidUpdate::opt_out, EuidUpdate::logout, EuidUpdate::opt_out]))
-        .await;
+    site.visit(move |_, response| *response = response_with(&[EuidUpdate::logout])).await;
+    site.visit(move |_, response| {
+        *response = response_with(&[EuidUpdate::opt_out, EuidUpdate::logout, EuidUpdate::opt_out]);
+    })
+    .await;
     site.login("x").await;
     assert_eq!(log.take(), [""; 0]);
 }
 
-const REPLAYED: &str = "WARN tower_euid: an EuidUpdate arrived a second time: a cache inside the EuidLayer replays \
-                        responses, or a handler attaches clones of one update";
-
-/// The cookies that browsers without cookies get, one after the other, from a cache inside the layer that replays the
-/// first response.
-async fn replayed(update: EuidUpdate) -> Vec<String> {
-    let mut stored = Response::new(());
-    update.attach(&mut stored);
-    let mut told = Vec::new();
-    for _ in 0..3 {
-        let cache = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(stored.clone())));
-        let Ok(response) = Site::offline().layer.layer(cache).oneshot(Request::new(())).await;
-        told.push(writes(response.headers()));
-    }
-    told
-}
-
 #[tokio::test]
-async fn replayed_login_logs_no_stranger_in_and_is_warned_of_once() {
-    let log = Log::default();
-    let _logging = log.start();
-    assert_eq!(replayed(EuidUpdate::login(identity("x"))).await, [BOTH_SET, "", ""]);
-    assert_eq!(log.take(), [REPLAYED]);
-}
-
-#[tokio::test]
-async fn replayed_logout_and_opt_out_are_obeyed_and_warned_of_once() {
-    for (update, writes) in [(EuidUpdate::logout(), BOTH_CLEARED), (EuidUpdate::opt_out(), OPTED_OUT)] {
-        let log = Log::default();
-        let _logging = log.start();
-        assert_eq!(replayed(update).await, [writes; 3]);
-        assert_eq!(log.take(), [REPLAYED]);
-    }
-}
-
-#[tokio::test]
-async fn replayed_login_that_a_handler_binds_anew_is_an_update_of_its_own() {
-    let update = EuidUpdate::login(identity("x"));
-    for _ in 0..2 {
-        let visit = Site::offline().update(update.clone().subject("ann")).await;
-        assert_eq!(visit.writes(), BOTH_SET);
-    }
-}
-
-/// A response with as many headers as a map takes.
-fn full() -> Response<()> {
-    let mut response = Response::new(());
-    for number in 0.. {
-        let name = HeaderName::try_from(format!("x-{number}")).unwrap();
-        if response.headers_mut().try_append(name, HeaderValue::from_static("x")).is_err() {
-            break;
-        }
-    }
-    response
-}
-
-#[tokio::test]
-async fn response_with_a_full_header_map_passes_as_it_is_and_an_event_says_so() {
-    let full = full();
-    let names = full.headers().keys_len();
-    let unwritten = "WARN tower_euid: a response could not write its cookies reason=\"headers_full\"";
-    let updates: [fn() -> EuidUpdate; 3] =
-        [|| EuidUpdate::login(identity("x")), EuidUpdate::logout, EuidUpdate::opt_out];
-    for update in updates {
-        let mut site = logged_in("one").await;
-        let log = Log::default();
-        let _logging = log.start();
-        let full = full.clone();
-        let handler = move |_: &Euid, response: &mut Response<()>| {
-            *response = full.clone();
-            update().attach(response);
-        };
-        let visit = site.visit(handler).await;
-        assert_eq!((visit.writes(), visit.response.headers().keys_len()), (String::new(), names));
-        assert_eq!(log.take(), [unwritten]);
-    }
-}
-
-#[tokio::test]
-async fn full_header_map_of_a_page_that_read_the_token_is_made_private_if_it_says_anything_of_caches() {
-    let mut site = logged_in("one").await;
-    let (log, mut full) = (Log::default(), full());
-    let _logging = log.start();
-    let read = |full: Response<()>| {
-        move |euid: &Euid, response: &mut Response<()>| {
-            drop(euid.advertising_token().unwrap().to_string());
-            *response = full.clone();
-        }
-    };
-    let unguarded = "WARN tower_euid: a response has too many headers: caches may store it";
-    site.visit(read(full.clone())).await;
-    assert_eq!(log.take(), [unguarded]);
-    full.headers_mut().remove("x-0");
-    full.headers_mut().insert("cache-control", HeaderValue::from_static("public"));
-    let visit = site.visit(read(full)).await;
-    assert_eq!(visit.header("cache-control"), Some("private, no-cache"));
-    assert_eq!(log.take(), [unguarded], "there is no room for `Vary`");
-}
-
-#[tokio::test]
-async fn a_page_without_cookies_and_without_updates_is_told_nothing() {
+async fn response_without_cookies_and_updates_gets_no_header() {
     let visit = Site::offline().look().await;
-    assert!(set_cookies(visit.response.headers()).is_empty() && visit.response.headers().is_empty());
+    assert!(visit.response.headers().is_empty());
 }
 
 #[tokio::test]
-async fn the_page_is_called_once_however_it_goes() {
+async fn handler_is_called_once_with_and_without_a_refresh() {
     for millis in [0, DUE, EXPIRED] {
-        let mut site = Site::new(Operator::answering(new_pair("new")));
-        site.login("one").await;
-        site.wait_until(millis);
+        let site = Site::new(Operator::answering(new_pair("new"))).logged_in(millis).await;
         let calls = Arc::new(AtomicUsize::new(0));
-        let counts = Arc::clone(&calls);
+        let counter = Arc::clone(&calls);
         let page = service_fn(move |_: Request<()>| {
-            counts.fetch_add(1, Ordering::SeqCst);
+            counter.fetch_add(1, Ordering::SeqCst);
             ready(Ok::<_, Infallible>(Response::new(())))
         });
         let Ok(_) = site.layer.layer(page).oneshot(site.jar.request()).await;

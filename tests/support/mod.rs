@@ -27,13 +27,13 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 pub(crate) use jar::Jar;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_euid::clock::{ManualClock, UnixMillis};
 use tower_euid::error::{ErrorKind, EuidError};
 use tower_euid::identity::{Identity, IdentityTimes};
-use tower_euid::{AdvertisingToken, CookieKey, Euid, EuidLayer, EuidUpdate, KeyRing, Refresh, Refreshed};
+use tower_euid::{AdvertisingToken, Consent, CookieKey, Euid, EuidLayer, EuidUpdate, KeyRing, Refresh, Refreshed};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The time at which every site starts; a whole second.
@@ -58,6 +58,8 @@ pub(crate) const SCRIPT_TOKEN: &str = "__euid_advertising_token";
 /// Both cookies, in the words of [`writes`].
 pub(crate) const BOTH_SET: &str = "identity set, anchor set";
 pub(crate) const BOTH_CLEARED: &str = "identity cleared, anchor cleared";
+/// An opt-out by the site, in the words of [`writes`].
+pub(crate) const OPTED_OUT: &str = "identity cleared, anchor opted out";
 
 /// Returns the moment that is `millis` after [`START`].
 pub(crate) fn at(millis: i64) -> UnixMillis {
@@ -364,6 +366,30 @@ pub(crate) fn page(
         *seen.lock().unwrap() = (euid, token);
         ready(Ok(response))
     })
+}
+
+impl Visit {
+    /// Returns the result of a request that a [`page`] has recorded in `seen`.
+    pub(crate) fn of(seen: &Seen, response: Response<()>) -> Self {
+        let (euid, token) = seen.lock().unwrap().clone();
+        Self { euid, token, response }
+    }
+}
+
+/// Returns a page that records the consent in the extensions of its request.
+pub(crate) fn consent_page(
+    found: Arc<Mutex<Option<Consent>>>,
+) -> impl Service<Request<()>, Response = Response<()>, Error = Infallible, Future: Send> + Clone + Send + 'static {
+    service_fn(move |request: Request<()>| {
+        *found.lock().unwrap() = request.extensions().get::<Consent>().copied();
+        ready(Ok(Response::new(())))
+    })
+}
+
+/// Returns the request with another method.
+pub(crate) fn with_method(mut request: Request<()>, method: Method) -> Request<()> {
+    *request.method_mut() = method;
+    request
 }
 
 /// Returns the text of a body.

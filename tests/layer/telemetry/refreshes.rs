@@ -1,0 +1,219 @@
+//! Events and metrics of refreshes and of the breaker.
+
+use std::future::ready;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tower_euid::clock::ManualClock;
+use tower_euid::error::{ErrorKind, EuidError};
+use tower_euid::{Refreshed, refresh_fn};
+
+use super::Recording;
+use crate::support::{DUE, Operator, START, Site, failure, new_pair};
+
+/// Returns another visitor of the site, whose refresh is due.
+async fn due(site: &Site, name: &str) -> Site {
+    let mut site = site.clone();
+    site.login(name).await;
+    site.wait_until(DUE);
+    site
+}
+
+fn panics() -> Result<Refreshed, EuidError> {
+    panic!("the test wants it")
+}
+
+#[tokio::test]
+async fn refresh_has_one_event_and_one_count_by_its_outcome() {
+    for (answer, outcome, event) in [
+        (new_pair("new"), "refreshed", "DEBUG tower_euid: an identity was refreshed outcome=\"refreshed\""),
+        (
+            Ok(Refreshed::OptedOut),
+            "optout",
+            "DEBUG tower_euid: a refresh found the person opted out outcome=\"optout\"",
+        ),
+        (
+            failure(ErrorKind::RejectedToken),
+            "rejected",
+            "INFO tower_euid: the operator rejected a refresh token outcome=\"rejected\" error=as the test wants it",
+        ),
+        (
+            failure(ErrorKind::RejectedInput),
+            "failed",
+            "WARN tower_euid: an identity could not be refreshed outcome=\"failed\" kind=RejectedInput \
+             error=as the test wants it",
+        ),
+        (
+            failure(ErrorKind::Transient),
+            "failed",
+            "WARN tower_euid: an identity could not be refreshed outcome=\"failed\" kind=Transient \
+             error=as the test wants it",
+        ),
+    ] {
+        let mut site = Site::new(Operator::answering(answer)).logged_in(DUE).await;
+        let recording = Recording::start();
+        site.look().await;
+        assert_eq!(recording.events(), [event]);
+        assert_eq!(recording.metric("euid_refresh_total"), [format!("euid_refresh_total{{outcome={outcome}}} 1")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refresh_that_exceeds_its_deadline_is_a_timeout() {
+    let site = Site::offline().configured(|layer| layer.refresh_deadline(Duration::from_millis(100)));
+    let mut site = site.logged_in(DUE).await;
+    let recording = Recording::start();
+    site.look().await;
+    let event = "WARN tower_euid: an identity could not be refreshed outcome=\"timeout\" kind=Transient \
+                 error=no answer within the deadline";
+    assert_eq!(recording.events(), [event]);
+    assert_eq!(recording.metric("euid_refresh_total"), ["euid_refresh_total{outcome=timeout} 1"]);
+}
+
+#[tokio::test]
+async fn refresh_that_panics_is_a_failure_and_an_error() {
+    let mut site = Site::new(refresh_fn(|_| async { panics() })).logged_in(DUE).await;
+    let recording = Recording::start();
+    site.look().await;
+    let event = "ERROR tower_euid: a refresh panicked outcome=\"failed\"";
+    assert_eq!(recording.events(), [event]);
+    assert_eq!(recording.metric("euid_refresh_total"), ["euid_refresh_total{outcome=failed} 1"]);
+}
+
+#[tokio::test]
+async fn refreshes_that_panic_open_the_breaker() {
+    let site = Site::new(refresh_fn(|_| async { panics() }));
+    let recording = Recording::start();
+    for name in ["a", "b", "c", "d", "e"] {
+        due(&site, name).await.look().await;
+    }
+    assert_eq!(recording.metric("euid_breaker_state"), ["euid_breaker_state{} 2"]);
+}
+
+#[test]
+fn refreshes_that_end_with_their_runtime_do_not_open_the_breaker() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let recording = Recording::start();
+    runtime.block_on(async {
+        let site = Site::offline().configured(|layer| layer.max_wait(Duration::ZERO));
+        for name in ["a", "b", "c", "d", "e", "f"] {
+            due(&site, name).await.look().await;
+        }
+    });
+    drop(recording.events());
+    drop(runtime);
+    let event = "DEBUG tower_euid: a refresh ended with its runtime, which is shutting down outcome=\"failed\"";
+    assert_eq!(recording.events(), [event; 6]);
+    assert_eq!(recording.metric("euid_refresh_total"), ["euid_refresh_total{outcome=failed} 6"]);
+}
+
+#[tokio::test]
+async fn refresh_duration_is_that_of_the_clock_of_the_layer() {
+    let clock = ManualClock::at(START);
+    let during_the_call = clock.clone();
+    let operator = refresh_fn(move |_| {
+        during_the_call.advance(Duration::from_millis(250));
+        ready(new_pair("new"))
+    });
+    let site = Site { clock: clock.clone(), ..Site::new(operator).configured(|layer| layer.clock(clock)) };
+    let mut site = site.logged_in(DUE).await;
+    let recording = Recording::start();
+    site.look().await;
+    assert_eq!(recording.metric("euid_refresh_duration_seconds"), ["euid_refresh_duration_seconds{} 0.25"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_join_a_refresh_are_counted_and_have_no_event() {
+    let operator = Operator::answering(new_pair("new")).after(Duration::from_millis(20));
+    let site = Site::new(operator).logged_in(DUE).await;
+    let recording = Recording::start();
+    let mut visits = JoinSet::new();
+    for _ in 0..10 {
+        let site = site.clone();
+        visits.spawn(async move { site.look_once().await.saw() });
+    }
+    visits.join_all().await;
+    assert_eq!(recording.events().len(), 1);
+    let mut counted = recording.metrics();
+    counted.retain(|line| !line.starts_with("euid_cookie_bytes"));
+    assert_eq!(
+        counted,
+        [
+            "euid_breaker_state{} 0",
+            "euid_refresh_coalesced_total{} 9",
+            "euid_refresh_duration_seconds{} 0",
+            "euid_refresh_total{outcome=refreshed} 1",
+            "euid_requests_total{state=active} 10",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn breaker_reports_its_state_and_the_calls_that_it_refuses() {
+    let answer = Arc::new(Mutex::new(failure(ErrorKind::Transient)));
+    let current = Arc::clone(&answer);
+    let site = Site::new(refresh_fn(move |_| {
+        let answer = current.lock().unwrap().clone();
+        async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            answer
+        }
+    }));
+    let mut visitors = Vec::new();
+    for number in 0..7 {
+        let mut visitor = site.clone();
+        visitor.login(&format!("visitor-{number}")).await;
+        visitors.push(visitor);
+    }
+    let [failing @ .., refused, probing] = &mut *visitors else { panic!("seven visitors") };
+    site.wait_until(DUE);
+    let recording = Recording::start();
+    let assert_breaker = |counted: &[&str], events: &[&str]| {
+        let mut lines = recording.metrics();
+        lines.retain(|line| line.starts_with("euid_breaker_state") || line.contains("outcome=breaker_open"));
+        assert_eq!(lines, counted);
+        let mut lines = recording.events();
+        lines.retain(|line| line.contains("breaker"));
+        assert_eq!(lines, events);
+    };
+
+    for visitor in failing {
+        visitor.look().await;
+    }
+    assert_breaker(
+        &["euid_breaker_state{} 2"],
+        &["WARN tower_euid: the operator's breaker changed state from=Closed to=Open"],
+    );
+    refused.look().await;
+    assert_breaker(&["euid_breaker_state{} 2", "euid_refresh_total{outcome=breaker_open} 1"], &[]);
+
+    site.wait_until(DUE + 5_000);
+    *answer.lock().unwrap() = new_pair("new");
+    let probe = async {
+        probing.look().await;
+    };
+    let half_open = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        refused.look().await;
+        assert_breaker(
+            &["euid_breaker_state{} 1", "euid_refresh_total{outcome=breaker_open} 1"],
+            &["WARN tower_euid: the operator's breaker changed state from=Open to=HalfOpen"],
+        );
+    };
+    tokio::join!(probe, half_open);
+    refused.look().await;
+    assert_breaker(
+        &["euid_breaker_state{} 0"],
+        &["WARN tower_euid: the operator's breaker changed state from=HalfOpen to=Closed"],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_beyond_the_limit_of_calls_under_way_counts_as_no_refresh() {
+    let site = Site::offline().configured(|layer| layer.memo_entries(1).memo_bytes(1 << 20));
+    let (mut first, mut second) = (due(&site, "first").await, due(&site, "second").await);
+    let recording = Recording::start();
+    tokio::join!(first.look(), second.look());
+    assert!(recording.metric("euid_refresh_total").is_empty());
+}
