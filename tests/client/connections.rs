@@ -1,8 +1,6 @@
 //! Tests of the connections that the client keeps for reuse. Only a kept connection that the operator has closed causes
 //! a second attempt of a call.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
-
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::mpsc;

@@ -6,7 +6,7 @@
 //!    [`PATIENCE`] for one that answers.
 //! 3. A page must not take longer than its wait plus [`SLACK`], which is for the scheduler of a busy machine.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::time::{Duration, Instant};
 
