@@ -39,9 +39,13 @@ const BACK_OFF: Duration = Duration::from_secs(6);
 /// The time of a visit, and its outcome: what the handler sees and what the response writes.
 type Row = (i64, &'static str);
 
+/// The rows of a refresh with a new pair.
 const REFRESHED: [Row; 2] = [(DUE, "active(new), identity set"), (EXPIRED, "active(new), identity set")];
+/// The rows of a refused refresh token.
 const ENDED: [Row; 2] = [(DUE, "absent, identity cleared"), (EXPIRED, "absent, identity cleared")];
+/// The rows of `client_error`: the token counts until it expires.
 const USED_UP: [Row; 2] = [(DUE, "active(old), "), (EXPIRED, "absent, identity cleared")];
+/// The rows of a failed call: the identity stays.
 const FAILED: [Row; 2] = [(DUE, "active(old), "), (EXPIRED, "unavailable, ")];
 
 /// A browser that is logged in to a site.
@@ -108,7 +112,7 @@ async fn assert_socket_fault(mode: Mode, (when, row): Row) {
     let (seen, took) = browser.look().await;
     assert_eq!(seen, row, "{mode:?} at {when}");
     assert!(took >= MAX_WAIT || !mode.stalls(), "{mode:?} does not stall: {took:?}");
-    assert_eq!(browser.look().await.0, row, "{mode:?} at {when}, again");
+    assert_eq!(browser.look().await.0, row, "{mode:?} at {when}, second page");
     assert!(operator.requests() <= before + 1, "{mode:?}: the second page makes no call");
 }
 
@@ -153,7 +157,7 @@ async fn invalid_answer_keeps_the_identity_until_the_operator_recovers() {
 
             server.fault(None);
             server.advance(BACK_OFF);
-            assert_eq!(browser.look().await.0, "active(new), identity set", "{fault:?} at {when}, after it");
+            assert_eq!(browser.look().await.0, "active(new), identity set", "{fault:?} at {when}, after the fault");
         }
     }
 }

@@ -95,7 +95,7 @@ async fn visitors_are_different_people() {
 }
 
 #[tokio::test]
-async fn visitor_who_opted_out_is_refused_by_the_operator_too() {
+async fn opted_out_visitor_is_refused_by_the_operator_too() {
     let sandbox = sandbox();
     let visitor = sandbox.visitor(&layer(&sandbox), VisitorState::OptedOut).unwrap();
     assert_eq!(client_in_memory(&sandbox).generate(visitor.dii()).await.unwrap(), Generated::OptedOut);

@@ -20,7 +20,7 @@ pub(crate) enum Reaction {
     AnswerAndClose,
     Close,
     Reset,
-    /// Sends an incomplete answer, and closes.
+    /// Sends an incomplete answer, and closes the connection.
     AnswerHalf,
     Stall,
     /// Sends this text as the answer.

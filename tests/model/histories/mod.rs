@@ -36,7 +36,7 @@ use crate::support::{ANCHOR, IDENTITY, Jar, OPT_OUT, START, Site};
 enum Current {
     NoLogin,
     Login(Login),
-    /// A login that stated an opt-out. `anchor` is the value that notes it.
+    /// The operator answered a login with an opt-out. `anchor` is the cookie value that records it.
     OptedOut {
         until: UnixMillis,
         anchor: String,
@@ -102,6 +102,7 @@ struct Cookies {
     anchored_login: Option<Login>,
 }
 
+/// A node of the site, with its running process.
 struct Node {
     process: Process,
     /// The number of steps of its key rotation so far.

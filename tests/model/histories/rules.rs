@@ -26,11 +26,11 @@ impl Model {
     /// Returns the current login, if it is the signed-in user's.
     pub(super) fn login(&self) -> Option<Login> {
         let Current::Login(login) = self.current else { return None };
-        let is_users = Some(self.operator().login(login).user) == self.signed_in;
-        is_users.then_some(login)
+        let is_signed_in = Some(self.operator().login(login).user) == self.signed_in;
+        is_signed_in.then_some(login)
     }
 
-    /// Rule 1.
+    /// Checks rule 1.
     fn may_see(&self, exchange: &Exchange) -> Result<(), TestCaseError> {
         let (now, saw) = (self.clock.now(), exchange.saw.as_str());
         let (login, pair) = (self.login(), self.pair_in(saw).map(|pair| self.operator().pair(pair)));
@@ -62,7 +62,7 @@ impl Model {
         Ok(())
     }
 
-    /// Rule 2.
+    /// Checks rule 2.
     fn must_see(&self, exchange: &Exchange) -> Result<(), TestCaseError> {
         let (now, saw) = (self.clock.now(), exchange.saw.as_str());
         if exchange.page == Page::TwoAnchors {
@@ -115,7 +115,7 @@ impl Model {
         (counts && self.nodes[*node].opens(record.key)).then_some(record.until)
     }
 
-    /// Rule 3.
+    /// Checks rule 3.
     fn may_write(&self, exchange: &Exchange) -> Result<(), TestCaseError> {
         let Exchange { page, node, cookies, effect, saw, writes, .. } = exchange;
         if effect.current.is_some() {
