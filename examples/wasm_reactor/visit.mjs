@@ -54,7 +54,7 @@ const cutOff = await node(await listen(createServer((socket) => socket.destroy()
 class Visitor {
   #jar = new Map();
 
-  /** Sends a request. Of the result, `set` has the response's cookies by name, and `calls` the number of operator calls. */
+  /** Sends a request. The result has the response's cookies by name in `set`, and the number of operator calls. */
   async send(method, path, { at = here, body, headers = {} } = {}) {
     const before = calls;
     const cookie = [...this.#jar].map(([name, value]) => `${name}=${value}`).join("; ");

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests of the publisher example in a real browser, also with Prebid and EUID's JavaScript SDK. Pictures of each state go to
-# $BROWSER_SCREENSHOTS (target/browser).
+# Tests of the publisher example in a real browser, also with Prebid and EUID's JavaScript SDK. Pictures of each state
+# go to $BROWSER_SCREENSHOTS (target/browser).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,4 +1,5 @@
-// Tests of scripts by other vendors in a page of the publisher example: Prebid and EUID's JavaScript SDK, both from npm.
+// Tests of scripts by other vendors in a page of the publisher example: Prebid and EUID's JavaScript SDK, both from
+// npm.
 
 import assert from "node:assert/strict";
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
@@ -121,7 +122,7 @@ async function generate({ env }, email) {
   return JSON.parse(opened.subarray(16)).body;
 }
 
-visit("an identity of the sdk's cookie is migrated to a login, and the cookie is removed", async ({ page, context, operator }) => {
+visit("the sdk's cookie is migrated to a login and removed", async ({ page, context, operator }) => {
   const identity = await generate(operator, "user@example.com");
   await startSdk(page, operator, identity);
   assert.deepEqual(await cookieNames(context), [SDK_COOKIE, SDK_SETTINGS]);

@@ -80,7 +80,7 @@ def sdk_expired(settings: dict) -> None:
 
 
 def plain_aes_gcm(settings: dict) -> None:
-    """Builds and opens the envelopes with only AES-GCM: request and response of a login, and the response of a refresh."""
+    """Uses only AES-GCM for the envelopes: request and response of a login, then the response of a refresh."""
     secret = AESGCM(base64.b64decode(settings["EUID_CLIENT_SECRET"]))
     nonce, iv = os.urandom(8), os.urandom(12)
     plain = struct.pack(">q", int(time.time() * 1000)) + nonce + json.dumps({"email": "user@example.com"}).encode()

@@ -1,15 +1,15 @@
 //! Tests of random histories of a browser and a site: an ended login must never be seen again, in any order of events.
 //!
-//! 1. A history has logins, logouts, refreshes, opt-outs, changes of user and consent, key rotations, evictions and waits.
-//!    A response may reach the browser at any later time, or never. The layer is the real one; the browser, the operator
-//!    and the clock are models, in `histories`.
+//! 1. A history has logins, logouts, refreshes, opt-outs, changes of user and consent, key rotations, evictions and
+//!    waits. A response may reach the browser at any later time, or never. The layer is the real one; the browser,
+//!    the operator and the clock are models, in `histories`.
 //! 2. Two set-ups must hold: with bound identities, and with an update for every change of user.
 //! 3. Two set-ups must fail, which shows that the model finds such failures: without the comparison of anchor and
 //!    identity, and with pages that generate again without [`subject`](tower_euid::EuidLayer::subject).
 //! 4. `jar.rs` tests that the browser's cookie jar keeps the rules of RFC 6265bis.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release --test model -- --nocapture` plays that many histories of each set-up that
-//! must hold, and prints the counts of events. `PROPTEST_RNG_SEED` selects others.
+//! `PROPTEST_CASES=100000 cargo test --release --test model -- --nocapture` plays that many histories of each set-up
+//! that must hold, and prints the counts of events. `PROPTEST_RNG_SEED` selects others.
 
 #![expect(
     clippy::unwrap_used,
@@ -29,8 +29,8 @@ use std::cell::RefCell;
 use histories::{Model, Setup, Step, Tally, steps};
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 
-/// Plays random histories, the same ones at each run unless the environment sets a seed. Returns the counts of events, or
-/// the first failing history, minimized, with its failure.
+/// Plays random histories, the same ones at each run unless the environment sets a seed. Returns the counts of
+/// events, or the first failing history, minimized, with its failure.
 fn play(setup: Setup) -> Result<Tally, (Vec<Step>, String)> {
     let mut config = Config { failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
     if config.rng_seed == RngSeed::Random || !setup.must_hold() {

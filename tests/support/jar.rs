@@ -1,15 +1,15 @@
 //! A browser's cookie jar by RFC 6265bis (§5.6 parsing, §5.7 storage, §5.8.3 retrieval), for one site and its
 //! sub-domains.
 //!
-//! 1. A `Set-Cookie` line is stored or refused as a whole. A stored cookie replaces the one with the same name, domain and
-//!    path.
+//! 1. A `Set-Cookie` line is stored or refused as a whole. A stored cookie replaces the one with the same name,
+//!    domain and path.
 //! 2. A `__Host-` or `__Secure-` cookie that violates its prefix is refused, and so is a line that is too long.
 //! 3. `Max-Age` expires a cookie by the jar's own clock. Only [`wait_until`](Jar::wait_until) moves it.
 //! 4. `Clear-Site-Data` empties the jar of the whole site.
 //!
-//! The jar does not have what no test needs: `Expires`, scripts (`HttpOnly`), requests from other sites (`SameSite`) and
-//! limits on the number of cookies (tests call [`evict`](Jar::evict)). In place of the public suffix list, every domain
-//! without a dot is a public suffix.
+//! The jar does not have what no test needs: `Expires`, scripts (`HttpOnly`), requests from other sites (`SameSite`)
+//! and limits on the number of cookies (tests call [`evict`](Jar::evict)). In place of the public suffix list, every
+//! domain without a dot is a public suffix.
 
 use std::time::Duration;
 

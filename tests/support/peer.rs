@@ -37,8 +37,8 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Starts a server. The arguments of `reaction` are the number of the connection and the number of the request on it,
-    /// both from 0.
+    /// Starts a server. The arguments of `reaction` are the number of the connection and the number of the request on
+    /// it, both from 0.
     pub(crate) async fn start(
         sandbox: &Sandbox,
         reaction: impl Fn(usize, usize) -> Reaction + Copy + Send + Sync + 'static,

@@ -1,5 +1,5 @@
-//! Asserts that every public type is `Send`, `Sync` and `Unpin`. The recorded public API does not list these traits. If a
-//! type loses one, this file does not compile.
+//! Asserts that every public type is `Send`, `Sync` and `Unpin`. The recorded public API does not list these traits.
+//! If a type loses one, this file does not compile.
 
 use euid_core::clock::{Clock, ManualClock, SystemClock, UnixMillis};
 use euid_core::dii::{Dii, DiiKind, InvalidDii};

@@ -1,7 +1,7 @@
 //! Replays recorded requests to the real operator against the sandbox.
 //!
-//! 1. A request is rebuilt: the recorded payload with a new IV, nonce and time, and with the recorded damage. A recorded
-//!    token is replaced by the token that the sandbox issued to the same person.
+//! 1. A request is rebuilt: the recorded payload with a new IV, nonce and time, and with the recorded damage. A
+//!    recorded token is replaced by the token that the sandbox issued to the same person.
 //! 2. The answer must be the recorded one, character by character. Before the comparison the six members of an identity
 //!    are replaced by the recorded ones, which must have the same length and beginning.
 

@@ -1,11 +1,11 @@
-//! The model: one browser, the three nodes of a site with the real layer, an operator and a clock. The steps of a history
-//! act on them in any order.
+//! The model: one browser, the three nodes of a site with the real layer, an operator and a clock. The steps of a
+//! history act on them in any order.
 //!
-//! 1. A node serves a request when it is sent, with the cookies of that moment. The response reaches the browser at once,
-//!    at a later step, or never.
-//! 2. [`Current`] is the state that must count: that of the last login, logout, withdrawal or opt-out whose response has
-//!    reached the browser. The model keeps it without reading the layer's cookies. `rules.rs` compares it with the state
-//!    that a handler sees.
+//! 1. A node serves a request when it is sent, with the cookies of that moment. The response reaches the browser at
+//!    once, at a later step, or never.
+//! 2. [`Current`] is the state that must count: that of the last login, logout, withdrawal or opt-out whose response
+//!    has reached the browser. The model keeps it without reading the layer's cookies. `rules.rs` compares it with
+//!    the state that a handler sees.
 //! 3. The model notes the origin of each cookie value when the layer writes it. So it knows when a handler *must* see a
 //!    token, and when a late response has cost the visitor their pair.
 
@@ -166,8 +166,8 @@ impl Model {
         outcome
     }
 
-    /// Removes the steps that a failing history does not need. Returns the rest, with the failure. Proptest alone leaves
-    /// steps that lost their effect while it simplified others.
+    /// Removes the steps that a failing history does not need. Returns the rest, with the failure. Proptest alone
+    /// leaves steps that lost their effect while it simplified others.
     pub(crate) fn minimize(mut steps: Vec<Step>, setup: Setup) -> (Vec<Step>, String) {
         let failure = |steps: &[Step]| Self::play(steps, setup, &RefCell::default()).err();
         while let Some(shorter) = (0..steps.len())
@@ -476,8 +476,8 @@ impl Model {
         Cookies { identity, record, anchor, anchored_login }
     }
 
-    /// Discards late responses, repairs the operator and grants consent. The signed-in user must then be active or opted
-    /// out, after a page has generated again if they were `Absent`.
+    /// Discards late responses, repairs the operator and grants consent. The signed-in user must then be active or
+    /// opted out, after a page has generated again if they were `Absent`.
     async fn recover(&mut self) -> Result<(), TestCaseError> {
         self.tabs = Default::default();
         self.consent = Consent::Granted;

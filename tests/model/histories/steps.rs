@@ -75,8 +75,8 @@ pub(crate) enum Setup {
     /// Identities are not bound, and a page generates again for the user of its request without signing them in. This
     /// set-up must fail: when the response arrives, another user may be signed in.
     UnboundGenerating,
-    /// Like [`Unbound`](Self::Unbound), but every request brings the anchor of its identity's own login. This set-up must
-    /// fail: without the comparison, a late response restores an ended login.
+    /// Like [`Unbound`](Self::Unbound), but every request brings the anchor of its identity's own login. This set-up
+    /// must fail: without the comparison, a late response restores an ended login.
     MatchingAnchor,
 }
 

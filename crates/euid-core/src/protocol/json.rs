@@ -285,7 +285,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_object_of_serde_json_is_read_back(members in prop::collection::btree_map(any::<String>(), json(), 0..6)) {
+        fn json_of_serde_json_is_read_back(members in prop::collection::btree_map(any::<String>(), json(), 0..6)) {
             let written: Map<String, Value> = members.into_iter().collect();
             let text = serde_json::to_string_pretty(&written).unwrap();
             prop_assert_eq!(object(text.as_bytes()), Some(written));

@@ -209,7 +209,7 @@ proptest! {
     }
 
     #[test]
-    fn reader_judges_any_bytes_like_the_model(bytes in vec(any::<u8>(), 0..5000), start in select(&["", "C", "B"][..])) {
+    fn reader_judges_bytes_like_the_model(bytes in vec(any::<u8>(), 0..5000), start in select(&["", "C", "B"][..])) {
         let bytes = [start.as_bytes(), &bytes].concat();
         prop_assert_eq!(judge(&bytes), model::judge(&bytes));
     }

@@ -1,5 +1,5 @@
-//! The model of the reader of TC strings: slow, bit by bit. It decodes everything into sets, and shares no code with the
-//! reader.
+//! The model of the reader of TC strings: slow, bit by bit. It decodes everything into sets, and shares no code with
+//! the reader.
 
 use euid_core::tcf::Verdict;
 
