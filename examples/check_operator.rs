@@ -93,7 +93,7 @@ async fn check(operator: &EuidClientBuilder, api_key: &str, report: &mut Report)
     let recognized = validate(&client, identity.advertising_token(), ACTIVE, true).await;
     let validates = report.note("validate: its token is recognized as that person's", recognized).is_some();
     if validates {
-        report.note(mistaken, validate(&client, identity.advertising_token(), SOMEBODY_ELSE, false).await);
+        report.note(mistaken, validate(&client, identity.advertising_token(), OTHER_PERSON, false).await);
     } else {
         report.skip(mistaken);
     }
@@ -324,7 +324,7 @@ fn variable(name: &str) -> String {
 const ACTIVE: &str = "validate@example.com";
 const OPTED_OUT: &str = "optout@example.com";
 const OPTS_OUT_LATER: &str = "refresh-optout@example.com";
-const SOMEBODY_ELSE: &str = "somebody-else@example.com";
+const OTHER_PERSON: &str = "somebody-else@example.com";
 
 /// Credentials that are well-formed but not in use.
 const WRONG_API_KEY: &str = "EUID-C-T-0-wrong1.ThisIsAWrongKeyOfTheCheckOperatorExample";
@@ -355,7 +355,7 @@ mod tests {
 
     type Tested<T = ()> = Result<T, Box<dyn Error>>;
 
-    /// The report on an operator, after `configure` has changed the client and `fault` the sandbox.
+    /// Returns the report on a sandbox with `fault`, for a client that `configure` has changed.
     async fn checked(
         sandbox: SandboxBuilder,
         fault: Option<Fault>,
@@ -378,14 +378,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_good_operator_passes_every_check() -> Tested {
+    async fn good_operator_passes_every_check() -> Tested {
         let report = checked(Sandbox::builder(), None, |client| client).await?;
         assert_eq!(report.lines.last().map(String::as_str), Some("10 passed, 0 failed"), "{:?}", report.lines);
         Ok(())
     }
 
     #[tokio::test]
-    async fn an_old_operator_needs_the_optout_check() -> Tested {
+    async fn old_operator_needs_the_optout_check() -> Tested {
         let old = Sandbox::builder().wants_optout_check(true);
         let without = checked(old.clone(), None, |client| client).await?;
         assert_eq!((without.passed, without.failed), (0, 1));
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_without_a_keyset_is_one_failure() -> Tested {
+    async fn api_key_without_a_keyset_is_one_failure() -> Tested {
         // The operator's answer for the tokens of a site without its own encryption key.
         let refusal = r#"{"message":"Unauthorised to validate token","status":"client_error"}"#;
         let sandbox = Sandbox::builder().build()?;
@@ -423,7 +423,7 @@ mod tests {
         Ok(())
     }
 
-    /// An answer to generate, with a token of UID2 in place of EUID's.
+    /// Replaces the EUID token in an answer to generate by a UID2 token.
     async fn with_uid2_token(response: Response) -> Response {
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, 64 * 1024).await.unwrap();
@@ -442,7 +442,7 @@ mod tests {
         Response::new(BASE64_STANDARD.encode([&nonce[..], &sealed].concat()).into())
     }
 
-    /// The report about `app`, an operator with the credentials of `sandbox`, on a loopback port.
+    /// Returns the report on `app`, an operator on a loopback port with the credentials of `sandbox`.
     async fn report_of(app: Router, sandbox: &Sandbox) -> Tested<Report> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_operator_that_issues_tokens_of_uid2_is_warned_of() -> Tested {
+    async fn report_warns_of_an_operator_with_uid2_tokens() -> Tested {
         let sandbox = Sandbox::builder().build()?;
         let app = Router::new().fallback_service(sandbox.clone()).layer(map_response(with_uid2_token));
         let report = report_of(app, &sandbox).await?;
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_uid2_are_warned_of() -> Tested {
+    fn uid2_tokens_are_recognized_and_warned_of() -> Tested {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let key = ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")?;

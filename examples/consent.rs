@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn own_hook_needs_the_banner_and_the_login() {
+    async fn consent_hook_of_the_site_needs_the_banner_and_the_login() {
         let [(_, sufficient), _, (_, insufficient), _] = SAMPLES;
         let hook = |layer: EuidLayer| layer.consent(by_banner_and_login);
         for (tc_string, agreed, expected) in [
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_printed_one_a_line() {
+    fn verdicts_are_printed_one_per_line() {
         let [(_, sufficient), _, (_, insufficient), _] = SAMPLES;
         let mut printed = Vec::new();
         verdicts(format!("{sufficient}\n{insufficient}\nB\nBA").as_bytes(), &mut printed).unwrap();

@@ -143,7 +143,7 @@ mod tests {
     }
 
     /// Makes a second person's login fail with the status `expected`. Returns what the page shows afterwards.
-    async fn after_a_failed_login(address: &'static str, fault: Option<Fault>, expected: u16) -> Tested<String> {
+    async fn page_after_failed_login(address: &'static str, fault: Option<Fault>, expected: u16) -> Tested<String> {
         let sandbox = Sandbox::builder().build()?;
         let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
         let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
@@ -160,15 +160,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_login_that_fails_ends_the_identity_before_it() -> Tested {
-        assert_eq!(after_a_failed_login("bob@example.com", Some(Fault::Status(503)), 503).await?, "absent\n");
+    async fn failed_login_ends_the_previous_identity() -> Tested {
+        assert_eq!(page_after_failed_login("bob@example.com", Some(Fault::Status(503)), 503).await?, "absent\n");
         Ok(())
     }
 
     #[tokio::test]
-    async fn an_address_with_a_typo_is_a_bad_request() -> Tested {
+    async fn login_with_an_invalid_address_is_a_bad_request() -> Tested {
         for typo in ["bob.example.com", "", "bob@"] {
-            assert_eq!(after_a_failed_login(typo, None, 400).await?, "absent\n", "{typo}");
+            assert_eq!(page_after_failed_login(typo, None, 400).await?, "absent\n", "{typo}");
         }
         Ok(())
     }

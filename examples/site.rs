@@ -252,27 +252,27 @@ mod tests {
             Ok(())
         }
 
-        fn generated(&self) -> u64 {
+        fn generate_calls(&self) -> u64 {
             self.sandbox.calls().generate
         }
     }
 
     #[tokio::test]
-    async fn no_identity_is_generated_without_consent() -> Tested {
+    async fn identity_is_generated_only_with_consent() -> Tested {
         let mut browser = Browser::new()?;
         browser.submit("/login", "email=ann@example.com").await?;
         assert_eq!(browser.look().await?, "ann@example.com: withheld");
         browser.submit("/consent", "choice=no").await?;
         assert_eq!(browser.look().await?, "ann@example.com: withheld");
-        assert_eq!(browser.generated(), 0);
+        assert_eq!(browser.generate_calls(), 0);
         browser.submit("/consent", "choice=yes").await?;
         browser.look().await?;
-        assert_eq!((browser.look().await?, browser.generated()), ("ann@example.com: active".to_owned(), 1));
+        assert_eq!((browser.look().await?, browser.generate_calls()), ("ann@example.com: active".to_owned(), 1));
         Ok(())
     }
 
     #[tokio::test]
-    async fn consent_withdrawn_ends_the_identity() -> Tested {
+    async fn withdrawn_consent_ends_the_identity() -> Tested {
         let mut browser = Browser::new()?;
         browser.submit("/consent", "choice=yes").await?;
         browser.submit("/login", "email=ann@example.com").await?;
@@ -284,14 +284,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_next_user_of_the_browser_gets_an_identity_of_their_own() -> Tested {
+    async fn next_user_of_the_browser_gets_their_own_identity() -> Tested {
         let mut browser = Browser::new()?;
         browser.submit("/consent", "choice=yes").await?;
         browser.submit("/login", "email=ann@example.com").await?;
         browser.submit("/logout", "").await?;
         assert_eq!(browser.look().await?, "nobody: absent");
         browser.submit("/login", "email=bob@example.com").await?;
-        assert_eq!((browser.look().await?, browser.generated()), ("bob@example.com: active".to_owned(), 2));
+        assert_eq!((browser.look().await?, browser.generate_calls()), ("bob@example.com: active".to_owned(), 2));
         Ok(())
     }
 

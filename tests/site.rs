@@ -1,4 +1,4 @@
-//! A site, and how it tests what its visitors meet.
+//! A site, and its tests with virtual visitors.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use euid_sandbox::{Fault, Sandbox, Visitor, VisitorState};
 use serde::Deserialize;
 use tower_euid::{Dii, Euid, EuidClient, EuidLayer, EuidUpdate};
 
-// The site, in `src/` of yours. In production: `let (client, layer) = tower_euid::from_env()?`.
+// The site. Yours is in `src/`. In production: `let (client, layer) = tower_euid::from_env()?`.
 
 fn app(client: EuidClient, layer: EuidLayer) -> Router {
     let routes = Router::new().route("/", get(page)).route("/login", post(login)).route("/logout", post(logout));
@@ -46,7 +46,7 @@ async fn logout() -> (EuidUpdate, Redirect) {
     (EuidUpdate::logout(), Redirect::to("/"))
 }
 
-// What the tests share: the site on an operator of its own, and two kinds of request.
+// Helpers: the site with a sandbox as its operator, and two kinds of request.
 
 type Tested<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -56,7 +56,7 @@ fn site() -> Tested<(Sandbox, EuidLayer, Router)> {
     Ok((sandbox, layer.clone(), app(client, layer)))
 }
 
-/// What the front page says.
+/// Visits the front page. Returns its text.
 async fn look(app: &Router, visitor: &mut Visitor) -> Tested<String> {
     let response = visitor.send(app, Request::get("/").body(Body::empty())?).await?;
     Ok(String::from_utf8(to_bytes(response.into_body(), 1024).await?.into())?)
@@ -81,7 +81,7 @@ async fn visitor_has_a_token_from_login_to_logout() -> Tested {
 }
 
 #[tokio::test]
-async fn a_fresh_token_is_used_as_it_is() -> Tested {
+async fn fresh_token_is_used_without_a_refresh() -> Tested {
     let (sandbox, layer, app) = site()?;
     let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
     assert_eq!(look(&app, &mut visitor).await?, "active");
@@ -90,7 +90,7 @@ async fn a_fresh_token_is_used_as_it_is() -> Tested {
 }
 
 #[tokio::test]
-async fn a_token_that_is_due_is_refreshed_once() -> Tested {
+async fn due_token_is_refreshed_once() -> Tested {
     let (sandbox, layer, app) = site()?;
     let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
     assert_eq!(look(&app, &mut visitor).await?, "active");
@@ -109,14 +109,14 @@ async fn token_is_used_until_it_expires_while_the_operator_is_down() -> Tested {
     assert_eq!(look(&app, &mut visitor).await?, "unavailable");
 
     sandbox.fault(None);
-    sandbox.advance(Duration::from_secs(60)); // after a failure it is not asked at once again
+    sandbox.advance(Duration::from_secs(60)); // after a failure the layer pauses its calls
     assert_eq!(look(&app, &mut visitor).await?, "active");
     Ok(())
 }
 
-/// Time stands still but for timers, so nobody really waits: tokio's feature `test-util`.
+/// The paused clock jumps to the next timer, so the test needs no real time: tokio's feature `test-util`.
 #[tokio::test(start_paused = true)]
-async fn an_operator_that_hangs_costs_a_page_no_more_than_max_wait() -> Tested {
+async fn page_waits_for_a_stalled_operator_up_to_max_wait() -> Tested {
     let (sandbox, layer, app) = site()?;
     let mut visitor = sandbox.visitor(&layer, VisitorState::Expired)?;
     sandbox.fault(Fault::Delay(Duration::from_secs(3600)));
@@ -137,7 +137,7 @@ async fn login_after_an_opt_out_brings_no_token() -> Tested {
 }
 
 #[tokio::test]
-async fn later_opt_out_counts_from_the_next_refresh() -> Tested {
+async fn opt_out_after_the_login_counts_from_the_next_refresh() -> Tested {
     let (sandbox, layer, app) = site()?;
     let mut visitor = sandbox.visitor(&layer, VisitorState::Due)?;
     sandbox.opt_out(visitor.dii());

@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn loopback_and_the_sites_name_are_answered() -> Tested {
+    async fn host_may_be_loopback_or_the_sites_name() -> Tested {
         for host in ["localhost", "LOCALHOST:3000", "127.0.0.1:3000", "127.8.8.8", "[::1]:3000", "news.example:443"] {
             assert_eq!(status("/", &[host]).await?, 200, "{host}");
         }
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_hosts_are_refused_on_every_path() -> Tested {
+    async fn host_of_another_site_is_refused_on_every_path() -> Tested {
         for host in ["evil.example", "localhost.evil.example", "192.0.2.1:3000", "[::2]", "0.0.0.0", "", ":3000", "a b"]
         {
             for path in ["/", "/api/identity", "/health", "/page.js", "/nothing"] {

@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_log_tells_which_cookies_came() -> Tested {
+    async fn request_log_shows_the_cookies_of_the_visitor() -> Tested {
         let sandbox = Sandbox::builder().build()?;
         for (state, expected) in [
             (VisitorState::Absent, Cookies::None),
@@ -354,8 +354,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_login_that_fails_ends_the_identity_before_it() -> Tested {
-        for form in ["email=nobody", "phone=12345", "", "email=other%40example.com"] {
+    async fn failed_login_ends_the_previous_identity() -> Tested {
+        for form in ["email=not-an-address", "phone=12345", "", "email=other%40example.com"] {
             let sandbox = Sandbox::builder().build()?;
             let (site, layer) = site(&sandbox)?;
             let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;

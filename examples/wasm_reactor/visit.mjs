@@ -54,7 +54,7 @@ const cutOff = await node(await listen(createServer((socket) => socket.destroy()
 class Visitor {
   #jar = new Map();
 
-  /** Sends a request. `set` is what the response says of cookies, by their names; `calls` counts those to the operator. */
+  /** Sends a request. The result has the response's cookies by name in `set`, and the number of operator calls. */
   async send(method, path, { at = here, body, headers = {} } = {}) {
     const before = calls;
     const cookie = [...this.#jar].map(([name, value]) => `${name}=${value}`).join("; ");
@@ -93,7 +93,7 @@ function assertRemoved({ value, attributes }) {
 const parsed = (text) => (text.startsWith("{") ? JSON.parse(text) : {});
 const names = (set) => Object.keys(set).sort();
 
-test("the module is a reactor, and asks its host for randomness but for no clock and no file", async () => {
+test("the module is a reactor that imports randomness but no clock and no file", async () => {
   const module = await WebAssembly.compile(await readFile(REACTOR));
   const exports = WebAssembly.Module.exports(module).map(({ name }) => name);
   assert.ok(exports.includes("_initialize") && !exports.includes("_start"));
@@ -102,14 +102,14 @@ test("the module is a reactor, and asks its host for randomness but for no clock
   assert.deepEqual(imports.filter((name) => /clock|path|sock/.test(name)), []);
 });
 
-test("a stranger is absent, and nothing is set", async () => {
+test("a visitor without cookies is absent, and the page sets no cookie", async () => {
   const page = await new Visitor().page();
   assert.equal(page.state, "absent");
   assert.deepEqual(page.set, {});
   assert.equal(page.cacheControl, null);
 });
 
-test("a login sets identity and anchor beside the site's own cookie", async () => {
+test("a login sets identity, anchor and the site's own cookie", async () => {
   const { status, outcome, set, cacheControl } = await new Visitor().login("user@example.com");
   assert.deepEqual([status, outcome], [200, "identity"]);
   assert.deepEqual(names(set), [IDENTITY, ANCHOR, OPT_OUT, "session"]);
@@ -119,7 +119,7 @@ test("a login sets identity and anchor beside the site's own cookie", async () =
   assert.equal(cacheControl, "private, no-store");
 });
 
-test("a fresh page has the token and sets nothing", async () => {
+test("a page with a fresh token shows it and sets no cookie", async () => {
   const visitor = new Visitor();
   await visitor.login("user@example.com");
   const page = await visitor.page();
@@ -129,7 +129,7 @@ test("a fresh page has the token and sets nothing", async () => {
   assert.equal(page.cacheControl, "private, no-cache");
 });
 
-test("a page that is due refreshes: a new identity of the same login", async () => {
+test("a page with a due token refreshes it and sets only the identity", async () => {
   const visitor = new Visitor();
   await visitor.login("user@example.com");
   const { token } = await visitor.page();
@@ -139,14 +139,14 @@ test("a page that is due refreshes: a new identity of the same login", async () 
   assert.notEqual(due.token, token);
   assert.equal(due.calls, 1);
   assert.deepEqual(names(due.set), [IDENTITY]);
-  // By the operator's clock, which is 20 minutes behind, the pair lasts for a day.
+  // The operator's clock is 20 minutes behind the site's. By the operator's clock the pair lasts for a day.
   assertSet(due.set[IDENTITY], 24 * 3600 - 20 * 60);
-  // For this clock the new pair is due already. `settle` keeps the next page from refreshing again.
+  // By the site's clock the new pair is already due. `settle` prevents another refresh by the next page.
   const next = await visitor.page();
   assert.deepEqual([next.token, next.set, next.calls], [due.token, {}, 0]);
 });
 
-test("an image and a form do not wait for a refresh that is due", async () => {
+test("an image and a form do not wait for a due refresh", async () => {
   const visitor = new Visitor();
   await visitor.login("user@example.com");
   ahead = 20 * MINUTES;
@@ -157,7 +157,7 @@ test("an image and a form do not wait for a refresh that is due", async () => {
   assert.equal((await visitor.page()).calls, 1);
 });
 
-test("a page that fails may still refresh, and a request that is no good harms no other", async (t) => {
+test("a failing page still refreshes, and an invalid request harms no other request", async (t) => {
   t.mock.method(console, "error", () => {});
   const visitor = new Visitor();
   await visitor.login("user@example.com");
@@ -171,15 +171,15 @@ test("a page that fails may still refresh, and a request that is no good harms n
   assert.equal((await visitor.page()).state, "active");
 });
 
-test("exchanges that are under way at once are not mixed up", async () => {
-  const [one, two, stranger] = [new Visitor(), new Visitor(), new Visitor()];
-  await Promise.all([one.login("one@example.com"), two.login("two@example.com"), stranger.page()]);
-  const pages = await Promise.all([one.page(), two.page(), stranger.page()]);
+test("concurrent exchanges are kept apart", async () => {
+  const [one, two, other] = [new Visitor(), new Visitor(), new Visitor()];
+  await Promise.all([one.login("one@example.com"), two.login("two@example.com"), other.page()]);
+  const pages = await Promise.all([one.page(), two.page(), other.page()]);
   assert.deepEqual(pages.map((page) => page.state), ["active", "active", "absent"]);
   assert.notEqual(pages[0].token, pages[1].token);
 });
 
-test("an operator that is down leaves the page its token, until the token ends", async () => {
+test("a page keeps its token while the operator is down, until the token expires", async () => {
   const visitor = new Visitor();
   await visitor.login("user@example.com");
   const { token } = await visitor.page();
@@ -191,10 +191,10 @@ test("an operator that is down leaves the page its token, until the token ends",
   assert.deepEqual([late.state, late.token, late.set], ["unavailable", null, {}]);
 });
 
-test("a login that fails ends the previous one", async () => {
+test("a failed login ends the previous one", async () => {
   for (const [email, at, status, outcome] of [
-    ["someone.else@example.com", cutOff, 503, "failed"],
-    ["nobody", here, 400, "invalid"],
+    ["other@example.com", cutOff, 503, "failed"],
+    ["not-an-address", here, 400, "invalid"],
   ]) {
     const visitor = new Visitor();
     await visitor.login("user@example.com");
@@ -214,7 +214,7 @@ test("an opt-out is remembered", async () => {
   assert.deepEqual([page.state, page.token, page.set], ["opted_out", null, {}]);
 });
 
-test("a logout removes all, and the page is absent", async () => {
+test("a logout removes all cookies, and the next page is absent", async () => {
   const visitor = new Visitor();
   await visitor.login("user@example.com");
   const { set } = await visitor.send("POST", "/logout");

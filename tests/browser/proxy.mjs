@@ -1,17 +1,17 @@
-// HTTPS in front of a site, as a load balancer puts it there; and a way to keep an answer back.
+// A proxy that serves a site over HTTPS, like a load balancer. It can hold back a response.
 
 import http from "node:http";
 import https from "node:https";
 
 export async function startProxy(sitePort, certificate) {
-  let keepBack;
+  let holdBack;
   const server = https.createServer(certificate, (request, response) => {
     const { method, url: path, headers } = request;
     const onward = http.request({ host: "127.0.0.1", port: sitePort, method, path, headers }, async (answer) => {
-      if (keepBack?.which(answer)) {
-        const { noticed, released } = keepBack;
-        keepBack = undefined;
-        noticed();
+      if (holdBack?.matches(answer)) {
+        const { arrived, released } = holdBack;
+        holdBack = undefined;
+        arrived();
         await released;
       }
       response.writeHead(answer.statusCode, answer.rawHeaders);
@@ -25,12 +25,13 @@ export async function startProxy(sitePort, certificate) {
 
   return {
     port: server.address().port,
-    // Keeps the next answer back that `which` is true for, from when it is `there` until `release`.
-    keepBack(which) {
-      const there = new Promise((noticed) => (keepBack = { which, noticed }));
+    // Holds back the next response for which `matches` is true, until `release` is called. `arrival` resolves when the
+    // proxy has the response.
+    holdBack(matches) {
+      const arrival = new Promise((arrived) => (holdBack = { matches, arrived }));
       let release;
-      keepBack.released = new Promise((resolve) => (release = resolve));
-      return { there, release };
+      holdBack.released = new Promise((resolve) => (release = resolve));
+      return { arrival, release };
     },
     async stop() {
       server.closeAllConnections();

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The publisher example in a real browser, beside Prebid and EUID's JavaScript SDK too. Pictures of each state go to $BROWSER_SCREENSHOTS (target/browser).
+# Tests of the publisher example in a real browser, also with Prebid and EUID's JavaScript SDK. Pictures of each state
+# go to $BROWSER_SCREENSHOTS (target/browser).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,6 +13,6 @@ echo "installing playwright-core, prebid.js and @unified-id/euid-sdk from npm"
 npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel=error
 
 cargo build --quiet --locked --example publisher --example sandbox_operator
-# Longer than it ever takes, and then whatever it started ends with it.
+# The timeout is longer than a run takes. It also ends the processes that a run has started.
 timeout 180 node --test-reporter=spec tests/browser/visit.mjs
 timeout 180 node --test-reporter=spec tests/browser/scripts.mjs

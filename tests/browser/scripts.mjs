@@ -1,5 +1,5 @@
-// What scripts of other people find and leave in the browser: Prebid, and EUID's JavaScript SDK. Both are what
-// npm has of them, run in a page of the publisher example.
+// Tests of scripts by other vendors in a page of the publisher example: Prebid and EUID's JavaScript SDK, both from
+// npm.
 
 import assert from "node:assert/strict";
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
@@ -7,12 +7,12 @@ import { readFileSync } from "node:fs";
 import { ANCHOR, IDENTITY, bidRequest, cookieNames, later, login, press, state, token, visit } from "./stage.mjs";
 
 const MODULES = new URL("node_modules/", import.meta.url);
-const HANDED_OVER = "__euid_advertising_token";
+const SCRIPT_TOKEN = "__euid_advertising_token";
 const FOR_SCRIPTS = { env: { COOKIES_FOR_SCRIPTS: "1" } };
 
 // Prebid
 
-// The chunks that Prebid's own `gulp bundle --modules=…` puts together, in its order.
+// The chunks in the order in which Prebid's own `gulp bundle --modules=…` joins them.
 const PREBID = bundle("prebid-core", "consentManagementTcf", "userId", "euidIdSystem");
 
 function bundle(...modules) {
@@ -23,7 +23,7 @@ function bundle(...modules) {
   return [...chunks].map(read).join(";\n") + ";\npbjs.processQueue();";
 }
 
-// A visitor to whom GDPR applies and who lets EUID's vendor store.
+// The consent of a visitor under GDPR who allows EUID's vendor to store data.
 const EUID_VENDOR = 21;
 const CONSENT = {
   gdprApplies: true,
@@ -32,7 +32,7 @@ const CONSENT = {
   vendor: { consents: { [EUID_VENDOR]: true }, legitimateInterests: {} },
 };
 
-// What Prebid would put into its bid requests, on the page as it is loaded now.
+// Reloads the page. Returns the eids that Prebid would put into its bid requests.
 async function prebidEids(page) {
   await page.reload();
   await page.addScriptTag({ content: PREBID });
@@ -45,14 +45,14 @@ async function prebidEids(page) {
   }, CONSENT);
 }
 
-visit("prebid takes from the cookie the eids that the server would send", async ({ page }) => {
+visit("prebid reads the same eids from the cookie as the server would send", async ({ page }) => {
   await login(page, "email", "user@example.com");
   const eids = await prebidEids(page);
   assert.equal(eids.length, 1);
   assert.deepEqual({ user: { eids } }, await bidRequest(page));
 }, FOR_SCRIPTS);
 
-visit("after a refresh prebid has the new token", async ({ page }) => {
+visit("prebid has the new token after a refresh", async ({ page }) => {
   await login(page, "email", "user@example.com");
   const first = await prebidEids(page);
   await later(page, "10 minutes later", "10 minutes later");
@@ -61,7 +61,7 @@ visit("after a refresh prebid has the new token", async ({ page }) => {
   assert.deepEqual({ user: { eids } }, await bidRequest(page));
 }, FOR_SCRIPTS);
 
-visit("after a logout prebid has nothing", async ({ page, context }) => {
+visit("prebid has no eids after a logout", async ({ page, context }) => {
   await login(page, "email", "user@example.com");
   assert.equal((await prebidEids(page)).length, 1);
   await press(page, "Log out");
@@ -69,14 +69,14 @@ visit("after a logout prebid has nothing", async ({ page, context }) => {
   assert.deepEqual(await cookieNames(context), []);
 }, FOR_SCRIPTS);
 
-visit("after an opt-out prebid has nothing", async ({ page }) => {
+visit("prebid has no eids after an opt-out", async ({ page }) => {
   await login(page, "email", "user@example.com");
   await press(page, "Opt this person out");
   await later(page, "10 minutes later", "10 minutes later");
   assert.deepEqual(await prebidEids(page), []);
 }, FOR_SCRIPTS);
 
-visit("unless the site says so prebid has nothing", async ({ page }) => {
+visit("prebid has no eids unless the site exposes the token to scripts", async ({ page }) => {
   await login(page, "email", "user@example.com");
   assert.deepEqual(await prebidEids(page), []);
   assert.equal(await state(page), "Active");
@@ -86,13 +86,13 @@ visit("unless the site says so prebid has nothing", async ({ page }) => {
 
 const SDK = readFileSync(new URL("@unified-id/euid-sdk/euidSdk.mjs", MODULES), "utf8");
 const SDK_COOKIE = "__euid";
-// Its other cookie, which holds no identity and is left alone.
+// The other cookie of the SDK. It holds no identity, and the layer does not touch it.
 const SDK_SETTINGS = "__euid_config";
 
-// The SDK as a site has it that lets it keep the identity in its cookie. It calls the operator itself, across origins.
+// Starts the SDK with the option to keep the identity in its cookie. It calls the operator itself, across origins.
 async function startSdk(page, { env }, identity) {
   await page.addScriptTag({ content: SDK, type: "module" });
-  // A module runs some time after its tag is there.
+  // A module runs some time after its tag is added.
   await page.waitForFunction(() => window.__euid?.init);
   await page.evaluate(
     ({ identity, baseUrl }) =>
@@ -101,7 +101,7 @@ async function startSdk(page, { env }, identity) {
   );
 }
 
-// As a site's server would: one call of generate.
+// Calls generate, as the server of a site does.
 async function generate({ env }, email) {
   const secret = Buffer.from(env.EUID_CLIENT_SECRET, "base64");
   const iv = randomBytes(12);
@@ -122,7 +122,7 @@ async function generate({ env }, email) {
   return JSON.parse(opened.subarray(16)).body;
 }
 
-visit("who the sdk knew is logged in, and its cookie is gone", async ({ page, context, operator }) => {
+visit("the sdk's cookie is migrated to a login and removed", async ({ page, context, operator }) => {
   const identity = await generate(operator, "user@example.com");
   await startSdk(page, operator, identity);
   assert.deepEqual(await cookieNames(context), [SDK_COOKIE, SDK_SETTINGS]);
@@ -130,7 +130,7 @@ visit("who the sdk knew is logged in, and its cookie is gone", async ({ page, co
     await page.reload();
     assert.equal(await state(page), "Active", load);
     assert.equal(await token(page), identity.advertising_token, load);
-    assert.deepEqual(await cookieNames(context), [IDENTITY, ANCHOR, HANDED_OVER, SDK_SETTINGS].sort(), load);
+    assert.deepEqual(await cookieNames(context), [IDENTITY, ANCHOR, SCRIPT_TOKEN, SDK_SETTINGS].sort(), load);
   }
 }, { ...FOR_SCRIPTS, lifetimes: {} });
 
@@ -149,7 +149,7 @@ visit("the sdk refreshes its pair at the sandbox, across origins", async ({ page
   await page.waitForFunction((old) => ![old, undefined].includes(__euid.getAdvertisingToken()), identity.advertising_token);
 }, DUE_AT_ONCE);
 
-visit("a preflight lets through the headers that the operator knows, and no others", async ({ page, operator }) => {
+visit("a preflight allows only the headers that the operator knows", async ({ page, operator }) => {
   const statusWith = (header) =>
     page.evaluate(
       ({ url, header }) =>
@@ -163,7 +163,7 @@ visit("a preflight lets through the headers that the operator knows, and no othe
   assert.equal(await statusWith("X-Other"), "TypeError");
 }, { lifetimes: {} });
 
-visit("a pair that the sdk has refreshed is refreshed further", async ({ page, operator }) => {
+visit("a pair that the sdk has refreshed is refreshed again by the layer", async ({ page, operator }) => {
   const identity = await generate(operator, "user@example.com");
   const generated = identity.advertising_token;
   await startSdk(page, operator, identity);
@@ -177,7 +177,7 @@ visit("a pair that the sdk has refreshed is refreshed further", async ({ page, o
   assert.ok(![generated, refreshed].includes(await token(page)));
 }, DUE_AT_ONCE);
 
-visit("an opt-out that the sdk was told is remembered", async ({ page, operator }) => {
+visit("an opt-out that the sdk has found is remembered", async ({ page, operator }) => {
   await startSdk(page, operator, await generate(operator, "refresh-optout@example.com"));
   await page.waitForFunction(() => __euid.hasOptedOut());
   for (const load of ["first", "second"]) {

@@ -1,5 +1,5 @@
-// What every test on the publisher example needs: real Chromium, real processes, real sockets.
-// Each test has a site of its own, with its own clock and operator. Waits are for conditions.
+// Helpers for the tests of the publisher example: real Chromium, real processes, real sockets.
+// Each test has its own site, with its own clock and operator. Tests wait for conditions, never for a fixed time.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -17,14 +17,14 @@ let browser;
 before(async () => {
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    // A name that is not localhost, so that `Secure` matters.
+    // Browsers accept `Secure` cookies over plain HTTP from localhost, so the site needs another name.
     args: ["--no-sandbox", "--host-resolver-rules=MAP publisher.example 127.0.0.1", "--disable-features=HttpsUpgrades"],
   });
 });
 after(() => browser.close());
 
-// A test with a site, and a visitor who is on its front page. The site has its own operator inside, unless
-// `lifetimes` are given for one beside it. `env` is for the site, what else there is for the browser.
+// Defines a test with a site and a visitor on its front page. The operator is part of the site, or a process of its own
+// if `lifetimes` are given. `env` is the environment of the site; the browser gets the other options.
 export function visit(name, run, { env, lifetimes, ...options } = {}) {
   test(name, { timeout: 30_000 }, async () => {
     const operator = lifetimes && (await startOperator(lifetimes));
@@ -54,7 +54,7 @@ async function startOperator(lifetimes) {
   return { env, stop };
 }
 
-// Starts an example on a free port; resolves once its output matches, with the match and how to stop it.
+// Starts an example on a free port, and waits until its output matches. Returns the match and a function that stops it.
 async function start(example, env, pattern) {
   const program = join(EXAMPLES, example);
   const process_ = spawn(program, { env: { ...process.env, PORT: "0", ...env }, stdio: ["ignore", "pipe", "ignore"] });
@@ -72,7 +72,7 @@ async function start(example, env, pattern) {
   throw new Error(`${program} did not start`);
 }
 
-// What a visitor does.
+// Actions of a visitor.
 export async function press(page, name) {
   await page.getByRole("button", { name, exact: true }).click();
   await page.waitForFunction(() => !document.body.hasAttribute("aria-busy"));
@@ -85,7 +85,7 @@ export async function later(page, ...buttons) {
   for (const button of buttons) await press(page, button);
 }
 
-// What a visitor sees.
+// The contents of the page, and the cookies.
 export const state = (page) => page.locator(".pill").textContent();
 export const headline = (page) => page.getByRole("heading", { level: 1 }).textContent();
 export const lastRequest = (page) => page.locator("#requests li").first().innerText();

@@ -1,4 +1,4 @@
-// The publisher example as a person with a browser meets it.
+// Tests of the publisher example in a browser.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -23,14 +23,14 @@ visit("a login by email or by phone gives the page a token", async ({ page }) =>
   assert.notEqual(await token(page), first);
 });
 
-visit("an address that is none is answered by a sentence on the page", async ({ page }) => {
+visit("an invalid email address shows an error on the page", async ({ page }) => {
   await page.locator("form").first().evaluate((form) => (form.noValidate = true));
-  await login(page, "email", "nobody");
+  await login(page, "email", "not-an-address");
   assert.match(await page.getByRole("alert").innerText(), /an email address has an @/);
   assert.equal(await state(page), "Absent");
 });
 
-visit("the token is refreshed once its time has come, and kept before and after", async ({ page }) => {
+visit("the token is refreshed when due, and kept before and after", async ({ page }) => {
   await login(page, "email", "user@example.com");
   const first = await token(page);
   await later(page, "10 minutes later");
@@ -59,7 +59,7 @@ visit("an opt-out shows at the next refresh and stays", async ({ page, context }
   assert.equal(await token(page), undefined);
 });
 
-visit("a logout ends it", async ({ page, context }) => {
+visit("a logout removes the cookies, and the page is absent", async ({ page, context }) => {
   await login(page, "email", "user@example.com");
   assert.deepEqual(await cookieNames(context), [IDENTITY, ANCHOR]);
   await press(page, "Log out");
@@ -75,7 +75,7 @@ visit("scripts of the page can't read the cookies", async ({ page, context }) =>
   assert.equal(await page.evaluate(() => document.cookie), "");
 });
 
-visit("while the operator is down pages keep the token, until its end", async ({ page, context }) => {
+visit("pages keep the token while the operator is down, until it expires", async ({ page, context }) => {
   await login(page, "email", "user@example.com");
   const first = await token(page);
   const cookie = async () => (await context.cookies()).find(({ name }) => name === IDENTITY).value;
@@ -98,7 +98,7 @@ visit("while the operator is down pages keep the token, until its end", async ({
   assert.notEqual(await token(page), first);
 });
 
-visit("a login while the operator is down says so and ends the one before", async ({ page, context }) => {
+visit("a login while the operator is down shows an error and ends the previous login", async ({ page, context }) => {
   await login(page, "email", "user@example.com");
   await press(page, "Down");
   await login(page, "email", "other@example.com");
@@ -107,7 +107,7 @@ visit("a login while the operator is down says so and ends the one before", asyn
   assert.deepEqual(await cookieNames(context), []);
 });
 
-visit("without script the forms do the same", async ({ page }) => {
+visit("the forms work without JavaScript", async ({ page }) => {
   const submit = async (name) => {
     const loaded = page.waitForEvent("load");
     await page.getByRole("button", { name, exact: true }).click();
@@ -154,18 +154,18 @@ function certificate() {
 
 const setsIdentity = ([name, value]) => name === "set-cookie" && value.startsWith(`${IDENTITY}=`);
 
-visitOverTls("over https the browser takes the cookies as they are meant", async ({ page, context }) => {
+visitOverTls("the browser stores the cookies over https with all attributes", async ({ page, context }) => {
   await login(page, "email", "user@example.com");
   assert.equal(await state(page), "Active");
   const cookies = (await context.cookies()).map(({ value, expires, ...attributes }) => attributes);
-  const meant = { domain: "publisher.example", path: "/", httpOnly: true, secure: true, sameSite: "Lax" };
+  const expected = { domain: "publisher.example", path: "/", httpOnly: true, secure: true, sameSite: "Lax" };
   assert.deepEqual(cookies.sort((a, b) => a.name.localeCompare(b.name)), [
-    { name: IDENTITY, ...meant },
-    { name: ANCHOR, ...meant },
+    { name: IDENTITY, ...expected },
+    { name: ANCHOR, ...expected },
   ]);
 });
 
-visit("over plain http the browser refuses them", async ({ site, page, context }) => {
+visit("the browser refuses the cookies over plain http", async ({ site, page, context }) => {
   await page.goto(`http://publisher.example:${site.port}/`);
   const answered = page.waitForResponse((response) => response.url().endsWith("/login"));
   await login(page, "email", "user@example.com");
@@ -183,12 +183,12 @@ visitOverTls("a refresh that arrives late does not undo a logout in another tab"
   await later(a, "10 minutes later", "10 minutes later");
   assert.equal(await headline(a), "The token is still valid");
 
-  // The operator answers while tab A goes on; the page with the new cookie is kept on its way.
-  const late = proxy.keepBack(({ headers }) => headers["set-cookie"]?.some((value) => setsIdentity(["set-cookie", value])));
+  // The operator answers while tab A reloads. The proxy holds back the page that has the new cookie.
+  const late = proxy.holdBack(({ headers }) => headers["set-cookie"]?.some((value) => setsIdentity(["set-cookie", value])));
   let reload;
-  for (let there = false; !there; ) {
+  for (let arrived = false; !arrived; ) {
     reload = a.reload();
-    there = await Promise.race([reload.then(() => false), late.there.then(() => true)]);
+    arrived = await Promise.race([reload.then(() => false), late.arrival.then(() => true)]);
   }
   await press(b, "Log out");
   assert.equal(await state(b), "Absent");
@@ -196,7 +196,7 @@ visitOverTls("a refresh that arrives late does not undo a logout in another tab"
 
   late.release();
   await reload;
-  // The late answer has put the identity back, but not the login that it needs.
+  // The late response has restored the identity, but not the anchor that it needs.
   assert.deepEqual(await cookieNames(context), [IDENTITY]);
   for (const tab of [a, b, a]) {
     await tab.reload();
@@ -206,7 +206,7 @@ visitOverTls("a refresh that arrives late does not undo a logout in another tab"
   assert.deepEqual(await cookieNames(context), []);
 });
 
-visit("a page waits for a slow operator half a second, and a later one has the answer", async ({ page }) => {
+visit("a page waits half a second for a slow operator, and a later page has the new token", async ({ page }) => {
   await login(page, "email", "user@example.com");
   await later(page, "10 minutes later");
   await press(page, "Slow");
@@ -219,9 +219,9 @@ visit("a page waits for a slow operator half a second, and a later one has the a
   assert.match(await lastRequest(page), /refreshed[^]*the answer to an earlier page[^]*No operator call/);
 });
 
-// Accessibility and looks
+// Accessibility and layout
 
-visit("every control has a label, is reached by keyboard and shows its focus", async ({ page }) => {
+visit("every control has a label, can be reached by keyboard and shows its focus", async ({ page }) => {
   const controls = [
     page.getByRole("link", { name: "The Daily Example" }),
     page.getByLabel("Email address"),
@@ -251,15 +251,15 @@ visit("every control has a label, is reached by keyboard and shows its focus", a
   assert.equal(reached.size, controls.length);
 });
 
-visit("with the keyboard alone one can log in, and a screen reader is told what came of it", async ({ page }) => {
+visit("a login works by keyboard alone, and a screen reader gets its result", async ({ page }) => {
   await page.getByLabel("Email address").focus();
   await page.keyboard.press("Enter");
-  const told = page.getByRole("status");
-  await told.filter({ hasText: "There is a token for the bid request" }).waitFor({ state: "attached" });
+  const status = page.getByRole("status");
+  await status.filter({ hasText: "There is a token for the bid request" }).waitFor({ state: "attached" });
   await page.getByRole("button", { name: "Down" }).focus();
   await page.keyboard.press("Space");
   await page.getByRole("button", { name: "Down", pressed: true }).waitFor();
-  // The control was drawn anew, and the focus is still on it.
+  // The page has replaced the control, and the focus is still on it.
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Down");
 });
 
@@ -279,7 +279,7 @@ const SCENES = {
   },
 };
 
-visit("in every state the page fits a phone and can be read", async ({ page }) => {
+visit("the page fits a phone and is readable in every state", async ({ page }) => {
   mkdirSync(SCREENSHOTS, { recursive: true });
   for (const [scene, act] of Object.entries(SCENES)) {
     await act(page);
@@ -290,7 +290,7 @@ visit("in every state the page fits a phone and can be read", async ({ page }) =
         return { width, height };
       });
       assert.ok(content.width <= width, `${scene} is ${content.width} px wide on ${width} px`);
-      // The whole page at once, what is fixed to the foot of the window included.
+      // The window has the height of the page, so the picture includes what is fixed to the bottom of the window.
       await page.setViewportSize({ width, height: content.height });
       await page.screenshot({ path: join(SCREENSHOTS, `${scene}-${device}.png`) });
     }
@@ -298,7 +298,7 @@ visit("in every state the page fits a phone and can be read", async ({ page }) =
   }
 });
 
-// Runs in the page: its texts whose contrast with their ground is below 4.5 (WCAG 2, AA).
+// Runs in the page. Returns its texts whose contrast with their background is below 4.5 (WCAG 2, AA).
 function faintTexts() {
   const channels = (colour) => colour.match(/[\d.]+/g).map(Number);
   const luminance = (colour) => {

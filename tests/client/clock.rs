@@ -1,34 +1,24 @@
-//! The client's clock, held against the operator's time in an answer.
+//! Tests that the client compares its clock with the operator's time in an answer, and warns of a difference.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use euid_sandbox::{Sandbox, SandboxServer};
+use euid_sandbox::SandboxServer;
+use tower_euid::EuidClient;
 use tower_euid::clock::{ManualClock, UnixMillis};
-use tower_euid::{Dii, EuidClient};
 
-use crate::support::server::client_builder;
+use crate::support::server::{client_builder, generate, sandbox_at_start, serve, user};
 use crate::support::{Log, START};
 
-async fn operator() -> SandboxServer {
-    let sandbox = Sandbox::builder().clock(ManualClock::at(START)).build().unwrap();
-    sandbox.serve((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap()
-}
-
-/// A client whose clock is ahead of the operator's by `millis`.
+/// Returns a client whose clock is `millis` ahead of the operator's.
 fn client(operator: &SandboxServer, millis: i64) -> EuidClient {
     let clock = ManualClock::at(UnixMillis::from_millis(START.as_millis() + millis));
     client_builder(operator).clock(clock).build().unwrap()
 }
 
-async fn login(client: &EuidClient) {
-    client.generate(Dii::email("user@example.com").unwrap()).await.unwrap();
-}
-
-/// What `calls` has logged of clocks.
-async fn logged(calls: impl AsyncFnOnce()) -> Vec<String> {
+/// Returns the log lines about clocks while `calls` runs.
+async fn clock_log(calls: impl AsyncFnOnce()) -> Vec<String> {
     let log = Log::default();
     let logging = log.start();
     calls().await;
@@ -37,8 +27,8 @@ async fn logged(calls: impl AsyncFnOnce()) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_clock_that_differs_by_more_than_thirty_seconds_is_warned_of_by_seconds_and_direction() {
-    let operator = operator().await;
+async fn clock_drift_above_thirty_seconds_is_logged_with_seconds_and_direction() {
+    let operator = serve(sandbox_at_start()).await;
     for (millis, expected) in [
         (0, None),
         (30_000, None),
@@ -55,35 +45,39 @@ async fn a_clock_that_differs_by_more_than_thirty_seconds_is_warned_of_by_second
                  seconds={seconds} direction=\"{direction}\""
             )
         });
-        assert_eq!(logged(async || login(&client).await).await, expected.into_iter().collect::<Vec<_>>(), "{millis}");
+        assert_eq!(
+            clock_log(async || _ = generate(&client, user()).await.unwrap()).await,
+            expected.into_iter().collect::<Vec<_>>(),
+            "{millis}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_client_warns_of_its_clock_once() {
-    let operator = operator().await;
+async fn clock_drift_is_logged_once_per_client() {
+    let operator = serve(sandbox_at_start()).await;
     let client = client(&operator, 60_000);
     let calls = async || {
-        login(&client).await;
-        login(&client.clone()).await;
-        client.validate("none", Dii::email("user@example.com").unwrap()).await.unwrap_err();
+        generate(&client, user()).await.unwrap();
+        generate(&client.clone(), user()).await.unwrap();
+        client.validate("none", user()).await.unwrap_err();
     };
-    assert_eq!(logged(calls).await.len(), 1);
+    assert_eq!(clock_log(calls).await.len(), 1);
 }
 
 #[tokio::test]
-async fn the_time_that_a_call_takes_is_no_difference_of_clocks() {
-    /// Moves on by a minute whenever it is read.
-    struct Slow(ManualClock);
-    impl tower_euid::clock::Clock for Slow {
+async fn clock_drift_excludes_the_time_that_the_call_takes() {
+    /// A clock that moves forward by a minute at each read.
+    struct SteppingClock(ManualClock);
+    impl tower_euid::clock::Clock for SteppingClock {
         fn now(&self) -> UnixMillis {
             let now = self.0.now();
             self.0.advance(Duration::from_secs(60));
             now
         }
     }
-    let operator = operator().await;
-    let clock = Slow(ManualClock::at(UnixMillis::from_millis(START.as_millis() - 30_000)));
+    let operator = serve(sandbox_at_start()).await;
+    let clock = SteppingClock(ManualClock::at(UnixMillis::from_millis(START.as_millis() - 30_000)));
     let client = client_builder(&operator).clock(clock).build().unwrap();
-    assert_eq!(logged(async || login(&client).await).await, Vec::<String>::new());
+    assert_eq!(clock_log(async || _ = generate(&client, user()).await.unwrap()).await, Vec::<String>::new());
 }

@@ -1,6 +1,6 @@
-//! What the process's environment does to the client, seen from a process that has that environment.
+//! Tests of environment variables that the client reads: proxies, certificates and keys.
 //!
-//! Each test runs itself again as a child with other variables; `child` is what the child does.
+//! A test starts itself again as a child process that has the variables. [`is_child`] tells the two apart.
 
 #![expect(clippy::expect_used, reason = "what a test needs is there, or the test fails")]
 
@@ -8,18 +8,18 @@ use std::env;
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use euid_sandbox::Sandbox;
 use tower_euid::clock::UnixMillis;
 use tower_euid::identity::{Identity, IdentityTimes};
-use tower_euid::{Dii, Environment, EuidClient, Generated, KeyRing};
+use tower_euid::{Environment, EuidClient, KeyRing};
 
-use crate::support::server::client_builder;
+use crate::support::server::{client, client_builder_at, generate, sandbox, serve, user};
+use crate::support::tls::{CA, Clients, TlsOperator};
 
-/// Marks the child.
+/// The variable that marks the child process.
 const CHILD: &str = "TOWER_EUID_TEST_CHILD";
 
-/// Runs `test` of this file again with `variables`; gives back what it printed.
-fn again(test: &str, variables: &[(&str, &str)]) -> String {
+/// Runs `test` of this file as a child process with `variables`. Returns its output.
+fn run_child(test: &str, variables: &[(&str, &str)]) -> String {
     let output = Command::new(env::current_exe().expect("this test"))
         .args([&format!("environment::{test}"), "--exact", "--nocapture"])
         .env(CHILD, "1")
@@ -38,19 +38,17 @@ fn is_child() -> bool {
     env::var_os(CHILD).is_some()
 }
 
-async fn child_talks_to_a_loopback_operator() {
-    let sandbox = Sandbox::builder().build().expect("defaults");
-    let sandbox = sandbox.serve(([127, 0, 0, 1], 0).into()).await.expect("a port");
-    let client = client_builder(&sandbox).build().expect("a client");
-    let generated = client.generate(Dii::email("user@example.com").expect("an address")).await;
-    assert!(matches!(generated, Ok(Generated::Identity(_))), "{generated:?}");
+async fn call_loopback_operator() {
+    let server = serve(sandbox()).await;
+    let generated = generate(&client(&server), user()).await;
+    assert!(generated.is_ok(), "{generated:?}");
 }
 
 #[tokio::test]
-async fn nothing_for_a_loopback_operator_goes_to_a_proxy() {
+async fn proxy_gets_no_calls_to_a_loopback_operator() {
     if is_child() {
-        child_talks_to_a_loopback_operator().await;
-        // So that the proxy is known to be one that is used where it may be.
+        call_loopback_operator().await;
+        // This call must reach the proxy: it shows that the child uses it.
         let elsewhere = EuidClient::builder(Environment::Url("https://operator.invalid".to_owned())).build();
         println!("elsewhere: {}", refresh_at(&elsewhere.expect("CA certificates")).await);
         return;
@@ -58,8 +56,8 @@ async fn nothing_for_a_loopback_operator_goes_to_a_proxy() {
     let proxy = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let address = format!("http://{}", proxy.local_addr().expect("bound"));
     let connections = std::thread::spawn(move || {
-        let mut heard = Vec::new();
-        // Ends with the connection that the test makes last.
+        let mut received = Vec::new();
+        // The test ends this loop with its last connection.
         while let Ok((mut socket, _)) = proxy.accept() {
             let mut bytes = [0; 512];
             let length = std::io::Read::read(&mut socket, &mut bytes).unwrap_or(0);
@@ -67,82 +65,82 @@ async fn nothing_for_a_loopback_operator_goes_to_a_proxy() {
             if line == "end" {
                 break;
             }
-            heard.push(line);
+            received.push(line);
         }
-        heard
+        received
     });
     let proxies = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
-    again("nothing_for_a_loopback_operator_goes_to_a_proxy", &proxies.map(|name| (name, address.as_str())));
+    run_child("proxy_gets_no_calls_to_a_loopback_operator", &proxies.map(|name| (name, address.as_str())));
     let mut last = TcpStream::connect(address.trim_start_matches("http://")).expect("the proxy listens");
     std::io::Write::write_all(&mut last, b"end").expect("the proxy reads");
-    let heard = connections.join().expect("the proxy's thread");
-    assert!(heard.len() == 1 && heard.iter().all(|line| line.starts_with("CONNECT operator.invalid")), "{heard:?}");
+    let received = connections.join().expect("the proxy's thread");
+    assert!(
+        received.len() == 1 && received.iter().all(|line| line.starts_with("CONNECT operator.invalid")),
+        "{received:?}"
+    );
 }
 
 #[tokio::test]
-async fn without_ca_certificates_https_is_refused_with_a_word_about_them_and_loopback_works() {
+async fn client_without_ca_certificates_names_them_and_works_with_loopback() {
     if is_child() {
-        child_talks_to_a_loopback_operator().await;
+        call_loopback_operator().await;
         let error = EuidClient::builder(Environment::Production).build().expect_err("no certificates");
-        println!("refused: {error}");
+        println!("error: {error}");
         return;
     }
-    let nowhere = "/nowhere/at/all";
-    let printed = again(
-        "without_ca_certificates_https_is_refused_with_a_word_about_them_and_loopback_works",
-        &[("SSL_CERT_FILE", nowhere), ("SSL_CERT_DIR", nowhere)],
+    let missing = "/nowhere/at/all";
+    let printed = run_child(
+        "client_without_ca_certificates_names_them_and_works_with_loopback",
+        &[("SSL_CERT_FILE", missing), ("SSL_CERT_DIR", missing)],
     );
-    assert!(printed.contains("refused: no HTTPS client can be made (are the system's CA certificates"), "{printed}");
+    assert!(printed.contains("error: no HTTPS client can be made (are the system's CA certificates"), "{printed}");
 }
 
 #[tokio::test]
 async fn https_proxy_is_used_except_for_the_hosts_of_no_proxy() {
-    let sandbox = Sandbox::builder().build().expect("defaults");
-    let operator = crate::support::tls::TlsOperator::start(sandbox.clone(), crate::support::tls::Clients::Any).await;
-    let builder = EuidClient::builder(Environment::Url(operator.base_url()))
-        .credentials(sandbox.api_key(), sandbox.client_secret())
-        .root_certificates_pem(crate::support::tls::CA);
+    let sandbox = sandbox();
+    let operator = TlsOperator::start(sandbox.clone(), Clients::Any).await;
+    let builder = client_builder_at(operator.base_url(), &sandbox).root_certificates_pem(CA);
     if is_child() {
         let client = builder.build().expect("a client");
-        let generated = client.generate(Dii::email("user@example.com").expect("an address")).await;
+        let generated = generate(&client, user()).await;
         assert_eq!(generated.is_ok(), env::var_os("NO_PROXY").is_some(), "{generated:?}");
         return;
     }
-    // A proxy that is a closed port: bound, and not listened on.
+    // The port of the proxy is closed: it is bound, but does not listen.
     let proxy = tokio::net::TcpSocket::new_v4().expect("a socket");
     proxy.bind(([127, 0, 0, 1], 0).into()).expect("a port");
     let address = format!("http://{}", proxy.local_addr().expect("bound"));
     let test = "https_proxy_is_used_except_for_the_hosts_of_no_proxy";
-    again(test, &[("HTTPS_PROXY", &address)]);
-    again(test, &[("ALL_PROXY", &address)]);
-    again(test, &[("HTTPS_PROXY", &address), ("NO_PROXY", "127.0.0.1")]);
+    run_child(test, &[("HTTPS_PROXY", &address)]);
+    run_child(test, &[("ALL_PROXY", &address)]);
+    run_child(test, &[("HTTPS_PROXY", &address), ("NO_PROXY", "127.0.0.1")]);
 }
 
-/// A private CA can be given by the environment as well, and a client with roots of its own needs no others.
+/// The variable can name a private CA. A client with configured roots does not need the variable.
 #[tokio::test]
-async fn ssl_cert_file_names_the_roots_unless_the_client_has_its_own() {
-    let sandbox = Sandbox::builder().build().expect("defaults");
-    let operator = crate::support::tls::TlsOperator::start(sandbox.clone(), crate::support::tls::Clients::Any).await;
-    let builder = EuidClient::builder(Environment::Url(operator.base_url()))
-        .credentials(sandbox.api_key(), sandbox.client_secret());
+async fn ssl_cert_file_names_the_tls_roots_unless_the_client_has_its_own() {
+    let sandbox = sandbox();
+    let operator = TlsOperator::start(sandbox.clone(), Clients::Any).await;
+    let builder = client_builder_at(operator.base_url(), &sandbox);
     if is_child() {
         let builder = match env::var("TOWER_EUID_TEST_ROOTS") {
-            Ok(_) => builder.root_certificates_pem(crate::support::tls::CA),
+            Ok(_) => builder.root_certificates_pem(CA),
             Err(_) => builder,
         };
         let client = builder.build().expect("a client");
-        let generated = client.generate(Dii::email("user@example.com").expect("an address")).await;
-        assert!(matches!(generated, Ok(Generated::Identity(_))), "{generated:?}");
+        let generated = generate(&client, user()).await;
+        assert!(generated.is_ok(), "{generated:?}");
         return;
     }
-    let test = "ssl_cert_file_names_the_roots_unless_the_client_has_its_own";
-    again(test, &[("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/ca.pem"))]);
-    let nowhere = "/nowhere/at/all";
-    again(test, &[("SSL_CERT_FILE", nowhere), ("SSL_CERT_DIR", nowhere), ("TOWER_EUID_TEST_ROOTS", "1")]);
+    let test = "ssl_cert_file_names_the_tls_roots_unless_the_client_has_its_own";
+    run_child(test, &[("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/ca.pem"))]);
+    let missing = "/nowhere/at/all";
+    run_child(test, &[("SSL_CERT_FILE", missing), ("SSL_CERT_DIR", missing), ("TOWER_EUID_TEST_ROOTS", "1")]);
 }
 
 #[test]
-fn client_secret_is_refused_as_a_cookie_key_of_a_ring_from_the_environment() {
+fn key_ring_from_the_environment_refuses_the_client_secret_as_a_key() {
     if is_child() {
         let ring = KeyRing::from_env("EUID_COOKIE_KEYS");
         println!("ring: {:?}", ring.map(|_| ()).map_err(|error| error.to_string()));
@@ -156,13 +154,13 @@ fn client_secret_is_refused_as_a_cookie_key_of_a_ring_from_the_environment() {
         (secret, "EUID_COOKIE_KEYS: cookie key 1 is the client secret"),
         (&list, "EUID_COOKIE_KEYS: cookie key 2 is the client secret"),
     ] {
-        let test = "client_secret_is_refused_as_a_cookie_key_of_a_ring_from_the_environment";
-        let printed = again(test, &[("EUID_COOKIE_KEYS", keys), ("EUID_CLIENT_SECRET", &format!("{secret}\n"))]);
+        let test = "key_ring_from_the_environment_refuses_the_client_secret_as_a_key";
+        let printed = run_child(test, &[("EUID_COOKIE_KEYS", keys), ("EUID_CLIENT_SECRET", &format!("{secret}\n"))]);
         assert!(printed.contains(expected), "{printed}");
     }
 }
 
-/// A call that can't succeed, for who listens on the way.
+/// Makes a call that can't succeed. A proxy on the way sees it. Returns the error.
 async fn refresh_at(client: &EuidClient) -> String {
     let at = UnixMillis::from_millis;
     let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };

@@ -1,19 +1,18 @@
-//! A real client meets an operator that fails, over a real socket: each failure, with a token that is
-//! still valid and with one that has expired, gives its row of the policy table.
+//! Tests of pages while the operator fails, with the real client over real sockets. Each failure gives its row of the
+//! policy table, both for a valid and for an expired token.
 //!
-//! Sockets need real time; the layer, the client and the sandbox share a [`ManualClock`] all the
-//! same. No outcome hangs on the machine being quick: where nothing comes, the page waits
-//! [`MAX_WAIT`], where something comes, up to [`PATIENCE`]. That a page is not slower than it may be
-//! is asserted with [`SLACK`] for the scheduler of a busy machine.
+//! 1. The layer, the client and the sandbox share a [`ManualClock`]. Only the sockets need real time.
+//! 2. A slow machine must not change an outcome: a page waits [`MAX_WAIT`] for an operator that stalls, and up to
+//!    [`PATIENCE`] for one that answers.
+//! 3. A page must not take longer than its wait plus [`SLACK`], which is for the scheduler of a busy machine.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use bytes::Bytes;
-use euid_sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
+use euid_sandbox::{Fault, Lifetimes, Sandbox};
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -22,48 +21,34 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 use tower_euid::clock::ManualClock;
 use tower_euid::error::ErrorKind;
-use tower_euid::{Dii, Environment, EuidClient, EuidClientBuilder, EuidUpdate, Generated, Identity};
+use tower_euid::{Environment, EuidClient, EuidUpdate, Identity};
 
 use crate::support::faulty::{FaultyOperator, Mode};
-use crate::support::server::client_builder;
+use crate::support::server::{
+    LOOPBACK, PATIENCE, client, client_builder, client_builder_at, email, generate, sandbox_at_start, serve, user,
+};
 use crate::support::{DUE, EXPIRED, START, Site, ring};
 
 const MAX_WAIT: Duration = Duration::from_millis(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_millis(150);
-const PATIENCE: Duration = Duration::from_secs(5);
 const SLACK: Duration = Duration::from_secs(1);
-/// Longer than a token rests after its first failure.
-const REST: Duration = Duration::from_secs(6);
+/// Longer than the back-off after a first failure.
+const BACK_OFF: Duration = Duration::from_secs(6);
 
-/// A time of the visit, what the handler sees then, and what the browser is told.
+/// The time of a visit, and its outcome: what the handler sees and what the response writes.
 type Row = (i64, &'static str);
 
+/// The rows of a refresh with a new pair.
 const REFRESHED: [Row; 2] = [(DUE, "active(new), identity set"), (EXPIRED, "active(new), identity set")];
+/// The rows of a refused refresh token.
 const ENDED: [Row; 2] = [(DUE, "absent, identity cleared"), (EXPIRED, "absent, identity cleared")];
+/// The rows of `client_error`: the token counts until it expires.
 const USED_UP: [Row; 2] = [(DUE, "active(old), "), (EXPIRED, "absent, identity cleared")];
+/// The rows of a failed call: the identity stays.
 const FAILED: [Row; 2] = [(DUE, "active(old), "), (EXPIRED, "unavailable, ")];
 
-async fn serve(lifetimes: Lifetimes) -> SandboxServer {
-    let sandbox = Sandbox::builder().clock(ManualClock::at(START)).lifetimes(lifetimes).build().unwrap();
-    sandbox.serve((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap()
-}
-
-async fn generate(server: &SandboxServer, address: &str) -> Identity {
-    match client_builder(server).build().unwrap().generate(Dii::email(address).unwrap()).await.unwrap() {
-        Generated::Identity(identity) => identity,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Configures a client of another address than the sandbox's own.
-fn client_of(base_url: String, sandbox: &Sandbox) -> EuidClientBuilder {
-    EuidClient::builder(Environment::Url(base_url))
-        .credentials(sandbox.api_key(), sandbox.client_secret())
-        .clock(sandbox.clock())
-}
-
-/// A browser that is logged in at a site.
+/// A browser that is logged in to a site.
 struct Browser {
     site: Site,
     max_wait: Duration,
@@ -80,7 +65,7 @@ impl Browser {
         Self { site, max_wait, old_token }
     }
 
-    /// Visits a page; what its handler saw and what the browser was told, and how long it took.
+    /// Visits a page. Returns the outcome as in a [`Row`], and the time that the page took.
     #[expect(clippy::disallowed_methods, reason = "measures how long a page really takes")]
     async fn look(&mut self) -> (String, Duration) {
         let begun = Instant::now();
@@ -98,40 +83,40 @@ impl Browser {
 }
 
 #[tokio::test]
-async fn whatever_a_socket_does_pages_go_on_with_what_is_still_valid() {
-    let mut scenes = JoinSet::new();
+async fn socket_fault_of_any_kind_leaves_a_page_its_valid_token() {
+    let mut cases = JoinSet::new();
     for &mode in Mode::ALL {
         for row in FAILED {
-            scenes.spawn(on_a_bad_line(mode, row));
+            cases.spawn(assert_socket_fault(mode, row));
         }
     }
-    scenes.join_all().await;
+    cases.join_all().await;
 }
 
-async fn on_a_bad_line(mode: Mode, (when, row): Row) {
-    let server = serve(Lifetimes::default()).await;
-    let identity = generate(&server, "user@example.com").await;
+async fn assert_socket_fault(mode: Mode, (when, row): Row) {
+    let server = serve(sandbox_at_start()).await;
+    let identity = generate(&client(&server), user()).await.unwrap();
     let operator = FaultyOperator::start(mode).await;
     let (connect_timeout, timeout) = if mode.stalls() { (CONNECT_TIMEOUT, TIMEOUT) } else { (PATIENCE, PATIENCE) };
-    let client = client_of(operator.base_url(), server.sandbox());
+    let client = client_builder_at(operator.base_url(), server.sandbox());
     let client = client.connect_timeout(connect_timeout).timeout(timeout);
     let error = client.clone().build().unwrap().refresh(&identity).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Transient, "{mode:?}");
-    assert_eq!(error.to_string(), what_the_log_says(mode), "{mode:?}");
+    assert_eq!(error.to_string(), expected_error(mode), "{mode:?}");
     let before = operator.requests();
 
-    // The page's own patience has to end the wait, not the client's.
+    // `max_wait` of the page must end the wait, not the timeouts of the client.
     let client = client.connect_timeout(PATIENCE).timeout(PATIENCE).build().unwrap();
     let mut browser = Browser::new(server.sandbox().clock(), client, identity, MAX_WAIT).await;
     browser.site.wait_until(when);
     let (seen, took) = browser.look().await;
     assert_eq!(seen, row, "{mode:?} at {when}");
     assert!(took >= MAX_WAIT || !mode.stalls(), "{mode:?} does not stall: {took:?}");
-    assert_eq!(browser.look().await.0, row, "{mode:?} at {when}, again");
-    assert!(operator.requests() <= before + 1, "{mode:?}: nothing is asked twice");
+    assert_eq!(browser.look().await.0, row, "{mode:?} at {when}, second page");
+    assert!(operator.requests() <= before + 1, "{mode:?}: the second page makes no call");
 }
 
-fn what_the_log_says(mode: Mode) -> &'static str {
+fn expected_error(mode: Mode) -> &'static str {
     match mode {
         Mode::Refuses => "the operator can't be reached",
         mode if mode.stalls() => "the operator did not answer in time",
@@ -140,7 +125,7 @@ fn what_the_log_says(mode: Mode) -> &'static str {
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_no_sense_costs_nobody_their_identity_and_passes() {
+async fn invalid_answer_keeps_the_identity_until_the_operator_recovers() {
     for (fault, kind) in [
         (Fault::Status(500), ErrorKind::Transient),
         (Fault::Status(503), ErrorKind::Transient),
@@ -151,8 +136,8 @@ async fn an_answer_that_makes_no_sense_costs_nobody_their_identity_and_passes() 
         (Fault::Refuse("error"), ErrorKind::UnknownStatus),
     ] {
         for (when, row) in FAILED {
-            let server = serve(Lifetimes::default()).await;
-            let identity = generate(&server, "user@example.com").await;
+            let server = serve(sandbox_at_start()).await;
+            let identity = generate(&client(&server), user()).await.unwrap();
             let client = client_builder(&server).build().unwrap();
             server.fault(fault);
             assert_eq!(client.refresh(&identity).await.unwrap_err().kind(), kind, "{fault:?}");
@@ -164,20 +149,24 @@ async fn an_answer_that_makes_no_sense_costs_nobody_their_identity_and_passes() 
                 assert_eq!(browser.look().await.0, row, "{fault:?} at {when}");
             }
             let calls = server.sandbox().calls();
-            assert_eq!((calls.refresh, calls.other), (before.refresh + 1, 0), "{fault:?}: nothing is asked twice");
+            assert_eq!(
+                (calls.refresh, calls.other),
+                (before.refresh + 1, 0),
+                "{fault:?}: the second page makes no call"
+            );
 
             server.fault(None);
-            server.advance(REST);
-            assert_eq!(browser.look().await.0, "active(new), identity set", "{fault:?} at {when}, after it");
+            server.advance(BACK_OFF);
+            assert_eq!(browser.look().await.0, "active(new), identity set", "{fault:?} at {when}, after the fault");
         }
     }
 }
 
 #[tokio::test]
-async fn an_operator_that_hangs_costs_a_page_its_patience_and_no_more() {
+async fn page_waits_for_a_stalled_operator_up_to_max_wait() {
     for (when, row) in FAILED {
-        let server = serve(Lifetimes::default()).await;
-        let identity = generate(&server, "user@example.com").await;
+        let server = serve(sandbox_at_start()).await;
+        let identity = generate(&client(&server), user()).await.unwrap();
         let client = client_builder(&server).timeout(PATIENCE).build().unwrap();
         let mut browser = Browser::new(server.sandbox().clock(), client, identity, MAX_WAIT).await;
         browser.site.wait_until(when);
@@ -189,40 +178,41 @@ async fn an_operator_that_hangs_costs_a_page_its_patience_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_refusal_ends_what_it_is_meant_to_end() {
-    for (word, rows) in
-        [("invalid_token", ENDED), ("expired_token", ENDED), ("client_error", USED_UP), ("a_new_word", FAILED)]
+async fn refusal_ends_the_identity_by_its_status() {
+    for (status, rows) in
+        [("invalid_token", ENDED), ("expired_token", ENDED), ("client_error", USED_UP), ("a_new_status", FAILED)]
     {
         for (when, row) in rows {
-            let server = serve(Lifetimes::default()).await;
-            let identity = generate(&server, "user@example.com").await;
+            let server = serve(sandbox_at_start()).await;
+            let identity = generate(&client(&server), user()).await.unwrap();
             let client = client_builder(&server).build().unwrap();
             let mut browser = Browser::new(server.sandbox().clock(), client, identity, PATIENCE).await;
             browser.site.wait_until(when);
-            server.fault(Fault::Refuse(word));
-            assert_eq!(browser.look().await.0, row, "{word} at {when}");
+            server.fault(Fault::Refuse(status));
+            assert_eq!(browser.look().await.0, row, "{status} at {when}");
         }
     }
 }
 
-/// The same without a fault: refresh tokens that the sandbox itself refuses.
+/// The sandbox itself refuses these refresh tokens; no fault is set.
 #[tokio::test]
-async fn only_a_caller_with_an_api_key_learns_that_a_token_has_ended() {
+async fn refused_refresh_token_ends_the_identity_only_for_a_client_with_an_api_key() {
     let minute = Duration::from_secs(60);
     let short = Lifetimes { refresh_from: minute, identity_expires: minute, refresh_expires: minute };
-    let (server, short) = (serve(Lifetimes::default()).await, serve(short).await);
-    let whole = generate(&server, "user@example.com").await;
-    let expired = generate(&short, "user@example.com").await.refresh_token().clone();
+    let sandbox_of_short = Sandbox::builder().clock(ManualClock::at(START)).lifetimes(short).build().unwrap();
+    let (server, short) = (serve(sandbox_at_start()).await, serve(sandbox_of_short).await);
+    let issued = generate(&client(&server), user()).await.unwrap();
+    let expired = generate(&client(&short), user()).await.unwrap().refresh_token().clone();
     let not_a_token = "not-a-token".to_owned().into();
     let not_readable = "?".repeat(388).into();
     for (token, with_key, anonymously) in
         [(expired, ENDED, FAILED), (not_a_token, ENDED, FAILED), (not_readable, USED_UP, USED_UP)]
     {
-        let advertising_token = whole.advertising_token();
-        let identity = Identity::new(advertising_token, token, whole.response_key().clone(), whole.times()).unwrap();
+        let advertising_token = issued.advertising_token();
+        let identity = Identity::new(advertising_token, token, issued.response_key().clone(), issued.times()).unwrap();
         for (has_key, rows) in [(true, with_key), (false, anonymously)] {
             for (when, row) in rows {
-                let server = serve(Lifetimes::default()).await;
+                let server = serve(sandbox_at_start()).await;
                 let anonymous = EuidClient::builder(Environment::Url(server.base_url()));
                 let client = if has_key { client_builder(&server) } else { anonymous }.build().unwrap();
                 let clock = server.sandbox().clock();
@@ -234,33 +224,34 @@ async fn only_a_caller_with_an_api_key_learns_that_a_token_has_ended() {
     }
 }
 
-/// An answer to a refresh carries neither nonce nor time; its key is all that binds it.
+/// The answer to a refresh has no nonce and no time. Only its key binds it to an identity.
 #[tokio::test]
-async fn a_replayed_answer_is_worth_what_its_key_and_its_times_are() {
-    let server = serve(Lifetimes::default()).await;
-    let ours = generate(&server, "user@example.com").await;
-    let theirs = generate(&server, "other@example.com").await;
-    let soon_over = [REFRESHED[0], FAILED[1]];
-    for (whose, replayed, rows) in
-        [("another's", &theirs, FAILED), ("its own, of an hour that is over", &ours, soon_over)]
-    {
+async fn replayed_answer_counts_only_under_its_own_key_and_until_it_expires() {
+    let server = serve(sandbox_at_start()).await;
+    let own = generate(&client(&server), user()).await.unwrap();
+    let other = generate(&client(&server), email("other@example.com")).await.unwrap();
+    let until_expiry = [REFRESHED[0], FAILED[1]];
+    for (case, replayed, rows) in [
+        ("the answer for another identity", &other, FAILED),
+        ("an earlier answer for this identity", &own, until_expiry),
+    ] {
         let answer = answer_to(server.sandbox(), replayed).await;
         let mut replay = JoinSet::new();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(move || async { ([(CONTENT_TYPE, "text/plain")], answer) });
         replay.spawn(async { axum::serve(listener, router).await });
         for (when, row) in rows {
             let clock = ManualClock::at(START);
-            let client = client_of(base_url.clone(), server.sandbox()).clock(clock.clone()).build().unwrap();
-            let mut browser = Browser::new(clock, client, ours.clone(), PATIENCE).await;
+            let client = client_builder_at(base_url.clone(), server.sandbox()).clock(clock.clone()).build().unwrap();
+            let mut browser = Browser::new(clock, client, own.clone(), PATIENCE).await;
             browser.site.wait_until(when);
-            assert_eq!(browser.look().await.0, row, "{whose}, at {when}");
+            assert_eq!(browser.look().await.0, row, "{case}, at {when}");
         }
     }
 }
 
-/// What the sandbox says at [`START`] to a refresh of `identity`, as it travels.
+/// Returns the bytes of the sandbox's answer at [`START`] to a refresh of `identity`.
 async fn answer_to(sandbox: &Sandbox, identity: &Identity) -> Bytes {
     let token = Full::<Bytes>::from(identity.refresh_token().expose_secret().to_owned());
     let request = Request::post("/v2/token/refresh").body(token).unwrap();

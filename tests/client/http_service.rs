@@ -1,4 +1,4 @@
-//! A client whose calls go through an HTTP service that the application brings.
+//! Tests of a client that calls the operator through an HTTP service of the application.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -21,16 +21,15 @@ use http_body::Frame;
 use http_body_util::Full;
 use tower::{Service, ServiceBuilder, service_fn};
 use tower_euid::error::{ErrorKind, EuidError};
-use tower_euid::{Dii, Environment, EuidClientBuilder, Generated, Operator, Refreshed, from_service};
+use tower_euid::{Environment, EuidClientBuilder, Operator, Refreshed, from_service};
+
+use crate::support::server::{client_builder, generate, sandbox, serve, user};
 
 type Sent = Request<Full<Bytes>>;
 
-fn user() -> Dii {
-    Dii::email("user@example.com").unwrap()
-}
-
+/// Configures a client of a sandbox that has no port: only an HTTP service can carry its calls.
 fn builder() -> EuidClientBuilder {
-    let sandbox = Sandbox::builder().build().unwrap();
+    let sandbox = sandbox();
     EuidClientBuilder::from_operator(sandbox.operator()).clock(sandbox.clock())
 }
 
@@ -39,41 +38,40 @@ async fn failure(builder: EuidClientBuilder) -> EuidError {
 }
 
 #[tokio::test]
-async fn a_router_can_carry_the_calls() {
-    let sandbox = Sandbox::builder().build().unwrap();
+async fn http_service_may_be_a_router() {
+    let sandbox = sandbox();
     let router = Router::new().nest_service("/euid", Router::new().fallback_service(sandbox.clone()));
     let operator = Operator::builder(Environment::Url("https://gateway.example/euid/".to_owned()))
         .credentials(sandbox.api_key(), sandbox.client_secret())
         .build()
         .unwrap();
     let (client, _) = from_service(operator, router, sandbox.clock()).unwrap();
-    let Generated::Identity(identity) = client.generate(user()).await.unwrap() else { unreachable!() };
+    let identity = generate(&client, user()).await.unwrap();
     assert!(client.validate(identity.advertising_token(), user()).await.unwrap());
     assert!(matches!(client.refresh(&identity).await.unwrap(), Refreshed::Identity(_)));
     assert_eq!((sandbox.calls().generate, sandbox.calls().validate, sandbox.calls().refresh), (1, 1, 1));
 }
 
-/// As in an application that has such a client already.
+/// An application may already have such a client.
 #[tokio::test]
-async fn clients_of_other_crates_can_carry_the_calls() {
-    let server = Sandbox::builder().build().unwrap().serve(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let builder = || EuidClientBuilder::from_operator(server.operator()).clock(server.sandbox().clock());
+async fn http_service_may_be_a_client_of_another_crate() {
+    let server = serve(sandbox()).await;
 
     let hyper = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
-    let client = builder().http_service::<_, hyper::body::Incoming>(hyper).build().unwrap();
-    assert!(matches!(client.generate(user()).await.unwrap(), Generated::Identity(_)));
+    let client = client_builder(&server).http_service::<_, hyper::body::Incoming>(hyper).build().unwrap();
+    generate(&client, user()).await.unwrap();
 
     let reqwest = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
     let reqwest = ServiceBuilder::new()
         .map_request(|request: Sent| reqwest::Request::try_from(request.map(reqwest::Body::wrap)).unwrap())
         .map_response(Response::<reqwest::Body>::from)
         .service(reqwest);
-    let client = builder().http_service(reqwest).build().unwrap();
-    assert!(matches!(client.generate(user()).await.unwrap(), Generated::Identity(_)));
+    let client = client_builder(&server).http_service(reqwest).build().unwrap();
+    generate(&client, user()).await.unwrap();
     assert_eq!(server.sandbox().calls().generate, 2);
 }
 
-/// Needs polling until it is ready, as a service with a limit does.
+/// A service that must be polled until it is ready, such as one with a limit. The flag says that it is ready.
 #[derive(Clone)]
 struct Limited(Sandbox, bool);
 
@@ -94,8 +92,8 @@ impl Service<Sent> for Limited {
 }
 
 #[tokio::test]
-async fn a_service_is_called_when_it_is_ready() {
-    let sandbox = Sandbox::builder().build().unwrap();
+async fn http_service_is_called_only_when_ready() {
+    let sandbox = sandbox();
     let (client, _) = from_service(sandbox.operator(), Limited(sandbox.clone(), false), sandbox.clock()).unwrap();
     for _ in 0..2 {
         assert!(client.generate(user()).await.is_ok());
@@ -114,34 +112,34 @@ impl fmt::Display for Unreachable {
 impl Error for Unreachable {}
 
 #[tokio::test]
-async fn a_failure_of_the_service_is_transient_and_the_cause() {
+async fn http_service_error_is_transient_and_the_source_of_the_error() {
     let calls = Arc::new(AtomicUsize::new(0));
-    let counted = calls.clone();
+    let counter = calls.clone();
     let fails = service_fn(move |_: Sent| {
-        counted.fetch_add(1, Ordering::Relaxed);
+        counter.fetch_add(1, Ordering::Relaxed);
         ready(Err::<Response<Full<Bytes>>, _>(Unreachable))
     });
     let error = failure(builder().http_service(fails)).await;
     assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Transient, "the call to the operator failed"));
     assert_eq!(error.source().unwrap().to_string(), "no route to host");
-    assert_eq!(calls.load(Ordering::Relaxed), 1, "it is not tried again");
+    assert_eq!(calls.load(Ordering::Relaxed), 1, "the call is not repeated");
 
-    let breaks = service_fn(|_: Sent| ready(Ok::<_, Infallible>(Response::new(Chunks::new(vec![1024], true)))));
-    let error = failure(builder().http_service(breaks)).await;
+    let broken = service_fn(|_: Sent| ready(Ok::<_, Infallible>(Response::new(Chunks::new(vec![1024], true)))));
+    let error = failure(builder().http_service(broken)).await;
     assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Transient, "the call to the operator failed"));
     assert_eq!(error.source().unwrap().to_string(), "no route to host");
 }
 
-/// A body of so many bytes each time; then it breaks, or not.
+/// A body of chunks with these lengths, which may end with an error. It counts its polls.
 struct Chunks {
     lengths: std::vec::IntoIter<usize>,
-    breaks: bool,
-    read: Arc<AtomicUsize>,
+    fails_at_end: bool,
+    polls: Arc<AtomicUsize>,
 }
 
 impl Chunks {
-    fn new(lengths: Vec<usize>, breaks: bool) -> Self {
-        Self { lengths: lengths.into_iter(), breaks, read: Arc::default() }
+    fn new(lengths: Vec<usize>, fails_at_end: bool) -> Self {
+        Self { lengths: lengths.into_iter(), fails_at_end, polls: Arc::default() }
     }
 }
 
@@ -154,18 +152,18 @@ impl http_body::Body for Chunks {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Unreachable>>> {
         let next = self.lengths.next();
-        self.read.fetch_add(1, Ordering::Relaxed);
+        self.polls.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(match next {
             Some(length) => Some(Ok(http_body::Frame::data(vec![b'A'; length].into()))),
-            None => std::mem::take(&mut self.breaks).then_some(Err(Unreachable)),
+            None => std::mem::take(&mut self.fails_at_end).then_some(Err(Unreachable)),
         })
     }
 }
 
 #[tokio::test]
-async fn of_an_answer_that_is_too_long_no_more_is_read() {
+async fn http_service_answer_above_the_size_limit_is_not_read_further() {
     let body = Chunks::new(vec![40 << 10; 4], false);
-    let read = body.read.clone();
+    let polls = body.polls.clone();
     let body = Arc::new(Mutex::new(Some(body)));
     let long =
         service_fn(move |_: Sent| ready(Ok::<_, Infallible>(Response::new(body.lock().unwrap().take().unwrap()))));
@@ -174,22 +172,22 @@ async fn of_an_answer_that_is_too_long_no_more_is_read() {
         (error.kind(), &*error.to_string()),
         (ErrorKind::Malformed, "the operator's answer is larger than 64 KiB")
     );
-    assert_eq!(read.load(Ordering::Relaxed), 2);
+    assert_eq!(polls.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_hangs_costs_a_call_its_timeout() {
-    let hangs = service_fn(|_: Sent| pending::<Result<Response<Full<Bytes>>, Infallible>>());
-    let error = failure(builder().http_service(hangs).timeout(Duration::from_secs(3))).await;
+async fn timeout_ends_a_call_of_a_stalled_http_service() {
+    let stalled = service_fn(|_: Sent| pending::<Result<Response<Full<Bytes>>, Infallible>>());
+    let error = failure(builder().http_service(stalled).timeout(Duration::from_secs(3))).await;
     assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Transient, "the operator did not answer in time"));
 }
 
-/// A body that is always ready and brings nothing.
-struct Barren {
+/// A body that is always ready with an empty frame, and never ends.
+struct Endless {
     trailers: bool,
 }
 
-impl http_body::Body for Barren {
+impl http_body::Body for Endless {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -200,13 +198,13 @@ impl http_body::Body for Barren {
 }
 
 #[test]
-fn body_that_brings_nothing_for_ever_costs_a_call_its_timeout() {
+fn timeout_ends_a_call_whose_body_never_ends() {
     for trailers in [false, true] {
         let (send, ended) = mpsc::channel();
-        // A thread of its own: a call that blocks its runtime would block the test as well.
+        // The call has its own thread, because a call that blocks its runtime would also block the test.
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let service = service_fn(move |_: Sent| ready(Ok::<_, Infallible>(Response::new(Barren { trailers }))));
+            let service = service_fn(move |_: Sent| ready(Ok::<_, Infallible>(Response::new(Endless { trailers }))));
             let client = builder().timeout(Duration::from_millis(20)).http_service(service);
             let _ = send.send(runtime.block_on(failure(client)).kind());
         });

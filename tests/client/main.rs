@@ -1,4 +1,4 @@
-//! The client, and the sandbox that it calls, over real sockets and in memory.
+//! Tests of the client and of the sandbox, over real sockets and in memory.
 
 #[path = "../support/mod.rs"]
 mod support;

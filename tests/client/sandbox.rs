@@ -1,4 +1,4 @@
-//! The sandbox over a real socket, as a publisher's server meets it.
+//! Tests of the sandbox, mostly with the client over a real socket.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -19,52 +19,31 @@ use tower_euid::error::ErrorKind;
 use tower_euid::identity::{Identity, RefreshToken};
 use tower_euid::{Dii, EuidClient, EuidClientBuilder, GenerateRequest, Generated, Refreshed};
 
-use crate::support::server::client_builder;
+use crate::support::server::{client, client_builder, email, sandbox, serve, user};
 
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-async fn serve() -> SandboxServer {
-    Sandbox::builder().build().unwrap().serve(LOOPBACK).await.unwrap()
+async fn generate(client: &EuidClient, person: Dii) -> Identity {
+    crate::support::server::generate(client, person).await.unwrap()
 }
 
-fn client(server: &SandboxServer) -> EuidClient {
-    client_builder(server).build().unwrap()
-}
-
-fn email(address: &str) -> Dii {
-    Dii::email(address).unwrap()
-}
-
-fn user() -> Dii {
-    email("user@example.com")
-}
-
-async fn login(client: &EuidClient, person: Dii) -> Identity {
-    match client.generate(person).await.unwrap() {
-        Generated::Identity(identity) => identity,
-        other => panic!("{other:?}"),
-    }
-}
-
-async fn renew(client: &EuidClient, identity: &Identity) -> Identity {
+async fn refresh(client: &EuidClient, identity: &Identity) -> Identity {
     match client.refresh(identity).await.unwrap() {
         Refreshed::Identity(identity) => identity,
         Refreshed::OptedOut => panic!("opted out"),
     }
 }
 
-async fn generate_error(builder: EuidClientBuilder) -> ErrorKind {
+async fn generate_error_kind(builder: EuidClientBuilder) -> ErrorKind {
     builder.build().unwrap().generate(user()).await.unwrap_err().kind()
 }
 
 #[tokio::test]
-async fn an_identity_is_generated_refreshed_and_validated() {
-    let server = serve().await;
+async fn sandbox_generates_refreshes_and_validates_an_identity() {
+    let server = serve(sandbox()).await;
     let client = client(&server);
-    let first = login(&client, user()).await;
-    let second = renew(&client, &first).await;
-    let again = renew(&client, &first).await;
-    let third = renew(&client, &second).await;
+    let first = generate(&client, user()).await;
+    let second = refresh(&client, &first).await;
+    let again = refresh(&client, &first).await;
+    let third = refresh(&client, &second).await;
     for identity in [&first, &second, &again, &third] {
         assert!(client.validate(identity.advertising_token(), user()).await.unwrap());
         assert!(!client.validate(identity.advertising_token(), email("other@example.com")).await.unwrap());
@@ -76,52 +55,52 @@ async fn an_identity_is_generated_refreshed_and_validated() {
 }
 
 #[tokio::test]
-async fn an_opt_out_ends_the_identities_of_that_person_only() {
-    let server = serve().await;
+async fn sandbox_opt_out_ends_the_identities_of_that_person_only() {
+    let server = serve(sandbox()).await;
     let client = client(&server);
     let phone = Dii::phone("+12345678999").unwrap();
-    let (theirs, others) = (login(&client, user()).await, login(&client, phone).await);
+    let (opted_out, other) = (generate(&client, user()).await, generate(&client, phone).await);
     server.opt_out(user());
-    assert_eq!(client.refresh(&theirs).await.unwrap(), Refreshed::OptedOut);
+    assert_eq!(client.refresh(&opted_out).await.unwrap(), Refreshed::OptedOut);
     assert_eq!(client.generate(user()).await.unwrap(), Generated::OptedOut);
-    renew(&client, &others).await;
+    refresh(&client, &other).await;
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_good_through_its_last_millisecond() {
+async fn sandbox_refresh_token_is_valid_through_its_last_millisecond() {
     let start = UnixMillis::from_millis(1_800_000_000_000);
     let seconds = Duration::from_secs;
     let lifetimes = Lifetimes { refresh_from: seconds(1), identity_expires: seconds(2), refresh_expires: seconds(3) };
     let sandbox = Sandbox::builder().clock(ManualClock::at(start)).lifetimes(lifetimes).build().unwrap();
-    let server = sandbox.serve(LOOPBACK).await.unwrap();
+    let server = serve(sandbox).await;
     let client = client(&server);
-    let identity = login(&client, user()).await;
+    let identity = generate(&client, user()).await;
     assert_eq!(identity.times().refresh_from, start.saturating_add(seconds(1)));
     assert_eq!(identity.times().identity_expires, start.saturating_add(seconds(2)));
     assert_eq!(identity.times().refresh_expires, start.saturating_add(seconds(3)));
 
     server.advance(seconds(3));
-    let renewed = renew(&client, &identity).await;
+    let renewed = refresh(&client, &identity).await;
     assert_eq!(renewed.times().refresh_expires, start.saturating_add(seconds(6)));
     server.advance(Duration::from_millis(1));
     assert_eq!(client.refresh(&identity).await.unwrap_err().kind(), ErrorKind::RejectedToken);
 
     let anonymous = EuidClient::builder(tower_euid::Environment::Url(server.base_url())).build().unwrap();
     assert_eq!(anonymous.refresh(&identity).await.unwrap_err().kind(), ErrorKind::UnknownStatus);
-    renew(&anonymous, &renewed).await;
+    refresh(&anonymous, &renewed).await;
 }
 
 #[tokio::test]
-async fn tokens_outlive_the_sandbox_that_issued_them() {
-    let identity = login(&client(&serve().await), user()).await;
-    let server = serve().await;
-    let renewed = renew(&client(&server), &identity).await;
+async fn sandbox_tokens_are_valid_in_other_sandboxes() {
+    let identity = generate(&client(&serve(sandbox()).await), user()).await;
+    let server = serve(sandbox()).await;
+    let renewed = refresh(&client(&server), &identity).await;
     assert!(client(&server).validate(renewed.advertising_token(), user()).await.unwrap());
 }
 
 #[tokio::test]
-async fn test_identities_play_their_part() {
-    let server = serve().await;
+async fn sandbox_test_identities_opt_out_at_login_later_or_never() {
+    let server = serve(sandbox()).await;
     let client = client(&server);
     let phone = |number| Dii::phone(number).unwrap();
     for opted_out in [email("optout@example.com"), phone("+00000000000")] {
@@ -129,31 +108,31 @@ async fn test_identities_play_their_part() {
     }
     let later = [email("refresh-optout@example.com"), phone("+00000000002"), email("optout@email.com")];
     for opts_out_later in later {
-        let identity = login(&client, opts_out_later).await;
+        let identity = generate(&client, opts_out_later).await;
         assert!(client.validate(identity.advertising_token(), opts_out_later).await.unwrap());
         assert_eq!(client.refresh(&identity).await.unwrap(), Refreshed::OptedOut);
     }
     for active in [email("validate@example.com"), phone("+12345678901"), email("validate@email.com")] {
         server.opt_out(active);
-        let identity = renew(&client, &login(&client, active).await).await;
+        let identity = refresh(&client, &generate(&client, active).await).await;
         assert!(client.validate(identity.advertising_token(), active).await.unwrap());
     }
 }
 
 #[tokio::test]
-async fn an_operator_of_the_year_before_wants_to_be_told_to_check_for_opt_outs() {
-    let server = Sandbox::builder().wants_optout_check(true).build().unwrap().serve(LOOPBACK).await.unwrap();
+async fn sandbox_of_an_old_version_requires_the_optout_check() {
+    let server = serve(Sandbox::builder().wants_optout_check(true).build().unwrap()).await;
     let error = client(&server).generate(user()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RejectedInput);
     assert!(error.to_string().contains("EuidClientBuilder::optout_check"), "{error}");
-    login(&client_builder(&server).optout_check(true).build().unwrap(), user()).await;
-    let of_today = serve().await;
-    login(&client_builder(&of_today).optout_check(true).build().unwrap(), user()).await;
+    generate(&client_builder(&server).optout_check(true).build().unwrap(), user()).await;
+    let current = serve(sandbox()).await;
+    generate(&client_builder(&current).optout_check(true).build().unwrap(), user()).await;
 }
 
 #[tokio::test]
-async fn a_consent_string_is_checked_if_there_is_one() {
-    let server = serve().await;
+async fn sandbox_checks_a_consent_string_if_present() {
+    let server = serve(sandbox()).await;
     let client = client(&server);
     let with = |consent: &str| GenerateRequest::from(user()).tcf_consent_string(consent);
     let generated = client.generate(with("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA")).await.unwrap();
@@ -165,22 +144,22 @@ async fn a_consent_string_is_checked_if_there_is_one() {
 }
 
 #[tokio::test]
-async fn what_a_publisher_configures_wrongly_is_told_apart() {
-    let server = serve().await;
+async fn sandbox_distinguishes_a_wrong_api_key_from_a_wrong_secret() {
+    let server = serve(sandbox()).await;
     let secret = server.sandbox().client_secret();
-    let other_key = client_builder(&server).credentials("EUID-C-T-124-nobody.knows", secret);
-    assert_eq!(generate_error(other_key).await, ErrorKind::Unauthorized);
+    let other_key = client_builder(&server).credentials("EUID-C-T-124-unknown.key", secret);
+    assert_eq!(generate_error_kind(other_key).await, ErrorKind::Unauthorized);
 
     let other_secret = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     let other_secret = client_builder(&server).credentials(server.sandbox().api_key(), other_secret);
-    assert_eq!(generate_error(other_secret).await, ErrorKind::Undecryptable);
+    assert_eq!(generate_error_kind(other_secret).await, ErrorKind::Undecryptable);
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_is_told_to_the_millisecond() {
+async fn clock_drift_is_refused_from_the_exact_millisecond() {
     let now = UnixMillis::from_millis(1_800_000_000_000);
     let sandbox = Sandbox::builder().clock(ManualClock::at(now)).build().unwrap();
-    let server = sandbox.serve(LOOPBACK).await.unwrap();
+    let server = serve(sandbox).await;
     let outcome = |offset: i64| {
         let clock = ManualClock::at(UnixMillis::from_millis(now.as_millis() + offset));
         let client = client_builder(&server).clock(clock).build().unwrap();
@@ -195,10 +174,10 @@ async fn a_clock_that_is_off_is_told_to_the_millisecond() {
 }
 
 #[tokio::test]
-async fn each_fault_looks_like_itself_and_passes() {
-    let server = serve().await;
+async fn sandbox_fault_gives_its_error_kind_until_it_ends() {
+    let server = serve(sandbox()).await;
     let client = client(&server);
-    let identity = login(&client, user()).await;
+    let identity = generate(&client, user()).await;
     for (fault, kind) in [
         (Fault::Status(503), ErrorKind::Transient),
         (Fault::Status(404), ErrorKind::Malformed),
@@ -218,63 +197,63 @@ async fn each_fault_looks_like_itself_and_passes() {
         assert_eq!(client.generate(user()).await.unwrap_err().kind(), kind, "{fault:?}");
         let refreshed = client.refresh(&identity).await;
         match fault {
-            Fault::WrongNonce => assert!(refreshed.is_ok(), "an answer to a refresh has no nonce"),
+            Fault::WrongNonce => assert!(refreshed.is_ok(), "the answer to a refresh has no nonce"),
             _ => assert_eq!(refreshed.unwrap_err().kind(), kind, "{fault:?}"),
         }
         server.fault(None);
-        renew(&client, &identity).await;
+        refresh(&client, &identity).await;
     }
     let calls = server.sandbox().calls();
     assert_eq!(calls.refresh, 2 * (calls.generate - 1), "a redirect is not followed");
 }
 
 #[tokio::test]
-async fn a_delay_beyond_the_clients_patience_is_transient() {
-    let server = serve().await;
+async fn sandbox_delay_beyond_the_clients_timeout_is_transient() {
+    let server = serve(sandbox()).await;
     let client = client_builder(&server).timeout(Duration::from_millis(40)).build().unwrap();
     server.fault(Fault::Delay(Duration::from_secs(60)));
     assert_eq!(client.generate(user()).await.unwrap_err().kind(), ErrorKind::Transient);
     server.fault(Fault::Delay(Duration::from_millis(1)));
-    login(&self::client(&server), user()).await;
+    generate(&self::client(&server), user()).await;
 }
 
 #[tokio::test]
-async fn the_server_stops_when_dropped() {
-    let server = serve().await;
+async fn sandbox_server_stops_when_dropped() {
+    let server = serve(sandbox()).await;
     let client = client(&server);
-    login(&client, user()).await;
+    generate(&client, user()).await;
     drop(server);
     assert_eq!(client.generate(user()).await.unwrap_err().kind(), ErrorKind::Transient);
 }
 
 #[tokio::test]
-async fn only_loopback_is_served_unless_asked_for_by_name() {
-    let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let sandbox = Sandbox::builder().build().unwrap();
-    let error = sandbox.clone().serve(everywhere).await.unwrap_err();
+async fn sandbox_serves_only_loopback_unless_insecure() {
+    let all_addresses = SocketAddr::from(([0, 0, 0, 0], 0));
+    let sandbox = sandbox();
+    let error = sandbox.clone().serve(all_addresses).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-    let server = sandbox.serve_insecure(everywhere).await.unwrap();
+    let server = sandbox.serve_insecure(all_addresses).await.unwrap();
     assert!(server.base_url().starts_with("http://127.0.0.1:"), "{}", server.base_url());
-    login(&client(&server), user()).await;
+    generate(&client(&server), user()).await;
 }
 
 #[tokio::test]
-async fn a_token_from_before_the_current_format_counts_as_opted_out() {
+async fn sandbox_treats_a_refresh_token_of_the_old_format_as_opted_out() {
     let last_millisecond = ManualClock::at(UnixMillis::from_millis(1_615_222_799_999));
-    let server = Sandbox::builder().clock(last_millisecond).build().unwrap().serve(LOOPBACK).await.unwrap();
+    let server = serve(Sandbox::builder().clock(last_millisecond).build().unwrap()).await;
     let client = client(&server);
-    let too_old = login(&client, user()).await;
+    let old_format = generate(&client, user()).await;
     server.advance(Duration::from_millis(1));
-    let just_new_enough = login(&client, user()).await;
-    assert_eq!(client.refresh(&too_old).await.unwrap(), Refreshed::OptedOut);
-    renew(&client, &just_new_enough).await;
+    let current_format = generate(&client, user()).await;
+    assert_eq!(client.refresh(&old_format).await.unwrap(), Refreshed::OptedOut);
+    refresh(&client, &current_format).await;
 }
 
 #[tokio::test]
-async fn a_token_that_is_none_is_rejected() {
-    let server = serve().await;
+async fn sandbox_rejects_invalid_tokens() {
+    let server = serve(sandbox()).await;
     let client = client(&server);
-    let identity = login(&client, user()).await;
+    let identity = generate(&client, user()).await;
     let other = RefreshToken::from("not-a-token".to_owned());
     let other = Identity::new("E4", other, identity.response_key().clone(), identity.times()).unwrap();
     assert_eq!(client.refresh(&other).await.unwrap_err().kind(), ErrorKind::RejectedToken);
@@ -282,8 +261,8 @@ async fn a_token_that_is_none_is_rejected() {
 }
 
 #[tokio::test]
-async fn the_length_of_a_body_is_checked_before_the_api_key_and_that_before_the_envelope() {
-    let sandbox = Sandbox::builder().build().unwrap();
+async fn sandbox_checks_body_length_then_api_key_then_envelope() {
+    let sandbox = sandbox();
     let key = sandbox.api_key().to_owned();
     let post = |path: &str, authorization: String, body: Vec<u8>| {
         let request = Request::post(path).header("authorization", authorization).body(Full::new(Bytes::from(body)));
@@ -293,28 +272,28 @@ async fn the_length_of_a_body_is_checked_before_the_api_key_and_that_before_the_
     let longest = || vec![b'A'; 1024 * 1024];
     let too_long = || vec![b'A'; 1024 * 1024 + 1];
     for path in ["/v2/token/generate", "/v2/token/validate/", "/v2/token/logout", "/v3/identity/map"] {
-        assert_eq!(post(path, "Bearer nobody".to_owned(), too_long()).await, 413, "{path}");
-        assert_eq!(post(path, "Bearer nobody".to_owned(), longest()).await, 401, "{path}");
+        assert_eq!(post(path, "Bearer unknown".to_owned(), too_long()).await, 413, "{path}");
+        assert_eq!(post(path, "Bearer unknown".to_owned(), longest()).await, 401, "{path}");
         assert_eq!(post(path, format!("Bearer  {key}"), longest()).await, 401, "{path}");
     }
     assert_eq!(post("/v2/token/generate", format!(" bEARER {key} "), too_long()).await, 413);
     assert_eq!(post("/v2/token/generate", format!("Bearer {key}"), longest()).await, 400);
-    assert_eq!(post("/v2/token/refresh", "Bearer nobody".to_owned(), too_long()).await, 413);
+    assert_eq!(post("/v2/token/refresh", "Bearer unknown".to_owned(), too_long()).await, 413);
     assert_eq!(post("/v2/token/generate//", format!("Bearer {key}"), Vec::new()).await, 400);
     assert_eq!(post("/v2/token/generate/x", format!("Bearer {key}"), Vec::new()).await, 404);
     assert_eq!(sandbox.calls().other, 7);
 }
 
 #[tokio::test]
-async fn a_body_that_is_announced_as_too_long_is_refused_before_it_arrives() {
-    let server = serve().await;
+async fn sandbox_refuses_a_too_long_body_by_its_content_length() {
+    let server = serve(sandbox()).await;
     let head = "POST /v2/token/generate HTTP/1.1\r\nhost: sandbox\r\ncontent-length: 1048577\r\n\r\n";
     assert!(exchange(&server, head).await.starts_with("HTTP/1.1 413 "));
 }
 
 #[tokio::test]
-async fn lines_and_headers_that_are_too_long_are_refused() {
-    let server = serve().await;
+async fn sandbox_refuses_too_long_request_lines_and_headers() {
+    let server = serve(sandbox()).await;
     let long = |length| "a".repeat(length);
     for (target, header, status) in [(3000, 4000, "405"), (5000, 10, "414"), (10, 9 * 1024, "431")] {
         let head =
@@ -324,7 +303,7 @@ async fn lines_and_headers_that_are_too_long_are_refused() {
     }
 }
 
-/// The first line of the answer to a request, both as they are on the wire.
+/// Sends raw bytes. Returns the first line of the answer.
 async fn exchange(server: &SandboxServer, request: &str) -> String {
     let address = server.base_url();
     let mut connection = TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();
@@ -334,7 +313,7 @@ async fn exchange(server: &SandboxServer, request: &str) -> String {
     answer
 }
 
-/// Status and headers of the answer to a request without a body.
+/// Sends a request without a body. Returns status and headers of the answer.
 async fn head(sandbox: &Sandbox, method: Method, path: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap) {
     let request = headers
         .iter()
@@ -348,8 +327,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn other_methods_get_what_the_operator_gives_them() {
-    let sandbox = Sandbox::builder().build().unwrap();
+async fn sandbox_answers_other_methods_like_the_operator() {
+    let sandbox = sandbox();
     for (method, path, status, allow) in [
         (Method::GET, "/ops/healthcheck", 200, None),
         (Method::POST, "/ops/healthcheck", 405, Some("GET")),
@@ -368,8 +347,8 @@ async fn other_methods_get_what_the_operator_gives_them() {
 }
 
 #[tokio::test]
-async fn every_answer_to_a_request_with_an_origin_allows_that_origin() {
-    let sandbox = Sandbox::builder().build().unwrap();
+async fn sandbox_allows_the_origin_of_every_request() {
+    let sandbox = sandbox();
     for origin in ["https://publisher.example", "null", "*"] {
         for (method, path, status) in [
             (Method::POST, "/v2/token/generate", 401),
@@ -391,8 +370,8 @@ async fn every_answer_to_a_request_with_an_origin_allows_that_origin() {
 }
 
 #[tokio::test]
-async fn a_preflight_is_allowed_on_every_path_and_is_not_a_call() {
-    let sandbox = Sandbox::builder().build().unwrap();
+async fn sandbox_allows_a_preflight_on_every_path_and_counts_no_call() {
+    let sandbox = sandbox();
     let preflight = [("origin", "https://publisher.example"), ("access-control-request-method", "POST")];
     for path in ["/v2/token/refresh", "/v2/token/validate", "/ops/healthcheck", "/nothing"] {
         let (status, headers) = head(&sandbox, Method::OPTIONS, path, &preflight).await;
@@ -415,8 +394,8 @@ async fn a_preflight_is_allowed_on_every_path_and_is_not_a_call() {
 }
 
 #[tokio::test]
-async fn an_empty_origin_is_refused() {
-    let sandbox = Sandbox::builder().build().unwrap();
+async fn sandbox_refuses_an_empty_origin() {
+    let sandbox = sandbox();
     for (method, path) in
         [(Method::POST, "/v2/token/refresh"), (Method::OPTIONS, "/v2/token/refresh"), (Method::GET, "/ops/healthcheck")]
     {
@@ -428,8 +407,8 @@ async fn an_empty_origin_is_refused() {
 }
 
 #[tokio::test]
-async fn a_path_is_read_as_the_operators_router_reads_it() {
-    let sandbox = Sandbox::builder().build().unwrap();
+async fn sandbox_reads_a_path_like_the_operators_router() {
+    let sandbox = sandbox();
     for (path, status) in [
         ("//v2/token/refresh", 405),
         ("/v2//token/refresh", 405),
@@ -446,7 +425,7 @@ async fn a_path_is_read_as_the_operators_router_reads_it() {
 }
 
 #[test]
-fn a_sandbox_shares_its_clock() {
+fn sandbox_shares_its_clock() {
     let sandbox = Sandbox::builder().clock(ManualClock::at(UnixMillis::from_millis(0))).build().unwrap();
     let clock = sandbox.clock();
     sandbox.clone().advance(Duration::from_secs(1));
@@ -454,9 +433,9 @@ fn a_sandbox_shares_its_clock() {
 }
 
 #[tokio::test]
-async fn tc_strings_get_the_answers_that_the_operator_gave() {
+async fn sandbox_gives_the_operators_recorded_answers_to_tc_strings() {
     let file: Value = serde_json::from_str(include_str!("../vectors/consent.json")).unwrap();
-    let sandbox = Sandbox::builder().build().unwrap();
+    let sandbox = sandbox();
     let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
     for case in file["cases"].as_array().unwrap() {
         let tc_string = case["text"].as_str().unwrap();

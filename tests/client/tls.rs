@@ -1,51 +1,50 @@
-//! Private operators: a CA of their own, and clients that have to show a certificate.
+//! Tests of TLS with private operators: with their own CA, and with client certificates.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use euid_sandbox::Sandbox;
 use tower_euid::error::{ErrorKind, EuidError};
-use tower_euid::{Dii, Environment, EuidClient, EuidClientBuilder, Generated};
+use tower_euid::identity::Identity;
+use tower_euid::{Environment, EuidClient, EuidClientBuilder};
 
+use crate::support::server::{client_builder_at, generate, sandbox, user};
 use crate::support::tls::{CA, CLIENT, Clients, TlsOperator};
 
-/// An operator, and the configuration of a client that trusts its CA.
+/// Returns an operator with a private CA, and the configuration of a client without that CA.
 async fn private_operator(clients: Clients) -> (TlsOperator, EuidClientBuilder) {
-    let sandbox = Sandbox::builder().build().unwrap();
+    let sandbox = sandbox();
     let operator = TlsOperator::start(sandbox.clone(), clients).await;
-    let builder = EuidClient::builder(Environment::Url(operator.base_url()))
-        .credentials(sandbox.api_key(), sandbox.client_secret())
-        .clock(sandbox.clock());
+    let builder = client_builder_at(operator.base_url(), &sandbox);
     (operator, builder)
 }
 
-async fn login(builder: EuidClientBuilder) -> Result<Generated, EuidError> {
-    builder.build().unwrap().generate(Dii::email("user@example.com").unwrap()).await
+async fn login(builder: EuidClientBuilder) -> Result<Identity, EuidError> {
+    generate(&builder.build().unwrap(), user()).await
 }
 
 #[tokio::test]
-async fn an_operator_of_a_private_ca_is_trusted_if_its_root_is_given() {
+async fn tls_operator_with_a_private_ca_is_trusted_only_with_its_root() {
     let (_operator, builder) = private_operator(Clients::Any).await;
-    assert!(matches!(login(builder.clone().root_certificates_pem(CA)).await, Ok(Generated::Identity(_))));
-    // One of the roots is enough, whatever else stands between them.
+    login(builder.clone().root_certificates_pem(CA)).await.unwrap();
+    // The root counts among other certificates and text.
     let bundle = [CLIENT, b"a comment\n", CA].concat();
-    assert!(matches!(login(builder.clone().root_certificates_pem(bundle)).await, Ok(Generated::Identity(_))));
-    for untrusting in [builder.clone(), builder.root_certificates_pem(CLIENT)] {
-        let error = login(untrusting).await.unwrap_err();
+    login(builder.clone().root_certificates_pem(bundle)).await.unwrap();
+    for without_root in [builder.clone(), builder.root_certificates_pem(CLIENT)] {
+        let error = login(without_root).await.unwrap_err();
         assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Transient, "the operator can't be reached"));
     }
 }
 
 #[tokio::test]
-async fn an_operator_that_wants_a_client_certificate_gets_it() {
+async fn tls_operator_that_requires_a_client_certificate_gets_it() {
     let (_operator, builder) = private_operator(Clients::WithCertificate).await;
     let builder = builder.root_certificates_pem(CA);
     let with_certificate = builder.clone().client_certificate_pem(CLIENT);
-    assert!(matches!(login(with_certificate).await, Ok(Generated::Identity(_))));
+    login(with_certificate).await.unwrap();
     assert_eq!(login(builder).await.unwrap_err().kind(), ErrorKind::Transient);
 }
 
 #[test]
-fn certificates_that_can_not_be_read_are_refused_and_not_repeated() {
+fn tls_errors_of_invalid_certificates_do_not_quote_them() {
     let builder = || EuidClient::builder(Environment::Url("https://operator.example".to_owned()));
     let key_only = std::str::from_utf8(CLIENT).unwrap().split_inclusive("-----END CERTIFICATE-----").nth(1).unwrap();
     let not_der = "-----BEGIN CERTIFICATE-----\nhunter2A\n-----END CERTIFICATE-----\n";

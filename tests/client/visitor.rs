@@ -1,4 +1,4 @@
-//! The sandbox's visitors, behind layers of every kind.
+//! Tests of the sandbox's virtual visitors ([`Visitor`]) and of its client without a port.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -13,26 +13,22 @@ use tower::{Layer, ServiceBuilder, service_fn};
 use tower_euid::clock::{ManualClock, UnixMillis};
 use tower_euid::error::{ErrorKind, Setting};
 use tower_euid::{
-    Consent, CookieConfig, CookieKey, Dii, Euid, EuidClient, EuidLayer, Generated, KeyRing, Refreshed, from_service,
+    Consent, CookieConfig, CookieKey, Euid, EuidClient, EuidLayer, Generated, KeyRing, Refreshed, from_service,
 };
 
-use crate::support::server::client_builder;
+use crate::support::server::{client_builder, generate, sandbox, serve, user};
 
 const LOGGED_IN: [VisitorState; 3] = [VisitorState::Fresh, VisitorState::Due, VisitorState::Expired];
-
-fn sandbox() -> Sandbox {
-    Sandbox::builder().build().unwrap()
-}
 
 fn layer(sandbox: &Sandbox) -> EuidLayer {
     from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap().1
 }
 
-fn client(sandbox: &Sandbox) -> EuidClient {
+fn client_in_memory(sandbox: &Sandbox) -> EuidClient {
     from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap().0
 }
 
-/// What a page behind `layer` sees of the visitor.
+/// Visits a page behind `layer`. Returns the state that the page sees.
 async fn look(layer: &EuidLayer, visitor: &mut Visitor) -> &'static str {
     let page = layer.layer(service_fn(page));
     let response = visitor.send(&page, Request::new(())).await.unwrap();
@@ -43,12 +39,13 @@ fn page(request: Request<()>) -> Ready<Result<Response<&'static str>, Infallible
     ready(Ok(Response::new(request.extensions().get::<Euid>().unwrap().state())))
 }
 
+/// Returns the state that the first page sees of a new visitor.
 async fn first_look(layer: &EuidLayer, sandbox: &Sandbox, state: VisitorState) -> &'static str {
     look(layer, &mut sandbox.visitor(layer, state).unwrap()).await
 }
 
 #[tokio::test]
-async fn each_state_is_what_it_says_and_asks_the_operator_only_if_it_has_to() {
+async fn visitor_in_each_state_is_seen_so_and_refreshed_only_if_due() {
     for (state, saw, refreshes) in [
         (VisitorState::Absent, "absent", 0),
         (VisitorState::Fresh, "active", 0),
@@ -63,7 +60,7 @@ async fn each_state_is_what_it_says_and_asks_the_operator_only_if_it_has_to() {
 }
 
 #[tokio::test]
-async fn each_state_lives_through_an_outage_as_it_should() {
+async fn visitor_in_each_state_is_seen_so_during_an_outage() {
     for (state, saw) in [
         (VisitorState::Fresh, "active"),
         (VisitorState::Due, "active"),
@@ -77,7 +74,7 @@ async fn each_state_lives_through_an_outage_as_it_should() {
 }
 
 #[tokio::test]
-async fn a_refreshed_visitor_is_fresh() {
+async fn visitor_is_fresh_after_a_refresh() {
     let sandbox = sandbox();
     let layer = layer(&sandbox);
     let mut visitor = sandbox.visitor(&layer, VisitorState::Expired).unwrap();
@@ -88,7 +85,7 @@ async fn a_refreshed_visitor_is_fresh() {
 }
 
 #[tokio::test]
-async fn visitors_are_as_many_people() {
+async fn visitors_are_different_people() {
     let sandbox = sandbox();
     let layer = layer(&sandbox);
     let [mut one, mut other] = [(); 2].map(|()| sandbox.visitor(&layer, VisitorState::Due).unwrap());
@@ -98,14 +95,14 @@ async fn visitors_are_as_many_people() {
 }
 
 #[tokio::test]
-async fn who_was_told_of_their_opt_out_is_refused_by_the_operator_too() {
+async fn opted_out_visitor_is_refused_by_the_operator_too() {
     let sandbox = sandbox();
     let visitor = sandbox.visitor(&layer(&sandbox), VisitorState::OptedOut).unwrap();
-    assert_eq!(client(&sandbox).generate(visitor.dii()).await.unwrap(), Generated::OptedOut);
+    assert_eq!(client_in_memory(&sandbox).generate(visitor.dii()).await.unwrap(), Generated::OptedOut);
 }
 
 #[tokio::test]
-async fn the_settings_of_the_layer_are_followed() {
+async fn visitor_has_the_cookies_of_the_layers_configuration() {
     let domain = CookieConfig::default().domain("example.com").unwrap();
     for config in [CookieConfig::insecure(), domain, CookieConfig::default().expose_token_to_scripts()] {
         for state in LOGGED_IN {
@@ -117,18 +114,18 @@ async fn the_settings_of_the_layer_are_followed() {
 }
 
 #[tokio::test]
-async fn a_login_leaves_what_scripts_may_read_too() {
+async fn visitor_has_the_script_cookie_until_the_token_expires() {
     let sandbox = sandbox();
     let layer = layer(&sandbox).cookie(CookieConfig::default().expose_token_to_scripts());
     let has_token = |state| {
         let visitor = sandbox.visitor(&layer, state).unwrap();
         visitor.cookie_header().contains("__euid_advertising_token=")
     };
-    assert_eq!(LOGGED_IN.map(has_token), [true, true, false], "an expired one's browser has dropped it");
+    assert_eq!(LOGGED_IN.map(has_token), [true, true, false], "a browser drops the expired cookie");
 }
 
 #[tokio::test]
-async fn a_due_token_is_due_and_usable_whatever_jitter_and_margin() {
+async fn visitor_token_is_due_and_usable_with_any_jitter_and_margin() {
     let sandbox = sandbox();
     let layer = layer(&sandbox).refresh_jitter(Duration::MAX).expiry_margin(Duration::from_secs(1800));
     for due in 1..20 {
@@ -140,7 +137,7 @@ async fn a_due_token_is_due_and_usable_whatever_jitter_and_margin() {
 }
 
 #[tokio::test]
-async fn a_bound_visitor_is_seen_by_their_user_alone() {
+async fn bound_visitor_is_active_for_their_user_only() {
     let sandbox = sandbox();
     for (subject, saw) in [("17", "active"), ("18", "absent")] {
         let layer = layer(&sandbox).subject(|_| Some("17"));
@@ -150,7 +147,7 @@ async fn a_bound_visitor_is_seen_by_their_user_alone() {
 }
 
 #[tokio::test]
-async fn consent_that_is_missing_hinders_the_page_and_not_the_kit() {
+async fn visitor_can_be_made_behind_a_layer_with_withdrawn_consent() {
     let sandbox = sandbox();
     let layer = layer(&sandbox).consent(|_| Consent::Withdrawn);
     let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh).unwrap();
@@ -160,17 +157,17 @@ async fn consent_that_is_missing_hinders_the_page_and_not_the_kit() {
 }
 
 #[tokio::test]
-async fn a_layer_with_the_sites_own_keys_will_do() {
+async fn visitor_works_with_the_sites_own_keys() {
     let sandbox = sandbox();
     let keys = KeyRing::from(CookieKey::generate().unwrap());
-    let layer = EuidLayer::new(keys, client(&sandbox)).clock(sandbox.clock());
+    let layer = EuidLayer::new(keys, client_in_memory(&sandbox)).clock(sandbox.clock());
     assert_eq!(first_look(&layer, &sandbox, VisitorState::Due).await, "active");
     assert_eq!(sandbox.refresh_calls(), 1);
 }
 
 #[tokio::test]
-async fn a_visitor_of_a_sandbox_on_a_port_is_the_same() {
-    let server = sandbox().serve(([127, 0, 0, 1], 0).into()).await.unwrap();
+async fn visitor_works_with_a_sandbox_on_a_port() {
+    let server = serve(sandbox()).await;
     let keys = KeyRing::from(CookieKey::generate().unwrap());
     let client = client_builder(&server).build().unwrap();
     let layer = EuidLayer::new(keys, client).clock(server.sandbox().clock()).max_wait(Duration::from_secs(10));
@@ -178,17 +175,17 @@ async fn a_visitor_of_a_sandbox_on_a_port_is_the_same() {
 }
 
 #[test]
-fn a_layer_that_goes_by_another_clock_is_refused() {
+fn visitor_is_refused_behind_a_layer_with_another_clock() {
     let sandbox = Sandbox::builder().clock(ManualClock::at(UnixMillis::from_millis(1_800_000_000_000)));
     let sandbox = sandbox.build().unwrap();
     let keys = KeyRing::from(CookieKey::generate().unwrap());
-    let layer = EuidLayer::new(keys, client(&sandbox));
+    let layer = EuidLayer::new(keys, client_in_memory(&sandbox));
     let error = sandbox.visitor(&layer, VisitorState::Fresh).unwrap_err().to_string();
     assert!(error.contains("clock(sandbox.clock())"), "{error}");
 }
 
 #[test]
-fn a_state_that_the_lifetimes_leave_no_time_for_is_refused() {
+fn visitor_state_is_refused_if_the_lifetimes_have_no_time_for_it() {
     let hour = Duration::from_secs(3600);
     let minted = |times: [Duration; 3]| {
         let [refresh_from, identity_expires, refresh_expires] = times;
@@ -203,7 +200,7 @@ fn a_state_that_the_lifetimes_leave_no_time_for_is_refused() {
 }
 
 #[test]
-fn a_visitor_keeps_the_cookies_of_the_whole_site() {
+fn visitor_keeps_all_cookies_of_the_site() {
     let sandbox = sandbox();
     let mut visitor = sandbox.visitor(&layer(&sandbox), VisitorState::Absent).unwrap();
     let mut keep = |line: &str| {
@@ -217,20 +214,20 @@ fn a_visitor_keeps_the_cookies_of_the_whole_site() {
 }
 
 #[tokio::test]
-async fn cookies_that_a_request_has_of_its_own_go_along() {
+async fn visitor_keeps_the_cookie_header_of_a_request() {
     let sandbox = sandbox();
     let mut visitor = sandbox.visitor(&layer(&sandbox), VisitorState::Fresh).unwrap();
-    let names = service_fn(|request: Request<()>| {
+    let count_headers = service_fn(|request: Request<()>| {
         ready(Ok::<_, Infallible>(Response::new(request.headers().get_all(COOKIE).iter().count())))
     });
     let request = || Request::get("/").header(COOKIE, "session=1").body(()).unwrap();
-    assert_eq!(visitor.send(&names, request()).await.unwrap().into_body(), 2);
-    let mut nobody = sandbox.visitor(&layer(&sandbox), VisitorState::Absent).unwrap();
-    assert_eq!(nobody.send(&names, request()).await.unwrap().into_body(), 1);
+    assert_eq!(visitor.send(&count_headers, request()).await.unwrap().into_body(), 2);
+    let mut without_cookies = sandbox.visitor(&layer(&sandbox), VisitorState::Absent).unwrap();
+    assert_eq!(without_cookies.send(&count_headers, request()).await.unwrap().into_body(), 1);
 }
 
 #[tokio::test]
-async fn a_service_that_has_to_be_made_ready_is() {
+async fn visitor_waits_until_the_service_is_ready() {
     let sandbox = sandbox();
     let layer = layer(&sandbox);
     let page = ServiceBuilder::new().concurrency_limit(1).layer(layer.clone()).service_fn(page);
@@ -241,7 +238,7 @@ async fn a_service_that_has_to_be_made_ready_is() {
 }
 
 #[test]
-fn debug_shows_no_cookie() {
+fn debug_of_a_visitor_shows_no_cookie() {
     let sandbox = sandbox();
     let visitor = sandbox.visitor(&layer(&sandbox), VisitorState::Fresh).unwrap();
     let shown = format!("{visitor:?}");
@@ -251,23 +248,21 @@ fn debug_shows_no_cookie() {
 }
 
 #[tokio::test]
-async fn the_client_in_memory_makes_all_three_calls() {
+async fn client_in_memory_makes_all_three_calls() {
     let sandbox = sandbox();
-    let client = client(&sandbox);
-    let user = Dii::email("user@example.com").unwrap();
-    let Generated::Identity(first) = client.generate(user).await.unwrap() else { panic!("no identity") };
+    let client = client_in_memory(&sandbox);
+    let first = generate(&client, user()).await.unwrap();
     let Refreshed::Identity(second) = client.refresh(&first).await.unwrap() else { panic!("opted out") };
-    assert!(client.validate(second.advertising_token(), user).await.unwrap());
+    assert!(client.validate(second.advertising_token(), user()).await.unwrap());
     let calls = sandbox.calls();
     assert_eq!((calls.generate, calls.refresh, calls.validate, calls.other), (1, 1, 1, 0));
 }
 
 #[tokio::test]
-async fn faults_look_in_memory_as_they_do_on_a_port() {
+async fn client_in_memory_gets_the_same_errors_as_one_on_a_port() {
     let sandbox = sandbox();
-    let server = sandbox.clone().serve(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let clients = [client(&sandbox), client_builder(&server).build().unwrap()];
-    let user = Dii::email("user@example.com").unwrap();
+    let server = serve(sandbox.clone()).await;
+    let clients = [client_in_memory(&sandbox), client_builder(&server).build().unwrap()];
     for fault in [
         Fault::Status(503),
         Fault::Status(404),
@@ -281,23 +276,22 @@ async fn faults_look_in_memory_as_they_do_on_a_port() {
     ] {
         sandbox.fault(fault);
         let [in_memory, on_a_port] = &clients;
-        let in_memory = in_memory.generate(user).await.unwrap_err();
-        let on_a_port = on_a_port.generate(user).await.unwrap_err();
+        let in_memory = in_memory.generate(user()).await.unwrap_err();
+        let on_a_port = on_a_port.generate(user()).await.unwrap_err();
         assert_eq!((in_memory.kind(), in_memory.to_string()), (on_a_port.kind(), on_a_port.to_string()), "{fault:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_client_in_memory_does_not_wait_for_ever_and_not_really() {
+async fn timeout_of_a_client_in_memory_needs_no_real_time() {
     let sandbox = sandbox();
     sandbox.fault(Fault::Delay(Duration::from_secs(3600)));
-    let user = Dii::email("user@example.com").unwrap();
-    let error = client(&sandbox).generate(user).await.unwrap_err();
+    let error = client_in_memory(&sandbox).generate(user()).await.unwrap_err();
     assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Transient, "the operator did not answer in time"));
 }
 
 #[test]
-fn an_api_key_that_fits_into_no_header_makes_no_sandbox() {
+fn sandbox_builder_refuses_an_api_key_that_fits_into_no_header() {
     let error = Sandbox::builder().credentials("no\nkey", Sandbox::DEFAULT_CLIENT_SECRET).build().unwrap_err();
     assert!(error.to_string().contains("API key"));
     assert_eq!(error.setting(), Some(Setting::ApiKey));

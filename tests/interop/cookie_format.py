@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The cookie format in another language: opens every vector of tests/vectors/cookie-format.json.
+"""An independent implementation of the cookie format: opens every vector of tests/vectors/cookie-format.json.
 
-Written from src/docs/cookie_format.md alone, over AES and AES-GCM of the package `cryptography`.
-With `--write` it makes the vectors anew (its own nonces are fixed, so they stay the same).
-With a key, a cookie name and a value it prints what the value holds.
+Its only source is src/docs/cookie_format.md; AES and AES-GCM are from the package `cryptography`.
+With `--write` it writes the vectors again. Its nonces are fixed, so the file stays the same.
+With a key, a cookie name and a value it prints the content of the value.
 """
 import base64
 import hashlib
@@ -204,11 +204,11 @@ def make() -> dict:
         ("standard base64 padding", value + "=", "undecodable"),
         ("sealed for another name", seal(key, "euid", stream("other", 24), write(good[0][1])), "forged"),
         ("a byte too many", seal(key, name, stream("long", 24), write(good[0][1]) + b"\0"), "undecodable"),
-        ("a flag nobody knows", seal(key, name, stream("flag", 24), bytes([write(good[0][1])[0] | 0x20]) + write(good[0][1])[1:]), "undecodable"),
+        ("an unknown flag", seal(key, name, stream("flag", 24), bytes([write(good[0][1])[0] | 0x20]) + write(good[0][1])[1:]), "undecodable"),
     ]
     for note, value, outcome in bad:
         vectors.append({"note": note, "name": name, "value": value, "fails": outcome})
-    # As an identity a record does not open, whatever name it was sealed for.
+    # A record never opens as an identity, not even if it was sealed for the identity's name.
     record = seal(key, name, stream("swapped", 24), write_opt_out(opt_out), OPT_OUT)
     vectors.append({"note": "an opt-out sealed for the identity's name", "name": name, "value": record, "fails": "forged"})
     vectors.append({"note": "the same under its own name", "name": opt_out_name, "value": record, "fails": "forged"})

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The Python SDK (`uid2-client`), and AES-GCM by hand, against the `sandbox_operator` example.
+"""Tests the `sandbox_operator` example with the Python SDK (`uid2-client`), and with plain AES-GCM.
 
-The example must have been built: cargo build --example sandbox_operator
+Build the example first: cargo build --example sandbox_operator
 """
 import base64
 import json
@@ -42,12 +42,12 @@ def post(settings: dict, path: str, body: str) -> bytes:
 
 def sdk_round_trip(settings: dict) -> None:
     client = sdk(settings)
-    for who, prefix in (
+    for person, prefix in (
         (TokenGenerateInput.from_email("user@example.com"), "E4"),
         (TokenGenerateInput.from_phone("+442345678901"), "F4"),
         (TokenGenerateInput.from_hashed_email("tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ="), "E4"),
     ):
-        generated = client.generate_token(who)
+        generated = client.generate_token(person)
         assert generated.is_success()
         identity = generated.get_identity()
         for _ in range(3):
@@ -70,17 +70,17 @@ def sdk_opt_out(settings: dict) -> None:
 def sdk_expired(settings: dict) -> None:
     client = sdk(settings)
     identity = client.generate_token(TokenGenerateInput.from_email("user@example.com")).get_identity()
-    time.sleep(0.002)  # past the millisecond in which it was made
+    time.sleep(0.002)  # past the millisecond of its issue
     try:
         client.refresh_token(identity)
-    except Exception as error:  # the SDK raises what urllib does
+    except Exception as error:  # the SDK passes on the errors of urllib
         assert "400" in str(error), error
     else:
         raise AssertionError("an expired refresh token was refreshed")
 
 
-def by_hand(settings: dict) -> None:
-    """Only AES-GCM and the byte layout: request and response envelope, then the refresh response."""
+def plain_aes_gcm(settings: dict) -> None:
+    """Uses only AES-GCM for the envelopes: request and response of a login, then the response of a refresh."""
     secret = AESGCM(base64.b64decode(settings["EUID_CLIENT_SECRET"]))
     nonce, iv = os.urandom(8), os.urandom(12)
     plain = struct.pack(">q", int(time.time() * 1000)) + nonce + json.dumps({"email": "user@example.com"}).encode()
@@ -100,7 +100,7 @@ def by_hand(settings: dict) -> None:
 def main() -> None:
     passed = 0
     for lifetimes, checks in (
-        ({}, [sdk_round_trip, sdk_opt_out, by_hand]),
+        ({}, [sdk_round_trip, sdk_opt_out, plain_aes_gcm]),
         ({"REFRESH_FROM": 0, "IDENTITY_EXPIRES": 0, "REFRESH_EXPIRES": 0}, [sdk_expired]),
     ):
         process, settings = start(**lifetimes)

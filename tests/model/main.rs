@@ -1,15 +1,15 @@
-//! What browsers make of our cookies: whatever happens in whatever order, nobody sees a login that is
-//! over.
+//! Tests of random histories of a browser and a site: an ended login must never be seen again, in any order of events.
 //!
-//! 1. A model plays logins, logouts, refreshes, opt-outs, changes of user and of consent, nodes whose
-//!    keys rotate, evictions and time against the real layer, and lets every answer reach the browser
-//!    at any later moment, or never.
-//! 2. With the comparison of anchor and identity made useless, the same model fails; so it does for
-//!    pages that generate again without [`subject`](tower_euid::EuidLayer::subject).
-//! 3. The jar itself keeps the rules of RFC 6265bis.
+//! 1. A history has logins, logouts, refreshes, opt-outs, changes of user and consent, key rotations, evictions and
+//!    waits. A response may reach the browser at any later time, or never. The layer is the real one; the browser,
+//!    the operator and the clock are models, in `histories`.
+//! 2. Two set-ups must hold: with bound identities, and with an update for every change of user.
+//! 3. Two set-ups must fail, which shows that the model finds such failures: without the comparison of anchor and
+//!    identity, and with pages that generate again without [`subject`](tower_euid::EuidLayer::subject).
+//! 4. `jar.rs` tests that the browser's cookie jar keeps the rules of RFC 6265bis.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release --test model -- --nocapture` plays that many cases of either
-//! setup that must hold, and prints what happened in them; `PROPTEST_RNG_SEED` picks others.
+//! `PROPTEST_CASES=100000 cargo test --release --test model -- --nocapture` plays that many histories of each set-up
+//! that must hold, and prints the counts of events. `PROPTEST_RNG_SEED` selects others.
 
 #![expect(
     clippy::unwrap_used,
@@ -29,8 +29,8 @@ use std::cell::RefCell;
 use histories::{Model, Setup, Step, Tally, steps};
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 
-/// Plays cases, the same every time unless told otherwise: what happened in them, or the first that
-/// failed, made as short as it gets, and how it fails.
+/// Plays random histories, the same ones at each run unless the environment sets a seed. Returns the counts of
+/// events, or the first failing history, minimized, with its failure.
 fn play(setup: Setup) -> Result<Tally, (Vec<Step>, String)> {
     let mut config = Config { failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
     if config.rng_seed == RngSeed::Random || !setup.must_hold() {
@@ -42,22 +42,23 @@ fn play(setup: Setup) -> Result<Tally, (Vec<Step>, String)> {
     let tally = RefCell::default();
     match TestRunner::new(config).run(&steps(), |steps| Model::play(&steps, setup, &tally)) {
         Ok(()) => Ok(tally.into_inner()),
-        Err(TestError::Fail(_, steps)) => Err(Model::shortest(steps, setup)),
-        Err(TestError::Abort(why)) => panic!("{why}"),
+        Err(TestError::Fail(_, steps)) => Err(Model::minimize(steps, setup)),
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
 }
 
+/// Asserts that all histories of a set-up pass, and that they reach every situation in [`REACHED`].
 #[track_caller]
-fn holds(setup: Setup) {
-    let tally = play(setup).unwrap_or_else(|(steps, why)| panic!("{why}\n{steps:#?}"));
+fn assert_holds(setup: Setup) {
+    let tally = play(setup).unwrap_or_else(|(steps, failure)| panic!("{failure}\n{steps:#?}"));
     println!("{setup:?}\n{tally}");
-    let missed: Vec<_> = MET.iter().filter(|what| tally.of(what) == 0).collect();
-    assert!(missed.is_empty(), "never met: {missed:?}");
+    let missed: Vec<_> = REACHED.iter().filter(|event| tally.of(event) == 0).collect();
+    assert!(missed.is_empty(), "never reached: {missed:?}");
 }
 
-/// What a run is worth nothing without.
-const MET: [&str; 22] = [
-    "applied late: asked before what counts was told",
+/// The situations that a run must reach. Without them, it would prove little.
+const REACHED: [&str; 22] = [
+    "applied late: sent before the current state began",
     "applied: change of user",
     "applied: Clear-Site-Data",
     "applied: login",
@@ -68,11 +69,11 @@ const MET: [&str; 22] = [
     "applied: withdrawal",
     "evictions",
     "lost pair, by a late refresh",
-    "lost pair: healed by generating again",
+    "lost pair: recovered by generating again",
     "requests whose identity the node can't open",
     "requests with two anchors",
     "seen: absent",
-    "seen: absent, for a pair lost to a late answer",
+    "seen: absent, for a pair lost to a late response",
     "seen: active",
     "seen: opted out",
     "seen: unavailable",
@@ -82,27 +83,27 @@ const MET: [&str; 22] = [
 ];
 
 #[test]
-fn nobody_sees_what_is_over_where_identities_are_bound() {
-    holds(Setup::Bound);
+fn ended_login_is_never_seen_if_identities_are_bound() {
+    assert_holds(Setup::Bound);
 }
 
 #[test]
-fn nobody_sees_what_is_over_where_every_change_is_told() {
-    holds(Setup::Unbound);
+fn ended_login_is_never_seen_if_every_change_updates_the_layer() {
+    assert_holds(Setup::Unbound);
 }
 
 #[test]
-fn with_the_comparison_made_useless_a_late_answer_brings_an_ended_login_back() {
-    let (steps, why) = play(Setup::Uncompared).unwrap_err();
-    println!("{why}\n{steps:#?}");
-    assert!(why.contains("is seen while"), "{why}");
+fn ended_login_returns_with_a_late_response_if_anchors_are_not_compared() {
+    let (steps, failure) = play(Setup::MatchingAnchor).unwrap_err();
+    println!("{failure}\n{steps:#?}");
+    assert!(failure.contains("is seen while"), "{failure}");
     assert!(steps.len() <= 6, "{steps:#?}");
 }
 
 #[test]
-fn a_page_that_generates_again_unbound_can_give_the_next_user_the_last_ones_login() {
-    let (steps, why) = play(Setup::Careless).unwrap_err();
-    println!("{why}\n{steps:#?}");
-    assert!(why.contains("is seen while"), "{why}");
+fn login_of_the_previous_user_is_seen_if_unbound_pages_generate_again() {
+    let (steps, failure) = play(Setup::UnboundGenerating).unwrap_err();
+    println!("{failure}\n{steps:#?}");
+    assert!(failure.contains("is seen while"), "{failure}");
     assert!(steps.len() <= 6, "{steps:#?}");
 }

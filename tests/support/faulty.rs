@@ -1,10 +1,9 @@
-//! An operator that fails as only a socket can, on a loopback port of its own.
+//! An operator on a loopback port of its own, with faults of its socket.
 //!
-//! The sandbox's [`Fault`](euid_sandbox::Fault)s are those that a working HTTP server can have. This file has the
-//! others.
+//! The sandbox's [`Fault`](euid_sandbox::Fault)s are those of a working HTTP server. This file has the others.
 //!
 //! 1. A [`FaultyOperator`] and all its connections end when it is dropped.
-//! 2. A request is read completely before the fault, so that closing has the intended effect.
+//! 2. It reads the complete request before the fault. Otherwise closing the connection would reset it.
 //! 3. "Never accepts" is a full queue of connections: the kernel then drops the packets that would open another one.
 //!    Linux does this; other systems refuse the connection, so the mode does not exist there.
 
@@ -19,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-/// The fault of an operator.
+/// A fault of the operator's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// The port is closed.
@@ -38,7 +37,7 @@ pub(crate) enum Mode {
     /// Half of the announced body is sent, and the connection is closed.
     HalfABody,
     /// Bytes are sent that are not HTTP.
-    SpeaksNoHttp,
+    SendsNoHttp,
 }
 
 impl Mode {
@@ -51,12 +50,12 @@ impl Mode {
         Self::StallsInBody,
         Self::Resets,
         Self::HalfABody,
-        Self::SpeaksNoHttp,
+        Self::SendsNoHttp,
     ];
 
-    /// Returns whether only the client's own timeouts end a call.
+    /// Returns whether a call ends only by the client's timeouts.
     pub(crate) fn stalls(self) -> bool {
-        !matches!(self, Self::Refuses | Self::Resets | Self::HalfABody | Self::SpeaksNoHttp)
+        !matches!(self, Self::Refuses | Self::Resets | Self::HalfABody | Self::SendsNoHttp)
     }
 }
 
@@ -126,11 +125,11 @@ async fn accept(listener: TcpListener, mode: Mode, requests: Arc<AtomicUsize>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         while connections.try_join_next().is_some() {}
-        connections.spawn(mistreat(stream, mode, Arc::clone(&requests)));
+        connections.spawn(serve(stream, mode, Arc::clone(&requests)));
     }
 }
 
-async fn mistreat(mut stream: TcpStream, mode: Mode, requests: Arc<AtomicUsize>) {
+async fn serve(mut stream: TcpStream, mode: Mode, requests: Arc<AtomicUsize>) {
     if mode == Mode::NeverReads {
         pending::<()>().await;
     }
@@ -138,14 +137,14 @@ async fn mistreat(mut stream: TcpStream, mode: Mode, requests: Arc<AtomicUsize>)
         return;
     }
     requests.fetch_add(1, Ordering::SeqCst);
-    let said = match mode {
+    let bytes = match mode {
         Mode::StallsInBody => HEAD.to_owned(),
         Mode::HalfABody => format!("{HEAD}{}", "A".repeat(ANNOUNCED / 2)),
-        Mode::SpeaksNoHttp => "220 mail.example.com ESMTP\r\n".to_owned(),
+        Mode::SendsNoHttp => "220 mail.example.com ESMTP\r\n".to_owned(),
         _ => String::new(),
     };
-    // The client may have gone.
-    drop(stream.write_all(said.as_bytes()).await);
+    // The client may have closed the connection.
+    drop(stream.write_all(bytes.as_bytes()).await);
     match mode {
         Mode::Resets => stream.set_zero_linger().unwrap(),
         mode if mode.stalls() => pending().await,

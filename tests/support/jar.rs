@@ -1,15 +1,15 @@
-//! A browser's cookies, by RFC 6265bis (§5.6 parsing, §5.7 storage, §5.8.3 retrieval), as far as it concerns one site
-//! and its sub-domains.
+//! A browser's cookie jar by RFC 6265bis (§5.6 parsing, §5.7 storage, §5.8.3 retrieval), for one site and its
+//! sub-domains.
 //!
-//! 1. A `Set-Cookie` line is stored or refused as a whole; a stored one replaces its twin of the same
-//!    name, host and path.
+//! 1. A `Set-Cookie` line is stored or refused as a whole. A stored cookie replaces the one with the same name,
+//!    domain and path.
 //! 2. A `__Host-` or `__Secure-` cookie that violates its prefix is refused, and so is a line that is too long.
-//! 3. `Max-Age` expires a cookie by the jar's own clock, which only its owner moves.
+//! 3. `Max-Age` expires a cookie by the jar's own clock. Only [`wait_until`](Jar::wait_until) moves it.
 //! 4. `Clear-Site-Data` empties the jar of the whole site.
 //!
-//! These are left out, as no test needs them: `Expires`, scripts (`HttpOnly`), requests from other sites (`SameSite`),
-//! limits on the number of cookies ([`evict`](Jar::evict) stands for them). A domain without a dot stands for the
-//! public suffix list.
+//! The jar does not have what no test needs: `Expires`, scripts (`HttpOnly`), requests from other sites (`SameSite`)
+//! and limits on the number of cookies (tests call [`evict`](Jar::evict)). In place of the public suffix list, every
+//! domain without a dot is a public suffix.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(crate) struct Place<'a> {
 /// The address of the tests' site.
 pub(crate) const HOME: Place<'_> = Place { https: true, host: "publisher.example", path: "/" };
 
-/// Why a line was not stored.
+/// The reason for refusing a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     ControlCharacter,
@@ -60,7 +60,7 @@ struct Cookie {
     path: String,
     secure: bool,
     /// `None`: the cookie expires with the session.
-    ends: Option<UnixMillis>,
+    expires: Option<UnixMillis>,
 }
 
 impl Default for Jar {
@@ -72,10 +72,10 @@ impl Default for Jar {
 impl Jar {
     /// Stores the cookies of the site's response. Fails if one of them is refused.
     pub(crate) fn apply(&mut self, headers: &HeaderMap) {
-        assert_eq!(self.apply_from(HOME, headers), [], "a cookie that no browser stores");
+        assert_eq!(self.apply_from(HOME, headers), [], "browsers refuse a cookie of the response");
     }
 
-    /// Stores the cookies of a response from `place`. Returns why others were refused.
+    /// Stores the cookies of a response from `place`. Returns the reasons for the refused ones.
     pub(crate) fn apply_from(&mut self, place: Place<'_>, headers: &HeaderMap) -> Vec<Refused> {
         // Browsers differ in the order of these steps; this order leaves more cookies.
         if place.https && clears_cookies(headers) {
@@ -96,8 +96,8 @@ impl Jar {
         if !place.https && (cookie.secure || self.cookies.iter().any(shadows)) {
             return Err(Refused::Insecure);
         }
-        match self.cookies.iter_mut().find(|other| other.is_twin_of(&cookie)) {
-            Some(twin) => *twin = cookie,
+        match self.cookies.iter_mut().find(|other| cookie.replaces(other)) {
+            Some(other) => *other = cookie,
             None => self.cookies.push(cookie),
         }
         self.wait_until(self.now);
@@ -107,7 +107,7 @@ impl Jar {
     /// Moves the jar's clock, which never goes back.
     pub(crate) fn wait_until(&mut self, now: UnixMillis) {
         self.now = self.now.max(now);
-        self.cookies.retain(|cookie| !cookie.is_over(now));
+        self.cookies.retain(|cookie| !cookie.has_expired(now));
     }
 
     /// Drops a cookie, as browsers do if they have too many.
@@ -125,7 +125,7 @@ impl Jar {
             host_only: true,
             path: HOME.path.to_owned(),
             secure: true,
-            ends: None,
+            expires: None,
         });
     }
 
@@ -188,9 +188,9 @@ impl Cookie {
             host_only: true,
             path: default_path(place.path).to_owned(),
             secure: false,
-            ends: None,
+            expires: None,
         };
-        let (mut says_root, mut for_frames) = (false, false);
+        let (mut path_is_root, mut cross_site) = (false, false);
         for attribute in attributes.split(';') {
             let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
             let (key, value) = (key.trim_matches(BLANKS).to_ascii_lowercase(), value.trim_matches(BLANKS));
@@ -198,60 +198,60 @@ impl Cookie {
                 continue;
             }
             match key.as_str() {
-                "max-age" => cookie.ends = ending(value, now).or(cookie.ends),
+                "max-age" => cookie.expires = expiry(value, now).or(cookie.expires),
                 "domain" => (cookie.domain, cookie.host_only) = domain(value, place.host)?,
                 "path" => {
-                    says_root = value == "/";
+                    path_is_root = value == "/";
                     cookie.path = if value.starts_with('/') { value } else { default_path(place.path) }.to_owned();
                 }
                 "secure" => cookie.secure = true,
-                "samesite" => for_frames |= value.eq_ignore_ascii_case("none"),
-                "partitioned" => for_frames = true,
+                "samesite" => cross_site |= value.eq_ignore_ascii_case("none"),
+                "partitioned" => cross_site = true,
                 _ => {}
             }
         }
-        if for_frames && !cookie.secure {
+        if cross_site && !cookie.secure {
             return Err(Refused::Insecure);
         }
-        // A cookie without a name is sent as its value, which must not pass for a prefix either.
-        let shown = if cookie.name.is_empty() { &cookie.value } else { &cookie.name }.to_ascii_lowercase();
-        let (host, secure) = (shown.starts_with("__host-"), shown.starts_with("__secure-"));
-        let keeps_it = cookie.secure && !cookie.name.is_empty() && (secure || (cookie.host_only && says_root));
-        if keeps_it || !(host || secure) { Ok(cookie) } else { Err(Refused::Prefix) }
+        // A cookie without a name is sent as its value, which must not look like a prefix either.
+        let sent = if cookie.name.is_empty() { &cookie.value } else { &cookie.name }.to_ascii_lowercase();
+        let (host, secure) = (sent.starts_with("__host-"), sent.starts_with("__secure-"));
+        let keeps_prefix = cookie.secure && !cookie.name.is_empty() && (secure || (cookie.host_only && path_is_root));
+        if keeps_prefix || !(host || secure) { Ok(cookie) } else { Err(Refused::Prefix) }
     }
 
-    fn is_twin_of(&self, other: &Self) -> bool {
+    fn replaces(&self, other: &Self) -> bool {
         (&self.name, &self.domain, self.host_only, &self.path)
             == (&other.name, &other.domain, other.host_only, &other.path)
     }
 
-    fn is_over(&self, now: UnixMillis) -> bool {
-        self.ends.is_some_and(|ends| ends <= now)
+    fn has_expired(&self, now: UnixMillis) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 
     fn goes_to(&self, place: Place<'_>, now: UnixMillis) -> bool {
         let host = if self.host_only { self.domain == place.host } else { domain_matches(place.host, &self.domain) };
-        host && path_matches(place.path, &self.path) && (place.https || !self.secure) && !self.is_over(now)
+        host && path_matches(place.path, &self.path) && (place.https || !self.secure) && !self.has_expired(now)
     }
 }
 
 /// Returns when a cookie of this `Max-Age` expires; `None` if it is not a number.
-fn ending(max_age: &str, now: UnixMillis) -> Option<UnixMillis> {
+fn expiry(max_age: &str, now: UnixMillis) -> Option<UnixMillis> {
     let digits = max_age.strip_prefix('-').unwrap_or(max_age);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let seconds = if digits.len() < max_age.len() { 0 } else { digits.parse().unwrap_or(u64::MAX) };
-    Some(now.saturating_add(Duration::from_secs(seconds.min(MOST))))
+    Some(now.saturating_add(Duration::from_secs(seconds.min(MAX_AGE_CAP))))
 }
 
 /// Returns the domain of a cookie, and whether the cookie is only for that host.
-fn domain(said: &str, host: &str) -> Result<(String, bool), Refused> {
-    let said = said.strip_prefix('.').unwrap_or(said).to_ascii_lowercase();
-    if said.is_empty() {
+fn domain(value: &str, host: &str) -> Result<(String, bool), Refused> {
+    let domain = value.strip_prefix('.').unwrap_or(value).to_ascii_lowercase();
+    if domain.is_empty() {
         Ok((host.to_owned(), true))
-    } else if said.contains('.') && domain_matches(host, &said) {
-        Ok((said, false))
+    } else if domain.contains('.') && domain_matches(host, &domain) {
+        Ok((domain, false))
     } else {
         Err(Refused::ForeignDomain)
     }
@@ -261,9 +261,9 @@ fn domain_matches(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-fn path_matches(path: &str, of_cookie: &str) -> bool {
-    path.strip_prefix(of_cookie)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || of_cookie.ends_with('/'))
+fn path_matches(path: &str, cookie_path: &str) -> bool {
+    path.strip_prefix(cookie_path)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || cookie_path.ends_with('/'))
 }
 
 fn default_path(path: &str) -> &str {
@@ -280,10 +280,10 @@ fn registrable(host: &str) -> &str {
 }
 
 fn clears_cookies(headers: &HeaderMap) -> bool {
-    let said = headers.get_all("clear-site-data").iter().filter_map(|value| value.to_str().ok());
-    said.flat_map(|value| value.split(',')).any(|kind| matches!(kind.trim(), "\"cookies\"" | "\"*\""))
+    let values = headers.get_all("clear-site-data").iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|kind| matches!(kind.trim(), "\"cookies\"" | "\"*\""))
 }
 
 const BLANKS: [char; 2] = [' ', '\t'];
-/// 400 days, in seconds.
-const MOST: u64 = 400 * 86_400;
+/// The longest lifetime that browsers grant: 400 days, in seconds.
+const MAX_AGE_CAP: u64 = 400 * 86_400;

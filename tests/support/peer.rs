@@ -1,4 +1,4 @@
-//! A sandbox behind connections that misbehave as a test orders, on a loopback port of its own.
+//! A sandbox on a loopback port of its own, whose connections fail as a test demands.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -14,17 +14,17 @@ use tower::ServiceExt;
 
 /// How a connection reacts to a request that it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Does {
-    Answers,
-    /// Answers without `Connection: close`, and closes all the same.
-    AnswersAndCloses,
-    Closes,
-    Resets,
-    /// Sends an incomplete answer, and closes.
-    AnswersHalf,
-    Stalls,
+pub(crate) enum Reaction {
+    Answer,
+    /// Answers without `Connection: close`, and closes nevertheless.
+    AnswerAndClose,
+    Close,
+    Reset,
+    /// Sends an incomplete answer, and closes the connection.
+    AnswerHalf,
+    Stall,
     /// Sends this text as the answer.
-    Says(&'static str),
+    Send(&'static str),
 }
 
 /// A server that listens on a port until it is dropped.
@@ -37,10 +37,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Starts a server. `does` decides by the numbers of the connection, and of the request on it, from 0.
+    /// Starts a server. The arguments of `reaction` are the number of the connection and the number of the request on
+    /// it, both from 0.
     pub(crate) async fn start(
         sandbox: &Sandbox,
-        does: impl Fn(usize, usize) -> Does + Copy + Send + Sync + 'static,
+        reaction: impl Fn(usize, usize) -> Reaction + Copy + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -52,7 +53,7 @@ impl Peer {
             for connection in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (sandbox, seen) = (sandbox.clone(), Arc::clone(&seen));
-                connections.spawn(serve(stream, sandbox, seen, move |request| does(connection, request)));
+                connections.spawn(serve(stream, sandbox, seen, move |request| reaction(connection, request)));
             }
         });
         Self { address, heads, task }
@@ -77,25 +78,25 @@ impl Drop for Peer {
     }
 }
 
-/// Serves a connection until the client closes it or the ordered fault ends it.
+/// Serves a connection until the client closes it or a reaction ends it.
 async fn serve(
     mut stream: TcpStream,
     sandbox: Sandbox,
     seen: Arc<Mutex<Vec<String>>>,
-    does: impl Fn(usize) -> Does,
+    reaction: impl Fn(usize) -> Reaction,
 ) -> Option<()> {
     for number in 0.. {
         let (head, body) = read(&mut stream).await?;
         let answer = answer(&sandbox, &head, body).await;
         seen.lock().unwrap().push(head);
-        match does(number) {
-            Does::Answers => stream.write_all(&answer).await.ok()?,
-            Does::AnswersAndCloses => return stream.write_all(&answer).await.ok(),
-            Does::Closes => return None,
-            Does::Resets => return stream.set_zero_linger().ok(),
-            Does::AnswersHalf => return stream.write_all(answer.get(..answer.len() - 10)?).await.ok(),
-            Does::Stalls => std::future::pending().await,
-            Does::Says(text) => stream.write_all(text.as_bytes()).await.ok()?,
+        match reaction(number) {
+            Reaction::Answer => stream.write_all(&answer).await.ok()?,
+            Reaction::AnswerAndClose => return stream.write_all(&answer).await.ok(),
+            Reaction::Close => return None,
+            Reaction::Reset => return stream.set_zero_linger().ok(),
+            Reaction::AnswerHalf => return stream.write_all(answer.get(..answer.len() - 10)?).await.ok(),
+            Reaction::Stall => std::future::pending().await,
+            Reaction::Send(text) => stream.write_all(text.as_bytes()).await.ok()?,
         }
     }
     None

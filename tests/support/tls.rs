@@ -1,6 +1,4 @@
-//! A sandbox over TLS on a loopback port of its own, with the certificates of `tests/tls`.
-
-#![allow(dead_code, reason = "not every test needs every part")]
+//! A sandbox with TLS on a loopback port of its own, with the certificates of `tests/tls`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// The CA that signed the certificates of the server and the client.
 pub(crate) const CA: &[u8] = include_bytes!("../tls/ca.pem");
-/// Certificate and key of a client.
+/// The certificate and key of a client.
 pub(crate) const CLIENT: &[u8] = include_bytes!("../tls/client.pem");
 const SERVER: &[u8] = include_bytes!("../tls/server.pem");
 
@@ -59,7 +57,7 @@ impl TlsOperator {
                 let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(sandbox.clone()));
                 connections.spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    // The client may have gone.
+                    // The client may have closed the connection.
                     drop(
                         hyper::server::conn::http1::Builder::new()
                             .serve_connection(TokioIo::new(stream), service)

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn response_that_writes_our_cookie_is_private_and_not_stored() {
+    fn response_that_writes_a_cookie_is_private_and_not_stored() {
         for (before, after) in [
             (&[][..], "private, no-store"),
             (&["public, max-age=600"], "private, no-store"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn response_whose_token_was_read_is_private_and_asked_for_each_time() {
+    fn response_whose_token_was_read_is_private_and_revalidated() {
         for (before, after) in [
             (&[][..], "private, no-cache"),
             (&["public, max-age=600"], "private, no-cache"),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn value_that_is_no_text_does_not_stay() {
+    fn cache_control_value_that_is_not_text_is_removed() {
         let mut headers = HeaderMap::new();
         headers.append(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
         headers.append(CACHE_CONTROL, HeaderValue::from_bytes(b"public, x=\xe9").unwrap());
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_steer_caches_forbid_storing_where_they_are_present() {
+    fn cache_steering_headers_forbid_storing_where_present() {
         for (name, before, after) in [
             ("x-accel-expires", "600", "0"),
             ("x-varnish-ttl", "24h", "0"),
@@ -275,11 +275,11 @@ mod tests {
         }
         let mut headers = HeaderMap::new();
         assert!(guard(Exposure::StateWritten, &mut headers));
-        assert_eq!(headers.len(), 1, "none is added where none was present");
+        assert_eq!(headers.len(), 1, "no steering header is added");
     }
 
     #[test]
-    fn header_that_steers_a_cache_keeps_what_it_says_of_includes() {
+    fn cache_steering_header_keeps_its_esi_directive() {
         for (name, before, after) in [
             ("surrogate-control", "max-age=600, content=\"ESI/1.0\"", "no-store, content=\"ESI/1.0\""),
             ("edge-control", "DCA=esi, cache-maxage=1d", "no-store, DCA=esi"),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn full_map_is_tightened_where_cache_control_is_present_and_never_panics() {
+    fn full_header_map_never_panics_and_tightens_a_present_cache_control() {
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=600"));
         headers.insert("x-accel-expires", HeaderValue::from_static("600"));

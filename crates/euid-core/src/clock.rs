@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arithmetic_saturates_at_both_ends() {
+    fn unix_millis_arithmetic_saturates_at_both_ends() {
         let last = UnixMillis::from_millis(i64::MAX);
         let first = UnixMillis::from_millis(i64::MIN);
         assert_eq!(last.saturating_add(Duration::MAX), last);
@@ -337,8 +337,8 @@ mod tests {
     }
 
     #[test]
-    fn system_time_that_is_too_far_away_saturates() {
-        // Only where `SystemTime` reaches further than milliseconds do, as on Linux.
+    fn system_time_beyond_unix_millis_saturates() {
+        // Only some systems, such as Linux, have a `SystemTime` beyond the range of `UnixMillis`.
         let far = Duration::from_secs(i64::MAX.cast_unsigned());
         if let Some(late) = UNIX_EPOCH.checked_add(far) {
             assert_eq!(UnixMillis::from(late), UnixMillis::from_millis(i64::MAX));
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_clock_keeps_its_lead_over_the_system_clock() {
+    fn running_clock_keeps_its_lead_over_the_system_clock() {
         let clock = ManualClock::running();
         clock.advance(Duration::from_secs(3600));
         let lead = clock.now().saturating_since(SystemClock.now());
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_stops_at_the_end_of_time() {
+    fn manual_clock_saturates_at_the_last_millisecond() {
         let clock = ManualClock::at(UnixMillis::from_millis(5));
         clock.advance(Duration::MAX);
         clock.advance(Duration::MAX);

@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_normalization_vector_gives_the_operators_hash() {
+    fn dii_of_every_normalization_vector_has_the_operators_hash() {
         let file: Value = serde_json::from_str(include_str!("../tests/vectors/normalization.json")).unwrap();
         let vectors = file["vectors"].as_array().unwrap();
         assert_eq!(vectors.len(), 144);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn email_vectors_normalize_to_the_operators_text() {
+    fn email_of_every_vector_normalizes_to_the_operators_text() {
         let file: Value = serde_json::from_str(include_str!("../tests/vectors/normalization.json")).unwrap();
         for vector in file["vectors"].as_array().unwrap().iter().filter(|vector| vector["kind"] == "email") {
             let normalized = normalize_email(vector["input"].as_str().unwrap()).ok();
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_neither_address_nor_hash() {
+    fn debug_of_dii_shows_neither_address_nor_hash() {
         let dii = Dii::email("user@example.com").unwrap();
         assert_eq!(format!("{dii:?}"), "Dii { kind: Email, .. }");
     }

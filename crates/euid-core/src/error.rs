@@ -241,7 +241,7 @@ mod tests {
         assert!(format!("{:?}", error().with_retry_after(Duration::from_secs(9))).contains("retry_after: 9s"));
     }
 
-    /// Pointers of 32 bits leave no hole for it.
+    /// On 32-bit targets the other fields leave no padding for it.
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn retry_after_does_not_enlarge_the_error() {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_survives_a_clone() {
+    fn error_source_survives_a_clone() {
         let error = EuidError::new(ErrorKind::Malformed, "no identity").with_source(InvalidIdentity::new("x"));
         let clone = error.clone();
         assert_eq!(clone.kind(), ErrorKind::Malformed);

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_checked_when_made() {
+    fn identity_is_validated_when_deserialized() {
         assert!(parse(|_| ()).is_ok());
         for (member, value, complaint) in [
             ("advertising_token", "".into(), "advertising_token is empty"),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_visible_ascii_that_needs_no_escaping() {
+    fn identity_tokens_are_visible_ascii_that_needs_no_escaping() {
         let allowed: String = ('!'..='~').filter(|character| !"\"'<>,;\\".contains(*character)).collect();
         for member in ["advertising_token", "refresh_token"] {
             assert!(parse(|json| json[member] = allowed.as_str().into()).is_ok(), "{member}");
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_secret() {
+    fn debug_of_an_identity_shows_no_secret() {
         let identity = parse(|_| ()).unwrap();
         let token = AdvertisingToken::new(identity.advertising_token(), identity.times());
         let shown = format!(

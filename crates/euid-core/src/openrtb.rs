@@ -307,12 +307,12 @@ mod tests {
     }
 
     #[test]
-    fn an_eid_holds_what_prebid_sends_and_the_token_verbatim() {
+    fn eid_holds_prebids_members_and_the_token_verbatim() {
         assert_eq!(json(Eid::new(token())), r#"{"source":"euid.eu","uids":[{"id":"E4-_\"é","atype":3}]}"#);
     }
 
     #[test]
-    fn what_is_optional_is_there_once_it_is_set() {
+    fn optional_eid_members_are_written_once_set() {
         let eid =
             Eid::new(token()).inserter("a.example").matcher("b.example".to_owned()).mm(MatchMethod::Authenticated);
         let optional = r#""inserter":"a.example","matcher":"b.example","mm":3,"#;
@@ -320,13 +320,13 @@ mod tests {
     }
 
     #[test]
-    fn match_methods_are_their_numbers() {
+    fn match_methods_serialize_as_their_numbers() {
         use MatchMethod::{Authenticated, BrowserCookieSync, Inference, NoMatch, Observed, Unknown};
         assert_eq!(json([Unknown, NoMatch, BrowserCookieSync, Authenticated, Observed, Inference]), "[0,1,2,3,4,5]");
     }
 
     #[test]
-    fn both_places_take_the_same_member() {
+    fn eids_serialize_alike_alone_and_flattened() {
         #[derive(Serialize)]
         struct User {
             id: u8,
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_usable_token_there_is_no_entry_not_even_an_empty_one() {
+    fn eids_without_a_usable_token_have_no_member() {
         for euid in [Euid::Absent, Euid::OptedOut, Euid::Unavailable, Euid::Withheld] {
             assert!(euid.eid().is_none(), "{euid:?}");
             assert_eq!(json(euid.eids()), "{}", "{euid:?}");
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn an_eid_counts_as_reading_once_it_is_written() {
+    fn eids_count_as_a_read_once_serialized() {
         let token = token();
         let eids = Euid::Active(token.clone()).eids();
         assert!(!format!("{eids:?}").contains("E4"));

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_holds_what_is_asked_and_nothing_else() {
+    fn question_holds_the_dii_and_only_the_options_that_are_set() {
         let mut question = Question::about(&Dii::email("USER@example.com").unwrap());
         let json = |question: &Question<'_>| String::from_utf8(question.to_json().unwrap().to_vec()).unwrap();
         assert_eq!(json(&question), r#"{"email_hash":"tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ="}"#);

@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_without_a_usable_identity() {
+    fn policy_table_holds_without_a_usable_identity() {
         for consent in [Consent::Granted, Consent::Withheld] {
             for (presented, anchor, sees, action) in [
                 (Credential::Nothing, AnchorState::None, Visibility::Absent, Action::Keep),
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn withdrawn_consent_clears_whatever_came() {
+    fn withdrawn_consent_clears_all_state() {
         for presented in PRESENTED {
             for anchor in ANCHORS {
                 let got = without_identity(presented, anchor, Consent::Withdrawn);
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_with_an_identity_at_every_millisecond() {
+    fn policy_table_holds_with_an_identity_at_every_millisecond() {
         for now in 0..400 {
             let granted = evaluate(&TIMES, SubjectMatch::Same, Consent::Granted, at(now));
             let withheld = evaluate(&TIMES, SubjectMatch::Same, Consent::Withheld, at(now));
@@ -396,19 +396,19 @@ mod tests {
             for (consent, sees) in [(Consent::Granted, Visibility::Absent), (Consent::Withheld, Visibility::Withheld)] {
                 let other = evaluate(&TIMES, SubjectMatch::Other, consent, at(now));
                 assert_eq!(other, Evaluation::Proceed(verdict(sees, Action::ForgetIdentity)), "{now}");
-                let nobody = evaluate(&TIMES, SubjectMatch::NoUser, consent, at(now));
-                assert_eq!(nobody, Evaluation::Proceed(verdict(sees, Action::Keep)), "{now}");
+                let no_user = evaluate(&TIMES, SubjectMatch::NoUser, consent, at(now));
+                assert_eq!(no_user, Evaluation::Proceed(verdict(sees, Action::Keep)), "{now}");
             }
         }
     }
 
     #[test]
-    fn every_row_of_the_record_of_an_opt_out() {
+    fn policy_table_holds_for_a_recorded_opt_out() {
         for now in [0, 99, 100, 101] {
             for consent in CONSENTS {
                 let absent = if consent == Consent::Granted { Visibility::Absent } else { Visibility::Withheld };
                 for subject in SUBJECTS {
-                    for (came, clear) in [(true, Action::ForgetIdentity), (false, Action::Keep)] {
+                    for (arrived, clear) in [(true, Action::ForgetIdentity), (false, Action::Keep)] {
                         let expected = match (consent, subject) {
                             (Consent::Withdrawn, _) => verdict(Visibility::Withheld, Action::EndLogin),
                             (_, SubjectMatch::Other) => verdict(absent, clear),
@@ -416,8 +416,8 @@ mod tests {
                             _ if now < 100 => verdict(Visibility::OptedOut, clear),
                             _ => verdict(absent, clear),
                         };
-                        let got = opted_out(at(100), came, subject, consent, at(now));
-                        assert_eq!(got, expected, "{now} {came} {consent:?} {subject:?}");
+                        let got = opted_out(at(100), arrived, subject, consent, at(now));
+                        assert_eq!(got, expected, "{now} {arrived} {consent:?} {subject:?}");
                     }
                 }
             }
@@ -425,13 +425,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_over_becomes_a_login_or_ends_for_good() {
+    fn migrated_identity_begins_a_login_waits_or_ends() {
         for (sees, planned, migration) in [
             (Visibility::Active, Action::Keep, Migration::Begin),
             (Visibility::Unavailable, Action::Keep, Migration::Begin),
             (Visibility::Absent, Action::ForgetIdentity, Migration::End),
             (Visibility::Withheld, Action::EndLogin, Migration::End),
-            // It is kept: no user is signed in, or consent is withheld.
+            // The identity is kept: no user is signed in, or consent is withheld.
             (Visibility::Absent, Action::Keep, Migration::Keep),
             (Visibility::Withheld, Action::Keep, Migration::Keep),
         ] {
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_an_answer_at_every_millisecond() {
+    fn policy_table_holds_for_every_refresh_answer_at_every_millisecond() {
         let proceed = |sees, action| Settled::Proceed(verdict(sees, action));
         let ended = proceed(Visibility::Absent, Action::ForgetIdentity);
         for now in 0..400 {
@@ -481,7 +481,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_token_is_handed_out_at_or_past_its_end(
+        fn token_is_never_shown_at_or_after_its_expiry(
             times in any_times(),
             now in moment(),
             subject in select(&SUBJECTS[..]),
@@ -502,7 +502,7 @@ mod tests {
         }
 
         #[test]
-        fn refresh_token_at_or_past_its_end_is_never_sent(
+        fn refresh_token_is_never_sent_at_or_after_its_expiry(
             times in any_times(),
             now in moment(),
             subject in select(&SUBJECTS[..]),
@@ -512,7 +512,7 @@ mod tests {
         }
 
         #[test]
-        fn no_identity_is_removed_because_of_the_time_or_a_transient_failure(times in any_times(), now in moment()) {
+        fn identity_is_never_removed_by_time_or_a_transient_failure(times in any_times(), now in moment()) {
             let settled = settle(&times, now, RefreshOutcome::<()>::Failed);
             prop_assert!(matches!(settled, Settled::Proceed(Verdict { action: Action::Keep, .. })), "{:?}", settled);
             for consent in [Consent::Granted, Consent::Withheld] {
@@ -523,7 +523,7 @@ mod tests {
         }
 
         #[test]
-        fn refreshed_pair_is_due_within_its_life_and_not_at_once(times in any_times(), now in moment()) {
+        fn refreshed_pair_is_due_before_its_expiry_and_not_before_refresh_from(times in any_times(), now in moment()) {
             let from = refresh_again_from(&times, now);
             prop_assert!(from >= times.refresh_from);
             if times.refresh_from < times.identity_expires && now < times.identity_expires {
@@ -533,14 +533,14 @@ mod tests {
     }
 
     #[test]
-    fn handler_beats_the_plan_and_withdrawn_consent_beats_the_handler() {
+    fn change_of_the_handler_beats_the_plan_and_withdrawn_consent_beats_both() {
         for planned in ["keep", "forget identity", "end login", "record opt-out", "renew"] {
-            for asked in [None, Some("login"), Some("opt-out"), Some("end login")] {
+            for requested in [None, Some("login"), Some("opt-out"), Some("end login")] {
                 for consent in [Consent::Granted, Consent::Withheld] {
-                    assert_eq!(resolve(planned, asked, consent, "end login"), asked.unwrap_or(planned));
+                    assert_eq!(resolve(planned, requested, consent, "end login"), requested.unwrap_or(planned));
                 }
-                let withdrawn = resolve(planned, asked, Consent::Withdrawn, "end login");
-                assert_eq!(withdrawn, if asked.is_some() { "end login" } else { planned });
+                let withdrawn = resolve(planned, requested, Consent::Withdrawn, "end login");
+                assert_eq!(withdrawn, if requested.is_some() { "end login" } else { planned });
             }
         }
     }
@@ -574,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_taken_by_what_it_means_for_the_identity() {
+    fn refresh_error_gives_its_effect_on_the_identity() {
         for (kind, answer) in [
             (ErrorKind::RejectedToken, RefreshOutcome::Ended),
             (ErrorKind::RejectedInput, RefreshOutcome::ClientError),

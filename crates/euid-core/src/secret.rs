@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_usual_mistake_is_named_and_the_text_is_not_repeated() {
+    fn secret_errors_name_the_usual_mistakes_and_not_the_text() {
         let key = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
         assert!(key_from_base64(key, "the key").is_ok());
         for (text, complaint) in [

@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_notes_every_way_of_reading_it_and_nothing_else() {
+    fn token_notes_every_kind_of_read_and_nothing_else() {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let reads: [fn(&AdvertisingToken); 3] = [

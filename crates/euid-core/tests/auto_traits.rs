@@ -1,5 +1,5 @@
-//! Every public type can be sent to another thread, shared between threads and moved. The text of the public API
-//! does not list these traits, so they are asserted here: a type that loses one does not compile.
+//! Asserts that every public type is `Send`, `Sync` and `Unpin`. The recorded public API does not list these traits.
+//! If a type loses one, this file does not compile.
 
 use euid_core::clock::{Clock, ManualClock, SystemClock, UnixMillis};
 use euid_core::dii::{Dii, DiiKind, InvalidDii};

@@ -1,4 +1,4 @@
-//! Exchanges with a visitor, driven as a host drives them: through the public API alone.
+//! Tests of exchanges between a visitor and the engine. They use only the public API, as a host does.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
@@ -48,7 +48,7 @@ fn new_engine() -> Engine {
     Engine::new(CookieKey::generate().unwrap().into())
 }
 
-/// A browser, and the host that it visits.
+/// A browser, and the engine of the site that it visits.
 #[derive(Clone)]
 struct Visit {
     engine: Engine,
@@ -61,14 +61,14 @@ impl Visit {
         Self { engine, cookies: BTreeMap::new(), now: START }
     }
 
-    /// Logged in at [`START`], with the token `old`.
+    /// Returns a browser that logged in at [`START`], with the token `old`.
     fn logged_in(engine: Engine) -> Self {
         let mut visit = Self::new(engine);
         visit.page(&GRANTED, Some(&Change::login(identity_of("old", START))));
         visit
     }
 
-    /// Logged in as the user 17 of the application.
+    /// Returns a browser that logged in at [`START`] as the application's user 17.
     fn bound(engine: Engine) -> Self {
         let mut visit = Self::new(engine);
         let identity = Arc::new(identity_of("old", START));
@@ -103,13 +103,13 @@ impl Visit {
     }
 
     /// Writes a response and keeps its cookies.
-    fn finish(&mut self, pending: Pending, asked: Option<&Change>, status: StatusCode) -> (Finish, Vec<String>) {
+    fn finish(&mut self, pending: Pending, requested: Option<&Change>, status: StatusCode) -> (Finish, Vec<String>) {
         let mut headers = HeaderMap::new();
-        let finish = self.engine.finish(pending, asked, status, &mut headers, || self.now);
+        let finish = self.engine.finish(pending, requested, status, &mut headers, || self.now);
         (finish, self.keep(&headers))
     }
 
-    /// Keeps the cookies of a response; the names of those that it sets and removes.
+    /// Keeps the cookies of a response. Returns the names of those that it sets and removes.
     fn keep(&mut self, headers: &HeaderMap) -> Vec<String> {
         let mut names: Vec<_> = headers.get_all(SET_COOKIE).iter().map(|line| self.keep_cookie(line)).collect();
         names.sort();
@@ -128,13 +128,13 @@ impl Visit {
         }
     }
 
-    /// A page that needs no refresh: the state that its handler sees, and what its response writes.
-    fn page(&mut self, context: &RequestContext<'_>, asked: Option<&Change>) -> (&'static str, Vec<String>) {
+    /// Visits a page that needs no refresh. Returns the state that its handler sees, and the cookies that it writes.
+    fn page(&mut self, context: &RequestContext<'_>, requested: Option<&Change>) -> (&'static str, Vec<String>) {
         let (euid, pending) = ready(self.begin(context)).start();
-        (euid.state(), self.finish(pending, asked, StatusCode::OK).1)
+        (euid.state(), self.finish(pending, requested, StatusCode::OK).1)
     }
 
-    /// A page whose refresh has this outcome: likewise.
+    /// Visits a page whose refresh has this outcome. Returns the state with its token, and the cookies that it writes.
     fn refreshed(&mut self, outcome: &Result<Refreshed, EuidError>) -> (String, Vec<String>) {
         let (euid, pending) = due(self.begin(&GRANTED)).settle(outcome, self.now).start();
         let token = euid.advertising_token().map(|token| format!("({token})"));
@@ -157,7 +157,7 @@ fn due(step: Step) -> Box<RefreshCandidate> {
     }
 }
 
-/// The names of cookies that a response sets and removes.
+/// Returns the expected names of the cookies that a response sets and removes.
 fn written<const S: usize, const R: usize>(set: [&str; S], removed: [&str; R]) -> Vec<String> {
     let removed = removed.into_iter().map(|name| format!("{name} removed"));
     let mut names: Vec<_> = set.into_iter().map(str::to_owned).chain(removed).collect();
@@ -174,7 +174,7 @@ fn logged_out() -> Vec<String> {
 }
 
 #[test]
-fn a_login_is_seen_by_the_next_page_which_writes_nothing() {
+fn login_is_seen_by_the_next_page_which_writes_nothing() {
     let mut visit = Visit::new(new_engine());
     let login = Change::login(identity_of("old", START));
     assert_eq!(visit.page(&GRANTED, Some(&login)), ("absent", written([IDENTITY, LOGIN], [OPT_OUT])));
@@ -185,9 +185,9 @@ fn a_login_is_seen_by_the_next_page_which_writes_nothing() {
 }
 
 #[test]
-fn a_page_that_reads_the_token_is_kept_from_shared_caches_and_a_login_from_all() {
+fn page_that_reads_the_token_is_private_and_one_that_writes_is_no_store() {
     let visit = Visit::logged_in(new_engine());
-    for (reads, asked, expected) in [
+    for (reads, requested, expected) in [
         (false, None, None),
         (true, None, Some("private, no-cache")),
         (false, Some(Change::EndLogin), Some("private, no-store")),
@@ -197,7 +197,7 @@ fn a_page_that_reads_the_token_is_kept_from_shared_caches_and_a_login_from_all()
             assert_eq!(euid.advertising_token().unwrap().as_str(), "old");
         }
         let mut headers = HeaderMap::new();
-        let finish = visit.engine.finish(pending, asked.as_ref(), StatusCode::OK, &mut headers, || visit.now);
+        let finish = visit.engine.finish(pending, requested.as_ref(), StatusCode::OK, &mut headers, || visit.now);
         let cache = headers.get(CACHE_CONTROL).map(|value| value.to_str().unwrap());
         assert_eq!((cache, finish.unguarded), (expected, false));
         assert_eq!(headers.get(VARY).is_some_and(|vary| vary == "cookie" || vary == "Cookie"), reads);
@@ -205,7 +205,7 @@ fn a_page_that_reads_the_token_is_kept_from_shared_caches_and_a_login_from_all()
 }
 
 #[test]
-fn a_login_reports_its_size_and_that_it_is_bound_to_no_user() {
+fn login_reports_its_size_and_whether_it_has_no_user() {
     let mut visit = Visit::new(new_engine());
     let identity = Arc::new(identity_of("new", START));
     for subject in [None, Some(Box::from(&b"17"[..]))] {
@@ -220,7 +220,7 @@ fn a_login_reports_its_size_and_that_it_is_bound_to_no_user() {
 }
 
 #[test]
-fn a_login_that_no_browser_would_keep_is_not_written_and_ends_the_one_before() {
+fn too_large_or_expired_login_is_not_written_and_ends_the_previous_one() {
     let too_large = identity_of(&"x".repeat(4_000), START);
     let expired = identity_of("x", START.saturating_sub(Duration::from_secs(86_400)));
     for (identity, reason) in [(too_large, WriteError::TooLarge), (expired, WriteError::Expired)] {
@@ -232,7 +232,7 @@ fn a_login_that_no_browser_would_keep_is_not_written_and_ends_the_one_before() {
 }
 
 #[test]
-fn a_due_page_writes_the_new_pair_of_the_same_login() {
+fn refresh_writes_a_new_pair_of_the_same_login() {
     let mut visit = Visit::logged_in(new_engine()).wait(DUE);
     let candidate = due(visit.begin(&GRANTED));
     assert_eq!(**candidate.identity(), identity_of("old", START));
@@ -255,10 +255,10 @@ fn a_due_page_writes_the_new_pair_of_the_same_login() {
 }
 
 #[test]
-fn new_pair_that_is_due_already_is_written_as_due_later() {
+fn new_pair_that_is_already_due_is_written_as_due_later() {
     let mut visit = Visit::logged_in(new_engine()).wait(DUE);
     let candidate = due(visit.begin(&GRANTED));
-    // A pair that was made when the visitor logged in: this clock is ahead of the operator's.
+    // The operator's clock is behind: it issues the pair as of the time of the login.
     let decision = candidate.settle(&Ok(Refreshed::Identity(identity_of("new", START))), visit.now);
     let (_, pending) = decision.start();
     visit.finish(pending, None, StatusCode::OK);
@@ -266,7 +266,7 @@ fn new_pair_that_is_due_already_is_written_as_due_later() {
 }
 
 #[test]
-fn withdrawn_consent_removes_a_record_that_has_lost_its_login() {
+fn withdrawn_consent_removes_an_opt_out_record_without_a_login() {
     let mut visit = Visit::new(new_engine());
     visit.cookies.insert(OPT_OUT.to_owned(), "any".to_owned());
     assert_eq!(visit.page(&GRANTED, None).1, nothing());
@@ -274,7 +274,7 @@ fn withdrawn_consent_removes_a_record_that_has_lost_its_login() {
 }
 
 #[test]
-fn a_refresh_that_fails_leaves_the_state_and_one_that_is_refused_ends_the_identity() {
+fn failed_refresh_keeps_the_state_and_a_refused_one_ends_the_identity() {
     let due_visit = Visit::logged_in(new_engine()).wait(DUE);
     let expired_visit = Visit::logged_in(new_engine()).wait(EXPIRED);
     let forgotten = written([], [IDENTITY]);
@@ -292,7 +292,7 @@ fn a_refresh_that_fails_leaves_the_state_and_one_that_is_refused_ends_the_identi
 }
 
 #[test]
-fn an_opt_out_that_a_refresh_finds_is_remembered_for_its_login() {
+fn opt_out_found_by_a_refresh_is_remembered_for_its_login() {
     let mut visit = Visit::logged_in(new_engine()).wait(DUE);
     let wrote = visit.refreshed(&Ok(Refreshed::OptedOut));
     assert_eq!(wrote, ("opted_out".to_owned(), written([OPT_OUT], [IDENTITY])));
@@ -305,11 +305,11 @@ fn an_opt_out_that_a_refresh_finds_is_remembered_for_its_login() {
 }
 
 #[test]
-fn an_identity_under_an_old_key_is_written_anew_unless_the_host_defers_it() {
+fn identity_under_an_old_key_is_resealed_unless_the_host_defers_it() {
     let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
     let mut visit = Visit::logged_in(Engine::new(old.clone().into()));
     visit.engine = Engine::new(KeyRing::new([new, old]).unwrap());
-    assert_eq!(visit.page(&GRANTED, None), ("active", nothing()), "only where it is wanted");
+    assert_eq!(visit.page(&GRANTED, None), ("active", nothing()), "reseal is off by default");
 
     visit.engine = visit.engine.clone().with_reseal(true);
     let mut decision = ready(visit.begin(&GRANTED));
@@ -324,14 +324,14 @@ fn an_identity_under_an_old_key_is_written_anew_unless_the_host_defers_it() {
 }
 
 #[test]
-fn a_logout_ends_the_login_however_it_is_stated() {
+fn logout_ends_the_login_by_change_handle_or_header() {
     let login = Change::login(identity_of("new", START));
     let clears = |value: &'static str| {
         let mut headers = HeaderMap::new();
         headers.insert("clear-site-data", HeaderValue::from_static(value));
         headers
     };
-    for (asked, calls_handle, headers, expected) in [
+    for (requested, calls_handle, headers, expected) in [
         (Some(&Change::EndLogin), false, HeaderMap::new(), logged_out()),
         (None, true, HeaderMap::new(), logged_out()),
         (Some(&login), true, HeaderMap::new(), logged_out()),
@@ -346,13 +346,13 @@ fn a_logout_ends_the_login_however_it_is_stated() {
         }
         let mut response = headers.clone();
         assert_eq!(Engine::may_be_logout(&response), !response.is_empty());
-        visit.engine.finish(pending, asked, StatusCode::INTERNAL_SERVER_ERROR, &mut response, || visit.now);
-        assert_eq!(visit.keep(&response), expected, "{asked:?} {headers:?}");
+        visit.engine.finish(pending, requested, StatusCode::INTERNAL_SERVER_ERROR, &mut response, || visit.now);
+        assert_eq!(visit.keep(&response), expected, "{requested:?} {headers:?}");
     }
 }
 
 #[test]
-fn a_logout_beats_the_pair_that_a_refresh_has_brought() {
+fn logout_beats_the_new_pair_of_a_refresh() {
     let mut visit = Visit::logged_in(new_engine()).wait(DUE);
     let new = Refreshed::Identity(identity_of("new", visit.now));
     let (_, pending) = due(visit.begin(&GRANTED)).settle(&Ok(new), visit.now).start();
@@ -363,7 +363,7 @@ fn a_logout_beats_the_pair_that_a_refresh_has_brought() {
 }
 
 #[test]
-fn only_what_can_be_ended_has_a_handle_for_a_logout() {
+fn logout_handle_exists_for_cookies_or_an_unsafe_method() {
     let handle = |visit: &Visit, method: &Method| {
         let step = visit.engine.begin(method, &visit.request(&[]), &GRANTED, || visit.now);
         ready(step).start().1.logout().is_some()
@@ -383,7 +383,7 @@ fn withheld_consent_keeps_the_login_and_withdrawn_consent_ends_it() {
 }
 
 #[test]
-fn a_login_is_written_while_consent_is_withheld_and_not_once_it_is_withdrawn() {
+fn login_is_written_if_consent_is_withheld_and_not_if_it_is_withdrawn() {
     let login = Change::login(identity_of("new", START));
     let mut visit = Visit::new(new_engine());
     assert_eq!(visit.page(&WITHHELD, Some(&login)).1, written([IDENTITY, LOGIN], [OPT_OUT]));
@@ -394,18 +394,18 @@ fn a_login_is_written_while_consent_is_withheld_and_not_once_it_is_withdrawn() {
 }
 
 #[test]
-fn withdrawn_consent_can_not_be_deferred() {
+fn withdrawn_consent_cannot_be_deferred() {
     let visit = Visit::logged_in(new_engine());
     let mut decision = ready(visit.begin(&WITHDRAWN));
     decision.defer();
     assert!(matches!(decision.change(), Change::EndLogin));
     let image = visit.request(&[("sec-fetch-dest", "image")]);
     let decision = ready(visit.engine.begin(&Method::GET, &image, &WITHDRAWN, || visit.now));
-    assert!(matches!(decision.change(), Change::EndLogin), "nor by an image");
+    assert!(matches!(decision.change(), Change::EndLogin), "an image doesn't defer it either");
 }
 
 #[test]
-fn a_bound_login_is_its_users_alone() {
+fn bound_login_is_visible_to_its_user_only() {
     let visit = Visit::bound(new_engine());
     for (user, state, wrote, rejected) in [
         (SignedIn::User(b"17"), "active", nothing(), None),
@@ -420,13 +420,13 @@ fn a_bound_login_is_its_users_alone() {
         assert_eq!(visit.engine.check_user(&visit.request(&[]), &context), check, "{user:?}");
         assert_eq!(visit.clone().page(&context, None), (state, wrote), "{user:?}");
     }
-    let stranger = Visit { engine: new_engine(), ..visit };
-    assert_eq!(stranger.engine.check_user(&stranger.request(&[]), &GRANTED), UserCheck::Unreadable);
-    assert_eq!(ready(stranger.begin(&GRANTED)).findings().rejected, Some(RejectReason::UnknownKey));
+    let other_site = Visit { engine: new_engine(), ..visit };
+    assert_eq!(other_site.engine.check_user(&other_site.request(&[]), &GRANTED), UserCheck::Unreadable);
+    assert_eq!(ready(other_site.begin(&GRANTED)).findings().rejected, Some(RejectReason::UnknownKey));
 }
 
 #[test]
-fn a_refresh_leaves_a_login_bound_and_an_unbound_one_unbound() {
+fn refresh_keeps_a_login_bound_or_unbound() {
     for (visit, bound) in [(Visit::bound(new_engine()), true), (Visit::logged_in(new_engine()), false)] {
         let mut visit = visit.wait(DUE);
         let new = Ok(Refreshed::Identity(identity_of("new", visit.now)));
@@ -436,8 +436,8 @@ fn a_refresh_leaves_a_login_bound_and_an_unbound_one_unbound() {
     }
 }
 
-/// A browser with the cookie of the JavaScript SDK, on a site that takes it over.
-fn of_the_sdk() -> Visit {
+/// Returns a browser with the cookie of the JavaScript SDK, on a site that migrates it.
+fn sdk_visit() -> Visit {
     let config = CookieConfig::default().migrate_js_sdk_cookie(None).unwrap();
     let mut visit = Visit::new(new_engine().with_cookie(config));
     let [from, token, refresh] =
@@ -450,18 +450,18 @@ fn of_the_sdk() -> Visit {
 }
 
 #[test]
-fn the_cookie_of_the_js_sdk_is_taken_over_as_a_login() {
-    let mut visit = of_the_sdk();
-    let taken_over = written([IDENTITY, LOGIN], [OPT_OUT, SDK]);
-    assert_eq!(visit.page(&GRANTED, None), ("active", taken_over.clone()));
+fn js_sdk_cookie_is_migrated_to_a_login() {
+    let mut visit = sdk_visit();
+    let migrated = written([IDENTITY, LOGIN], [OPT_OUT, SDK]);
+    assert_eq!(visit.page(&GRANTED, None), ("active", migrated.clone()));
     assert_eq!(visit.page(&GRANTED, None), ("active", nothing()));
 
-    let visit = of_the_sdk().wait(DUE);
+    let visit = sdk_visit().wait(DUE);
     assert_eq!(due(visit.begin(&GRANTED)).lineage(), None);
     let new = Ok(Refreshed::Identity(identity_of("new", visit.now)));
     for (outcome, saw, wrote) in [
-        (new, "active(new)", taken_over.clone()),
-        (failure(ErrorKind::Transient), "active(sdk)", taken_over),
+        (new, "active(new)", migrated.clone()),
+        (failure(ErrorKind::Transient), "active(sdk)", migrated),
         (failure(ErrorKind::RejectedToken), "absent", written([], [IDENTITY, LOGIN, OPT_OUT, SDK])),
         (Ok(Refreshed::OptedOut), "opted_out", written([LOGIN], [IDENTITY, OPT_OUT, SDK])),
     ] {
@@ -470,7 +470,7 @@ fn the_cookie_of_the_js_sdk_is_taken_over_as_a_login() {
 }
 
 #[test]
-fn the_clock_is_read_only_where_state_is_judged_by_it() {
+fn clock_is_read_only_if_the_state_depends_on_it() {
     let calls = |visit: &Visit| {
         let calls = Cell::new(0);
         let now = || {
@@ -486,7 +486,7 @@ fn the_clock_is_read_only_where_state_is_judged_by_it() {
     assert_eq!(calls(&Visit::logged_in(new_engine())), 1);
 }
 
-/// A browser with forty cookies of other programs.
+/// Returns a browser with forty cookies of other programs.
 fn foreign_cookies() -> Visit {
     let mut visit = Visit::new(new_engine());
     visit.cookies = (0..40).map(|number| (format!("other{number}"), "x".repeat(60))).collect();
@@ -494,7 +494,7 @@ fn foreign_cookies() -> Visit {
 }
 
 #[test]
-fn where_nothing_is_planned_a_watch_is_enough() {
+fn pending_without_a_plan_becomes_a_watch() {
     for visit in [Visit::new(new_engine()), foreign_cookies(), Visit::logged_in(new_engine())] {
         let (_, pending) = ready(visit.begin(&GRANTED)).start();
         assert!(pending.into_watch().unwrap().is_blank());
@@ -504,7 +504,7 @@ fn where_nothing_is_planned_a_watch_is_enough() {
 }
 
 #[test]
-fn a_watch_notes_what_the_response_must_follow() {
+fn watch_notes_a_read_of_the_token_and_a_logout() {
     let mut visit = Visit::logged_in(new_engine());
     for (act, expected) in [
         ((|euid, _| _ = euid.advertising_token().unwrap().as_str()) as fn(&Euid, &Pending), nothing()),
@@ -519,23 +519,27 @@ fn a_watch_notes_what_the_response_must_follow() {
 }
 
 #[test]
-fn what_plans_something_is_no_watch() {
+fn pending_with_a_plan_does_not_become_a_watch() {
     let visit = Visit::logged_in(new_engine()).wait(DUE);
     let new = Ok(Refreshed::Identity(identity_of("new", visit.now)));
     let renews = due(visit.begin(&GRANTED)).settle(&new, visit.now).start().1;
     let ends = ready(visit.begin(&WITHDRAWN)).start().1;
-    let withdrawn_before = ready(Visit::new(new_engine()).begin(&WITHDRAWN)).start().1;
+    let without_state = ready(Visit::new(new_engine()).begin(&WITHDRAWN)).start().1;
     let mut withholds = ready(Visit::logged_in(new_engine()).begin(&GRANTED)).start().1;
     withholds.withhold_token();
-    for pending in [renews, ends, withdrawn_before, withholds] {
+    for pending in [renews, ends, without_state, withholds] {
         assert!(pending.into_watch().is_err());
     }
     let pending = due(visit.begin(&GRANTED)).settle(&new, visit.now).start().1.into_watch().unwrap_err();
-    assert_eq!(visit.clone().finish(pending, None, StatusCode::OK).1, written([IDENTITY], []), "as it was");
+    assert_eq!(
+        visit.clone().finish(pending, None, StatusCode::OK).1,
+        written([IDENTITY], []),
+        "the pending is returned unchanged"
+    );
 }
 
 #[test]
-fn a_refresh_that_ends_after_the_handler_began_is_adopted_by_its_response() {
+fn refresh_that_ends_during_the_handler_is_written_by_its_response() {
     let mut visit = Visit::logged_in(new_engine()).wait(DUE);
     let candidate = due(visit.begin(&GRANTED));
     let (euid, mut pending) = candidate.settle(&failure(ErrorKind::Transient), visit.now).start();
@@ -548,12 +552,12 @@ fn a_refresh_that_ends_after_the_handler_began_is_adopted_by_its_response() {
 }
 
 #[test]
-fn a_request_that_makes_no_call_leaves_the_refresh_to_the_next_page() {
+fn post_request_leaves_the_refresh_to_the_next_page() {
     for (age, state) in [(DUE, "active"), (EXPIRED, "unavailable")] {
         let mut visit = Visit::logged_in(new_engine()).wait(age);
         let step = visit.engine.begin(&Method::POST, &visit.request(&[]), &GRANTED, || visit.now);
         let candidate = due(step);
-        assert!(!candidate.may_wait(), "it may be a logout");
+        assert!(!candidate.may_wait(), "the POST may be a logout");
         let (euid, pending) = candidate.postpone(visit.now).start();
         assert_eq!(euid.state(), state);
         assert_eq!(visit.finish(pending, None, StatusCode::OK).1, nothing());
@@ -562,39 +566,39 @@ fn a_request_that_makes_no_call_leaves_the_refresh_to_the_next_page() {
 }
 
 #[test]
-fn what_a_page_loads_writes_nothing_of_its_own() {
+fn subresource_or_prefetch_writes_only_the_change_of_its_handler() {
     for header in [("sec-fetch-dest", "image"), ("sec-purpose", "prefetch"), ("next-router-prefetch", "1")] {
         let visit = Visit::logged_in(new_engine()).wait(DUE);
         let candidate = due(visit.begin_with(&[header]));
         assert!(!candidate.may_write() && !candidate.may_refresh(), "{header:?}");
-        let decision = ready(of_the_sdk().begin_with(&[header]));
+        let decision = ready(sdk_visit().begin_with(&[header]));
         assert!(decision.euid().advertising_token().is_some() && !decision.stores_identity(), "{header:?}");
     }
     let mut visit = Visit::logged_in(new_engine());
     let (_, pending) = ready(visit.begin_with(&[("sec-fetch-dest", "image")])).start();
-    assert_eq!(visit.finish(pending, Some(&Change::EndLogin), StatusCode::OK).1, logged_out(), "but what is asked for");
+    assert_eq!(visit.finish(pending, Some(&Change::EndLogin), StatusCode::OK).1, logged_out(), "the requested logout");
 }
 
 #[test]
-fn a_304_writes_no_new_pair_and_yet_a_logout() {
+fn response_304_writes_a_logout_or_opt_out_but_no_new_pair() {
     let visit = Visit::logged_in(new_engine()).wait(DUE);
     assert!(!due(visit.begin_with(&[("if-none-match", "\"1\"")])).may_refresh());
     let new = Ok(Refreshed::Identity(identity_of("new", visit.now)));
-    for (outcome, asked, expected) in [
+    for (outcome, requested, expected) in [
         (&new, None, nothing()),
         (&new, Some(&Change::EndLogin), logged_out()),
         (&Ok(Refreshed::OptedOut), None, written([OPT_OUT], [IDENTITY])),
     ] {
         let mut visit = visit.clone();
         let (_, pending) = due(visit.begin(&GRANTED)).settle(outcome, visit.now).start();
-        let (finish, wrote) = visit.finish(pending, asked, StatusCode::NOT_MODIFIED);
+        let (finish, wrote) = visit.finish(pending, requested, StatusCode::NOT_MODIFIED);
         assert_eq!(wrote, expected);
         assert!(finish.renewed.is_none());
     }
 }
 
 #[test]
-fn the_cookie_for_scripts_follows_the_token_that_the_handler_sees() {
+fn script_cookie_follows_the_token_that_the_handler_sees() {
     let config = CookieConfig::default().expose_token_to_scripts();
     let mut visit = Visit::new(new_engine().with_cookie(config));
     let login = Change::login(identity_of("old", START));
@@ -610,13 +614,13 @@ fn the_cookie_for_scripts_follows_the_token_that_the_handler_sees() {
 }
 
 #[test]
-fn handle_for_a_logout_has_the_number_that_the_host_left() {
+fn logout_handle_has_the_id_that_the_host_set() {
     let (_, pending) = ready(Visit::logged_in(new_engine()).begin(&GRANTED)).start();
     pending.set_host_id(7);
     assert_eq!(pending.logout().unwrap().host_id(), Some(7));
 }
 
-/// All that a host can see of a step, and all that comes of it.
+/// Returns all that a host can see of a step, and the cookies that its response writes.
 fn outcome(visit: &Visit, step: Step) -> String {
     let mut visit = visit.clone();
     let (facts, decision) = match step {
@@ -633,7 +637,7 @@ fn outcome(visit: &Visit, step: Step) -> String {
     format!("{facts} {seen} {:?}", visit.finish(pending, None, StatusCode::OK).1)
 }
 
-/// What comes of a request, and of its copy with the headers of `names` alone.
+/// Returns the outcomes of a request, and of its copy with only the headers in `names`.
 fn compare(visit: &Visit, method: &Method, headers: &HeaderMap, names: &[HeaderName]) -> [String; 2] {
     let mut copy = HeaderMap::new();
     for name in names {
@@ -642,7 +646,7 @@ fn compare(visit: &Visit, method: &Method, headers: &HeaderMap, names: &[HeaderN
     [headers, &copy].map(|headers| outcome(visit, visit.engine.begin(method, headers, &GRANTED, || visit.now)))
 }
 
-/// Values of request headers that matter, one line for each of [`Engine::REQUEST_HEADERS`] but `Cookie`.
+/// For each of [`Engine::REQUEST_HEADERS`] except `Cookie`, headers with an effect on the decision.
 const VALUES: [(&str, &[(&str, &str)]); 12] = [
     ("connection", &[("connection", "upgrade"), ("upgrade", "websocket")]),
     ("upgrade", &[("connection", "upgrade"), ("upgrade", "websocket")]),
@@ -659,7 +663,7 @@ const VALUES: [(&str, &[(&str, &str)]); 12] = [
 ];
 
 #[test]
-fn each_of_the_request_headers_changes_a_decision() {
+fn each_request_header_changes_a_decision() {
     let visit = Visit::logged_in(new_engine()).wait(DUE);
     let without = |name: &HeaderName| -> Vec<HeaderName> {
         Engine::REQUEST_HEADERS.into_iter().filter(|other| other != name).collect()
@@ -677,7 +681,7 @@ fn each_of_the_request_headers_changes_a_decision() {
 
 proptest! {
     #[test]
-    fn begin_reads_no_other_header_than_it_names(
+    fn begin_reads_only_the_named_request_headers(
         kind in 0..5_usize,
         method in prop::sample::select(vec![Method::GET, Method::HEAD, Method::POST, Method::OPTIONS, Method::CONNECT]),
         picks in prop::collection::vec(0..VALUES.len(), 0..4),
@@ -696,7 +700,7 @@ proptest! {
             0 => Visit::new(new_engine()),
             1 => Visit::logged_in(new_engine()),
             2 => Visit::logged_in(new_engine()).wait(DUE),
-            3 => of_the_sdk(),
+            3 => sdk_visit(),
             _ => Visit::logged_in(new_engine().with_cookie(config)),
         };
         if foreign {
@@ -713,7 +717,7 @@ proptest! {
 }
 
 #[test]
-fn debug_shows_no_user() {
+fn debug_of_an_exchange_shows_no_user() {
     let json = r#"{"advertising_token":"a","refresh_token":"r","refresh_response_key":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=","refresh_from":1,"identity_expires":2000000000000,"refresh_expires":2000000000001}"#;
     let engine = new_engine().with_cookie(CookieConfig::default().migrate_js_sdk_cookie(None).unwrap());
     let mut visit = Visit::new(engine);

@@ -83,9 +83,9 @@ mod tests {
         RequestBody::new(&headers, b"body").charset
     }
 
-    /// The operator's reading of each content type.
+    /// The charset that the real operator reads from each content type.
     #[test]
-    fn the_last_charset_counts_and_is_known_or_not() {
+    fn body_charset_is_the_last_one_of_the_content_type() {
         for utf8 in [
             "",
             "text/plain",
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_multipart_form_counts_as_missing() {
+    fn multipart_body_counts_as_missing() {
         let bytes = |content_type| {
             let headers = [(CONTENT_TYPE, HeaderValue::from_static(content_type))].into_iter().collect();
             RequestBody::new(&headers, b"body").bytes
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_body_is_text_in_every_charset() {
+    fn empty_body_is_text_in_every_charset() {
         let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=bogus"))].into_iter().collect();
         assert!(RequestBody::new(&headers, b"").text().is_ok_and(|text| text.is_empty()));
         assert!(RequestBody::new(&headers, b"body").text().is_err());

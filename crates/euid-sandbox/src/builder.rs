@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_not_work_is_refused_when_the_sandbox_is_built() {
+    fn sandbox_builder_refuses_invalid_lifetimes_and_credentials() {
         let second = Duration::from_secs(1);
         let lifetimes = |refresh_from, identity_expires, refresh_expires| {
             let lifetimes = Lifetimes { refresh_from, identity_expires, refresh_expires };
@@ -218,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_credentials() {
+    fn debug_of_a_sandbox_shows_no_credentials() {
         let builder = Sandbox::builder();
         let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
         assert!(!shown.contains(Sandbox::DEFAULT_API_KEY) && !shown.contains(Sandbox::DEFAULT_CLIENT_SECRET));
     }
 
     #[test]
-    fn the_default_secret_is_known_as_one_that_is_published() {
+    fn sandbox_default_secret_counts_as_published() {
         let error = euid_core::CookieKey::from_base64(Sandbox::DEFAULT_CLIENT_SECRET).unwrap_err().to_string();
         assert!(error.contains("is printed in documents or test data"), "{error}");
     }

@@ -1,9 +1,9 @@
-//! Recorded requests to the real operator, sent again here.
+//! Replays recorded requests to the real operator against the sandbox.
 //!
-//! Each recorded request is made anew: the same payload with fresh IV, nonce and time, damaged in the
-//! same way; the same token, as issued here to the same person. The answer must be the recorded one,
-//! to the last character once the six members of an identity are put back, and those must have the
-//! recorded form.
+//! 1. A request is rebuilt: the recorded payload with a new IV, nonce and time, and with the recorded damage. A
+//!    recorded token is replaced by the token that the sandbox issued to the same person.
+//! 2. The answer must be the recorded one, character by character. Before the comparison the six members of an identity
+//!    are replaced by the recorded ones, which must have the same length and beginning.
 
 use std::time::Duration;
 
@@ -22,14 +22,14 @@ use super::{Lifetimes, Sandbox};
 use super::{opened_response, random};
 
 #[tokio::test]
-async fn every_recorded_request_gets_the_recorded_answer() {
+async fn sandbox_gives_the_recorded_answer_to_every_recorded_request() {
     let file: Value = serde_json::from_str(include_str!("../tests/vectors/operator-captures.json")).unwrap();
     let captures = file["captures"].as_array().unwrap();
     let mut replay = Replay::new(&file);
     for capture in captures {
-        replay.ask_again(capture).await;
+        replay.replay(capture).await;
     }
-    assert_eq!(replay.asked, 110);
+    assert_eq!(replay.replayed, 110);
 }
 
 struct Replay {
@@ -41,20 +41,20 @@ struct Replay {
     sent: Option<i64>,
     /// The body that was sent for the previous capture.
     last_body: Vec<u8>,
-    /// Recorded tokens, and their counterparts here.
+    /// The recorded tokens, with the sandbox's counterparts.
     tokens: Vec<Counterpart>,
-    asked: usize,
+    replayed: usize,
 }
 
 #[derive(Clone)]
 struct Counterpart {
     recorded: String,
-    ours: String,
+    issued_token: String,
     response_key: Option<Key>,
 }
 
-/// A request ready to be sent, and how its answer opens.
-struct Remade {
+/// A rebuilt request, with what opens its answer.
+struct Rebuilt {
     body: Vec<u8>,
     nonce: RequestNonce,
     response_key: Option<Key>,
@@ -62,7 +62,7 @@ struct Remade {
 
 impl Replay {
     fn new(file: &Value) -> Self {
-        // Another time than the recorded one: only distances may matter.
+        // This is not the recorded time, because only differences of times may matter.
         let clock = ManualClock::at(UnixMillis::from_millis(1_700_000_000_000));
         let api_key = file["api_key"].as_str().unwrap();
         let secret = file["secret_b64"].as_str().unwrap();
@@ -84,11 +84,11 @@ impl Replay {
             sent: None,
             last_body: Vec::new(),
             tokens: Vec::new(),
-            asked: 0,
+            replayed: 0,
         }
     }
 
-    async fn ask_again(&mut self, capture: &Value) {
+    async fn replay(&mut self, capture: &Value) {
         let name = capture["name"].as_str().unwrap();
         if name == "generate/short-lifetimes" {
             self.sandbox = self.short_lived.clone();
@@ -97,8 +97,8 @@ impl Replay {
             let since = sent - self.sent.replace(sent).unwrap_or(sent);
             self.clock.advance(Duration::from_millis(since.try_into().unwrap()));
         }
-        let remade = self.remake(name, capture);
-        self.last_body.clone_from(&remade.body);
+        let rebuilt = self.rebuild(name, capture);
+        self.last_body.clone_from(&rebuilt.body);
 
         let mut request = Request::post(capture["path"].as_str().unwrap_or("/v2/token/generate"));
         request = match name {
@@ -121,7 +121,7 @@ impl Replay {
             request = request.header(CONTENT_TYPE, content_type);
         }
         let request =
-            request.header("X-Amzn-Trace-Id", "Root=1").body(Full::new(Bytes::from(remade.body.clone()))).unwrap();
+            request.header("X-Amzn-Trace-Id", "Root=1").body(Full::new(Bytes::from(rebuilt.body.clone()))).unwrap();
         let response = self.sandbox.clone().oneshot(request).await.unwrap();
 
         assert_eq!(u64::from(response.status().as_u16()), capture["status"].as_u64().unwrap(), "{name}");
@@ -129,22 +129,22 @@ impl Replay {
         assert_eq!(content_type, capture["response_content_type"].as_str(), "{name}");
         let is_preflight = name == "generate/OPTIONS";
         assert_eq!(response.headers().get(VARY).is_some_and(|vary| vary == "origin"), !is_preflight, "{name}");
-        // The trace id is repeated where the API key is looked at.
-        let is_looked_at = !matches!(response.status().as_u16(), 204 | 404 | 405 | 413);
-        assert_eq!(response.headers().contains_key("x-amzn-trace-id"), is_looked_at, "{name}");
+        // The answer repeats the trace id if the operator reads the API key.
+        let reads_key = !matches!(response.status().as_u16(), 204 | 404 | 405 | 413);
+        assert_eq!(response.headers().contains_key("x-amzn-trace-id"), reads_key, "{name}");
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        self.compare(name, capture, &remade, &body);
-        self.asked += 1;
+        self.compare(name, capture, &rebuilt, &body);
+        self.replayed += 1;
     }
 
-    /// The request of a capture, with the present time and this sandbox's tokens.
-    fn remake(&self, name: &str, capture: &Value) -> Remade {
+    /// Rebuilds the request of a capture, with the present time and the sandbox's tokens.
+    fn rebuild(&self, name: &str, capture: &Value) -> Rebuilt {
         let recorded = capture["request_body"].as_str();
         if capture["path"] == "/v2/token/refresh" {
             let (body, response_key) = self.counterpart(recorded.unwrap());
-            return Remade { body: body.into(), nonce: [0; 8], response_key };
+            return Rebuilt { body: body.into(), nonce: [0; 8], response_key };
         }
-        let verbatim = |body: Vec<u8>| Remade { body, nonce: [0; 8], response_key: None };
+        let verbatim = |body: Vec<u8>| Rebuilt { body, nonce: [0; 8], response_key: None };
         let payload = match &capture["payload"] {
             Value::String(text) => text.clone(),
             Value::Object(payload) => {
@@ -157,7 +157,7 @@ impl Replay {
             _ => match name {
                 "generate/replay-1" => self.recorded_payload(capture),
                 "generate/replay-2" => {
-                    return Remade { nonce: self.nonce_of_last(), ..verbatim(self.last_body.clone()) };
+                    return Rebuilt { nonce: self.last_nonce(), ..verbatim(self.last_body.clone()) };
                 }
                 "generate/body-over-1MiB" => return verbatim(vec![b'A'; 1_048_580]),
                 _ => return verbatim(recorded.unwrap_or_default().into()),
@@ -171,10 +171,10 @@ impl Replay {
         if capture["request_body_b64_of_bytes"].is_string() {
             body = BASE64_STANDARD.decode(body).unwrap();
         }
-        Remade { body, nonce, response_key: None }
+        Rebuilt { body, nonce, response_key: None }
     }
 
-    /// Seals, ages, damages and encodes as the capture's name says.
+    /// Seals, dates, damages and encodes an envelope as the capture's name demands.
     fn envelope(&self, name: &str, nonce: RequestNonce, payload: &[u8]) -> Vec<u8> {
         let now = self.clock.now();
         let sent = match name {
@@ -207,24 +207,24 @@ impl Replay {
         Value::Object(opened.unwrap().payload.unwrap()).to_string()
     }
 
-    fn nonce_of_last(&self) -> RequestNonce {
+    fn last_nonce(&self) -> RequestNonce {
         open_request_text(&self.secret, self.clock.now(), &self.last_body).unwrap().nonce
     }
 
-    /// `recorded` with each recorded token replaced by its counterpart here and the same damage done; and the key of
-    /// the answer, if it was a refresh token.
+    /// Replaces each recorded token in `recorded` by its counterpart, with the same damage. Also returns the key of the
+    /// answer if the token is a refresh token.
     fn counterpart(&self, recorded: &str) -> (String, Option<Key>) {
-        for Counterpart { recorded: token, ours, response_key } in &self.tokens {
+        for Counterpart { recorded: token, issued_token, response_key } in &self.tokens {
             if recorded.contains(token) {
-                return (recorded.replace(token, ours), *response_key);
+                return (recorded.replace(token, issued_token), *response_key);
             }
             if recorded.len() > 8 && token.starts_with(recorded) {
-                return (ours[..recorded.len()].to_owned(), *response_key);
+                return (issued_token[..recorded.len()].to_owned(), *response_key);
             }
             let changed = |(_, (a, b)): &(usize, (u8, u8))| a != b;
             let pairs = recorded.bytes().zip(token.bytes()).enumerate().filter(changed);
             if recorded.len() == token.len() && pairs.clone().count() <= 4 {
-                let mut damaged = ours.clone().into_bytes();
+                let mut damaged = issued_token.clone().into_bytes();
                 for (position, (byte, _)) in pairs {
                     // The character at this position must change.
                     damaged[position] = if damaged[position] == byte { b'B' } else { byte };
@@ -236,7 +236,7 @@ impl Replay {
         (recorded.to_owned(), None)
     }
 
-    fn compare(&mut self, name: &str, capture: &Value, remade: &Remade, body: &[u8]) {
+    fn compare(&mut self, name: &str, capture: &Value, rebuilt: &Rebuilt, body: &[u8]) {
         let Some(recorded) = capture["response_json"].as_str() else {
             assert_eq!(std::str::from_utf8(body).unwrap(), capture["response_body"].as_str().unwrap(), "{name}");
             return;
@@ -245,23 +245,23 @@ impl Replay {
             Some("application/octet-stream") => body.to_vec(),
             _ => BASE64_STANDARD.decode(body).unwrap_or_else(|error| panic!("{name}: {error}")),
         };
-        let opened = match remade.response_key {
+        let opened = match rebuilt.response_key {
             Some(key) => open(&key, &envelope).unwrap().to_vec(),
-            None => opened_response(&self.secret, remade.nonce, &envelope),
+            None => opened_response(&self.secret, rebuilt.nonce, &envelope),
         };
-        let mut ours = String::from_utf8(opened).unwrap();
-        let issued: Value = serde_json::from_str(&ours).unwrap();
+        let mut answer = String::from_utf8(opened).unwrap();
+        let issued: Value = serde_json::from_str(&answer).unwrap();
         let expected: Value = serde_json::from_str(recorded).unwrap();
         if expected["body"].is_object() {
             self.compare_times(name, &issued["body"]);
             for member in expected["body"].as_object().unwrap().keys() {
                 let [issued, expected] = [&issued, &expected].map(|json| json["body"][member].to_string());
                 assert_eq!(issued.len(), expected.len(), "{name}: {member}");
-                ours = ours.replace(&issued, &expected);
+                answer = answer.replace(&issued, &expected);
             }
             self.remember(&issued["body"], &expected["body"]);
         }
-        assert_eq!(ours, recorded, "{name}");
+        assert_eq!(answer, recorded, "{name}");
     }
 
     fn compare_times(&self, name: &str, identity: &Value) {
@@ -279,9 +279,10 @@ impl Replay {
     fn remember(&mut self, issued: &Value, expected: &Value) {
         let key = BASE64_STANDARD.decode(issued["refresh_response_key"].as_str().unwrap()).unwrap().try_into().unwrap();
         for (member, prefix, response_key) in [("advertising_token", 8, None), ("refresh_token", 6, Some(key))] {
-            let [ours, recorded] = [issued, expected].map(|identity| identity[member].as_str().unwrap().to_owned());
-            assert_eq!(ours[..prefix], recorded[..prefix]);
-            self.tokens.push(Counterpart { recorded, ours, response_key });
+            let [issued_token, recorded] =
+                [issued, expected].map(|identity| identity[member].as_str().unwrap().to_owned());
+            assert_eq!(issued_token[..prefix], recorded[..prefix]);
+            self.tokens.push(Counterpart { recorded, issued_token, response_key });
         }
     }
 }

@@ -292,7 +292,7 @@ mod tests {
         post_to(&operator(), path, content_type, body)
     }
 
-    /// Status, content type and body of the answer to a POST with the API key.
+    /// Returns status, content type and body of the answer to a POST with the API key.
     fn post_to(operator: &Operator, path: &str, content_type: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
         let request = Request::post(path).header(AUTHORIZATION, "Bearer key").header(CONTENT_TYPE, content_type);
         let (parts, ()) = request.body(()).unwrap().into_parts();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_keeps_the_first_login_and_a_bare_token_is_answered_in_clear() {
+    fn refresh_of_a_bare_token_keeps_the_login_time_and_is_answered_in_clear() {
         let established = NOW.saturating_sub(std::time::Duration::from_secs(3600));
         let person = Person::from(Dii::email("user@example.com").unwrap());
         let token = token::issue_refresh_token(&Grant { person, established, expires: NOW }, established).unwrap();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_body_is_answered_in_the_form_that_it_was_understood_in() {
+    fn body_is_answered_in_the_form_in_which_it_was_read() {
         let json = br#"{"email":"user@example.com"}"#;
         let envelope = seal_request(&SECRET, [1; 12], NOW, [2; 8], json);
         let text = BASE64_STANDARD.encode(&envelope).into_bytes();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consent_member_that_is_no_text_is_invalid() {
+    fn consent_member_that_is_not_text_is_invalid() {
         for consent in ["null", "5", "\"\""] {
             let json = format!(r#"{{"email":"user@example.com","tcf_consent_string":{consent}}}"#);
             let envelope = seal_request(&SECRET, [1; 12], NOW, [2; 8], json.as_bytes());
@@ -367,7 +367,7 @@ mod tests {
         }
     }
 
-    /// An endpoint's answer to this payload: the JSON of a 200, or the message of a refusal.
+    /// Returns an endpoint's answer to this payload: the JSON of a 200, or the status and message of a refusal.
     fn reply(operator: &Operator, path: &str, payload: &[u8]) -> Result<Value, (u16, String)> {
         let envelope = seal_request(&SECRET, [1; 12], NOW, [2; 8], payload);
         let (status, _, body) = post_to(operator, path, BINARY, &envelope);
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn the_consent_string_is_checked_before_the_optout_check() {
+    fn consent_string_is_checked_before_the_optout_check() {
         let operator = Operator { wants_optout_check: true, ..operator() };
         let generate = |members: &str| {
             let payload = format!(r#"{{"email":"user@example.com"{members}}}"#);
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn an_advertising_token_is_read_with_its_padding_too() {
+    fn advertising_token_is_accepted_with_its_padding() {
         let generated = reply(&operator(), GENERATE, br#"{"email":"user@example.com"}"#).unwrap();
         let token = generated["body"]["advertising_token"].as_str().unwrap().to_owned();
         let validate = |token: &str| {
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_member_of_any_type_is_read_as_text() {
+    fn dii_member_of_any_type_is_read_as_text() {
         let generate = |payload: &[u8]| reply(&operator(), GENERATE, payload).map(|json| json["status"].clone());
         let deep = format!(r#"{{"email":{}"a@b"{}}}"#, "[".repeat(900), "]".repeat(900));
         let hash = format!(r#"{{"email_hash":{}}}"#, "1".repeat(44));

@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_taken_as_an_integer_or_as_a_fraction() {
+    fn optout_check_accepts_one_as_integer_or_fraction() {
         for value in [json!(1), json!(1.0), json!(1.5), json!(4_294_967_297_i64)] {
             assert_eq!(refusal(json!({ "optout_check": value })), None, "{value}");
             assert_eq!(refusal(json!({ "policy": value })), None, "{value}");
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_are_refused_each_in_its_way() {
+    fn optout_check_refuses_other_values_with_the_operators_messages() {
         let required = "Required opt-out policy argument for token/generate is missing or not set to 1";
         for value in [json!(0), json!(0.9), json!(-0.5)] {
             assert_eq!(refusal(json!({ "policy": value })), Some((400, required.to_owned())), "{value}");
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newer_name_counts_where_both_are_there() {
+    fn optout_check_beats_policy_if_both_are_present() {
         assert_eq!(refusal(json!({ "optout_check": 1, "policy": "x" })), None);
         assert!(refusal(json!({ "optout_check": 0, "policy": 1 })).is_some());
     }

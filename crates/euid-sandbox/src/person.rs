@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn every_normalization_vector_is_read_as_the_operator_reads_it() {
+    fn person_of_every_normalization_vector_is_the_operators() {
         let file: Value = serde_json::from_str(include_str!("../tests/vectors/normalization.json")).unwrap();
         let vectors = file["vectors"].as_array().unwrap();
         assert_eq!(vectors.len(), 144);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn null_counts_as_missing_and_only_null() {
+    fn person_member_counts_as_missing_only_if_null() {
         assert!(named(json!({ "email": "a@b", "phone": null })).is_ok());
         assert!(named(json!({ "email": null })) == Err(PersonError::NotExactlyOne));
         assert!(named(json!({ "email": 5 })) == Err(PersonError::Invalid));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_email_and_a_phone_with_the_same_hash_are_two_people() {
+    fn email_and_phone_with_the_same_hash_are_two_people() {
         assert!(Person::hashed(DiiKind::Email, &[7; 32]) != Person::hashed(DiiKind::Phone, &[7; 32]));
     }
 }

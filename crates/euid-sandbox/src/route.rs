@@ -150,9 +150,9 @@ const WITHOUT_ROLE: [&str; 8] = [
 mod tests {
     use super::*;
 
-    /// As the operator answers each path.
+    /// The real operator answers each path in this way.
     #[test]
-    fn a_path_is_normalized_before_it_is_compared() {
+    fn path_is_normalized_before_it_is_compared() {
         for path in [
             "/v2/token/generate",
             "/v2/token/generate/",
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_escaped_unless_a_header_names_the_client() {
+    fn query_must_be_escaped_unless_a_header_names_the_client() {
         let check = |target: &str, header: &str| {
             let request = http::Request::post(target).header(header, "euid-sdk-4.0.66").body(()).unwrap();
             check_query(&request.into_parts().0).is_ok()
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_line_and_headers_have_the_operators_limits() {
+    fn request_line_and_headers_have_the_operators_limits() {
         let check = |target: usize, headers: usize| {
             let target = format!("/{}", "a".repeat(target - 1));
             let request = http::Request::post(target).header("x", "a".repeat(headers - "x: ".len()));

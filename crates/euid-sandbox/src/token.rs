@@ -263,7 +263,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis::from_millis(1_795_371_586_000);
 
     #[test]
-    fn an_advertising_token_holds_the_raw_id() {
+    fn advertising_token_holds_the_raw_id() {
         for (dii, prefix) in [(email(), "E4AAAABl"), (phone(), "F4AAAABl")] {
             let token = issue_advertising_token(&grant(dii), NOW).unwrap();
             assert_eq!(token.len(), 219);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_holds_the_inner_token_and_the_response_key() {
+    fn refresh_token_holds_the_inner_token_and_the_response_key() {
         for (dii, inner_prefix) in [(email(), "E3AAAABm"), (phone(), "F3AAAABm")] {
             let issued = issue_refresh_token(&grant(dii), NOW).unwrap();
             assert_eq!(issued.token.len(), REFRESH_TOKEN);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_but_the_scope_of_a_refresh_token_is_noticed() {
+    fn refresh_token_with_a_changed_byte_is_refused_unless_it_is_the_scope() {
         let token = BASE64_STANDARD.decode(issue_refresh_token(&grant(email()), NOW).unwrap().token).unwrap();
         for position in 0..token.len() {
             let mut changed = token.clone();
@@ -300,7 +300,7 @@ mod tests {
             let opened = open_refresh_token(&BASE64_STANDARD.encode(changed)).err();
             match position {
                 0 => assert_eq!(opened, None),
-                // 102 ^ 1 is another key's id.
+                // 102 ^ 1 is the id of another key.
                 4 => assert_eq!(opened, Some(SealedShut::Aead)),
                 1..4 => assert!(matches!(opened, Some(SealedShut::UnknownKey(_))), "{position}: {opened:?}"),
                 _ => assert_eq!(opened, Some(SealedShut::Aead), "{position}"),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_one_kind_is_none_of_another() {
+    fn token_of_one_kind_does_not_open_as_another() {
         let advertising = issue_advertising_token(&grant(email()), NOW).unwrap();
         let refresh = issue_refresh_token(&grant(email()), NOW).unwrap().token;
         assert!(open_advertising_token(&refresh).is_none());

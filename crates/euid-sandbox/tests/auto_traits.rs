@@ -1,5 +1,5 @@
-//! Every public type can be sent to another thread, shared between threads and moved: a type that loses one of these
-//! traits does not compile. The text of the public API does not list them.
+//! Asserts that every public type is `Send`, `Sync` and `Unpin`. The recorded public API does not list these traits.
+//! If a type loses one, this file does not compile.
 
 use euid_sandbox::{Calls, Fault, Lifetimes, Sandbox, SandboxBuilder, SandboxServer, Visitor, VisitorState};
 

@@ -10,8 +10,8 @@ import java.util.Map;
 import java.util.function.Consumer;
 
 /**
- * The Java SDK against the `sandbox_operator` example, whose path is the argument.
- * Run by run.sh beside this file.
+ * Tests the `sandbox_operator` example with the Java SDK. The argument is the path of the example.
+ * run.sh beside this file starts it.
  */
 public class JavaSdk {
     public static void main(String[] args) throws Exception {
@@ -54,7 +54,7 @@ public class JavaSdk {
         check(!identity.isRefreshable(), "an expired identity is not refreshable");
         try {
             client.refreshToken(identity);
-        } catch (RuntimeException error) { // its class is not public
+        } catch (RuntimeException error) { // the class of the error is not public
             check(error.getMessage().contains("code=400"), error.getMessage());
             return;
         }
@@ -65,7 +65,7 @@ public class JavaSdk {
         for (long now = System.currentTimeMillis(); System.currentTimeMillis() == now;) Thread.onSpinWait();
     }
 
-    /** A sandbox with these lifetimes, in seconds, for one test. */
+    /** Runs a test against a new sandbox with these lifetimes, in seconds. */
     private static void against(String operator, Map<String, String> lifetimes, Consumer<PublisherUid2Client> test) throws IOException {
         ProcessBuilder builder = new ProcessBuilder(operator).redirectError(ProcessBuilder.Redirect.INHERIT);
         builder.environment().put("PORT", "0");
@@ -85,7 +85,7 @@ public class JavaSdk {
         }
     }
 
-    private static void check(boolean holds, String what) {
-        if (!holds) throw new AssertionError(what);
+    private static void check(boolean holds, String claim) {
+        if (!holds) throw new AssertionError(claim);
     }
 }

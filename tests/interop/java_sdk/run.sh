@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The Java SDK (com.uid2:uid2-client) against the `sandbox_operator` example, which must have been built.
+# Tests the `sandbox_operator` example with the Java SDK (com.uid2:uid2-client). Build the example first.
 set -euo pipefail
 cd "$(dirname "$0")"
 target=$(cd ../../.. && echo "${CARGO_TARGET_DIR:-$PWD/target}")

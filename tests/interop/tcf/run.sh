@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Thousands of TC strings from IAB's own encoder (npm @iabtcf/core): the reader's verdict on each, as the example
-# `consent` prints it, must be the one of IAB's own decoder. The example must have been built:
-# cargo build --example consent
+# Thousands of TC strings from IAB's own encoder (npm @iabtcf/core). The example `consent` prints the reader's verdict
+# on each, which must be that of IAB's own decoder. Build the example first: cargo build --example consent
 set -euo pipefail
 cd "$(dirname "$0")"
 target=$(cd ../../.. && echo "${CARGO_TARGET_DIR:-$PWD/target}")

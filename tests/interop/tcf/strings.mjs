@@ -1,5 +1,5 @@
-// TC strings from IAB's own encoder, each with the verdict that IAB's own decoder gives: verdict, tab, string.
-// node strings.mjs COUNT [SEED]; the tally of what the strings hold goes to standard error.
+// Prints random TC strings of IAB's own encoder, each with the verdict of IAB's own decoder: verdict, tab, string.
+// node strings.mjs COUNT [SEED]. It prints counts of the strings' properties on standard error.
 import { GVL, PurposeRestriction, Segment, TCModel, TCString } from "@iabtcf/core";
 
 const count = Number(process.argv[2]);
@@ -23,7 +23,7 @@ const VENDOR = 21;
 const PURPOSES = [1, 2, 3, 4, 7, 10];
 const POLICIES = { "TCF 2.0": 2, "TCF 2.2": 4, "TCF 2.3": 5 };
 
-/** A vendor list whose highest id is `highest`, and which has most of the ids or few. */
+/** Returns a vendor list with ids up to `highest`: most of them, half of them or few. */
 function vendorList(highest, policy) {
   const ids = some(numbers(highest), pick([0.02, 0.5, 0.98]));
   if (chance(0.95)) ids.push(VENDOR);
@@ -59,7 +59,7 @@ function vendor(id) {
   };
 }
 
-/** Ids one after the other: ranges, or a bit field where there are many ends. */
+/** Returns runs of consecutive ids. The encoder writes them as ranges, or as a bit field if there are many runs. */
 function runs(ids) {
   const runs = Array.from({ length: below(5) }, () => [below(ids.length), below(ids.length)].sort((a, b) => a - b));
   return ids.filter((_, i) => runs.some(([from, to]) => from <= i && i <= to));
@@ -100,13 +100,13 @@ function model() {
 function segments(policy) {
   const others = [Segment.VENDORS_DISCLOSED, Segment.VENDORS_ALLOWED, Segment.PUBLISHER_TC];
   const chosen = some(others, 0.4);
-  // Since TCF 2.3 the vendors disclosed are always there.
+  // Since TCF 2.3 the segment of disclosed vendors is mandatory.
   if (policy === POLICIES["TCF 2.3"] && !chosen.includes(others[0])) chosen.push(others[0]);
   return [Segment.CORE, ...chosen.sort(() => random() - 0.5)];
 }
 
 const tally = {};
-const note = (what, holds = true) => holds && (tally[what] = (tally[what] ?? 0) + 1);
+const note = (property, holds = true) => holds && (tally[property] = (tally[property] ?? 0) + 1);
 
 for (let i = 0; i < count; i++) {
   const made = model();
@@ -122,7 +122,7 @@ for (let i = 0; i < count; i++) {
   const verdict = PURPOSES.every(allowed) ? "Sufficient" : "Insufficient";
   console.log(`${verdict}\t${text}`);
 
-  // Behind the core's fixed fields: 16 bits of the highest id, then whether ranges follow.
+  // After the fixed fields of the core come the highest id, in 16 bits, and the flag for ranges.
   const bits = [...Buffer.from(text.split(".")[0], "base64url").subarray(26, 30)].map((b) => b.toString(2).padStart(8, "0"));
   const [policy] = Object.entries(POLICIES).find(([, policy]) => policy === read.policyVersion);
   note(verdict);
@@ -134,7 +134,7 @@ for (let i = 0; i < count; i++) {
 }
 console.error(tally);
 const rare = ["Sufficient", "Insufficient", ...Object.keys(POLICIES), "ranges of vendors", "bit field of vendors",
-  "two or more restrictions", "several segments", "needs legitimate interest"].filter((what) => !(tally[what] >= count / 20));
+  "two or more restrictions", "several segments", "needs legitimate interest"].filter((property) => !(tally[property] >= count / 20));
 if (rare.length > 0) {
   console.error("too few strings for:", rare.join(", "));
   process.exit(1);

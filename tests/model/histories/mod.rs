@@ -1,15 +1,16 @@
-//! One browser, three nodes, an operator and a clock, moved by steps in any order.
+//! The model: one browser, the three nodes of a site with the real layer, an operator and a clock. The steps of a
+//! history act on them in any order.
 //!
-//! 1. A request is served when it is sent, with the cookies of that moment. Its answer comes at once,
-//!    or waits with its tab until a step applies it to the jar, or never does.
-//! 2. What counts is what the browser was told last, by the last login, logout, withdrawal or opt-out
-//!    whose answer was applied: [`Current`], kept without a look at our cookies. What a handler sees is
-//!    held against that.
-//! 3. Where each value of our cookies came from is noted when it is minted. By that it is known when a
-//!    token *must* be seen, so showing nothing is no way to pass, and what a late answer has cost.
+//! 1. A node serves a request when it is sent, with the cookies of that moment. The response reaches the browser at
+//!    once, at a later step, or never.
+//! 2. [`Current`] is the state that must count: that of the last login, logout, withdrawal or opt-out whose response
+//!    has reached the browser. The model keeps it without reading the layer's cookies. `rules.rs` compares it with
+//!    the state that a handler sees.
+//! 3. The model notes the origin of each cookie value when the layer writes it. So it knows when a handler *must* see a
+//!    token, and when a late response has cost the visitor their pair.
 
-mod judge;
 mod operator;
+mod rules;
 mod steps;
 mod tally;
 
@@ -24,32 +25,33 @@ use proptest::prelude::*;
 use tower_euid::clock::{Clock, ManualClock, UnixMillis};
 use tower_euid::{Consent, CookieKey, Euid, EuidUpdate, KeyRing, RefreshMode};
 
-use self::operator::{Generated, Line, Login, MINUTES, Mode, Operator, Pair, Process, SLOWLY, User};
-use self::steps::{NODES, Page, TABS, When};
+use self::operator::{Generated, Login, MINUTES, Mode, Operator, OperatorConnection, Pair, Process, SLOW_DELAY, User};
+use self::steps::{Arrival, NODES, Page, TABS};
 pub(crate) use self::steps::{Setup, Step, steps};
 pub(crate) use self::tally::Tally;
 use crate::support::{ANCHOR, IDENTITY, Jar, OPT_OUT, START, Site};
 
-/// What the browser was told last.
+/// The state that counts for the visitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Current {
-    Nobody,
+    NoLogin,
     Login(Login),
-    /// Stated at a login; the anchor that says so.
+    /// The operator answered a login with an opt-out. `anchor` is the cookie value that records it.
     OptedOut {
         until: UnixMillis,
         anchor: String,
     },
 }
 
-/// What an answer says of who is there.
+/// The effect of a response, once it reaches the browser.
 #[derive(Clone, Debug, Default)]
-struct Told {
+struct Effect {
+    /// The new state, if it changes.
     current: Option<Current>,
     session: Session,
 }
 
-/// What an answer makes of the site's own session.
+/// The effect of a response on the site's own session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Session {
     #[default]
@@ -58,50 +60,52 @@ enum Session {
     Ended,
 }
 
-/// A request and its answer, which may be on its way still.
+/// A request and its response. The response may not have reached the browser yet.
 struct Exchange {
     number: usize,
     page: Page,
     node: usize,
-    brought: Brought,
-    /// What the handler saw.
+    /// The cookies of the request.
+    cookies: Cookies,
+    /// The state that the handler saw.
     saw: String,
-    told: Told,
-    /// What the answer does to our cookies, in words.
+    effect: Effect,
+    /// The response's changes of the layer's cookies, in words.
     writes: String,
     headers: HeaderMap,
 }
 
-/// Where a value of the identity cookie came from.
+/// The origin of a value of the identity cookie.
 #[derive(Clone, Debug)]
-struct Minted {
+struct IdentityOrigin {
     login: Login,
     pair: Pair,
     key: usize,
-    /// The anchor that names its lineage.
+    /// The anchor of its login.
     anchor: String,
 }
 
-/// Where a record of an opt-out came from.
+/// The origin of a record of an opt-out.
 #[derive(Clone, Debug)]
-struct Recorded {
+struct RecordOrigin {
     login: Login,
     until: UnixMillis,
     key: usize,
 }
 
-/// What the browser's cookies of a moment are.
-struct Brought {
-    identity: Option<Minted>,
-    record: Option<Recorded>,
+/// The layer's cookies in the browser, with their origins.
+struct Cookies {
+    identity: Option<IdentityOrigin>,
+    record: Option<RecordOrigin>,
     anchor: Option<String>,
     /// The login that the anchor names.
-    names: Option<Login>,
+    anchored_login: Option<Login>,
 }
 
+/// A node of the site, with its running process.
 struct Node {
     process: Process,
-    /// How far it is in the rotation of its keys.
+    /// The number of steps of its key rotation so far.
     stage: usize,
     keys: KeyRing,
     site: Site,
@@ -125,26 +129,29 @@ pub(crate) struct Model {
     nodes: Vec<Node>,
     jar: Jar,
     consent: Consent,
-    /// The answers that tabs wait for.
+    /// For each tab, the response that it waits for.
     tabs: [Option<Exchange>; TABS],
-    /// How many requests have been sent.
-    sent: usize,
+    /// The number of requests so far.
+    requests: usize,
     current: Current,
     signed_in: Option<User>,
-    /// How many requests had been sent when the browser was told what counts.
-    told_at: usize,
-    /// The login whose opt-out the browser has been told.
+    /// The number of requests when `current` last changed.
+    changed_at: usize,
+    /// The login whose opt-out a refresh has found, if the browser has that response.
     opted_out: Option<Login>,
-    /// A late answer has cost the visitor their pair.
-    lost: bool,
-    minted: BTreeMap<String, Minted>,
-    recorded: BTreeMap<String, Recorded>,
+    /// Whether a late response has cost the visitor their pair.
+    pair_lost: bool,
+    /// The origin of each value of the identity cookie.
+    identities: BTreeMap<String, IdentityOrigin>,
+    /// The origin of each record of an opt-out.
+    records: BTreeMap<String, RecordOrigin>,
+    /// The login that each anchor names.
     anchors: BTreeMap<String, Login>,
     tally: Tally,
 }
 
 impl Model {
-    /// Plays `steps` from the beginning, and then heals what can be healed.
+    /// Plays a history. If all rules must hold, the visitor must recover at its end.
     pub(crate) fn play(steps: &[Step], setup: Setup, tally: &RefCell<Tally>) -> Result<(), TestCaseError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let mut model = Self::new(setup, tally.take());
@@ -153,15 +160,15 @@ impl Model {
             for step in steps {
                 model.step(*step).await?;
             }
-            if setup.must_hold() { model.heal().await } else { Ok(()) }
+            if setup.must_hold() { model.recover().await } else { Ok(()) }
         });
         tally.replace(model.tally);
         outcome
     }
 
-    /// The failing case without the steps that it fails without, and how it fails. Proptest leaves those
-    /// that became idle when others were shortened.
-    pub(crate) fn shortest(mut steps: Vec<Step>, setup: Setup) -> (Vec<Step>, String) {
+    /// Removes the steps that a failing history does not need. Returns the rest, with the failure. Proptest alone
+    /// leaves steps that lost their effect while it simplified others.
+    pub(crate) fn minimize(mut steps: Vec<Step>, setup: Setup) -> (Vec<Step>, String) {
         let failure = |steps: &[Step]| Self::play(steps, setup, &RefCell::default()).err();
         while let Some(shorter) = (0..steps.len())
             .map(|left_out| [&steps[..left_out], &steps[left_out + 1..]].concat())
@@ -184,14 +191,14 @@ impl Model {
             jar: Jar::default(),
             consent: Consent::Granted,
             tabs: Default::default(),
-            sent: 0,
-            current: Current::Nobody,
+            requests: 0,
+            current: Current::NoLogin,
             signed_in: None,
-            told_at: 0,
+            changed_at: 0,
             opted_out: None,
-            lost: false,
-            minted: BTreeMap::new(),
-            recorded: BTreeMap::new(),
+            pair_lost: false,
+            identities: BTreeMap::new(),
+            records: BTreeMap::new(),
             anchors: BTreeMap::new(),
             tally,
         };
@@ -199,15 +206,15 @@ impl Model {
         model
     }
 
-    /// A new process for a node. The second seals anew what is under an old key, the last refreshes
-    /// beside its pages.
+    /// Starts a new process of a node. The second node reseals identities under the newest key, and the third refreshes
+    /// concurrently with its pages.
     fn start(&mut self, number: usize, stage: usize) -> Node {
         let process = self.processes;
         self.processes += 1;
         let keys = keys(stage);
-        let line = Line { process, operator: Arc::clone(&self.operator) };
+        let connection = OperatorConnection { process, operator: Arc::clone(&self.operator) };
         let mode = if number == 2 { RefreshMode::Concurrent } else { RefreshMode::Blocking };
-        let site = Site::with_keys(keys.clone(), line).configured(|layer| {
+        let site = Site::with_keys(keys.clone(), connection).configured(|layer| {
             let layer = layer.clock(self.clock.clone()).refresh_mode(mode).reseal(number == 1).consent(consent_of);
             if self.setup == Setup::Bound { layer.subject(signed_in_user) } else { layer }
         });
@@ -220,20 +227,20 @@ impl Model {
 
     async fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Send { tab, page, node, answer } => {
-                let answered = self.send(page, node).await?;
-                match answer {
-                    When::AtOnce => self.apply(answered),
-                    When::Later => {
-                        if self.tabs[tab].replace(answered).is_some() {
-                            self.tally.note("answers lost");
+            Step::Send { tab, page, node, arrival } => {
+                let exchange = self.send(page, node).await?;
+                match arrival {
+                    Arrival::AtOnce => self.apply(exchange),
+                    Arrival::Later => {
+                        if self.tabs[tab].replace(exchange).is_some() {
+                            self.tally.note("responses lost");
                         }
                     }
                 }
             }
             Step::Apply(tab) => {
-                if let Some(answer) = self.tabs[tab].take() {
-                    self.apply(answer);
+                if let Some(exchange) = self.tabs[tab].take() {
+                    self.apply(exchange);
                 }
             }
             Step::Wait(duration) => self.wait(duration).await,
@@ -252,10 +259,10 @@ impl Model {
                 self.jar.evict(name);
                 self.tally.note("evictions");
             }
-            Step::Choose(consent) => self.consent = consent,
+            Step::SetConsent(consent) => self.consent = consent,
             Step::OptOut(user) => self.operator().opt_out(user),
             Step::OptIn(user) => self.operator().opt_in(user),
-            Step::OperatorIs(mode) => self.operator().mode = mode,
+            Step::SetMode(mode) => self.operator().mode = mode,
         }
         Ok(())
     }
@@ -263,17 +270,17 @@ impl Model {
     async fn wait(&mut self, duration: Duration) {
         self.clock.advance(duration);
         self.jar.wait_until(self.clock.now());
-        // What the operator is slow with comes now.
-        tokio::time::advance(SLOWLY).await;
-        settle().await;
+        // Slow answers of the operator arrive now.
+        tokio::time::advance(SLOW_DELAY).await;
+        run_tasks().await;
     }
 
-    /// A request and its answer; the jar stays as it is.
+    /// Sends a request and checks the rules. The response does not change the jar.
     async fn send(&mut self, page: Page, node: usize) -> Result<Exchange, TestCaseError> {
-        self.sent += 1;
+        self.requests += 1;
         let page = self.setup.page(page);
-        let brought = self.brought();
-        let (update, mut told) = self.says(page);
+        let cookies = self.cookies();
+        let (update, mut effect) = self.update_of(page);
         let clears = page == Page::ClearSiteData;
         let handler = move |euid: &Euid, response: &mut Response<()>| {
             if clears {
@@ -285,36 +292,35 @@ impl Model {
                 update.clone().attach(response);
             }
         };
-        let asked = self.operator().asked;
+        let calls = self.operator().refresh_calls;
         let visit = self.nodes[node].site.send(self.request(page), handler).await;
-        settle().await;
+        run_tasks().await;
 
         let saw = visit.saw();
         if page == Page::GenerateAgain && saw != "absent" {
-            told = Told::default();
+            effect = Effect::default();
         }
         if self.consent == Consent::Withdrawn {
-            // A login is not written then; whoever was there before has gone all the same. Where nothing
-            // came and nothing is said, nothing ends.
-            let came = brought.identity.is_some() || brought.anchor.is_some() || page == Page::TwoAnchors;
-            told.current = (came || told.current.is_some()).then_some(Current::Nobody);
+            // Any login ends, also the one that the page begins. Without cookies and without an update nothing changes.
+            let has_cookies = cookies.identity.is_some() || cookies.anchor.is_some() || page == Page::TwoAnchors;
+            effect.current = (has_cookies || effect.current.is_some()).then_some(Current::NoLogin);
         }
         let (writes, headers) = (visit.writes(), visit.response.headers().clone());
-        let mut exchange = Exchange { number: self.sent, page, node, brought, saw, told, writes, headers };
-        self.mint(&mut exchange);
+        let mut exchange = Exchange { number: self.requests, page, node, cookies, saw, effect, writes, headers };
+        self.note_origins(&mut exchange);
         self.count(&exchange);
-        let silent = self.consent == Consent::Granted || self.operator().asked == asked;
-        prop_assert!(silent, "the operator was asked without consent");
-        self.judge(&exchange)?;
+        let may_call = self.consent == Consent::Granted || self.operator().refresh_calls == calls;
+        prop_assert!(may_call, "a refresh call without consent");
+        self.check(&exchange)?;
         Ok(exchange)
     }
 
     fn request(&self, page: Page) -> Request<()> {
         let mut jar = self.jar.clone();
-        if self.setup == Setup::Uncompared
-            && let Some(minted) = self.jar.value(IDENTITY).and_then(|value| self.minted.get(value))
+        if self.setup == Setup::MatchingAnchor
+            && let Some(origin) = self.jar.value(IDENTITY).and_then(|value| self.identities.get(value))
         {
-            jar.put(ANCHOR, &minted.anchor);
+            jar.put(ANCHOR, &origin.anchor);
         }
         let mut request = jar.request();
         let headers = request.headers_mut();
@@ -334,19 +340,19 @@ impl Model {
         request
     }
 
-    /// What a page says to the layer, and what that comes to for the browser.
-    fn says(&self, page: Page) -> (Option<EuidUpdate>, Told) {
+    /// Returns a page's update of the layer, and the effect of its response.
+    fn update_of(&self, page: Page) -> (Option<EuidUpdate>, Effect) {
         let (user, session) = match page {
-            Page::Look | Page::TwoAnchors => return (None, Told::default()),
-            Page::Logout => return (Some(EuidUpdate::logout()), Told::nobody()),
-            Page::ClearSiteData => return (None, Told::nobody()),
-            Page::SignIn(user) => return (None, Told { current: None, session: Session::Begun(user) }),
-            Page::SignOut => return (None, Told { current: None, session: Session::Ended }),
+            Page::Look | Page::TwoAnchors => return (None, Effect::default()),
+            Page::Logout => return (Some(EuidUpdate::logout()), Effect::logout()),
+            Page::ClearSiteData => return (None, Effect::logout()),
+            Page::SignIn(user) => return (None, Effect { current: None, session: Session::Begun(user) }),
+            Page::SignOut => return (None, Effect { current: None, session: Session::Ended }),
             Page::Login(user) => (user, Session::Begun(user)),
             Page::GenerateAgain => match self.signed_in {
                 Some(user) if self.setup.generating_again_signs_in() => (user, Session::Begun(user)),
                 Some(user) => (user, Session::Kept),
-                None => return (None, Told::default()),
+                None => return (None, Effect::default()),
             },
         };
         let (update, current) = match self.operator().generate(user) {
@@ -357,56 +363,56 @@ impl Model {
             }
         };
         let update = if self.setup == Setup::Bound { update.subject(user.id()) } else { update };
-        (Some(update), Told { current: Some(current), session })
+        (Some(update), Effect { current: Some(current), session })
     }
 
-    /// Notes where the values come from that an answer sets.
-    fn mint(&mut self, exchange: &mut Exchange) {
-        let Exchange { node, brought, saw, told, headers, .. } = exchange;
-        let mut answered = Jar::default();
-        answered.apply(headers);
-        let (identity, anchor) = (answered.value(IDENTITY), answered.value(ANCHOR).map(str::to_owned));
+    /// Notes the origins of the cookie values that a response sets.
+    fn note_origins(&mut self, exchange: &mut Exchange) {
+        let Exchange { node, cookies, saw, effect, headers, .. } = exchange;
+        let mut set = Jar::default();
+        set.apply(headers);
+        let (identity, anchor) = (set.value(IDENTITY), set.value(ANCHOR).map(str::to_owned));
         let key = self.nodes[*node].seals_under();
-        let minted = match (&mut told.current, &brought.identity) {
+        let origin = match (&mut effect.current, &cookies.identity) {
             (Some(Current::Login(login)), _) => {
                 let anchor = anchor.unwrap();
                 self.anchors.insert(anchor.clone(), *login);
-                Minted { login: *login, pair: self.operator().login(*login).first, key, anchor }
+                IdentityOrigin { login: *login, pair: self.operator().login(*login).first, key, anchor }
             }
             (Some(Current::OptedOut { anchor: stated, .. }), _) => return *stated = anchor.unwrap(),
             (None, Some(old)) => {
-                if let Some(record) = answered.value(OPT_OUT) {
+                if let Some(record) = set.value(OPT_OUT) {
                     let until = self.clock.now().saturating_add(OPT_OUT_REMEMBERED);
-                    self.recorded.insert(record.to_owned(), Recorded { login: old.login, until, key });
+                    self.records.insert(record.to_owned(), RecordOrigin { login: old.login, until, key });
                 }
-                // What a page writes it has shown; an identity that is removed has no value.
-                Minted { pair: self.pair_in(saw).unwrap_or(old.pair), key, ..old.clone() }
+                // A page writes the pair that its handler saw. A removed identity has no value.
+                IdentityOrigin { pair: self.pair_in(saw).unwrap_or(old.pair), key, ..old.clone() }
             }
-            (Some(Current::Nobody), _) | (None, None) => return,
+            (Some(Current::NoLogin), _) | (None, None) => return,
         };
         if let Some(identity) = identity {
-            self.minted.insert(identity.to_owned(), minted);
+            self.identities.insert(identity.to_owned(), origin);
         }
     }
 
-    /// The pair whose token a handler saw.
+    /// Returns the pair whose token a handler saw.
     fn pair_in(&self, saw: &str) -> Option<Pair> {
         let token = saw.strip_prefix("active(")?.strip_suffix(')')?;
         Some(self.operator().pair_of(token).0)
     }
 
-    /// An answer reaches the browser.
+    /// Lets a response reach the browser.
     fn apply(&mut self, exchange: Exchange) {
-        let (was_whole, was_lost) = (self.is_whole(), self.lost);
-        let Exchange { number, page, brought, saw, told, headers, .. } = exchange;
-        let found_opted_out = brought.names.filter(|_| told.current.is_none() && saw == "opted_out");
+        let (had_pair, was_lost) = (self.has_current_pair(), self.pair_lost);
+        let Exchange { number, page, cookies, saw, effect, headers, .. } = exchange;
+        let opted_out = cookies.anchored_login.filter(|_| effect.current.is_none() && saw == "opted_out");
         self.jar.apply(&headers);
-        let late = number <= self.told_at;
+        let late = number <= self.changed_at;
         self.tally.note("applied");
         if late {
-            self.tally.note("applied late: asked before what counts was told");
+            self.tally.note("applied late: sent before the current state began");
         }
-        match told.session {
+        match effect.session {
             Session::Kept => {}
             Session::Ended => self.signed_in = None,
             Session::Begun(user) => {
@@ -415,83 +421,84 @@ impl Model {
                 }
             }
         }
-        if let Some(current) = told.current {
-            (self.current, self.told_at, self.opted_out, self.lost) = (current, self.sent, None, false);
+        if let Some(current) = effect.current {
+            (self.current, self.changed_at, self.opted_out, self.pair_lost) = (current, self.requests, None, false);
             self.tally.note(match (&self.current, page) {
                 (Current::Login(_), Page::GenerateAgain) => "applied: login by generating again",
                 (Current::Login(_), _) => "applied: login",
                 (Current::OptedOut { .. }, _) => "applied: opt-out stated at a login",
-                (Current::Nobody, Page::Logout) => "applied: logout",
-                (Current::Nobody, Page::ClearSiteData) => "applied: Clear-Site-Data",
-                (Current::Nobody, _) => "applied: withdrawal",
+                (Current::NoLogin, Page::Logout) => "applied: logout",
+                (Current::NoLogin, Page::ClearSiteData) => "applied: Clear-Site-Data",
+                (Current::NoLogin, _) => "applied: withdrawal",
             });
             if was_lost {
-                self.tally.note(match (self.is_whole(), page) {
-                    (true, Page::GenerateAgain) => "lost pair: healed by generating again",
-                    (true, _) => "lost pair: healed by another login",
-                    (false, _) => "lost pair: not missed, its login ended",
+                self.tally.note(match (self.has_current_pair(), page) {
+                    (true, Page::GenerateAgain) => "lost pair: recovered by generating again",
+                    (true, _) => "lost pair: recovered by another login",
+                    (false, _) => "lost pair: its login ended",
                 });
             }
         }
-        if was_whole && !self.is_whole() && late && told.session == Session::Kept {
-            self.lost = true;
+        if had_pair && !self.has_current_pair() && late && effect.session == Session::Kept {
+            self.pair_lost = true;
             self.tally.note(match (&self.current, self.jar.value(IDENTITY)) {
                 (Current::Login(login), _) if self.login() != Some(*login) => {
-                    "lost pair, by a late answer that generated for who had left"
+                    "lost pair, by a late response that generated for a previous user"
                 }
-                (Current::Login(_), None) if found_opted_out.is_some() => {
-                    "lost pair, by a late opt-out that a refresh had found"
-                }
+                (Current::Login(_), None) if opted_out.is_some() => "lost pair, by a late opt-out found by a refresh",
                 (Current::Login(_), Some(_)) => "lost pair, by a late refresh",
                 (Current::Login(_), None) => "lost pair, by a late removal",
-                _ => "lost pair, by a late opt-out or withdrawal that was stated",
+                _ => "lost pair, by a late stated opt-out or withdrawal",
             });
         }
-        if let (Some(found), Current::Login(login)) = (found_opted_out, &self.current)
-            && found == *login
+        if let (Some(opted_out), Current::Login(login)) = (opted_out, &self.current)
+            && opted_out == *login
         {
-            self.opted_out = Some(found);
+            self.opted_out = Some(opted_out);
             self.tally.note("applied: opt-out found by a refresh");
         }
     }
 
-    /// Whether the jar holds identity and anchor of the login that counts for who is signed in.
-    fn is_whole(&self) -> bool {
-        let Brought { identity, names, .. } = self.brought();
-        self.login().is_some() && names == self.login() && identity.map(|identity| identity.login) == names
+    /// Returns whether the jar has the identity and the anchor of the signed-in user's current login.
+    fn has_current_pair(&self) -> bool {
+        let Cookies { identity, anchored_login, .. } = self.cookies();
+        self.login().is_some()
+            && anchored_login == self.login()
+            && identity.map(|identity| identity.login) == anchored_login
     }
 
-    fn brought(&self) -> Brought {
+    /// Returns the layer's cookies in the jar.
+    fn cookies(&self) -> Cookies {
         let anchor = self.jar.value(ANCHOR).map(str::to_owned);
-        let names = anchor.as_ref().and_then(|anchor| self.anchors.get(anchor)).copied();
-        let identity = self.jar.value(IDENTITY).and_then(|value| self.minted.get(value)).cloned();
-        let record = self.jar.value(OPT_OUT).and_then(|value| self.recorded.get(value)).cloned();
-        Brought { identity, record, anchor, names }
+        let anchored_login = anchor.as_ref().and_then(|anchor| self.anchors.get(anchor)).copied();
+        let identity = self.jar.value(IDENTITY).and_then(|value| self.identities.get(value)).cloned();
+        let record = self.jar.value(OPT_OUT).and_then(|value| self.records.get(value)).cloned();
+        Cookies { identity, record, anchor, anchored_login }
     }
 
-    /// No answer waits any more, the operator works, the visitor consents: whoever is signed in is
-    /// `Active` or has opted out, once a page has generated again where they were `Absent`.
-    async fn heal(&mut self) -> Result<(), TestCaseError> {
+    /// Discards late responses, repairs the operator and grants consent. The signed-in user must then be active or
+    /// opted out, after a page has generated again if they were `Absent`.
+    async fn recover(&mut self) -> Result<(), TestCaseError> {
         self.tabs = Default::default();
         self.consent = Consent::Granted;
         self.operator().mode = Mode::Works;
         self.wait(5 * MINUTES).await;
         for node in 0..NODES {
             for page in [Page::GenerateAgain, Page::Look] {
-                let answer = self.send(page, node).await?;
-                self.apply(answer);
+                let exchange = self.send(page, node).await?;
+                self.apply(exchange);
             }
-            let nobody = self.signed_in.is_none();
-            let out = self.opted_out.is_some() || matches!(self.current, Current::OptedOut { .. });
-            prop_assert!(self.is_whole() || nobody || out, "not healed: {:?}", self.current);
+            let signed_out = self.signed_in.is_none();
+            let opted_out = self.opted_out.is_some() || matches!(self.current, Current::OptedOut { .. });
+            prop_assert!(self.has_current_pair() || signed_out || opted_out, "not recovered: {:?}", self.current);
         }
         Ok(())
     }
 }
 
-impl Told {
-    fn nobody() -> Self {
-        Self { current: Some(Current::Nobody), session: Session::Ended }
+impl Effect {
+    fn logout() -> Self {
+        Self { current: Some(Current::NoLogin), session: Session::Ended }
     }
 }
 
@@ -507,15 +514,15 @@ fn signed_in_user(request: &request::Parts) -> Option<String> {
     Some(request.headers.get("x-user")?.to_str().ok()?.to_owned())
 }
 
-/// Lets what runs beside come to an end, on a clock that stands.
-async fn settle() {
+/// Lets the other tasks run, while the clock stands still.
+async fn run_tasks() {
     for _ in 0..4 {
         tokio::task::yield_now().await;
     }
 }
 
-/// The keys of a stage of their rotation, by number, newest first: old, then old and new, then new and
-/// old, then new, and so on round three keys.
+/// Returns the numbers of the keys at a stage of the rotation, newest first. The stages are: old; old and new; new and
+/// old; new. They repeat over three keys.
 fn ring(stage: usize) -> &'static [usize] {
     const RINGS: [&[usize]; 9] = [&[0], &[0, 1], &[1, 0], &[1], &[1, 2], &[2, 1], &[2], &[2, 0], &[0, 2]];
     RINGS[stage % RINGS.len()]

@@ -1,4 +1,4 @@
-//! The operator of the model: it knows who it was asked for, and what it said to which process.
+//! The model's operator. It records the user of each login, and its last answer to each process for each pair.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -10,12 +10,12 @@ use tower_euid::identity::{Identity, IdentityTimes};
 use tower_euid::{EuidUpdate, Refresh, Refreshed};
 
 pub(crate) const MINUTES: Duration = Duration::from_secs(60);
-/// The three clocks of a pair, after its issue.
+/// The three times of a pair, counted from its issue.
 pub(crate) const REFRESH_FROM: Duration = MINUTES.saturating_mul(15);
 const IDENTITY_EXPIRES: Duration = MINUTES.saturating_mul(60);
 const REFRESH_EXPIRES: Duration = MINUTES.saturating_mul(24 * 60);
-/// How long a slow answer takes, on tokio's clock: longer than a page waits.
-pub(crate) const SLOWLY: Duration = Duration::from_secs(2);
+/// The delay of a slow answer, on tokio's clock. It is longer than a page waits.
+pub(crate) const SLOW_DELAY: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum User {
@@ -25,7 +25,7 @@ pub(crate) enum User {
 }
 
 impl User {
-    /// As the site knows them.
+    /// Returns the user's id at the site.
     pub(crate) fn id(self) -> &'static str {
         match self {
             Self::Anna => "anna",
@@ -35,45 +35,47 @@ impl User {
     }
 }
 
+/// How the operator answers a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Works,
-    /// Answers when no page waits any more.
+    /// Works, but answers only after the page has stopped waiting.
     Slow,
+    /// Fails with a transient error.
     Down,
-    /// `client_error`.
+    /// Answers `client_error`.
     Refuses,
-    /// `invalid_token`.
+    /// Answers `invalid_token`.
     Ends,
 }
 
-/// Which login, by number.
+/// The number of a login.
 pub(crate) type Login = usize;
-/// Which pair, by number: an advertising token and what belongs to it.
+/// The number of a pair: an advertising token with its refresh token.
 pub(crate) type Pair = usize;
-/// Which process of which node, by number: each has a memory of its own.
+/// The number of a process. Each has its own memory of refreshes.
 pub(crate) type Process = usize;
 
 #[derive(Debug)]
 pub(crate) struct Operator {
     clock: ManualClock,
     pub(crate) mode: Mode,
-    /// How many refreshes were asked for.
-    pub(crate) asked: usize,
+    /// The number of refresh calls.
+    pub(crate) refresh_calls: usize,
     opted_out: BTreeSet<User>,
     logins: Vec<LoginRecord>,
     pairs: Vec<PairRecord>,
-    /// What was said last of a pair.
-    said: BTreeMap<(Process, Pair), Said>,
+    /// The last answer to each process for each pair.
+    answers: BTreeMap<(Process, Pair), Answer>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoginRecord {
     pub(crate) user: User,
-    /// The pair that it began with.
+    /// The pair that the login began with.
     pub(crate) first: Pair,
-    /// When a refresh was last told that this person has opted out.
-    pub(crate) found_opted_out: Option<UnixMillis>,
+    /// The time when a refresh last found the user's opt-out.
+    pub(crate) opt_out_found_at: Option<UnixMillis>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,22 +84,23 @@ pub(crate) struct PairRecord {
     pub(crate) times: IdentityTimes,
 }
 
+/// An answer to a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct Answer {
     pub(crate) at: UnixMillis,
-    pub(crate) what: What,
+    pub(crate) outcome: Outcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
-    Pair(Pair),
+pub(crate) enum Outcome {
+    NewPair(Pair),
     OptedOut,
     Ended,
     Refused,
     Failed,
 }
 
-/// What comes of asking for an identity.
+/// The result of a login at the operator.
 pub(crate) enum Generated {
     Identity(Login, EuidUpdate),
     OptedOut,
@@ -108,11 +111,11 @@ impl Operator {
         Self {
             clock,
             mode: Mode::Works,
-            asked: 0,
+            refresh_calls: 0,
             opted_out: BTreeSet::new(),
             logins: Vec::new(),
             pairs: Vec::new(),
-            said: BTreeMap::new(),
+            answers: BTreeMap::new(),
         }
     }
 
@@ -124,13 +127,13 @@ impl Operator {
         self.opted_out.remove(&user);
     }
 
-    /// A login of `user`. The operator's troubles are those of its refreshes alone.
+    /// Starts a login of `user`. The [`Mode`] concerns only refreshes.
     pub(crate) fn generate(&mut self, user: User) -> Generated {
         if self.opted_out.contains(&user) {
             return Generated::OptedOut;
         }
         let login = self.logins.len();
-        self.logins.push(LoginRecord { user, first: self.pairs.len(), found_opted_out: None });
+        self.logins.push(LoginRecord { user, first: self.pairs.len(), opt_out_found_at: None });
         Generated::Identity(login, EuidUpdate::login(self.issue(login).1))
     }
 
@@ -151,25 +154,25 @@ impl Operator {
     fn refresh(&mut self, process: Process, token: &str) -> Result<Refreshed, EuidError> {
         let (pair, record) = self.pair_of(token);
         let at = self.clock.now();
-        let failed = |what, kind| (what, Err(EuidError::new(kind, "as the model wants it")));
-        let (what, answer) = match self.mode {
-            Mode::Down => failed(What::Failed, ErrorKind::Transient),
-            Mode::Refuses => failed(What::Refused, ErrorKind::RejectedInput),
-            Mode::Ends => failed(What::Ended, ErrorKind::RejectedToken),
+        let failed = |outcome, kind| (outcome, Err(EuidError::new(kind, "as the model wants it")));
+        let (outcome, result) = match self.mode {
+            Mode::Down => failed(Outcome::Failed, ErrorKind::Transient),
+            Mode::Refuses => failed(Outcome::Refused, ErrorKind::RejectedInput),
+            Mode::Ends => failed(Outcome::Ended, ErrorKind::RejectedToken),
             Mode::Works | Mode::Slow if self.opted_out.contains(&self.logins[record.login].user) => {
-                self.logins[record.login].found_opted_out = Some(at);
-                (What::OptedOut, Ok(Refreshed::OptedOut))
+                self.logins[record.login].opt_out_found_at = Some(at);
+                (Outcome::OptedOut, Ok(Refreshed::OptedOut))
             }
             Mode::Works | Mode::Slow if !record.times.is_refreshable(at) => {
-                failed(What::Ended, ErrorKind::RejectedToken)
+                failed(Outcome::Ended, ErrorKind::RejectedToken)
             }
             Mode::Works | Mode::Slow => {
                 let (new, identity) = self.issue(record.login);
-                (What::Pair(new), Ok(Refreshed::Identity(identity)))
+                (Outcome::NewPair(new), Ok(Refreshed::Identity(identity)))
             }
         };
-        self.said.insert((process, pair), Said { at, what });
-        answer
+        self.answers.insert((process, pair), Answer { at, outcome });
+        result
     }
 
     pub(crate) fn login(&self, login: Login) -> LoginRecord {
@@ -180,33 +183,33 @@ impl Operator {
         self.pairs[pair]
     }
 
-    /// The pair that an advertising token names.
+    /// Returns the pair that an advertising token names.
     pub(crate) fn pair_of(&self, token: &str) -> (Pair, PairRecord) {
         let (_, number) = token.rsplit_once("pair").unwrap();
         let pair = number.parse().unwrap();
         (pair, self.pairs[pair])
     }
 
-    pub(crate) fn said(&self, process: Process, pair: Pair) -> Option<Said> {
-        self.said.get(&(process, pair)).copied()
+    pub(crate) fn last_answer(&self, process: Process, pair: Pair) -> Option<Answer> {
+        self.answers.get(&(process, pair)).copied()
     }
 }
 
-/// The operator as one process reaches it.
-pub(crate) struct Line {
+/// The connection of one process to the operator.
+pub(crate) struct OperatorConnection {
     pub(crate) process: Process,
     pub(crate) operator: Arc<Mutex<Operator>>,
 }
 
-impl Refresh for Line {
+impl Refresh for OperatorConnection {
     async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
         let slow = {
             let mut operator = self.operator.lock().unwrap();
-            operator.asked += 1;
+            operator.refresh_calls += 1;
             operator.mode == Mode::Slow
         };
         if slow {
-            tokio::time::sleep(SLOWLY).await;
+            tokio::time::sleep(SLOW_DELAY).await;
         }
         self.operator.lock().unwrap().refresh(self.process, identity.advertising_token())
     }

@@ -1,4 +1,4 @@
-//! What can happen, and to what sites.
+//! The steps of a history, and the set-ups of the site.
 
 use std::time::Duration;
 
@@ -12,66 +12,72 @@ use super::operator::{MINUTES, Mode, REFRESH_FROM, User};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    /// A tab asks a node for a page, and waits for the answer, or not; if it waits for another, that
-    /// one is lost.
+    /// A tab requests a page from a node. If the tab still waits for an earlier response, that one is lost.
     Send {
         tab: usize,
         page: Page,
         node: usize,
-        answer: When,
+        arrival: Arrival,
     },
-    /// The answer that a tab waits for reaches the browser.
+    /// The response that a tab waits for reaches the browser.
     Apply(usize),
     Wait(Duration),
-    /// A node goes one step on in the rotation of its keys, as a new process.
+    /// A node makes the next step of its key rotation, as a new process.
     Deploy(usize),
-    /// The same without a restart.
+    /// A node makes the next step of its key rotation without a restart.
     Reload(usize),
+    /// The browser drops a cookie.
     Evict(&'static str),
-    /// The visitor's choice, which all requests bring from now on.
-    Choose(Consent),
-    /// At the operator, where nobody here is told of it.
+    /// The visitor's consent changes. All later requests bring it.
+    SetConsent(Consent),
+    /// The user opts out at the operator. The site is not informed.
     OptOut(User),
     OptIn(User),
-    OperatorIs(Mode),
+    SetMode(Mode),
 }
 
-/// What a page does.
+/// A page of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Page {
+    /// Changes nothing.
     Look,
-    /// Generates again where somebody is signed in and `Absent`, as the docs ask.
+    /// Generates again if a user is signed in and the state is `Absent`, as the docs advise.
     GenerateAgain,
-    /// Signs in and generates.
+    /// Signs the user in, and logs them in to the layer.
     Login(User),
-    /// Signs out and says so.
+    /// Signs the user out, and logs them out of the layer.
     Logout,
+    /// Signs the user out, with the header `Clear-Site-Data`.
     ClearSiteData,
-    /// Looks; something on the way has put another anchor beside the browser's.
+    /// Changes nothing. The request has a second anchor beside the browser's.
     TwoAnchors,
-    /// Signs in and says nothing to the layer, which knows who is signed in.
+    /// Signs the user in without an update of the layer.
     SignIn(User),
+    /// Signs the user out without an update of the layer.
     SignOut,
 }
 
+/// When the response of a request reaches the browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum When {
+pub(crate) enum Arrival {
     AtOnce,
+    /// At a later [`Step::Apply`], or never.
     Later,
 }
 
-/// How the site is put together.
+/// How the site uses the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setup {
-    /// Identities are bound to who is signed in.
+    /// Identities are bound to the signed-in user. All rules must hold.
     Bound,
-    /// They are not, and whatever signs in or out says so to the layer.
+    /// Identities are not bound. Every sign-in and sign-out is also an update of the layer. All rules must hold.
     Unbound,
-    /// They are not, and pages generate again for whom they think to be signed in.
-    Careless,
-    /// As [`Unbound`](Self::Unbound), but every request brings the anchor that its identity was minted
-    /// under, so that comparing them is no use.
-    Uncompared,
+    /// Identities are not bound, and a page generates again for the user of its request without signing them in. This
+    /// set-up must fail: when the response arrives, another user may be signed in.
+    UnboundGenerating,
+    /// Like [`Unbound`](Self::Unbound), but every request brings the anchor of its identity's own login. This set-up
+    /// must fail: without the comparison, a late response restores an ended login.
+    MatchingAnchor,
 }
 
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -86,39 +92,39 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => user().prop_map(Page::SignIn),
         1 => Just(Page::SignOut),
     ];
-    let send = (0..TABS, page, 0..NODES, select(vec![When::AtOnce, When::Later]));
+    let send = (0..TABS, page, 0..NODES, select(vec![Arrival::AtOnce, Arrival::Later]));
     let wait = prop_oneof![
         9 => select(vec![REFRESH_FROM, 5 * MINUTES, 60 * MINUTES]),
         1 => select(vec![24 * 60 * MINUTES, 72 * 60 * MINUTES]),
     ];
     let trouble = select(vec![Mode::Slow, Mode::Down, Mode::Refuses, Mode::Ends]);
     let step = prop_oneof![
-        20 => send.prop_map(|(tab, page, node, answer)| Step::Send { tab, page, node, answer }),
+        20 => send.prop_map(|(tab, page, node, arrival)| Step::Send { tab, page, node, arrival }),
         16 => (0..TABS).prop_map(Step::Apply),
         8 => wait.prop_map(Step::Wait),
         1 => (0..NODES).prop_map(Step::Deploy),
         1 => (0..NODES).prop_map(Step::Reload),
         1 => select(vec![IDENTITY, ANCHOR, OPT_OUT]).prop_map(Step::Evict),
         1 => select(vec![Consent::Granted, Consent::Granted, Consent::Withheld, Consent::Withdrawn])
-            .prop_map(Step::Choose),
+            .prop_map(Step::SetConsent),
         2 => user().prop_map(Step::OptOut),
         1 => user().prop_map(Step::OptIn),
-        2 => prop_oneof![2 => Just(Mode::Works), 1 => trouble].prop_map(Step::OperatorIs),
+        2 => prop_oneof![2 => Just(Mode::Works), 1 => trouble].prop_map(Step::SetMode),
     ];
     prop::collection::vec(step, 1..64)
 }
 
 impl Setup {
-    /// Whether all is asked of this setup; of the others only that nobody sees what is over.
+    /// Returns whether all rules must hold. The other set-ups must fail.
     pub(crate) fn must_hold(self) -> bool {
         matches!(self, Self::Bound | Self::Unbound)
     }
 
     pub(super) fn generating_again_signs_in(self) -> bool {
-        matches!(self, Self::Unbound | Self::Uncompared)
+        matches!(self, Self::Unbound | Self::MatchingAnchor)
     }
 
-    /// Where the layer does not know who is signed in, it must be told.
+    /// Replaces a page that does not update the layer, if the layer does not know the signed-in user.
     pub(super) fn page(self, page: Page) -> Page {
         match page {
             Page::SignIn(user) if self != Self::Bound => Page::Login(user),

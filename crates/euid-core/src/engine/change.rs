@@ -212,7 +212,7 @@ mod tests {
     use crate::sealed::login::Lineage;
 
     #[test]
-    fn logout_outranks_opt_out_which_outranks_login_which_outranks_what_was_planned() {
+    fn change_precedence_is_logout_opt_out_login_plan() {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let identity = Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_token() {
+    fn debug_of_a_change_shows_no_token() {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let identity = Identity::new("secret", "secret".to_owned().into(), [5; 32].into(), times).unwrap();

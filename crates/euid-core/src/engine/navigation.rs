@@ -96,7 +96,7 @@ const ASSETS: [&str; 17] = [
 mod tests {
     use super::*;
 
-    fn may(method: Method, headers: &[(&'static str, &'static str)]) -> bool {
+    fn may_refresh(method: Method, headers: &[(&'static str, &'static str)]) -> bool {
         let header = |(name, value): &(&'static str, &'static str)| {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
@@ -106,15 +106,15 @@ mod tests {
     }
 
     #[test]
-    fn pages_and_calls_of_their_scripts_may() {
+    fn documents_and_script_calls_may_refresh() {
         for dest in ["document", "iframe", "frame", "embed", "object", "fencedframe", "empty", "Image"] {
-            assert!(may(Method::GET, &[("sec-fetch-dest", dest)]), "{dest}");
+            assert!(may_refresh(Method::GET, &[("sec-fetch-dest", dest)]), "{dest}");
         }
-        assert!(may(Method::GET, &[]) && may(Method::HEAD, &[]) && may(Method::POST, &[]));
+        assert!(may_refresh(Method::GET, &[]) && may_refresh(Method::HEAD, &[]) && may_refresh(Method::POST, &[]));
     }
 
     #[test]
-    fn prefetches_and_what_is_loaded_for_a_page_may_not() {
+    fn prefetches_and_subresources_may_not_refresh() {
         for header in [
             ("sec-purpose", "prefetch"),
             ("sec-purpose", "prefetch;prerender"),
@@ -136,19 +136,19 @@ mod tests {
             ("sec-fetch-dest", "manifest"),
             ("sec-fetch-dest", "serviceworker"),
         ] {
-            assert!(!may(Method::GET, &[header]), "{header:?}");
+            assert!(!may_refresh(Method::GET, &[header]), "{header:?}");
         }
-        assert!(!may(Method::OPTIONS, &[]));
+        assert!(!may_refresh(Method::OPTIONS, &[]));
     }
 
     #[test]
-    fn upgrade_to_a_websocket_or_a_tunnel_may_not_and_an_offer_of_http_2_may() {
+    fn websocket_upgrade_and_tunnel_may_not_refresh_but_an_http_2_offer_may() {
         for headers in [
             &[("upgrade", "websocket"), ("connection", "Upgrade")][..],
             &[("upgrade", "h2c, WebSocket"), ("connection", "keep-alive, upgrade")],
             &[("upgrade", "h2c"), ("upgrade", "websocket/13"), ("connection", "close"), ("connection", "UPGRADE")],
         ] {
-            assert!(!may(Method::GET, headers), "{headers:?}");
+            assert!(!may_refresh(Method::GET, headers), "{headers:?}");
         }
         for headers in [
             &[("upgrade", "h2c"), ("connection", "Upgrade, HTTP2-Settings"), ("http2-settings", "AAMAAABk")][..],
@@ -157,9 +157,9 @@ mod tests {
             &[("upgrade", "websocket"), ("connection", "keep-alive")],
             &[("upgrade", "websockets"), ("connection", "upgrade")],
         ] {
-            assert!(may(Method::GET, headers), "{headers:?}");
+            assert!(may_refresh(Method::GET, headers), "{headers:?}");
         }
-        assert!(!may(Method::CONNECT, &[]), "also the extended one of HTTP/2");
+        assert!(!may_refresh(Method::CONNECT, &[]), "including the extended CONNECT of HTTP/2");
     }
 
     #[test]

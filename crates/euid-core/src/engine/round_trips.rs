@@ -37,7 +37,7 @@ impl Site {
         Self(Engine::new(CookieKey::generate().unwrap().into()).with_cookie(config))
     }
 
-    /// The `Set-Cookie` values of a change.
+    /// Returns the `Set-Cookie` values of a change.
     fn write(&self, change: &Change) -> Vec<String> {
         self.write_with_scripts(change, ScriptWrite::Keep)
     }
@@ -48,7 +48,7 @@ impl Site {
         headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     }
 
-    /// `name=value` of each `Set-Cookie`.
+    /// Returns `name=value` of each `Set-Cookie`.
     fn pairs(&self, change: &Change) -> Vec<String> {
         self.write(change).iter().map(|line| line.split(';').next().unwrap().to_owned()).collect()
     }
@@ -79,7 +79,7 @@ fn usable(name: &str) -> Outcome<String> {
 }
 
 #[test]
-fn a_login_is_read_back_and_a_refresh_keeps_its_lineage() {
+fn login_is_read_back_and_a_refresh_keeps_its_lineage() {
     let site = Site::new();
     let login = site.pairs(&begin(identity("one")));
     let (found, anchor) = site.read(&[&login[0], &login[1]]);
@@ -93,34 +93,42 @@ fn a_login_is_read_back_and_a_refresh_keeps_its_lineage() {
     assert_eq!(site.read(&[&refreshed[0], &login[1]]).0, usable("two"));
 
     let recorded = site.pairs(&Change::RecordOptOut(Box::new(origin)));
-    assert_eq!((recorded[0].as_str(), recorded.len()), ("__Host-euid=", 2), "nor if it finds an opt-out");
+    assert_eq!(
+        (recorded[0].as_str(), recorded.len()),
+        ("__Host-euid=", 2),
+        "an opt-out found by a refresh doesn't write it either"
+    );
     let until = NOW.as_millis() + 72 * 3_600_000;
     let opted_out = usable(&format!("opted out until {until}"));
     assert_eq!(site.read(&[&recorded[1], &login[1]]).0, opted_out);
-    assert_eq!(site.read(&[&refreshed[0], &recorded[1], &login[1]]).0, opted_out, "whatever comes late");
+    assert_eq!(
+        site.read(&[&refreshed[0], &recorded[1], &login[1]]).0,
+        opted_out,
+        "the record beats an identity that arrives late"
+    );
     let other = site.pairs(&begin(identity("other")));
     assert_eq!(site.read(&[&recorded[1], &other[1]]).0, Outcome::None);
     assert_eq!(site.read(&[&other[0], &recorded[1], &other[1]]).0, usable("other"));
 }
 
 #[test]
-fn an_identity_without_its_anchor_is_not_usable() {
+fn identity_without_its_anchor_is_not_usable() {
     let site = Site::new();
-    let mine = site.pairs(&begin(identity("mine")));
+    let own = site.pairs(&begin(identity("own")));
     let other = site.pairs(&begin(identity("other")));
     let out = site.pairs(&Change::OptOut);
     let orphan = Outcome::Rejected(RejectReason::LoginEnded);
-    assert_eq!(site.read(&[&mine[0]]).0, orphan);
-    assert_eq!(site.read(&[&mine[0], &other[1]]).0, orphan);
-    assert_eq!(site.read(&[&mine[0], &mine[1], &other[1]]), (orphan, FoundAnchor::Unusable));
-    let (found, anchor) = site.read(&[&mine[0], &out[1]]);
+    assert_eq!(site.read(&[&own[0]]).0, orphan);
+    assert_eq!(site.read(&[&own[0], &other[1]]).0, orphan);
+    assert_eq!(site.read(&[&own[0], &own[1], &other[1]]), (orphan, FoundAnchor::Unusable));
+    let (found, anchor) = site.read(&[&own[0], &out[1]]);
     assert_eq!(found, Outcome::Rejected(RejectReason::LoginEnded));
     let until = UnixMillis::from_millis(NOW.as_millis() + 72 * 3_600_000);
     assert_eq!(anchor, FoundAnchor::OptedOut { until });
 }
 
 #[test]
-fn of_duplicates_the_usable_one_counts() {
+fn usable_identity_wins_among_duplicates() {
     let site = Site::new();
     let login = site.pairs(&begin(identity("usable")));
     let other = site.pairs(&begin(identity("other")));
@@ -132,7 +140,7 @@ fn of_duplicates_the_usable_one_counts() {
 }
 
 #[test]
-fn a_garbled_anchor_names_nothing() {
+fn garbled_anchor_names_no_login() {
     let site = Site::new();
     for value in [
         "",
@@ -157,19 +165,19 @@ fn a_garbled_anchor_names_nothing() {
 }
 
 #[test]
-fn a_lineage_has_one_text_only() {
+fn lineage_has_exactly_one_text() {
     let site = Site::new();
     let plain =
         payload::write(&Login { lineage: Lineage::from_bytes([0; 16]), subject: None }, &identity("x")).unwrap();
     let sealed = aead::seal(&site.0.keys().keys(), Purpose::Identity, "__Host-euid", [9; 24], &plain).unwrap();
     let read = |anchor: &str| site.read(&[&format!("__Host-euid={sealed}"), &format!("__Host-euid-login={anchor}")]).0;
     assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAA"), usable("x"));
-    // Its last four bits are no part of the lineage, and no other text of it names it.
+    // The last four bits of the text are not part of the lineage; a text with other bits there is not valid.
     assert_eq!(read("AAAAAAAAAAAAAAAAAAAAAB"), Outcome::Rejected(RejectReason::LoginEnded));
 }
 
 #[test]
-fn removal_repeats_the_attributes_of_setting() {
+fn removal_cookie_repeats_the_attributes() {
     let framed = CookieConfig::default().domain("example.com").unwrap().same_site(SameSite::Partitioned).unwrap();
     for config in [CookieConfig::default(), CookieConfig::insecure(), framed] {
         let site = Site::with(config.clone());
@@ -188,7 +196,7 @@ fn removal_repeats_the_attributes_of_setting() {
 }
 
 #[test]
-fn max_age_is_what_the_refresh_token_has_left_and_never_above_the_cap() {
+fn max_age_is_the_remaining_life_of_the_refresh_token_up_to_the_cap() {
     let site = Site::new();
     let login = site.write(&begin(identity("x")));
     assert!(login[0].ends_with("; Max-Age=86400"), "{}", login[0]);
@@ -203,7 +211,7 @@ fn max_age_is_what_the_refresh_token_has_left_and_never_above_the_cap() {
 }
 
 #[test]
-fn a_token_for_scripts_lasts_as_long_as_it_can_be_used_and_no_longer_than_the_identity_cookie() {
+fn script_cookie_lasts_as_long_as_its_token_and_no_longer_than_the_identity_cookie() {
     let config = CookieConfig::default().expose_token_to_scripts();
     let site = Site::with(config);
     let expose_token = |times: IdentityTimes| {
@@ -217,7 +225,7 @@ fn a_token_for_scripts_lasts_as_long_as_it_can_be_used_and_no_longer_than_the_id
 }
 
 #[test]
-fn what_a_browser_would_not_keep_is_not_written() {
+fn identity_too_large_for_a_cookie_is_not_written() {
     let write = |site: &Site, identity: &Identity, now| {
         let mut headers = HeaderMap::new();
         let outcome = site.0.write(&begin(identity.clone()), ScriptWrite::Keep, now, &mut headers);
@@ -235,7 +243,7 @@ fn what_a_browser_would_not_keep_is_not_written() {
 }
 
 #[test]
-fn what_would_be_removed_by_its_max_age_is_not_written() {
+fn identity_with_less_than_a_second_left_is_not_written() {
     let site = Site::new();
     let write = |now| site.0.write(&begin(identity("x")), ScriptWrite::Keep, now, &mut HeaderMap::new());
     let last_second = NOW.saturating_add(Duration::from_secs(86_399));
@@ -244,7 +252,7 @@ fn what_would_be_removed_by_its_max_age_is_not_written() {
 }
 
 #[test]
-fn a_real_pair_is_at_most_780_characters_and_800_if_bound() {
+fn real_identity_cookie_has_771_characters_and_792_if_bound() {
     let site = Site::new();
     let advertising = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode([0x13; 164]);
     let refresh = base64::prelude::BASE64_STANDARD.encode([0x10; 291]);

@@ -75,7 +75,7 @@ mod tests {
         Arc::new(Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap())
     }
 
-    fn foreign() -> Source {
+    fn migrated() -> Source {
         Source::JsSdkCookie(Some(b"17"[..].into()))
     }
 
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn own_state_that_is_kept_does_what_the_verdict_says() {
+    fn own_state_follows_the_verdict() {
         for sees in ALL {
             let keep = |action| Source::OwnState(LOGIN).apply(Verdict { sees, action }, identity());
             assert!(matches!(keep(Action::Keep), Change::Keep));
@@ -94,9 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_taken_over_begins_a_login_if_it_is_of_use_and_ends_if_it_is_not() {
+    fn migrated_identity_begins_a_login_waits_or_ends_by_the_verdict() {
         for sees in ALL {
-            let keep = |action| foreign().apply(Verdict { sees, action }, identity());
+            let keep = |action| migrated().apply(Verdict { sees, action }, identity());
             let kept = keep(Action::Keep);
             if matches!(sees, Visibility::Active | Visibility::Unavailable) {
                 assert!(begins(&kept, &identity()), "{sees:?}");
@@ -110,16 +110,16 @@ mod tests {
     }
 
     #[test]
-    fn a_new_pair_is_of_the_same_login_or_begins_one() {
+    fn new_pair_keeps_its_login_or_begins_one() {
         let Change::Renew(record) = Source::OwnState(LOGIN).renew(identity()) else { panic!("no renewal") };
         assert_eq!((record.login, &record.identity), (LOGIN, &identity()));
-        assert!(begins(&foreign().renew(identity()), &identity()));
+        assert!(begins(&migrated().renew(identity()), &identity()));
     }
 
     #[test]
-    fn an_opt_out_is_recorded_for_a_login_and_stated_where_there_is_none() {
+    fn opt_out_is_recorded_for_a_login_and_stated_without_one() {
         let change = Source::OwnState(LOGIN).opt_out();
         assert!(matches!(change, Change::RecordOptOut(login) if *login == LOGIN));
-        assert!(matches!(foreign().opt_out(), Change::OptOut));
+        assert!(matches!(migrated().opt_out(), Change::OptOut));
     }
 }

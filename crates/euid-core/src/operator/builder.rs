@@ -188,7 +188,7 @@ mod tests {
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
 
     #[test]
-    fn debug_shows_no_credentials() {
+    fn debug_of_an_operator_shows_no_credentials() {
         let builder = Operator::builder(Environment::Url("https://gateway.example/hunter2".to_owned()));
         let builder = builder.credentials("the-key", SECRET);
         let operator = builder.clone().build().unwrap();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_their_setting() {
+    fn operator_builder_errors_name_their_setting() {
         let setting = |builder: OperatorBuilder| builder.build().unwrap_err().setting();
         let good = || Operator::builder(Environment::Integration);
         for (builder, expected) in [

@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clock_skew_counts_from_thirty_seconds_and_without_the_time_of_the_call() {
+    fn clock_skew_counts_above_thirty_seconds_and_excludes_the_time_of_the_call() {
         let at = UnixMillis::from_millis;
         let millis = Duration::from_millis;
         for (sent, operator, received, skew) in [

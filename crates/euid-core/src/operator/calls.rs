@@ -267,7 +267,7 @@ mod tests {
         Identity::new("A4AAAABl", "AAAAAG".to_owned().into(), [7; 32].into(), times).unwrap()
     }
 
-    /// The answer of an operator whose clock is ahead of this machine's by `ahead`.
+    /// Returns the answer of an operator whose clock is `ahead` of this machine's.
     fn answer(call: &Call, ahead: Duration, json: &str) -> Response<Vec<u8>> {
         let key = parse_client_secret(SECRET).unwrap();
         let opened = open_request_text(&key, NOW, call.request().body()).unwrap();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_sealed_and_their_answers_opened() {
+    fn operator_calls_are_sealed_and_their_answers_opened() {
         let operator = operator().to_builder().optout_check(true).build().unwrap();
         let request = GenerateRequest::from(user()).tcf_consent_string("consent");
         let generate = operator.generate(request, NOW).unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn refresh_is_sent_as_it_is_and_answered_under_the_response_key() {
+    fn refresh_token_is_sent_unsealed_and_answered_under_the_response_key() {
         let operator = Operator::builder(Environment::Production).build().unwrap();
         let request = operator.refresh(&identity());
         assert_eq!(request.uri(), "https://prod.euid.eu/v2/token/refresh");
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_counted_from_the_arrival() {
+    fn retry_after_counts_from_the_arrival_of_the_answer() {
         let wait = |value: &str| {
             let response = Response::builder().status(503).header(RETRY_AFTER, value).body("").unwrap();
             operator().refreshed(&identity(), &response, NOW).unwrap_err().retry_after()
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn body_above_the_limit_is_malformed_whatever_its_status() {
+    fn answer_above_the_size_limit_is_malformed_at_any_status() {
         for status in [200, 503] {
             let kind = |length: usize| {
                 let response = Response::builder().status(status).body(vec![b'A'; length]).unwrap();
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_repeat_nothing_that_was_sent() {
+    fn operator_errors_repeat_nothing_that_was_sent() {
         let operator = operator();
         let hash = user().to_base64();
         let body = |text: &str| format!(r#"{{"status":"client_error","message":"no: {text}"}}"#);

@@ -68,7 +68,7 @@ mod tests {
 
     const KEY: &str = "EUID-C-T-124-twrEUD.uA4nxeWY3BjqFGbHjkUF8n3r5rL/ppK2StQxul";
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
-    /// An API key of the old form that could be a secret.
+    /// An API key of the old form. It has the form of a client secret, too.
     const OLD_KEY: &str = "QDEJAFMOjilp4oh2hYyy1WWQJdvBEn81Wcaa32DTrbY=";
 
     fn check(api_key: &str, secret: &str) -> Result<(), String> {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_checked_by_rule_and_not_repeated() {
+    fn credential_errors_name_the_broken_rule_and_not_the_credential() {
         for (api_key, secret) in [(KEY, SECRET), (OLD_KEY, SECRET), ("k", SECRET)] {
             assert_eq!(check(api_key, secret), Ok(()));
         }

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn slashes_at_the_end_are_tolerated_and_a_path_is_kept() {
+    fn base_url_keeps_its_path_and_ignores_trailing_slashes() {
         for (base, call) in [
             ("http://localhost:1", "http://localhost:1/v2/token/refresh"),
             ("http://localhost:1/", "http://localhost:1/v2/token/refresh"),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_machine_or_on_request() {
+    fn plain_http_needs_loopback_or_the_insecure_setting() {
         for loopback in ["http://127.0.0.1:8080", "http://127.9.9.9", "http://[::1]:1", "http://localhost:3000"] {
             assert!(check(loopback, false).is_ok(), "{loopback}");
         }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_can_not_work_is_refused_without_being_repeated() {
+    fn invalid_operator_url_is_refused_and_not_repeated() {
         for (url, complaint) in [
             ("prod.euid.eu", "not one"),
             ("", "not one"),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn host_is_a_name_or_an_address_and_a_port_follows_it_or_nothing() {
+    fn operator_host_is_a_name_or_an_address_with_an_optional_port() {
         for wrong in [
             "http://[::1]x",
             "http://[::1]1",
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_refused_and_a_gateways_path_is_not() {
+    fn base_url_may_have_a_gateway_path_but_no_endpoint() {
         for path in [
             "/v2",
             "/v2/",
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_of_uid2_is_refused() {
+    fn uid2_operator_is_refused() {
         for host in
             ["prod.uidapi.com", "operator-integ.uidapi.com", "uidapi.com", "PROD.UIDAPI.COM.", "uidapi.com:8443"]
         {

@@ -301,9 +301,9 @@ mod tests {
         Answer { content_type: Some("application/octet-stream"), ..answer(200, body) }
     }
 
-    /// Each recorded answer becomes the JSON it was opened to, or the error kind it stands for.
+    /// The outcome must match the recorded JSON; without JSON, the kind of the error counts.
     #[test]
-    fn every_recorded_answer_of_the_operator_is_understood() {
+    fn every_recorded_operator_answer_gives_its_outcome_or_error_kind() {
         let file: Value = serde_json::from_str(include_str!("../../tests/vectors/operator-captures.json")).unwrap();
         let secret: Key = BASE64.decode(file["secret_b64"].as_str().unwrap()).unwrap().try_into().unwrap();
         let captures = file["captures"].as_array().unwrap();
@@ -333,7 +333,7 @@ mod tests {
             let outcome = outcome.as_deref().map_err(EuidError::kind);
 
             let Some(json) = capture["response_json"].as_str() else {
-                assert_eq!(outcome, Err(stands_for(capture)), "{name}");
+                assert_eq!(outcome, Err(expected_error(capture)), "{name}");
                 continue;
             };
             let json: Value = serde_json::from_str(json).unwrap();
@@ -351,8 +351,8 @@ mod tests {
         }
     }
 
-    /// By the meaning of the protocol's status table, not by the code under test.
-    fn stands_for(capture: &Value) -> ErrorKind {
+    /// Returns the error kind by the protocol's status table, without the code under test.
+    fn expected_error(capture: &Value) -> ErrorKind {
         let body = capture["response_body"].as_str().unwrap();
         match capture["status"].as_u64().unwrap() {
             401 => ErrorKind::Unauthorized,
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_operators_is_told_from_one_that_says_later() {
+    fn refusal_kind_follows_the_status_and_the_body() {
         assert_eq!(refusal(503, "<html>"), ErrorKind::Transient);
         assert_eq!(refusal(500, ""), ErrorKind::Transient);
         assert_eq!(refusal(429, "{}"), ErrorKind::Transient);
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_of_429_and_503_alone() {
+    fn retry_after_counts_only_with_429_and_503() {
         let wait = Some(Duration::from_secs(30));
         for (status, expected) in [(429, wait), (503, wait), (500, None), (408, None), (401, None), (400, None)] {
             let answer = Answer { retry_after: wait, ..answer(status, b"{}") };
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_status_that_nobody_knows_ends_no_identity() {
+    fn unknown_encrypted_status_is_not_a_rejected_token() {
         let json = br#"{"status":"brand_new"}"#;
         let answered = seal_response(&[1; 32], [2; 12], UnixMillis::from_millis(7), [3; 8], json);
         let (stamp, opened) = open(binary(&answered), &[1; 32], [3; 8]).unwrap();
@@ -409,17 +409,17 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_decrypts_and_makes_no_sense_is_malformed_and_says_so() {
-        for (json, says) in [(r#"{"status":"success"}"#, "no body"), ("[]", "does not make sense")] {
+    fn decrypted_answer_with_invalid_content_is_malformed_and_names_the_reason() {
+        for (json, reason) in [(r#"{"status":"success"}"#, "no body"), ("[]", "does not make sense")] {
             let renewed = gcm_seal(&[1; 32], [2; 12], json.as_bytes());
             let error = refreshed(binary(&renewed), &[1; 32].into()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Malformed);
-            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.to_string().contains(reason), "{error}");
         }
     }
 
     #[test]
-    fn an_error_repeats_no_text_of_the_answer_but_a_word() {
+    fn error_repeats_neither_a_status_of_two_words_nor_an_address() {
         let body = br#"{"status":"E4AAAABl secret","message":"visitor@example.com"}"#;
         let error = answer(400, body).refusal();
         assert!(!format!("{error} {error:?}").contains("secret"));
@@ -428,36 +428,36 @@ mod tests {
         assert!(!format!("{error} {error:?}").contains("visitor"));
     }
 
-    fn text_of(status: &str, message: &str) -> String {
+    fn refusal_text(status: &str, message: &str) -> String {
         let body = serde_json::json!({"status": status, "message": message}).to_string();
         answer(400, body.as_bytes()).refusal().to_string()
     }
 
     #[test]
-    fn the_operators_message_is_quoted() {
+    fn error_quotes_the_operators_message() {
         for (status, text) in [
             ("client_error", "the operator refused the input (client_error): Invalid Identifier"),
             ("error", "the operator refused without a known reason (error): Invalid Identifier"),
             ("expired_token", "the refresh token has ended (expired_token): Invalid Identifier"),
         ] {
-            assert_eq!(text_of(status, "Invalid Identifier"), text);
+            assert_eq!(refusal_text(status, "Invalid Identifier"), text);
         }
-        assert_eq!(text_of("client_error", ""), "the operator refused the input (client_error)");
-        let long = text_of("client_error", &"x ".repeat(150));
+        assert_eq!(refusal_text("client_error", ""), "the operator refused the input (client_error)");
+        let long = refusal_text("client_error", &"x ".repeat(150));
         assert!(long.ends_with(&format!(": {}", "x ".repeat(100))), "{long}");
-        let odd = text_of("client_error", "line\nbreak \u{1b}[31mé\u{202e} end");
+        let odd = refusal_text("client_error", "line\nbreak \u{1b}[31mé\u{202e} end");
         assert!(odd.ends_with(": line?break ?[31m?? end"), "{odd}");
     }
 
     #[test]
-    fn a_later_says_why_if_the_operator_does() {
+    fn error_of_a_503_quotes_the_operators_message_if_present() {
         let error = answer(503, br#"{"status":"unknown","message":"keys are being loaded"}"#).refusal();
         assert_eq!(error.to_string(), "the operator can't answer now (HTTP 503): keys are being loaded");
         assert_eq!(answer(503, b"<html>").refusal().to_string(), "the operator can't answer now (HTTP 503)");
     }
 
     #[test]
-    fn a_message_that_repeats_what_was_sent_is_not_quoted() {
+    fn operator_message_that_repeats_sent_data_is_not_quoted() {
         for message in [
             "no: tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ=",
             "no: ...8av9jw4c...",
@@ -466,14 +466,18 @@ mod tests {
             "key EUID-C-T-124-twrEUD is not enabled",
             "no: user@example.com",
         ] {
-            assert_eq!(text_of("client_error", message), "the operator refused the input (client_error)", "{message}");
+            assert_eq!(
+                refusal_text("client_error", message),
+                "the operator refused the input (client_error)",
+                "{message}"
+            );
         }
-        // Seven characters are too few to tell.
-        assert!(text_of("client_error", "no: 8av9jw4").ends_with(": no: 8av9jw4"));
+        // Seven equal characters may be chance.
+        assert!(refusal_text("client_error", "no: 8av9jw4").ends_with(": no: 8av9jw4"));
     }
 
     #[test]
-    fn a_refused_refresh_speaks_of_the_refresh_token() {
+    fn error_of_a_refused_refresh_names_the_refresh_token() {
         let sent = Sent { noun: "the refresh token", ..SENT };
         let body = br#"{"status":"client_error","message":"Invalid key: Generator of this token (Key ID: 7) does not exist."}"#;
         let error = refreshed(Answer { sent, ..answer(400, body) }, &[0; 32].into()).unwrap_err().to_string();
@@ -483,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_without_a_whole_identity_names_the_member() {
+    fn error_of_an_invalid_identity_names_the_member() {
         let json = br#"{"status":"success","body":{"advertising_token":"a<script>","refresh_token":"r",
             "refresh_response_key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
             "refresh_from":1,"identity_expires":2,"refresh_expires":3}}"#;
@@ -498,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_status_is_named_up_to_forty_characters() {
+    fn unknown_status_is_named_up_to_forty_characters() {
         for (length, named) in [(1, true), (40, true), (41, false)] {
             let status = "x".repeat(length);
             let body = format!(r#"{{"status":"{status}"}}"#);
@@ -508,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn members_nobody_knows_are_ignored_and_a_whole_body_is_insisted_on() {
+    fn reply_ignores_unknown_members_and_requires_a_complete_body() {
         let parse = |json: &str| Reply::<bool>::parse(json.as_bytes());
         assert_eq!(parse(r#"{"x":[1],"body":true,"status":"success","y":{}}"#), Ok(Reply::Success(true)));
         assert_eq!(parse(r#"{"status":"brand_new","body":{"any":1}}"#), Ok(Reply::Status("brand_new".into())));
@@ -519,13 +523,17 @@ mod tests {
     }
 
     #[test]
-    fn message_is_searched_as_far_as_it_is_quoted_and_no_further() {
+    fn operator_message_is_searched_only_as_far_as_it_is_quoted() {
         let key = SENT.api_key.unwrap();
         for (length, quoted) in [(MAX_MESSAGE, MAX_MESSAGE), (MAX_MESSAGE - 8, 0)] {
             let beginning = "é".repeat(length);
             let quote = SENT.quote(&format!("{beginning}{key}"));
             assert_eq!(quote.len().saturating_sub(2), quoted, "{quote}");
         }
-        assert_eq!(SENT.quote(&format!("{}a@b", "m".repeat(MAX_MESSAGE))), "", "an address may begin before the end");
+        assert_eq!(
+            SENT.quote(&format!("{}a@b", "m".repeat(MAX_MESSAGE))),
+            "",
+            "the quoted part may hold the beginning of an address"
+        );
     }
 }

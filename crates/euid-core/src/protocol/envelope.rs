@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_message_opens_and_what_is_shorter_than_its_tag_does_not() {
+    fn envelope_of_an_empty_message_opens_and_a_shorter_one_does_not() {
         let sealed = gcm_seal(&[1; 32], [2; 12], b"");
         assert_eq!(gcm_open(&[1; 32], &sealed).unwrap().as_slice(), b"");
         for length in 0..sealed.len() {

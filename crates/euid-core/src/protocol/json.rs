@@ -185,12 +185,12 @@ mod tests {
 
     use super::*;
 
-    fn text_of(json: &str, member: &str) -> Option<String> {
+    fn member_text(json: &str, member: &str) -> Option<String> {
         object(json.as_bytes())?.get(member)?.as_str().map(str::to_owned)
     }
 
     #[test]
-    fn comments_count_as_white_space() {
+    fn json_comments_count_as_white_space() {
         for json in [
             r#"/*c*/{"a":"b"}"#,
             r#"{"a":"b"}//c"#,
@@ -198,16 +198,16 @@ mod tests {
             r#"{/**/"a"/***/:/* * / */"b"/* /* */}"#,
             "{\"x\":[1,/*c*/2//c\n],\"a\":\"b\"}",
         ] {
-            assert_eq!(text_of(json, "a").as_deref(), Some("b"), "{json}");
+            assert_eq!(member_text(json, "a").as_deref(), Some("b"), "{json}");
         }
-        assert_eq!(text_of(r#"{"a":"/*b*/"}"#, "a").as_deref(), Some("/*b*/"), "not inside a string");
+        assert_eq!(member_text(r#"{"a":"/*b*/"}"#, "a").as_deref(), Some("/*b*/"), "not inside a string");
         for json in [r#"{"a":"b"}/*c"#, r#"{"a":"b" / }"#, r##"#c{"a":"b"}"##, "{\"a\":\"b\"}//c\r{}"] {
             assert_eq!(object(json.as_bytes()), None, "{json}");
         }
     }
 
     #[test]
-    fn what_else_is_not_json_is_refused() {
+    fn invalid_json_is_refused() {
         for json in [
             "",
             " ",
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_and_surrogates_that_are_no_characters_are_replaced() {
+    fn json_bytes_and_surrogates_that_are_not_characters_are_replaced() {
         assert_eq!(object(b"{\"a\":\"b\xff@c\"}").unwrap()["a"], "b\u{fffd}@c");
         for (escaped, text) in [
             (r"\u0040", "@"),
@@ -253,12 +253,12 @@ mod tests {
             (r"\ud800\ud83d\ude00", "?😀"),
             (r#"\"\\\/\b\f\n\r\t"#, "\"\\/\u{8}\u{c}\n\r\t"),
         ] {
-            assert_eq!(text_of(&format!("{{\"a\":\"{escaped}\"}}"), "a").as_deref(), Some(text), "{escaped}");
+            assert_eq!(member_text(&format!("{{\"a\":\"{escaped}\"}}"), "a").as_deref(), Some(text), "{escaped}");
         }
     }
 
     #[test]
-    fn nesting_numbers_and_names_have_the_operators_limits() {
+    fn json_nesting_numbers_and_names_have_the_operators_limits() {
         let arrays = |depth| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         let objects = |depth| format!("{}{}", "{\"a\":".repeat(depth), "1") + &"}".repeat(depth);
         let digits = |count| format!("{{\"a\":-{}}}", "9".repeat(count));
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_too_large_for_a_value_keeps_its_digits() {
+    fn json_number_too_large_for_a_value_keeps_its_digits() {
         let read = object(br#"{"a":11111111111111111111111111111111111111111111,"b":1e999,"c":-7,"d":1.5}"#).unwrap();
         assert_eq!(read["a"], "1".repeat(44));
         assert_eq!(read["b"], "1e999");
@@ -285,7 +285,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_object_that_serde_json_writes_is_read_back(members in prop::collection::btree_map(any::<String>(), json(), 0..6)) {
+        fn json_of_serde_json_is_read_back(members in prop::collection::btree_map(any::<String>(), json(), 0..6)) {
             let written: Map<String, Value> = members.into_iter().collect();
             let text = serde_json::to_string_pretty(&written).unwrap();
             prop_assert_eq!(object(text.as_bytes()), Some(written));

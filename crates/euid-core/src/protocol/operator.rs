@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn padding_is_complete_or_missing() {
+    fn base64_padding_is_complete_or_missing() {
         for (text, decoded) in [
             ("AAAA", Some(3)),
             ("AAA=", Some(2)),

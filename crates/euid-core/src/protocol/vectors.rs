@@ -1,4 +1,4 @@
-//! Every vector of `tests/vectors/envelopes.json`, in both directions where it allows that.
+//! Tests of every vector in `tests/vectors/envelopes.json`. Where a vector has its IV, it is also sealed again.
 
 use base64::Engine;
 use serde::de::IgnoredAny;
@@ -32,7 +32,7 @@ fn millis(vector: &Value, member: &str) -> UnixMillis {
     UnixMillis::from_millis(vector[member].as_i64().unwrap())
 }
 
-/// The name that the vector file gives an error of the operator.
+/// Returns the name of an operator's error in the vector file.
 fn request_error(error: RequestError) -> &'static str {
     match error {
         RequestError::MissingBody => "missing_body",
@@ -46,7 +46,7 @@ fn request_error(error: RequestError) -> &'static str {
     }
 }
 
-/// The name that the vector file gives an error of the client.
+/// Returns the name of a client's error in the vector file.
 fn answer_error(error: EnvelopeError) -> &'static str {
     match error {
         EnvelopeError::MissingBody => "missing_body",
@@ -58,7 +58,7 @@ fn answer_error(error: EnvelopeError) -> &'static str {
     }
 }
 
-/// The status in the answer's JSON, or the error of its envelope.
+/// Returns the status in the answer's JSON.
 fn status_of(json: &[u8]) -> Result<String, EnvelopeError> {
     Ok(match Reply::<IgnoredAny>::parse(json)? {
         Reply::Success(_) => "success".to_owned(),
@@ -67,7 +67,7 @@ fn status_of(json: &[u8]) -> Result<String, EnvelopeError> {
 }
 
 #[test]
-fn every_request_vector_opens_or_fails_as_named() {
+fn request_vectors_open_or_fail_as_recorded() {
     let vectors = vectors("request");
     assert_eq!(vectors.len(), 31);
     for vector in &vectors {
@@ -89,7 +89,7 @@ fn every_request_vector_opens_or_fails_as_named() {
 }
 
 #[test]
-fn every_good_request_vector_seals_to_the_same_bytes() {
+fn valid_request_vectors_seal_to_the_same_bytes() {
     let mut sealed = 0;
     for vector in vectors("request").iter().filter(|vector| vector["expect"]["ok"] == true) {
         let envelope = seal_request(
@@ -110,7 +110,7 @@ fn every_good_request_vector_seals_to_the_same_bytes() {
 }
 
 #[test]
-fn every_response_vector_opens_or_fails_as_named() {
+fn response_vectors_open_or_fail_as_recorded() {
     let vectors = vectors("response");
     assert_eq!(vectors.len(), 18);
     for vector in &vectors {
@@ -132,7 +132,7 @@ fn every_response_vector_opens_or_fails_as_named() {
 }
 
 #[test]
-fn every_response_vector_seals_to_the_same_bytes() {
+fn response_vectors_seal_to_the_same_bytes() {
     let with_iv = vectors("response").into_iter().filter(|vector| {
         vector["expect"]["ok"] == true && vector["iv_hex"].is_string() && vector["plaintext_json"].is_string()
     });
@@ -152,7 +152,7 @@ fn every_response_vector_seals_to_the_same_bytes() {
 }
 
 #[test]
-fn every_refresh_response_vector_opens_or_fails_as_named_and_seals_to_the_same_bytes() {
+fn refresh_response_vectors_open_or_fail_as_recorded_and_seal_to_the_same_bytes() {
     let vectors = vectors("refresh_response");
     assert_eq!(vectors.len(), 9);
     for vector in &vectors {

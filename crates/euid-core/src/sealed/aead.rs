@@ -192,7 +192,7 @@ mod tests {
         seal(&ring().keys(), Purpose::Identity, "name", [9; 24], plain).unwrap()
     }
 
-    /// `None` if the ring can't judge it.
+    /// Opens `value`; `None` if the ring does not have the key of its head.
     fn opened_by(ring: &KeyRing, purpose: Purpose, name: &str, value: &[u8]) -> Option<Result<Vec<u8>, OpenError>> {
         let keys = ring.keys();
         Some(Head::read(&keys, value)?.open(purpose, name, value, <[u8]>::to_vec))
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens() {
+    fn sealed_value_opens() {
         for length in [0, 1, 500, 3026] {
             let plain = vec![0xa5; length];
             assert_eq!(opened("name", &sealed(&plain)), Some(Ok(plain)));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_for_what_is_sealed_and_decoded_and_no_more() {
+    fn buffer_constants_match_the_sealed_and_decoded_lengths() {
         let sealed = BASE64URL.decode(sealed(&[0; 500])).unwrap();
         assert_eq!(sealed.len(), OVERHEAD + 500);
         for (bytes, text) in [(USUAL_BYTES, USUAL_TEXT), (MAX_BYTES, 4096)] {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_told_by_its_first_characters_under_the_newest_key_and_an_older_one() {
+    fn key_ring_finds_new_and_old_keys_by_the_first_characters_of_an_identity() {
         let older = CookieKey::generate().unwrap();
         let ring = KeyRing::new([CookieKey::generate().unwrap(), older.clone()]).unwrap();
         for sealing in [ring.clone(), older.into()] {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_for_one_purpose_does_not_open_for_another() {
+    fn value_sealed_for_one_purpose_does_not_open_for_another() {
         for (purpose, other) in [(Purpose::Identity, Purpose::OptOut), (Purpose::OptOut, Purpose::Identity)] {
             let value = seal(&ring().keys(), purpose, "name", [9; 24], b"x").unwrap();
             let opened = |purpose, value: &str| opened_by(&ring(), purpose, "name", value.as_bytes());
@@ -240,14 +240,14 @@ mod tests {
             assert_eq!(opened(other, &value), Some(Err(OpenError::Forged)));
             let mut bytes = BASE64URL.decode(&value).unwrap();
             bytes[1] = other as u8;
-            for asked in [purpose, other] {
-                assert_eq!(opened(asked, &BASE64URL.encode(&bytes)), Some(Err(OpenError::Forged)));
+            for requested in [purpose, other] {
+                assert_eq!(opened(requested, &BASE64URL.encode(&bytes)), Some(Err(OpenError::Forged)));
             }
         }
     }
 
     #[test]
-    fn no_flipped_bit_opens() {
+    fn value_with_a_flipped_bit_does_not_open() {
         let value = sealed(b"some plaintext");
         let bytes = BASE64URL.decode(&value).unwrap();
         for bit in 0..bytes.len() * 8 {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn no_truncation_and_no_other_name_opens() {
+    fn truncated_value_or_other_cookie_name_does_not_open() {
         let value = sealed(b"some plaintext");
         for length in 0..value.len() {
             let outcome = opened("name", &value[..length]);
@@ -274,13 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_a_cookie_is_not_decoded() {
+    fn value_larger_than_a_cookie_is_not_decoded() {
         let value = sealed(b"") + &"A".repeat(5000);
         assert_eq!(opened("name", &value), Some(Err(OpenError::Undecodable)));
     }
 
     #[test]
-    fn another_ring_leaves_it_alone() {
+    fn key_ring_without_the_key_makes_no_judgement() {
         let other = KeyRing::from(CookieKey::generate().unwrap());
         assert_eq!(opened_by(&other, Purpose::Identity, "name", sealed(b"x").as_bytes()), None);
     }
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cipher_gives_the_specifications_vectors() {
+    fn cipher_gives_the_vectors_of_the_specification() {
         let nonce = b"ABCDEFGHIJKLMNOPQRSTUVWX";
         assert_eq!(
             xaes(&[1; 32], nonce, b"", b"XAES-256-GCM"),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cipher_gives_the_64_records() {
+    fn cipher_gives_the_64_recorded_messages() {
         let file: Value = serde_json::from_str(include_str!("../../tests/vectors/xaes-256-gcm.json")).unwrap();
         let records = file["vectors"].as_array().unwrap();
         assert_eq!(records.len(), 64);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cipher_gives_the_accumulated_hash_of_ten_thousand_messages() {
+    fn cipher_gives_the_accumulated_hash_of_ten_thousand_messages() {
         let mut stream = shake::Shake128::default().finalize_xof();
         let mut take = |length: usize| {
             let mut bytes = vec![0; length];

@@ -254,7 +254,7 @@ mod tests {
     use crate::error::Setting;
 
     #[test]
-    fn errors_are_about_cookie_keys_and_have_their_variable() {
+    fn key_ring_errors_name_the_setting_and_the_variable() {
         let published = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
         for error in [
             KeyRing::new([]).unwrap_err(),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_is_refused_by_position_and_rule_never_by_value() {
+    fn key_ring_errors_name_position_and_rule_but_no_key() {
         let (a, b) = (text(), text());
         let published = BASE64_STANDARD.encode(std::array::from_fn::<u8, 32, _>(|i| i as u8));
         for (keys, complaint) in [
@@ -306,31 +306,31 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_variable_is_named() {
+    fn key_ring_error_names_the_missing_variable() {
         let error = KeyRing::from_env("TOWER_EUID_TEST_NOT_SET").unwrap_err().to_string();
         assert_eq!(error, "TOWER_EUID_TEST_NOT_SET is not set (or is not UTF-8)");
     }
 
     #[test]
-    fn a_reload_reaches_every_clone_and_not_the_ring_it_came_from() {
+    fn key_ring_reload_reaches_every_clone_but_not_the_source_ring() {
         let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
         let ring = KeyRing::from(old.clone());
         let (clone, newer) = (ring.clone(), KeyRing::from(new.clone()));
         ring.reload(newer.clone());
         assert!(clone.keys().find(new.key_id()).is_some() && clone.keys().find(old.key_id()).is_none());
         newer.reload(old.clone().into());
-        assert!(clone.keys().find(new.key_id()).is_some(), "from here on they are two rings");
+        assert!(clone.keys().find(new.key_id()).is_some(), "the two rings stay separate");
     }
 
     #[test]
-    fn keys_are_wiped_when_dropped() {
-        fn wiped<T: ZeroizeOnDrop>() {}
-        wiped::<Xaes256Gcm>();
-        wiped::<Zeroizing<[u8; 32]>>();
+    fn cookie_keys_are_zeroized_on_drop() {
+        fn zeroized<T: ZeroizeOnDrop>() {}
+        zeroized::<Xaes256Gcm>();
+        zeroized::<Zeroizing<[u8; 32]>>();
     }
 
     #[test]
-    fn debug_shows_no_key() {
+    fn debug_of_a_key_ring_shows_no_key() {
         let key = CookieKey::of([0x80; 32]);
         let shown = format!("{key:?} {:?}", KeyRing::from(key.clone()));
         let id = key.id();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_of_a_ring_shows_the_ids_newest_first_also_after_a_reload() {
+    fn debug_of_a_key_ring_shows_the_ids_newest_first_after_a_reload_too() {
         let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
         let ring = KeyRing::from(old.clone());
         ring.reload(KeyRing::new([new.clone(), old.clone()]).unwrap());
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generated_key_survives_its_text_form() {
+    fn cookie_key_survives_its_text_form() {
         let key = CookieKey::generate().unwrap();
         let again = CookieKey::from_base64(&key.expose_base64()).unwrap();
         assert_eq!(key.0, again.0);

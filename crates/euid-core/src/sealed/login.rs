@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_is_bound_to_one_subject_and_an_unbound_one_to_none() {
+    fn login_is_bound_to_one_subject_and_an_unbound_one_to_none() {
         let (bound, unbound) = (Login::new(Some(b"17")).unwrap(), Login::new(None).unwrap());
         assert!(bound.is_bound_to(b"17") && !bound.is_bound_to(b"18") && !bound.is_bound_to(b""));
         assert!(!unbound.is_bound_to(b"17") && !unbound.is_bound_to(b""));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_subject_is_another_in_each_login() {
+    fn subject_hash_differs_between_logins() {
         let [one, other] = [(); 2].map(|()| Login::new(Some(b"17")).unwrap());
         assert_ne!(one.subject, other.subject);
         assert!(!Login { lineage: other.lineage, ..one }.is_bound_to(b"17"));

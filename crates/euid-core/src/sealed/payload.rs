@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn any_token_text_comes_back_as_it_was() {
+    fn payload_keeps_any_token_text() {
         let long = "x".repeat(3000);
         let texts =
             ["A", "AA", "AA==", "AAA=", "AAAA", "AB", "a-_b", "a+/b", "a+_b", "Zm9v\n", " ", "é", "=", "====", &long];
@@ -231,19 +231,19 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_reads_the_text_whatever_its_length() {
+    fn payload_token_reads_as_its_text_at_any_length() {
         for length in 1..200 {
             let bytes = vec![0xfe; length];
             for text in [aead::BASE64URL.encode(&bytes), aead::BASE64_STANDARD.encode(&bytes)] {
                 let plain = write(&LOGIN, &identity(&text, "refresh")).unwrap();
                 let token = Payload::parse(&plain).unwrap().advertising_token();
                 assert_eq!(token.as_str(), text, "{length}");
-                assert_eq!(token.as_str(), text, "{length}, once more");
+                assert_eq!(token.as_str(), text, "{length}, second read");
             }
         }
     }
 
-    /// Any text that a token may be, up to 3 KB: base64 of both kinds, nearly base64, anything.
+    /// Token texts of up to 3 KB: base64 of both kinds, texts that resemble base64, and any other text.
     fn token() -> impl Strategy<Value = String> {
         let bytes = || proptest::collection::vec(any::<u8>(), 1..2300);
         prop_oneof![
@@ -257,7 +257,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_tokens_and_times_come_back_as_they_were(
+        fn payload_keeps_any_tokens_and_times(
             advertising in token(),
             refresh in token(),
             mut millis: [i64; 3],
@@ -277,20 +277,20 @@ mod tests {
     }
 
     #[test]
-    fn a_real_pair_is_stored_decoded() {
+    fn payload_stores_a_real_pair_decoded() {
         let identity = identity(&aead::BASE64URL.encode([1; 164]), &aead::BASE64_STANDARD.encode([2; 291]));
         assert_eq!(write(&BOUND, &identity).unwrap().len(), MOST_BUT_TOKENS + 164 + 291);
         assert_eq!(write(&LOGIN, &identity).unwrap().len(), MOST_BUT_TOKENS - 16 + 164 + 291);
     }
 
     #[test]
-    fn room_for_all_of_it_is_taken_at_once_so_that_growing_leaves_no_copy_behind() {
+    fn payload_buffer_never_grows_and_so_leaves_no_copy() {
         let identity = identity(&"!".repeat(1000), &"!".repeat(2000));
         assert_eq!(write(&BOUND, &identity).unwrap().capacity(), MOST_BUT_TOKENS + 1000 + 2000);
     }
 
     #[test]
-    fn the_record_of_an_opt_out_comes_back_whole_or_not_at_all() {
+    fn opt_out_record_parses_only_if_complete_and_unchanged() {
         for login in [LOGIN, BOUND] {
             let record = OptOut { login, until: UnixMillis::from_millis(5) };
             let plain = record.write();
@@ -299,13 +299,13 @@ mod tests {
                 assert_eq!(OptOut::parse(&plain[..length]), None, "{length}");
             }
             assert_eq!(OptOut::parse(&[&plain[..], &[0]].concat()), None);
-            assert_eq!(OptOut::parse(&[&[plain[0] | 1], &plain[1..]].concat()), None, "it has no token");
+            assert_eq!(OptOut::parse(&[&[plain[0] | 1], &plain[1..]].concat()), None, "a record has no token");
             assert!(Payload::parse(&plain).is_none());
         }
     }
 
     #[test]
-    fn what_is_cut_lengthened_or_from_another_day_is_no_payload() {
+    fn truncated_lengthened_or_unknown_payload_is_refused() {
         let plain = write(&BOUND, &identity("token", "other")).unwrap();
         for length in 0..plain.len() {
             assert!(Payload::parse(&plain[..length]).is_none(), "{length}");
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_rules_of_an_identity_is_no_payload() {
+    fn payload_that_breaks_the_rules_of_an_identity_is_refused() {
         let plain = write(&LOGIN, &identity("token", "other")).unwrap();
         let with = |range: std::ops::Range<usize>, bytes: &[u8]| {
             let mut other = plain.to_vec();
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_longer_than_a_length_can_say_is_not_written() {
+    fn payload_with_a_token_too_long_for_its_length_field_is_not_written() {
         assert!(write(&LOGIN, &identity(&"!".repeat(70_000), "r")).is_none());
     }
 }

@@ -40,7 +40,7 @@ mod tests {
 
     use super::*;
 
-    /// The bytes that the processor's engine and the portable one decode from `text`; of an error, only that it is one.
+    /// Decodes `text` with the processor's own engine and with the portable one; `None` is an error.
     fn decoded(text: &[u8]) -> [[Option<Vec<u8>>; 2]; 2] {
         [
             [BASE64URL.decode(text).ok(), portable::BASE64URL.decode(text).ok()],
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn portable_engine_encodes_as_the_processors_own() {
+    fn portable_engine_encodes_like_the_processors_own() {
         for bytes in (0..300).map(bytes) {
             let (url, standard) = (BASE64URL.encode(&bytes), BASE64_STANDARD.encode(&bytes));
             assert_eq!(portable::BASE64URL.encode(&bytes), url);
@@ -77,9 +77,9 @@ mod tests {
     }
 
     #[test]
-    fn portable_engine_refuses_what_the_processors_own_refuses() {
+    fn portable_engine_refuses_the_same_texts_as_the_processors_own() {
         let refused = [None, None];
-        // Padding: none in a URL, all of it elsewhere, and never in the middle.
+        // URL-safe base64 has no padding. Standard base64 has all of it, and only at the end.
         assert_eq!(decoded(b"QQ"), [[Some(b"A".to_vec()), Some(b"A".to_vec())], refused.clone()]);
         assert_eq!(decoded(b"QQ=="), [refused.clone(), [Some(b"A".to_vec()), Some(b"A".to_vec())]]);
         for text in ["Q", "QQ=", "QQ===", "QQ==QQ==", "=", "====", "QUI= ", "QQ==\n", " QQ=="] {
@@ -92,8 +92,8 @@ mod tests {
     }
 
     #[test]
-    fn portable_engine_agrees_on_every_character_anywhere_in_a_text() {
-        // Long enough for the vector unit's part and for the rest after it.
+    fn portable_engine_agrees_on_every_character_at_every_position() {
+        // Lengths below, at and above what the vector unit decodes at once.
         for length in [4, 33, 66] {
             let url = BASE64URL.encode(bytes(length));
             let standard = BASE64_STANDARD.encode(bytes(length));

@@ -1,4 +1,4 @@
-//! Every vector of `tests/vectors/cookie-format.json`, in both directions where it allows that.
+//! Tests of every vector in `tests/vectors/cookie-format.json`. A vector that opens must seal to the same value.
 
 use base64::Engine;
 use serde_json::Value;
@@ -9,9 +9,9 @@ use super::{CookieKey, KeyRing};
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes, ResponseKey};
 
-/// The vectors are made by the independent implementation in `tests/interop`.
+/// The independent implementation in `tests/interop` makes the vectors.
 #[test]
-fn every_vector_of_the_format_opens_or_fails_as_named() {
+fn cookie_format_vectors_open_or_fail_as_recorded() {
     let file: Value = serde_json::from_str(include_str!("../../tests/vectors/cookie-format.json")).unwrap();
     let bytes = base64::prelude::BASE64_STANDARD.decode(file["key_b64"].as_str().unwrap()).unwrap();
     let key = CookieKey::of(bytes.try_into().unwrap());

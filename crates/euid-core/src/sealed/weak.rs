@@ -111,7 +111,7 @@ mod tests {
         include_str!("../../tests/vectors/xaes-256-gcm.json"),
     ];
 
-    /// Collects the 32-byte values of members whose name speaks of a key or secret.
+    /// Collects the 32-byte values of the members whose name says that they are a key or a secret.
     fn collect(json: &Value, name: &str, keys: &mut Vec<[u8; 32]>) {
         match json {
             Value::Object(members) => members.iter().for_each(|(name, value)| collect(value, name, keys)),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_the_test_vectors_and_the_sandbox_is_published() {
+    fn keys_of_the_test_vectors_and_the_sandbox_count_as_published() {
         let mut keys = vec![*b"tower-euid sandbox: no secret 01"];
         for file in VECTORS {
             let before = keys.len();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_refuses_what_it_names() {
+    fn weak_keys_are_refused_by_the_rule_that_they_break() {
         let counting = |first: u8, step: u8| std::array::from_fn(|i| first.wrapping_add(step.wrapping_mul(i as u8)));
         let few = |distinct: usize| std::array::from_fn(|i| (i % distinct) as u8 ^ 0xa5);
         let keys: [([u8; 32], &str); 14] = [
@@ -160,13 +160,13 @@ mod tests {
             (*b"tower-euid sandbox: no secret 01", "printed in documents"),
             (counting(0, 1), "printed in documents"),
         ];
-        for (key, says) in keys {
-            assert!(weakness(&key).is_some_and(|weakness| weakness.contains(says)), "{says}: {:?}", weakness(&key));
+        for (key, rule) in keys {
+            assert!(weakness(&key).is_some_and(|weakness| weakness.contains(rule)), "{rule}: {:?}", weakness(&key));
         }
     }
 
     #[test]
-    fn a_key_one_step_from_each_rule_is_good() {
+    fn key_one_step_from_each_weakness_is_accepted() {
         let mut seventeen: [u8; 32] = std::array::from_fn(|i| (i % 16 * 15) as u8 ^ 0x80);
         seventeen[31] = 0x7b;
         let mut not_text = *b"correct horse battery staple 123";
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_digests_are_good_keys() {
+    fn ten_thousand_digests_are_accepted_as_keys() {
         for number in 0..10_000_u32 {
             assert_eq!(weakness(&Sha256::digest(number.to_be_bytes()).into()), None, "{number}");
         }

@@ -173,12 +173,12 @@ mod tests {
     use super::*;
 
     thread_local! {
-        /// How often a character was looked at.
+        /// How many characters the reader has looked at.
         pub static LOOKS: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Checks that reading is linear, with a small factor.
-    fn looks_are_few(text: &[u8]) {
+    /// Asserts that reading is linear, with a small factor.
+    fn assert_few_looks(text: &[u8]) {
         LOOKS.set(0);
         let verdict = judge(text);
         let most = if text.len() > MAX_LENGTH { 0 } else { 4 * text.len() + 64 };
@@ -187,31 +187,31 @@ mod tests {
 
     /// Hundreds of ranges over all vendors, for which a decoder that expands ranges needs seconds.
     #[test]
-    fn hostile_string_costs_no_more_than_its_length() {
+    fn hostile_tc_string_is_read_in_linear_time() {
         let hostile = include_bytes!("../../tests/vectors/consent-hostile.txt").trim_ascii();
         assert_eq!(judge(hostile), Verdict::Sufficient);
-        looks_are_few(hostile);
-        looks_are_few(&hostile.repeat(12));
+        assert_few_looks(hostile);
+        assert_few_looks(&hostile.repeat(12));
     }
 
     #[test]
-    fn segments_cost_no_more_than_their_length() {
+    fn tc_string_segments_are_read_in_linear_time() {
         let core = "CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA";
         for segment in [".", ".gA", ".YAAAAAAAAAAA", ".IAAA", ".AAAA", ".A"] {
-            looks_are_few(format!("{core}{}", segment.repeat((MAX_LENGTH - core.len()) / segment.len())).as_bytes());
+            assert_few_looks(format!("{core}{}", segment.repeat((MAX_LENGTH - core.len()) / segment.len())).as_bytes());
         }
-        looks_are_few(&[b'.'; MAX_LENGTH]);
+        assert_few_looks(&[b'.'; MAX_LENGTH]);
     }
 
     proptest! {
         /// Long runs of one character make long lists of ranges and restrictions.
         #[test]
-        fn any_string_costs_no_more_than_its_length(
+        fn any_tc_string_is_read_in_linear_time(
             head in "C[A-Za-z0-9_-]{35}",
             runs in vec((select(&b"A_QgIf4.YE"[..]), 0..900_usize), 0..12),
         ) {
             let runs = runs.into_iter().flat_map(|(character, count)| std::iter::repeat_n(character, count));
-            looks_are_few(&head.into_bytes().into_iter().chain(runs).collect::<Vec<u8>>());
+            assert_few_looks(&head.into_bytes().into_iter().chain(runs).collect::<Vec<u8>>());
         }
     }
 }

@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_domain_is_a_name_with_a_dot_and_nothing_else() {
+    fn cookie_domain_must_be_a_name_with_a_dot() {
         let (label, name) = (format!("{}.com", "a".repeat(63)), format!("{}d", "abc.".repeat(63)));
         for right in
             ["example.com", "Example.COM", "a.b.co.uk", "xn--bcher-kva.example", "1und1.de", "127.0.0.x", &label, &name]
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_for_frames_of_other_sites_are_secure() {
+    fn cookies_for_cross_site_frames_must_be_secure() {
         for same_site in [SameSite::None, SameSite::Partitioned] {
             assert!(CookieConfig::default().same_site(same_site).is_ok());
             let error = CookieConfig::insecure().same_site(same_site).unwrap_err().to_string();

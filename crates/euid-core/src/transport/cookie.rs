@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn all_names_of_a_configuration_go_on_after_the_identitys_as_the_search_takes_for_granted() {
+    fn anchor_and_opt_out_names_begin_with_the_identity_name_as_the_scan_assumes() {
         let domain = CookieConfig::default().domain("example.com").unwrap();
         for config in [CookieConfig::default(), domain, CookieConfig::insecure()] {
             let names = Names::new(&config);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_found_wherever_it_stands() {
+    fn identity_cookie_is_found_at_any_position() {
         for header in [
             "__Host-euid=v",
             "a=b; __Host-euid=v",
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_ours_is_not() {
+    fn cookies_with_similar_names_are_ignored() {
         for header in [
             "x__Host-euid=v",
             "a=__Host-euid=v",
@@ -287,13 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn a_value_may_hold_an_equals_sign_or_be_empty() {
+    fn cookie_value_may_hold_an_equals_sign_or_be_empty() {
         assert_eq!(identities(&[b"__Host-euid=a=b=; c=d"]), ["a=b="]);
         assert_eq!(identities(&[b"__Host-euid="]), [""]);
     }
 
     #[test]
-    fn neighbours_that_are_no_text_do_not_hide_it() {
+    fn identity_cookie_is_found_beside_values_that_are_not_text() {
         assert_eq!(identities(&[b"a=\xff\xfe; __Host-euid=v; \x80=\"x"]), ["v"]);
         assert_eq!(identities(&[b"a=\"; __Host-euid=v; b=\""]), ["v"]);
     }
@@ -303,7 +303,7 @@ mod tests {
         let part = prop_oneof![
             4 => proptest::sample::select(&["__Host-euid", "__Host-euid-login", "=", ";", "; ", " ", "\t", "\"", "x"][..])
                 .prop_map(str::to_owned),
-            // No other blanks: those the `cookie` crate strips too, where HTTP knows SP and HTAB alone.
+            // Only SP and HTAB as blanks, as in HTTP. The `cookie` crate also strips other blanks.
             1 => any::<char>()
                 .prop_filter("a blank", |character| !character.is_whitespace() && !character.is_control())
                 .prop_map(String::from),
@@ -313,7 +313,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_scan_finds_what_the_cookie_crate_parses(header in header()) {
+        fn scan_finds_what_the_cookie_crate_parses(header in header()) {
             let cookies: Vec<_> = Cookie::split_parse(&header).filter_map(Result::ok).collect();
             let values = |name| cookies.iter().filter(move |cookie| cookie.name() == name).map(Cookie::value);
             let mut anchors: Vec<_> = values("__Host-euid-login").collect();
@@ -329,25 +329,25 @@ mod tests {
     }
 
     #[test]
-    fn several_headers_are_all_searched_in_order() {
+    fn cookie_headers_are_all_searched_in_order() {
         let found = find(&[b"__Host-euid=1; a=b", b"__Host-euid-login=x", b"__Host-euid=2"]);
         assert_eq!(found, (vec![b"1".to_vec(), b"2".to_vec()], "one: x".to_owned()));
     }
 
     #[test]
-    fn of_duplicates_the_first_four_are_kept() {
+    fn first_four_duplicate_cookies_are_kept() {
         let header = "__Host-euid=1; __Host-euid=2; __Host-euid=3; __Host-euid=4; __Host-euid=5";
         assert_eq!(identities(&[header.as_bytes()]), ["1", "2", "3", "4"]);
     }
 
     #[test]
-    fn anchors_that_differ_are_a_conflict_and_equal_ones_are_not() {
+    fn differing_anchors_conflict_and_equal_ones_do_not() {
         assert_eq!(find(&[b"__Host-euid-login=x; __Host-euid-login=x"]).1, "one: x");
         assert_eq!(find(&[b"__Host-euid-login=x; __Host-euid-login=y; __Host-euid-login=x"]).1, "conflict");
     }
 
     #[test]
-    fn past_64_kib_nothing_is_looked_at() {
+    fn cookie_headers_beyond_64_kib_are_ignored() {
         let filler = format!("a={}", "x".repeat(60 * 1024));
         assert_eq!(identities(&[filler.as_bytes(), b"__Host-euid=1"]), ["1"]);
         assert_eq!(identities(&[filler.as_bytes(), &[b'x'; 8 * 1024], b"__Host-euid=1"]), Vec::<String>::new());
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_writes_every_attribute() {
+    fn set_cookie_template_writes_every_attribute() {
         let template = |config: &CookieConfig, readers, value, seconds| {
             let header =
                 set_cookie(config, readers, config.identity_name(), value, Duration::from_secs(seconds)).unwrap();

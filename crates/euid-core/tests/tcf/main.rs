@@ -1,9 +1,8 @@
-//! TC strings: the verdict on each is the operator's, and the cookie that holds one is found whatever
-//! stands beside it.
+//! Tests of TC strings: each gets the operator's verdict, and their cookie is found among all others.
 //!
-//! 1. `tests/vectors/consent.json` has 600 strings with what the operator answered to them.
-//! 2. A slow model reads the same from any string. `PROPTEST_CASES=100000 cargo test --release --package euid-core --test tcf`
-//!    tries that many more.
+//! 1. `tests/vectors/consent.json` has 600 strings with the operator's answers.
+//! 2. A slow model reads random strings. The reader must agree with it.
+//!    `PROPTEST_CASES=100000 cargo test --release --package euid-core --test tcf` tries more of them.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
@@ -40,7 +39,7 @@ fn vectors() -> Vec<(String, Verdict)> {
 }
 
 #[test]
-fn reader_and_model_judge_every_recorded_string_as_the_operator_did() {
+fn reader_and_model_judge_every_recorded_tc_string_like_the_operator() {
     let vectors = vectors();
     assert_eq!(vectors.len(), 600);
     for (tc_string, expected) in vectors {
@@ -49,16 +48,16 @@ fn reader_and_model_judge_every_recorded_string_as_the_operator_did() {
     }
 }
 
-/// Made with IAB's own encoder.
+/// IAB's own encoder made this string.
 #[test]
-fn publisher_restrictions_do_not_make_a_string_invalid() {
+fn tc_string_with_publisher_restrictions_is_valid() {
     let restricted = "CQuPXIAQuPXIAAfABBENBkEgAPLAAELAAAYgF5wBYAAgAEAAqACgALAAyAXmBecAMABQAFQF5gBBIAMAAQAKHQAgAFQAyAvM\
         .YAAAAAAAAAAA";
     assert_eq!(judge(restricted), Verdict::Sufficient);
 }
 
 #[test]
-fn reader_is_as_strict_as_the_operator_about_what_surrounds_the_core() {
+fn reader_is_as_strict_as_the_operator_about_text_around_the_core() {
     let publisher = ".YAAAAAAAAAA";
     for after in
         [".", "..", publisher, ".YAAAAAAAAAA.YA", ".gAAA", &format!(".{SUFFICIENT}"), ".IAAA.QAAA.YAAAAAAAAAA..A="]
@@ -66,7 +65,7 @@ fn reader_is_as_strict_as_the_operator_about_what_surrounds_the_core() {
         let expected = if after.ends_with('=') { Verdict::Invalid } else { Verdict::Sufficient };
         assert_eq!(judge(format!("{SUFFICIENT}{after}")), expected, "{after}");
     }
-    // An empty segment is read only where a type is still looked for.
+    // An empty segment is invalid only while a segment type is still missing.
     assert_eq!(judge(format!("{SUFFICIENT}.IAAA.QAAA{publisher}..{INSUFFICIENT}")), Verdict::Sufficient);
     assert_eq!(judge(format!("{SUFFICIENT}..IAAA.QAAA{publisher}")), Verdict::Invalid);
     for after in [" ", "\n", ";", "'", "%3D", "=", "===", ".A", ".YA", ".IA", "\u{e9}", "\0"] {
@@ -84,7 +83,7 @@ fn reader_is_as_strict_as_the_operator_about_what_surrounds_the_core() {
 }
 
 #[test]
-fn text_is_read_up_to_4_kib() {
+fn tc_string_is_read_up_to_4_kib() {
     let longest = format!("{SUFFICIENT:.<MAX_LENGTH$}");
     assert_eq!((longest.len(), judge(&longest)), (4096, Verdict::Sufficient));
     assert_eq!(judge(longest + "."), Verdict::Invalid);
@@ -93,7 +92,7 @@ fn text_is_read_up_to_4_kib() {
 /// A field: its width in bits and its value.
 type Field = (usize, u64);
 
-/// A segment of such fields, in base64url.
+/// Returns a segment of these fields, in base64url.
 fn encode(fields: &[Field]) -> String {
     use base64::Engine;
     let bits: String = fields.iter().map(|&(width, value)| format!("{value:0width$b}")).collect();
@@ -103,19 +102,19 @@ fn encode(fields: &[Field]) -> String {
 }
 
 #[test]
-fn segments_must_hold_every_bit_that_their_fields_name() {
+fn tc_string_segments_must_hold_every_bit_of_their_fields() {
     let with = |segment: &[Field]| judge(format!("{SUFFICIENT}.{}", encode(segment)));
-    // 32 bits, which six characters hold with four to spare.
+    // 32 bits; six characters have room for four more.
     let vendors = |last| [(3, 1), (16, last), (1, 0), (12, 0)];
     assert_eq!((with(&vendors(12)), with(&vendors(13))), (Verdict::Sufficient, Verdict::Invalid));
-    // 64 bits: type, purposes, number of custom purposes, and both lists of these.
+    // 64 bits: type, purposes, number of custom purposes, and two lists of custom purposes.
     let publisher = |custom| [(3, 3), (48, 0), (6, custom), (7, 0)];
     assert_eq!((with(&publisher(3)), with(&publisher(4))), (Verdict::Sufficient, Verdict::Invalid));
     assert_eq!(judge(format!("{SUFFICIENT}.IAAA.QAAA.YA")), Verdict::Invalid);
 }
 
 #[test]
-fn restrictions_may_name_any_vendor_but_not_in_reverse() {
+fn restriction_range_may_name_any_vendors_but_not_in_reverse() {
     let restricted = |from, to| {
         let no_vendors = [(16, 0), (1, 0)];
         let restriction = [(12, 1), (8, 0), (12, 1), (1, 1), (16, from), (16, to)];
@@ -129,12 +128,12 @@ fn restrictions_may_name_any_vendor_but_not_in_reverse() {
     assert_eq!(restricted(7, 6), Verdict::Invalid);
 }
 
-/// Vendors around the one that matters, and any.
+/// Vendor 21, its neighbours and any others.
 fn vendor() -> impl Strategy<Value = u64> {
     prop_oneof![2 => Just(21), 3 => 18..25_u64, 2 => 0..2_u64, 1 => Just(65_535), 2 => 0..=65_535_u64]
 }
 
-/// A list of ranges: mostly well-formed and within `last`.
+/// Lists of ranges, most of them well-formed and up to `last`.
 fn ranges(last: u64) -> impl Strategy<Value = Vec<Field>> {
     let entry = (vendor(), vendor(), any::<bool>(), 0..20_u8).prop_map(move |(a, b, is_range, broken)| match broken {
         0 => vec![(1, 1), (16, a), (16, b)],
@@ -180,7 +179,7 @@ fn other_segment() -> impl Strategy<Value = Vec<Field>> {
     prop_oneof![3 => of_vendors, 2 => publisher, 1 => unknown, 1 => Just(Vec::new())]
 }
 
-/// Strings of all kinds: cores with other segments, some of them cut, with characters put in or changed.
+/// Strings of all kinds: cores with other segments. Some are truncated, some have inserted or changed characters.
 fn tc_string() -> impl Strategy<Value = String> {
     let segments = (core(), vec(other_segment(), 0..4)).prop_map(|(core, others)| {
         let segments = [core].into_iter().chain(others).map(|fields| encode(&fields));
@@ -192,11 +191,11 @@ fn tc_string() -> impl Strategy<Value = String> {
     });
     let change = (any::<Index>(), select(&["", "A", "_", ".", "=", "==", "..", "+", " ", "\u{e9}"][..]), 0..3_usize);
     (cut, prop_oneof![2 => Just(Vec::new()), 1 => vec(change, 0..3)]).prop_map(|(mut text, changes)| {
-        for (at, put_in, taken_out) in changes {
+        for (at, inserted, removed) in changes {
             let mut characters: Vec<char> = text.chars().collect();
             let at = at.index(characters.len() + 1);
-            let end = (at + taken_out).min(characters.len());
-            characters.splice(at..end, put_in.chars());
+            let end = (at + removed).min(characters.len());
+            characters.splice(at..end, inserted.chars());
             text = characters.into_iter().collect();
         }
         text
@@ -205,20 +204,20 @@ fn tc_string() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn reader_judges_as_the_model(tc_string in tc_string()) {
+    fn reader_judges_tc_strings_like_the_model(tc_string in tc_string()) {
         prop_assert_eq!(judge(&tc_string), model::judge(tc_string.as_bytes()), "{}", tc_string);
     }
 
     #[test]
-    fn reader_judges_any_bytes_as_the_model(bytes in vec(any::<u8>(), 0..5000), start in select(&["", "C", "B"][..])) {
+    fn reader_judges_bytes_like_the_model(bytes in vec(any::<u8>(), 0..5000), start in select(&["", "C", "B"][..])) {
         let bytes = [start.as_bytes(), &bytes].concat();
         prop_assert_eq!(judge(&bytes), model::judge(&bytes));
     }
 }
 
-/// The property above would hold of strings that are all invalid.
+/// If all strings were invalid, the properties above would hold trivially.
 #[test]
-fn generated_strings_get_every_verdict() {
+fn generated_tc_strings_get_every_verdict() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut verdicts = HashMap::new();
     for _ in 0..1000 {
@@ -235,7 +234,7 @@ fn headers<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> HeaderMap {
 }
 
 #[test]
-fn cookie_is_found_byte_for_byte_wherever_it_stands() {
+fn tcf_cookie_is_found_byte_for_byte_at_any_position() {
     for header in [
         &b"euconsent-v2=CP"[..],
         b"a=b; euconsent-v2=CP; c=d",
@@ -257,7 +256,7 @@ fn cookie_is_found_byte_for_byte_wherever_it_stands() {
 }
 
 #[test]
-fn quotes_are_taken_off_only_in_pairs() {
+fn tcf_cookie_quotes_are_removed_only_in_pairs() {
     for (value, expected) in [("\"", "\""), ("\"\"", ""), ("\"CP", "\"CP"), ("CP\"", "CP\""), ("\"\"CP\"\"", "\"CP\"")]
     {
         let headers = headers([format!("euconsent-v2={value}").as_bytes()]);
@@ -266,7 +265,7 @@ fn quotes_are_taken_off_only_in_pairs() {
 }
 
 #[test]
-fn two_cookies_that_differ_are_not_consent() {
+fn differing_tcf_cookies_withhold_consent() {
     let [granted, refused] = [SUFFICIENT, INSUFFICIENT].map(|tc_string| format!("euconsent-v2={tc_string}"));
     for pair in [[&granted, &refused], [&refused, &granted]] {
         let [one, other] = pair.map(String::as_bytes);
@@ -279,7 +278,7 @@ fn two_cookies_that_differ_are_not_consent() {
 }
 
 #[test]
-fn string_that_cannot_be_read_withholds_consent_and_does_not_withdraw_it() {
+fn unreadable_tc_string_withholds_consent_and_does_not_withdraw_it() {
     for (tc_string, expected) in [
         (SUFFICIENT, Consent::Granted),
         (INSUFFICIENT, Consent::Withdrawn),

@@ -1,5 +1,5 @@
-//! A slow reading of TC strings, bit by bit, that the reader is held against. It decodes everything and
-//! collects whole sets; it shares no code with the reader.
+//! The model of the reader of TC strings: slow, bit by bit. It decodes everything into sets, and shares no code with
+//! the reader.
 
 use euid_core::tcf::Verdict;
 
@@ -46,7 +46,7 @@ fn allows(core: &mut Segment) -> Option<bool> {
     }))
 }
 
-/// The first segment of each type is read; those before it must have a type.
+/// Checks the first segment of each type. The segments before it must have a type, too.
 fn are_readable(others: &[&[u8]]) -> Option<()> {
     let others: Vec<Segment> = others.iter().map(|segment| Segment::decode(segment)).collect::<Option<_>>()?;
     for wanted in [1, 2, 3] {
@@ -70,7 +70,7 @@ fn are_readable(others: &[&[u8]]) -> Option<()> {
     Some(())
 }
 
-/// The bits of a segment that are still to be read, last one first.
+/// The unread bits of a segment, last one first.
 #[derive(Clone)]
 struct Segment(Vec<bool>);
 
@@ -104,7 +104,7 @@ impl Segment {
         Some(number)
     }
 
-    /// For each number from 0 to `last` whether it is in the set; 0 never is.
+    /// Returns for each number from 0 to `last` whether it is in the set; 0 never is.
     fn set(&mut self, last: usize) -> Option<Vec<bool>> {
         let mut set = vec![false];
         for _ in 0..last {

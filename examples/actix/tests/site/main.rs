@@ -1,4 +1,4 @@
-//! The site on the sandbox, with the sandbox's clock.
+//! Tests of the site with the sandbox and its clock.
 
 mod support;
 mod waiting;
@@ -42,7 +42,7 @@ async fn page_that_does_not_read_the_token_stays_cacheable() -> Tested {
 }
 
 #[actix_web::test]
-async fn due_page_is_refreshed_and_writes_the_identity_alone() -> Tested {
+async fn refresh_of_a_due_page_writes_only_the_identity() -> Tested {
     let (sandbox, host) = host()?;
     let app = app(&host).await;
     let mut visitor = sandbox.visitor(&host, VisitorState::Absent)?;
@@ -77,7 +77,7 @@ async fn page_keeps_its_valid_token_while_the_operator_is_down() -> Tested {
 }
 
 #[actix_web::test]
-async fn opt_out_that_a_refresh_finds_ends_the_identity_and_is_remembered() -> Tested {
+async fn opt_out_found_by_a_refresh_ends_the_identity_and_is_remembered() -> Tested {
     let (sandbox, host) = host()?;
     let app = app(&host).await;
     let mut visitor = sandbox.visitor(&host, VisitorState::Due)?;
@@ -93,7 +93,7 @@ async fn opt_out_that_a_refresh_finds_ends_the_identity_and_is_remembered() -> T
 }
 
 #[actix_web::test]
-async fn logout_removes_all_cookies_whatever_else() -> Tested {
+async fn logout_removes_all_cookies_in_every_state_and_during_an_outage() -> Tested {
     for path in ["/logout", "/close-account"] {
         for state in [VisitorState::Fresh, VisitorState::Due, VisitorState::Expired, VisitorState::OptedOut] {
             for fault in [None, Some(Fault::Status(503))] {
@@ -111,7 +111,7 @@ async fn logout_removes_all_cookies_whatever_else() -> Tested {
 }
 
 #[actix_web::test]
-async fn login_that_fails_ends_the_identity_before_it() -> Tested {
+async fn failed_login_ends_the_previous_identity() -> Tested {
     for (email, fault, status) in [("bob", None, 400), ("bob@example.com", Some(Fault::Status(503)), 303)] {
         let (sandbox, host) = host()?;
         let app = app(&host).await;
@@ -124,7 +124,7 @@ async fn login_that_fails_ends_the_identity_before_it() -> Tested {
 }
 
 #[actix_web::test]
-async fn image_of_a_page_causes_no_call_and_writes_nothing() -> Tested {
+async fn image_request_makes_no_call_and_writes_nothing() -> Tested {
     let (sandbox, host) = host()?;
     let app = app(&host).await;
     let mut visitor = sandbox.visitor(&host, VisitorState::Due)?;
@@ -134,7 +134,7 @@ async fn image_of_a_page_causes_no_call_and_writes_nothing() -> Tested {
 }
 
 #[actix_web::test]
-async fn cookie_of_the_application_stays_beside_the_identity() -> Tested {
+async fn application_cookie_is_kept_beside_the_identity() -> Tested {
     let (sandbox, host) = host()?;
     let app = app(&host).await;
     let mut visitor = sandbox.visitor(&host, VisitorState::Due)?;
@@ -143,7 +143,7 @@ async fn cookie_of_the_application_stays_beside_the_identity() -> Tested {
 }
 
 #[actix_web::test]
-async fn calls_go_over_http_and_an_operator_out_of_reach_fails_no_page() -> Tested {
+async fn calls_go_over_http_and_an_unreachable_operator_fails_no_page() -> Tested {
     let server = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
     let sandbox = server.sandbox().clone();
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;

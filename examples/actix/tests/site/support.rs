@@ -18,7 +18,7 @@ use tower_service::Service as _;
 
 pub type Tested<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// A sandbox, and a host that calls it without a socket.
+/// Returns a sandbox, and a host that calls it without a socket.
 pub fn host() -> Tested<(Sandbox, Host)> {
     let sandbox = Sandbox::builder().build()?;
     let operator = sandbox.clone();
@@ -38,7 +38,7 @@ pub fn with_client(client: Client) -> Tested<Host> {
     Ok(Host::new(Engine::new(CookieKey::generate()?.into()), client))
 }
 
-/// The site's pages, and some more.
+/// Returns the site with its pages and three more.
 pub async fn app(
     host: &Host,
 ) -> impl Service<actix_http::Request, Response = ServiceResponse<impl MessageBody>, Error = Error> {
@@ -59,7 +59,7 @@ pub async fn app(
     init_service(app).await
 }
 
-/// A response, as a browser sees it.
+/// A response with the parts that the tests read.
 pub struct Seen {
     pub status: u16,
     pub headers: HeaderMap,
@@ -71,7 +71,7 @@ impl Seen {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The cookies that it sets or removes, without attributes and values.
+    /// Returns the names of the cookies that the response sets or removes.
     pub fn cookies(&self) -> Vec<&str> {
         let lines = self.headers.get_all("set-cookie").iter().filter_map(|line| line.to_str().ok());
         lines.filter_map(|line| line.split('=').next()).collect()

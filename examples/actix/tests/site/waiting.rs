@@ -1,4 +1,4 @@
-//! Pages that wait for the operator. Tokio's clock is paused, so nothing sleeps.
+//! Tests of pages that wait for the operator. Tokio's clock is paused, so they need no real time.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -25,7 +25,7 @@ async fn page_waits_no_longer_than_its_deadline() -> Tested {
 }
 
 #[actix_web::test]
-async fn requests_of_one_login_share_a_call_even_if_the_first_one_goes_away() -> Tested {
+async fn requests_of_one_login_share_a_call_if_the_first_is_dropped_too() -> Tested {
     let (sandbox, host) = host()?;
     let app = app(&host).await;
     let mut tabs = [(); 3].map(|()| sandbox.visitor(&host, VisitorState::Due));
@@ -34,13 +34,13 @@ async fn requests_of_one_login_share_a_call_even_if_the_first_one_goes_away() ->
     sandbox.fault(Fault::Delay(PAGE_WAITS / 2));
     tokio::time::pause();
 
-    let mut gone = Box::pin(send(&app, first, get("/")));
+    let mut dropped = Box::pin(send(&app, first, get("/")));
     let (mut second, mut third) = (Box::pin(send(&app, second, get("/"))), Box::pin(send(&app, third, get("/"))));
-    begin(&mut gone).await;
+    begin(&mut dropped).await;
     begin(&mut second).await;
     begin(&mut third).await;
     assert_eq!(sandbox.refresh_calls(), 1);
-    drop(gone);
+    drop(dropped);
     let (second, third) = (second.await?, third.await?);
     assert_eq!((second.cookies(), third.cookies()), (vec![IDENTITY], vec![IDENTITY]));
     assert_eq!((second.text == third.text, sandbox.refresh_calls()), (true, 2));
@@ -48,7 +48,7 @@ async fn requests_of_one_login_share_a_call_even_if_the_first_one_goes_away() ->
 }
 
 #[actix_web::test]
-async fn older_identity_of_a_login_is_refreshed_by_a_call_of_its_own() -> Tested {
+async fn older_identity_of_a_login_is_refreshed_by_its_own_call() -> Tested {
     let (sandbox, host) = host()?;
     let app = app(&host).await;
     let mut visitor = sandbox.visitor(&host, VisitorState::Due)?;
