@@ -145,7 +145,7 @@ fn consent(request: &request::Parts) -> Consent {
 
 /// Generates an identity for a user who is signed in, consents and has none.
 async fn page(State(site): State<Site>, euid: Euid, user: Option<Extension<User>>) -> Response {
-    let Some(Extension(user)) = user else { return format!("nobody: {}\n", euid.state()).into_response() };
+    let Some(Extension(user)) = user else { return format!("signed out: {}\n", euid.state()).into_response() };
     let text = format!("{}: {}\n", user.0, euid.state());
     let update = if matches!(euid, Euid::Absent) { site.generate(&user).await } else { None };
     match update {
@@ -289,7 +289,7 @@ mod tests {
         browser.submit("/consent", "choice=yes").await?;
         browser.submit("/login", "email=ann@example.com").await?;
         browser.submit("/logout", "").await?;
-        assert_eq!(browser.look().await?, "nobody: absent");
+        assert_eq!(browser.look().await?, "signed out: absent");
         browser.submit("/login", "email=bob@example.com").await?;
         assert_eq!((browser.look().await?, browser.generate_calls()), ("bob@example.com: active".to_owned(), 2));
         Ok(())
@@ -303,7 +303,7 @@ mod tests {
         browser.sandbox.advance(SESSION_LASTS - Duration::from_secs(60));
         assert_eq!(browser.look().await?, "ann@example.com: active");
         browser.sandbox.advance(Duration::from_secs(60));
-        assert_eq!(browser.look().await?, "nobody: absent");
+        assert_eq!(browser.look().await?, "signed out: absent");
         Ok(())
     }
 
@@ -316,7 +316,7 @@ mod tests {
         let request = Request::post("/logout").header(COOKIE, cookies).body(Body::empty())?;
         browser.app.clone().oneshot(request).await?;
         browser.visitor = kept;
-        assert_eq!(browser.look().await?, "nobody: withheld");
+        assert_eq!(browser.look().await?, "signed out: withheld");
         Ok(())
     }
 

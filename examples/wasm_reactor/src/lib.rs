@@ -4,7 +4,7 @@
 //! 1. The module opens no socket and reads no clock. Between two calls, the host is free: it awaits the
 //!    operator, runs the page, serves other visitors.
 //! 2. A request and its response are one *exchange*, with a number. Many can be under way at once.
-//! 3. Each exchange ends with `finish`, whatever happened. There is no other way to forget one.
+//! 3. Each exchange ends with `finish`, also after an error: nothing else frees it.
 //! 4. Messages are JSON in a buffer of the module's memory. `buffer.rs` passes them between host and module, `messages.rs`
 //!    defines them, and `exchange.rs` passes their content to the engine.
 
