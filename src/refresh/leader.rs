@@ -108,6 +108,7 @@ impl Leader {
         }
     }
 
+    /// Ends the call: the table remembers its outcome, and the flight hands it to the waiters.
     fn complete(&mut self, ending: Ending, outcome: Result<Refreshed, EuidError>, now: UnixMillis) {
         let (outcome, due_by) = match outcome.and_then(|outcome| outcome.received(now)) {
             Ok((outcome, due_by)) => (Ok(outcome), due_by),
@@ -115,8 +116,8 @@ impl Leader {
         };
         let outcome = Arc::new(outcome);
         let chance = RandomState::new().hash_one(self.key.token) as u32;
-        let complete = |table: &mut RefreshTable| table.complete(&self.key, &outcome, self.progress, now, chance);
-        let ((), moved) = self.coordinator.with_table(complete);
+        let remember = |table: &mut RefreshTable| table.complete(&self.key, &outcome, self.progress, now, chance);
+        let ((), moved) = self.coordinator.with_table(remember);
         self.flight.complete(Arc::clone(&outcome));
         self.completed = true;
         // This comes last, as it runs the application's code: if that panics, the flight has already completed.

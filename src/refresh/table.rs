@@ -59,7 +59,7 @@ pub(super) enum NextStep {
     Lead { flight: Arc<Flight>, probe: bool },
     /// A call is under way, for longer than a page waits.
     Overdue,
-    /// Another token of the same login is being refreshed, or was refused just now.
+    /// Another token of the same login is being refreshed, backs off, or was rejected just now.
     LoginBusy,
     /// The operator is down.
     BreakerOpen,
@@ -108,10 +108,15 @@ impl RefreshTable {
         }
         // The age is compared here, not by a timer: on a blocked runtime the timer would be late too.
         let age = |begun: &Instant| steady.saturating_duration_since(*begun);
-        let is_lost = |begun| age(begun) >= self.call_deadline.saturating_add(LOST_AFTER);
-        match (self.memo.of_token(key), self.memo.of_lineage(key)) {
-            (Some(TokenState::UnderWay { begun, .. }), _) | (None, Some(TokenState::UnderWay { begun, .. }))
-                if is_lost(begun) => {}
+        // A lost call counts as none.
+        let is_not_lost = |state: &&TokenState| match state {
+            TokenState::UnderWay { begun, .. } => age(begun) < self.call_deadline.saturating_add(LOST_AFTER),
+            TokenState::Answered { .. } | TokenState::BackingOff { .. } => true,
+        };
+        let of_token = self.memo.of_token(key).filter(is_not_lost);
+        // The same entry as that of the token, if the token is the last one of its login.
+        let of_login = self.memo.of_lineage(key).filter(is_not_lost);
+        match (of_token, of_login) {
             (Some(TokenState::UnderWay { begun, .. }), _) if age(begun) >= self.max_wait => return NextStep::Overdue,
             (Some(TokenState::UnderWay { flight, .. }), _) => return NextStep::Join(Arc::clone(flight)),
             (_, Some(state)) if state.is_under_way() || state.known(now).is_some() => return NextStep::LoginBusy,
@@ -321,6 +326,22 @@ mod tests {
             assert_eq!(process.next_of(next, 69), if of_login { "busy" } else { "overdue" });
             assert_eq!([process.next_of(next, 70), process.next_of(next, 70)], ["lead", "join"]);
         }
+    }
+
+    #[test]
+    fn lost_call_of_a_login_is_followed_by_one_for_a_token_that_has_failed_before() {
+        let mut process = Process::new(LARGE);
+        let failed = failed(ErrorKind::Undecryptable);
+        process.table.complete(&of_login(1), &failed, CallProgress::OnTime, at(0), u32::MAX);
+        assert_eq!([process.next_of(of_login(2), 5), process.next_of(of_login(1), 74)], ["lead", "busy"]);
+        assert_eq!(process.next_of(of_login(1), 75), "lead");
+    }
+
+    #[test]
+    fn lost_call_of_a_token_is_not_repeated_beside_that_of_another_token_of_its_login() {
+        let mut process = Process::new(LARGE);
+        assert_eq!([process.next_of(of_login(1), 0), process.next_of(of_login(2), 70)], ["lead", "lead"]);
+        assert_eq!(process.next_of(of_login(1), 70), "busy");
     }
 
     #[test]
