@@ -10,52 +10,56 @@ use http::{Request, Response};
 use crate::config::{Config, LogoutWhen};
 
 /// The answers of the hooks `consent` and `subject` for a request.
-pub(crate) struct Visitor {
+pub(crate) struct HookAnswers {
     pub(crate) consent: Consent,
-    /// `None` without the hook `subject`, `Some(None)` if no user is signed in.
-    user: Option<UserId>,
+    user: User,
 }
 
-/// The signed-in user's id in the application, if a user is signed in.
-type UserId = Option<Box<[u8]>>;
+/// The answer of the hook `subject`: [`SignedIn`], with an id of its own.
+enum User {
+    /// The hook is not set.
+    Unchecked,
+    NoUser,
+    /// The user's id in the application.
+    SignedIn(Box<[u8]>),
+}
 
 /// The layer whose hooks were called last, in the extensions of a request.
 #[derive(Clone, Copy)]
 pub(crate) struct HooksOf(pub(crate) usize);
 
-impl Visitor {
+impl HookAnswers {
     pub(crate) fn context(&self) -> RequestContext<'_> {
         let user = match &self.user {
-            None => SignedIn::Unchecked,
-            Some(None) => SignedIn::NoUser,
-            Some(Some(id)) => SignedIn::User(id),
+            User::Unchecked => SignedIn::Unchecked,
+            User::NoUser => SignedIn::NoUser,
+            User::SignedIn(id) => SignedIn::User(id),
         };
         RequestContext { consent: self.consent, user }
     }
 }
 
-/// Returns whether a hook is set that [`visitor`] calls.
+/// Returns whether a hook is set that [`answers`] calls.
 pub(crate) fn has_hooks(config: &Config) -> bool {
     config.consent.is_some() || config.subject.is_some()
 }
 
-/// Calls the hooks. Handlers find the visitor's consent in the extensions.
-pub(crate) fn visitor<B>(config: &Config, request: Request<B>) -> (Request<B>, Visitor) {
-    let (mut consent, mut user) = (Consent::Granted, None);
+/// Calls the hooks `subject` and `consent`, and returns their answers. Handlers find the consent in the extensions.
+pub(crate) fn answers<B>(config: &Config, request: Request<B>) -> (Request<B>, HookAnswers) {
+    let (mut consent, mut user) = (Consent::Granted, User::Unchecked);
     let (mut parts, body) = request.into_parts();
     if let Some(hook) = &config.subject {
-        let id = hook(&parts);
-        if id.is_some() {
+        user = hook(&parts).map_or(User::NoUser, User::SignedIn);
+        if let User::SignedIn(_) = user {
             config.mistakes.found_user();
         }
-        user = Some(id);
     }
     if let Some(hook) = &config.consent {
         consent = hook(&parts);
         parts.extensions.insert(consent);
     }
     parts.extensions.insert(HooksOf(config.layer_id()));
-    (Request::from_parts(parts, body), Visitor { consent, user })
+    (Request::from_parts(parts, body), HookAnswers { consent, user })
 }
 
 /// Calls the hook `refresh_when`. Returns whether the response may write the identity: a new pair, or the same one under

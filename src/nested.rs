@@ -15,7 +15,7 @@ use euid_core::{AdvertisingToken, Consent, Euid, EuidLogoutHandle};
 use http::{Extensions, HeaderMap, Request, Response};
 
 use crate::config::Config;
-use crate::hooks::{self, HooksOf, Visitor};
+use crate::hooks::{self, HookAnswers, HooksOf};
 use crate::request::report_rejected;
 use crate::telemetry;
 use crate::update::EuidUpdate;
@@ -44,13 +44,13 @@ pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Reques
     let mut consent = Consent::Granted;
     if hooks::has_hooks(config) {
         let outside = request.extensions().get::<Consent>().copied();
-        let visitor;
-        (request, visitor) = hooks::visitor(config, request);
-        consent = visitor.consent;
+        let answers;
+        (request, answers) = hooks::answers(config, request);
+        consent = answers.consent;
         if let Some(outside) = outside {
             request.extensions_mut().insert(stricter(outside, consent));
         }
-        restrict(config, &mut request, &visitor, logout.as_ref());
+        restrict(config, &mut request, &answers, logout.as_ref());
     }
     (request, Inner(Some(Stricter { config: Arc::clone(config), consent, logout })))
 }
@@ -71,13 +71,13 @@ fn stricter(one: Consent, other: Consent) -> Consent {
 }
 
 /// Removes the state that the handler must not see from the request.
-fn restrict<B>(config: &Config, request: &mut Request<B>, visitor: &Visitor, logout: Option<&EuidLogoutHandle>) {
-    if let (Consent::Withdrawn, Some(logout)) = (visitor.consent, logout) {
+fn restrict<B>(config: &Config, request: &mut Request<B>, answers: &HookAnswers, logout: Option<&EuidLogoutHandle>) {
+    if let (Consent::Withdrawn, Some(logout)) = (answers.consent, logout) {
         logout.logout();
     }
     let Some(shown) = request.extensions().get::<Euid>() else { return };
-    let is_barred = is_of_another(config, request.headers(), visitor, shown);
-    let euid = match (visitor.consent, shown) {
+    let is_barred = is_of_another(config, request.headers(), answers, shown);
+    let euid = match (answers.consent, shown) {
         (Consent::Withheld, Euid::OptedOut) if !is_barred => return,
         (Consent::Withheld | Consent::Withdrawn, _) => Euid::Withheld,
         (Consent::Granted, Euid::Withheld) => return,
@@ -95,11 +95,11 @@ fn restrict<B>(config: &Config, request: &mut Request<B>, visitor: &Visitor, log
 
 /// Returns whether the identity is bound to a user who is not signed in. An identity that this layer can't open counts
 /// as bound to another user.
-fn is_of_another(config: &Config, headers: &HeaderMap, visitor: &Visitor, shown: &Euid) -> bool {
+fn is_of_another(config: &Config, headers: &HeaderMap, answers: &HookAnswers, shown: &Euid) -> bool {
     if config.subject.is_none() || matches!(shown, Euid::Absent | Euid::Withheld) {
         return false;
     }
-    match config.engine.check_user(headers, &visitor.context()) {
+    match config.engine.check_user(headers, &answers.context()) {
         UserCheck::Same => false,
         UserCheck::Rejected(reason) => {
             report_rejected(config, reason);

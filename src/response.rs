@@ -53,11 +53,11 @@ fn finish_headers(
     if update.as_ref().is_some_and(EuidUpdate::is_withheld) {
         pending.withhold_token();
     }
-    let asked = if is_logout { Some(&Change::EndLogin) } else { update.as_ref().map(EuidUpdate::change) };
-    let finish = config.engine.finish(pending, asked, status, headers, || config.now());
-    if let Some(record) = &finish.renewed {
+    let requested = if is_logout { Some(&Change::EndLogin) } else { update.as_ref().map(EuidUpdate::change) };
+    let finish = config.engine.finish(pending, requested, status, headers, || config.now());
+    if let Some(renewal) = &finish.renewed {
         // The browser has this pair now, so the coordinator need not keep it until it is due.
-        config.coordinator.delivered(*record.login.lineage().as_bytes(), &record.identity);
+        config.coordinator.delivered(*renewal.login.lineage().as_bytes(), &renewal.identity);
     }
     report(config, &finish);
 }

@@ -76,9 +76,9 @@ where
             config.engine.begin(request.method(), request.headers(), context, || config.now())
         };
         let step = if hooks::has_hooks(&config) {
-            let visitor;
-            (request, visitor) = hooks::visitor(&config, request);
-            begin(&request, &visitor.context())
+            let answers;
+            (request, answers) = hooks::answers(&config, request);
+            begin(&request, &answers.context())
         } else {
             begin(&request, &RequestContext::UNRESTRICTED)
         };
@@ -131,8 +131,8 @@ impl<S> EuidService<S> {
     where
         S: Service<Request<B>>,
     {
-        let (request, allowed) = hooks::allows_writes(&config, request);
-        if !allowed {
+        let (request, hook_allows) = hooks::allows_writes(&config, request);
+        if !hook_allows {
             decision.defer();
         }
         self.call_now(config, request, decision, None)
@@ -148,16 +148,17 @@ impl<S> EuidService<S> {
     where
         S: Service<Request<B>> + Clone,
     {
-        // A response that may not write anyway, as to a request for an image, needs no hook: `settle` defers its write.
-        let mut allowed = true;
+        // The hook is not called for a response that may not write anyway, such as that to a request for an image:
+        // `may_refresh` is false, and `settle` defers the write.
+        let mut hook_allows = true;
         if candidate.may_write() {
-            (request, allowed) = hooks::allows_writes(&config, request);
+            (request, hook_allows) = hooks::allows_writes(&config, request);
         }
         let now = candidate.arrived();
         // As bytes, since `refresh` must not import the engine.
         let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
         let key = RefreshKey::new(candidate.identity(), lineage);
-        let outcome = if allowed && candidate.may_refresh() {
+        let outcome = if hook_allows && candidate.may_refresh() {
             match config.coordinator.ask(&key, candidate.identity(), now) {
                 Reply::Known(outcome) => outcome,
                 Reply::Refused(why) => refused(why),
@@ -165,6 +166,8 @@ impl<S> EuidService<S> {
                     candidate.share(shared);
                     let is_concurrent = config.refresh_mode == RefreshMode::Concurrent && candidate.is_usable();
                     if is_concurrent || !candidate.may_wait() {
+                        // The handler is called now, with the old token. `ConcurrentRefresh::adopt` settles the
+                        // candidate again, if the operator has answered before the handler's response.
                         let unanswered = candidate.settle(&transient("not answered yet"), now);
                         let concurrent = Box::new(ConcurrentRefresh { waiter, candidate });
                         return self.call_now(config, request, unanswered, Some(concurrent));
@@ -182,7 +185,7 @@ impl<S> EuidService<S> {
             config.coordinator.recall(&key, now).unwrap_or_else(|| refused("this request may not refresh"))
         };
         let mut decision = candidate.settle(&outcome, now);
-        if !allowed {
+        if !hook_allows {
             decision.defer();
         }
         self.call_now(config, request, decision, None)
