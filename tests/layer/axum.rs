@@ -15,7 +15,7 @@ use tower_euid::{AdvertisingToken, Consent, Euid, EuidLogoutHandle, EuidUpdate, 
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::support::{ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, Operator, Site, identity, new_pair, text, writes};
+use crate::support::{ANCHOR, DUE, LOGIN_REMOVED, LOGIN_WRITTEN, Operator, Site, identity, new_pair, text, writes};
 
 async fn state(euid: Euid) -> &'static str {
     euid.state()
@@ -66,7 +66,7 @@ async fn send(site: &mut Site, method: Method, path: &str) -> Response<Body> {
 #[tokio::test]
 async fn login_handler_sets_both_cookies_and_keeps_its_own_response() {
     let response = send(&mut Site::offline(), Method::POST, "/login").await;
-    assert_eq!((response.status(), writes(response.headers())), (StatusCode::SEE_OTHER, BOTH_SET.into()));
+    assert_eq!((response.status(), writes(response.headers())), (StatusCode::SEE_OTHER, LOGIN_WRITTEN.into()));
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn logout_handler_clears_both_cookies() {
     for path in ["/logout", "/update", "/ok", "/handle"] {
         let mut site = Site::offline().logged_in(0).await;
         let response = send(&mut site, Method::POST, path).await;
-        assert_eq!(writes(response.headers()), BOTH_CLEARED, "{path}");
+        assert_eq!(writes(response.headers()), LOGIN_REMOVED, "{path}");
     }
 }
 
@@ -140,7 +140,7 @@ async fn logout_handler_clears_both_cookies() {
 async fn update_in_an_err_response_counts() {
     let mut site = Site::offline().logged_in(0).await;
     let response = send(&mut site, Method::POST, "/err").await;
-    let expected = (StatusCode::UNPROCESSABLE_ENTITY, BOTH_CLEARED.to_owned());
+    let expected = (StatusCode::UNPROCESSABLE_ENTITY, LOGIN_REMOVED.to_owned());
     assert_eq!((response.status(), writes(response.headers())), expected);
 }
 
@@ -200,6 +200,6 @@ async fn logout_handle_survives_timeout_panic_and_error() {
         let site = Site::offline().logged_in(0).await;
         let response = send_to(failing_pages().layer(site.layer.clone()), &site, Method::POST, path).await;
         let got = (response.status().as_u16(), writes(response.headers()));
-        assert_eq!(got, (status, BOTH_CLEARED.to_owned()), "{path}");
+        assert_eq!(got, (status, LOGIN_REMOVED.to_owned()), "{path}");
     }
 }

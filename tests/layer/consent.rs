@@ -14,8 +14,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::{Consent, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, NOTHING, Operator, REFRESH_EXPIRES, Site, User,
-    consent_page, expect, identity, new_pair, outcome, writes,
+    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, LOGIN_REMOVED, LOGIN_WRITTEN, Log, NOTHING, Operator, REFRESH_EXPIRES, Site,
+    User, consent_page, expect, identity, new_pair, outcome, writes,
 };
 
 /// Returns a copy of the site whose hook returns `consent`.
@@ -45,7 +45,7 @@ async fn consent_granted_after_withheld_refreshes_the_kept_identity() {
 #[tokio::test]
 async fn consent_withheld_still_stores_a_login() {
     let mut site = with_consent(&Site::offline(), Consent::Withheld);
-    assert_eq!(outcome(&site.login("new").await), expect("withheld", BOTH_SET));
+    assert_eq!(outcome(&site.login("new").await), expect("withheld", LOGIN_WRITTEN));
     assert_eq!(outcome(&site.look().await), expect("withheld", ""));
 }
 
@@ -55,7 +55,7 @@ async fn consent_withheld_shows_an_opt_out_and_lets_a_logout_clear() {
     site.look().await;
     let mut opted_out_by_refresh = with_consent(&site, Consent::Withheld);
     assert_eq!(outcome(&opted_out_by_refresh.look().await), expect("opted_out", ""));
-    assert_eq!(opted_out_by_refresh.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
+    assert_eq!(opted_out_by_refresh.update(EuidUpdate::logout()).await.writes(), LOGIN_REMOVED);
     opted_out_by_refresh.update(EuidUpdate::opt_out()).await;
     assert_eq!(outcome(&opted_out_by_refresh.look().await), expect("opted_out", ""));
 }
@@ -86,7 +86,7 @@ async fn consent_withdrawn_clears_every_state_and_makes_no_call() {
         ("active", active),
     ] {
         let mut site = with_consent(&site, Consent::Withdrawn);
-        assert_eq!(outcome(&site.look().await), expect("withheld", BOTH_CLEARED), "{state}");
+        assert_eq!(outcome(&site.look().await), expect("withheld", LOGIN_REMOVED), "{state}");
         assert_eq!(outcome(&site.look().await), expect("withheld", ""), "{state}, next request");
     }
     assert_eq!(operator.calls(), 0);
@@ -111,7 +111,7 @@ async fn consent_withdrawn_turns_a_login_into_a_logout_with_a_warning() {
         let log = Log::default();
         let _logging = log.start();
         // A new person is logging in, so the previous identity ends even though there is no new one.
-        assert_eq!(outcome(&site.login("new").await), expect("withheld", BOTH_CLEARED));
+        assert_eq!(outcome(&site.login("new").await), expect("withheld", LOGIN_REMOVED));
         assert_eq!(log.take(), [warning]);
     }
 }
@@ -129,7 +129,7 @@ async fn consent_withdrawn_clears_for_every_form_of_logout() {
     ];
     for logout in logouts {
         let mut site = with_consent(&Site::offline(), Consent::Withdrawn);
-        assert_eq!(site.visit(move |_, response| logout(response)).await.writes(), BOTH_CLEARED);
+        assert_eq!(site.visit(move |_, response| logout(response)).await.writes(), LOGIN_REMOVED);
         assert_eq!(site.look().await.saw(), "withheld", "the opt-out is not remembered");
     }
 }
@@ -138,7 +138,7 @@ async fn consent_withdrawn_clears_for_every_form_of_logout() {
 async fn consent_withdrawn_clears_on_a_304_too() {
     let mut site = with_consent(&Site::offline().logged_in(0).await, Consent::Withdrawn);
     let visit = site.visit(|_, response| *response.status_mut() = StatusCode::NOT_MODIFIED).await;
-    assert_eq!(visit.writes(), BOTH_CLEARED);
+    assert_eq!(visit.writes(), LOGIN_REMOVED);
 }
 
 /// Returns the consent that a handler finds in its request.
@@ -190,7 +190,7 @@ async fn hooks_see_the_request_and_leave_it_unchanged() {
         Ok::<_, Infallible>(Response::new(()))
     });
     let Ok(response) = site.layer.layer(handler).oneshot(request).await;
-    assert_eq!(writes(response.headers()), BOTH_CLEARED);
+    assert_eq!(writes(response.headers()), LOGIN_REMOVED);
 }
 
 /// A TCF string that allows enough, and one without purpose 1.
@@ -207,7 +207,7 @@ async fn tcf_cookie_that_is_missing_or_unclear_withholds_and_one_that_refuses_wi
         (&["euconsent-v2="], expect("withheld", "")),
         (&["euconsent-v2=SUFFICIENT;euconsent-v2=INSUFFICIENT"], expect("withheld", "")),
         (&["euconsent-v2=INSUFFICIENT", "euconsent-v2=SUFFICIENT"], expect("withheld", "")),
-        (&["a=b;euconsent-v2=INSUFFICIENT"], expect("withheld", BOTH_CLEARED)),
+        (&["a=b;euconsent-v2=INSUFFICIENT"], expect("withheld", LOGIN_REMOVED)),
     ] {
         let mut request = site.jar.request();
         for cookie in cookies {

@@ -110,7 +110,7 @@ async fn future_needs_no_box_if_no_change_of_the_cookies_is_planned() {
 
 #[tokio::test]
 async fn debug_of_the_future_shows_its_state_alone() {
-    let site = Site::offline().logged_in(DUE).await;
+    let site = Site::unanswered().logged_in(DUE).await;
     let page = site.layer.layer(service_fn(async |_: Request<()>| Ok::<_, &str>(Response::new(()))));
     let refreshing = page.clone().call(site.jar.request());
     let hot = page.clone().call(Request::new(()));
@@ -213,7 +213,7 @@ async fn refresh_that_panics_clears_no_cookie() {
 async fn request_waits_for_max_wait_and_no_longer() {
     for (millis, saw) in [(DUE, "active(old)"), (EXPIRED, "unavailable")] {
         let max_wait = Duration::from_millis(300);
-        let site = Site::offline().logged_in(millis).await.configured(|layer| layer.max_wait(max_wait));
+        let site = Site::unanswered().logged_in(millis).await.configured(|layer| layer.max_wait(max_wait));
         let mut request = Box::pin(start(&site));
         assert!(
             timeout(max_wait - Duration::from_millis(2), request.as_mut()).await.is_err(),
@@ -226,7 +226,7 @@ async fn request_waits_for_max_wait_and_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn request_with_a_max_wait_of_zero_does_not_wait() {
-    let site = Site::offline().logged_in(DUE).await.configured(|layer| layer.max_wait(Duration::ZERO));
+    let site = Site::unanswered().logged_in(DUE).await.configured(|layer| layer.max_wait(Duration::ZERO));
     assert!(timeout(Duration::from_millis(2), start(&site)).await.is_ok());
 }
 
@@ -252,6 +252,6 @@ async fn refresh_deadline_ends_a_call_without_an_answer() {
 #[tokio::test(start_paused = true)]
 async fn refresh_deadline_before_max_wait_ends_the_wait() {
     let deadline = Duration::from_millis(100);
-    let site = Site::offline().logged_in(DUE).await.configured(|layer| layer.refresh_deadline(deadline));
+    let site = Site::unanswered().logged_in(DUE).await.configured(|layer| layer.refresh_deadline(deadline));
     assert!(timeout(Duration::from_millis(105), start(&site)).await.is_ok());
 }

@@ -16,8 +16,8 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_euid::{AdvertisingToken, Consent, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, RefreshMode, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Operator, REFRESH_EXPIRES, Site, expect, identity,
-    new_pair, outcome, with_method, writes,
+    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, LOGIN_REMOVED, LOGIN_WRITTEN, Operator, REFRESH_EXPIRES, Site, expect,
+    identity, new_pair, outcome, with_method, writes,
 };
 
 fn logout_of(request: &Request<()>) -> EuidLogoutHandle {
@@ -64,9 +64,9 @@ async fn every_state() -> Vec<(&'static str, Site)> {
         ("withheld", with_consent(Consent::Withheld)),
         ("withdrawn", with_consent(Consent::Withdrawn)),
         ("active", active),
-        ("due", Site::offline().logged_in(DUE).await),
+        ("due", Site::unanswered().logged_in(DUE).await),
         ("refreshed", Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await),
-        ("expired", Site::offline().logged_in(EXPIRED).await),
+        ("expired", Site::unanswered().logged_in(EXPIRED).await),
         ("refresh token expired", Site::offline().logged_in(REFRESH_EXPIRES).await),
         ("opt-out found by a refresh", opted_out_by_refresh),
         ("opt-out by the site", opted_out_by_site),
@@ -81,7 +81,7 @@ async fn every_state() -> Vec<(&'static str, Site)> {
 async fn logout_handle_clears_in_every_state_though_the_response_is_replaced() {
     for (state, site) in every_state().await {
         for request in [site.jar.request(), post(site.jar.request())] {
-            assert_eq!(written_without_the_response(&site.layer, request).await, BOTH_CLEARED, "{state}");
+            assert_eq!(written_without_the_response(&site.layer, request).await, LOGIN_REMOVED, "{state}");
         }
     }
 }
@@ -89,7 +89,7 @@ async fn logout_handle_clears_in_every_state_though_the_response_is_replaced() {
 #[tokio::test]
 async fn logout_handle_without_cookies_clears_on_post_and_not_on_get() {
     let site = Site::offline();
-    assert_eq!(written_without_the_response(&site.layer, post(Request::new(()))).await, BOTH_CLEARED);
+    assert_eq!(written_without_the_response(&site.layer, post(Request::new(()))).await, LOGIN_REMOVED);
     for method in [Method::GET, Method::HEAD] {
         let request = with_method(Request::new(()), method);
         assert_eq!(written_without_the_response(&site.layer, request).await, "");
@@ -104,7 +104,7 @@ async fn logout_handle_clears_on_an_error_response_that_is_not_stored() {
         response
     });
     let Ok(response) = site.layer.layer(failing).oneshot(site.jar.request()).await;
-    assert_eq!((response.status().as_u16(), writes(response.headers())), (500, BOTH_CLEARED.to_owned()));
+    assert_eq!((response.status().as_u16(), writes(response.headers())), (500, LOGIN_REMOVED.to_owned()));
     assert_eq!(response.headers()["cache-control"], "private, no-store");
 }
 
@@ -127,7 +127,7 @@ async fn logout_handle_overrides_a_login_that_a_layer_between_attaches() {
             response
         });
         let Ok(response) = Site::offline().layer.layer(between).oneshot(post(jar.request())).await;
-        assert_eq!(writes(response.headers()), BOTH_CLEARED);
+        assert_eq!(writes(response.headers()), LOGIN_REMOVED);
     }
 }
 
@@ -139,7 +139,7 @@ async fn logout_handle_inside_two_layers_reaches_the_outer_one() {
             outer.wait_until(millis);
             let replaced = inner.layer(logging_out()).map_response(|_| Response::new(()));
             let Ok(response) = outer.layer.layer(replaced).oneshot(outer.jar.request()).await;
-            assert_eq!(writes(response.headers()), BOTH_CLEARED);
+            assert_eq!(writes(response.headers()), LOGIN_REMOVED);
         }
     }
 }
@@ -163,7 +163,7 @@ async fn written_after_a_refresh(mode: RefreshMode, logout: bool) -> String {
 async fn logout_handle_overrides_the_pair_of_a_blocking_or_concurrent_refresh() {
     for mode in [RefreshMode::Blocking, RefreshMode::Concurrent] {
         assert_eq!(written_after_a_refresh(mode, false).await, "identity set", "{mode:?}");
-        assert_eq!(written_after_a_refresh(mode, true).await, BOTH_CLEARED, "{mode:?}");
+        assert_eq!(written_after_a_refresh(mode, true).await, LOGIN_REMOVED, "{mode:?}");
     }
 }
 
@@ -214,7 +214,7 @@ async fn logout_handle_works_in_another_task_and_in_a_layer_between() {
         let logout = logout_of(&request);
         tokio::spawn(async move { logout.logout() }).await.unwrap();
     });
-    assert_eq!(writes(spawned.await.headers()), BOTH_CLEARED);
+    assert_eq!(writes(spawned.await.headers()), LOGIN_REMOVED);
 
     let inner = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
     let between = service_fn(move |request: Request<()>| async move {
@@ -224,7 +224,7 @@ async fn logout_handle_works_in_another_task_and_in_a_layer_between() {
         response
     });
     let Ok(response) = site.layer.layer(between).oneshot(site.jar.request()).await;
-    assert_eq!(writes(response.headers()), BOTH_CLEARED);
+    assert_eq!(writes(response.headers()), LOGIN_REMOVED);
 }
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn logout_handle_used_after_its_response_affects_no_later_request() {
     .await;
     kept.lock().unwrap().take().unwrap().logout();
     assert_eq!(outcome(&site.look().await), expect("active(old)", ""));
-    assert_eq!(site.login("another").await.writes(), BOTH_SET);
+    assert_eq!(site.login("another").await.writes(), LOGIN_WRITTEN);
 }
 
 #[test]
@@ -261,9 +261,9 @@ async fn logout_handle_of_one_request_does_not_affect_others_of_the_same_service
     });
     let mut service = visitor.layer.layer(handler);
     for (request, expected) in [
-        (post(visitor.jar.request()), BOTH_CLEARED),
+        (post(visitor.jar.request()), LOGIN_REMOVED),
         (visitor.jar.request(), ""),
-        (post(stranger.jar.request()), BOTH_CLEARED),
+        (post(stranger.jar.request()), LOGIN_REMOVED),
         (stranger.jar.request(), ""),
     ] {
         let Ok(response) = service.ready().await.unwrap().call(request).await;

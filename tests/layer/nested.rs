@@ -16,8 +16,8 @@ use tower_euid::{
 };
 
 use crate::support::{
-    BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Log, NOTHING, OPTED_OUT, Operator, SCRIPT_TOKEN, Seen, Site, Visit,
-    consent_page, expect, identity, identity_until, new_pair, outcome, page, ring, with_method, writes,
+    DUE, EXPIRED, IDENTITY, LOGIN_REMOVED, LOGIN_WRITTEN, Log, NOTHING, OPTED_OUT, Operator, SCRIPT_TOKEN, Seen, Site,
+    Visit, consent_page, expect, identity, identity_until, new_pair, outcome, page, ring, with_method, writes,
 };
 
 const WARNING: &str = "WARN tower_euid: an EuidLayer is inside another one that is not its clone: only its hooks \
@@ -61,10 +61,10 @@ async fn inner_consent_counts_where_it_is_stricter() {
     for (outside, inside, expected) in [
         (Consent::Granted, Consent::Granted, expect("active(old)", "")),
         (Consent::Granted, Consent::Withheld, expect("withheld", "")),
-        (Consent::Granted, Consent::Withdrawn, expect("withheld", BOTH_CLEARED)),
+        (Consent::Granted, Consent::Withdrawn, expect("withheld", LOGIN_REMOVED)),
         (Consent::Withheld, Consent::Granted, expect("withheld", "")),
-        (Consent::Withheld, Consent::Withdrawn, expect("withheld", BOTH_CLEARED)),
-        (Consent::Withdrawn, Consent::Granted, expect("withheld", BOTH_CLEARED)),
+        (Consent::Withheld, Consent::Withdrawn, expect("withheld", LOGIN_REMOVED)),
+        (Consent::Withdrawn, Consent::Granted, expect("withheld", LOGIN_REMOVED)),
     ] {
         let inner = another_layer(&site, &keys, |layer| layer.consent(move |_| inside));
         let with_hook = site.layer.clone().consent(move |_| outside);
@@ -115,7 +115,7 @@ async fn inner_consent_withdrawn_turns_a_login_into_a_logout() {
     let inner = another_layer(&site, &keys, |layer| layer.consent(|_| Consent::Withdrawn));
     for request in [site.jar.request(), Request::new(())] {
         let got = outcome_through(&site.layer, &inner, request, log_in_another).await;
-        assert_eq!(got, expect("withheld", BOTH_CLEARED));
+        assert_eq!(got, expect("withheld", LOGIN_REMOVED));
     }
 }
 
@@ -131,7 +131,7 @@ async fn inner_consent_withheld_keeps_a_login_and_hides_the_token_from_scripts()
     assert_eq!(got, expect("withheld", "token cleared"));
     for request in [site.jar.request(), Request::new(())] {
         let got = outcome_through(&site.layer, &inner, request, log_in_another).await;
-        assert_eq!(got, expect("withheld", &format!("{BOTH_SET}, token cleared")));
+        assert_eq!(got, expect("withheld", &format!("{LOGIN_WRITTEN}, token cleared")));
     }
     site.wait_until(DUE);
     let got = outcome_through(&site.layer, &inner, site.jar.request(), NOTHING).await;
@@ -187,7 +187,7 @@ async fn inner_logout_when_is_obeyed() {
         response.headers_mut().insert("x-ended", HeaderValue::from_static("1"));
     };
     for request in [site.jar.request(), Request::new(())] {
-        assert_eq!(outcome_through(&site.layer, &inner, request, end_session).await.1, BOTH_CLEARED);
+        assert_eq!(outcome_through(&site.layer, &inner, request, end_session).await.1, LOGIN_REMOVED);
     }
     assert_eq!(outcome_through(&site.layer, &inner, site.jar.request(), NOTHING).await.1, "");
 }
@@ -204,7 +204,7 @@ async fn logout_handle_inside_a_stricter_layer_reaches_the_outer_one() {
     });
     let replaced = inner.layer(handler).map_response(|_| Response::new(()));
     let Ok(response) = site.layer.layer(replaced).oneshot(site.jar.request()).await;
-    assert_eq!(writes(response.headers()), BOTH_CLEARED);
+    assert_eq!(writes(response.headers()), LOGIN_REMOVED);
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn inner_layer_writes_no_cookie_itself() {
     let inner = another_layer(&site, &keys, |layer| layer.consent(|_| Consent::Granted));
     assert_eq!(
         outcome_through(&site.layer, &inner, site.jar.request(), log_in_another).await,
-        expect("absent", BOTH_SET)
+        expect("absent", LOGIN_WRITTEN)
     );
 }
 
@@ -301,8 +301,8 @@ async fn outer_layer_alone_refreshes_and_writes() {
 async fn update_attached_inside_both_layers_reaches_the_outer_one() {
     for Nested { outer, inner, .. } in [nested_clones().await, nested_layers().await] {
         for (update, expected) in [
-            (EuidUpdate::login(identity_until("x", [EXPIRED; 3])), BOTH_SET),
-            (EuidUpdate::logout(), BOTH_CLEARED),
+            (EuidUpdate::login(identity_until("x", [EXPIRED; 3])), LOGIN_WRITTEN),
+            (EuidUpdate::logout(), LOGIN_REMOVED),
             (EuidUpdate::opt_out(), OPTED_OUT),
         ] {
             let handler = move |_: &Euid, response: &mut Response<()>| update.clone().attach(response);
@@ -321,5 +321,5 @@ async fn logout_attached_inside_overrides_a_login_attached_between_the_layers() 
         response
     });
     let Ok(response) = outer.layer.layer(between).oneshot(outer.jar.request()).await;
-    assert_eq!(writes(response.headers()), BOTH_CLEARED);
+    assert_eq!(writes(response.headers()), LOGIN_REMOVED);
 }

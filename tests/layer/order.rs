@@ -30,7 +30,10 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::support::{BOTH_CLEARED, BOTH_SET, DUE, Operator, Site, User, identity, new_pair, text, writes};
+use crate::support::{DUE, LOGIN_REMOVED, LOGIN_WRITTEN, Operator, Site, User, identity, new_pair, text, writes};
+
+/// A time within which a page still waits for its refresh.
+const WITHIN_MAX_WAIT: Duration = EuidLayer::DEFAULT_MAX_WAIT.saturating_sub(Duration::from_millis(1));
 
 /// The side of the EUID layer on which the other layer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,16 +163,16 @@ async fn cache_control_set_outside_overrides_that_of_the_layer() {
         let response = send(&mut site, &app, Method::POST, "/login").await;
         assert_eq!(
             (writes(response.headers()).as_str(), &response.headers()[CACHE_CONTROL]),
-            (BOTH_SET, &HeaderValue::from_static(expected))
+            (LOGIN_WRITTEN, &HeaderValue::from_static(expected))
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn timeout_outside_that_is_shorter_than_max_wait_fails_the_request() {
-    let short = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_millis(300));
+    let short = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, WITHIN_MAX_WAIT);
     for (side, status) in [(Outside, StatusCode::GATEWAY_TIMEOUT), (Inside, StatusCode::OK)] {
-        let mut site = Site::offline().logged_in(DUE).await;
+        let mut site = Site::unanswered().logged_in(DUE).await;
         let app = stack(side, &site.layer, short);
         assert_eq!(send(&mut site, &app, Method::GET, "/token").await.status(), status, "{side:?}");
     }
@@ -177,7 +180,7 @@ async fn timeout_outside_that_is_shorter_than_max_wait_fails_the_request() {
 
 #[tokio::test]
 async fn panic_caught_inside_keeps_the_written_cookies_and_one_caught_outside_loses_them() {
-    for (side, refreshed, logged_out) in [(Inside, "identity set", BOTH_CLEARED), (Outside, "", "")] {
+    for (side, refreshed, logged_out) in [(Inside, "identity set", LOGIN_REMOVED), (Outside, "", "")] {
         let operator = Operator::answering(new_pair("new"));
         let mut site = Site::new(operator.clone()).logged_in(DUE).await;
         let app = stack(side, &site.layer, CatchPanicLayer::new());
@@ -253,12 +256,12 @@ async fn request_that_waits_for_a_refresh_holds_a_permit_of_a_limit_outside() {
     for (side, mode, is_served) in
         [(Outside, Blocking, false), (Outside, Concurrent, true), (Inside, Blocking, true), (Inside, Concurrent, true)]
     {
-        let site = Site::offline().logged_in(DUE).await.configured(|layer| layer.refresh_mode(mode));
+        let site = Site::unanswered().logged_in(DUE).await.configured(|layer| layer.refresh_mode(mode));
         let app = stack(side, &site.layer, GlobalConcurrencyLimitLayer::new(1));
         let waiting = tokio::spawn(app.clone().oneshot(request(&site, Method::GET, "/token", &[])));
         tokio::task::yield_now().await;
         let stranger = app.oneshot(Request::get("/state").body(Body::empty()).unwrap());
-        let stranger = timeout(Duration::from_millis(499), stranger).await;
+        let stranger = timeout(WITHIN_MAX_WAIT, stranger).await;
         assert_eq!(stranger.is_ok(), is_served, "{side:?} {mode:?}");
         waiting.await.unwrap().unwrap();
     }
@@ -267,13 +270,13 @@ async fn request_that_waits_for_a_refresh_holds_a_permit_of_a_limit_outside() {
 /// axum's routes are always ready; a plain tower service may not be.
 #[tokio::test(start_paused = true)]
 async fn request_that_waits_holds_a_permit_of_a_limit_inside_a_plain_tower_stack() {
-    let site = Site::offline().logged_in(DUE).await;
+    let site = Site::unanswered().logged_in(DUE).await;
     let page = service_fn(async |_: axum::http::Request<()>| Ok::<_, Infallible>(Response::new(())));
     let app = site.layer.layer(GlobalConcurrencyLimitLayer::new(1).layer(page));
     let waiting = tokio::spawn(app.clone().oneshot(site.jar.request()));
     tokio::task::yield_now().await;
     let stranger = app.oneshot(axum::http::Request::new(()));
-    assert!(timeout(Duration::from_millis(499), stranger).await.is_err());
+    assert!(timeout(WITHIN_MAX_WAIT, stranger).await.is_err());
     waiting.await.unwrap().unwrap();
 }
 

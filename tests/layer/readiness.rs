@@ -181,7 +181,7 @@ async fn waiting_request_keeps_the_readiness_of_its_instance() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_request_that_is_dropped_returns_its_readiness() {
-    let site = Site::offline().logged_in(DUE).await;
+    let site = Site::unanswered().logged_in(DUE).await;
     let mut service = site.layer.layer(ConcurrencyLimit::new(Strict::default(), 1));
     drop(service.ready().await.unwrap().call(site.jar.request()));
     assert!(is_ready(&mut service).await);
@@ -208,7 +208,7 @@ async fn error_of_the_inner_service_passes_through_unchanged_and_unboxed() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_request_does_not_block_others() {
-    let site = Site::offline().logged_in(DUE).await;
+    let site = Site::unanswered().logged_in(DUE).await;
     let page = service_fn(|_: Request<()>| ready(Ok::<_, BoxError>(Response::new(()))));
     let mut service = site.layer.layer(page);
     let waiting = service.ready().await.unwrap().call(site.jar.request());

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::EuidUpdate;
 
-use crate::support::{BOTH_CLEARED, BOTH_SET, Log, OPTED_OUT, Site, identity, writes};
+use crate::support::{LOGIN_REMOVED, LOGIN_WRITTEN, Log, OPTED_OUT, Site, identity, writes};
 
 const WARNING: &str = "WARN tower_euid: an EuidUpdate arrived a second time: a cache inside the EuidLayer replays \
                        responses, or a handler attaches clones of one update";
@@ -30,13 +30,13 @@ async fn replayed(update: EuidUpdate) -> Vec<String> {
 async fn replayed_login_counts_for_the_first_browser_only_with_one_warning() {
     let log = Log::default();
     let _logging = log.start();
-    assert_eq!(replayed(EuidUpdate::login(identity("x"))).await, [BOTH_SET, "", ""]);
+    assert_eq!(replayed(EuidUpdate::login(identity("x"))).await, [LOGIN_WRITTEN, "", ""]);
     assert_eq!(log.take(), [WARNING]);
 }
 
 #[tokio::test]
 async fn replayed_logout_and_opt_out_count_each_time_with_one_warning() {
-    for (update, writes) in [(EuidUpdate::logout(), BOTH_CLEARED), (EuidUpdate::opt_out(), OPTED_OUT)] {
+    for (update, writes) in [(EuidUpdate::logout(), LOGIN_REMOVED), (EuidUpdate::opt_out(), OPTED_OUT)] {
         let log = Log::default();
         let _logging = log.start();
         assert_eq!(replayed(update).await, [writes; 3]);
@@ -49,6 +49,6 @@ async fn login_clone_with_a_subject_is_an_update_of_its_own() {
     let update = EuidUpdate::login(identity("x"));
     for _ in 0..2 {
         let visit = Site::offline().update(update.clone().subject("ann")).await;
-        assert_eq!(visit.writes(), BOTH_SET);
+        assert_eq!(visit.writes(), LOGIN_WRITTEN);
     }
 }

@@ -79,7 +79,7 @@ fn runtime_without_a_timer_leaves_a_valid_token_in_use() {
 #[test]
 fn runtime_without_a_timer_lets_no_request_wait() {
     let runtime = without_timer();
-    let site = runtime.block_on(Site::offline().logged_in(EXPIRED));
+    let site = runtime.block_on(Site::unanswered().logged_in(EXPIRED));
     let visit = now_or_never(start_inside(&runtime, &site)).unwrap();
     assert_eq!(visit.saw(), "unavailable");
 }
@@ -97,7 +97,7 @@ fn request_started_in_a_runtime_may_end_on_a_thread_outside() {
 #[test]
 fn request_on_a_thread_outside_its_runtime_waits_for_max_wait_at_most() {
     let runtime = multi_thread();
-    let site = runtime.block_on(Site::offline().logged_in(DUE)).configured(|layer| layer.max_wait(Duration::ZERO));
+    let site = runtime.block_on(Site::unanswered().logged_in(DUE)).configured(|layer| layer.max_wait(Duration::ZERO));
     let request = start_inside(&runtime, &site);
     let visit = thread::spawn(move || block_on(request)).join().unwrap();
     assert_eq!(visit.saw(), "active(old)");
@@ -113,7 +113,7 @@ fn request_started_outside_a_runtime_may_end_inside() {
 #[test]
 fn request_continues_with_its_token_after_its_runtime_has_ended() {
     let runtime = multi_thread();
-    let site = runtime.block_on(Site::offline().logged_in(DUE));
+    let site = runtime.block_on(Site::unanswered().logged_in(DUE));
     let request = start_inside(&runtime, &site);
     drop(runtime);
     assert_eq!(block_on(request).saw(), "active(old)");

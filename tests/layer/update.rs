@@ -15,13 +15,13 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::{Euid, EuidUpdate, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, Jar, Log, OPTED_OUT, Operator, Site, expect, identity,
-    identity_until, new_pair, outcome,
+    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, LOGIN_REMOVED, LOGIN_WRITTEN, Log, OPTED_OUT, Operator, Site, expect,
+    identity, identity_until, new_pair, outcome,
 };
 
 #[tokio::test]
 async fn login_sets_both_cookies() {
-    assert_eq!(Site::offline().login("old").await.writes(), BOTH_SET);
+    assert_eq!(Site::offline().login("old").await.writes(), LOGIN_WRITTEN);
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn login_makes_its_token_active_for_the_next_request() {
 async fn login_of_another_person_replaces_the_first() {
     let mut site = Site::offline().logged_in(0).await;
     let visit = site.login("another").await;
-    assert_eq!(outcome(&visit), expect("active(old)", BOTH_SET));
+    assert_eq!(outcome(&visit), expect("active(old)", LOGIN_WRITTEN));
     assert_eq!(site.look().await.saw(), "active(another)");
 }
 
@@ -41,7 +41,7 @@ async fn login_of_another_person_replaces_the_first() {
 async fn login_overrides_a_refresh_of_the_same_request() {
     let mut site = Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await;
     let visit = site.update(EuidUpdate::login(identity_until("another", [DUE + 1, EXPIRED, EXPIRED]))).await;
-    assert_eq!(outcome(&visit), expect("active(new)", BOTH_SET));
+    assert_eq!(outcome(&visit), expect("active(new)", LOGIN_WRITTEN));
     assert_eq!(site.look().await.saw(), "active(another)");
 }
 
@@ -60,7 +60,7 @@ async fn logout_clears_both_cookies_in_every_state() {
     ];
     for (state, jar) in jars {
         let visit = site.send(jar.request(), |_, response| EuidUpdate::logout().attach(response)).await;
-        assert_eq!(visit.writes(), BOTH_CLEARED, "{state}");
+        assert_eq!(visit.writes(), LOGIN_REMOVED, "{state}");
     }
 }
 
@@ -68,7 +68,7 @@ async fn logout_clears_both_cookies_in_every_state() {
 async fn logout_overrides_a_refresh_of_the_same_request() {
     for answer in [new_pair("new"), Ok(Refreshed::OptedOut)] {
         let mut site = Site::new(Operator::answering(answer)).logged_in(DUE).await;
-        assert_eq!(site.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
+        assert_eq!(site.update(EuidUpdate::logout()).await.writes(), LOGIN_REMOVED);
     }
 }
 
@@ -101,9 +101,9 @@ async fn update_from_any_generated_answer_ends_the_previous_identity() {
     use tower_euid::Generated;
 
     for (generated, writes, next) in [
-        (Generated::Identity(identity("another")), BOTH_SET, "active(another)"),
+        (Generated::Identity(identity("another")), LOGIN_WRITTEN, "active(another)"),
         (Generated::OptedOut, OPTED_OUT, "opted_out"),
-        (Generated::InsufficientConsent, BOTH_CLEARED, "absent"),
+        (Generated::InsufficientConsent, LOGIN_REMOVED, "absent"),
     ] {
         let mut site = Site::offline().logged_in(0).await;
         assert_eq!(site.update(generated.into()).await.writes(), writes);
@@ -115,7 +115,7 @@ async fn update_from_any_generated_answer_ends_the_previous_identity() {
 async fn stronger_of_two_updates_wins_in_either_order() {
     let (login, opt_out, logout) = (EuidUpdate::login(identity("new")), EuidUpdate::opt_out(), EuidUpdate::logout());
     for (weaker, stronger, expected) in
-        [(&login, &logout, BOTH_CLEARED), (&opt_out, &logout, BOTH_CLEARED), (&login, &opt_out, OPTED_OUT)]
+        [(&login, &logout, LOGIN_REMOVED), (&opt_out, &logout, LOGIN_REMOVED), (&login, &opt_out, OPTED_OUT)]
     {
         for updates in [[weaker.clone(), stronger.clone()], [stronger.clone(), weaker.clone()]] {
             let handler = move |_: &Euid, response: &mut Response<()>| {
@@ -198,10 +198,10 @@ async fn identity_from_before_a_logout_is_not_usable_after_the_next_login() {
 #[tokio::test]
 async fn clear_site_data_for_cookies_is_a_logout() {
     for (value, expected) in [
-        ("\"cookies\"", BOTH_CLEARED),
-        ("\"*\"", BOTH_CLEARED),
-        ("\"cache\", \"cookies\"", BOTH_CLEARED),
-        ("\"cache\",\"cookies\",\"storage\"", BOTH_CLEARED),
+        ("\"cookies\"", LOGIN_REMOVED),
+        ("\"*\"", LOGIN_REMOVED),
+        ("\"cache\", \"cookies\"", LOGIN_REMOVED),
+        ("\"cache\",\"cookies\",\"storage\"", LOGIN_REMOVED),
         ("\"storage\"", ""),
         ("\"cache\"", ""),
         ("cookies", ""),
@@ -224,12 +224,12 @@ async fn clear_site_data_overrides_a_login() {
         response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cookies\""));
         EuidUpdate::login(identity("new")).attach(response);
     });
-    assert_eq!(visit.await.writes(), BOTH_CLEARED);
+    assert_eq!(visit.await.writes(), LOGIN_REMOVED);
 }
 
 #[tokio::test]
 async fn logout_when_turns_a_response_into_a_logout() {
-    for (ended, expected) in [(true, BOTH_CLEARED), (false, "")] {
+    for (ended, expected) in [(true, LOGIN_REMOVED), (false, "")] {
         let mut site = Site::offline()
             .logged_in(0)
             .await
@@ -246,14 +246,14 @@ async fn logout_when_turns_a_response_into_a_logout() {
 #[tokio::test]
 async fn login_too_large_for_a_cookie_ends_the_previous_identity() {
     let mut site = Site::offline().logged_in(0).await;
-    assert_eq!(site.login(&"!".repeat(4000)).await.writes(), BOTH_CLEARED);
+    assert_eq!(site.login(&"!".repeat(4000)).await.writes(), LOGIN_REMOVED);
 }
 
 #[tokio::test]
 async fn login_that_has_expired_ends_the_previous_identity() {
     let mut site = Site::offline().logged_in(0).await;
     let expired = EuidUpdate::login(identity_until("expired", [-3, -2, -1]));
-    assert_eq!(site.update(expired).await.writes(), BOTH_CLEARED);
+    assert_eq!(site.update(expired).await.writes(), LOGIN_REMOVED);
 }
 
 #[tokio::test]

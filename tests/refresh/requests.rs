@@ -10,8 +10,8 @@ use tower_euid::error::ErrorKind;
 use tower_euid::{Consent, EuidUpdate, Refreshed};
 
 use crate::support::{
-    BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, NOTHING, Operator, REFRESH_EXPIRES, Site, Visit, expect, failure,
-    identity_until, new_pair, outcome,
+    DUE, EXPIRED, IDENTITY, LOGIN_REMOVED, LOGIN_WRITTEN, NOTHING, Operator, REFRESH_EXPIRES, Site, Visit, expect,
+    failure, identity_until, new_pair, outcome,
 };
 
 const IMAGE: [(&str, &str); 1] = [("sec-fetch-dest", "image")];
@@ -114,13 +114,13 @@ async fn image_request_does_not_clear_an_unusable_identity_cookie() {
 #[tokio::test]
 async fn image_request_writes_the_update_of_its_handler_and_a_withdrawn_consent() {
     let site = Site::offline().logged_in(0).await;
-    for (update, writes) in [(EuidUpdate::logout(), BOTH_CLEARED), (login_of_another(), BOTH_SET)] {
+    for (update, writes) in [(EuidUpdate::logout(), LOGIN_REMOVED), (login_of_another(), LOGIN_WRITTEN)] {
         let image = site.jar.request_with(&IMAGE);
         let visit = site.send(image, move |_, response| update.clone().attach(response)).await;
         assert_eq!(visit.writes(), writes);
     }
     let withdrawn = site.configured(|layer| layer.consent(|_| Consent::Withdrawn));
-    assert_eq!(withdrawn.send(withdrawn.jar.request_with(&IMAGE), NOTHING).await.writes(), BOTH_CLEARED);
+    assert_eq!(withdrawn.send(withdrawn.jar.request_with(&IMAGE), NOTHING).await.writes(), LOGIN_REMOVED);
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn unsafe_request_does_not_wait_for_its_refresh_and_its_response_writes_th
 
 #[tokio::test(start_paused = true)]
 async fn login_and_logout_of_an_unsafe_request_have_precedence_over_its_refresh() {
-    for (update, writes) in [(EuidUpdate::logout as fn() -> _, BOTH_CLEARED), (login_of_another, BOTH_SET)] {
+    for (update, writes) in [(EuidUpdate::logout as fn() -> _, LOGIN_REMOVED), (login_of_another, LOGIN_WRITTEN)] {
         for (millis, saw) in [(DUE, "active(old)"), (EXPIRED, "unavailable")] {
             let (visit, took) = slow_request(Method::POST, millis, Some(update)).await;
             assert_eq!((outcome(&visit), took), (expect(saw, writes), Duration::from_millis(300)));

@@ -15,7 +15,7 @@ use tower_euid::error::ErrorKind;
 use tower_euid::{Consent, CookieConfig, EuidLogoutHandle, EuidUpdate, Refresh, RefreshMode, Refreshed, refresh_fn};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, NOTHING, Operator, REFRESH_EXPIRES,
+    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, LOGIN_REMOVED, NOTHING, Operator, REFRESH_EXPIRES,
     REFRESH_FROM, SCRIPT_TOKEN, SDK, Site, at, expect, failure, identity, new_pair, outcome, writes,
 };
 
@@ -208,7 +208,7 @@ async fn js_sdk_cookie_is_ignored_if_the_request_has_a_cookie_of_the_layer() {
 async fn js_sdk_cookie_is_ignored_by_default() {
     let mut site = Site { jar: with_sdk_identity(Operator::never()).jar, ..Site::offline() };
     assert_eq!(outcome(&site.look().await), expect("absent", ""));
-    assert_eq!(site.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
+    assert_eq!(site.update(EuidUpdate::logout()).await.writes(), LOGIN_REMOVED);
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use http::{Method, Request, StatusCode};
 use tower_euid::{Consent, CookieKey, EuidUpdate, KeyRing, refresh_fn};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, NOTHING, Operator, Site, Visit, expect, identity, new_pair,
-    outcome, ring,
+    ANCHOR, DUE, EXPIRED, IDENTITY, LOGIN_REMOVED, LOGIN_WRITTEN, NOTHING, Operator, Site, Visit, expect, identity,
+    new_pair, outcome, ring,
 };
 
 /// Returns the rings of a rotation: the one before it, and those of its three documented steps.
@@ -154,7 +154,7 @@ async fn logout_ends_an_identity_under_an_unknown_key() {
     let mut site = node(&before).logged_in(0).await;
     let logged_in = site.jar.clone();
     let mut other_keys = Site { jar: site.jar.clone(), ..node(&ring()) };
-    assert_eq!(other_keys.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
+    assert_eq!(other_keys.update(EuidUpdate::logout()).await.writes(), LOGIN_REMOVED);
     site.jar = other_keys.jar;
     assert_eq!(site.look().await.saw(), "absent");
     // A late response sets the identity again, and it stays without an anchor.
@@ -222,7 +222,9 @@ async fn reseal_does_not_happen_in_a_response_that_may_not_set_cookies() {
 #[tokio::test]
 async fn update_of_a_handler_has_precedence_over_reseal() {
     let (site, _) = resealing_nodes().await;
-    for (update, writes) in [(EuidUpdate::logout(), BOTH_CLEARED), (EuidUpdate::login(identity("another")), BOTH_SET)] {
+    for (update, writes) in
+        [(EuidUpdate::logout(), LOGIN_REMOVED), (EuidUpdate::login(identity("another")), LOGIN_WRITTEN)]
+    {
         assert_eq!(site.clone().update(update).await.writes(), writes);
     }
 }

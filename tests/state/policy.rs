@@ -18,7 +18,7 @@ use tower_euid::error::{ErrorKind, EuidError};
 use tower_euid::{EuidUpdate, KeyRing, Refreshed, refresh_fn};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, NOTHING, Operator, REFRESH_EXPIRES,
+    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, LOGIN_REMOVED, NOTHING, Operator, REFRESH_EXPIRES,
     REFRESH_FROM, START, Site, Visit, at, expect, failure, identity_until, new_pair, outcome, ring, set_cookies,
 };
 
@@ -364,7 +364,7 @@ async fn not_modified_does_not_postpone_a_logout() {
             EuidUpdate::logout().attach(response);
         })
         .await;
-    assert_eq!(visit.writes(), BOTH_CLEARED);
+    assert_eq!(visit.writes(), LOGIN_REMOVED);
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ use tower_euid::error::ErrorKind;
 use tower_euid::{Consent, CookieConfig, Euid, EuidUpdate, Identity, RefreshMode, Refreshed};
 
 use crate::support::{
-    ANCHOR, BOTH_CLEARED, BOTH_SET, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, NOTHING, Operator, REFRESH_EXPIRES,
-    SCRIPT_TOKEN, Site, Visit, expect, failure, identity, identity_until, new_pair, outcome, set_cookies,
+    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, LOGIN_REMOVED, LOGIN_WRITTEN, NOTHING, Operator,
+    REFRESH_EXPIRES, SCRIPT_TOKEN, Site, Visit, expect, failure, identity, identity_until, new_pair, outcome,
+    set_cookies,
 };
 
 const ALL_CLEARED: &str = "identity cleared, anchor cleared, token cleared";
@@ -125,8 +126,8 @@ async fn script_cookie_is_cleared_by_a_login_that_is_too_large() {
 async fn script_cookie_needs_consent() {
     let logged_in = exposing(Operator::never()).logged_in(0).await;
     for (consent, writes, login) in [
-        (Consent::Withheld, "token cleared", format!("{BOTH_SET}, token cleared")),
-        (Consent::Withdrawn, ALL_CLEARED, format!("{BOTH_CLEARED}, token cleared")),
+        (Consent::Withheld, "token cleared", format!("{LOGIN_WRITTEN}, token cleared")),
+        (Consent::Withdrawn, ALL_CLEARED, format!("{LOGIN_REMOVED}, token cleared")),
     ] {
         let mut site = logged_in.clone().configured(|layer| layer.consent(move |_| consent));
         let visit = site.look().await;
@@ -215,7 +216,7 @@ async fn script_cookie_holds_the_longest_token_that_can_be_sealed() {
     };
     let longest = "x".repeat(3916);
     let mut site = exposing(Operator::never());
-    assert_eq!(site.update(login(&longest)).await.writes(), format!("{BOTH_SET}, token set"));
+    assert_eq!(site.update(login(&longest)).await.writes(), format!("{LOGIN_WRITTEN}, token set"));
     assert_eq!(script_token(&site), Some(&*longest));
     let longer = site.update(login(&format!("{longest}xxxx"))).await;
     assert_eq!(longer.writes(), ALL_CLEARED);
@@ -235,7 +236,7 @@ async fn script_cookie_is_not_set_in_the_last_second_of_its_token() {
 async fn script_cookie_is_cleared_by_a_login_whose_token_has_expired() {
     let mut site = exposing(Operator::never());
     let login = EuidUpdate::login(identity_until("expired", [-2, -1, REFRESH_EXPIRES]));
-    assert_eq!(site.update(login).await.writes(), format!("{BOTH_SET}, token cleared"));
+    assert_eq!(site.update(login).await.writes(), format!("{LOGIN_WRITTEN}, token cleared"));
 }
 
 #[tokio::test]
@@ -243,5 +244,5 @@ async fn script_cookie_of_the_application_is_left_alone_by_default() {
     let mut site = Site::offline().logged_in(0).await;
     site.jar.put(SCRIPT_TOKEN, "of the application");
     assert_eq!(site.look().await.writes(), "");
-    assert_eq!(site.update(EuidUpdate::logout()).await.writes(), BOTH_CLEARED);
+    assert_eq!(site.update(EuidUpdate::logout()).await.writes(), LOGIN_REMOVED);
 }

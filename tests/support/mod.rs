@@ -55,9 +55,10 @@ pub(crate) const SDK: &str = "__euid";
 /// The token that scripts may read.
 pub(crate) const SCRIPT_TOKEN: &str = "__euid_advertising_token";
 
-/// Both cookies, in the words of [`writes`].
-pub(crate) const BOTH_SET: &str = "identity set, anchor set";
-pub(crate) const BOTH_CLEARED: &str = "identity cleared, anchor cleared";
+/// A login and a logout, in the words of [`writes`]. Both also remove the cookie [`OPT_OUT`]; `writes` omits that, as
+/// otherwise each of these texts would end with the same words.
+pub(crate) const LOGIN_WRITTEN: &str = "identity set, anchor set";
+pub(crate) const LOGIN_REMOVED: &str = "identity cleared, anchor cleared";
 /// An opt-out by the site, in the words of [`writes`].
 pub(crate) const OPTED_OUT: &str = "identity cleared, anchor opted out";
 
@@ -154,6 +155,28 @@ impl Refresh for Operator {
     }
 }
 
+/// The operator of a site that must make no call. After a call, the test fails.
+#[derive(Debug, Default)]
+struct NoOperator {
+    calls: AtomicUsize,
+}
+
+impl Refresh for NoOperator {
+    async fn refresh(&self, _: &Identity) -> Result<Refreshed, EuidError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        failure(ErrorKind::Transient)
+    }
+}
+
+/// A panic in the call would not fail the test, as the layer handles it. So the panic is here: the last clone of the
+/// layer ends with its test.
+impl Drop for NoOperator {
+    fn drop(&mut self) {
+        let calls = *self.calls.get_mut();
+        assert!(calls == 0 || std::thread::panicking(), "a site that must make no call has made {calls}");
+    }
+}
+
 /// Notes how a call ends.
 struct Call<'a> {
     counts: &'a Counts,
@@ -225,7 +248,7 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
         let which = match name {
             IDENTITY => "identity",
             ANCHOR => "anchor",
-            // Each login and logout removes it, so the text omits that.
+            // Each login and logout removes it, so the text omits that: see `LOGIN_WRITTEN`.
             OPT_OUT if rest.starts_with(';') => return None,
             OPT_OUT => return Some("opt-out recorded".to_owned()),
             SDK => "sdk",
@@ -252,6 +275,7 @@ pub(crate) struct Site {
     pub(crate) clock: ManualClock,
     pub(crate) layer: EuidLayer,
     pub(crate) jar: Jar,
+    pub(crate) is_offline: bool,
 }
 
 impl Site {
@@ -265,11 +289,16 @@ impl Site {
         let layer = EuidLayer::new(keys, refresh).clock(clock.clone());
         // Times are exact to the millisecond: no margin, no jitter.
         let layer = layer.expiry_margin(Duration::ZERO).refresh_jitter(Duration::ZERO);
-        Self { clock, layer, jar: Jar::default() }
+        Self { clock, layer, jar: Jar::default(), is_offline: false }
     }
 
-    /// Returns a site that must make no call.
+    /// Returns a site that must make no call: a call fails the test.
     pub(crate) fn offline() -> Self {
+        Self { is_offline: true, ..Self::new(NoOperator::default()) }
+    }
+
+    /// Returns a site whose operator answers no call.
+    pub(crate) fn unanswered() -> Self {
         Self::new(Operator::never())
     }
 
@@ -341,6 +370,10 @@ impl Site {
         let seen = Arc::new(Mutex::new((None, None)));
         let page = page(Arc::clone(&seen), handler);
         let response = self.layer.layer(page).oneshot(request).await.unwrap();
+        if self.is_offline {
+            // Lets the task of a refresh begin, so that a call fails the test although the response has not waited.
+            tokio::task::yield_now().await;
+        }
         let (euid, token) = seen.lock().unwrap().clone();
         Visit { euid, token, response }
     }

@@ -61,7 +61,7 @@ async fn refresh_has_one_event_and_one_count_by_its_outcome() {
 
 #[tokio::test(start_paused = true)]
 async fn refresh_that_exceeds_its_deadline_is_a_timeout() {
-    let site = Site::offline().configured(|layer| layer.refresh_deadline(Duration::from_millis(100)));
+    let site = Site::unanswered().configured(|layer| layer.refresh_deadline(Duration::from_millis(100)));
     let mut site = site.logged_in(DUE).await;
     let recording = Recording::start();
     site.look().await;
@@ -96,7 +96,7 @@ fn refreshes_that_end_with_their_runtime_do_not_open_the_breaker() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let recording = Recording::start();
     runtime.block_on(async {
-        let site = Site::offline().configured(|layer| layer.max_wait(Duration::ZERO));
+        let site = Site::unanswered().configured(|layer| layer.max_wait(Duration::ZERO));
         for name in ["a", "b", "c", "d", "e", "f"] {
             due(&site, name).await.look().await;
         }
@@ -211,7 +211,7 @@ async fn breaker_reports_its_state_and_the_calls_that_it_refuses() {
 
 #[tokio::test(start_paused = true)]
 async fn request_beyond_the_limit_of_calls_under_way_counts_as_no_refresh() {
-    let site = Site::offline().configured(|layer| layer.memo_entries(1).memo_bytes(1 << 20));
+    let site = Site::unanswered().configured(|layer| layer.memo_entries(1).memo_bytes(1 << 20));
     let (mut first, mut second) = (due(&site, "first").await, due(&site, "second").await);
     let recording = Recording::start();
     tokio::join!(first.look(), second.look());
