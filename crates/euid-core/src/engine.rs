@@ -41,7 +41,7 @@ mod write;
 use std::time::Duration;
 
 use http::header::COOKIE;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, Method};
 
 pub use self::begin::Step;
 pub use self::candidate::RefreshCandidate;
@@ -49,7 +49,7 @@ pub use self::change::{Change, NewLogin, Renewal};
 pub use self::context::{RequestContext, SignedIn, Site};
 pub use self::decision::Decision;
 pub use self::finish::Finish;
-use self::navigation::REQUEST_HEADERS;
+use self::navigation::{REQUEST_HEADERS, RequestHeaders};
 pub use self::pending::{Pending, Watch};
 pub use self::report::{Findings, RejectReason, UserCheck, WriteError};
 use crate::clock::UnixMillis;
@@ -92,7 +92,7 @@ impl Engine {
     /// The default of the longest random delay of a refresh: 10 min.
     pub const DEFAULT_REFRESH_JITTER: Duration = Duration::from_secs(600);
     /// The names of the request headers that [`begin`](Self::begin) reads. A host with other header types copies these.
-    pub const REQUEST_HEADERS: [HeaderName; 13] = REQUEST_HEADERS;
+    pub const REQUEST_HEADERS: RequestHeaders = REQUEST_HEADERS;
 
     /// An engine that seals under `keys`, with defaults for everything else.
     ///

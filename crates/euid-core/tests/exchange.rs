@@ -647,7 +647,7 @@ fn compare(visit: &Visit, method: &Method, headers: &HeaderMap, names: &[HeaderN
 }
 
 /// For each of [`Engine::REQUEST_HEADERS`] except `Cookie`, headers with an effect on the decision.
-const VALUES: [(&str, &[(&str, &str)]); 12] = [
+const VALUES: &[(&str, &[(&str, &str)])] = &[
     ("connection", &[("connection", "upgrade"), ("upgrade", "websocket")]),
     ("upgrade", &[("connection", "upgrade"), ("upgrade", "websocket")]),
     ("if-none-match", &[("if-none-match", "\"1\"")]),

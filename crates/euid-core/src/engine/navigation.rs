@@ -4,15 +4,20 @@
 //! 1. A prefetch or an upgrade shows no page, and a page loads many images and scripts. Such a request causes no call
 //!    to the operator, and its response writes no state, unless a handler states a change or consent is withdrawn. Its
 //!    handler sees a token that is still valid.
-//! 2. A conditional request causes no call while its token is usable: its response is often a 304, which
+//! 2. A conditional request causes no call while its token is valid: its response is often a 304, which
 //!    can't bring the new pair.
 
 use http::header::{CONNECTION, COOKIE, IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+/// The type of [`REQUEST_HEADERS`]. Not a slice, as a constant cannot refer to a `HeaderName`.
+pub(super) type RequestHeaders = [HeaderName; 13];
+
 /// The names of the request headers that the engine reads: the cookies, and those that the functions below read. A host
 /// with other header types copies these alone.
-pub(super) const REQUEST_HEADERS: [HeaderName; 13] = [
+///
+/// A new header goes into this list and into one of those functions, such as the `match` of [`is_navigation_or_fetch`].
+pub(super) const REQUEST_HEADERS: RequestHeaders = [
     COOKIE,
     CONNECTION,
     UPGRADE,
@@ -32,6 +37,7 @@ pub(super) const REQUEST_HEADERS: [HeaderName; 13] = [
 #[inline]
 pub(super) fn is_navigation_or_fetch(method: &Method, headers: &HeaderMap) -> bool {
     // One pass over all headers costs less than one search per name.
+    // Each name is in `REQUEST_HEADERS`, too.
     let no_page = |(name, value): (&HeaderName, &HeaderValue)| match name.as_str() {
         "sec-fetch-dest" => ASSETS.iter().any(|asset| value == asset),
         // From browsers, from older browsers, and from scripts, which may set neither of those.
