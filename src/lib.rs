@@ -53,7 +53,7 @@
 //!
 //! 1. The layer finds its cookies among all others, and decrypts the identity. It uses the identity only if
 //!    the *anchor* cookie beside it names the login that the identity belongs to.
-//! 2. The handler finds an [`Euid`] in the request's extensions and, if there is a usable token, the
+//! 2. The handler finds an [`Euid`] in the request's extensions and, if there is a valid token, the
 //!    [`AdvertisingToken`] itself. No other part of the identity gets there.
 //! 3. If a refresh is due, the layer calls the operator before the handler. It makes one call, in a task of
 //!    its own, for all requests that bring the cookie. The page waits at most [`max_wait`](EuidLayer::max_wait),
@@ -74,7 +74,7 @@
 //! | `Absent` | There is no identity. | If the visitor is signed in and consents, generate one. |
 //! | `Active` | There is a valid token. | Put it into the bid request: [`openrtb`]. |
 //! | `OptedOut` | The person opted out. | Send no token, and do not generate again soon. |
-//! | `Unavailable` | There is an identity, but no usable token now. | Send no token. The next request may have one. |
+//! | `Unavailable` | There is an identity, but no valid token now. | Send no token. The next request may have one. |
 //! | `Withheld` | The hook [`EuidLayer::consent`] found no consent. | Send no token, and do not generate one. |
 //!
 //! # Features

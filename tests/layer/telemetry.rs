@@ -136,7 +136,7 @@ fn altered(value: &str, index: usize) -> String {
 }
 
 #[tokio::test]
-async fn cookie_that_is_not_usable_is_counted_and_logged_with_its_reason() {
+async fn cookie_that_is_not_accepted_is_counted_and_logged_with_its_reason() {
     let site = Site::offline().logged_in(0).await;
     let stranger = Site::offline().logged_in(0).await;
     let value = site.jar.value(IDENTITY).unwrap();

@@ -177,7 +177,7 @@ async fn refresh_that_ends_after_another_login_makes_no_token_active() {
 }
 
 #[tokio::test]
-async fn identity_from_before_a_logout_is_not_usable() {
+async fn identity_from_before_a_logout_is_not_accepted() {
     let mut site = Site::offline().logged_in(0).await;
     let before = site.jar.clone();
     site.update(EuidUpdate::logout()).await;
@@ -186,7 +186,7 @@ async fn identity_from_before_a_logout_is_not_usable() {
 }
 
 #[tokio::test]
-async fn identity_from_before_a_logout_is_not_usable_after_the_next_login() {
+async fn identity_from_before_a_logout_is_not_accepted_after_the_next_login() {
     let mut site = Site::offline().logged_in(0).await;
     let before = site.jar.clone();
     site.update(EuidUpdate::logout()).await;

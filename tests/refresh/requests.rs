@@ -102,7 +102,7 @@ async fn refresh_when_excludes_requests_from_writing_the_refresh_of_another_requ
 }
 
 #[tokio::test]
-async fn image_request_does_not_clear_an_unusable_identity_cookie() {
+async fn image_request_does_not_clear_an_identity_that_is_not_accepted() {
     let mut site = Site::offline().logged_in(0).await;
     let value = site.jar.value(IDENTITY).unwrap().to_owned();
     site.jar.put(IDENTITY, &value.replace(&value[60..64], "AAAA"));
@@ -191,4 +191,11 @@ async fn login_and_logout_of_an_unsafe_request_have_precedence_over_its_refresh(
             assert_eq!((outcome(&visit), took), (expect(saw, writes), Duration::from_millis(300)));
         }
     }
+}
+
+#[tokio::test]
+#[should_panic(expected = "a site that must make no call has made 1")]
+async fn site_that_must_make_no_call_fails_its_test_even_if_no_response_waits_for_the_call() {
+    let site = Site::offline().logged_in(DUE).await;
+    site.send(site.jar.request_of(Method::POST), NOTHING).await;
 }

@@ -53,7 +53,7 @@ pub enum Euid {
     /// The person opted out of EUID: generate no identity for them. A visitor without consent is shown this
     /// too, so it says nothing of consent; the request's [`Consent`](crate::Consent) does.
     OptedOut,
-    /// There is an identity, but no usable token now: the operator did not issue one in time. The next
+    /// There is an identity, but no valid token now: the operator did not issue one in time. The next
     /// request may have one.
     Unavailable,
     /// There is no consent: use no identity, if there is one, and generate none. Other states do not mean

@@ -9,7 +9,7 @@
 //! | 2.5 | `user.ext.eids` |
 //!
 //! 1. The token is sent verbatim, under `source` `euid.eu` and `atype` 3 (a person).
-//! 2. Without a usable token there is no entry, and no empty one either.
+//! 2. Without a valid token there is no entry, and no empty one either.
 //! 3. Optional members that are not set are left out.
 //! 4. An [`Eid`] that is written as JSON reads the token, which affects the [caching of the
 //!    response](AdvertisingToken). One that is only made does not.
