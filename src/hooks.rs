@@ -12,11 +12,11 @@ use crate::config::{Config, LogoutWhen};
 /// The answers of the hooks `consent` and `subject` for a request.
 pub(crate) struct HookAnswers {
     pub(crate) consent: Consent,
-    user: User,
+    user: UserAnswer,
 }
 
 /// The answer of the hook `subject`: [`SignedIn`], with an id of its own.
-enum User {
+enum UserAnswer {
     /// The hook is not set.
     Unchecked,
     NoUser,
@@ -31,9 +31,9 @@ pub(crate) struct HooksOf(pub(crate) usize);
 impl HookAnswers {
     pub(crate) fn context(&self) -> RequestContext<'_> {
         let user = match &self.user {
-            User::Unchecked => SignedIn::Unchecked,
-            User::NoUser => SignedIn::NoUser,
-            User::SignedIn(id) => SignedIn::User(id),
+            UserAnswer::Unchecked => SignedIn::Unchecked,
+            UserAnswer::NoUser => SignedIn::NoUser,
+            UserAnswer::SignedIn(id) => SignedIn::User(id),
         };
         RequestContext { consent: self.consent, user }
     }
@@ -46,11 +46,11 @@ pub(crate) fn has_hooks(config: &Config) -> bool {
 
 /// Calls the hooks `subject` and `consent`, and returns their answers. Handlers find the consent in the extensions.
 pub(crate) fn answers<B>(config: &Config, request: Request<B>) -> (Request<B>, HookAnswers) {
-    let (mut consent, mut user) = (Consent::Granted, User::Unchecked);
+    let (mut consent, mut user) = (Consent::Granted, UserAnswer::Unchecked);
     let (mut parts, body) = request.into_parts();
     if let Some(hook) = &config.subject {
-        user = hook(&parts).map_or(User::NoUser, User::SignedIn);
-        if let User::SignedIn(_) = user {
+        user = hook(&parts).map_or(UserAnswer::NoUser, UserAnswer::SignedIn);
+        if let UserAnswer::SignedIn(_) = user {
             config.mistakes.found_user();
         }
     }
