@@ -174,12 +174,12 @@ async fn js_sdk_cookie_that_is_malformed_is_absent_until_a_login_removes_it() {
 }
 
 #[tokio::test]
-async fn first_readable_js_sdk_cookie_is_taken_over_among_several() {
+async fn first_js_sdk_cookie_counts_among_several_even_if_it_is_not_readable() {
     let cookie = |name: &str, token: &str| format!("{name}={}", encoded(&json_of(token)));
     let site = with_sdk_identity(Operator::never());
     for (cookies, saw) in [
         (vec![cookie(SDK, "first"), cookie(SDK, "second")], "active(first)"),
-        (vec![format!("{SDK}=garbled"), cookie(SDK, "second")], "active(second)"),
+        (vec![format!("{SDK}=garbled"), cookie(SDK, "second")], "absent"),
         (vec![cookie(SCRIPT_TOKEN, "foreign"), cookie(SDK, "second")], "active(second)"),
         (vec![cookie(SCRIPT_TOKEN, "foreign")], "absent"),
     ] {
