@@ -234,6 +234,20 @@ impl CookieConfig {
         }
     }
 
+    /// Whether the cookies are for a [`domain`](Self::domain) and its sub-domains.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::CookieConfig;
+    /// assert!(!CookieConfig::default().has_domain());
+    /// assert!(CookieConfig::default().domain("example.com")?.has_domain());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn has_domain(&self) -> bool {
+        self.domain.is_some()
+    }
+
     /// Whether the token is handed to scripts.
     pub(crate) const fn exposes_token(&self) -> bool {
         self.expose_token
