@@ -94,7 +94,7 @@ impl EuidLayer {
     /// Default: [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
     ///
     /// Calls for the cookie of the JavaScript SDK ([`migrate_js_sdk_cookie`](crate::CookieConfig::migrate_js_sdk_cookie))
-    /// hold at most a quarter of the limit, at least one. They do not count as calls that hang: with a limit of four or
+    /// hold at most a quarter of the limit, at least one. They do not count as calls that hang: with a limit of five or
     /// less, further pages may then wait although all calls hang.
     ///
     /// ```

@@ -2,8 +2,6 @@
 //!
 //! The layer reads it if the request has no cookie of the layer, seals its identity as a login, and deletes it.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
-
 use std::convert::Infallible;
 
 use http::{Request, Response, StatusCode};
