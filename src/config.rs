@@ -16,6 +16,8 @@ use crate::refresh::Coordinator;
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) engine: Engine,
+    /// Whether the cookies have a `Domain`, so that sub-domains can replace them.
+    pub(crate) has_domain: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) refresh_mode: RefreshMode,

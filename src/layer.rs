@@ -80,6 +80,7 @@ impl EuidLayer {
         };
         let config = Config {
             engine: Engine::new(keys),
+            has_domain: false,
             clock,
             coordinator: Arc::new(Coordinator::new(settings)),
             refresh_mode: RefreshMode::default(),
@@ -126,7 +127,8 @@ impl EuidLayer {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn cookie(self, config: CookieConfig) -> Self {
-        self.set_engine(|engine| engine.with_cookie(config))
+        let has_domain = config.has_domain();
+        self.set(|config| config.has_domain = has_domain).set_engine(|engine| engine.with_cookie(config))
     }
 
     /// Sets how long before its expiry (`identity_expires`) handlers no longer get an advertising token. The margin
@@ -223,6 +225,9 @@ impl<S> Layer<S> for EuidLayer {
     type Service = EuidService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        if self.config.has_domain && self.config.subject.is_none() {
+            self.config.mistakes.domain_without_subject();
+        }
         EuidService::new(inner, Arc::clone(&self.config))
     }
 }

@@ -8,6 +8,7 @@ use crate::telemetry;
 #[derive(Default)]
 pub(crate) struct Mistakes {
     inside_another: AtomicBool,
+    domain_without_subject: AtomicBool,
     found_user: AtomicBool,
     found_no_user: AtomicU32,
 }
@@ -17,6 +18,13 @@ impl Mistakes {
     pub(crate) fn inside_another(&self) {
         if !self.inside_another.swap(true, Ordering::Relaxed) {
             telemetry::layer_inside_another();
+        }
+    }
+
+    /// Notes that the layer has no hook `subject`, and its cookies have a `Domain`.
+    pub(crate) fn domain_without_subject(&self) {
+        if !self.domain_without_subject.swap(true, Ordering::Relaxed) {
+            telemetry::domain_without_subject();
         }
     }
 

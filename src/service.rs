@@ -14,7 +14,7 @@ use crate::config::{Config, RefreshMode};
 use crate::future::{ConcurrentRefresh, Refreshing, ResponseFuture, Suspended};
 use crate::hooks;
 use crate::nested;
-use crate::refresh::{Outcome, RefreshKey, Reply, transient};
+use crate::refresh::{Origin, Outcome, RefreshKey, Reply, transient};
 use crate::request::{report, start_decision};
 use crate::telemetry;
 
@@ -159,7 +159,8 @@ impl<S> EuidService<S> {
         let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
         let key = RefreshKey::new(candidate.identity(), lineage);
         let outcome = if hook_allows && candidate.may_refresh() {
-            match config.coordinator.ask(&key, candidate.identity(), now) {
+            let origin = if candidate.is_migrated() { Origin::Migrated } else { Origin::Login };
+            match config.coordinator.ask(&key, candidate.identity(), origin, now) {
                 Reply::Known(outcome) => outcome,
                 Reply::Refused(why) => refused(why),
                 Reply::Waiting { waiter, patience, shared } => {

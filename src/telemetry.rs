@@ -38,8 +38,7 @@ pub(crate) fn refresh_ended(ending: Ending, outcome: &Result<Refreshed, EuidErro
         (Ending::Panicked | Ending::Dropped, _) => "failed",
         (Ending::Answered, Ok(Refreshed::Identity(_))) => "refreshed",
         (Ending::Answered, Ok(Refreshed::OptedOut)) => "optout",
-        (Ending::Answered, Err(error)) if error.kind() == ErrorKind::RejectedToken => "rejected",
-        (Ending::Answered, Err(_)) => "failed",
+        (Ending::Answered, Err(error)) => word_of(error),
     };
     match (ending, outcome) {
         (Ending::Panicked, _) => tracing::error!(target: TARGET, outcome = word, "a refresh panicked"),
@@ -60,13 +59,38 @@ pub(crate) fn refresh_ended(ending: Ending, outcome: &Result<Refreshed, EuidErro
             tracing::warn!(target: TARGET, outcome = word, ?kind, %error, "an identity could not be refreshed");
         }
     }
-    count_by(REFRESHES, "outcome", word);
+    count_refresh(word, took);
+}
+
+/// The operator rejected a migrated identity. Any script can cause that, so only some are logged: with `left_out`, the
+/// number of those that were not since the last one that was.
+pub(crate) fn migrated_identity_rejected(error: &EuidError, left_out: Option<u64>, took: Duration) {
+    let word = word_of(error);
+    if let Some(left_out) = left_out {
+        let kind = error.kind();
+        tracing::info!(target: TARGET, outcome = word, ?kind, %error, left_out, "the operator rejected a migrated identity");
+    }
+    count_refresh(word, took);
+}
+
+/// The outcome of a call that the operator has answered with an error.
+fn word_of(error: &EuidError) -> &'static str {
+    if error.kind() == ErrorKind::RejectedToken { "rejected" } else { "failed" }
+}
+
+fn count_refresh(outcome: &'static str, took: Duration) {
+    count_by(REFRESHES, "outcome", outcome);
     record("euid_refresh_duration_seconds", took.as_secs_f64());
 }
 
 /// A due page made no call to the operator, because the breaker is open.
 pub(crate) fn breaker_refused() {
     count_by(REFRESHES, "outcome", "breaker_open");
+}
+
+/// A due page with a migrated identity made no call to the operator, because too many such calls are under way.
+pub(crate) fn migration_refused() {
+    count_by(REFRESHES, "outcome", "migration_limit");
 }
 
 /// A due page continues without a refresh, and none begins.
@@ -185,6 +209,15 @@ pub(crate) fn layer_inside_another() {
         target: TARGET,
         "an EuidLayer is inside another one that is not its clone: only its hooks count, and only where they are \
          stricter"
+    );
+}
+
+/// A layer without the hook `subject` is applied, and its cookies have a `Domain`.
+pub(crate) fn domain_without_subject() {
+    tracing::warn!(
+        target: TARGET,
+        "the cookies are for a domain and its sub-domains, and the hook `subject` is not set: any of these hosts can \
+         replace a visitor's cookies by those of another visitor"
     );
 }
 

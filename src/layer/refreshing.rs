@@ -93,6 +93,10 @@ impl EuidLayer {
     /// [`refresh_deadline`](Self::refresh_deadline). If all calls within the limit hang, further pages do not wait.
     /// Default: [`DEFAULT_MAX_CONCURRENT_REFRESHES`](Self::DEFAULT_MAX_CONCURRENT_REFRESHES).
     ///
+    /// Calls for the cookie of the JavaScript SDK ([`migrate_js_sdk_cookie`](crate::CookieConfig::migrate_js_sdk_cookie))
+    /// hold at most a quarter of the limit, at least one. They do not count as calls that hang: with a limit of five or
+    /// less, further pages may then wait although all calls hang.
+    ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, KeyRing, Refreshed, refresh_fn};
     /// # let keys = KeyRing::from(CookieKey::generate()?);

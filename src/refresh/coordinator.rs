@@ -23,9 +23,10 @@ use super::ErasedRefresh;
 use super::breaker::BreakerState;
 use super::flight::{Outcome, Waiter};
 use super::leader::Leader;
+use super::log_limit::LogLimit;
 use super::memo::{Lineage, MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
-use super::table::{NextStep, RefreshTable};
+use super::table::{NextStep, Origin, RefreshTable};
 use crate::deadline::Deadline;
 use crate::telemetry;
 
@@ -49,6 +50,8 @@ pub(crate) struct Coordinator {
     pub(super) permits: Semaphore,
     /// Whether the warning about clocks that differ has been logged.
     pub(super) warned_of_skew: AtomicBool,
+    /// Limits the log of rejected migrated identities.
+    pub(super) rejections: Mutex<LogLimit>,
 }
 
 /// The reply to a request that needs a refresh.
@@ -77,7 +80,13 @@ impl Coordinator {
             settings.call_deadline,
             max_concurrent,
         ));
-        Self { settings, table, permits: Semaphore::new(max_concurrent), warned_of_skew: AtomicBool::new(false) }
+        Self {
+            settings,
+            table,
+            permits: Semaphore::new(max_concurrent),
+            warned_of_skew: AtomicBool::new(false),
+            rejections: Mutex::default(),
+        }
     }
 
     /// Returns a coordinator with changed settings, which remembers nothing yet.
@@ -97,7 +106,13 @@ impl Coordinator {
     }
 
     /// Starts or joins the refresh of `identity`, if its outcome is not known. Never blocks.
-    pub(crate) fn ask(self: &Arc<Self>, key: &RefreshKey, identity: &Arc<Identity>, now: UnixMillis) -> Reply {
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        key: &RefreshKey,
+        identity: &Arc<Identity>,
+        origin: Origin,
+        now: UnixMillis,
+    ) -> Reply {
         // This check is first, as a known outcome needs neither runtime nor timer.
         if let Some(outcome) = lock(&self.table).known(key, now) {
             return Reply::Known(outcome);
@@ -111,10 +126,10 @@ impl Coordinator {
             return Reply::Refused("the tokio runtime has no timer");
         };
         let steady = crate::deadline::steady_now();
-        let (next, moved) = self.with_table(|table| table.next(key, now, steady));
+        let (next, moved) = self.with_table(|table| table.next(key, origin, now, steady));
         let reply = match next {
             NextStep::Lead { flight, probe } => {
-                let leader = Leader::new(Arc::clone(self), *key, Arc::clone(&flight), probe, now);
+                let leader = Leader::new(Arc::clone(self), *key, Arc::clone(&flight), origin, probe, now);
                 moved.report();
                 let shared = flight.share(identity);
                 runtime.spawn(leader.lead(Arc::clone(&shared)));
@@ -131,6 +146,10 @@ impl Coordinator {
                 Reply::Refused("the operator is down")
             }
             NextStep::Full => Reply::Refused("too many refreshes are under way"),
+            NextStep::MigrationFull => {
+                telemetry::migration_refused();
+                Reply::Refused("too many refreshes of migrated identities are under way")
+            }
             NextStep::Overdue => Reply::Refused("the refresh that is under way takes long"),
             NextStep::LoginBusy => Reply::Refused("another token of this login is being refreshed, or was refused"),
         };

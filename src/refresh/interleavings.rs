@@ -24,7 +24,7 @@ use super::fixtures::at;
 use super::flight::{Flight, Outcome};
 use super::memo::{MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
-use super::table::{CallProgress, NextStep, RefreshTable};
+use super::table::{CallProgress, NextStep, Origin, RefreshTable};
 
 const KEY: RefreshKey = RefreshKey { token: [7; 16], lineage: Some([1; 16]) };
 const LIMIT: MemoLimit = MemoLimit { entries: 8, bytes: 1 << 20 };
@@ -69,7 +69,7 @@ impl Table {
     /// Refreshes as a request does at `seconds`. Returns the outcome, or `None` if the request is dropped.
     fn refresh(&self, seconds: i64, is_dropped: bool) -> Option<Outcome> {
         let now = at(seconds);
-        let next = lock(&self.table).next(&KEY, now, crate::deadline::steady_now());
+        let next = lock(&self.table).next(&KEY, Origin::Login, now, crate::deadline::steady_now());
         let flight = match next {
             NextStep::Known(outcome) => return Some(outcome),
             NextStep::Join(flight) => flight,

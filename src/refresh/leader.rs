@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use euid_core::Refreshed;
 use euid_core::clock::UnixMillis;
-use euid_core::error::EuidError;
+use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::Identity;
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ use super::coordinator::{Coordinator, Settings};
 use super::flight::Flight;
 use super::memo::RefreshKey;
 use super::sync::lock;
-use super::table::{CallProgress, RefreshTable};
+use super::table::{CallProgress, Origin, RefreshTable};
 use super::transient;
 use crate::deadline;
 use crate::telemetry::{self, Ending};
@@ -49,11 +49,16 @@ impl Leader {
         coordinator: Arc<Coordinator>,
         key: RefreshKey,
         flight: Arc<Flight>,
+        origin: Origin,
         probe: bool,
         begun: UnixMillis,
     ) -> Self {
-        // A probe does not queue, and its outcome always counts.
-        let progress = if probe { CallProgress::OnTime } else { CallProgress::NotSent };
+        let progress = match origin {
+            Origin::Migrated => CallProgress::Migrated,
+            // A probe does not queue, and its outcome always counts.
+            Origin::Login if probe => CallProgress::OnTime,
+            Origin::Login => CallProgress::NotSent,
+        };
         Self { coordinator, key, flight, begun, progress, probe, completed: false }
     }
 
@@ -81,8 +86,10 @@ impl Leader {
             // The breaker opened while this call queued.
             return Some(transient("the operator is down"));
         }
-        self.progress = CallProgress::OnTime;
-        timers.slow = Some(deadline::moment_after((*max_wait).max(SLOW_AT_LEAST)));
+        if self.progress != CallProgress::Migrated {
+            self.progress = CallProgress::OnTime;
+            timers.slow = Some(deadline::moment_after((*max_wait).max(SLOW_AT_LEAST)));
+        }
         self.watch(&mut timers, Arc::clone(refresh).call(identity).as_mut()).await
     }
 
@@ -127,7 +134,14 @@ impl Leader {
         {
             telemetry::refreshed_pair_is_due(due_by);
         }
-        telemetry::refresh_ended(ending, &outcome, now.saturating_since(self.begun));
+        let took = now.saturating_since(self.begun);
+        match &*outcome {
+            Err(error) if self.progress == CallProgress::Migrated && is_rejection(error) => {
+                let left_out = lock(&self.coordinator.rejections).admit(now);
+                telemetry::migrated_identity_rejected(error, left_out, took);
+            }
+            _ => telemetry::refresh_ended(ending, &outcome, took),
+        }
     }
 }
 
@@ -146,6 +160,11 @@ impl Drop for Leader {
         let now = catch_unwind(AssertUnwindSafe(|| clock.now())).unwrap_or(self.begun);
         let _ = catch_unwind(AssertUnwindSafe(|| self.complete(ending, transient("the refresh broke down"), now)));
     }
+}
+
+/// Whether the operator refuses the token or the request itself, as it does with a forged identity.
+fn is_rejection(error: &EuidError) -> bool {
+    matches!(error.kind(), ErrorKind::RejectedToken | ErrorKind::RejectedInput)
 }
 
 /// A call that is faster than this is never slow, however short pages wait.

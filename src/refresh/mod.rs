@@ -6,7 +6,8 @@
 //!
 //! A due request enters at [`coordinator`]. [`table`] decides what it does, from the outcomes in [`memo`] and from the
 //! [`breaker`]. [`token_state`] is what the memo holds of one token, and [`backoff`] computes the wait after a failure.
-//! [`leader`] makes the call, [`flight`] is the call that requests wait for.
+//! [`leader`] makes the call, [`flight`] is the call that requests wait for. [`log_limit`] limits a log line that any
+//! visitor can cause.
 
 mod backoff;
 mod breaker;
@@ -17,6 +18,7 @@ mod flight;
 #[cfg(all(test, shuttle))]
 mod interleavings;
 mod leader;
+mod log_limit;
 mod memo;
 mod sync;
 mod table;
@@ -34,6 +36,7 @@ use euid_core::identity::Identity;
 pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
 pub(crate) use self::flight::{Outcome, Waiter};
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
+pub(crate) use self::table::Origin;
 
 /// Refreshes identities. Implemented by [`EuidClient`](crate::EuidClient).
 ///

@@ -3,6 +3,8 @@
 //! 1. At most one call at a time per refresh token, and per login, whichever of its tokens arrives.
 //! 2. After an answer or a failure, no call for a while: [`memo`](super::memo) remembers the outcome.
 //! 3. While the operator is down, no call: [`breaker`](super::breaker).
+//! 4. Any script can forge a migrated identity. Calls for such identities hold at most a quarter of the permits. The
+//!    breaker stops them, but never counts their outcome.
 //!
 //! Pure; times and randomness are arguments.
 
@@ -20,6 +22,15 @@ use super::flight::{Flight, Outcome};
 use super::memo::{Lineage, Memo, MemoLimit, RefreshKey};
 use super::token_state::TokenState;
 
+/// The origin of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A login on this site.
+    Login,
+    /// The cookie of the JS SDK, which any script can write.
+    Migrated,
+}
+
 #[derive(Debug)]
 pub(super) struct RefreshTable {
     memo: Memo,
@@ -30,8 +41,10 @@ pub(super) struct RefreshTable {
     call_deadline: Duration,
     /// How many calls may be under way at once.
     max_concurrent: usize,
-    /// How many calls under way are slow.
+    /// How many calls under way are slow. Those for migrated identities are not counted.
     slow_calls: usize,
+    /// How many calls for migrated identities are under way or queue.
+    migrated_calls: usize,
     /// In this span slowness is no failure, as a slow call has succeeded shortly before.
     slow_is_normal: Option<Span>,
 }
@@ -41,6 +54,8 @@ pub(super) struct RefreshTable {
 pub(super) enum CallProgress {
     /// The call never left this node's queue, or its runtime shut down.
     NotSent,
+    /// The call is for a migrated identity: the breaker never counts it, at any speed.
+    Migrated,
     OnTime,
     /// The call took longer than pages wait. `counted`: the breaker has already counted that as a failure.
     Slow {
@@ -65,6 +80,8 @@ pub(super) enum NextStep {
     BreakerOpen,
     /// Too many calls are under way.
     Full,
+    /// Too many calls for migrated identities are under way.
+    MigrationFull,
 }
 
 impl CallProgress {
@@ -72,6 +89,7 @@ impl CallProgress {
     pub(super) fn undone(self) -> Self {
         match self {
             Self::NotSent | Self::OnTime => Self::NotSent,
+            Self::Migrated => Self::Migrated,
             // Not `NotSent`: `complete` must still subtract it from the slow calls. `counted` keeps the breaker from
             // counting it.
             Self::Slow { .. } => Self::Slow { counted: true },
@@ -88,6 +106,7 @@ impl RefreshTable {
             call_deadline,
             max_concurrent,
             slow_calls: 0,
+            migrated_calls: 0,
             slow_is_normal: None,
         }
     }
@@ -102,7 +121,7 @@ impl RefreshTable {
     }
 
     /// Returns the next step. `steady` is the time of the runtime's clock, which measures the wait of pages.
-    pub(super) fn next(&mut self, key: &RefreshKey, now: UnixMillis, steady: Instant) -> NextStep {
+    pub(super) fn next(&mut self, key: &RefreshKey, origin: Origin, now: UnixMillis, steady: Instant) -> NextStep {
         if let Some(outcome) = self.known(key, now) {
             return NextStep::Known(outcome);
         }
@@ -125,10 +144,19 @@ impl RefreshTable {
         if self.memo.is_full_of_calls() {
             return NextStep::Full;
         }
-        let probe = match self.breaker.admit(now) {
-            Admission::Call => false,
-            Admission::Probe => true,
-            Admission::Refused => return NextStep::BreakerOpen,
+        let probe = match origin {
+            Origin::Login => match self.breaker.admit(now) {
+                Admission::Call => false,
+                Admission::Probe => true,
+                Admission::Refused => return NextStep::BreakerOpen,
+            },
+            // Not `admit`: a forged identity must not become the probe.
+            Origin::Migrated if self.breaker() != BreakerState::Closed => return NextStep::BreakerOpen,
+            Origin::Migrated if self.migrated_calls >= self.max_migrated() => return NextStep::MigrationFull,
+            Origin::Migrated => {
+                self.migrated_calls += 1;
+                false
+            }
         };
         let flight = Arc::new(Flight::default());
         self.memo.begin(*key, Arc::clone(&flight), steady, now);
@@ -144,13 +172,17 @@ impl RefreshTable {
         now: UnixMillis,
         chance: u32,
     ) {
-        if let CallProgress::Slow { .. } = call {
-            self.slow_calls = self.slow_calls.saturating_sub(1);
+        match call {
+            CallProgress::Slow { .. } => self.slow_calls = self.slow_calls.saturating_sub(1),
+            CallProgress::Migrated => self.migrated_calls = self.migrated_calls.saturating_sub(1),
+            CallProgress::NotSent | CallProgress::OnTime => {}
         }
         let retry_after = outcome.as_ref().as_ref().err().and_then(crate::EuidError::retry_after);
         match call {
             // Time in this node's queue says nothing about the operator.
             CallProgress::NotSent => {}
+            // A forged identity says nothing about it either.
+            CallProgress::Migrated => {}
             _ if !is_failure_of_the_operator(outcome) => {
                 if let CallProgress::Slow { .. } = call {
                     self.slow_is_normal = Some(Span::new(now, SLOW_IS_NORMAL_FOR));
@@ -196,6 +228,11 @@ impl RefreshTable {
     pub(super) fn breaker(&self) -> BreakerState {
         self.breaker.state()
     }
+
+    /// Returns how many calls for migrated identities may be under way at once.
+    fn max_migrated(&self) -> usize {
+        (self.max_concurrent / MIGRATED_SHARE).max(1)
+    }
 }
 
 /// Any answer that parses, even a refusal, shows that the operator is up.
@@ -206,6 +243,8 @@ fn is_failure_of_the_operator(outcome: &Outcome) -> bool {
 /// A call ends at its deadline. If it has not ended this long after it, its runtime does not run, and another call
 /// takes its place.
 const LOST_AFTER: Duration = Duration::from_secs(60);
+/// Calls for migrated identities hold at most one permit in this many.
+const MIGRATED_SHARE: usize = 4;
 /// How long after the success of a slow call slowness is no failure.
 const SLOW_IS_NORMAL_FOR: Duration = Duration::from_secs(60);
 
@@ -238,19 +277,32 @@ mod tests {
         }
 
         fn next_of(&mut self, key: RefreshKey, seconds: i64) -> &'static str {
-            let steady = self.began + Duration::from_secs(seconds.try_into().unwrap_or_default());
-            self.next_at(key, at(seconds), steady)
+            self.next_at(key, at(seconds), self.steady(seconds))
+        }
+
+        fn next_at(&mut self, key: RefreshKey, now: UnixMillis, steady: Instant) -> &'static str {
+            self.step(key, Origin::Login, now, steady)
+        }
+
+        /// Returns the step for a migrated identity.
+        fn next_migrated(&mut self, token: u8, seconds: i64) -> &'static str {
+            self.step(key(token), Origin::Migrated, at(seconds), self.steady(seconds))
+        }
+
+        fn steady(&self, seconds: i64) -> Instant {
+            self.began + Duration::from_secs(seconds.try_into().unwrap_or_default())
         }
 
         /// Returns the step that `next` decides, as a word.
-        fn next_at(&mut self, key: RefreshKey, now: UnixMillis, steady: Instant) -> &'static str {
-            match self.table.next(&key, now, steady) {
+        fn step(&mut self, key: RefreshKey, origin: Origin, now: UnixMillis, steady: Instant) -> &'static str {
+            match self.table.next(&key, origin, now, steady) {
                 NextStep::Known(_) => "known",
                 NextStep::Join(_) => "join",
                 NextStep::Lead { probe: false, .. } => "lead",
                 NextStep::Lead { probe: true, .. } => "probe",
                 NextStep::BreakerOpen => "refused",
                 NextStep::Full => "full",
+                NextStep::MigrationFull => "migration full",
                 NextStep::Overdue => "overdue",
                 NextStep::LoginBusy => "busy",
             }
@@ -533,6 +585,57 @@ mod tests {
         process.complete_with(90, &failed(ErrorKind::Transient), progress, 6);
         assert_eq!(process.next(91, 9), "refused");
         assert_eq!(process.next(92, 10), "probe", "5 s after the probe became slow, not after it failed");
+    }
+
+    #[test]
+    fn breaker_counts_no_outcome_of_a_migrated_identity() {
+        for outcome in [failed(ErrorKind::Transient), failed(ErrorKind::RejectedToken), opted_out()] {
+            let mut process = Process::new(LARGE);
+            for token in 1..=4 {
+                process.complete(token, &failed(ErrorKind::Transient), 0);
+            }
+            for token in 11..=20 {
+                assert_eq!(process.next_migrated(token, 0), "lead");
+                process.complete_with(token, &outcome, CallProgress::Migrated, 0);
+            }
+            assert_eq!(process.next(91, 0), "lead", "four failures do not open it");
+            process.complete(5, &failed(ErrorKind::Transient), 0);
+            assert_eq!(process.next(92, 0), "refused", "a success in between would have reset the count");
+        }
+    }
+
+    #[test]
+    fn breaker_that_is_not_closed_stops_migrated_identities_and_none_becomes_its_probe() {
+        let mut process = Process::new(LARGE);
+        assert_eq!(process.next_migrated(21, 0), "lead");
+        (1..=5).for_each(|token| process.complete(token, &failed(ErrorKind::Transient), 0));
+        process.complete_with(21, &opted_out(), CallProgress::Migrated, 0);
+        assert_eq!([process.next_migrated(22, 0), process.next_migrated(22, 5)], ["refused", "refused"]);
+        assert_eq!([process.next(91, 5), process.next_migrated(22, 5)], ["probe", "refused"]);
+        process.complete(91, &opted_out(), 5);
+        assert_eq!(process.next_migrated(22, 5), "lead");
+    }
+
+    #[test]
+    fn permits_of_migrated_identities_are_a_quarter_and_at_least_one() {
+        for (permits, most) in [(1, 1), (3, 1), (4, 1), (7, 1), (8, 2), (64, 16)] {
+            let mut process = Process::with(LARGE, permits);
+            for token in 1..=most {
+                assert_eq!(process.next_migrated(token, 0), "lead", "{permits}");
+            }
+            assert_eq!(process.next_migrated(90, 0), "migration full", "{permits}");
+            assert_eq!([process.next_migrated(1, 0), process.next(91, 0)], ["join", "lead"], "{permits}");
+            process.complete_with(1, &failed(ErrorKind::RejectedToken), CallProgress::Migrated, 0);
+            assert_eq!([90, 92].map(|token| process.next_migrated(token, 0)), ["lead", "migration full"]);
+        }
+    }
+
+    #[test]
+    fn token_of_a_migrated_identity_backs_off() {
+        let mut process = Process::new(LARGE);
+        assert_eq!(process.next_migrated(1, 0), "lead");
+        process.complete_with(1, &failed(ErrorKind::Transient), CallProgress::Migrated, 0);
+        assert_eq!([4, 5].map(|seconds| process.next_migrated(1, seconds)), ["known", "lead"]);
     }
 
     #[test]

@@ -4,8 +4,9 @@
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use tower::Layer;
 use tower_euid::error::ErrorKind;
-use tower_euid::{EuidUpdate, KeyRing, Refreshed};
+use tower_euid::{CookieConfig, EuidUpdate, KeyRing, Refreshed};
 
 use crate::support::{
     DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Site, expect, failure, identity, new_pair, outcome, ring, set_cookies,
@@ -193,4 +194,26 @@ async fn failed_refresh_keeps_the_subject() {
     site.wait_until(DUE);
     assert_eq!(outcome(&site.look_as(ANN).await), expect("active(of-ann)", ""));
     assert_eq!(outcome(&site.look_as(BOB).await), expect("absent", "identity cleared"));
+}
+
+#[tokio::test]
+async fn layer_for_a_domain_without_the_hook_subject_warns_once_when_it_is_first_applied() {
+    let log = Log::default();
+    let _guard = log.start();
+    let domain = || CookieConfig::default().domain("publisher.example").unwrap();
+    let site = Site::offline().configured(|layer| layer.cookie(domain()));
+    assert!(log.take().is_empty(), "the hook may still be set");
+    for _ in 0..3 {
+        _ = site.layer.clone().layer(());
+    }
+    let warning = "WARN tower_euid: the cookies are for a domain and its sub-domains, and the hook `subject` is not set: \
+                   any of these hosts can replace a visitor's cookies by those of another visitor";
+    assert_eq!(log.take(), [warning]);
+    let insecure = CookieConfig::insecure().domain("publisher.example").unwrap();
+    _ = site.clone().configured(|layer| layer.cookie(insecure)).layer.layer(());
+    assert_eq!(log.take(), [warning], "another layer");
+    _ = site.clone().with_subject().layer.layer(());
+    _ = site.configured(|layer| layer.cookie(CookieConfig::default())).layer.layer(());
+    _ = Site::offline().layer.layer(());
+    assert!(log.take().is_empty());
 }

@@ -57,3 +57,15 @@ async fn backoff_follows_a_new_pair_that_has_already_expired() {
     }
     assert_eq!(operator.calls(), 1);
 }
+
+#[tokio::test]
+async fn backoff_holds_for_the_token_of_a_forged_sdk_cookie() {
+    let operator = Operator::answering(failure(ErrorKind::Transient));
+    let site = Site::new(operator.clone()).migrating();
+    let forged = site.due_sdk_visitors(1);
+    for (seconds, calls) in [(0, 1), (2, 1), (5, 2)] {
+        site.wait_until(DUE + seconds * SECOND);
+        forged[0].look_once().await;
+        assert_eq!(operator.calls(), calls, "{seconds}");
+    }
+}

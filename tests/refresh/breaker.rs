@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::runtime;
-use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::task::{JoinSet, LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep};
 use tower_euid::error::ErrorKind;
 use tower_euid::{EuidLayer, refresh_fn};
@@ -124,6 +124,60 @@ fn breaker_allows_another_probe_after_the_runtime_of_a_probe_ended() {
     assert_eq!(calls.load(Ordering::SeqCst), 6, "one probe, whose runtime ends");
     visit_on_a_new_runtime(7..9, DUE + 10 * SECOND);
     assert_eq!(calls.load(Ordering::SeqCst), 7, "another probe");
+}
+
+/// Visits a page for each visitor, all at once. Fails unless each sees its own token.
+async fn visit_at_once(visitors: Vec<Site>) {
+    let mut visits = JoinSet::new();
+    for mut visitor in visitors {
+        visits.spawn(async move { visitor.look().await.saw() });
+    }
+    let saw = visits.join_all().await;
+    assert!(saw.iter().all(|saw| saw.starts_with("active(")), "{saw:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn breaker_stays_closed_for_a_hundred_forged_sdk_cookies_that_fail_or_hang() {
+    for operator in [
+        Operator::answering(failure(ErrorKind::Transient)),
+        Operator::answering(failure(ErrorKind::Malformed)).after(Duration::from_millis(20)),
+        Operator::answering(failure(ErrorKind::Transient)).after(Duration::from_secs(2)),
+        Operator::never(),
+    ] {
+        let site = Site::new(operator.clone()).migrating();
+        let mut own = site.due_visitors(1).await;
+        visit_at_once(site.due_sdk_visitors(100)).await;
+        sleep(Duration::from_secs(20)).await;
+        let before = operator.calls();
+        assert!(before >= 16, "{before} calls, of {operator:?}");
+        own[0].look().await;
+        assert_eq!(operator.calls() - before, 1, "{operator:?}");
+    }
+}
+
+#[tokio::test]
+async fn breaker_that_own_identities_opened_stops_migrated_ones_until_an_own_probe_succeeds() {
+    let is_down = Arc::new(AtomicBool::new(true));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let (down, counter) = (Arc::clone(&is_down), Arc::clone(&calls));
+    let site = Site::new(refresh_fn(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let down = down.load(Ordering::SeqCst);
+        async move { if down { failure(ErrorKind::Transient) } else { new_pair("new") } }
+    }));
+    let site = site.migrating();
+    let mut own = site.due_visitors(6).await;
+    let mut migrated = site.due_sdk_visitors(3).into_iter();
+    let mut migrated_sees = async || migrated.next().unwrap().look_once().await.saw();
+    for visitor in &mut own[..5] {
+        visitor.look().await;
+    }
+    assert_eq!((migrated_sees().await.as_str(), calls.load(Ordering::SeqCst)), ("active(forged-0)", 5));
+    is_down.store(false, Ordering::SeqCst);
+    site.clock.advance(COOLDOWN);
+    assert_eq!((migrated_sees().await.as_str(), calls.load(Ordering::SeqCst)), ("active(forged-1)", 5), "no probe");
+    own[5].look().await;
+    assert_eq!((migrated_sees().await.as_str(), calls.load(Ordering::SeqCst)), ("active(new)", 7));
 }
 
 /// A log that panics once, at the event of a half-open breaker.

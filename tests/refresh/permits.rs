@@ -55,3 +55,43 @@ async fn permits_start_no_queued_call_after_the_breaker_opened() {
     assert!(visits.join_all().await.iter().all(|saw| saw.starts_with("active(visitor")));
     assert_eq!(operator.calls(), 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn permits_are_for_at_most_a_quarter_of_a_hundred_forged_sdk_cookies() {
+    for (permits, quarter) in [(64, 16), (8, 2), (3, 1)] {
+        let operator = Operator::never();
+        let site = Site::new(operator.clone()).migrating().configured(|layer| layer.max_concurrent_refreshes(permits));
+        let own = site.due_visitors(permits - quarter).await;
+        let mut visits = JoinSet::new();
+        for visitor in site.due_sdk_visitors(100) {
+            visits.spawn(async move { visitor.look_once().await.saw() });
+        }
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(operator.calls(), quarter);
+        // Those that make no call do not wait either.
+        let mut done = 0;
+        while let Some(saw) = visits.try_join_next() {
+            assert!(saw.unwrap().starts_with("active(forged-"));
+            done += 1;
+        }
+        assert_eq!(done, 100 - quarter);
+        for visitor in own {
+            visits.spawn(async move { visitor.look_once().await.saw() });
+        }
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(operator.calls(), permits, "own identities get all the others");
+        visits.join_all().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn permits_of_forged_sdk_cookies_are_free_again_after_their_calls() {
+    for answer in [failure(ErrorKind::RejectedToken), failure(ErrorKind::Transient), new_pair("new")] {
+        let operator = Operator::answering(answer);
+        let site = Site::new(operator.clone()).migrating().configured(|layer| layer.max_concurrent_refreshes(1));
+        for visitor in site.due_sdk_visitors(20) {
+            visitor.look_once().await;
+        }
+        assert_eq!(operator.calls(), 20);
+    }
+}

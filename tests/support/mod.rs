@@ -14,6 +14,7 @@ pub(crate) mod jar;
 #[cfg(feature = "client")]
 pub(crate) mod peer;
 pub(crate) mod requests;
+pub(crate) mod sdk;
 #[cfg(feature = "client")]
 pub(crate) mod server;
 #[cfg(feature = "client")]

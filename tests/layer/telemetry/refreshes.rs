@@ -217,3 +217,53 @@ async fn request_beyond_the_limit_of_calls_under_way_counts_as_no_refresh() {
     tokio::join!(first.look(), second.look());
     assert!(recording.metric("euid_refresh_total").is_empty());
 }
+
+#[tokio::test]
+async fn rejected_sdk_identities_are_all_counted_and_logged_once_a_minute() {
+    for (kind, outcome) in [(ErrorKind::RejectedToken, "rejected"), (ErrorKind::RejectedInput, "failed")] {
+        let site = Site::new(Operator::answering(failure(kind))).migrating();
+        let mut visitors = site.due_sdk_visitors(24).into_iter();
+        let recording = Recording::start();
+        for (seconds, count, left_out) in [(0, 10, Some(0)), (59, 10, None), (60, 3, Some(19)), (180, 1, Some(2))] {
+            site.wait_until(DUE + seconds * 1000);
+            for visitor in visitors.by_ref().take(count) {
+                visitor.look_once().await;
+            }
+            let event = left_out.map(|left_out| {
+                format!(
+                    "INFO tower_euid: the operator rejected a migrated identity outcome=\"{outcome}\" kind={kind:?} \
+                     error=as the test wants it left_out={left_out}"
+                )
+            });
+            assert_eq!(recording.events(), Vec::from_iter(event), "{seconds}");
+            let counted = format!("euid_refresh_total{{outcome={outcome}}} {count}");
+            assert_eq!(recording.metric("euid_refresh_total"), [counted]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn rejected_login_is_logged_beside_rejected_sdk_identities() {
+    let site = Site::new(Operator::answering(failure(ErrorKind::RejectedToken))).migrating();
+    let own = due(&site, "own").await;
+    let recording = Recording::start();
+    for visitor in site.due_sdk_visitors(2) {
+        visitor.look_once().await;
+    }
+    own.look_once().await;
+    let events = recording.events();
+    assert_eq!(events.len(), 2);
+    let event =
+        "INFO tower_euid: the operator rejected a refresh token outcome=\"rejected\" error=as the test wants it";
+    assert_eq!(events[1], event);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sdk_identities_beyond_their_permits_are_counted() {
+    let site = Site::offline().migrating().configured(|layer| layer.max_wait(Duration::ZERO));
+    let recording = Recording::start();
+    for visitor in site.due_sdk_visitors(20) {
+        visitor.look_once().await;
+    }
+    assert_eq!(recording.metric("euid_refresh_total"), ["euid_refresh_total{outcome=migration_limit} 4"]);
+}

@@ -112,6 +112,35 @@ impl RefreshCandidate {
         }
     }
 
+    /// Whether the identity comes from the cookie of the JS SDK, which any script can write. A host should let such
+    /// refreshes neither use up its calls nor judge the operator.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, own, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let json = "{\"advertising_token\":\"E4AAAABl\",\"refresh_token\":\"EAAAAGZ\",\
+    /// #     \"refresh_response_key\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\",\"refresh_from\":10000,\
+    /// #     \"identity_expires\":20000,\"refresh_expires\":30000}";
+    /// # let value = json.replace('"', "%22").replace(',', "%2C");
+    /// # let mut of_sdk = http::HeaderMap::new();
+    /// # of_sdk.insert("cookie", format!("__euid={value}").parse()?);
+    /// use http::Method;
+    /// use tower_euid::CookieConfig;
+    /// use tower_euid::engine::{RequestContext, Step};
+    ///
+    /// let engine = engine.with_cookie(CookieConfig::default().migrate_js_sdk_cookie(None)?);
+    /// for (request, is_migrated) in [(own, false), (of_sdk, true)] {
+    ///     let step = engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(15_000));
+    ///     assert!(matches!(step, Step::Refresh(candidate) if candidate.is_migrated() == is_migrated));
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_migrated(&self) -> bool {
+        matches!(self.source, Source::JsSdkCookie(_))
+    }
+
     /// When the request arrived: what `now` returned to [`begin`](super::Engine::begin).
     ///
     /// ```

@@ -89,6 +89,10 @@ impl CookieConfig {
     /// the cookies to each of them, and each can replace them, which `__Host-` forbids: trust each as much
     /// as this one.
     ///
+    /// Another host of the domain can put the cookies of its own visitor into the browser, and pages then use that
+    /// visitor's advertising identity. The hook `EuidLayer::subject` prevents this for logins that name their user. A
+    /// layer without it logs a warning when it is first applied.
+    ///
     /// The cookies get other names, so no visitor is logged in any more; the old cookies expire by
     /// themselves. From one domain to another the names stay: browsers then send both cookies, no logout
     /// removes the older ones, and a visitor who logs in again is [`Absent`](crate::Euid::Absent) until they
@@ -147,7 +151,10 @@ impl CookieConfig {
     /// signed in, and from then on for that user only.
     ///
     /// A cookie that scripts can write proves nothing about its sender. It brings an advertising identity, not a
-    /// login to the site. Turn this off again after the 30 days that a refresh token lives.
+    /// login to the site. Of several such cookies in a request only the first counts. It is ignored if its value is
+    /// longer than 4096 bytes, or if its tokens are not base64. Its refreshes use at most a quarter of
+    /// `EuidLayer::max_concurrent_refreshes`, and the breaker does not count their outcome, so forged cookies do not
+    /// stop the refreshes of others. Turn this off again after the 30 days that a refresh token lives.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -232,6 +239,20 @@ impl CookieConfig {
             Self { domain: Some(_), .. } => "__Secure-euid-optout",
             Self { domain: None, .. } => "__Host-euid-optout",
         }
+    }
+
+    /// Whether the cookies are for a [`domain`](Self::domain) and its sub-domains.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::CookieConfig;
+    /// assert!(!CookieConfig::default().has_domain());
+    /// assert!(CookieConfig::default().domain("example.com")?.has_domain());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn has_domain(&self) -> bool {
+        self.domain.is_some()
     }
 
     /// Whether the token is handed to scripts.

@@ -34,25 +34,40 @@ struct OptOutMarker {
     refresh_expires: i64,
 }
 
-/// The first SDK cookie that can be read.
+/// The content of the first SDK cookie. Others don't count, whether it can be read or not, so a request costs one parse at
+/// most.
 pub(crate) fn read(headers: &HeaderMap) -> Option<JsSdk> {
-    let mut found = None;
+    let mut first = None;
     for_each(&FINDER, headers.get_all(COOKIE), |rest_of_name, value| {
-        if rest_of_name.is_empty() && found.is_none() {
-            let json: Vec<u8> = percent_decode(value).collect();
-            found = parse_js_sdk(&json);
+        if rest_of_name.is_empty() && first.is_none() {
+            first = Some(value);
         }
     });
-    found
+    let value = first.filter(|value| value.len() <= MAX_VALUE)?;
+    let json: Vec<u8> = percent_decode(value).collect();
+    parse_js_sdk(&json)
 }
 
 fn parse_js_sdk(json: &[u8]) -> Option<JsSdk> {
     if let Ok(identity) = serde_json::from_slice(json) {
-        return Some(JsSdk::Identity(identity));
+        return has_tokens_of_an_operator(&identity).then_some(JsSdk::Identity(identity));
     }
     let Object::<OptOutMarker>(marker) = serde_json::from_slice(json).ok()?;
     let until = UnixMillis::from_millis(marker.refresh_expires);
     (marker.status == "optout").then_some(JsSdk::OptedOut { until })
+}
+
+/// Whether the tokens look like those of an operator, which are base64. Any script can write this cookie, so the check
+/// is stricter than that of [`Identity::new`].
+fn has_tokens_of_an_operator(identity: &Identity) -> bool {
+    is_base64(identity.advertising_token()) && is_base64(identity.refresh_token().expose_secret())
+}
+
+/// Whether `text` is in one of the two base64 alphabets, perhaps with padding, and not empty. Its length is not checked.
+fn is_base64(text: &str) -> bool {
+    let (text, padding) = text.split_at(text.trim_end_matches('=').len());
+    let is_in = |last_two: &[u8; 2]| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || last_two.contains(&byte));
+    !text.is_empty() && (is_in(b"+/") || is_in(b"-_")) && padding.len() <= 2
 }
 
 /// The `Set-Cookie`s that delete the SDK's cookie: as one of this host, and as one of the SDK's `cookieDomain`.
@@ -117,8 +132,88 @@ pub(crate) fn fits_into_cookie(token: &str) -> bool {
 }
 
 const JS_SDK: &str = "__euid";
+/// The largest value that is read, in bytes. Browsers keep no larger one.
+const MAX_VALUE: usize = 4096;
 const TOKEN_COOKIE: &str = "__euid_advertising_token";
 /// The rest of the second name, after the first.
 const AFTER_JS_SDK: &[u8] = b"_advertising_token";
 /// Finds both, as the second name begins with the first.
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(JS_SDK));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn json(advertising_token: &str, refresh_token: &str) -> String {
+        format!(
+            r#"{{"advertising_token":"{advertising_token}","refresh_token":"{refresh_token}","refresh_response_key":"{KEY}","refresh_from":1,"identity_expires":2,"refresh_expires":3}}"#
+        )
+    }
+
+    /// Returns the advertising token that is read from the `Cookie` headers.
+    fn token(cookies: &[String]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for cookie in cookies {
+            headers.append(COOKIE, cookie.parse().unwrap());
+        }
+        match read(&headers)? {
+            JsSdk::Identity(identity) => Some(identity.advertising_token().to_owned()),
+            JsSdk::OptedOut { .. } => Some("opted out".to_owned()),
+        }
+    }
+
+    fn cookie(value: &str) -> String {
+        format!("__euid={}", value.replace('"', "%22").replace(',', "%2C"))
+    }
+
+    #[test]
+    fn first_js_sdk_cookie_counts_even_if_it_is_not_readable() {
+        let [good, other] = ["good", "other"].map(|token| cookie(&json(token, "r")));
+        let garbled = cookie("garbled");
+        let opt_out = cookie(r#"{"refresh_expires":9,"status":"optout"}"#);
+        for (first, read) in [(&good, Some("good")), (&garbled, None), (&opt_out, Some("opted out"))] {
+            for cookies in [vec![first.clone(), other.clone()], vec![format!("a=b; {first}; {other}")]] {
+                assert_eq!(token(&cookies).as_deref(), read, "{cookies:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn js_sdk_cookie_is_read_up_to_4096_bytes() {
+        let of_size = |size: usize| {
+            let rest = cookie(&json("good", "r")).len() - "__euid=".len() - 1;
+            cookie(&json("good", &"r".repeat(size - rest)))
+        };
+        assert_eq!(of_size(4096).len(), "__euid=".len() + 4096);
+        assert_eq!(token(&[of_size(4096)]).as_deref(), Some("good"));
+        assert_eq!(token(&[of_size(4097)]), None);
+        assert_eq!(token(&[of_size(4097), cookie(&json("other", "r"))]), None);
+    }
+
+    #[test]
+    fn js_sdk_cookie_needs_tokens_in_base64() {
+        for (advertising_token, refresh_token) in
+            [("the-SDKs", "ref/re+sh=="), ("the_SDKs", "ref-re_sh="), ("09azAZ", "09azAZ"), ("a", "-_"), ("a", "+/")]
+        {
+            assert!(token(&[cookie(&json(advertising_token, refresh_token))]).is_some(), "{refresh_token}");
+        }
+        for (advertising_token, refresh_token) in [
+            ("a+b-c", "r"),
+            ("a===", "r"),
+            ("a.b", "r"),
+            ("a:b", "r"),
+            ("a", "r."),
+            ("a", "r==="),
+            ("a", "r=r"),
+            ("a", "="),
+            ("a", "r+/-_"),
+            ("a", "r!"),
+        ] {
+            assert!(serde_json::from_str::<Identity>(&json(advertising_token, refresh_token)).is_ok());
+            let read = token(&[cookie(&json(advertising_token, refresh_token))]);
+            assert_eq!(read, None, "{advertising_token} {refresh_token}");
+        }
+    }
+}
