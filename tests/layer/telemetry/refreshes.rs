@@ -260,7 +260,7 @@ async fn rejected_login_is_logged_beside_rejected_sdk_identities() {
 
 #[tokio::test(start_paused = true)]
 async fn sdk_identities_beyond_their_permits_are_counted() {
-    let site = Site::offline().migrating().configured(|layer| layer.max_wait(Duration::ZERO));
+    let site = Site::unanswered().migrating().configured(|layer| layer.max_wait(Duration::ZERO));
     let recording = Recording::start();
     for visitor in site.due_sdk_visitors(20) {
         visitor.look_once().await;
