@@ -34,6 +34,10 @@ use crate::service::EuidService;
 /// # Ok::<_, tower_euid::ConfigError>(())
 /// ```
 ///
+/// In whatever order the responses to a browser arrive, no login loses its pair of tokens, no logout is undone, no opt-out
+/// is forgotten, and no token of an ended login is shown. The
+/// [threat model](crate::docs::threat_model#what-is-not-promised) lists the limits.
+///
 /// # A layer inside another
 ///
 /// If a request passes two layers, the outer one reads and writes the cookies. If the inner layer is a clone with equal
@@ -122,7 +126,7 @@ impl EuidLayer {
     /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let layer = layer.cookie(CookieConfig::default().domain("example.com")?);
     /// let visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
-    /// assert!(visitor.cookie_header().starts_with("__Secure-euid="));
+    /// assert!(visitor.cookie_header().starts_with("__Secure-euid-login="));
     /// # }
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```

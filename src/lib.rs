@@ -52,7 +52,8 @@
 //! ```
 //!
 //! 1. The layer finds its cookies among all others, and decrypts the identity. It uses the identity only if
-//!    the *anchor* cookie beside it names the login that the identity belongs to.
+//!    the *anchor* cookie beside it names the login that the identity belongs to. The cookies of each login have names
+//!    of their own, so a response that arrives late changes nothing of another login.
 //! 2. The handler finds an [`Euid`] in the request's extensions and, if there is a valid token, the
 //!    [`AdvertisingToken`] itself. No other part of the identity gets there.
 //! 3. If a refresh is due, the layer calls the operator before the handler. It makes one call, in a task of

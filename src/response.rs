@@ -68,7 +68,7 @@ fn report(config: &Config, finish: &Finish) {
     if finish.login_without_consent {
         telemetry::login_without_consent();
     }
-    if finish.login_without_user && config.subject.is_some() {
+    if finish.login_without_subject && config.subject.is_some() {
         telemetry::login_without_subject();
     }
     finish.identity_bytes.into_iter().for_each(telemetry::cookie_written);

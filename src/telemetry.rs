@@ -131,6 +131,7 @@ pub(crate) fn cookie_rejected(reason: RejectReason) {
         RejectReason::Undecodable => "undecodable",
         RejectReason::Forged => "forged",
         RejectReason::LoginEnded => "anchor",
+        RejectReason::UnreadableAnchor => "unreadable_anchor",
         RejectReason::OtherUser => "subject",
         RejectReason::NoUser => "no_user",
         _ => "other",

@@ -24,6 +24,9 @@ use crate::telemetry;
 /// If a cache inside merges several requests and returns one response to all of them, the wrong visitor may be logged
 /// in.
 ///
+/// Responses to one browser may arrive in any order. Of updates, the one whose response arrives last counts. A late
+/// response to a page changes none of them: no login loses its pair, no logout is undone, no opt-out is forgotten.
+///
 /// A route that logs in or out must be behind the layer (in axum: added before `.layer(…)`). On any other route an
 /// update has no effect, and an event warns of it. The same happens if a layer between handler and `EuidLayer` replaces
 /// the response.
@@ -68,9 +71,9 @@ impl EuidUpdate {
         Self::of(Change::login(identity))
     }
 
-    /// Binds a login to the user that the handler has just signed in. Pass the id that the hook
-    /// [`EuidLayer::subject`](crate::EuidLayer::subject) will return for this user in later requests; in this request
-    /// it ran before the sign-in. Has no effect on a logout or an opt-out.
+    /// Binds a login, or the opt-out of a person who logs in, to the user that the handler has just signed in. Pass the
+    /// id that the hook [`EuidLayer::subject`](crate::EuidLayer::subject) will return for this user in later requests;
+    /// in this request it ran before the sign-in. Has no effect on a logout.
     ///
     /// ```
     /// # use tower_euid::{EuidUpdate, Identity};
@@ -81,7 +84,7 @@ impl EuidUpdate {
     /// ```
     pub fn subject(self, id: impl AsRef<[u8]>) -> Self {
         self.detach();
-        Self::of(self.change().clone().bound_to(id))
+        Self::of(self.change().clone().subject(id))
     }
 
     /// Returns a logout. It ends the identity, even one that this node can't decrypt. It makes no call to the operator:
@@ -114,8 +117,9 @@ impl EuidUpdate {
         Self::of(Change::EndLogin)
     }
 
-    /// Returns an opt-out: at login, the operator reported that the person has opted out of EUID. It ends any previous
-    /// identity. For 72 hours pages see [`Euid::OptedOut`](crate::Euid::OptedOut).
+    /// Returns an opt-out: at login, the operator reported that the person has opted out of EUID. It is a login without
+    /// an identity, and ends any previous identity. For 72 hours pages see [`Euid::OptedOut`](crate::Euid::OptedOut).
+    /// With the hook [`EuidLayer::subject`](crate::EuidLayer::subject), bind it to the user as you bind a login.
     ///
     /// ```
     /// # #[cfg(feature = "client")]
@@ -133,13 +137,13 @@ impl EuidUpdate {
     /// }
     /// # let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
     /// visitor.send(&layer.layer(service_fn(login)), Request::new(())).await?;
-    /// assert!(visitor.cookie_header().starts_with("__Host-euid-login=out."));
+    /// assert!(visitor.cookie_header().contains("; __Host-euid-optout."));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # })?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn opt_out() -> Self {
-        Self::of(Change::OptOut)
+        Self::of(Change::opt_out())
     }
 
     /// Attaches the update to a response. If an update with a higher precedence is already attached, that one stays.
@@ -231,7 +235,7 @@ impl fmt::Debug for EuidUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.change() {
             Change::Begin(_) => "Login",
-            Change::OptOut => "OptOut",
+            Change::OptOut(_) => "OptOut",
             Change::EndLogin => "Logout",
             Change::Keep | Change::ForgetIdentity | Change::RecordOptOut(_) | Change::Renew(_) => "Other",
         };

@@ -131,6 +131,7 @@ fn request(done: &Done) -> String {
         ),
         Cookies::Refreshed => ("refreshed", "refreshed", "The cookie holds a new pair of tokens."),
         Cookies::SetAtLogin => ("login", "set at login", "The identity cookie and the login cookie are new."),
+        Cookies::TakenOver => ("login", "taken over", "The identity of the SDK’s cookie is in a cookie of the layer."),
         Cookies::Cleared => ("cleared", "cleared", "The response removes the identity."),
         Cookies::OptedOut => ("cleared", "cleared", "Identity removed, opt-out remembered."),
     };

@@ -41,6 +41,8 @@ pub(crate) enum Cookies {
     Kept,
     Refreshed,
     SetAtLogin,
+    /// The identity of the JS SDK's cookie is sealed.
+    TakenOver,
     Cleared,
     /// The identity is removed, and the opt-out remembered.
     OptedOut,
@@ -91,15 +93,15 @@ pub(crate) async fn note(State(site): State<Site>, request: Request, next: Next)
 
 impl Cookies {
     fn of(response: &HeaderMap, brought: bool) -> Self {
-        match (written(response, IDENTITY), written(response, ANCHOR)) {
-            (None, None) if brought => Self::Kept,
-            (None, None) => Self::None,
-            (Some(Written::Set), Some(_)) => Self::SetAtLogin,
-            (Some(Written::Set), None) => Self::Refreshed,
-            // The operator reported it at login.
-            (_, Some(Written::Set)) => Self::OptedOut,
-            // A refresh found it.
-            _ if matches!(written(response, OPT_OUT), Some(Written::Set)) => Self::OptedOut,
+        let effect = |beginning: &str| written(response, |name| name.starts_with(beginning));
+        match [IDENTITY, ANCHOR, OPT_OUT].map(effect) {
+            [None, None, None] if brought => Self::Kept,
+            [None, None, None] => Self::None,
+            // The operator reported it at login, or a refresh found it.
+            [_, _, Some(Written::Set)] => Self::OptedOut,
+            [Some(Written::Set), Some(_), _] => Self::SetAtLogin,
+            [Some(Written::Set), None, _] if written(response, |name| name == "__euid").is_some() => Self::TakenOver,
+            [Some(Written::Set), None, _] => Self::Refreshed,
             _ => Self::Cleared,
         }
     }
@@ -110,17 +112,20 @@ enum Written {
     Cleared,
 }
 
-fn written(response: &HeaderMap, name: &str) -> Option<Written> {
+/// The effect on the cookies with these names. A login can set one and clear that of another login.
+fn written(response: &HeaderMap, is_one: impl Fn(&str) -> bool) -> Option<Written> {
     let cookies = response.get_all(SET_COOKIE).iter().filter_map(|value| Cookie::parse(value.to_str().ok()?).ok());
-    let cookie = cookies.into_iter().find(|cookie| cookie.name() == name)?;
-    Some(if cookie.value().is_empty() { Written::Cleared } else { Written::Set })
+    let are_set: Vec<bool> =
+        cookies.filter(|cookie| is_one(cookie.name())).map(|cookie| !cookie.value().is_empty()).collect();
+    let written = if are_set.contains(&true) { Written::Set } else { Written::Cleared };
+    (!are_set.is_empty()).then_some(written)
 }
 
 fn brings_cookies(request: &HeaderMap) -> bool {
     // Cookies of third-party scripts may hold any bytes.
     let texts = request.get_all(COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let mut cookies = texts.flat_map(Cookie::split_parse).flatten();
-    cookies.any(|cookie| [IDENTITY, ANCHOR, OPT_OUT].contains(&cookie.name()))
+    cookies.any(|cookie| [IDENTITY, ANCHOR, OPT_OUT].iter().any(|beginning| cookie.name().starts_with(beginning)))
 }
 
 fn calls(site: &Site) -> Option<Calls> {
@@ -129,6 +134,7 @@ fn calls(site: &Site) -> Option<Calls> {
 }
 
 const SHOWN: usize = 5;
-const IDENTITY: &str = "__Host-euid";
+/// What the names of the cookies begin with.
+const IDENTITY: &str = "__Host-euid.";
 const ANCHOR: &str = "__Host-euid-login";
-const OPT_OUT: &str = "__Host-euid-optout";
+const OPT_OUT: &str = "__Host-euid-optout.";

@@ -11,9 +11,10 @@ import { Reactor, site } from "./host.mjs";
 const { REACTOR, EUID_OPERATOR_URL, EUID_API_KEY, EUID_CLIENT_SECRET } = process.env;
 const MINUTES = 60_000;
 const ATTRIBUTES = "HttpOnly; SameSite=Lax; Secure; Path=/";
-const IDENTITY = "__Host-euid";
+// The tag of a login follows the dot.
+const IDENTITY = "__Host-euid.";
 const ANCHOR = "__Host-euid-login";
-const OPT_OUT = "__Host-euid-optout";
+const OPT_OUT = "__Host-euid-optout.";
 
 // The operator uses the real time. The tests can move the site's clock ahead of it.
 let ahead = 0;
@@ -91,7 +92,16 @@ function assertRemoved({ value, attributes }) {
 }
 
 const parsed = (text) => (text.startsWith("{") ? JSON.parse(text) : {});
-const names = (set) => Object.keys(set).sort();
+
+/** The names of the cookies, without the tags of logins. */
+const names = (set) => Object.keys(set).map((name) => /^[^.]*\.?/.exec(name)[0]).sort();
+
+/** The only cookie whose name is this prefix and a tag, with its tag. */
+function tagged(set, prefix) {
+  const found = Object.keys(set).filter((name) => name.startsWith(prefix));
+  assert.equal(found.length, 1, `${found}`);
+  return { tag: found[0].slice(prefix.length), ...set[found[0]] };
+}
 
 test("the module is a reactor that imports randomness but no clock and no file", async () => {
   const module = await WebAssembly.compile(await readFile(REACTOR));
@@ -112,10 +122,10 @@ test("a visitor without cookies is absent, and the page sets no cookie", async (
 test("a login sets identity, anchor and the site's own cookie", async () => {
   const { status, outcome, set, cacheControl } = await new Visitor().login("user@example.com");
   assert.deepEqual([status, outcome], [200, "identity"]);
-  assert.deepEqual(names(set), [IDENTITY, ANCHOR, OPT_OUT, "session"]);
-  assertSet(set[IDENTITY], 24 * 3600);
+  assert.deepEqual(names(set), [ANCHOR, IDENTITY, "session"]);
+  assertSet(tagged(set, IDENTITY), 24 * 3600);
   assertSet(set[ANCHOR], 400 * 24 * 3600);
-  assertRemoved(set[OPT_OUT]);
+  assert.equal(tagged(set, IDENTITY).tag, set[ANCHOR].value.slice(0, 4));
   assert.equal(cacheControl, "private, no-store");
 });
 
@@ -140,7 +150,7 @@ test("a page with a due token refreshes it and sets only the identity", async ()
   assert.equal(due.calls, 1);
   assert.deepEqual(names(due.set), [IDENTITY]);
   // The operator's clock is 20 minutes behind the site's. By the operator's clock the pair lasts for a day.
-  assertSet(due.set[IDENTITY], 24 * 3600 - 20 * 60);
+  assertSet(tagged(due.set, IDENTITY), 24 * 3600 - 20 * 60);
   // By the site's clock the new pair is already due. `settle` prevents another refresh by the next page.
   const next = await visitor.page();
   assert.deepEqual([next.token, next.set, next.calls], [due.token, {}, 0]);
@@ -200,7 +210,7 @@ test("a failed login ends the previous one", async () => {
     await visitor.login("user@example.com");
     const login = await visitor.login(email, { at });
     assert.deepEqual([login.status, login.outcome], [status, outcome]);
-    assertRemoved(login.set[IDENTITY]);
+    assertRemoved(tagged(login.set, IDENTITY));
     assert.equal((await visitor.page()).state, "absent");
   }
 });
@@ -209,7 +219,9 @@ test("an opt-out is remembered", async () => {
   const visitor = new Visitor();
   const { outcome, set } = await visitor.login("optout@example.com");
   assert.equal(outcome, "opted_out");
-  assert.match(set[ANCHOR].value, /^out\.\d+$/);
+  assertSet(set[ANCHOR], 72 * 3600);
+  assertSet(tagged(set, OPT_OUT), 72 * 3600);
+  assert.equal(tagged(set, OPT_OUT).tag, set[ANCHOR].value.slice(0, 4));
   const page = await visitor.page();
   assert.deepEqual([page.state, page.token, page.set], ["opted_out", null, {}]);
 });
@@ -218,7 +230,8 @@ test("a logout removes all cookies, and the next page is absent", async () => {
   const visitor = new Visitor();
   await visitor.login("user@example.com");
   const { set } = await visitor.send("POST", "/logout");
-  assert.deepEqual(names(set), [IDENTITY, ANCHOR, OPT_OUT]);
+  assert.deepEqual(names(set), [ANCHOR, IDENTITY]);
+  assert.equal(Object.keys(set).at(-1), ANCHOR, "the anchor goes last");
   Object.values(set).forEach(assertRemoved);
   const page = await visitor.page();
   assert.deepEqual([page.state, page.token, page.set], ["absent", null, {}]);

@@ -74,8 +74,8 @@ impl EuidLayer {
     }
 
     /// Sets the hook that returns the id of the signed-in user, in any form that the application uses. A login can
-    /// [bind](crate::EuidUpdate::subject) its identity to a user (the *subject*). Then pages use the identity only
-    /// while that user is signed in. If another user is signed in, the layer removes it. While no user is signed in,
+    /// [bind](crate::EuidUpdate::subject) its identity, or the opt-out that it reports, to a user (the *subject*). Then
+    /// pages use it only while that user is signed in. If another user is signed in, the layer removes it. While no user is signed in,
     /// the layer keeps it, and pages see `Absent`. The cookie holds a keyed digest of the id, not the id. Default: no
     /// identity is bound to a user.
     ///

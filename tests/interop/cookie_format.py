@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import pathlib
+import re
 import struct
 import sys
 
@@ -20,6 +21,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "cookie-format.json"
 VERSION, IDENTITY, OPT_OUT = 1, 1, 2
 SUBJECT = 0x10
+NAMES = {"identity": "euid.", "record": "euid-optout."}
+PREFIXES = ["__Host-", "__Secure-", ""]
+TAG = re.compile(r"[A-Za-z0-9_-]{4}|sdk", re.ASCII)
 
 
 def b64url(data: bytes) -> str:
@@ -59,8 +63,32 @@ def seal(key: bytes, name: str, nonce: bytes, plain: bytes, purpose: int = IDENT
     return b64url(head + nonce + gcm.encrypt(iv, plain, head + name.encode()))
 
 
+def tag(lineage: str, migrated: bool = False) -> str:
+    return "sdk" if migrated else lineage[:4]
+
+
+def classify(prefix: str, name: str) -> tuple[str, str | None] | None:
+    """The kind of one of the site's cookies, and its tag; `None` for any other cookie."""
+    if name == f"{prefix}euid-login":
+        return "anchor", None
+    for kind, beginning in NAMES.items():
+        end = name.removeprefix(prefix + beginning)
+        if end != name and TAG.fullmatch(end):
+            return kind, end
+    return None
+
+
+def login_of(anchor: str) -> str | None:
+    """The lineage that an anchor names, or `None` if it says that no login counts. Fails for any other value."""
+    if anchor == "none":
+        return None
+    if len(b64url_strict(anchor)) != 16:
+        raise ValueError("not a lineage")
+    return anchor
+
+
 def open_(key: bytes, name: str, value: str) -> dict:
-    purpose = OPT_OUT if name.endswith("-optout") else IDENTITY
+    purpose = OPT_OUT if "-optout." in name else IDENTITY
     data = b64url_strict(value)
     head, nonce, sealed = data[:6], data[6:30], data[30:]
     if head[0] != VERSION or head[2:] != key_id(key):
@@ -154,13 +182,16 @@ def parse_opt_out(plain: bytes) -> dict:
 
 def make() -> dict:
     key = hashlib.sha256(b"a cookie key for test vectors").digest()
-    name, opt_out_name = "__Host-euid", "__Host-euid-optout"
+
     def stream(label: str, length: int) -> bytes:
         return hashlib.shake_128(label.encode()).digest(length)
 
+    lineage, stated = b64url(stream("lineage", 16)), b64url(stream("lineage of a stated opt-out", 16))
+    name, opt_out_name = f"__Host-euid.{tag(lineage)}", f"__Host-euid-optout.{tag(lineage)}"
+
     def identity(advertising: str, refresh: str) -> dict:
         return {
-            "lineage": b64url(stream("lineage", 16)),
+            "lineage": lineage,
             "refresh_from": 1735690500000,
             "identity_expires": 1735693200000,
             "refresh_expires": 1735776000000,
@@ -171,27 +202,36 @@ def make() -> dict:
 
     real_advertising = b64url(b"\x13\x80\x00\x00\x00\x65" + stream("advertising", 158))
     real_refresh = base64.b64encode(b"\x10\x00\x00\x00\x66" + stream("refresh", 286)).decode()
+    real, user = identity(real_advertising, real_refresh), {"subject_of": "user 17, also é"}
     good = [
-        ("a real pair", identity(real_advertising, real_refresh)),
-        ("tokens of an older form", identity(base64.b64encode(stream("v3", 164)).decode(), real_refresh)),
-        ("tokens that are no base64", identity("opaque, also é", "!")),
-        ("tokens that only look like base64", identity("AB", "AA=A")),
-        ("a real pair, bound to a user", identity(real_advertising, real_refresh) | {"subject_of": "user 17, also é"}),
+        ("a real pair", name, real),
+        ("tokens of an older form", name, identity(base64.b64encode(stream("v3", 164)).decode(), real_refresh)),
+        ("tokens that are no base64", name, identity("opaque, also é", "!")),
+        ("tokens that only look like base64", name, identity("AB", "AA=A")),
+        ("a real pair, bound to a user", name, real | user),
+        ("a migrated identity", f"__Host-euid.{tag(lineage, True)}", real),
+        ("a real pair, for a domain", f"__Secure-euid.{tag(lineage)}", real),
+        ("a real pair, over plain http", f"euid.{tag(lineage)}", real),
     ]
-    opt_out = {"lineage": b64url(stream("lineage", 16)), "until": 1735949700000}
-    opted_out = [("an opt-out", opt_out), ("an opt-out, bound to a user", opt_out | {"subject_of": "user 17, also é"})]
+    opt_out = {"lineage": lineage, "until": 1735949700000}
+    opted_out = [
+        ("an opt-out", opt_out_name, opt_out),
+        ("an opt-out, bound to a user", opt_out_name, opt_out | user),
+        ("an opt-out that the application states", f"__Host-euid-optout.{tag(stated)}", opt_out | {"lineage": stated}),
+        ("the opt-out of a migrated identity", f"__Host-euid-optout.{tag(lineage, True)}", opt_out),
+    ]
     vectors = []
-    for purpose, kind, cookie, notes, plaintext in (
-        (IDENTITY, "identity", name, good, write),
-        (OPT_OUT, "opt_out", opt_out_name, opted_out, write_opt_out),
+    for purpose, kind, those, plaintext in (
+        (IDENTITY, "identity", good, write),
+        (OPT_OUT, "opt_out", opted_out, write_opt_out),
     ):
-        for note, expected in notes:
+        for note, cookie, expected in those:
             nonce = stream(note, 24)
             vectors.append({
                 "note": note, "name": cookie, "nonce_hex": nonce.hex(), "plaintext_hex": plaintext(expected).hex(),
                 "value": seal(key, cookie, nonce, plaintext(expected), purpose), kind: expected,
             })
-    value = vectors[0]["value"]
+    value, plain = vectors[0]["value"], write(real)
     data = b64url_strict(value)
     flipped = data[:-1] + bytes([data[-1] ^ 1])
     bad = [
@@ -202,19 +242,46 @@ def make() -> dict:
         ("another key's id", b64url(data[:2] + bytes(4) + data[6:]), "unknown"),
         ("cut by one character", value[:-1], "undecodable"),
         ("standard base64 padding", value + "=", "undecodable"),
-        ("sealed for another name", seal(key, "euid", stream("other", 24), write(good[0][1])), "forged"),
-        ("a byte too many", seal(key, name, stream("long", 24), write(good[0][1]) + b"\0"), "undecodable"),
-        ("an unknown flag", seal(key, name, stream("flag", 24), bytes([write(good[0][1])[0] | 0x20]) + write(good[0][1])[1:]), "undecodable"),
+        ("sealed for another prefix", seal(key, f"euid.{tag(lineage)}", stream("other", 24), plain), "forged"),
+        ("sealed for a name without a tag", seal(key, "__Host-euid", stream("untagged", 24), plain), "forged"),
+        ("a byte too many", seal(key, name, stream("long", 24), plain + b"\0"), "undecodable"),
+        ("an unknown flag", seal(key, name, stream("flag", 24), bytes([plain[0] | 0x20]) + plain[1:]), "undecodable"),
     ]
     for note, value, outcome in bad:
         vectors.append({"note": note, "name": name, "value": value, "fails": outcome})
+    # A value opens under the tag that it was sealed for, and under no other.
+    for note, end in (
+        ("a real pair under the tag of another login", tag(stated)),
+        ("a real pair under the tag of a migrated identity", "sdk"),
+        ("a real pair under a tag in lower case", tag(lineage).lower()),
+        ("a real pair under a tag of five characters", lineage[:5]),
+        ("a real pair under an empty tag", ""),
+    ):
+        vectors.append({"note": note, "name": f"__Host-euid.{end}", "value": vectors[0]["value"], "fails": "forged"})
     # A record never opens as an identity, not even if it was sealed for the identity's name.
     record = seal(key, name, stream("swapped", 24), write_opt_out(opt_out), OPT_OUT)
     vectors.append({"note": "an opt-out sealed for the identity's name", "name": name, "value": record, "fails": "forged"})
     vectors.append({"note": "the same under its own name", "name": opt_out_name, "value": record, "fails": "forged"})
+
+    names = []
+    for prefix in PREFIXES:
+        for rest in (
+            "euid-login", "euid.abcd", "euid.A0-_", "euid.sdk", "euid-optout.abcd", "euid-optout.sdk",
+            "euid", "euid.", "euid.abc", "euid.abcde", "euid.ab.d", "euid.ab+d", "euid.sdkk", "euid.SDK", "EUID.abcd",
+            "euid-login.abcd", "euid-logins", "euid-optout", "euid-optout.", "euid-optout.abc", "euid_advertising_token",
+        ):
+            kind, end = classify(prefix, prefix + rest) or (None, None)
+            names.append({"prefix": prefix, "name": prefix + rest, "kind": kind, "tag": end})
+    anchors = []
+    for value in (lineage, "none", "", "None", lineage[:-1], lineage + "A", lineage[:-1] + "x", "!" + lineage[1:]):
+        try:
+            anchors.append({"value": value, "readable": True, "lineage": login_of(value)})
+        except ValueError:
+            anchors.append({"value": value, "readable": False})
     return {
-        "what": "Identity cookies as src/docs/cookie_format.md specifies them, made by tests/interop/cookie_format.py.",
-        "key_b64": base64.b64encode(key).decode(), "key_id_hex": key_id(key).hex(), "vectors": vectors,
+        "what": "The cookies as src/docs/cookie_format.md specifies them, made by tests/interop/cookie_format.py.",
+        "key_b64": base64.b64encode(key).decode(), "key_id_hex": key_id(key).hex(),
+        "names": names, "anchors": anchors, "vectors": vectors,
     }
 
 
@@ -239,7 +306,20 @@ def check(file: dict) -> int:
             plain = bytes.fromhex(vector["plaintext_hex"])
             again = seal(key, vector["name"], bytes.fromhex(vector["nonce_hex"]), plain, purpose)
             assert again == vector["value"], vector["note"]
-    return len(file["vectors"])
+            prefix = next(prefix for prefix in PREFIXES if vector["name"].startswith(prefix))
+            kind, end = classify(prefix, vector["name"])
+            assert kind == ("identity" if purpose == IDENTITY else "record"), vector["note"]
+            assert end == tag(expected["lineage"], "migrated" in vector["note"]), vector["note"]
+    for vector in file["names"]:
+        outcome = classify(vector["prefix"], vector["name"]) or (None, None)
+        assert outcome == (vector["kind"], vector["tag"]), vector
+    for vector in file["anchors"]:
+        try:
+            outcome = {"readable": True, "lineage": login_of(vector["value"])}
+        except ValueError:
+            outcome = {"readable": False}
+        assert vector == {"value": vector["value"]} | outcome, vector
+    return sum(len(file[part]) for part in ("vectors", "names", "anchors"))
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ fn layer() -> EuidLayer {
     EuidLayer::new(KeyRing::from(key), operator)
 }
 
-/// Returns the cookies of a login: an identity of real size, and the anchor.
+/// Returns the cookies of a login: an identity of real size, and then the anchor.
 fn logged_in(layer: &EuidLayer, ages: Ages) -> Vec<String> {
     let login = service_fn(move |_: Request<()>| {
         let mut response = Response::new(());
@@ -96,9 +96,10 @@ fn logged_in(layer: &EuidLayer, ages: Ages) -> Vec<String> {
     let lines = response.headers().get_all(SET_COOKIE).iter().map(|line| line.to_str().unwrap());
     // A browser sends back the cookies that it keeps.
     let kept = lines.filter(|line| !line.ends_with("; Max-Age=0"));
-    let pairs: Vec<_> = kept.map(|line| line.split(';').next().unwrap().to_owned()).collect();
-    assert_eq!(pairs.len(), 2, "identity and anchor");
-    assert_eq!(pairs[0].len(), "__Host-euid=".len() + 771, "the size of a real one");
+    let mut pairs: Vec<_> = kept.map(|line| line.split(';').next().unwrap().to_owned()).collect();
+    assert_eq!(pairs.len(), 2, "anchor and identity");
+    pairs.reverse();
+    assert_eq!(pairs[0].len(), "__Host-euid.abcd=".len() + 771, "the size of a real one");
     pairs
 }
 

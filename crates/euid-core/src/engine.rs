@@ -45,7 +45,7 @@ use http::{HeaderMap, Method};
 
 pub use self::begin::Step;
 pub use self::candidate::RefreshCandidate;
-pub use self::change::{Change, NewLogin, Renewal};
+pub use self::change::{Change, NewLogin, NewOptOut, Renewal};
 pub use self::context::{RequestContext, SignedIn, Site};
 pub use self::decision::Decision;
 pub use self::finish::Finish;
@@ -128,9 +128,11 @@ impl Engine {
     ///
     /// let engine = engine.with_cookie(CookieConfig::insecure()); // for http://localhost
     /// let mut headers = HeaderMap::new();
-    /// engine.finish(Pending::default(), Some(&Change::OptOut), StatusCode::OK, &mut headers, || at(0));
-    /// let names = headers.get_all("set-cookie").iter().map(|cookie| cookie.as_bytes().split(|byte| *byte == b'=').next());
-    /// assert_eq!(names.flatten().collect::<Vec<_>>(), [b"euid" as &[u8], b"euid-login", b"euid-optout"]);
+    /// engine.finish(Pending::default(), Some(&Change::opt_out()), StatusCode::OK, &mut headers, || at(0));
+    /// let cookies = headers.get_all("set-cookie");
+    /// for (cookie, name) in cookies.iter().zip(["euid-login=", "euid-optout."]) {
+    ///     assert!(cookie.as_bytes().starts_with(name.as_bytes()));
+    /// }
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]

@@ -72,10 +72,10 @@
 //! // A visitor comes back when a refresh is due. The page gets the new token, the browser the new pair.
 //! let page = |euid: &Euid| (Response::new(euid.eids()), None);
 //! let response = serve(&engine, &request, || at(15_000), call, page);
-//! assert!(response.headers()["set-cookie"].as_bytes().starts_with(b"__Host-euid="));
+//! assert!(response.headers()["set-cookie"].as_bytes().starts_with(b"__Host-euid."));
 //! # assert_eq!(response.headers()["cache-control"], "private, no-store");
 //! # let response = serve(&engine, &request, || at(5_000), |_| panic!("nothing is due"), |_| (Response::new(()), Some(Change::EndLogin)));
-//! # assert_eq!(response.headers().get_all("set-cookie").iter().count(), 3);
+//! # assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -116,7 +116,7 @@
 //! #     let answer = seal_response(&key, [7; 12], now, nonce, br#"{"status":"optout"}"#);
 //! #     Ok(Response::builder().header("content-type", "application/octet-stream").body(answer.into()).unwrap())
 //! # };
-//! # assert!(matches!(login(&operator, "user@example.com", now, opted_out)?, Change::OptOut));
+//! # assert!(matches!(login(&operator, "user@example.com", now, opted_out)?, Change::OptOut(_)));
 //! # }
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```

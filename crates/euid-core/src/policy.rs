@@ -9,10 +9,10 @@
 //!
 //! | request brings | now | refresh answers | handler sees | state |
 //! | --- | --- | --- | --- | --- |
-//! | none, anchor none or a login | | | `Absent` | – |
-//! | none or not usable, anchor `opted out` and not expired | | | `OptedOut` | clear identity, if one came |
-//! | unknown version or key id | | | `Absent` | keep |
-//! | known key, does not open or parse; anchor is not its lineage; other subject | | | `Absent` | clear identity |
+//! | none of the login that counts | | | `Absent` | – |
+//! | an anchor that can't be read, or two that differ | | | `Absent` | keep all |
+//! | identity or record of unknown version or key id | | | `Absent` | keep all |
+//! | identity under a known key, does not open or parse; other subject | | | `Absent` | clear identity |
 //! | bound identity, no user signed in | | | `Absent` | keep |
 //! | record of an opt-out, whatever else | | | `OptedOut` | clear identity, if one came |
 //! | | 72 h later | | `Absent` | clear identity, if one came |
@@ -29,9 +29,10 @@
 //! | identity < refresh_expires | consent withheld | not called | `Withheld` | keep |
 //! | an identity, an anchor, or both | consent withdrawn | not called | `Withheld` | clear all |
 //!
-//! Without consent, `Absent` becomes `Withheld`: handlers may generate on `Absent`. The record is bound to login and subject
-//! of the identity. Only a handler or withdrawn consent writes the anchor. No identity is removed because of the time
-//! alone: this machine's clock may be wrong, and the client drops it in time anyway.
+//! State of any other login is removed, unless "keep all" applies; migrated state stays where the site does not migrate
+//! and no anchor comes. Without consent, `Absent` becomes `Withheld`: handlers may generate on `Absent`. The record is
+//! bound to login and subject of the identity. Only a handler or withdrawn consent writes the anchor. No identity is
+//! removed because of the time alone: this machine's clock may be wrong, and the client drops it in time anyway.
 
 use std::time::Duration;
 
@@ -44,23 +45,12 @@ use crate::outcome::Refreshed;
 /// The reason why a request has no usable identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Credential {
-    /// No identity.
+    /// The request brought none for the login that counts.
     Nothing,
-    /// One of a version or key that this node does not know.
-    UnknownKey,
-    /// One under a known key that does not open or parse, or that the anchor does not name.
+    /// This node can't judge the request's state: an unknown version or key, or an anchor that can't be read.
+    Unreadable,
+    /// An identity under a known key does not open or parse.
     Unusable,
-}
-
-/// The anchor of a request that has no usable identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AnchorState {
-    /// No anchor came.
-    None,
-    /// A login, an opt-out that has expired, or a value that can't be read.
-    Other,
-    /// The person opted out, and the opt-out has not expired.
-    OptedOut,
 }
 
 /// The result of a comparison: the user that an identity is bound to, and the signed-in user.
@@ -107,14 +97,16 @@ pub(crate) enum Action {
     EndLogin,
 }
 
-/// The change for an identity that is taken over and so has no login yet.
+/// The change for an identity that is migrated and so not sealed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Migration {
     Keep,
-    /// Begin a login with it.
-    Begin,
+    /// Seal it.
+    Seal,
     /// Remove it.
-    End,
+    Forget,
+    /// Remove it, with all other state.
+    EndLogin,
 }
 
 /// The verdict once a refresh has an outcome. `T` is the caller's value for the new pair.
@@ -159,20 +151,18 @@ impl<'a> RefreshOutcome<&'a Identity> {
     }
 }
 
-/// Judges a request without a usable identity. It never causes a refresh.
+/// Judges a request without a usable identity. It never causes a refresh. `has_state` tells whether the request brought
+/// anything that withdrawn consent must remove.
 #[inline]
-pub(crate) fn without_identity(presented: Credential, anchor: AnchorState, consent: Consent) -> Verdict {
-    let came = presented != Credential::Nothing;
-    if consent == Consent::Withdrawn && (came || anchor != AnchorState::None) {
+pub(crate) fn without_identity(presented: Credential, has_state: bool, consent: Consent) -> Verdict {
+    if consent == Consent::Withdrawn && has_state {
         return verdict(Visibility::Withheld, Action::EndLogin);
     }
-    let verdict = match (presented, anchor) {
-        (Credential::Nothing, AnchorState::OptedOut) => verdict(Visibility::OptedOut, Action::Keep),
-        (_, AnchorState::OptedOut) => verdict(Visibility::OptedOut, Action::ForgetIdentity),
-        (Credential::Nothing | Credential::UnknownKey, _) => verdict(Visibility::Absent, Action::Keep),
-        (Credential::Unusable, _) => verdict(Visibility::Absent, Action::ForgetIdentity),
+    let action = match presented {
+        Credential::Nothing | Credential::Unreadable => Action::Keep,
+        Credential::Unusable => Action::ForgetIdentity,
     };
-    verdict.restricted_by(consent)
+    verdict(Visibility::Absent, action).restricted_by(consent)
 }
 
 /// Judges a request with an identity that its anchor names. Jitter may move `times.refresh_from`, and a margin may
@@ -220,13 +210,14 @@ fn barred(subject: SubjectMatch, consent: Consent) -> Option<Verdict> {
     Some(verdict.restricted_by(consent))
 }
 
-/// Applies the verdict to an identity that is taken over: a verdict that keeps the identity begins a login with it,
-/// because there is no state for it yet.
+/// Applies the verdict to an identity that is migrated: a verdict that keeps the identity seals it, because there is no
+/// state for it yet.
 pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
     match (sees, action) {
-        (Visibility::Active | Visibility::Unavailable, Action::Keep) => Migration::Begin,
+        (Visibility::Active | Visibility::Unavailable, Action::Keep) => Migration::Seal,
         (_, Action::Keep) => Migration::Keep,
-        (_, Action::ForgetIdentity | Action::EndLogin) => Migration::End,
+        (_, Action::ForgetIdentity) => Migration::Forget,
+        (_, Action::EndLogin) => Migration::EndLogin,
     }
 }
 
@@ -313,8 +304,7 @@ mod tests {
     const TIMES: IdentityTimes = times(100, 200, 300);
     const CONSENTS: [Consent; 3] = [Consent::Granted, Consent::Withheld, Consent::Withdrawn];
     const SUBJECTS: [SubjectMatch; 3] = [SubjectMatch::Same, SubjectMatch::Other, SubjectMatch::NoUser];
-    const ANCHORS: [AnchorState; 3] = [AnchorState::None, AnchorState::Other, AnchorState::OptedOut];
-    const PRESENTED: [Credential; 3] = [Credential::Nothing, Credential::UnknownKey, Credential::Unusable];
+    const PRESENTED: [Credential; 3] = [Credential::Nothing, Credential::Unreadable, Credential::Unusable];
 
     const fn times(refresh_from: i64, identity_expires: i64, refresh_expires: i64) -> IdentityTimes {
         IdentityTimes {
@@ -341,22 +331,16 @@ mod tests {
 
     #[test]
     fn policy_table_holds_without_a_usable_identity() {
-        for consent in [Consent::Granted, Consent::Withheld] {
-            for (presented, anchor, sees, action) in [
-                (Credential::Nothing, AnchorState::None, Visibility::Absent, Action::Keep),
-                (Credential::Nothing, AnchorState::Other, Visibility::Absent, Action::Keep),
-                (Credential::Nothing, AnchorState::OptedOut, Visibility::OptedOut, Action::Keep),
-                (Credential::UnknownKey, AnchorState::None, Visibility::Absent, Action::Keep),
-                (Credential::UnknownKey, AnchorState::Other, Visibility::Absent, Action::Keep),
-                (Credential::UnknownKey, AnchorState::OptedOut, Visibility::OptedOut, Action::ForgetIdentity),
-                (Credential::Unusable, AnchorState::None, Visibility::Absent, Action::ForgetIdentity),
-                (Credential::Unusable, AnchorState::Other, Visibility::Absent, Action::ForgetIdentity),
-                (Credential::Unusable, AnchorState::OptedOut, Visibility::OptedOut, Action::ForgetIdentity),
+        for (consent, sees) in [(Consent::Granted, Visibility::Absent), (Consent::Withheld, Visibility::Withheld)] {
+            for (presented, action) in [
+                (Credential::Nothing, Action::Keep),
+                (Credential::Unreadable, Action::Keep),
+                (Credential::Unusable, Action::ForgetIdentity),
             ] {
-                let got = without_identity(presented, anchor, consent);
-                let withheld = consent == Consent::Withheld && sees == Visibility::Absent;
-                let sees = if withheld { Visibility::Withheld } else { sees };
-                assert_eq!(got, verdict(sees, action), "{presented:?} {anchor:?} {consent:?}");
+                for has_state in [false, true] {
+                    let got = without_identity(presented, has_state, consent);
+                    assert_eq!(got, verdict(sees, action), "{presented:?} {has_state} {consent:?}");
+                }
             }
         }
     }
@@ -364,14 +348,11 @@ mod tests {
     #[test]
     fn withdrawn_consent_clears_all_state() {
         for presented in PRESENTED {
-            for anchor in ANCHORS {
-                let got = without_identity(presented, anchor, Consent::Withdrawn);
-                let nothing = (presented, anchor) == (Credential::Nothing, AnchorState::None);
-                let action = if nothing { Action::Keep } else { Action::EndLogin };
-                let expected = verdict(Visibility::Withheld, action);
-                assert_eq!(got, expected, "{presented:?} {anchor:?}");
-            }
+            let got = without_identity(presented, true, Consent::Withdrawn);
+            assert_eq!(got, verdict(Visibility::Withheld, Action::EndLogin), "{presented:?}");
         }
+        let nothing = without_identity(Credential::Nothing, false, Consent::Withdrawn);
+        assert_eq!(nothing, verdict(Visibility::Withheld, Action::Keep));
         for subject in SUBJECTS {
             for now in 0..400 {
                 let got = evaluate(&TIMES, subject, Consent::Withdrawn, at(now));
@@ -427,10 +408,10 @@ mod tests {
     #[test]
     fn migrated_identity_begins_a_login_waits_or_ends() {
         for (sees, planned, migration) in [
-            (Visibility::Active, Action::Keep, Migration::Begin),
-            (Visibility::Unavailable, Action::Keep, Migration::Begin),
-            (Visibility::Absent, Action::ForgetIdentity, Migration::End),
-            (Visibility::Withheld, Action::EndLogin, Migration::End),
+            (Visibility::Active, Action::Keep, Migration::Seal),
+            (Visibility::Unavailable, Action::Keep, Migration::Seal),
+            (Visibility::Absent, Action::ForgetIdentity, Migration::Forget),
+            (Visibility::Withheld, Action::EndLogin, Migration::EndLogin),
             // The identity is kept: no user is signed in, or consent is withheld.
             (Visibility::Absent, Action::Keep, Migration::Keep),
             (Visibility::Withheld, Action::Keep, Migration::Keep),

@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes};
+use crate::transport::slots::Brought;
 
 /// The current advertising token of a visitor: it goes into the bid request as it is.
 ///
@@ -49,6 +50,8 @@ struct Noted {
     withheld: AtomicBool,
     /// A number of the host's.
     host_id: AtomicUsize,
+    /// The cookies that a response may remove.
+    brought: Brought,
 }
 
 /// A text as the bytes that it encodes.
@@ -79,6 +82,14 @@ impl AdvertisingToken {
     #[inline]
     pub(crate) fn note(&self) -> Note {
         Note(Arc::clone(&self.0))
+    }
+
+    /// Notes what the request brought, for the response. Only before a handler has the token.
+    #[inline]
+    pub(crate) fn set_brought(&mut self, brought: Brought) {
+        if let Some(noted) = Arc::get_mut(&mut self.0) {
+            noted.brought = brought;
+        }
     }
 
     /// The token, to be passed on verbatim. This counts as a read.
@@ -128,10 +139,15 @@ impl AdvertisingToken {
 
 impl Note {
     /// The note of a request without a token.
-    pub(crate) fn without_token() -> Self {
+    pub(crate) fn without_token(brought: Brought) -> Self {
         let never = UnixMillis::from_millis(i64::MIN);
         let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
-        Self(Arc::new(Noted::new(OnceLock::new(), None, times)))
+        Self(Arc::new(Noted { brought, ..Noted::new(OnceLock::new(), None, times) }))
+    }
+
+    /// The tagged cookies of the request.
+    pub(crate) fn brought(&self) -> &Brought {
+        &self.0.brought
     }
 
     /// The token and its times, if there is one. This does not count as a read.
@@ -186,7 +202,16 @@ impl Note {
 impl Noted {
     fn new(text: OnceLock<Box<str>>, packed: Option<Packed>, times: IdentityTimes) -> Self {
         let [read, logged_out, withheld] = [const { AtomicBool::new(false) }; 3];
-        Self { text, packed, times, read, logged_out, withheld, host_id: AtomicUsize::new(0) }
+        Self {
+            text,
+            packed,
+            times,
+            read,
+            logged_out,
+            withheld,
+            host_id: AtomicUsize::new(0),
+            brought: Brought::NOTHING,
+        }
     }
 
     fn text(&self) -> &str {
@@ -257,6 +282,6 @@ mod tests {
             read(&token.clone());
             assert!(note.was_read() && !note.is_blank());
         }
-        assert_eq!(Note::without_token().token(), None);
+        assert_eq!(Note::without_token(Brought::NOTHING).token(), None);
     }
 }

@@ -27,6 +27,7 @@ const EXPIRED: Duration = Duration::from_secs(4_000);
 const IDENTITY: &str = "__Host-euid";
 const LOGIN: &str = "__Host-euid-login";
 const OPT_OUT: &str = "__Host-euid-optout";
+const MIGRATED: &str = "__Host-euid.sdk";
 const SCRIPTS: &str = "__euid_advertising_token";
 const SDK: &str = "__euid";
 
@@ -109,7 +110,7 @@ impl Visit {
         (finish, self.keep(&headers))
     }
 
-    /// Keeps the cookies of a response. Returns the names of those that it sets and removes.
+    /// Keeps the cookies of a response. Returns the names of those that it sets and removes, without tags.
     fn keep(&mut self, headers: &HeaderMap) -> Vec<String> {
         let mut names: Vec<_> = headers.get_all(SET_COOKIE).iter().map(|line| self.keep_cookie(line)).collect();
         names.sort();
@@ -119,12 +120,16 @@ impl Visit {
     fn keep_cookie(&mut self, line: &HeaderValue) -> String {
         let line = line.to_str().unwrap();
         let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+        let without_tag = match name.split_once('.') {
+            Some((without_tag, tag)) if tag != "sdk" => without_tag,
+            _ => name,
+        };
         if line.contains("Max-Age=0") {
             self.cookies.remove(name);
-            format!("{name} removed")
+            format!("{without_tag} removed")
         } else {
             self.cookies.insert(name.to_owned(), value.to_owned());
-            name.to_owned()
+            without_tag.to_owned()
         }
     }
 
@@ -170,14 +175,14 @@ fn nothing() -> Vec<String> {
 }
 
 fn logged_out() -> Vec<String> {
-    written([], [IDENTITY, LOGIN, OPT_OUT])
+    written([], [IDENTITY, LOGIN])
 }
 
 #[test]
 fn login_is_seen_by_the_next_page_which_writes_nothing() {
     let mut visit = Visit::new(new_engine());
     let login = Change::login(identity_of("old", START));
-    assert_eq!(visit.page(&GRANTED, Some(&login)), ("absent", written([IDENTITY, LOGIN], [OPT_OUT])));
+    assert_eq!(visit.page(&GRANTED, Some(&login)), ("absent", written([IDENTITY, LOGIN], [])));
     let decision = ready(visit.begin(&GRANTED));
     assert!(matches!(decision.change(), Change::Keep) && decision.findings().is_empty() && !decision.stores_identity());
     assert_eq!(decision.euid().advertising_token().map(AdvertisingToken::as_str), Some("old"));
@@ -211,10 +216,12 @@ fn login_reports_its_size_and_whether_it_has_no_user() {
     for subject in [None, Some(Box::from(&b"17"[..]))] {
         let unbound = subject.is_none();
         let login = Change::Begin(Arc::new(NewLogin { identity: Arc::clone(&identity), subject }));
+        visit.cookies.clear();
         let (_, pending) = ready(visit.begin(&GRANTED)).start();
         let finish = visit.finish(pending, Some(&login), StatusCode::OK).0;
-        let size = IDENTITY.len() + visit.cookies.get(IDENTITY).unwrap().len();
-        assert_eq!((finish.identity_bytes, finish.login_without_user), (Some(size), unbound));
+        let identity = visit.cookies.iter().find(|(name, _)| name.starts_with("__Host-euid.")).unwrap();
+        let size = identity.0.len() + identity.1.len();
+        assert_eq!((finish.identity_bytes, finish.login_without_subject), (Some(size), unbound));
         assert!(finish.unwritten.is_none() && finish.renewed.is_none());
     }
 }
@@ -247,8 +254,8 @@ fn refresh_writes_a_new_pair_of_the_same_login() {
     assert_eq!(euid.advertising_token().unwrap().as_str(), "new");
     let (finish, wrote) = visit.finish(pending, None, StatusCode::OK);
     assert_eq!(wrote, written([IDENTITY], []));
-    let record = finish.renewed.unwrap();
-    assert_eq!((record.login.lineage(), &*record.identity), (lineage, &new));
+    let renewal = finish.renewed.unwrap();
+    assert_eq!((renewal.login.lineage(), &*renewal.identity), (lineage, &new));
 
     visit = visit.wait(DUE);
     assert_eq!(due(visit.begin(&GRANTED)).lineage(), Some(lineage));
@@ -268,9 +275,9 @@ fn new_pair_that_is_already_due_is_written_as_due_later() {
 #[test]
 fn withdrawn_consent_removes_an_opt_out_record_without_a_login() {
     let mut visit = Visit::new(new_engine());
-    visit.cookies.insert(OPT_OUT.to_owned(), "any".to_owned());
-    assert_eq!(visit.page(&GRANTED, None).1, nothing());
-    assert_eq!(visit.page(&WITHDRAWN, None).1, logged_out());
+    visit.cookies.insert(format!("{OPT_OUT}.abcd"), "any".to_owned());
+    assert_eq!(visit.clone().page(&WITHDRAWN, None).1, written([], [LOGIN, OPT_OUT]));
+    assert_eq!(visit.page(&GRANTED, None).1, written([], [OPT_OUT]), "no anchor names it");
 }
 
 #[test]
@@ -386,7 +393,7 @@ fn withheld_consent_keeps_the_login_and_withdrawn_consent_ends_it() {
 fn login_is_written_if_consent_is_withheld_and_not_if_it_is_withdrawn() {
     let login = Change::login(identity_of("new", START));
     let mut visit = Visit::new(new_engine());
-    assert_eq!(visit.page(&WITHHELD, Some(&login)).1, written([IDENTITY, LOGIN], [OPT_OUT]));
+    assert_eq!(visit.page(&WITHHELD, Some(&login)).1, written([IDENTITY, LOGIN], []));
     let (_, pending) = ready(visit.begin(&WITHDRAWN)).start();
     let (finish, wrote) = visit.finish(pending, Some(&login), StatusCode::OK);
     assert!(finish.login_without_consent);
@@ -450,9 +457,9 @@ fn sdk_visit() -> Visit {
 }
 
 #[test]
-fn js_sdk_cookie_is_migrated_to_a_login() {
+fn js_sdk_cookie_is_migrated_without_an_anchor() {
     let mut visit = sdk_visit();
-    let migrated = written([IDENTITY, LOGIN], [OPT_OUT, SDK]);
+    let migrated = written([MIGRATED], [SDK]);
     assert_eq!(visit.page(&GRANTED, None), ("active", migrated.clone()));
     assert_eq!(visit.page(&GRANTED, None), ("active", nothing()));
 
@@ -462,8 +469,8 @@ fn js_sdk_cookie_is_migrated_to_a_login() {
     for (outcome, saw, wrote) in [
         (new, "active(new)", migrated.clone()),
         (failure(ErrorKind::Transient), "active(sdk)", migrated),
-        (failure(ErrorKind::RejectedToken), "absent", written([], [IDENTITY, LOGIN, OPT_OUT, SDK])),
-        (Ok(Refreshed::OptedOut), "opted_out", written([LOGIN], [IDENTITY, OPT_OUT, SDK])),
+        (failure(ErrorKind::RejectedToken), "absent", written([], [SDK])),
+        (Ok(Refreshed::OptedOut), "opted_out", written(["__Host-euid-optout.sdk"], [SDK])),
     ] {
         assert_eq!(visit.clone().refreshed(&outcome), (saw.to_owned(), wrote), "{outcome:?}");
     }
@@ -602,7 +609,7 @@ fn script_cookie_follows_the_token_that_the_handler_sees() {
     let config = CookieConfig::default().expose_token_to_scripts();
     let mut visit = Visit::new(new_engine().with_cookie(config));
     let login = Change::login(identity_of("old", START));
-    assert_eq!(visit.page(&GRANTED, Some(&login)).1, written([IDENTITY, LOGIN, SCRIPTS], [OPT_OUT]));
+    assert_eq!(visit.page(&GRANTED, Some(&login)).1, written([IDENTITY, LOGIN, SCRIPTS], []));
     assert_eq!(visit.page(&GRANTED, None), ("active", nothing()));
     visit.cookies.remove(SCRIPTS);
     assert_eq!(visit.page(&GRANTED, None), ("active", written([SCRIPTS], [])));
@@ -610,7 +617,8 @@ fn script_cookie_follows_the_token_that_the_handler_sees() {
 
     let (_, mut pending) = ready(visit.begin(&GRANTED)).start();
     pending.withhold_token();
-    assert_eq!(visit.finish(pending, Some(&login), StatusCode::OK).1, written([IDENTITY, LOGIN], [OPT_OUT, SCRIPTS]));
+    let wrote = visit.finish(pending, Some(&login), StatusCode::OK).1;
+    assert_eq!(wrote, written([IDENTITY, LOGIN], [IDENTITY, SCRIPTS]), "the previous identity is removed");
 }
 
 #[test]
@@ -727,4 +735,36 @@ fn debug_of_an_exchange_shows_no_user() {
     assert!(matches!(step, Step::Refresh(_)), "{step:?}");
     let shown = format!("{context:?} {step:?}");
     assert!(!shown.contains("117, 115, 101, 114") && !shown.contains("user@"), "{shown}");
+}
+
+#[test]
+fn stated_opt_out_is_bound_to_its_user_and_ends_the_previous_login() {
+    let mut visit = Visit::bound(new_engine());
+    let user = |id| RequestContext { user: SignedIn::User(id), ..GRANTED };
+    let opt_out = Change::opt_out().subject("17");
+    let (saw, wrote) = visit.page(&user(b"17"), Some(&opt_out));
+    assert_eq!((saw, wrote), ("active", written([LOGIN, OPT_OUT], [IDENTITY])));
+    assert_eq!(visit.page(&user(b"17"), None), ("opted_out", nothing()));
+    assert_eq!(visit.page(&user(b"18"), None), ("absent", nothing()));
+    let later = visit.clone().wait(Duration::from_secs(72 * 3_600));
+    assert_eq!(ready(later.begin(&user(b"17"))).euid().state(), "absent");
+    let login = Change::login(identity_of("new", visit.now));
+    assert_eq!(visit.page(&GRANTED, Some(&login)).1, written([IDENTITY, LOGIN], [OPT_OUT]));
+}
+
+#[test]
+fn migrated_identity_does_not_return_after_a_login_or_a_logout() {
+    let mut visit = sdk_visit();
+    // The response of a page that migrates arrives after that of the logout.
+    let (_, late) = ready(visit.begin(&GRANTED)).start();
+    assert_eq!(visit.page(&GRANTED, Some(&Change::EndLogin)).1, written([LOGIN], [SDK]));
+    visit.finish(late, None, StatusCode::OK);
+    assert!(visit.cookies.contains_key(MIGRATED));
+    assert_eq!(visit.page(&GRANTED, None), ("absent", written([], [MIGRATED])));
+    // Nor does the cookie of the SDK, which a script sets again.
+    visit.cookies.extend(sdk_visit().cookies);
+    assert_eq!(visit.page(&GRANTED, None), ("absent", nothing()));
+    let login = Change::login(identity_of("new", visit.now));
+    assert_eq!(visit.page(&GRANTED, Some(&login)).1, written([IDENTITY, LOGIN], [SDK]));
+    assert_eq!(visit.page(&GRANTED, None), ("active", nothing()));
 }

@@ -31,7 +31,7 @@ impl Sandbox {
     /// let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let layer = layer.cookie(CookieConfig::insecure());
     /// let visitor = sandbox.visitor(&layer, VisitorState::Due)?;
-    /// assert!(visitor.cookie_header().starts_with("euid="));
+    /// assert!(visitor.cookie_header().starts_with("euid-login="));
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     ///
@@ -94,7 +94,8 @@ impl Sandbox {
             None if state == VisitorState::Absent => return Ok(visitor),
             None => {
                 self.opt_out(dii);
-                Change::OptOut
+                let opt_out = Change::opt_out();
+                subject.iter().fold(opt_out, |opt_out, subject| opt_out.subject(subject))
             }
         };
         let mut headers = HeaderMap::new();
@@ -222,8 +223,8 @@ impl Visitor {
     /// # let sandbox = Sandbox::builder().build()?;
     /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
     /// let visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
-    /// assert!(visitor.cookie_header().starts_with("__Host-euid="));
-    /// assert!(visitor.cookie_header().contains("; __Host-euid-login="));
+    /// assert!(visitor.cookie_header().starts_with("__Host-euid-login="));
+    /// assert!(visitor.cookie_header().contains("; __Host-euid."));
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     #[must_use]

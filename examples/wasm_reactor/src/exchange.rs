@@ -145,7 +145,7 @@ pub(crate) fn finish(message: Finish) -> Result<Finished, Failure> {
             (Asked::Login, LoginState::Done(change)) => Some(change),
             (Asked::Login, LoginState::Asked(_) | LoginState::None) => Some(Change::EndLogin),
             (Asked::Logout, _) => Some(Change::EndLogin),
-            (Asked::OptOut, _) => Some(Change::OptOut),
+            (Asked::OptOut, _) => Some(Change::opt_out()),
         };
         let Headers(mut headers) = message.headers;
         let report = reactor.engine.finish(pending, asked.as_ref(), status, &mut headers, || now);

@@ -7,17 +7,18 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::decision::{Decision, Scripts, euid};
 use super::navigation::{is_conditional, is_navigation_or_fetch};
-use super::read::{FoundAnchor, Opened, Outcome};
+use super::read::{FoundAnchor, Opened, ReadOutcome};
 use super::source::Source;
 use super::{Change, Engine, Findings, RefreshCandidate, RejectReason, Renewal, RequestContext, SignedIn, UserCheck};
 use crate::clock::UnixMillis;
 use crate::euid::Euid;
 use crate::identity::{Identity, IdentityTimes};
-use crate::policy::{self, AnchorState, Credential, Evaluation, SubjectMatch, Verdict, Visibility};
+use crate::policy::{self, Credential, Evaluation, SubjectMatch, Verdict, Visibility};
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
 use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::{self, JsSdk, ScriptCookie};
+use crate::transport::slots::Brought;
 
 /// The next step of a host.
 ///
@@ -89,17 +90,19 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn check_user(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
-        let found = self.read(headers.get_all(COOKIE), |opened| {
+        let found = self.read(headers.get_all(COOKIE), |opened, _| {
             let login = match opened {
                 Opened::Identity { payload, .. } => &payload.login,
-                Opened::OptOut { record, .. } => &record.login,
+                Opened::OptOut(record) => &record.login,
             };
-            Some(compare_user(context, login).1)
+            Some(match compare_user(context, login) {
+                (_, Some(rejected)) => UserCheck::Rejected(rejected),
+                (_, None) => UserCheck::Same,
+            })
         });
         match found.outcome {
-            Outcome::Judged(None) => UserCheck::Same,
-            Outcome::Judged(Some(rejected)) => UserCheck::Rejected(rejected),
-            Outcome::None | Outcome::Rejected(_) => UserCheck::Unreadable,
+            ReadOutcome::Judged(check) => check,
+            ReadOutcome::None | ReadOutcome::Rejected(_) => UserCheck::Unreadable,
         }
     }
 }
@@ -107,34 +110,34 @@ impl Engine {
 impl Exchange<'_> {
     #[inline]
     fn begin(&self, cookies: GetAll<'_, HeaderValue>) -> Step {
-        let found = self.engine.read(cookies, |opened| match opened {
-            Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key),
-            Opened::OptOut { record, identity_came } => Some(self.with_opt_out(record, *identity_came)),
+        let found = self.engine.read(cookies, |opened, brought| match opened {
+            Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key, brought),
+            Opened::OptOut(record) => Some(self.with_opt_out(record, brought)),
         });
         let (credential, findings) = match found.outcome {
-            Outcome::Judged(step) => return step,
-            Outcome::None => (Credential::Nothing, Findings::NONE),
-            Outcome::Rejected(reason @ RejectReason::UnknownKey) => {
-                (Credential::UnknownKey, Findings::rejected(reason))
+            ReadOutcome::Judged(step) => return step,
+            ReadOutcome::None => (Credential::Nothing, Findings::NONE),
+            ReadOutcome::Rejected(reason) => {
+                let credential = match reason {
+                    RejectReason::UnknownKey | RejectReason::UnreadableAnchor => Credential::Unreadable,
+                    _ if found.brought.identity => Credential::Unusable,
+                    _ => Credential::Nothing,
+                };
+                (credential, Findings::rejected(reason))
             }
-            Outcome::Rejected(reason) => (Credential::Unusable, Findings::rejected(reason)),
         };
-        let has_state = credential != Credential::Nothing || found.anchor != FoundAnchor::None;
-        let takes_over = !has_state && self.engine.cookies.config().js_sdk_cookie().is_some();
-        let taken_over = if takes_over { self.with_js_sdk_cookie() } else { None };
-        taken_over.unwrap_or_else(|| {
-            let anchor = match found.anchor {
-                FoundAnchor::None => AnchorState::None,
-                FoundAnchor::OptedOut { until } if (self.now)() < until => AnchorState::OptedOut,
-                FoundAnchor::OptedOut { .. } | FoundAnchor::Login(_) | FoundAnchor::Unusable => AnchorState::Other,
-            };
-            let verdict = policy::without_identity(credential, anchor, self.context.consent);
-            self.without_token(verdict, has_state, findings)
+        let is_free = found.anchor == FoundAnchor::None && credential == Credential::Nothing;
+        let migrates = is_free && self.engine.cookies.config().js_sdk_cookie().is_some();
+        let migrated = if migrates { self.with_js_sdk_cookie(&found.brought) } else { None };
+        migrated.unwrap_or_else(|| {
+            let has_state = found.brought.any() || found.anchor.is_state();
+            let verdict = policy::without_identity(credential, has_state, self.context.consent);
+            self.without_token(verdict, has_state, &found.brought, findings)
         })
     }
 
     /// Judges an identity that opened; `None` if it is not a valid [`Identity`](crate::Identity).
-    fn with_identity(&self, payload: &Payload<'_>, old_key: bool) -> Option<Step> {
+    fn with_identity(&self, payload: &Payload<'_>, old_key: bool, brought: &Brought) -> Option<Step> {
         let (subject, rejected) = compare_user(self.context, &payload.login);
         let findings = Findings { old_key, rejected };
         // The lineage is random, and the same in all requests of the login.
@@ -143,7 +146,7 @@ impl Exchange<'_> {
         let (evaluation, times, now) = self.evaluate(subject, &payload.times, chance);
         let identity = || payload.identity().map(Arc::new);
         let Evaluation::Proceed(verdict) = evaluation else {
-            return Some(self.candidate(Source::OwnState(payload.login), identity()?, times, now, findings));
+            return Some(self.candidate(Source::OwnState(payload.login), brought, identity()?, times, now, findings));
         };
         let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token());
         let change = if self.engine.reseal && old_key && token.is_some() {
@@ -151,39 +154,41 @@ impl Exchange<'_> {
         } else {
             verdict.action.into()
         };
-        Some(Step::Ready(self.decide(euid(verdict.sees, token), change, true, findings)))
+        Some(Step::Ready(self.decide(euid(verdict.sees, token), change, true, brought, findings)))
     }
 
-    fn with_opt_out(&self, record: &OptOut, identity_came: bool) -> Step {
+    fn with_opt_out(&self, record: &OptOut, brought: &Brought) -> Step {
         let (subject, rejected) = compare_user(self.context, &record.login);
-        let verdict = policy::opted_out(record.until, identity_came, subject, self.context.consent, (self.now)());
-        self.without_token(verdict, true, Findings { rejected, ..Findings::NONE })
+        let verdict = policy::opted_out(record.until, brought.identity, subject, self.context.consent, (self.now)());
+        self.without_token(verdict, true, brought, Findings { rejected, ..Findings::NONE })
     }
 
-    /// Judges the content of the JS SDK's cookie, if the site takes it over. Called only if the request brought no
-    /// identity and no anchor.
-    fn with_js_sdk_cookie(&self) -> Option<Step> {
+    /// Judges the content of the JS SDK's cookie, if the site migrates it. Called only if the request brought no anchor,
+    /// and nothing that was migrated before.
+    fn with_js_sdk_cookie(&self, brought: &Brought) -> Option<Step> {
         let found = js_sdk::read(self.headers)?;
         let (subject, user) = match self.context.user {
             SignedIn::Unchecked => (SubjectMatch::Same, None),
             SignedIn::NoUser => (SubjectMatch::NoUser, None),
-            SignedIn::User(id) => (SubjectMatch::Same, Some(id.into())),
+            SignedIn::User(id) => (SubjectMatch::Same, Some(id)),
         };
         let identity = match found {
             JsSdk::Identity(identity) => Arc::new(identity),
             JsSdk::OptedOut { until } => {
                 let verdict = policy::opted_out(until, false, subject, self.context.consent, (self.now)());
-                return Some(self.without_token(verdict, true, Findings::NONE));
+                return Some(self.without_token(verdict, true, brought, Findings::NONE));
             }
         };
-        let source = Source::JsSdkCookie(user);
+        // Without randomness nothing can be sealed; a later page migrates.
+        let login = Login { migrated: true, ..Login::new(user).ok()? };
+        let source = Source::JsSdkCookie(login);
         let (evaluation, times, now) = self.evaluate(subject, &identity.times(), 0);
         Some(match evaluation {
-            Evaluation::Refresh => self.candidate(source, identity, times, now, Findings::NONE),
+            Evaluation::Refresh => self.candidate(source, brought, identity, times, now, Findings::NONE),
             Evaluation::Proceed(verdict) => {
                 let token = (verdict.sees == Visibility::Active).then(|| AdvertisingToken::from(&*identity));
                 let change = source.apply(verdict, identity);
-                Step::Ready(self.decide(euid(verdict.sees, token), change, true, Findings::NONE))
+                Step::Ready(self.decide(euid(verdict.sees, token), change, true, brought, Findings::NONE))
             }
         })
     }
@@ -206,6 +211,7 @@ impl Exchange<'_> {
     fn candidate(
         &self,
         source: Source,
+        brought: &Brought,
         identity: Arc<Identity>,
         times: IdentityTimes,
         now: UnixMillis,
@@ -215,6 +221,8 @@ impl Exchange<'_> {
         let cookie = self.script_cookie(may_write, Some(identity.advertising_token()));
         Step::Refresh(Box::new(RefreshCandidate {
             source,
+            brought: brought.clone(),
+            has_leftovers: brought.ends_leftovers && may_write,
             identity,
             times,
             arrived: now,
@@ -227,25 +235,27 @@ impl Exchange<'_> {
         }))
     }
 
-    fn without_token(&self, verdict: Verdict, has_state: bool, findings: Findings) -> Step {
-        Step::Ready(self.decide(euid(verdict.sees, None), verdict.action.into(), has_state, findings))
+    fn without_token(&self, verdict: Verdict, has_state: bool, brought: &Brought, findings: Findings) -> Step {
+        Step::Ready(self.decide(euid(verdict.sees, None), verdict.action.into(), has_state, brought, findings))
     }
 
     /// The decision without a refresh. The response to an image only obeys withdrawn consent; the next page writes the rest.
     // Out of line it costs each request with cookies some 30 instructions more.
     #[inline(always)]
-    fn decide(&self, euid: Euid, change: Change, has_state: bool, findings: Findings) -> Decision {
+    fn decide(&self, euid: Euid, change: Change, has_state: bool, brought: &Brought, findings: Findings) -> Decision {
         let consent = self.context.consent;
         let exposes_token = self.engine.cookies.config().exposes_token();
         let mut decision = Decision {
             euid,
             change,
+            brought: brought.clone(),
+            has_leftovers: brought.ends_leftovers,
             consent,
             may_end: has_state || !self.method.is_safe(),
             scripts: Scripts { sync: false, withheld: self.engine.withholds(consent) },
             findings,
         };
-        if exposes_token || !matches!(decision.change, Change::Keep) {
+        if exposes_token || brought.ends_leftovers || !matches!(decision.change, Change::Keep) {
             self.plan_writes(&mut decision, exposes_token);
         }
         decision

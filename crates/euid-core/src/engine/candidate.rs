@@ -15,6 +15,7 @@ use crate::policy::{self, RefreshOutcome, Settled, Visibility};
 use crate::sealed::login::Lineage;
 use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::ScriptCookie;
+use crate::transport::slots::Brought;
 
 /// An identity that is due for a refresh, with the facts of its request that a later decision needs.
 ///
@@ -46,6 +47,8 @@ use crate::transport::js_sdk::ScriptCookie;
 #[must_use = "the handler has to see its outcome: `settle`"]
 pub struct RefreshCandidate {
     pub(super) source: Source,
+    pub(super) brought: Brought,
+    pub(super) has_leftovers: bool,
     pub(super) identity: Arc<Identity>,
     /// With margin and jitter.
     pub(super) times: IdentityTimes,
@@ -138,7 +141,7 @@ impl RefreshCandidate {
     /// ```
     #[must_use]
     pub fn is_migrated(&self) -> bool {
-        matches!(self.source, Source::JsSdkCookie(_))
+        self.source.login().migrated
     }
 
     /// When the request arrived: what `now` returned to [`begin`](super::Engine::begin).
@@ -280,7 +283,7 @@ impl RefreshCandidate {
             }
             other => other,
         };
-        let source = self.source.clone();
+        let source = self.source;
         let (sees, token, change) = match policy::settle(&self.times, now, answer) {
             Settled::Renewed(new) => {
                 let new = not_due_at(now, new);
@@ -297,6 +300,8 @@ impl RefreshCandidate {
         let mut decision = Decision {
             euid: euid(sees, token),
             change,
+            brought: self.brought.clone(),
+            has_leftovers: self.has_leftovers,
             // The policy never refreshes an identity without consent.
             consent: Consent::Granted,
             may_end: true,

@@ -22,7 +22,7 @@ use crate::sealed::login::Login;
 ///
 /// for (asked, cookie) in [
 ///     (Change::login(identity), "__Host-euid-login="),
-///     (Change::OptOut, "__Host-euid-login=out."),
+///     (Change::opt_out(), "__Host-euid-login="),
 ///     (Change::EndLogin, "__Host-euid-login=;"), // removed
 /// ] {
 ///     let mut response = HeaderMap::new();
@@ -39,8 +39,9 @@ pub enum Change {
     ForgetIdentity,
     /// The login ends, with its identity and all its other state.
     EndLogin,
-    /// The person has opted out, as a handler or the JS SDK's cookie says: the login ends, and the opt-out is remembered.
-    OptOut,
+    /// The person has opted out, as the operator said at a login: a new login without an identity, which remembers the
+    /// opt-out and ends the previous login.
+    OptOut(Arc<NewOptOut>),
     /// A refresh found the person opted out: the identity is removed, and the opt-out is remembered for its login.
     RecordOptOut(Box<Login>),
     /// An identity of the same login: refreshed, or sealed under a newer key.
@@ -85,13 +86,35 @@ pub struct Renewal {
 /// let login = NewLogin { identity: Arc::new(identity), subject: Some(b"17"[..].into()) };
 /// let (asked, mut response) = (Change::Begin(Arc::new(login)), HeaderMap::new());
 /// let finish = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
-/// assert!(finish.identity_bytes.is_some() && !finish.login_without_user);
+/// assert!(finish.identity_bytes.is_some() && !finish.login_without_subject);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct NewLogin {
     /// The identity that the operator generated.
     pub identity: Arc<Identity>,
+    /// The id of the user that it is bound to, if any.
+    pub subject: Option<Box<[u8]>>,
+}
+
+/// The opt-out of a person who logs in: a login without an identity. `Debug` does not show the user.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use std::sync::Arc;
+/// use http::{HeaderMap, StatusCode};
+/// use tower_euid::engine::{Change, NewOptOut, Pending};
+///
+/// let opt_out = NewOptOut { subject: Some(b"17"[..].into()) };
+/// let (asked, mut response) = (Change::OptOut(Arc::new(opt_out)), HeaderMap::new());
+/// let finish = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
+/// assert!(finish.unwritten.is_none() && !finish.login_without_subject);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct NewOptOut {
     /// The id of the user that it is bound to, if any.
     pub subject: Option<Box<[u8]>>,
 }
@@ -113,7 +136,22 @@ impl Change {
         Self::Begin(Arc::new(NewLogin { identity: Arc::new(identity), subject: None }))
     }
 
-    /// Binds a login to the user with this id in the application. Returns any other change as it is.
+    /// The opt-out of a person who logs in, bound to no user.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::Generated;
+    /// use tower_euid::engine::Change;
+    ///
+    /// assert!(matches!(Change::opt_out(), Change::OptOut(opt_out) if opt_out.subject.is_none()));
+    /// assert!(matches!(Change::from(Generated::OptedOut), Change::OptOut(_)));
+    /// ```
+    #[must_use]
+    pub fn opt_out() -> Self {
+        Self::OptOut(Arc::default())
+    }
+
+    /// Binds a login, or an opt-out at a login, to the user with this id in the application. Returns any other change as it is.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -121,16 +159,19 @@ impl Change {
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// use tower_euid::engine::Change;
     ///
-    /// let bound = Change::login(identity).bound_to("17");
+    /// let bound = Change::login(identity).subject("17");
     /// assert!(matches!(bound, Change::Begin(login) if login.subject.as_deref() == Some(b"17")));
-    /// assert!(matches!(Change::EndLogin.bound_to("17"), Change::EndLogin));
+    /// assert!(matches!(Change::EndLogin.subject("17"), Change::EndLogin));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn bound_to(self, id: impl AsRef<[u8]>) -> Self {
-        let Self::Begin(login) = self else { return self };
-        let identity = Arc::clone(&login.identity);
-        Self::Begin(Arc::new(NewLogin { identity, subject: Some(id.as_ref().into()) }))
+    pub fn subject(self, id: impl AsRef<[u8]>) -> Self {
+        let subject = Some(id.as_ref().into());
+        match self {
+            Self::Begin(login) => Self::Begin(Arc::new(NewLogin { identity: Arc::clone(&login.identity), subject })),
+            Self::OptOut(_) => Self::OptOut(Arc::new(NewOptOut { subject })),
+            other => other,
+        }
     }
 
     /// Whether this change wins over `other` in one response: logout over opt-out over login over all else.
@@ -138,7 +179,7 @@ impl Change {
     /// ```
     /// # use euid_core as tower_euid;
     /// # use tower_euid::engine::Change;
-    /// assert!(Change::EndLogin.outranks(&Change::OptOut));
+    /// assert!(Change::EndLogin.outranks(&Change::opt_out()));
     /// assert!(!Change::EndLogin.outranks(&Change::EndLogin));
     /// ```
     #[must_use]
@@ -151,7 +192,7 @@ impl Change {
             Self::Keep => 0,
             Self::ForgetIdentity | Self::RecordOptOut(_) | Self::Renew(_) => 1,
             Self::Begin(_) => 2,
-            Self::OptOut => 3,
+            Self::OptOut(_) => 3,
             Self::EndLogin => 4,
         }
     }
@@ -166,7 +207,7 @@ impl Change {
         match self {
             Self::Renew(record) => Some(&record.identity),
             Self::Begin(login) => Some(&login.identity),
-            Self::Keep | Self::ForgetIdentity | Self::EndLogin | Self::OptOut | Self::RecordOptOut(_) => None,
+            Self::Keep | Self::ForgetIdentity | Self::EndLogin | Self::OptOut(_) | Self::RecordOptOut(_) => None,
         }
     }
 }
@@ -186,7 +227,7 @@ impl From<Generated> for Change {
     fn from(generated: Generated) -> Self {
         match generated {
             Generated::Identity(identity) => Self::login(identity),
-            Generated::OptedOut => Self::OptOut,
+            Generated::OptedOut => Self::opt_out(),
             Generated::InsufficientConsent => Self::EndLogin,
         }
     }
@@ -195,6 +236,12 @@ impl From<Generated> for Change {
 impl fmt::Debug for Renewal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Renewal").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for NewOptOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewOptOut").finish_non_exhaustive()
     }
 }
 
@@ -216,11 +263,12 @@ mod tests {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let identity = Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap();
-        let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
+        let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None, migrated: false };
         let renewed = Renewal { login, identity: Arc::new(identity.clone()) };
         for planned in [Change::ForgetIdentity, Change::RecordOptOut(Box::new(login)), Change::Renew(Box::new(renewed))]
         {
-            let ascending = [Change::Keep, planned, Change::login(identity.clone()), Change::OptOut, Change::EndLogin];
+            let ascending =
+                [Change::Keep, planned, Change::login(identity.clone()), Change::opt_out(), Change::EndLogin];
             for (weaker, stronger) in ascending.iter().zip(ascending.iter().skip(1)) {
                 assert!(stronger.outranks(weaker) && !weaker.outranks(stronger), "{stronger:?} {weaker:?}");
                 assert!(!weaker.outranks(weaker));
@@ -233,7 +281,7 @@ mod tests {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
         let identity = Identity::new("secret", "secret".to_owned().into(), [5; 32].into(), times).unwrap();
-        let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
+        let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None, migrated: false };
         let renewed = Change::Renew(Box::new(Renewal { login, identity: Arc::new(identity.clone()) }));
         assert!(!format!("{renewed:?} {:?}", Change::login(identity)).contains("secret"));
     }

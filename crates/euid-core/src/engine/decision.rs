@@ -5,8 +5,9 @@ use http::Method;
 use super::{Change, Findings, Pending};
 use crate::consent::Consent;
 use crate::euid::Euid;
-use crate::policy::{self, AnchorState, Credential, Visibility};
+use crate::policy::{self, Credential, Visibility};
 use crate::token::{AdvertisingToken, Note};
+use crate::transport::slots::Brought;
 
 /// The decision on a request: what its handler sees, and what its response will write unless the handler asks for
 /// something else.
@@ -32,6 +33,9 @@ use crate::token::{AdvertisingToken, Note};
 pub struct Decision {
     pub(super) euid: Euid,
     pub(super) change: Change,
+    pub(super) brought: Brought,
+    /// The response removes the leftovers among `brought`.
+    pub(super) has_leftovers: bool,
     pub(super) consent: Consent,
     /// Whether the response may end a login: the request brought state, or its method is not safe.
     pub(super) may_end: bool,
@@ -52,10 +56,12 @@ impl Decision {
     /// The decision on a request without state.
     #[inline]
     pub(super) fn without_state(consent: Consent, method: &Method, withheld: bool) -> Self {
-        let verdict = policy::without_identity(Credential::Nothing, AnchorState::None, consent);
+        let verdict = policy::without_identity(Credential::Nothing, false, consent);
         Self {
             euid: euid(verdict.sees, None),
             change: Change::Keep,
+            brought: Brought::NOTHING,
+            has_leftovers: false,
             consent,
             may_end: !method.is_safe(),
             scripts: Scripts { sync: false, withheld },
@@ -167,6 +173,7 @@ impl Decision {
         if self.consent != Consent::Withdrawn {
             self.change = Change::Keep;
         }
+        self.has_leftovers = false;
         self.scripts.sync = false;
     }
 
@@ -188,13 +195,16 @@ impl Decision {
     /// ```
     #[inline]
     pub fn start(self) -> (Euid, Pending) {
-        let note = match &self.euid {
-            Euid::Active(token) => Some(token.note()),
-            _ if self.may_end => Some(Note::without_token()),
+        let Self { mut euid, change, brought, has_leftovers, consent, may_end, scripts, .. } = self;
+        let note = match &mut euid {
+            Euid::Active(token) => {
+                token.set_brought(brought);
+                Some(token.note())
+            }
+            _ if may_end => Some(Note::without_token(brought)),
             _ => None,
         };
-        let Self { euid, change, consent, scripts, .. } = self;
-        (euid, Pending { change, note, consent, scripts })
+        (euid, Pending { change, has_leftovers, note, consent, scripts })
     }
 }
 

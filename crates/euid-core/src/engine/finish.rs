@@ -4,13 +4,15 @@ use std::mem;
 
 use http::{HeaderMap, StatusCode};
 
-use super::write::ScriptWrite;
+use super::decision::Scripts;
+use super::write::{Removals, ScriptWrite};
 use super::{Change, Engine, Pending, Renewal, WriteError, logout};
 use crate::cache_control::{self, Exposure};
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
 use crate::policy;
 use crate::token::Note;
+use crate::transport::slots::Brought;
 
 /// A report of what a response wrote, for logs and metrics.
 ///
@@ -45,7 +47,7 @@ pub struct Finish {
     /// used.
     pub unwritten: Option<WriteError>,
     /// The handler asked for a login that is bound to no user.
-    pub login_without_user: bool,
+    pub login_without_subject: bool,
     /// The handler asked for a login, which was not written because the visitor has withdrawn consent.
     pub login_without_consent: bool,
     /// The response has no room for the headers that keep caches from storing it.
@@ -78,7 +80,7 @@ impl Engine {
     /// let (_, pending) = decision.start();
     /// let mut response = HeaderMap::new();
     /// engine.finish(pending, Some(&Change::EndLogin), StatusCode::OK, &mut response, || at(5_000));
-    /// assert_eq!(response.get_all("set-cookie").iter().count(), 3); // three cookies are removed
+    /// assert_eq!(response.get_all("set-cookie").iter().count(), 2); // anchor and identity are removed
     /// assert_eq!(response["cache-control"], "private, no-store");
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -102,7 +104,8 @@ impl Engine {
         now: &dyn Fn() -> UnixMillis,
     ) -> Finish {
         let mut finish = Finish::default();
-        let note = pending.note.as_ref();
+        let note = pending.note.take();
+        let note = note.as_ref();
         let logged_out = note.is_some_and(Note::was_logged_out) || logout::is_logout(headers);
         let asked = if logged_out { Some(&Change::EndLogin) } else { asked };
         let asked = asked.filter(|change| !matches!(change, Change::Keep));
@@ -111,34 +114,34 @@ impl Engine {
             pending.withhold_token();
         }
         let change = policy::resolve(&pending.change, asked, pending.consent, &Change::EndLogin);
-        let scripts = self.script_write(change, pending);
+        let scripts = self.script_write(change, pending.scripts, note);
         // A 304 would change the headers of a page that is stored elsewhere; the next response brings the new token.
         let brings_token = change.stores() || matches!(scripts, ScriptWrite::Token(..));
-        let waits = status == StatusCode::NOT_MODIFIED && asked.is_none() && brings_token;
-        let writes = !matches!((change, scripts), (Change::Keep, ScriptWrite::Keep)) && !waits;
-        let wrote = writes && self.write_or_end(change, scripts, headers, now, &mut finish);
+        let postponed = status == StatusCode::NOT_MODIFIED && asked.is_none() && brings_token;
+        let nothing = matches!((change, scripts), (Change::Keep, ScriptWrite::Keep)) && !pending.has_leftovers;
+        let removals = Removals { brought: note.map_or(&NOTHING, Note::brought), leftovers: pending.has_leftovers };
+        let wrote = !nothing && !postponed && self.write_or_end(change, removals, scripts, headers, now, &mut finish);
         let exposure = if wrote {
             Some(Exposure::StateWritten)
         } else {
-            pending.note.as_ref().is_some_and(Note::was_read).then_some(Exposure::TokenRead)
+            note.is_some_and(Note::was_read).then_some(Exposure::TokenRead)
         };
         finish.unguarded = exposure.is_some_and(|exposure| !cache_control::guard(exposure, headers));
-        let is_planned = wrote && finish.unwritten.is_none() && asked.is_none();
-        if is_planned && let Change::Renew(record) = mem::replace(&mut pending.change, Change::Keep) {
-            finish.renewed = Some(record);
+        let wrote_planned = wrote && finish.unwritten.is_none() && asked.is_none();
+        if wrote_planned && let Change::Renew(renewal) = mem::replace(&mut pending.change, Change::Keep) {
+            finish.renewed = Some(renewal);
         }
         finish
     }
 
     /// Decides what the response does with the cookie for scripts; no other code does. A login is kept while consent is
     /// withheld, but scripts do not get its token.
-    fn script_write<'a>(&self, change: &'a Change, pending: &'a Pending) -> ScriptWrite<'a> {
-        let scripts = pending.scripts;
+    fn script_write<'a>(&self, change: &'a Change, scripts: Scripts, note: Option<&'a Note>) -> ScriptWrite<'a> {
         if !self.cookies.config().exposes_token() || (matches!(change, Change::Keep) && !scripts.sync) {
             return ScriptWrite::Keep;
         }
         let stored = change.identity().map(|identity| (identity.advertising_token(), identity.times()));
-        let shown = || pending.note.as_ref().filter(|_| matches!(change, Change::Keep))?.token();
+        let shown = || note.filter(|_| matches!(change, Change::Keep))?.token();
         match stored.or_else(shown) {
             Some((token, times)) if !scripts.withheld => ScriptWrite::Token(token, times.identity_expires),
             _ => ScriptWrite::Remove,
@@ -150,14 +153,19 @@ impl Engine {
     fn write_or_end(
         &self,
         change: &Change,
+        removals: Removals<'_>,
         scripts: ScriptWrite<'_>,
         headers: &mut HeaderMap,
         now: &dyn Fn() -> UnixMillis,
         finish: &mut Finish,
     ) -> bool {
         let now = now();
-        finish.login_without_user = matches!(change, Change::Begin(login) if login.subject.is_none());
-        match self.write(change, scripts, now, headers) {
+        finish.login_without_subject = match change {
+            Change::Begin(login) => login.subject.is_none(),
+            Change::OptOut(opt_out) => opt_out.subject.is_none(),
+            _ => false,
+        };
+        match self.write(change, removals, scripts, now, headers) {
             Ok(size) => {
                 finish.identity_bytes = size;
                 return true;
@@ -166,12 +174,15 @@ impl Engine {
         }
         let instead = match change {
             // Another person may have logged in: the old identity must not stand for them.
-            Change::Begin(_) => Change::EndLogin,
+            Change::Begin(_) | Change::OptOut(_) => Change::EndLogin,
             // The identity ends even if the opt-out can't be recorded.
             Change::RecordOptOut(_) => Change::ForgetIdentity,
             _ => return false,
         };
         let scripts = if scripts == ScriptWrite::Keep { ScriptWrite::Keep } else { ScriptWrite::Remove };
-        self.write(&instead, scripts, now, headers).is_ok()
+        self.write(&instead, removals, scripts, now, headers).is_ok()
     }
 }
+
+/// What a request without state brought.
+static NOTHING: Brought = Brought::NOTHING;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::COOKIE;
 
-use super::write::ScriptWrite;
+use super::write::{Removals, ScriptWrite};
 use super::{Change, Engine, NewLogin, Renewal};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
@@ -16,7 +16,7 @@ use crate::sealed::payload::{self, OptOut, Payload};
 use crate::transport::CookieConfig;
 use crate::transport::cookie::{AtMostOne, Hits};
 use crate::transport::js_sdk::{self, ScriptCookie};
-use crate::transport::slots::Slot;
+use crate::transport::slots::{Brought, Slot, Tag};
 
 /// The engine of one configuration, under the key of `tests/vectors/cookie-format.json`.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct Site(Engine);
 /// The values that the headers hold.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scan<'a> {
-    pub identities: Vec<&'a [u8]>,
-    pub opt_outs: Vec<&'a [u8]>,
+    /// Names and values of the cookies that have a tag.
+    pub tagged: Vec<(String, &'a [u8])>,
     pub anchor: Option<&'a [u8]>,
     /// There are two anchors that differ.
     pub conflict: bool,
@@ -67,20 +67,21 @@ impl Site {
             AtMostOne::One(value) => (Some(value), false),
             AtMostOne::Conflict => (None, true),
         };
-        let [identities, opt_outs] = [hits.identities, hits.opt_outs].map(|hits| hits.to_vec());
-        Scan { identities, opt_outs, anchor, conflict }
+        let name = |slot| String::from_utf8_lossy(&self.0.cookies.name(&slot).concat()).into_owned();
+        let tagged = hits.tagged.iter().map(|hit| (name(hit.slot), hit.value)).collect();
+        Scan { tagged, anchor, conflict }
     }
 
     /// Reads the cookies; returns the state that can be used, and all findings as text.
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> (Option<Opened>, String) {
         let mut opened = None;
-        let found = self.0.read(headers.get_all(COOKIE), |value| {
+        let found = self.0.read(headers.get_all(COOKIE), |value, _| {
             opened = Some(match value {
                 super::read::Opened::Identity { payload, .. } => {
                     Opened::Identity { identity: payload.identity()?, bound: payload.login.is_bound() }
                 }
-                super::read::Opened::OptOut { record, .. } => Opened::OptOut(record.until),
+                super::read::Opened::OptOut(record) => Opened::OptOut(record.until),
             });
             Some(())
         });
@@ -98,15 +99,16 @@ impl Site {
     /// Seals any plaintext at all, as an identity or as the record of an opt-out.
     #[must_use]
     pub fn seal(&self, opt_out: bool, nonce: [u8; 24], plain: &[u8]) -> Option<String> {
+        let tag = Tag::of_lineage(&LOGIN.lineage_text());
         let (purpose, slot) =
-            if opt_out { (Purpose::OptOut, Slot::OptOut) } else { (Purpose::Identity, Slot::Identity) };
-        aead::seal(&self.0.keys.keys(), purpose, self.0.cookies.name(slot), nonce, plain)
+            if opt_out { (Purpose::OptOut, Slot::OptOut(tag)) } else { (Purpose::Identity, Slot::Identity(tag)) };
+        aead::seal(&self.0.keys.keys(), purpose, self.0.cookies.name(&slot), nonce, plain)
     }
 
     /// Writes the cookies, or nothing.
     #[must_use]
     pub fn write(&self, write: Write<'_>, now: UnixMillis, headers: &mut HeaderMap) -> bool {
-        let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
+        let login = LOGIN;
         let shared = |identity: &Identity| Arc::new(identity.clone());
         let token = |identity: &Identity| (identity.advertising_token().to_owned(), identity.times().identity_expires);
         let (change, token) = match write {
@@ -119,7 +121,7 @@ impl Site {
             }
             Write::ClearIdentity => (Change::ForgetIdentity, None),
             Write::ClearBoth => (Change::EndLogin, None),
-            Write::OptOut => (Change::OptOut, None),
+            Write::OptOut => (Change::opt_out(), None),
             Write::RecordOptOut => (Change::RecordOptOut(Box::new(login)), None),
             Write::ExposeToken(identity) => (Change::Keep, identity.map(token)),
         };
@@ -128,7 +130,8 @@ impl Site {
             Some((token, ends)) => ScriptWrite::Token(token, *ends),
             None => ScriptWrite::Remove,
         };
-        self.0.write(&change, scripts, now, headers).is_ok()
+        let removals = Removals { brought: &Brought::NOTHING, leftovers: false };
+        self.0.write(&change, removals, scripts, now, headers).is_ok()
     }
 }
 
@@ -144,5 +147,6 @@ pub fn rewrite(opt_out: bool, plain: &[u8]) -> Option<([u8; 16], Vec<u8>)> {
     Some((*payload.login.lineage.as_bytes(), written.to_vec()))
 }
 
+const LOGIN: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None, migrated: false };
 const KEY: [u8; 32] = *b"\x40\x31\x09\x00\x53\x0e\x8e\x29\x69\xe2\x88\x76\x85\x8c\xb2\xd5\
     \x65\x90\x25\xdb\xc1\x12\x7f\x35\x59\xc6\x9a\xdf\x60\xd3\xad\xb6";

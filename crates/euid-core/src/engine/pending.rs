@@ -29,6 +29,8 @@ use crate::token::Note;
 #[must_use = "the response has to write it: `Engine::finish`"]
 pub struct Pending {
     pub(super) change: Change,
+    /// The response removes the cookies of other logins.
+    pub(super) has_leftovers: bool,
     /// Notes what the handler does with the token or the login, if there is one.
     pub(super) note: Option<Note>,
     pub(super) consent: Consent,
@@ -76,7 +78,7 @@ impl Pending {
     /// pending.logout().unwrap().logout(); // in the handler, which then fails
     /// let mut response = HeaderMap::new();
     /// engine.finish(pending, None, StatusCode::INTERNAL_SERVER_ERROR, &mut response, || at(5_000));
-    /// assert_eq!(response.get_all("set-cookie").iter().filter(|cookie| cookie.as_bytes().ends_with(b"Max-Age=0")).count(), 3);
+    /// assert_eq!(response.get_all("set-cookie").iter().filter(|cookie| cookie.as_bytes().ends_with(b"Max-Age=0")).count(), 2);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
@@ -133,6 +135,7 @@ impl Pending {
     /// ```
     pub fn adopt(&mut self, decision: Decision) {
         self.change = decision.change;
+        self.has_leftovers = decision.has_leftovers;
     }
 
     /// Keeps the token from scripts in the browser, including the token of a login: the response removes the cookie of
@@ -186,7 +189,7 @@ impl Pending {
     /// Returns the unchanged `Pending` if a change is planned.
     #[inline]
     pub fn into_watch(self) -> Result<Watch, Self> {
-        let plans = self.scripts != Scripts::default() || self.consent == Consent::Withdrawn;
+        let plans = self.scripts != Scripts::default() || self.has_leftovers || self.consent == Consent::Withdrawn;
         if plans || !matches!(self.change, Change::Keep) { Err(self) } else { Ok(Watch(self.note)) }
     }
 }
@@ -200,7 +203,13 @@ impl Default for Pending {
 impl From<Watch> for Pending {
     fn from(Watch(note): Watch) -> Self {
         // After the handler only withdrawn consent matters, and that is never without a plan.
-        Self { change: Change::Keep, note, consent: Consent::Granted, scripts: Scripts::default() }
+        Self {
+            change: Change::Keep,
+            has_leftovers: false,
+            note,
+            consent: Consent::Granted,
+            scripts: Scripts::default(),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Findings {
 /// # use euid_core as tower_euid;
 /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
 /// # let at = tower_euid::clock::UnixMillis::from_millis;
-/// # let identity_cookie = request["cookie"].to_str()?;
+/// # let identity_cookie = request.get_all("cookie").iter().last().unwrap().to_str()?;
 /// use http::{HeaderMap, Method};
 /// use tower_euid::engine::{RejectReason, RequestContext, Step};
 ///
@@ -44,7 +44,7 @@ pub struct Findings {
 ///     }
 /// };
 /// assert_eq!(rejected("theme=dark")?, None);
-/// assert_eq!(rejected("__Host-euid=made-up")?, Some(RejectReason::UnknownKey));
+/// assert_eq!(rejected("__Host-euid.abcd=made-up; __Host-euid-login=made-up")?, Some(RejectReason::UnreadableAnchor));
 /// assert_eq!(rejected(identity_cookie)?, Some(RejectReason::LoginEnded)); // without the cookie that names the login
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
@@ -59,6 +59,8 @@ pub enum RejectReason {
     Forged,
     /// The login has ended: the anchor does not name it.
     LoginEnded,
+    /// The anchor can't be read, or the request brought two anchors that differ.
+    UnreadableAnchor,
     /// The state is bound to another user than the signed-in one.
     OtherUser,
     /// The state is bound to a user, and no user is signed in.

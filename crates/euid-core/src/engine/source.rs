@@ -3,51 +3,51 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Change, NewLogin, Renewal};
+use super::{Change, Renewal};
 use crate::identity::Identity;
 use crate::policy::{self, Migration, Verdict};
 use crate::sealed::login::Login;
 
 /// The source of an identity.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) enum Source {
     /// The engine's own state, of this login.
     OwnState(Login),
-    /// The JS SDK's cookie. The identity has no login yet; its login will be bound to this user, if any.
-    JsSdkCookie(Option<Box<[u8]>>),
+    /// The JS SDK's cookie. The identity will be sealed for this login.
+    JsSdkCookie(Login),
 }
 
 impl Source {
+    pub(super) fn login(self) -> Login {
+        match self {
+            Self::OwnState(login) | Self::JsSdkCookie(login) => login,
+        }
+    }
+
     /// The change for a verdict on the identity as it is, without a new pair.
     pub(super) fn apply(self, verdict: Verdict, identity: Arc<Identity>) -> Change {
         match self {
             Self::OwnState(_) => verdict.action.into(),
-            Self::JsSdkCookie(subject) => match policy::as_migration(verdict) {
+            Self::JsSdkCookie(login) => match policy::as_migration(verdict) {
                 Migration::Keep => Change::Keep,
-                Migration::Begin => Change::Begin(Arc::new(NewLogin { identity, subject })),
-                Migration::End => Change::EndLogin,
+                Migration::Seal => Change::Renew(Box::new(Renewal { login, identity })),
+                Migration::Forget => Change::ForgetIdentity,
+                Migration::EndLogin => Change::EndLogin,
             },
         }
     }
 
     /// The change for its successor.
     pub(super) fn renew(self, identity: Arc<Identity>) -> Change {
-        match self {
-            Self::OwnState(login) => Change::Renew(Box::new(Renewal { login, identity })),
-            Self::JsSdkCookie(subject) => Change::Begin(Arc::new(NewLogin { identity, subject })),
-        }
+        Change::Renew(Box::new(Renewal { login: self.login(), identity }))
     }
 
     /// The change if the person opted out.
     pub(super) fn opt_out(self) -> Change {
-        match self {
-            Self::OwnState(login) => Change::RecordOptOut(Box::new(login)),
-            Self::JsSdkCookie(_) => Change::OptOut,
-        }
+        Change::RecordOptOut(Box::new(self.login()))
     }
 }
 
-/// Shows neither the login nor the user.
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -65,7 +65,8 @@ mod tests {
     use crate::policy::{Action, Visibility};
     use crate::sealed::login::Lineage;
 
-    const LOGIN: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: Some([8; 16]) };
+    const LOGIN: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: Some([8; 16]), migrated: false };
+    const MIGRATED: Login = Login { migrated: true, ..LOGIN };
     const ALL: [Visibility; 5] =
         [Visibility::Absent, Visibility::Active, Visibility::OptedOut, Visibility::Unavailable, Visibility::Withheld];
 
@@ -75,51 +76,40 @@ mod tests {
         Arc::new(Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap())
     }
 
-    fn migrated() -> Source {
-        Source::JsSdkCookie(Some(b"17"[..].into()))
-    }
-
-    fn begins(change: &Change, identity: &Identity) -> bool {
-        matches!(change, Change::Begin(new) if *new.identity == *identity && new.subject.as_deref() == Some(b"17"))
+    fn seals(change: &Change, login: Login) -> bool {
+        matches!(change, Change::Renew(renewal) if renewal.login == login && renewal.identity == identity())
     }
 
     #[test]
     fn own_state_follows_the_verdict() {
         for sees in ALL {
-            let keep = |action| Source::OwnState(LOGIN).apply(Verdict { sees, action }, identity());
-            assert!(matches!(keep(Action::Keep), Change::Keep));
-            assert!(matches!(keep(Action::ForgetIdentity), Change::ForgetIdentity));
-            assert!(matches!(keep(Action::EndLogin), Change::EndLogin));
+            let apply = |action| Source::OwnState(LOGIN).apply(Verdict { sees, action }, identity());
+            assert!(matches!(apply(Action::Keep), Change::Keep));
+            assert!(matches!(apply(Action::ForgetIdentity), Change::ForgetIdentity));
+            assert!(matches!(apply(Action::EndLogin), Change::EndLogin));
         }
     }
 
     #[test]
-    fn migrated_identity_begins_a_login_waits_or_ends_by_the_verdict() {
+    fn migrated_identity_is_sealed_or_waits_or_ends_by_the_verdict() {
         for sees in ALL {
-            let keep = |action| migrated().apply(Verdict { sees, action }, identity());
-            let kept = keep(Action::Keep);
+            let apply = |action| Source::JsSdkCookie(MIGRATED).apply(Verdict { sees, action }, identity());
+            let kept = apply(Action::Keep);
             if matches!(sees, Visibility::Active | Visibility::Unavailable) {
-                assert!(begins(&kept, &identity()), "{sees:?}");
+                assert!(seals(&kept, MIGRATED), "{sees:?}");
             } else {
                 assert!(matches!(kept, Change::Keep), "{sees:?}");
             }
-            for action in [Action::ForgetIdentity, Action::EndLogin] {
-                assert!(matches!(keep(action), Change::EndLogin), "{sees:?}");
-            }
+            assert!(matches!(apply(Action::ForgetIdentity), Change::ForgetIdentity), "{sees:?}");
+            assert!(matches!(apply(Action::EndLogin), Change::EndLogin), "{sees:?}");
         }
     }
 
     #[test]
-    fn new_pair_keeps_its_login_or_begins_one() {
-        let Change::Renew(record) = Source::OwnState(LOGIN).renew(identity()) else { panic!("no renewal") };
-        assert_eq!((record.login, &record.identity), (LOGIN, &identity()));
-        assert!(begins(&migrated().renew(identity()), &identity()));
-    }
-
-    #[test]
-    fn opt_out_is_recorded_for_a_login_and_stated_without_one() {
-        let change = Source::OwnState(LOGIN).opt_out();
-        assert!(matches!(change, Change::RecordOptOut(login) if *login == LOGIN));
-        assert!(matches!(migrated().opt_out(), Change::OptOut));
+    fn new_pair_and_opt_out_belong_to_the_login_of_the_source() {
+        for (source, login) in [(Source::OwnState(LOGIN), LOGIN), (Source::JsSdkCookie(MIGRATED), MIGRATED)] {
+            assert!(seals(&source.renew(identity()), login));
+            assert!(matches!(source.opt_out(), Change::RecordOptOut(of) if *of == login));
+        }
     }
 }

@@ -11,11 +11,11 @@ use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::random;
 use crate::sealed::aead::{self, Purpose, SealNonce};
-use crate::sealed::login::{Login, opted_out_anchor};
+use crate::sealed::login::{self, Login};
 use crate::sealed::payload::{self, OptOut};
 use crate::transport::cookie::{ANCHOR_MAX_AGE, IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE};
 use crate::transport::js_sdk;
-use crate::transport::slots::Slot;
+use crate::transport::slots::{Brought, Slot, Tag};
 
 /// The change of the cookie for scripts, on a site that uses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +28,26 @@ pub(super) enum ScriptWrite<'a> {
     Remove,
 }
 
+/// The cookies of a request, for the response that removes some of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removals<'a> {
+    pub(super) brought: &'a Brought,
+    /// The response removes the cookies of other logins.
+    pub(super) leftovers: bool,
+}
+
 impl Engine {
     /// Appends the `Set-Cookie` headers; returns the size of the identity's name and value, if one was written. On an error
     /// nothing was written.
+    ///
+    /// 1. The anchor comes first: until the browser has it, the state that it ends must stay.
+    /// 2. The removals follow. The anchor's own removal comes last: curl's jar file forgets all removals but the last. If
+    ///    a record is removed, the anchor's removal comes first as well: with the anchor but without its record, an identity
+    ///    that another response has just brought would count.
     pub(super) fn write(
         &self,
         change: &Change,
+        removals: Removals<'_>,
         scripts: ScriptWrite<'_>,
         now: UnixMillis,
         headers: &mut HeaderMap,
@@ -41,76 +55,98 @@ impl Engine {
         if headers.keys_len() > MANY_HEADERS {
             return Err(WriteError::HeadersFull);
         }
-        let remove = |slot| self.cookies.remove(slot);
         let set = |slot, value: &str, age| self.cookies.set(slot, value, age).ok_or(WriteError::TooLarge);
-        let (mut opt_out, mut size) = (None, None);
-        let mut sized = |(cookie, bytes)| {
-            size = Some(bytes);
-            cookie
-        };
-        let (identity, anchor) = match change {
-            Change::Keep => (None, None),
-            Change::ForgetIdentity => (Some(remove(Slot::Identity)), None),
-            Change::EndLogin => (Some(remove(Slot::Identity)), Some(remove(Slot::Anchor))),
-            Change::OptOut => {
-                let anchor = set(Slot::Anchor, &opted_out_anchor(opted_out_until(now)), OPT_OUT_REMEMBERED)?;
-                (Some(remove(Slot::Identity)), Some(anchor))
+        let config = self.cookies.config();
+        let (mut anchor, mut state, mut size) = (None, None, None);
+        match change {
+            Change::Keep | Change::ForgetIdentity => {}
+            Change::EndLogin => {
+                // Without an anchor, a migrated identity that a late response brings would count.
+                if config.js_sdk_cookie().is_some() {
+                    anchor = Some(set(Slot::Anchor, login::ENDED, ANCHOR_MAX_AGE)?);
+                }
             }
-            Change::RecordOptOut(login) => {
-                let plain = OptOut { login: **login, until: opted_out_until(now) }.write();
-                // It outlives the opt-out, so that it still ends an identity that a late answer brings.
-                let (cookie, _) = self.seal(Purpose::OptOut, Slot::OptOut, &plain, IDENTITY_MAX_AGE)?;
-                opt_out = Some(cookie);
-                (Some(remove(Slot::Identity)), None)
+            Change::OptOut(new) => {
+                let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
+                anchor = Some(self.anchor(&login, OPT_OUT_REMEMBERED)?);
+                state = Some(self.seal_opt_out(login, now)?);
             }
-            Change::Renew(record) => (Some(sized(self.seal_identity(&record.login, &record.identity, now)?)), None),
+            Change::RecordOptOut(login) => state = Some(self.seal_opt_out(**login, now)?),
+            Change::Renew(renewal) => {
+                let (cookie, slot, bytes) = self.seal_identity(&renewal.login, &renewal.identity, now)?;
+                (state, size) = (Some((cookie, slot)), Some(bytes));
+            }
             Change::Begin(new) => {
                 let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
-                let lineage = login.lineage_text();
-                let lineage = std::str::from_utf8(&lineage).unwrap_or_default();
-                let anchor = set(Slot::Anchor, lineage, ANCHOR_MAX_AGE)?;
-                (Some(sized(self.seal_identity(&login, &new.identity, now)?)), Some(anchor))
+                anchor = Some(self.anchor(&login, ANCHOR_MAX_AGE)?);
+                let (cookie, slot, bytes) = self.seal_identity(&login, &new.identity, now)?;
+                (state, size) = (Some((cookie, slot)), Some(bytes));
             }
-        };
-        let config = self.cookies.config();
+        }
         let scripts = match scripts {
             ScriptWrite::Keep => None,
             ScriptWrite::Token(token, ends) => Some(js_sdk::expose_token(config, Some((token, ends)), now)),
             ScriptWrite::Remove => Some(js_sdk::expose_token(config, None, now)),
         };
         let scripts = scripts.map(|cookie| cookie.ok_or(WriteError::TooLarge)).transpose()?;
-        // Writing or removing the anchor ends the previous login, and with it the record of its opt-out.
-        let writes_anchor = anchor.is_some();
-        if writes_anchor {
-            opt_out = Some(remove(Slot::OptOut));
-        }
+        let ends_login = matches!(change, Change::EndLogin | Change::OptOut(_) | Change::Begin(_));
+        let removes_anchor = matches!(change, Change::EndLogin) && anchor.is_none();
+        let written = state.as_ref().map(|(_, slot)| *slot);
+
         let mut append = |cookie| _ = headers.try_append(SET_COOKIE, cookie);
-        // The anchor's removal comes last: curl's jar file forgets all removals but the last.
-        let (first, last) = if matches!(change, Change::EndLogin) { (None, anchor) } else { (anchor, None) };
-        [identity, first, opt_out, scripts].into_iter().flatten().for_each(&mut append);
+        if removes_anchor && removals.brought.opt_out {
+            append(self.cookies.remove(Slot::Anchor));
+        }
+        anchor.into_iter().for_each(&mut append);
+        state.into_iter().for_each(|(cookie, _)| append(cookie));
+        removals.for_each(change, |slot| {
+            if Some(slot) != written {
+                append(self.cookies.remove(slot));
+            }
+        });
+        scripts.into_iter().for_each(&mut append);
         if let Some(sdk) = config.js_sdk_cookie()
-            && writes_anchor
+            && (ends_login || removals.migrates(change))
         {
             js_sdk::delete_js_sdk(config, sdk).for_each(&mut append);
         }
-        last.into_iter().for_each(append);
+        if removes_anchor {
+            append(self.cookies.remove(Slot::Anchor));
+        }
         Ok(size)
     }
 
-    /// The cookie of an identity, and the size of its name and value.
+    /// The anchor that names a login.
+    fn anchor(&self, login: &Login, max_age: Duration) -> Result<HeaderValue, WriteError> {
+        let lineage = login.lineage_text();
+        let lineage = std::str::from_utf8(&lineage).unwrap_or_default();
+        self.cookies.set(Slot::Anchor, lineage, max_age).ok_or(WriteError::TooLarge)
+    }
+
+    /// The cookie of a login's opt-out, and its slot.
+    fn seal_opt_out(&self, login: Login, now: UnixMillis) -> Result<(HeaderValue, Slot), WriteError> {
+        let plain = OptOut { login, until: opted_out_until(now) }.write();
+        let slot = Slot::OptOut(tag(&login));
+        let (cookie, _) = self.seal(Purpose::OptOut, slot, &plain, OPT_OUT_REMEMBERED)?;
+        Ok((cookie, slot))
+    }
+
+    /// The cookie of an identity, its slot, and the size of its name and value.
     fn seal_identity(
         &self,
         login: &Login,
         identity: &Identity,
         now: UnixMillis,
-    ) -> Result<(HeaderValue, usize), WriteError> {
+    ) -> Result<(HeaderValue, Slot, usize), WriteError> {
         let rest = identity.times().refresh_expires.saturating_since(now);
         if rest < Duration::from_secs(1) {
             // A Max-Age of zero would remove the cookie.
             return Err(WriteError::Expired);
         }
         let plain = payload::write(login, identity).ok_or(WriteError::TooLarge)?;
-        self.seal(Purpose::Identity, Slot::Identity, &plain, rest.min(IDENTITY_MAX_AGE))
+        let slot = Slot::Identity(tag(login));
+        let (cookie, bytes) = self.seal(Purpose::Identity, slot, &plain, rest.min(IDENTITY_MAX_AGE))?;
+        Ok((cookie, slot, bytes))
     }
 
     /// The cookie of a slot with `plain` sealed in it, and the size of its name and value.
@@ -122,14 +158,48 @@ impl Engine {
         max_age: Duration,
     ) -> Result<(HeaderValue, usize), WriteError> {
         let nonce: SealNonce = random::bytes().map_err(|_| WriteError::NoRandomness)?;
-        let name = self.cookies.name(slot);
+        let name = self.cookies.name(&slot);
         let value = aead::seal(&self.keys.keys(), purpose, name, nonce, plain).ok_or(WriteError::TooLarge)?;
-        let size = name.len() + value.len();
+        let size = name.iter().map(|part| part.len()).sum::<usize>() + value.len();
         if size > MAX_NAME_AND_VALUE {
             return Err(WriteError::TooLarge);
         }
         Ok((self.cookies.set(slot, &value, max_age).ok_or(WriteError::TooLarge)?, size))
     }
+}
+
+impl Removals<'_> {
+    /// Calls `remove` with each slot that the response empties.
+    #[inline]
+    fn for_each(&self, change: &Change, mut remove: impl FnMut(Slot)) {
+        let brought = self.brought;
+        let all = matches!(change, Change::EndLogin | Change::OptOut(_) | Change::Begin(_));
+        let identity = all || matches!(change, Change::ForgetIdentity | Change::RecordOptOut(_));
+        if identity && brought.identity {
+            remove(Slot::Identity(brought.tag));
+        }
+        if all && brought.opt_out {
+            remove(Slot::OptOut(brought.tag));
+        }
+        if all || self.leftovers {
+            brought.leftovers(all).for_each(remove);
+        }
+    }
+
+    /// Whether the change puts something in the place of the JS SDK's cookie, or ends what the cookie brought.
+    fn migrates(&self, change: &Change) -> bool {
+        match change {
+            Change::Renew(renewal) => renewal.login.migrated,
+            Change::RecordOptOut(login) => login.migrated,
+            Change::ForgetIdentity => matches!(self.brought.tag, Tag::SDK | Tag::NONE),
+            Change::Keep | Change::EndLogin | Change::OptOut(_) | Change::Begin(_) => false,
+        }
+    }
+}
+
+/// The tag in the names of a login's cookies.
+fn tag(login: &Login) -> Tag {
+    if login.migrated { Tag::SDK } else { Tag::of_lineage(&login.lineage_text()) }
 }
 
 /// A [`HeaderMap`] of this many names has room for more, however their hashes collide. One with more may

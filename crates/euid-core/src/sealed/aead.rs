@@ -22,6 +22,9 @@ pub(crate) use super::text::{BASE64_STANDARD, BASE64URL};
 /// The head in base64url.
 pub(crate) type HeadText = [u8; HEAD_TEXT];
 
+/// The name of a cookie, in two parts.
+pub(crate) type Name<'a> = [&'a [u8]; 2];
+
 /// Random bytes for one message.
 pub(crate) type SealNonce = [u8; NONCE];
 
@@ -53,7 +56,7 @@ pub(crate) fn identity_head([a, b, c, d]: KeyId) -> HeadText {
 
 /// Seals `plain` under the newest key; `None` only if there is no key, which can't be, or the message is
 /// larger than any cookie.
-pub(crate) fn seal(keys: &Keys, purpose: Purpose, name: &str, nonce: SealNonce, plain: &[u8]) -> Option<String> {
+pub(crate) fn seal(keys: &Keys, purpose: Purpose, name: Name<'_>, nonce: SealNonce, plain: &[u8]) -> Option<String> {
     let key = keys.newest()?;
     let [a, b, c, d] = key.id;
     let head = [VERSION, purpose as u8, a, b, c, d];
@@ -99,7 +102,7 @@ impl<'a> Head<'a> {
     pub(crate) fn open<T>(
         self,
         purpose: Purpose,
-        name: &str,
+        name: Name<'_>,
         value: &[u8],
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, OpenError> {
@@ -117,7 +120,7 @@ impl<'a> Head<'a> {
     fn open_in<T>(
         self,
         buffer: &mut [u8],
-        name: &str,
+        name: Name<'_>,
         value: &[u8],
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, OpenError> {
@@ -147,11 +150,12 @@ struct AssociatedData {
 
 impl AssociatedData {
     /// `None` for a name that is longer than any of this crate.
-    fn new(head: [u8; HEAD], name: &str) -> Option<Self> {
+    fn new(head: [u8; HEAD], [first, last]: Name<'_>) -> Option<Self> {
         let mut bytes = [0; HEAD + MAX_NAME];
-        let length = HEAD + name.len();
+        let (middle, length) = (HEAD + first.len(), HEAD + first.len() + last.len());
         bytes.get_mut(..HEAD)?.copy_from_slice(&head);
-        bytes.get_mut(HEAD..length)?.copy_from_slice(name.as_bytes());
+        bytes.get_mut(HEAD..middle)?.copy_from_slice(first);
+        bytes.get_mut(middle..length)?.copy_from_slice(last);
         Some(Self { bytes, length })
     }
 
@@ -184,18 +188,20 @@ mod tests {
     use super::*;
     use crate::sealed::{CookieKey, KeyRing};
 
+    const NAME: Name<'static> = [b"na", b"me"];
+
     fn ring() -> KeyRing {
         CookieKey::of(std::array::from_fn(|i| i as u8 ^ 0x5a)).into()
     }
 
     fn sealed(plain: &[u8]) -> String {
-        seal(&ring().keys(), Purpose::Identity, "name", [9; 24], plain).unwrap()
+        seal(&ring().keys(), Purpose::Identity, NAME, [9; 24], plain).unwrap()
     }
 
     /// Opens `value`; `None` if the ring does not have the key of its head.
     fn opened_by(ring: &KeyRing, purpose: Purpose, name: &str, value: &[u8]) -> Option<Result<Vec<u8>, OpenError>> {
         let keys = ring.keys();
-        Some(Head::read(&keys, value)?.open(purpose, name, value, <[u8]>::to_vec))
+        Some(Head::read(&keys, value)?.open(purpose, [b"", name.as_bytes()], value, <[u8]>::to_vec))
     }
 
     fn opened(name: &str, value: &str) -> Option<Result<Vec<u8>, OpenError>> {
@@ -224,7 +230,7 @@ mod tests {
         let older = CookieKey::generate().unwrap();
         let ring = KeyRing::new([CookieKey::generate().unwrap(), older.clone()]).unwrap();
         for sealing in [ring.clone(), older.into()] {
-            let value = seal(&sealing.keys(), Purpose::Identity, "name", [9; 24], b"x").unwrap();
+            let value = seal(&sealing.keys(), Purpose::Identity, NAME, [9; 24], b"x").unwrap();
             let keys = ring.keys();
             let found = keys.find_by_head(value.as_bytes().first_chunk().unwrap());
             assert_eq!(found.map(|key| key.id), sealing.keys().newest().map(|key| key.id));
@@ -234,7 +240,7 @@ mod tests {
     #[test]
     fn value_sealed_for_one_purpose_does_not_open_for_another() {
         for (purpose, other) in [(Purpose::Identity, Purpose::OptOut), (Purpose::OptOut, Purpose::Identity)] {
-            let value = seal(&ring().keys(), purpose, "name", [9; 24], b"x").unwrap();
+            let value = seal(&ring().keys(), purpose, NAME, [9; 24], b"x").unwrap();
             let opened = |purpose, value: &str| opened_by(&ring(), purpose, "name", value.as_bytes());
             assert_eq!(opened(purpose, &value), Some(Ok(b"x".to_vec())));
             assert_eq!(opened(other, &value), Some(Err(OpenError::Forged)));

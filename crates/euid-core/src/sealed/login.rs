@@ -7,7 +7,6 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::clock::UnixMillis;
 use crate::random;
 
 /// A login of a visitor: made when they log in, kept by all refreshes until they log out or in again.
@@ -31,6 +30,8 @@ pub struct Login {
     pub(crate) lineage: Lineage,
     /// The user that it is bound to.
     pub(crate) subject: Option<Subject>,
+    /// It was migrated from the JS SDK's cookie, so no anchor names it.
+    pub(crate) migrated: bool,
 }
 
 /// The number that names a login: 16 random bytes. All identities of one login have the same, so that a host can tell which
@@ -97,7 +98,7 @@ impl Login {
     /// A new login, bound to `subject` if there is one.
     pub(crate) fn new(subject: Option<&[u8]>) -> Result<Self, getrandom::Error> {
         let lineage = Lineage(random::bytes()?);
-        Ok(Self { lineage, subject: subject.map(|id| digest(&lineage, id)) })
+        Ok(Self { lineage, subject: subject.map(|id| digest(&lineage, id)), migrated: false })
     }
 
     /// The number that names it.
@@ -153,26 +154,27 @@ impl Login {
 /// The content of an anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Anchor {
-    /// The anchor names a login.
+    /// The anchor names a login, if this is [the text of a lineage](is_lineage).
     Login(LineageText),
-    /// The person opted out; the opt-out counts until then.
-    OptedOut { until: UnixMillis },
+    /// No login counts, also none that was migrated from the JS SDK's cookie.
+    Ended,
 }
 
 /// Reads the value of an anchor; `None` if it is none.
 #[inline]
 pub(crate) fn parse_anchor(value: &[u8]) -> Option<Anchor> {
-    let Some(seconds) = value.strip_prefix(OPTED_OUT.as_bytes()) else {
-        return value.try_into().ok().map(Anchor::Login);
-    };
-    let digits = std::str::from_utf8(seconds).ok().filter(|text| text.bytes().all(|digit| digit.is_ascii_digit()))?;
-    let seconds = digits.parse::<i64>().ok()?;
-    Some(Anchor::OptedOut { until: UnixMillis::from_millis(seconds.saturating_mul(1000)) })
+    match value.try_into() {
+        Ok(lineage) => Some(Anchor::Login(lineage)),
+        Err(_) => (value == ENDED.as_bytes()).then_some(Anchor::Ended),
+    }
 }
 
-/// The value of an anchor that remembers an opt-out, in whole seconds.
-pub(crate) fn opted_out_anchor(until: UnixMillis) -> String {
-    format!("{OPTED_OUT}{}", until.as_millis().max(0) / 1000)
+/// Whether a text is that of a lineage: base64url, of whose last character only the first two bits count.
+pub(crate) fn is_lineage(text: &LineageText) -> bool {
+    let is_base64url = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    // Without an early end, so that the vector unit compares all characters at once.
+    let all = text.iter().fold(true, |all, byte| all & is_base64url(byte));
+    all && matches!(text.last(), Some(b'A' | b'Q' | b'g' | b'w'))
 }
 
 fn digest(lineage: &Lineage, id: &[u8]) -> Subject {
@@ -186,14 +188,26 @@ fn digest(lineage: &Lineage, id: &[u8]) -> Subject {
     subject
 }
 
-/// The beginning of an anchor that remembers an opt-out; seconds since the Unix epoch follow.
-const OPTED_OUT: &str = "out.";
-/// Makes the digest useless for any other purpose.
+/// The value of an anchor that names no login.
+pub(crate) const ENDED: &str = "none";
 const SUBJECT_LABEL: &[u8] = b"tower-euid subject";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_a_lineage_is_canonical_base64url() {
+        for last in 0..=u8::MAX {
+            let mut text = *b"AAAAAAAAAAAAAAAAAAAAAA";
+            text[21] = last;
+            let decodes = BASE64_URL_SAFE_NO_PAD.decode(text).is_ok();
+            assert_eq!(is_lineage(&text), decodes, "{last}");
+            text = *b"AAAAAAAAAAAAAAAAAAAAAA";
+            text[4] = last;
+            assert_eq!(is_lineage(&text), BASE64_URL_SAFE_NO_PAD.decode(text).is_ok(), "{last}");
+        }
+    }
 
     #[test]
     fn login_is_bound_to_one_subject_and_an_unbound_one_to_none() {

@@ -131,7 +131,11 @@ fn parse_login(plain: &[u8]) -> Option<(u8, Login, &[u8])> {
         let (&subject, rest) = rest.split_first_chunk()?;
         (Some(subject), rest)
     };
-    (flags & UNKNOWN == 0).then_some((flags, Login { lineage: Lineage::from_bytes(lineage), subject }, rest))
+    (flags & UNKNOWN == 0).then_some((
+        flags,
+        Login { lineage: Lineage::from_bytes(lineage), subject, migrated: false },
+        rest,
+    ))
 }
 
 fn write_login(flags: u8, login: &Login, plain: &mut Vec<u8>) {
@@ -202,8 +206,8 @@ mod tests {
 
     use super::*;
 
-    const LOGIN: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None };
-    const BOUND: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: Some([8; 16]) };
+    const LOGIN: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None, migrated: false };
+    const BOUND: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: Some([8; 16]), migrated: false };
 
     fn identity(advertising_token: &str, refresh_token: &str) -> Identity {
         let at = UnixMillis::from_millis;
@@ -268,7 +272,7 @@ mod tests {
             let [refresh_from, identity_expires, refresh_expires] = millis.map(UnixMillis::from_millis);
             let times = IdentityTimes { refresh_from, identity_expires, refresh_expires };
             let identity = Identity::unsealed(advertising.into(), refresh.into(), key.into(), times).unwrap();
-            let login = Login { lineage: Lineage::from_bytes(login.0), subject: login.1 };
+            let login = Login { lineage: Lineage::from_bytes(login.0), subject: login.1, migrated: false };
             let plain = write(&login, &identity).unwrap();
             let payload = Payload::parse(&plain).unwrap();
             prop_assert_eq!(payload.identity(), Some(identity));

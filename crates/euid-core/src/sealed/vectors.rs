@@ -1,9 +1,10 @@
-//! Tests of every vector in `tests/vectors/cookie-format.json`. A vector that opens must seal to the same value.
+//! Tests of every value in `tests/vectors/cookie-format.json`. A vector that opens must seal to the same value.
 
 use base64::Engine;
 use serde_json::Value;
 
 use super::aead::{self, BASE64URL, Head, OpenError, Purpose};
+use super::login::{self, Anchor};
 use super::payload::{self, OptOut, Payload};
 use super::{CookieKey, KeyRing};
 use crate::clock::UnixMillis;
@@ -18,14 +19,14 @@ fn cookie_format_vectors_open_or_fail_as_recorded() {
     assert_eq!(key.id(), file["key_id_hex"].as_str().unwrap());
     let keys = KeyRing::from(key);
     let vectors = file["vectors"].as_array().unwrap();
-    assert_eq!(vectors.len(), 19);
+    assert_eq!(vectors.len(), 30);
     for vector in vectors {
         let value = vector["value"].as_str().unwrap();
         let keys = keys.keys();
         let name = vector["name"].as_str().unwrap();
-        let purpose = if name.ends_with("-optout") { Purpose::OptOut } else { Purpose::Identity };
+        let purpose = if name.contains("-optout.") { Purpose::OptOut } else { Purpose::Identity };
         let opened = Head::read(&keys, value.as_bytes()).map(|head| {
-            head.open(purpose, name, value.as_bytes(), |plain| match purpose {
+            head.open(purpose, [name.as_bytes(), b""], value.as_bytes(), |plain| match purpose {
                 Purpose::Identity => Payload::parse(plain).map(|payload| (payload.login, payload.identity(), None)),
                 Purpose::OptOut => OptOut::parse(plain).map(|record| (record.login, None, Some(record))),
             })
@@ -71,6 +72,25 @@ fn cookie_format_vectors_open_or_fail_as_recorded() {
 
         let digits = vector["nonce_hex"].as_str().unwrap();
         let nonce = std::array::from_fn(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap());
-        assert_eq!(aead::seal(&keys, purpose, name, nonce, &plain).as_deref(), Some(value));
+        assert_eq!(aead::seal(&keys, purpose, [name.as_bytes(), b""], nonce, &plain).as_deref(), Some(value));
+    }
+}
+
+#[test]
+fn anchor_vectors_name_a_login_or_none_as_recorded() {
+    let file: Value = serde_json::from_str(include_str!("../../tests/vectors/cookie-format.json")).unwrap();
+    let vectors = file["anchors"].as_array().unwrap();
+    assert_eq!(vectors.len(), 8);
+    for vector in vectors {
+        let value = vector["value"].as_str().unwrap();
+        let named = match login::parse_anchor(value.as_bytes()) {
+            Some(Anchor::Login(lineage)) => {
+                login::is_lineage(&lineage).then(|| Some(String::from_utf8(lineage.into()).unwrap()))
+            }
+            Some(Anchor::Ended) => Some(None),
+            None => None,
+        };
+        assert_eq!(named.is_some(), vector["readable"].as_bool().unwrap(), "{value}");
+        assert_eq!(named.flatten().as_deref(), vector["lineage"].as_str(), "{value}");
     }
 }

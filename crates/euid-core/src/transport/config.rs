@@ -8,9 +8,13 @@ use crate::error::{ConfigError, Setting};
 ///
 /// | | identity | anchor | record of an opt-out |
 /// | --- | --- | --- | --- |
-/// | [`default`](Self::default) | `__Host-euid` | `__Host-euid-login` | `__Host-euid-optout` |
-/// | [`domain`](Self::domain) | `__Secure-euid` | `__Secure-euid-login` | `__Secure-euid-optout` |
-/// | [`insecure`](Self::insecure) | `euid` | `euid-login` | `euid-optout` |
+/// | [`default`](Self::default) | `__Host-euid.TAG` | `__Host-euid-login` | `__Host-euid-optout.TAG` |
+/// | [`domain`](Self::domain) | `__Secure-euid.TAG` | `__Secure-euid-login` | `__Secure-euid-optout.TAG` |
+/// | [`insecure`](Self::insecure) | `euid.TAG` | `euid-login` | `euid-optout.TAG` |
+///
+/// The *anchor* names the login that counts. `TAG` is four characters of base64url, which differ from login to login, or
+/// `sdk` for an identity that was [migrated](Self::migrate_js_sdk_cookie) from the JS SDK's cookie. So a late response
+/// of one login changes no cookie of another. Two logins of a browser have the same tag once in 2^24.
 ///
 /// All are `HttpOnly; Path=/`, and unless set otherwise `Secure; SameSite=Lax`.
 ///
@@ -19,11 +23,11 @@ use crate::error::{ConfigError, Setting};
 /// use tower_euid::{CookieConfig, SameSite};
 ///
 /// let config = CookieConfig::default();
-/// assert_eq!((config.identity_name(), config.anchor_name()), ("__Host-euid", "__Host-euid-login"));
+/// assert_eq!((config.identity_prefix(), config.anchor_name()), ("__Host-euid.", "__Host-euid-login"));
 ///
 /// // One login for www.example.com and shop.example.com, by which other sites may frame us:
 /// let config = CookieConfig::default().domain("example.com")?.same_site(SameSite::None)?;
-/// assert_eq!((config.identity_name(), config.anchor_name()), ("__Secure-euid", "__Secure-euid-login"));
+/// assert_eq!((config.identity_prefix(), config.anchor_name()), ("__Secure-euid.", "__Secure-euid-login"));
 /// # Ok::<_, tower_euid::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +82,7 @@ impl CookieConfig {
     /// ```
     /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieConfig;
-    /// assert_eq!(CookieConfig::insecure().identity_name(), "euid"); // browsers take `__Host-…` with `Secure` only
+    /// assert_eq!(CookieConfig::insecure().identity_prefix(), "euid."); // browsers take `__Host-…` with `Secure` only
     /// ```
     #[must_use]
     pub const fn insecure() -> Self {
@@ -135,26 +139,28 @@ impl CookieConfig {
     }
 
     /// Takes over the identities in the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded JSON. If a request
-    /// brings it and none of this crate's cookies, the first response that may write cookies seals its identity as a
-    /// login and deletes the cookie. A login, a logout and an opt-out delete it too. If the SDK has noted an opt-out
-    /// there, pages see that until it expires.
+    /// brings it, and neither an anchor nor an identity that was taken over before, the first response that may write
+    /// cookies seals its identity and deletes the cookie. A login, a logout and an opt-out delete it too. If the SDK
+    /// has noted an opt-out there, pages see that until it expires.
     ///
     /// `cookie_domain` is the SDK's `cookieDomain`, if it has one: a cookie can only be deleted with the domain
-    /// that it was set with. A cookie that stays would be taken over again after a logout. So give the right
+    /// that it was set with. A cookie that stays keeps its refresh token readable for scripts. So give the right
     /// domain, and remove the SDK from the pages before you turn this on. The SDK's `cookiePath` must be `/`,
     /// its default. No server can see what the SDK keeps in `localStorage`.
     ///
-    /// It is the one login that no handler returns. If a page that takes it over is requested before a logout, or
-    /// before another person's login, and answered after it, the page's answer counts: the previous identity is
-    /// back. This can happen to the first pages of a visitor only, those that still bring the SDK's cookie. The
-    /// cookie names no user: with the hook `EuidLayer::subject` the identity counts for the first user who is
-    /// signed in, and from then on for that user only.
+    /// No handler returns such an identity, so no anchor names it: it counts only while the browser sends none. A login
+    /// replaces it. A logout leaves an anchor that names no login, for 400 days. So in whatever order the responses
+    /// arrive, a page that takes an identity over neither undoes a logout nor replaces another login. Migrated visitors
+    /// keep their identity only while the site migrates, or until they log in again.
+    ///
+    /// The cookie names no user: with the hook `EuidLayer::subject` the identity counts for the first user who is signed
+    /// in, and from then on for that user only.
     ///
     /// A cookie that scripts can write proves nothing about its sender. It brings an advertising identity, not a
     /// login to the site. Of several such cookies in a request only the first counts. It is ignored if its value is
     /// longer than 4096 bytes, or if its tokens are not base64. Its refreshes use at most a quarter of
     /// `EuidLayer::max_concurrent_refreshes`, and the breaker does not count their outcome, so forged cookies do not
-    /// stop the refreshes of others. Turn this off again after the 30 days that a refresh token lives.
+    /// stop the refreshes of others.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -178,7 +184,7 @@ impl CookieConfig {
     ///
     /// The cookie is set, replaced and cleared with the identity. If it does not match, the next page
     /// corrects it. It expires with the token, at `identity_expires`, or earlier. The promises for tokens in
-    /// handlers do not hold for this cookie: a late answer can bring an ended token back until the
+    /// handlers do not hold for this cookie: a late response can bring the token of an ended login back until the
     /// visitor's next page. A token with characters that no cookie can hold is not handed over.
     ///
     /// ```
@@ -193,19 +199,19 @@ impl CookieConfig {
         Self { expose_token: true, ..self }
     }
 
-    /// The name of the cookie that holds the sealed identity.
+    /// The beginning of the name of the cookie that holds the sealed identity. The tag of its login follows.
     ///
     /// ```
     /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieConfig;
-    /// assert_eq!(CookieConfig::default().identity_name(), "__Host-euid");
+    /// assert_eq!(CookieConfig::default().identity_prefix(), "__Host-euid.");
     /// ```
     #[must_use]
-    pub const fn identity_name(&self) -> &'static str {
+    pub const fn identity_prefix(&self) -> &'static str {
         match self {
-            Self { insecure: true, .. } => "euid",
-            Self { domain: Some(_), .. } => "__Secure-euid",
-            Self { domain: None, .. } => "__Host-euid",
+            Self { insecure: true, .. } => "euid.",
+            Self { domain: Some(_), .. } => "__Secure-euid.",
+            Self { domain: None, .. } => "__Host-euid.",
         }
     }
 
@@ -225,19 +231,19 @@ impl CookieConfig {
         }
     }
 
-    /// The name of the cookie that records an opt-out which a refresh has found.
+    /// The beginning of the name of the cookie that records an opt-out. The tag of its login follows.
     ///
     /// ```
     /// # use euid_core as tower_euid;
     /// # use tower_euid::CookieConfig;
-    /// assert_eq!(CookieConfig::default().opt_out_name(), "__Host-euid-optout");
+    /// assert_eq!(CookieConfig::default().opt_out_prefix(), "__Host-euid-optout.");
     /// ```
     #[must_use]
-    pub const fn opt_out_name(&self) -> &'static str {
+    pub const fn opt_out_prefix(&self) -> &'static str {
         match self {
-            Self { insecure: true, .. } => "euid-optout",
-            Self { domain: Some(_), .. } => "__Secure-euid-optout",
-            Self { domain: None, .. } => "__Host-euid-optout",
+            Self { insecure: true, .. } => "euid-optout.",
+            Self { domain: Some(_), .. } => "__Secure-euid-optout.",
+            Self { domain: None, .. } => "__Host-euid-optout.",
         }
     }
 

@@ -12,27 +12,37 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use cookie::{Cookie, time};
 use http::HeaderValue;
-use http::header::GetAll;
 use memchr::memmem::Finder;
 
 use super::config::{CookieConfig, SameSite};
+use super::slots::{Slot, Tag};
 
-/// The names of the layer's cookies, and how to find them. All start with the identity's name, so one search
-/// finds them.
+/// The names of the layer's cookies, and how to find them. One search finds them, as they begin alike.
 #[derive(Clone)]
 pub(crate) struct Names {
+    /// What the name of an identity begins with; its login's tag follows.
     pub identity: &'static str,
     pub anchor: &'static str,
+    /// What the name of the record of an opt-out begins with; its login's tag follows.
     pub opt_out: &'static str,
     finder: Finder<'static>,
 }
 
-/// The values of the layer's cookies in a request, as they came; of duplicates the first.
+/// The layer's cookies in a request, as they came.
 #[derive(Debug, Default)]
 pub(crate) struct Hits<'a> {
-    pub identities: ArrayVec<&'a [u8], MAX_DUPLICATES>,
     pub anchor: AtMostOne<'a>,
-    pub opt_outs: ArrayVec<&'a [u8], MAX_DUPLICATES>,
+    /// The first ones that have a tag, also several of one name.
+    pub tagged: ArrayVec<Tagged<'a>, MAX_TAGGED>,
+    /// The request brought more of these than were kept.
+    pub overflow: bool,
+}
+
+/// A cookie whose name has a tag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tagged<'a> {
+    pub slot: Slot,
+    pub value: &'a [u8],
 }
 
 /// A cookie of which a request should hold at most one.
@@ -48,21 +58,43 @@ pub(crate) enum AtMostOne<'a> {
 
 impl Names {
     pub(crate) fn new(config: &CookieConfig) -> Self {
-        let (identity, anchor, opt_out) = (config.identity_name(), config.anchor_name(), config.opt_out_name());
-        Self { identity, anchor, opt_out, finder: Finder::new(identity) }
+        let (identity, anchor, opt_out) = (config.identity_prefix(), config.anchor_name(), config.opt_out_prefix());
+        let common = identity.strip_suffix('.').unwrap_or(identity);
+        Self { identity, anchor, opt_out, finder: Finder::new(common) }
     }
 
-    pub(crate) fn find<'a>(&self, headers: GetAll<'a, HeaderValue>, hits: &mut Hits<'a>) {
-        // Ignores duplicates beyond `MAX_DUPLICATES`.
+    pub(crate) fn find<'a>(&self, headers: impl IntoIterator<Item = &'a HeaderValue>, hits: &mut Hits<'a>) {
         for_each(&self.finder, headers, |rest_of_name, value| {
-            if rest_of_name.is_empty() {
-                let _ = hits.identities.try_push(value);
-            } else if rest_of_name == ANCHOR {
+            if rest_of_name == ANCHOR {
                 hits.anchor.push(value);
-            } else if rest_of_name == OPT_OUT {
-                let _ = hits.opt_outs.try_push(value);
+            } else if let Some(slot) = tagged(rest_of_name) {
+                hits.overflow |= hits.tagged.try_push(Tagged { slot, value }).is_err();
             }
         });
+    }
+
+    /// Adds only the cookies with this tag.
+    #[cold]
+    pub(crate) fn find_tag<'a>(
+        &self,
+        tag: Tag,
+        headers: impl IntoIterator<Item = &'a HeaderValue>,
+        found: &mut ArrayVec<Tagged<'a>, MAX_TAGGED>,
+    ) {
+        for_each(&self.finder, headers, |rest_of_name, value| {
+            if let Some(slot) = tagged(rest_of_name).filter(|slot| slot.tag() == Some(tag)) {
+                let _ = found.try_push(Tagged { slot, value });
+            }
+        });
+    }
+}
+
+/// The slot of a cookie with a tag, by the rest of its name.
+#[inline]
+fn tagged(rest_of_name: &[u8]) -> Option<Slot> {
+    match rest_of_name {
+        [b'.', tag @ ..] => Tag::parse(tag).map(Slot::Identity),
+        _ => rest_of_name.strip_prefix(OPT_OUT).and_then(Tag::parse).map(Slot::OptOut),
     }
 }
 
@@ -86,7 +118,7 @@ impl fmt::Debug for Names {
 /// of `Cookie` headers: with the rest of the name, and the value.
 pub(crate) fn for_each<'a>(
     finder: &Finder<'_>,
-    headers: GetAll<'a, HeaderValue>,
+    headers: impl IntoIterator<Item = &'a HeaderValue>,
     mut found: impl FnMut(&'a [u8], &'a [u8]),
 ) {
     let beginning = finder.needle();
@@ -199,11 +231,11 @@ pub(crate) fn set_cookie(
     Some(header)
 }
 
-/// The suffixes that turn the identity's name into the names of anchor and record.
+/// What follows the beginning that all names share, in those of the anchor and of a record.
 const ANCHOR: &[u8] = b"-login";
-const OPT_OUT: &[u8] = b"-optout";
-/// The number of duplicates that are tried.
-pub(crate) const MAX_DUPLICATES: usize = 4;
+const OPT_OUT: &[u8] = b"-optout.";
+/// The number of tagged cookies that are kept of a request, and that a response removes.
+pub(crate) const MAX_TAGGED: usize = 8;
 /// The longest `Max-Age` that browsers accept. The anchor is never sent again, so no login lasts longer.
 pub(crate) const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
 /// Shorter than the anchor's. If a refresh late in a login sets more than the anchor has left, the anchor still ends
@@ -234,7 +266,7 @@ mod tests {
             AtMostOne::One(value) => format!("one: {}", std::str::from_utf8(value).unwrap()),
             AtMostOne::Conflict => "conflict".to_owned(),
         };
-        (hits.identities.iter().map(|value| value.to_vec()).collect(), anchor)
+        (hits.tagged.iter().map(|hit| hit.value.to_vec()).collect(), anchor)
     }
 
     fn identities(headers: &[&[u8]]) -> Vec<String> {
@@ -242,27 +274,28 @@ mod tests {
     }
 
     #[test]
-    fn anchor_and_opt_out_names_begin_with_the_identity_name_as_the_scan_assumes() {
+    fn all_names_begin_as_the_scan_assumes() {
         let domain = CookieConfig::default().domain("example.com").unwrap();
         for config in [CookieConfig::default(), domain, CookieConfig::insecure()] {
             let names = Names::new(&config);
             let Names { identity, anchor, opt_out, .. } = names;
             assert_eq!(format!("{names:?}"), format!("{:?}", [identity, anchor, opt_out]));
-            assert_eq!(anchor.strip_prefix(identity).map(str::as_bytes), Some(ANCHOR));
-            assert_eq!(opt_out.strip_prefix(identity).map(str::as_bytes), Some(OPT_OUT));
+            let common = identity.strip_suffix('.').unwrap();
+            assert_eq!(anchor.strip_prefix(common).map(str::as_bytes), Some(ANCHOR));
+            assert_eq!(opt_out.strip_prefix(common).map(str::as_bytes), Some(OPT_OUT));
         }
     }
 
     #[test]
     fn identity_cookie_is_found_at_any_position() {
         for header in [
-            "__Host-euid=v",
-            "a=b; __Host-euid=v",
-            "a=b;__Host-euid=v; c=d",
-            "a=b; \t __Host-euid \t= v\t ; c",
-            ";;__Host-euid=v;",
-            "a=__Host-euid; __Host-euid=v",
-            "__Host-euid; __Host-euid=v",
+            "__Host-euid.abcd=v",
+            "a=b; __Host-euid.abcd=v",
+            "a=b;__Host-euid.abcd=v; c=d",
+            "a=b; \t __Host-euid.abcd \t= v\t ; c",
+            ";;__Host-euid.abcd=v;",
+            "a=__Host-euid.abcd; __Host-euid.abcd=v",
+            "__Host-euid.abcd; __Host-euid.abcd=v",
         ] {
             assert_eq!(identities(&[header.as_bytes()]), ["v"], "{header}");
         }
@@ -271,14 +304,14 @@ mod tests {
     #[test]
     fn cookies_with_similar_names_are_ignored() {
         for header in [
-            "x__Host-euid=v",
-            "a=__Host-euid=v",
-            "a=b __Host-euid=v",
-            "__Host-euid2=v",
+            "x__Host-euid.abcd=v",
+            "a=__Host-euid.abcd=v",
+            "a=b __Host-euid.abcd=v",
+            "__Host-euid2.abcd=v",
             "__host-euid=v",
             "__Host-euid",
-            "a=\"; \"__Host-euid=v",
-            "\u{a0}__Host-euid=v",
+            "a=\"; \"__Host-euid.abcd=v",
+            "\u{a0}__Host-euid.abcd=v",
             "__Host-euid-login2=v",
         ] {
             let found = find(&[header.as_bytes()]);
@@ -288,20 +321,20 @@ mod tests {
 
     #[test]
     fn cookie_value_may_hold_an_equals_sign_or_be_empty() {
-        assert_eq!(identities(&[b"__Host-euid=a=b=; c=d"]), ["a=b="]);
-        assert_eq!(identities(&[b"__Host-euid="]), [""]);
+        assert_eq!(identities(&[b"__Host-euid.abcd=a=b=; c=d"]), ["a=b="]);
+        assert_eq!(identities(&[b"__Host-euid.abcd="]), [""]);
     }
 
     #[test]
     fn identity_cookie_is_found_beside_values_that_are_not_text() {
-        assert_eq!(identities(&[b"a=\xff\xfe; __Host-euid=v; \x80=\"x"]), ["v"]);
-        assert_eq!(identities(&[b"a=\"; __Host-euid=v; b=\""]), ["v"]);
+        assert_eq!(identities(&[b"a=\xff\xfe; __Host-euid.abcd=v; \x80=\"x"]), ["v"]);
+        assert_eq!(identities(&[b"a=\"; __Host-euid.abcd=v; b=\""]), ["v"]);
     }
 
     /// Parts of a header that often look like the layer's cookies and rarely are.
     fn header() -> impl Strategy<Value = String> {
         let part = prop_oneof![
-            4 => proptest::sample::select(&["__Host-euid", "__Host-euid-login", "=", ";", "; ", " ", "\t", "\"", "x"][..])
+            4 => proptest::sample::select(&["__Host-euid.abcd", "__Host-euid-login", "=", ";", "; ", " ", "\t", "\"", "x"][..])
                 .prop_map(str::to_owned),
             // Only SP and HTAB as blanks, as in HTTP. The `cookie` crate also strips other blanks.
             1 => any::<char>()
@@ -323,21 +356,26 @@ mod tests {
                 [anchor] => format!("one: {anchor}"),
                 [..] => "conflict".to_owned(),
             };
-            let identities = values("__Host-euid").take(MAX_DUPLICATES).map(|value| value.as_bytes().to_vec());
+            let identities = values("__Host-euid.abcd").take(MAX_TAGGED).map(|value| value.as_bytes().to_vec());
             prop_assert_eq!(find(&[header.as_bytes()]), (identities.collect(), anchor));
         }
     }
 
     #[test]
     fn cookie_headers_are_all_searched_in_order() {
-        let found = find(&[b"__Host-euid=1; a=b", b"__Host-euid-login=x", b"__Host-euid=2"]);
+        let found = find(&[b"__Host-euid.abcd=1; a=b", b"__Host-euid-login=x", b"__Host-euid.abcd=2"]);
         assert_eq!(found, (vec![b"1".to_vec(), b"2".to_vec()], "one: x".to_owned()));
     }
 
     #[test]
-    fn first_four_duplicate_cookies_are_kept() {
-        let header = "__Host-euid=1; __Host-euid=2; __Host-euid=3; __Host-euid=4; __Host-euid=5";
-        assert_eq!(identities(&[header.as_bytes()]), ["1", "2", "3", "4"]);
+    fn first_eight_tagged_cookies_are_kept_or_those_of_one_tag() {
+        let cookies: Vec<String> = (0..10).map(|number| format!("__Host-euid.tag{number}={number}")).collect();
+        let header = cookies.join("; ");
+        assert_eq!(identities(&[header.as_bytes()]), ["0", "1", "2", "3", "4", "5", "6", "7"]);
+        let header = HeaderValue::try_from(header).unwrap();
+        let mut found = ArrayVec::new();
+        Names::new(&CookieConfig::default()).find_tag(Tag::parse(b"tag9").unwrap(), [&header], &mut found);
+        assert_eq!(found.iter().map(|hit| hit.value).collect::<Vec<_>>(), [b"9"]);
     }
 
     #[test]
@@ -349,9 +387,9 @@ mod tests {
     #[test]
     fn cookie_headers_beyond_64_kib_are_ignored() {
         let filler = format!("a={}", "x".repeat(60 * 1024));
-        assert_eq!(identities(&[filler.as_bytes(), b"__Host-euid=1"]), ["1"]);
-        assert_eq!(identities(&[filler.as_bytes(), &[b'x'; 8 * 1024], b"__Host-euid=1"]), Vec::<String>::new());
-        let mut header = format!("__Host-euid=1; a={}", "x".repeat(64 * 1024 - 17));
+        assert_eq!(identities(&[filler.as_bytes(), b"__Host-euid.abcd=1"]), ["1"]);
+        assert_eq!(identities(&[filler.as_bytes(), &[b'x'; 8 * 1024], b"__Host-euid.abcd=1"]), Vec::<String>::new());
+        let mut header = format!("__Host-euid.abcd=1; a={}", "x".repeat(64 * 1024 - 22));
         assert_eq!((header.len(), identities(&[header.as_bytes()])), (64 * 1024, vec!["1".to_owned()]));
         header.push('x');
         assert_eq!(identities(&[header.as_bytes()]), Vec::<String>::new());
@@ -360,8 +398,14 @@ mod tests {
     #[test]
     fn set_cookie_template_writes_every_attribute() {
         let template = |config: &CookieConfig, readers, value, seconds| {
-            let header =
-                set_cookie(config, readers, config.identity_name(), value, Duration::from_secs(seconds)).unwrap();
+            let header = set_cookie(
+                config,
+                readers,
+                &format!("{}abcd", config.identity_prefix()),
+                value,
+                Duration::from_secs(seconds),
+            )
+            .unwrap();
             assert!(header.is_sensitive());
             header.to_str().unwrap().to_owned()
         };
@@ -371,14 +415,14 @@ mod tests {
             [SameSite::None, SameSite::Partitioned].map(|same| domain.clone().same_site(same).unwrap());
         let strict = CookieConfig::insecure().same_site(SameSite::Strict).unwrap();
         for (config, expected) in [
-            (&host, "__Host-euid=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=90"),
-            (&domain, "__Secure-euid=v; HttpOnly; SameSite=Lax; Secure; Path=/; Domain=example.com; Max-Age=90"),
-            (&none, "__Secure-euid=v; HttpOnly; SameSite=None; Secure; Path=/; Domain=example.com; Max-Age=90"),
+            (&host, "__Host-euid.abcd=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=90"),
+            (&domain, "__Secure-euid.abcd=v; HttpOnly; SameSite=Lax; Secure; Path=/; Domain=example.com; Max-Age=90"),
+            (&none, "__Secure-euid.abcd=v; HttpOnly; SameSite=None; Secure; Path=/; Domain=example.com; Max-Age=90"),
             (
                 &partitioned,
-                "__Secure-euid=v; HttpOnly; SameSite=None; Partitioned; Secure; Path=/; Domain=example.com; Max-Age=90",
+                "__Secure-euid.abcd=v; HttpOnly; SameSite=None; Partitioned; Secure; Path=/; Domain=example.com; Max-Age=90",
             ),
-            (&strict, "euid=v; HttpOnly; SameSite=Strict; Path=/; Max-Age=90"),
+            (&strict, "euid.abcd=v; HttpOnly; SameSite=Strict; Path=/; Max-Age=90"),
         ] {
             assert_eq!(template(config, Readers::ServerOnly, "v", 90), expected);
             let removal = expected.replace("=v;", "=;").replace("Max-Age=90", "Max-Age=0");

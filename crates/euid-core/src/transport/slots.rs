@@ -1,32 +1,169 @@
 //! The slots for state in cookies: found in a request, set and removed in a response.
+//!
+//! 1. The anchor has one name. The name of an identity, or of the record of an opt-out, ends with the *tag* of its
+//!    login. So a late response of one login never overwrites a cookie of another.
+//! 2. A name whose tag is not four characters of base64url, or `sdk`, is not one of this crate: it is neither read nor
+//!    removed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
+use bytes::Bytes;
 use http::HeaderValue;
-use http::header::GetAll;
 
 use super::config::CookieConfig;
-use super::cookie::{Hits, Names, Readers, set_cookie};
+use super::cookie::{Hits, MAX_TAGGED, Names, Readers, Tagged, set_cookie};
 
 /// The cookies of one configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Cookies {
     names: Names,
     config: CookieConfig,
-    removed_identity: HeaderValue,
     removed_anchor: HeaderValue,
-    removed_opt_out: HeaderValue,
+    /// All of a removal but the name.
+    removal: Box<str>,
 }
 
 /// The purpose of a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
-    /// The sealed identity.
-    Identity,
     /// The name of the login that counts.
     Anchor,
-    /// The record of an opt-out.
-    OptOut,
+    /// The sealed identity of a login.
+    Identity(Tag),
+    /// The record of a login's opt-out.
+    OptOut(Tag),
+}
+
+/// The end of a cookie's name, which says to which login the cookie belongs: the first four characters of the lineage's
+/// text. Two logins of a browser have the same tag once in 2^24; the second then overwrites what is left of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag([u8; 4]);
+
+/// The tagged cookies of a request, by their names. The response removes those that it ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Brought {
+    /// The tag of the login that counts, or [`Tag::NONE`].
+    pub tag: Tag,
+    /// The request brought an identity with this tag.
+    pub identity: bool,
+    /// The request brought a record with this tag.
+    pub opt_out: bool,
+    /// The cookies of other logins, if there are any.
+    pub leftovers: Option<Arc<Leftovers>>,
+    /// The response of any page removes the leftovers. Otherwise only that of a login or a logout does.
+    pub ends_leftovers: bool,
+    /// But not what was migrated: this site does not migrate, and another node may.
+    pub keeps_migrated: bool,
+}
+
+/// Each name once.
+pub(crate) type Leftovers = ArrayVec<Slot, MAX_TAGGED>;
+
+impl Tag {
+    /// The tag of what was migrated from the JS SDK's cookie, which no anchor names. It is shorter than any other.
+    pub(crate) const SDK: Self = Self(*b"sdk\0");
+    /// No login's tag.
+    pub(crate) const NONE: Self = Self([0; 4]);
+
+    /// The tag of the login with this lineage.
+    #[inline]
+    pub(crate) fn of_lineage(&[a, b, c, d, ..]: &[u8; 22]) -> Self {
+        Self([a, b, c, d])
+    }
+
+    /// Reads the end of a name. Whether the characters are those of a tag, [`is_valid`](Self::is_valid) tells.
+    #[inline]
+    pub(crate) fn parse(end: &[u8]) -> Option<Self> {
+        match *end {
+            [a, b, c, d] => Some(Self([a, b, c, d])),
+            [b's', b'd', b'k'] => Some(Self::SDK),
+            _ => None,
+        }
+    }
+
+    /// Whether it is four characters of base64url, or `sdk`.
+    pub(crate) fn is_valid(self) -> bool {
+        let is_base64url = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        self == Self::SDK || self.0.iter().all(is_base64url)
+    }
+
+    #[inline]
+    fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            [rest @ .., 0] => rest,
+            all => all,
+        }
+    }
+}
+
+impl Slot {
+    pub(crate) fn tag(self) -> Option<Tag> {
+        match self {
+            Self::Anchor => None,
+            Self::Identity(tag) | Self::OptOut(tag) => Some(tag),
+        }
+    }
+}
+
+impl Brought {
+    pub(crate) const NOTHING: Self = Self {
+        tag: Tag::NONE,
+        identity: false,
+        opt_out: false,
+        leftovers: None,
+        ends_leftovers: false,
+        keeps_migrated: false,
+    };
+
+    /// Sorts the tagged cookies of a request: those of the login that counts, and all others.
+    #[inline]
+    pub(crate) fn sort(tag: Tag, hits: &Hits<'_>) -> Self {
+        let mut brought = Self { tag, ..Self::NOTHING };
+        for hit in &hits.tagged {
+            match hit.slot {
+                Slot::Identity(other) if other == tag => brought.identity = true,
+                Slot::OptOut(other) if other == tag => brought.opt_out = true,
+                other => brought.push_leftover(other),
+            }
+        }
+        brought
+    }
+
+    /// Notes those of the login that counts, of which all were kept.
+    pub(crate) fn note_own(&mut self, own: &[Tagged<'_>]) {
+        for hit in own {
+            match hit.slot {
+                Slot::Identity(_) => self.identity = true,
+                Slot::OptOut(_) => self.opt_out = true,
+                Slot::Anchor => {}
+            }
+        }
+    }
+
+    #[cold]
+    fn push_leftover(&mut self, slot: Slot) {
+        if !slot.tag().is_some_and(Tag::is_valid) {
+            return;
+        }
+        let leftovers = Arc::make_mut(self.leftovers.get_or_insert_default());
+        if !leftovers.contains(&slot) {
+            let _ = leftovers.try_push(slot);
+        }
+    }
+
+    /// Whether the request brought any tagged cookie.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.identity || self.opt_out || self.leftovers.is_some()
+    }
+
+    /// The slots of other logins: all, or those that the response of any page empties.
+    pub(crate) fn leftovers(&self, all: bool) -> impl Iterator<Item = Slot> {
+        let slots = self.leftovers.as_deref().map_or(&[][..], ArrayVec::as_slice).iter().copied();
+        slots.filter(move |slot| all || !self.keeps_migrated || slot.tag() != Some(Tag::SDK))
+    }
 }
 
 impl Cookies {
@@ -34,47 +171,99 @@ impl Cookies {
         let names = Names::new(&config);
         // Rendered once: a forged cookie must not cost more than a good one. This crate's names and attributes fit into
         // a header.
-        let removed = |name| {
-            let cookie = set_cookie(&config, Readers::ServerOnly, name, "", Duration::ZERO);
-            cookie.unwrap_or(HeaderValue::from_static(""))
-        };
-        let (removed_identity, removed_anchor) = (removed(names.identity), removed(names.anchor));
-        let removed_opt_out = removed(names.opt_out);
-        Self { names, config, removed_identity, removed_anchor, removed_opt_out }
+        let removed = set_cookie(&config, Readers::ServerOnly, names.anchor, "", Duration::ZERO);
+        let removed_anchor = removed.unwrap_or(HeaderValue::from_static(""));
+        let removal = removed_anchor.to_str().ok().and_then(|text| text.strip_prefix(names.anchor));
+        let removal = removal.unwrap_or_default().into();
+        Self { names, config, removed_anchor, removal }
     }
 
     pub(crate) fn config(&self) -> &CookieConfig {
         &self.config
     }
 
-    pub(crate) fn name(&self, slot: Slot) -> &'static str {
+    /// The name of a slot, in two parts.
+    #[inline]
+    pub(crate) fn name<'a>(&self, slot: &'a Slot) -> [&'a [u8]; 2] {
         match slot {
-            Slot::Identity => self.names.identity,
-            Slot::Anchor => self.names.anchor,
-            Slot::OptOut => self.names.opt_out,
+            Slot::Anchor => [self.names.anchor.as_bytes(), &[]],
+            Slot::Identity(tag) => [self.names.identity.as_bytes(), tag.as_bytes()],
+            Slot::OptOut(tag) => [self.names.opt_out.as_bytes(), tag.as_bytes()],
         }
     }
 
-    /// Adds the values in a request's `Cookie` headers.
+    /// Adds the cookies in a request's `Cookie` headers.
     #[inline]
-    pub(crate) fn find<'a>(&self, headers: GetAll<'a, HeaderValue>, hits: &mut Hits<'a>) {
+    pub(crate) fn find<'a>(&self, headers: impl IntoIterator<Item = &'a HeaderValue>, hits: &mut Hits<'a>) {
         self.names.find(headers, hits);
+    }
+
+    /// Adds the cookies with this tag.
+    pub(crate) fn find_tag<'a>(
+        &self,
+        tag: Tag,
+        headers: impl IntoIterator<Item = &'a HeaderValue>,
+        found: &mut ArrayVec<Tagged<'a>, MAX_TAGGED>,
+    ) {
+        self.names.find_tag(tag, headers, found);
     }
 
     /// The `Set-Cookie` that puts `value` into a slot; `None` for a value that no header takes; this crate's values all
     /// fit.
     pub(crate) fn set(&self, slot: Slot, value: &str, max_age: Duration) -> Option<HeaderValue> {
-        set_cookie(&self.config, Readers::ServerOnly, self.name(slot), value, max_age)
+        let name = self.name(&slot).concat();
+        set_cookie(&self.config, Readers::ServerOnly, std::str::from_utf8(&name).ok()?, value, max_age)
     }
 
     /// The `Set-Cookie` that empties a slot, with the attributes of [`set`](Self::set).
-    #[inline]
     pub(crate) fn remove(&self, slot: Slot) -> HeaderValue {
-        let removed = match slot {
-            Slot::Identity => &self.removed_identity,
-            Slot::Anchor => &self.removed_anchor,
-            Slot::OptOut => &self.removed_opt_out,
-        };
-        removed.clone()
+        if slot == Slot::Anchor {
+            return self.removed_anchor.clone();
+        }
+        let [prefix, tag] = self.name(&slot);
+        let line = [prefix, tag, self.removal.as_bytes()].concat();
+        let mut header = HeaderValue::from_maybe_shared(Bytes::from(line)).unwrap_or(HeaderValue::from_static(""));
+        header.set_sensitive(true);
+        header
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::transport::cookie::AtMostOne;
+
+    /// The independent implementation in `tests/interop` makes the vectors.
+    #[test]
+    fn cookie_name_vectors_are_slots_or_not_as_recorded() {
+        let file: Value = serde_json::from_str(include_str!("../../tests/vectors/cookie-format.json")).unwrap();
+        let vectors = file["names"].as_array().unwrap();
+        assert_eq!(vectors.len(), 63);
+        for vector in vectors {
+            let cookies = Cookies::new(match vector["prefix"].as_str().unwrap() {
+                "__Host-" => CookieConfig::default(),
+                "__Secure-" => CookieConfig::default().domain("example.com").unwrap(),
+                _ => CookieConfig::insecure(),
+            });
+            let name = vector["name"].as_str().unwrap();
+            let header = HeaderValue::try_from(format!("{name}=value")).unwrap();
+            let mut hits = Hits::default();
+            cookies.find([&header], &mut hits);
+            let anchor = (hits.anchor == AtMostOne::One(b"value")).then_some(Slot::Anchor);
+            let tagged = hits.tagged.iter().map(|hit| hit.slot);
+            // No other tag belongs to a login, and no response removes such a cookie.
+            let slots: Vec<Slot> = tagged.chain(anchor).filter(|slot| slot.tag().is_none_or(Tag::is_valid)).collect();
+            let tag = || Tag::parse(vector["tag"].as_str().unwrap().as_bytes()).unwrap();
+            let expected = match vector["kind"].as_str() {
+                Some("identity") => vec![Slot::Identity(tag())],
+                Some("record") => vec![Slot::OptOut(tag())],
+                Some(_) => vec![Slot::Anchor],
+                None => Vec::new(),
+            };
+            assert_eq!(slots, expected, "{name}");
+            assert!(slots.iter().all(|slot| cookies.name(slot).concat() == name.as_bytes()), "{name}");
+        }
     }
 }

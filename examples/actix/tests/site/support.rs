@@ -71,10 +71,11 @@ impl Seen {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// Returns the names of the cookies that the response sets or removes.
+    /// Returns the names of the cookies that the response sets or removes, without the tag of a login.
     pub fn cookies(&self) -> Vec<&str> {
         let lines = self.headers.get_all("set-cookie").iter().filter_map(|line| line.to_str().ok());
-        lines.filter_map(|line| line.split('=').next()).collect()
+        let names = lines.filter_map(|line| line.split('=').next());
+        names.filter_map(|name| name.split_inclusive('.').next()).collect()
     }
 }
 
