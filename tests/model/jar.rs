@@ -162,7 +162,7 @@ async fn jar_sends_cookies_with_a_domain_to_a_sub_domain_whose_logout_removes_th
     let config = CookieConfig::default().domain("publisher.example").unwrap();
     let mut site = Site::offline().configured(|layer| layer.cookie(config));
     site.login("one").await;
-    let names = ["__Secure-euid=", "__Secure-euid-login="];
+    let names = ["__Secure-euid.", "__Secure-euid-login="];
     let sent = site.jar.cookies_for(SHOP).unwrap();
     assert!(names.iter().all(|name| sent.contains(name)), "{sent}");
     let logout = site.send(site.jar.request(), |_, response| EuidUpdate::logout().attach(response)).await;

@@ -3,19 +3,24 @@
 //!
 //! 1. A node serves a request when it is sent, with the cookies of that moment. The response reaches the browser at
 //!    once, at a later step, or never.
-//! 2. [`Current`] is the state that must count: that of the last login, logout, withdrawal or opt-out whose response
-//!    has reached the browser. The model keeps it without reading the layer's cookies. `rules.rs` compares it with
-//!    the state that a handler sees.
-//! 3. The model notes the origin of each cookie value when the layer writes it. So it knows when a handler *must* see a
-//!    token, and when a late response has cost the visitor their pair.
+//! 2. [`Current`] is the state that must count: that of the last login, logout or withdrawal whose response has reached
+//!    the browser. An opt-out that the operator states at a login is a login without a pair. The model keeps the state
+//!    without reading the layer's cookies. `rules.rs` compares it with the state that a handler sees.
+//! 3. [`Held`] is what the browser must have of the current login: the pair and the opt-out that the last response of
+//!    *this* login has brought. A late response of another login must not change it. A response of the same login can
+//!    end the pair, even a later one: the operator has ended the pair that the request brought, or another user was
+//!    signed in.
+//! 4. A record of an opt-out lives for 72 h in the browser. A response that arrives after that can bring a pair of the
+//!    same login back. The login then counts as before the opt-out, and its next refresh finds an opt-out that the
+//!    operator still knows.
 
+mod browser;
 mod operator;
 mod rules;
 mod steps;
 mod tally;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -25,26 +30,34 @@ use proptest::prelude::*;
 use tower_euid::clock::{Clock, ManualClock, UnixMillis};
 use tower_euid::{Consent, CookieKey, Euid, EuidUpdate, KeyRing, RefreshMode};
 
-use self::operator::{Generated, Login, MINUTES, Mode, Operator, OperatorConnection, Pair, Process, SLOW_DELAY, User};
-use self::steps::{Arrival, NODES, Page, TABS};
-pub(crate) use self::steps::{Setup, Step, steps};
+use self::browser::{Browser, Cookies, IdentityOrigin, RecordOrigin, Writes};
+pub(crate) use self::operator::User;
+use self::operator::{Generated, Login, MINUTES, Mode, Operator, OperatorConnection, Pair, Process, SLOW_DELAY};
+pub(crate) use self::steps::{Arrival, Page, Setup, Step, steps};
+use self::steps::{NODES, TABS};
 pub(crate) use self::tally::Tally;
-use crate::support::{ANCHOR, IDENTITY, Jar, OPT_OUT, START, Site};
+use crate::support::{ANCHOR, IDENTITY, OPT_OUT, START, Site};
 
 /// The state that counts for the visitor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Current {
     NoLogin,
     Login(Login),
-    /// The operator answered a login with an opt-out. `anchor` is the cookie value that records it.
-    OptedOut {
-        until: UnixMillis,
-        anchor: String,
-    },
+}
+
+/// What the browser must have of the current login, unless it evicts the cookies.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    /// The time when the anchor expires.
+    anchor_until: Option<UnixMillis>,
+    identity: Option<IdentityOrigin>,
+    record: Option<RecordOrigin>,
+    /// The time when the cookie of the record expires: 72 h after its arrival.
+    record_until: Option<UnixMillis>,
 }
 
 /// The effect of a response, once it reaches the browser.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Effect {
     /// The new state, if it changes.
     current: Option<Current>,
@@ -70,36 +83,11 @@ struct Exchange {
     /// The state that the handler saw.
     saw: String,
     effect: Effect,
-    /// The response's changes of the layer's cookies, in words.
-    writes: String,
+    /// The response's changes of the layer's cookies, by name.
+    writes: Writes,
+    /// The same in words.
+    written: String,
     headers: HeaderMap,
-}
-
-/// The origin of a value of the identity cookie.
-#[derive(Clone, Debug)]
-struct IdentityOrigin {
-    login: Login,
-    pair: Pair,
-    key: usize,
-    /// The anchor of its login.
-    anchor: String,
-}
-
-/// The origin of a record of an opt-out.
-#[derive(Clone, Debug)]
-struct RecordOrigin {
-    login: Login,
-    until: UnixMillis,
-    key: usize,
-}
-
-/// The layer's cookies in the browser, with their origins.
-struct Cookies {
-    identity: Option<IdentityOrigin>,
-    record: Option<RecordOrigin>,
-    anchor: Option<String>,
-    /// The login that the anchor names.
-    anchored_login: Option<Login>,
 }
 
 /// A node of the site, with its running process.
@@ -127,7 +115,7 @@ pub(crate) struct Model {
     operator: Arc<Mutex<Operator>>,
     processes: usize,
     nodes: Vec<Node>,
-    jar: Jar,
+    browser: Browser,
     consent: Consent,
     /// For each tab, the response that it waits for.
     tabs: [Option<Exchange>; TABS],
@@ -137,16 +125,7 @@ pub(crate) struct Model {
     signed_in: Option<User>,
     /// The number of requests when `current` last changed.
     changed_at: usize,
-    /// The login whose opt-out a refresh has found, if the browser has that response.
-    opted_out: Option<Login>,
-    /// Whether a late response has cost the visitor their pair.
-    pair_lost: bool,
-    /// The origin of each value of the identity cookie.
-    identities: BTreeMap<String, IdentityOrigin>,
-    /// The origin of each record of an opt-out.
-    records: BTreeMap<String, RecordOrigin>,
-    /// The login that each anchor names.
-    anchors: BTreeMap<String, Login>,
+    held: Held,
     tally: Tally,
 }
 
@@ -188,18 +167,14 @@ impl Model {
             clock,
             processes: 0,
             nodes: Vec::new(),
-            jar: Jar::default(),
+            browser: Browser::default(),
             consent: Consent::Granted,
             tabs: Default::default(),
             requests: 0,
             current: Current::NoLogin,
             signed_in: None,
             changed_at: 0,
-            opted_out: None,
-            pair_lost: false,
-            identities: BTreeMap::new(),
-            records: BTreeMap::new(),
-            anchors: BTreeMap::new(),
+            held: Held::default(),
             tally,
         };
         model.nodes = (0..NODES).map(|number| model.start(number, 0)).collect();
@@ -230,7 +205,7 @@ impl Model {
             Step::Send { tab, page, node, arrival } => {
                 let exchange = self.send(page, node).await?;
                 match arrival {
-                    Arrival::AtOnce => self.apply(exchange),
+                    Arrival::AtOnce => self.apply(&exchange),
                     Arrival::Later => {
                         if self.tabs[tab].replace(exchange).is_some() {
                             self.tally.note("responses lost");
@@ -240,7 +215,7 @@ impl Model {
             }
             Step::Apply(tab) => {
                 if let Some(exchange) = self.tabs[tab].take() {
-                    self.apply(exchange);
+                    self.apply(&exchange);
                 }
             }
             Step::Wait(duration) => self.wait(duration).await,
@@ -256,7 +231,12 @@ impl Model {
                 self.tally.note("steps of a key rotation, by reload");
             }
             Step::Evict(name) => {
-                self.jar.evict(name);
+                self.browser.jar.evict(name);
+                match name {
+                    IDENTITY => self.held.identity = None,
+                    OPT_OUT => (self.held.record, self.held.record_until) = (None, None),
+                    _ => self.held = Held::default(),
+                }
                 self.tally.note("evictions");
             }
             Step::SetConsent(consent) => self.consent = consent,
@@ -269,7 +249,7 @@ impl Model {
 
     async fn wait(&mut self, duration: Duration) {
         self.clock.advance(duration);
-        self.jar.wait_until(self.clock.now());
+        self.browser.jar.wait_until(self.clock.now());
         // Slow answers of the operator arrive now.
         tokio::time::advance(SLOW_DELAY).await;
         run_tasks().await;
@@ -279,7 +259,7 @@ impl Model {
     async fn send(&mut self, page: Page, node: usize) -> Result<Exchange, TestCaseError> {
         self.requests += 1;
         let page = self.setup.page(page);
-        let cookies = self.cookies();
+        let cookies = self.browser.cookies(self.setup);
         let (update, mut effect) = self.update_of(page);
         let clears = page == Page::ClearSiteData;
         let handler = move |euid: &Euid, response: &mut Response<()>| {
@@ -293,7 +273,7 @@ impl Model {
             }
         };
         let calls = self.operator().refresh_calls;
-        let visit = self.nodes[node].site.send(self.request(page), handler).await;
+        let visit = self.nodes[node].site.send(self.request(page, &cookies), handler).await;
         run_tasks().await;
 
         let saw = visit.saw();
@@ -302,12 +282,13 @@ impl Model {
         }
         if self.consent == Consent::Withdrawn {
             // Any login ends, also the one that the page begins. Without cookies and without an update nothing changes.
-            let has_cookies = cookies.identity.is_some() || cookies.anchor.is_some() || page == Page::TwoAnchors;
-            effect.current = (has_cookies || effect.current.is_some()).then_some(Current::NoLogin);
+            let ends = cookies.has_state() || page == Page::TwoAnchors || effect.current.is_some();
+            effect.current = ends.then_some(Current::NoLogin);
         }
-        let (writes, headers) = (visit.writes(), visit.response.headers().clone());
-        let mut exchange = Exchange { number: self.requests, page, node, cookies, saw, effect, writes, headers };
-        self.note_origins(&mut exchange);
+        let headers = visit.response.headers().clone();
+        let writes = self.note_origins(&headers, node, &cookies, &saw, effect);
+        let (number, written) = (self.requests, visit.writes());
+        let exchange = Exchange { number, page, node, cookies, saw, effect, writes, written, headers };
         self.count(&exchange);
         let may_call = self.consent == Consent::Granted || self.operator().refresh_calls == calls;
         prop_assert!(may_call, "a refresh call without consent");
@@ -315,14 +296,8 @@ impl Model {
         Ok(exchange)
     }
 
-    fn request(&self, page: Page) -> Request<()> {
-        let mut jar = self.jar.clone();
-        if self.setup == Setup::MatchingAnchor
-            && let Some(origin) = self.jar.value(IDENTITY).and_then(|value| self.identities.get(value))
-        {
-            jar.put(ANCHOR, &origin.anchor);
-        }
-        let mut request = jar.request();
+    fn request(&self, page: Page, cookies: &Cookies) -> Request<()> {
+        let mut request = self.browser.request(cookies);
         let headers = request.headers_mut();
         if page == Page::TwoAnchors {
             let other = HeaderValue::try_from(format!("{ANCHOR}=AAAAAAAAAAAAAAAAAAAAAA")).unwrap();
@@ -355,44 +330,44 @@ impl Model {
                 None => return (None, Effect::default()),
             },
         };
-        let (update, current) = match self.operator().generate(user) {
-            Generated::Identity(login, update) => (update, Current::Login(login)),
-            Generated::OptedOut => {
-                let until = self.clock.now().saturating_add(OPT_OUT_REMEMBERED);
-                (EuidUpdate::opt_out(), Current::OptedOut { until, anchor: String::new() })
-            }
+        let (login, update) = match self.operator().generate(user) {
+            Generated::Identity(login, identity) => (login, EuidUpdate::login(identity)),
+            Generated::OptedOut(login) => (login, EuidUpdate::opt_out()),
         };
         let update = if self.setup == Setup::Bound { update.subject(user.id()) } else { update };
-        (Some(update), Effect { current: Some(current), session })
+        (Some(update), Effect { current: Some(Current::Login(login)), session })
     }
 
-    /// Notes the origins of the cookie values that a response sets.
-    fn note_origins(&mut self, exchange: &mut Exchange) {
-        let Exchange { node, cookies, saw, effect, headers, .. } = exchange;
-        let mut set = Jar::default();
-        set.apply(headers);
-        let (identity, anchor) = (set.value(IDENTITY), set.value(ANCHOR).map(str::to_owned));
-        let key = self.nodes[*node].seals_under();
-        let origin = match (&mut effect.current, &cookies.identity) {
-            (Some(Current::Login(login)), _) => {
-                let anchor = anchor.unwrap();
-                self.anchors.insert(anchor.clone(), *login);
-                IdentityOrigin { login: *login, pair: self.operator().login(*login).first, key, anchor }
-            }
-            (Some(Current::OptedOut { anchor: stated, .. }), _) => return *stated = anchor.unwrap(),
-            (None, Some(old)) => {
-                if let Some(record) = set.value(OPT_OUT) {
-                    let until = self.clock.now().saturating_add(OPT_OUT_REMEMBERED);
-                    self.records.insert(record.to_owned(), RecordOrigin { login: old.login, until, key });
-                }
-                // A page writes the pair that its handler saw. A removed identity has no value.
-                IdentityOrigin { pair: self.pair_in(saw).unwrap_or(old.pair), key, ..old.clone() }
-            }
-            (Some(Current::NoLogin), _) | (None, None) => return,
+    /// Notes the origins of the cookie values that a response sets. Returns its changes.
+    fn note_origins(
+        &mut self,
+        headers: &HeaderMap,
+        node: usize,
+        cookies: &Cookies,
+        saw: &str,
+        effect: Effect,
+    ) -> Writes {
+        let mut writes = Writes::of(headers);
+        let key = self.nodes[node].seals_under();
+        let begun = match effect.current {
+            Some(Current::Login(login)) => Some(login),
+            Some(Current::NoLogin) | None => None,
         };
-        if let Some(identity) = identity {
-            self.identities.insert(identity.to_owned(), origin);
+        for name in &writes.set {
+            if name.starts_with(IDENTITY) {
+                // A page writes the pair that its handler saw.
+                let first = begun.and_then(|login| self.operator().login(login).first);
+                let pair = first.or_else(|| self.pair_in(saw)).unwrap();
+                let login = self.operator().pair(pair).login;
+                writes.identity = Some(IdentityOrigin { login, pair, key });
+            } else {
+                let until = self.clock.now().saturating_add(OPT_OUT_REMEMBERED);
+                let login = begun.or(cookies.anchored_login).unwrap();
+                writes.record = Some(RecordOrigin { login, until, key });
+            }
         }
+        self.browser.note(headers, &writes, begun);
+        writes
     }
 
     /// Returns the pair whose token a handler saw.
@@ -402,16 +377,10 @@ impl Model {
     }
 
     /// Lets a response reach the browser.
-    fn apply(&mut self, exchange: Exchange) {
-        let (had_pair, was_lost) = (self.has_current_pair(), self.pair_lost);
-        let Exchange { number, page, cookies, saw, effect, headers, .. } = exchange;
-        let opted_out = cookies.anchored_login.filter(|_| effect.current.is_none() && saw == "opted_out");
-        self.jar.apply(&headers);
-        let late = number <= self.changed_at;
+    fn apply(&mut self, exchange: &Exchange) {
+        let Exchange { number, page, cookies, effect, writes, headers, .. } = exchange;
+        self.browser.apply(headers, writes, self.setup);
         self.tally.note("applied");
-        if late {
-            self.tally.note("applied late: sent before the current state began");
-        }
         match effect.session {
             Session::Kept => {}
             Session::Ended => self.signed_in = None,
@@ -421,59 +390,64 @@ impl Model {
                 }
             }
         }
+        let is_late = *number <= self.changed_at;
+        if is_late {
+            self.tally.note("applied late: sent before the current state began");
+        }
+        let now = self.clock.now();
+        let record_until = writes.record.map(|_| now.saturating_add(OPT_OUT_REMEMBERED));
+        let login = cookies.anchored_login.filter(|_| *page != Page::TwoAnchors);
         if let Some(current) = effect.current {
-            (self.current, self.changed_at, self.opted_out, self.pair_lost) = (current, self.requests, None, false);
-            self.tally.note(match (&self.current, page) {
+            (self.current, self.changed_at) = (current, self.requests);
+            let lifetime = if writes.record.is_some() { OPT_OUT_REMEMBERED } else { ANCHOR_LIFETIME };
+            let anchor_until = writes.anchor.is_some().then(|| now.saturating_add(lifetime));
+            self.held = Held { anchor_until, identity: writes.identity, record: writes.record, record_until };
+            self.tally.note(match (current, page) {
+                (Current::Login(_), _) if writes.record.is_some() => "applied: opt-out stated at a login",
                 (Current::Login(_), Page::GenerateAgain) => "applied: login by generating again",
                 (Current::Login(_), _) => "applied: login",
-                (Current::OptedOut { .. }, _) => "applied: opt-out stated at a login",
                 (Current::NoLogin, Page::Logout) => "applied: logout",
                 (Current::NoLogin, Page::ClearSiteData) => "applied: Clear-Site-Data",
                 (Current::NoLogin, _) => "applied: withdrawal",
             });
-            if was_lost {
-                self.tally.note(match (self.has_current_pair(), page) {
-                    (true, Page::GenerateAgain) => "lost pair: recovered by generating again",
-                    (true, _) => "lost pair: recovered by another login",
-                    (false, _) => "lost pair: its login ended",
+        } else if let (Some(login), Current::Login(current)) = (login, self.current)
+            && login == current
+        {
+            self.hold(exchange, record_until);
+        } else if is_late {
+            self.count_late(exchange);
+        }
+    }
+
+    /// Notes what a response of the current login has changed.
+    fn hold(&mut self, exchange: &Exchange, record_until: Option<UnixMillis>) {
+        let Exchange { cookies, writes, .. } = exchange;
+        let is_renewed = self.held.identity.map(|held| held.pair) != cookies.identity().map(|sent| sent.pair);
+        if writes.identity.is_some() {
+            if is_renewed {
+                self.tally.note("applied: older pair of the current login");
+            }
+            if self.held.record.is_some() {
+                self.tally.note(if self.held.record_until <= Some(self.clock.now()) {
+                    "applied: pair of the current login, after the record of its opt-out expired"
+                } else {
+                    "applied: pair of the current login, beside the record of its opt-out"
                 });
             }
+            self.held.identity = writes.identity;
+        } else if writes.removes(cookies.own_name(IDENTITY).as_deref()) {
+            if is_renewed && self.held.identity.is_some() {
+                self.tally.note("applied: removal, by an older answer for the current login");
+            }
+            self.held.identity = None;
         }
-        if had_pair && !self.has_current_pair() && late && effect.session == Session::Kept {
-            self.pair_lost = true;
-            self.tally.note(match (&self.current, self.jar.value(IDENTITY)) {
-                (Current::Login(login), _) if self.login() != Some(*login) => {
-                    "lost pair, by a late response that generated for a previous user"
-                }
-                (Current::Login(_), None) if opted_out.is_some() => "lost pair, by a late opt-out found by a refresh",
-                (Current::Login(_), Some(_)) => "lost pair, by a late refresh",
-                (Current::Login(_), None) => "lost pair, by a late removal",
-                _ => "lost pair, by a late stated opt-out or withdrawal",
+        if writes.record.is_some() {
+            self.tally.note(match self.held.record {
+                Some(_) => "applied: opt-out found by a refresh again",
+                None => "applied: opt-out found by a refresh",
             });
+            (self.held.record, self.held.record_until) = (writes.record, record_until);
         }
-        if let (Some(opted_out), Current::Login(login)) = (opted_out, &self.current)
-            && opted_out == *login
-        {
-            self.opted_out = Some(opted_out);
-            self.tally.note("applied: opt-out found by a refresh");
-        }
-    }
-
-    /// Returns whether the jar has the identity and the anchor of the signed-in user's current login.
-    fn has_current_pair(&self) -> bool {
-        let Cookies { identity, anchored_login, .. } = self.cookies();
-        self.login().is_some()
-            && anchored_login == self.login()
-            && identity.map(|identity| identity.login) == anchored_login
-    }
-
-    /// Returns the layer's cookies in the jar.
-    fn cookies(&self) -> Cookies {
-        let anchor = self.jar.value(ANCHOR).map(str::to_owned);
-        let anchored_login = anchor.as_ref().and_then(|anchor| self.anchors.get(anchor)).copied();
-        let identity = self.jar.value(IDENTITY).and_then(|value| self.identities.get(value)).cloned();
-        let record = self.jar.value(OPT_OUT).and_then(|value| self.records.get(value)).cloned();
-        Cookies { identity, record, anchor, anchored_login }
     }
 
     /// Discards late responses, repairs the operator and grants consent. The signed-in user must then be active or
@@ -486,11 +460,10 @@ impl Model {
         for node in 0..NODES {
             for page in [Page::GenerateAgain, Page::Look] {
                 let exchange = self.send(page, node).await?;
-                self.apply(exchange);
+                self.apply(&exchange);
             }
-            let signed_out = self.signed_in.is_none();
-            let opted_out = self.opted_out.is_some() || matches!(self.current, Current::OptedOut { .. });
-            prop_assert!(self.has_current_pair() || signed_out || opted_out, "not recovered: {:?}", self.current);
+            let recovered = self.held.identity.is_some() || self.has_record();
+            prop_assert!(recovered || self.signed_in.is_none(), "not recovered: {:?}", self.current);
         }
         Ok(())
     }
@@ -532,7 +505,8 @@ fn keys(stage: usize) -> KeyRing {
     KeyRing::new(ring(stage).iter().map(|key| CookieKey::from_base64(KEYS[*key]).unwrap())).unwrap()
 }
 
-const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);
+pub(crate) const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);
+const ANCHOR_LIFETIME: Duration = Duration::from_secs(400 * 86_400);
 const KEYS: [&str; 3] = [
     "gHQfqxmZxOfkd2oHczx9ZwNYfSQtoMFhSrbxXmG0eA4=",
     "4b6Dy3mqEQl6uoWNsl4dVoFvp4ZV0xkOIC8bVG6m1qM=",

@@ -7,13 +7,14 @@ use std::time::Duration;
 use tower_euid::clock::{Clock, ManualClock, UnixMillis};
 use tower_euid::error::{ErrorKind, EuidError};
 use tower_euid::identity::{Identity, IdentityTimes};
-use tower_euid::{EuidUpdate, Refresh, Refreshed};
+use tower_euid::{Refresh, Refreshed};
 
 pub(crate) const MINUTES: Duration = Duration::from_secs(60);
 /// The three times of a pair, counted from its issue.
 pub(crate) const REFRESH_FROM: Duration = MINUTES.saturating_mul(15);
 const IDENTITY_EXPIRES: Duration = MINUTES.saturating_mul(60);
-const REFRESH_EXPIRES: Duration = MINUTES.saturating_mul(24 * 60);
+/// Later than the record of an opt-out expires.
+const REFRESH_EXPIRES: Duration = MINUTES.saturating_mul(7 * 24 * 60);
 /// The delay of a slow answer, on tokio's clock. It is longer than a page waits.
 pub(crate) const SLOW_DELAY: Duration = Duration::from_secs(2);
 
@@ -72,9 +73,9 @@ pub(crate) struct Operator {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoginRecord {
     pub(crate) user: User,
-    /// The pair that the login began with.
-    pub(crate) first: Pair,
-    /// The time when a refresh last found the user's opt-out.
+    /// The pair that the login began with; none if the operator stated an opt-out.
+    pub(crate) first: Option<Pair>,
+    /// The time when the operator stated the user's opt-out, or a refresh last found it.
     pub(crate) opt_out_found_at: Option<UnixMillis>,
 }
 
@@ -102,8 +103,8 @@ pub(crate) enum Outcome {
 
 /// The result of a login at the operator.
 pub(crate) enum Generated {
-    Identity(Login, EuidUpdate),
-    OptedOut,
+    Identity(Login, Identity),
+    OptedOut(Login),
 }
 
 impl Operator {
@@ -129,12 +130,13 @@ impl Operator {
 
     /// Starts a login of `user`. The [`Mode`] concerns only refreshes.
     pub(crate) fn generate(&mut self, user: User) -> Generated {
-        if self.opted_out.contains(&user) {
-            return Generated::OptedOut;
-        }
         let login = self.logins.len();
-        self.logins.push(LoginRecord { user, first: self.pairs.len(), opt_out_found_at: None });
-        Generated::Identity(login, EuidUpdate::login(self.issue(login).1))
+        if self.opted_out.contains(&user) {
+            self.logins.push(LoginRecord { user, first: None, opt_out_found_at: Some(self.clock.now()) });
+            return Generated::OptedOut(login);
+        }
+        self.logins.push(LoginRecord { user, first: Some(self.pairs.len()), opt_out_found_at: None });
+        Generated::Identity(login, self.issue(login).1)
     }
 
     fn issue(&mut self, login: Login) -> (Pair, Identity) {
@@ -192,6 +194,19 @@ impl Operator {
 
     pub(crate) fn last_answer(&self, process: Process, pair: Pair) -> Option<Answer> {
         self.answers.get(&(process, pair)).copied()
+    }
+
+    /// Returns the last outcomes for all pairs of a login, as a process knows them.
+    pub(crate) fn outcomes(&self, process: Process, login: Login) -> impl Iterator<Item = Outcome> {
+        let to_process = self.answers.iter().filter(move |((to, _), _)| *to == process);
+        to_process.filter(move |((_, pair), _)| self.pairs[*pair].login == login).map(|(_, answer)| answer.outcome)
+    }
+}
+
+impl Outcome {
+    /// Returns whether the login goes on.
+    pub(crate) fn goes_on(self) -> bool {
+        matches!(self, Self::NewPair(_) | Self::Failed)
     }
 }
 

@@ -1,23 +1,28 @@
 //! The rules for every request:
 //!
 //! 1. What its handler may see: only the current login of the signed-in user, within its times and the consent.
-//! 2. What its handler must see: a usable token, a known opt-out, missing consent.
-//! 3. What its response may write: without an update of its page no anchor, and no removal of a useful cookie.
-//!
-//! Set-ups that must fail break rule 1, so only rule 1 is checked for them.
+//! 2. What its handler must see: the pair and the opt-out that the browser must have, and missing consent. No late
+//!    response of another login costs the visitor their pair, and none forgets an opt-out.
+//! 3. What its response may write: without an update of its page only cookies of the login that its anchor names,
+//!    neither an anchor nor the removal of a useful cookie. It removes all cookies of other logins that the request
+//!    brought, unless the node can't judge them.
 
 use proptest::prelude::*;
 use tower_euid::Consent;
-use tower_euid::clock::{Clock, UnixMillis};
+use tower_euid::clock::Clock;
 
-use super::operator::{Login, Mode, Outcome};
-use super::{Current, Exchange, IdentityOrigin, Model, OPT_OUT_REMEMBERED, Page, Setup};
+use super::browser::IdentityOrigin;
+use super::operator::{Login, Mode, Outcome, Pair, Process};
+use super::{Current, Exchange, Model, OPT_OUT_REMEMBERED, Page, Setup};
+use crate::support::{IDENTITY, OPT_OUT};
 
 impl Model {
     /// Checks the rules for an exchange.
     pub(super) fn check(&self, exchange: &Exchange) -> Result<(), TestCaseError> {
-        if self.setup.must_hold() {
+        if self.setup.must_see() {
             self.must_see(exchange)?;
+        }
+        if self.setup.must_hold() {
             self.may_write(exchange)?;
         }
         self.may_see(exchange)
@@ -34,115 +39,130 @@ impl Model {
     fn may_see(&self, exchange: &Exchange) -> Result<(), TestCaseError> {
         let (now, saw) = (self.clock.now(), exchange.saw.as_str());
         let (login, pair) = (self.login(), self.pair_in(saw).map(|pair| self.operator().pair(pair)));
-        let may = match (saw, pair, &self.current) {
-            ("absent", ..) => self.consent == Consent::Granted,
-            ("withheld", ..) => self.consent != Consent::Granted,
+        let may = match (saw, pair) {
+            ("absent", _) => self.consent == Consent::Granted,
+            ("withheld", _) => self.consent != Consent::Granted,
             _ if self.consent == Consent::Withdrawn => false,
-            ("opted_out", _, Current::OptedOut { until, .. }) => now < *until,
-            ("opted_out", ..) => login.is_some_and(|login| {
+            ("opted_out", _) => login.is_some_and(|login| {
                 let found_at = self.operator().login(login).opt_out_found_at;
                 found_at.is_some_and(|found_at| now < found_at.saturating_add(OPT_OUT_REMEMBERED))
             }),
-            _ if self.consent == Consent::Withheld => false,
-            ("unavailable", ..) => login.is_some(),
-            (_, Some(pair), _) => {
-                // If the record is lost, or the node can't open it, the next refresh finds the opt-out again.
-                let opted_out = self.opted_out == Some(pair.login)
-                    && exchange
-                        .cookies
-                        .record
-                        .as_ref()
-                        .is_some_and(|record| self.nodes[exchange.node].opens(record.key));
-                login == Some(pair.login) && pair.times.is_usable(now) && !opted_out
-            }
+            _ if self.consent == Consent::Withheld || self.has_record() => false,
+            ("unavailable", _) => login.is_some(),
+            (_, Some(pair)) => login == Some(pair.login) && pair.times.is_usable(now),
             _ => false,
         };
-        let Self { current, signed_in, consent, .. } = self;
-        prop_assert!(may, "{saw} is seen while {current:?} counts, {signed_in:?} is signed in, consent {consent:?}");
+        let Self { current, signed_in, consent, held, .. } = self;
+        prop_assert!(may, "{saw} is seen while {current:?} counts, {signed_in:?} is signed in, {consent:?}, {held:?}");
         Ok(())
     }
 
     /// Checks rule 2.
     fn must_see(&self, exchange: &Exchange) -> Result<(), TestCaseError> {
-        let (now, saw) = (self.clock.now(), exchange.saw.as_str());
-        if exchange.page == Page::TwoAnchors {
-            let without_login = if self.consent == Consent::Granted { "absent" } else { "withheld" };
-            prop_assert_eq!(saw, without_login, "two anchors name no login");
+        let Exchange { page, node, saw, .. } = exchange;
+        let (now, node) = (self.clock.now(), &self.nodes[*node]);
+        let without_login = if self.consent == Consent::Granted { "absent" } else { "withheld" };
+        if *page == Page::TwoAnchors {
+            // Without an anchor in the browser, the request's only one is foreign.
+            prop_assert_eq!(saw, without_login, "no anchor names the login");
         }
-        let identity = self.current_identity(exchange);
-        let known_opt_out = match &self.current {
-            Current::OptedOut { until, anchor } if exchange.cookies.anchor.as_ref() == Some(anchor) => Some(*until),
-            _ => self.recorded_opt_out(exchange),
+        let Some(login) = self.login().filter(|_| *page != Page::TwoAnchors && self.has_anchor()) else {
+            return Ok(());
         };
-        if known_opt_out.is_some_and(|until| now < until) && exchange.page != Page::TwoAnchors {
-            let expected = if self.consent == Consent::Withdrawn { "withheld" } else { "opted_out" };
-            prop_assert_eq!(saw, expected, "the opt-out is known");
+        if let Some(record) = self.held.record.filter(|_| self.has_record()) {
+            let expected = if self.consent == Consent::Withdrawn {
+                "withheld"
+            } else if node.opens(record.key) && now < record.until {
+                "opted_out"
+            } else {
+                without_login
+            };
+            prop_assert_eq!(saw, expected, "forgotten opt-out of {:?}, {:?}", self.current, record);
+            return Ok(());
         }
-        let Some(IdentityOrigin { pair, .. }) = identity.filter(|_| known_opt_out.is_none()) else { return Ok(()) };
-        let times = self.operator().pair(*pair).times;
-        let answer = self.operator().last_answer(self.nodes[exchange.node].process, *pair);
+        let Some(IdentityOrigin { pair, key, .. }) = self.held.identity else { return Ok(()) };
+        if self.consent != Consent::Granted || !node.opens(key) {
+            prop_assert_eq!(saw, without_login, "nothing may be seen of pair {}", pair);
+            return Ok(());
+        }
+        let times = self.operator().pair(pair).times;
+        let answer = self.operator().last_answer(node.process, pair);
         let renewed = answer.is_some_and(|answer| answer.at == now && matches!(answer.outcome, Outcome::NewPair(_)));
-        let ended = answer.is_some_and(|answer| matches!(answer.outcome, Outcome::OptedOut | Outcome::Ended));
-        match self.consent {
-            Consent::Withheld | Consent::Withdrawn => prop_assert_eq!(saw, "withheld"),
-            // A slow answer arrives after the page, so the page can't show its pair.
-            Consent::Granted if times.is_usable(now) && !ended || renewed && self.operator().mode != Mode::Slow => {
-                prop_assert!(
-                    self.pair_in(saw).is_some(),
-                    "{saw} is seen for pair {pair} while {:?} counts",
-                    self.current
-                );
-            }
-            Consent::Granted => {}
+        let ended = self.has_ended(node.process, login, pair);
+        let is_active = self.pair_in(saw).is_some();
+        // A slow answer arrives after the page, so the page can't show its pair.
+        if times.is_usable(now) && !ended || renewed && self.operator().mode != Mode::Slow {
+            prop_assert!(is_active, "lost pair {pair}: {saw} is seen, and {:?} counts", self.current);
+        } else if times.is_refreshable(now) && self.operator().outcomes(node.process, login).all(Outcome::goes_on) {
+            let is_there = is_active || saw == "unavailable";
+            prop_assert!(is_there, "lost pair {pair}: {saw} is seen, and {:?} counts", self.current);
         }
         Ok(())
     }
 
-    /// Returns the request's identity, if the node can open it and it belongs to the signed-in user's current login.
-    fn current_identity<'a>(&self, exchange: &'a Exchange) -> Option<&'a IdentityOrigin> {
-        let Exchange { page, node, cookies, .. } = exchange;
-        let identity = cookies.identity.as_ref().filter(|_| *page != Page::TwoAnchors)?;
-        let counts = self.login() == Some(identity.login) && cookies.anchored_login == Some(identity.login);
-        (counts && self.nodes[*node].opens(identity.key)).then_some(identity)
+    /// Returns whether a process knows from the operator that a pair can't be used any more. It remembers the opt-out of a
+    /// login for all its pairs.
+    fn has_ended(&self, process: Process, login: Login, pair: Pair) -> bool {
+        let operator = self.operator();
+        operator.last_answer(process, pair).is_some_and(|answer| answer.outcome == Outcome::Ended)
+            || operator.outcomes(process, login).any(|outcome| outcome == Outcome::OptedOut)
     }
 
-    /// Returns the end of the recorded opt-out, if the node can open the record and it belongs to the signed-in user's
-    /// current login.
-    fn recorded_opt_out(&self, exchange: &Exchange) -> Option<UnixMillis> {
-        let Exchange { node, cookies, .. } = exchange;
-        let record = cookies.record.as_ref()?;
-        let counts = self.login() == Some(record.login) && cookies.anchored_login == Some(record.login);
-        (counts && self.nodes[*node].opens(record.key)).then_some(record.until)
+    /// Returns whether the browser must have the anchor of the current login.
+    fn has_anchor(&self) -> bool {
+        self.held.anchor_until.is_some_and(|until| self.clock.now() < until)
+    }
+
+    /// Returns whether the browser must have the record of the current login's opt-out.
+    pub(super) fn has_record(&self) -> bool {
+        self.has_anchor() && self.held.record_until.is_some_and(|until| self.clock.now() < until)
     }
 
     /// Checks rule 3.
     fn may_write(&self, exchange: &Exchange) -> Result<(), TestCaseError> {
-        let Exchange { page, node, cookies, effect, saw, writes, .. } = exchange;
+        let Exchange { page, node, cookies, effect, saw, writes, written, .. } = exchange;
+        prop_assert!(cookies.tagged().count() <= MOST_TAGGED, "more cookies than a response removes");
         if effect.current.is_some() {
+            let kept = cookies.tagged().map(|(name, _)| name).find(|name| !writes.removes(Some(name)));
+            prop_assert_eq!(kept, None, "{} keeps a cookie of an ended login", written);
             return Ok(());
         }
-        prop_assert!(!writes.contains("anchor"), "{writes} by a page without an update");
-        let Some(identity) = cookies.identity.as_ref().filter(|_| *page != Page::TwoAnchors) else { return Ok(()) };
-        let notes_opt_out = cookies.anchor.as_deref().is_some_and(|anchor| anchor.starts_with("out."));
-        if !self.nodes[*node].opens(identity.key) && !notes_opt_out && cookies.record.is_none() {
-            prop_assert_eq!(writes, "", "another node may be able to open the identity");
-        }
-        if self.setup == Setup::Bound && self.signed_in.is_none() && cookies.anchored_login == Some(identity.login) {
-            prop_assert_eq!(writes, "", "without a signed-in user the identity is kept");
-        }
-        if self.current_identity(exchange).is_none() || self.recorded_opt_out(exchange).is_some() {
+        prop_assert!(!written.contains("anchor"), "{written} by a page without an update");
+        if *page == Page::TwoAnchors && cookies.anchor.is_some() {
+            prop_assert_eq!(written, "", "two anchors name no login");
             return Ok(());
         }
+        let opens = |key| self.nodes[*node].opens(key);
+        let (identity, record) = (cookies.identity(), cookies.record());
+        if record.map(|record| record.key).or(identity.map(|identity| identity.key)).is_some_and(|key| !opens(key)) {
+            prop_assert_eq!(written, "", "another node may be able to open the state");
+            return Ok(());
+        }
+        let own = [IDENTITY, OPT_OUT].map(|kind| cookies.own_name(kind));
+        let is_own = |name: &&String| own.iter().any(|own| own.as_ref() == Some(*name));
+        let foreign = writes.set.iter().find(|name| !is_own(name));
+        prop_assert_eq!(foreign, None, "{} of another login", written);
+        let mut removed: Vec<_> = writes.removed.iter().filter(|name| !is_own(name)).map(String::as_str).collect();
+        let mut leftovers: Vec<_> = cookies.leftovers().collect();
+        removed.sort_unstable();
+        leftovers.sort_unstable();
+        prop_assert_eq!(removed, leftovers, "the cookies of other logins, and no others, are removed");
+
+        let changes_own = !writes.set.is_empty() || writes.removed.iter().any(|name| is_own(&name));
+        if self.setup == Setup::Bound && self.signed_in.is_none() {
+            prop_assert!(!changes_own, "{written}: without a signed-in user the state is kept");
+        }
+        let Some(identity) = identity.filter(|it| self.login() == Some(it.login) && record.is_none()) else {
+            return Ok(());
+        };
         let now = self.clock.now();
         let times = self.operator().pair(identity.pair).times;
         let answer = self.operator().last_answer(self.nodes[*node].process, identity.pair).map(|answer| answer.outcome);
-        let ended = matches!(answer, Some(Outcome::OptedOut | Outcome::Ended))
+        let ended = self.has_ended(self.nodes[*node].process, identity.login, identity.pair)
             || matches!(answer, Some(Outcome::Refused)) && !times.is_usable(now)
             || !times.is_refreshable(now);
-        prop_assert!(
-            ended || matches!(writes.as_str(), "" | "identity set"),
-            "{saw}: {writes}, after the answer {answer:?}"
-        );
+        let removes = writes.removed.iter().any(|name| is_own(&name)) || writes.record.is_some();
+        prop_assert!(ended || !removes, "{saw}: {written}, after the answer {answer:?}");
         Ok(())
     }
 
@@ -161,18 +181,45 @@ impl Model {
         if self.consent == Consent::Withdrawn {
             self.tally.note("requests with consent withdrawn");
         }
-        let unopened = cookies.identity.as_ref().is_some_and(|identity| !self.nodes[*node].opens(identity.key));
-        if unopened {
+        let opens = |key| self.nodes[*node].opens(key);
+        let no_identity = cookies.identity().is_some_and(|identity| !opens(identity.key));
+        let no_record = cookies.record().is_some_and(|record| !opens(record.key));
+        if no_identity {
             self.tally.note("requests whose identity the node can't open");
         }
+        if no_record {
+            self.tally.note("requests whose record the node can't open");
+        }
+        if cookies.leftovers().next().is_some() {
+            self.tally.note("requests with cookies of other logins");
+        }
+        if cookies.leftovers().any(|name| exchange.writes.removes(Some(name))) {
+            self.tally.note("requests whose response removes cookies of other logins");
+        }
         match page {
-            Page::Logout if unopened => self.tally.note("requests for logout on a node that can't open the identity"),
-            Page::TwoAnchors => self.tally.note("requests with two anchors"),
+            Page::Logout if no_identity => {
+                self.tally.note("requests for logout on a node that can't open the identity");
+            }
+            Page::TwoAnchors if cookies.anchor.is_some() => self.tally.note("requests with two anchors"),
             Page::GenerateAgain if effect.current.is_some() => self.tally.note("requests that generate again"),
             _ => {}
         }
-        if self.pair_lost && self.signed_in.is_some() && saw == "absent" {
-            self.tally.note("seen: absent, for a pair lost to a late response");
+    }
+
+    /// Counts a response of an older login, which must not change the current state.
+    pub(super) fn count_late(&mut self, exchange: &Exchange) {
+        let writes = &exchange.writes;
+        for (happened, event) in [
+            (writes.identity.is_some(), "applied late: pair of an older login"),
+            (writes.record.is_some(), "applied late: opt-out found for an older login"),
+            (!writes.removed.is_empty(), "applied late: removal for an older login"),
+        ] {
+            if happened {
+                self.tally.note(event);
+            }
         }
     }
 }
+
+/// The number of tagged cookies that a response removes at most.
+const MOST_TAGGED: usize = 8;

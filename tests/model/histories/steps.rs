@@ -49,7 +49,7 @@ pub(crate) enum Page {
     Logout,
     /// Signs the user out, with the header `Clear-Site-Data`.
     ClearSiteData,
-    /// Changes nothing. The request has a second anchor beside the browser's.
+    /// Changes nothing. The request has a foreign anchor beside the browser's.
     TwoAnchors,
     /// Signs the user in without an update of the layer.
     SignIn(User),
@@ -75,9 +75,12 @@ pub(crate) enum Setup {
     /// Identities are not bound, and a page generates again for the user of its request without signing them in. This
     /// set-up must fail: when the response arrives, another user may be signed in.
     UnboundGenerating,
-    /// Like [`Unbound`](Self::Unbound), but every request brings the anchor of its identity's own login. This set-up
-    /// must fail: without the comparison, a late response restores an ended login.
+    /// Like [`Unbound`](Self::Unbound), but every request brings the anchor of its newest identity's own login. This
+    /// set-up must fail: without the comparison, a late response restores an ended login.
     MatchingAnchor,
+    /// Like [`Unbound`](Self::Unbound), but the browser keeps one identity and one record, whatever their tags. This
+    /// set-up must fail: a late response replaces or removes the cookies of another login.
+    Untagged,
 }
 
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -95,7 +98,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let send = (0..TABS, page, 0..NODES, select(vec![Arrival::AtOnce, Arrival::Later]));
     let wait = prop_oneof![
         9 => select(vec![REFRESH_FROM, 5 * MINUTES, 60 * MINUTES]),
-        1 => select(vec![24 * 60 * MINUTES, 72 * 60 * MINUTES]),
+        1 => select(vec![24 * 60 * MINUTES, 72 * 60 * MINUTES, 7 * 24 * 60 * MINUTES]),
     ];
     let trouble = select(vec![Mode::Slow, Mode::Down, Mode::Refuses, Mode::Ends]);
     let step = prop_oneof![
@@ -107,8 +110,8 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => select(vec![IDENTITY, ANCHOR, OPT_OUT]).prop_map(Step::Evict),
         1 => select(vec![Consent::Granted, Consent::Granted, Consent::Withheld, Consent::Withdrawn])
             .prop_map(Step::SetConsent),
-        2 => user().prop_map(Step::OptOut),
-        1 => user().prop_map(Step::OptIn),
+        3 => user().prop_map(Step::OptOut),
+        2 => user().prop_map(Step::OptIn),
         2 => prop_oneof![2 => Just(Mode::Works), 1 => trouble].prop_map(Step::SetMode),
     ];
     prop::collection::vec(step, 1..64)
@@ -120,8 +123,13 @@ impl Setup {
         matches!(self, Self::Bound | Self::Unbound)
     }
 
+    /// Returns whether a handler must see the current login. A set-up without this rule shows an ended one.
+    pub(super) fn must_see(self) -> bool {
+        self.must_hold() || self == Self::Untagged
+    }
+
     pub(super) fn generating_again_signs_in(self) -> bool {
-        matches!(self, Self::Unbound | Self::MatchingAnchor)
+        matches!(self, Self::Unbound | Self::MatchingAnchor | Self::Untagged)
     }
 
     /// Replaces a page that does not update the layer, if the layer does not know the signed-in user.

@@ -1,0 +1,613 @@
+//! Explores exhaustively what a browser makes of the engine's responses, in every order in which they can arrive.
+//!
+//! 1. A *state* is the browser's cookies, the responses under way, and what the browser was last told. From each state
+//!    the exploration sends every request and applies every response under way; equal states are visited once.
+//! 2. Requests and responses are those of the real engine. States are compared by what the cookies are (which login's
+//!    identity, record or anchor), not by their random values.
+//! 3. In each state a page is asked for what it sees. Four things must never happen: a token of a login that does not
+//!    count, a token after its opt-out was told, a login that counts without its pair, an opt-out that is forgotten.
+//! 4. With a rule switched off, the same exploration finds what the rule is there for.
+//!
+//! `EXPLORE=3,7,3 cargo test --release --test model exploration -- --nocapture` explores so many logins, requests, and
+//! responses under way, and prints the number of states.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use euid_core::engine::{Change, Decision, Engine, NewLogin, RequestContext, SignedIn, Step};
+use euid_core::identity::{Identity, IdentityTimes};
+use euid_core::{Consent, CookieConfig, CookieKey, Euid, KeyRing, Refreshed};
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::support::{ANCHOR, SDK, START};
+
+/// What is explored: bounds, features of the site, and the rule that is switched off.
+#[derive(Clone, Copy, Debug, Default)]
+struct Setup {
+    logins: usize,
+    requests: usize,
+    under_way: usize,
+    /// The site migrates the cookie of the JS SDK, and the browser has one.
+    sdk: bool,
+    /// The `Set-Cookie`s of a response are applied one by one, between those of others.
+    singly: bool,
+    /// A second node has only the newer of two keys.
+    nodes: bool,
+    /// Identities are bound to users; another user comes with each login.
+    subject: bool,
+    /// Pages without consent.
+    consent: bool,
+    off: Option<Rule>,
+}
+
+/// A rule that a set-up can do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// Names carry the tag of their login.
+    Tags,
+    /// A logout of a site that migrates leaves an anchor that names nothing.
+    EndedAnchor,
+    /// The anchor of a login is set before the state that it ends is removed.
+    AnchorFirst,
+}
+
+/// Whom a cookie belongs to: a login by its number, or the migrated identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Person {
+    Login(u8),
+    Migrated,
+}
+
+/// A cookie, by what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Slot {
+    Anchor,
+    Identity(Person),
+    OptOut(Person),
+    Sdk,
+}
+
+/// What a response tells the browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Told {
+    Login(u8),
+    OptOut(u8),
+    Logout,
+    Migration,
+    FoundOptOut(Person),
+}
+
+/// One `Set-Cookie`.
+#[derive(Clone, Debug)]
+struct Effect {
+    slot: Slot,
+    name: String,
+    value: Option<String>,
+    /// The login that an anchor names.
+    names: Option<Person>,
+}
+
+#[derive(Clone, Debug)]
+struct Response {
+    effects: Vec<Effect>,
+    told: Option<Told>,
+}
+
+/// The login, or the opt-out, that counts for the browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Current {
+    Login(Person),
+    OptedOut(u8),
+}
+
+#[derive(Clone)]
+struct World {
+    jar: BTreeMap<Slot, Effect>,
+    under_way: Vec<Response>,
+    current: Option<Current>,
+    /// A login or a logout was told, so that nothing is migrated any more.
+    decided: bool,
+    /// Whose opt-out was told.
+    opted_out: BTreeSet<Person>,
+    /// The tag of each login, by its number less one.
+    tags: Vec<String>,
+    requests: usize,
+}
+
+/// The state, for comparison.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    jar: Vec<(Slot, Option<Person>)>,
+    under_way: Vec<(Vec<(Slot, bool, Option<Person>)>, Option<Told>)>,
+    current: Option<Current>,
+    decided: bool,
+    opted_out: Vec<Person>,
+    logins: usize,
+    requests: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Violation {
+    WrongToken,
+    TokenAfterOptOut,
+    LostPair,
+    ForgottenOptOut,
+    OptOutAfterLogout,
+}
+
+#[derive(Debug, Default)]
+struct Findings {
+    states: usize,
+    /// How often each was met, and the steps to the first one.
+    violations: BTreeMap<Violation, (usize, Vec<String>)>,
+    /// How many tagged cookies the jar held, at most.
+    most_cookies: usize,
+}
+
+struct Explorer {
+    setup: Setup,
+    nodes: Vec<Engine>,
+}
+
+impl Explorer {
+    fn new(setup: Setup) -> Self {
+        let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
+        let config = CookieConfig::default();
+        let config = if setup.sdk { config.migrate_js_sdk_cookie(None).unwrap() } else { config };
+        let rings = [vec![old, new.clone()], vec![new]].map(|keys| KeyRing::new(keys).unwrap());
+        let node = |ring| Engine::new(ring).with_cookie(config.clone()).with_refresh_jitter(Duration::ZERO);
+        let nodes = rings.into_iter().map(node).take(1 + usize::from(setup.nodes)).collect();
+        Self { setup, nodes }
+    }
+
+    fn explore(&self) -> Findings {
+        let mut findings = Findings::default();
+        let start = self.start();
+        let mut steps: Vec<(usize, String)> = vec![(0, "start".to_owned())];
+        let mut seen = HashMap::from([(key(&start), 0)]);
+        let mut queue = VecDeque::from([(0, start)]);
+        while let Some((number, world)) = queue.pop_front() {
+            for (step, next) in self.next(&world) {
+                let next_number = steps.len();
+                if *seen.entry(key(&next)).or_insert(next_number) != next_number {
+                    continue;
+                }
+                steps.push((number, step));
+                let tagged = next.jar.keys().filter(|slot| matches!(slot, Slot::Identity(_) | Slot::OptOut(_)));
+                findings.most_cookies = findings.most_cookies.max(tagged.count());
+                if let Some(violation) = self.judge(&next) {
+                    let met = findings.violations.entry(violation).or_insert_with(|| (0, path(&steps, next_number)));
+                    met.0 += 1;
+                }
+                queue.push_back((next_number, next));
+            }
+        }
+        findings.states = steps.len();
+        findings
+    }
+
+    fn start(&self) -> World {
+        let mut jar = BTreeMap::new();
+        if self.setup.sdk {
+            let [from, token, refresh] = [0, 1, 2].map(|days| (START.as_millis() + days * 86_400_000).to_string());
+            let json = format!(
+                r#"{{"advertising_token":"sdk","refresh_token":"r","refresh_response_key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","refresh_from":{from},"identity_expires":{token},"refresh_expires":{refresh}}}"#
+            );
+            let effect = Effect { slot: Slot::Sdk, name: SDK.to_owned(), value: Some(json), names: None };
+            jar.insert(Slot::Sdk, effect);
+        }
+        World {
+            jar,
+            under_way: Vec::new(),
+            current: None,
+            decided: false,
+            opted_out: BTreeSet::new(),
+            tags: Vec::new(),
+            requests: 0,
+        }
+    }
+
+    /// Every next state, and the step to it.
+    fn next(&self, world: &World) -> Vec<(String, World)> {
+        let mut all = Vec::new();
+        if world.requests < self.setup.requests && world.under_way.len() < self.setup.under_way {
+            for (node, engine) in self.nodes.iter().enumerate() {
+                for (what, response, tag) in self.requests(world, engine) {
+                    let mut next = world.clone();
+                    next.requests += 1;
+                    next.tags.extend(tag);
+                    let step = format!("node {node}: {what} -> {response}");
+                    next.under_way.push(response);
+                    all.push((step, next));
+                }
+            }
+        }
+        for number in 0..world.under_way.len() {
+            let mut next = world.clone();
+            let response = next.under_way.remove(number);
+            let step = self.apply(&mut next, response);
+            all.push((format!("apply {step}"), next));
+        }
+        all
+    }
+
+    /// The responses of one node to everything that a browser can request: what it was, and the tag of a new login.
+    fn requests(&self, world: &World, engine: &Engine) -> Vec<(&'static str, Response, Option<String>)> {
+        let context = self.context(world);
+        let mut all = Vec::new();
+        let mut add = |what, response| all.push((what, response, None));
+        for response in self.pages(world, engine, &context) {
+            add("page", response);
+        }
+        if self.setup.consent {
+            let withdrawn = RequestContext { consent: Consent::Withdrawn, ..context };
+            let decision = ready(begin(world, engine, &withdrawn));
+            let response = self.finish(world, engine, decision, None, Some(Told::Logout));
+            if !response.effects.is_empty() {
+                add("page, consent withdrawn", response);
+            }
+        }
+        let logout =
+            self.finish(world, engine, settled(world, engine, &context), Some(&Change::EndLogin), Some(Told::Logout));
+        add("logout", logout);
+        if world.tags.len() < self.setup.logins {
+            let login = u8::try_from(world.tags.len() + 1).unwrap();
+            let subject = self.setup.subject.then(|| user(login));
+            let begin = Change::Begin(
+                NewLogin { identity: identity(&token(Person::Login(login)), now(world)).into(), subject: None }.into(),
+            );
+            for (what, change, told) in
+                [("login", begin, Told::Login(login)), ("login, opted out", Change::opt_out(), Told::OptOut(login))]
+            {
+                let change = subject.iter().fold(change, |change, subject| change.subject(subject));
+                let mut world = world.clone();
+                // Its tag is not known before the response.
+                world.tags.push(String::new());
+                let decision = settled(&world, engine, &context);
+                let response = self.finish(&world, engine, decision, Some(&change), Some(told));
+                let anchor = response.effects.iter().find(|effect| effect.slot == Slot::Anchor).unwrap();
+                let tag = anchor.value.as_ref().unwrap()[..4].to_owned();
+                all.push((what, response, Some(tag)));
+            }
+        }
+        all
+    }
+
+    /// What the application knows of the browser's user.
+    fn context(&self, world: &World) -> RequestContext<'static> {
+        let user = match world.current {
+            _ if !self.setup.subject => SignedIn::Unchecked,
+            Some(Current::Login(Person::Login(login)) | Current::OptedOut(login)) => SignedIn::User(user(login)),
+            Some(Current::Login(Person::Migrated)) | None => SignedIn::NoUser,
+        };
+        RequestContext { consent: Consent::Granted, user }
+    }
+
+    /// The responses of a page: without a refresh, or with each outcome of one.
+    fn pages(&self, world: &World, engine: &Engine, context: &RequestContext<'_>) -> Vec<Response> {
+        let migrates = |response: &Response| {
+            let migrated = |effect: &Effect| effect.slot == Slot::Identity(Person::Migrated) && effect.value.is_some();
+            let is_new = !world.jar.contains_key(&Slot::Identity(Person::Migrated));
+            (is_new && response.effects.iter().any(migrated)).then_some(Told::Migration)
+        };
+        match begin(world, engine, context) {
+            Step::Ready(decision) => {
+                let mut response = self.finish(world, engine, decision, None, None);
+                response.told = migrates(&response);
+                if response.effects.is_empty() { Vec::new() } else { vec![response] }
+            }
+            Step::Refresh(candidate) => {
+                let person = person_of(candidate.identity().advertising_token());
+                let pair = identity(&token(person), now(world));
+                let renewed = candidate.settle(&Ok(Refreshed::Identity(pair)), now(world));
+                let mut renewed = self.finish(world, engine, renewed, None, None);
+                renewed.told = migrates(&renewed);
+                let found = candidate.settle(&Ok(Refreshed::OptedOut), now(world));
+                vec![renewed, self.finish(world, engine, found, None, Some(Told::FoundOptOut(person)))]
+            }
+        }
+    }
+
+    fn finish(
+        &self,
+        world: &World,
+        engine: &Engine,
+        decision: Decision,
+        requested: Option<&Change>,
+        told: Option<Told>,
+    ) -> Response {
+        let mut headers = HeaderMap::new();
+        let (_, pending) = decision.start();
+        engine.finish(pending, requested, StatusCode::OK, &mut headers, || now(world));
+        let mut effects: Vec<_> = headers.get_all(SET_COOKIE).iter().map(|line| effect(world, line)).collect();
+        if self.setup.off == Some(Rule::EndedAnchor) {
+            for effect in &mut effects {
+                if effect.value.as_deref() == Some("none") {
+                    effect.value = None;
+                }
+            }
+        }
+        if self.setup.off == Some(Rule::AnchorFirst) {
+            effects.reverse();
+        }
+        if self.setup.off == Some(Rule::Tags) {
+            // What is set under the one name replaces the old value, and nothing removes it.
+            let kind = |effect: &Effect| std::mem::discriminant(&effect.slot);
+            let set: Vec<_> = effects.iter().filter(|effect| effect.value.is_some()).map(kind).collect();
+            effects.retain(|effect| effect.value.is_some() || !set.contains(&kind(effect)));
+        }
+        Response { effects, told }
+    }
+
+    /// Applies a response, or its first `Set-Cookie` alone.
+    fn apply(&self, world: &mut World, mut response: Response) -> String {
+        let step = response.to_string();
+        let mut told = response.told;
+        if self.setup.singly && response.effects.len() > 1 {
+            let first = response.effects.remove(0);
+            // What a response tells counts once the cookie that says it is there.
+            if says(&first, told) {
+                response.told = None;
+            } else {
+                told = None;
+            }
+            self.set(world, first);
+            world.under_way.push(response);
+        } else {
+            for effect in response.effects {
+                self.set(world, effect);
+            }
+        }
+        match told {
+            Some(Told::Login(login)) => {
+                (world.current, world.decided) = (Some(Current::Login(Person::Login(login))), true);
+            }
+            Some(Told::OptOut(login)) => (world.current, world.decided) = (Some(Current::OptedOut(login)), true),
+            Some(Told::Logout) => (world.current, world.decided) = (None, true),
+            Some(Told::Migration) if !world.decided => world.current = Some(Current::Login(Person::Migrated)),
+            Some(Told::FoundOptOut(person)) => {
+                // A page that migrates can find the opt-out with its own refresh.
+                if person == Person::Migrated && !world.decided {
+                    world.current = Some(Current::Login(person));
+                }
+                if world.current == Some(Current::Login(person)) {
+                    world.opted_out.insert(person);
+                }
+            }
+            Some(Told::Migration) | None => {}
+        }
+        step
+    }
+
+    fn set(&self, world: &mut World, effect: Effect) {
+        let is_same = |kept: &Slot| match (kept, effect.slot) {
+            _ if self.setup.off != Some(Rule::Tags) => *kept == effect.slot,
+            (Slot::Identity(_), Slot::Identity(_)) | (Slot::OptOut(_), Slot::OptOut(_)) => true,
+            (kept, slot) => *kept == slot,
+        };
+        world.jar.retain(|kept, _| !is_same(kept));
+        if effect.value.is_some() {
+            world.jar.insert(effect.slot, effect);
+        }
+    }
+
+    /// What is wrong with what the next page sees.
+    fn judge(&self, world: &World) -> Option<Violation> {
+        let (opted_out, token) = match begin(world, &self.nodes[0], &self.context(world)) {
+            Step::Refresh(candidate) => (false, Some(person_of(candidate.identity().advertising_token()))),
+            Step::Ready(decision) => match decision.euid() {
+                Euid::Active(token) => (false, Some(person_of(token.as_str()))),
+                Euid::OptedOut => (true, None),
+                _ => (false, None),
+            },
+        };
+        let violation = match (token, world.current) {
+            // The SDK's own cookie, which no response has migrated yet.
+            (Some(Person::Migrated), None) if !world.decided => return None,
+            (Some(person), current) if current != Some(Current::Login(person)) => Violation::WrongToken,
+            (Some(person), _) if world.opted_out.contains(&person) => Violation::TokenAfterOptOut,
+            (Some(_), _) => return None,
+            // With `subject`, a migrated identity waits for a user who signs in.
+            (None, Some(Current::Login(Person::Migrated))) if self.setup.subject => return None,
+            (None, Some(Current::Login(person))) if opted_out == world.opted_out.contains(&person) => {
+                return if opted_out { None } else { Some(Violation::LostPair).filter(|_| !self.setup.singly) };
+            }
+            (None, Some(Current::Login(_))) if opted_out => return None,
+            (None, Some(Current::Login(_))) => Violation::ForgottenOptOut,
+            (None, Some(Current::OptedOut(_))) if opted_out => return None,
+            (None, Some(Current::OptedOut(_))) => Violation::ForgottenOptOut,
+            (None, None) if opted_out => Violation::OptOutAfterLogout,
+            (None, None) => return None,
+        };
+        let is_final = matches!(violation, Violation::WrongToken | Violation::TokenAfterOptOut);
+        (is_final || !self.setup.singly).then_some(violation)
+    }
+}
+
+/// The decision on a page whose refresh has no outcome.
+fn settled(world: &World, engine: &Engine, context: &RequestContext<'_>) -> Decision {
+    match begin(world, engine, context) {
+        Step::Ready(decision) => decision,
+        Step::Refresh(candidate) => candidate.postpone(now(world)),
+    }
+}
+
+fn begin(world: &World, engine: &Engine, context: &RequestContext<'_>) -> Step {
+    let mut headers = HeaderMap::new();
+    let pair = |effect: &Effect| format!("{}={}", effect.name, effect.value.as_deref().unwrap_or_default());
+    let cookies: Vec<String> = world.jar.values().map(pair).collect();
+    if !cookies.is_empty() {
+        headers.insert(COOKIE, HeaderValue::try_from(cookies.join("; ")).unwrap());
+    }
+    engine.begin(&Method::GET, &headers, context, || now(world))
+}
+
+fn ready(step: Step) -> Decision {
+    match step {
+        Step::Ready(decision) => decision,
+        Step::Refresh(candidate) => panic!("{candidate:?} without consent"),
+    }
+}
+
+/// Each request comes an hour after the one before, so that every pair is due.
+fn now(world: &World) -> euid_core::clock::UnixMillis {
+    START.saturating_add(Duration::from_secs(3_600) * u32::try_from(world.requests).unwrap())
+}
+
+fn identity(token: &str, now: euid_core::clock::UnixMillis) -> Identity {
+    let day = Duration::from_secs(86_400);
+    let times = IdentityTimes {
+        refresh_from: now,
+        identity_expires: now.saturating_add(day),
+        refresh_expires: now.saturating_add(2 * day),
+    };
+    Identity::new(token, "r".to_owned().into(), [7; 32].into(), times).unwrap()
+}
+
+fn token(person: Person) -> String {
+    match person {
+        Person::Login(login) => login.to_string(),
+        Person::Migrated => "sdk".to_owned(),
+    }
+}
+
+fn person_of(token: &str) -> Person {
+    token.parse().map_or(Person::Migrated, Person::Login)
+}
+
+fn user(login: u8) -> &'static [u8] {
+    const USERS: [&[u8]; 4] = [b"0", b"1", b"2", b"3"];
+    USERS[usize::from(login)]
+}
+
+/// Reads a `Set-Cookie`. A tag that no login has belongs to the one that begins now.
+fn effect(world: &World, line: &HeaderValue) -> Effect {
+    let line = line.to_str().unwrap();
+    let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+    let of_tag = |tag: &str| match world.tags.iter().position(|known| known == tag) {
+        _ if tag == "sdk" => Person::Migrated,
+        Some(number) => Person::Login(u8::try_from(number + 1).unwrap()),
+        None => Person::Login(u8::try_from(world.tags.len()).unwrap()),
+    };
+    let slot = match name {
+        ANCHOR => Slot::Anchor,
+        SDK => Slot::Sdk,
+        _ => match (name.strip_prefix("__Host-euid."), name.strip_prefix("__Host-euid-optout.")) {
+            (Some(tag), _) => Slot::Identity(of_tag(tag)),
+            (_, Some(tag)) => Slot::OptOut(of_tag(tag)),
+            _ => panic!("{name}"),
+        },
+    };
+    let value = Some(value).filter(|_| !line.ends_with("; Max-Age=0"));
+    let names = value.filter(|value| slot == Slot::Anchor && *value != "none").map(|value| of_tag(&value[..4]));
+    Effect { slot, name: name.to_owned(), value: value.map(str::to_owned), names }
+}
+
+/// Whether it is this cookie that tells what the response tells.
+fn says(effect: &Effect, told: Option<Told>) -> bool {
+    match told {
+        Some(Told::Login(_) | Told::OptOut(_) | Told::Logout) => effect.slot == Slot::Anchor,
+        Some(Told::FoundOptOut(_)) => matches!(effect.slot, Slot::OptOut(_)) && effect.value.is_some(),
+        Some(Told::Migration) => effect.slot == Slot::Identity(Person::Migrated),
+        None => false,
+    }
+}
+
+fn key(world: &World) -> Key {
+    let response = |response: &Response| {
+        let effects = response.effects.iter().map(|effect| (effect.slot, effect.value.is_some(), effect.names));
+        (effects.collect::<Vec<_>>(), response.told)
+    };
+    let mut under_way: Vec<_> = world.under_way.iter().map(response).collect();
+    under_way.sort();
+    Key {
+        jar: world.jar.iter().map(|(slot, effect)| (*slot, effect.names)).collect(),
+        under_way,
+        current: world.current,
+        decided: world.decided,
+        opted_out: world.opted_out.iter().copied().collect(),
+        logins: world.tags.len(),
+        requests: world.requests,
+    }
+}
+
+/// The steps to a state.
+fn path(steps: &[(usize, String)], mut number: usize) -> Vec<String> {
+    let mut path = Vec::new();
+    while number > 0 {
+        let (previous, step) = &steps[number];
+        path.push(step.clone());
+        number = *previous;
+    }
+    path.reverse();
+    path
+}
+
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}:", self.told)?;
+        self.effects.iter().try_for_each(|effect| {
+            let what = if effect.value.is_some() { "set" } else { "removed" };
+            write!(f, " {:?} {what},", effect.slot)
+        })
+    }
+}
+
+fn explore(setup: Setup) -> Findings {
+    let findings = Explorer::new(setup).explore();
+    println!("{setup:?}\n  {} states, at most {} tagged cookies", findings.states, findings.most_cookies);
+    for (violation, (times, steps)) in &findings.violations {
+        println!("  {violation:?} in {times} states, first by");
+        steps.iter().for_each(|step| println!("    {step}"));
+    }
+    findings
+}
+
+/// The bounds of a test: what `EXPLORE` says, or these.
+fn bounded(logins: usize, requests: usize, under_way: usize) -> Setup {
+    let asked = std::env::var("EXPLORE").ok();
+    let asked = asked.map(|bounds| bounds.split(',').map(|bound| bound.parse().unwrap()).collect::<Vec<usize>>());
+    match asked.as_deref() {
+        Some(&[logins, requests, under_way]) => Setup { logins, requests, under_way, ..Setup::default() },
+        _ => Setup { logins, requests, under_way, ..Setup::default() },
+    }
+}
+
+#[test]
+fn no_order_of_responses_breaks_a_promise() {
+    for setup in [
+        bounded(2, 5, 3),
+        Setup { sdk: true, ..bounded(2, 4, 2) },
+        Setup { singly: true, ..bounded(2, 4, 2) },
+        Setup { sdk: true, singly: true, ..bounded(1, 4, 2) },
+        Setup { nodes: true, ..bounded(2, 4, 2) },
+        Setup { subject: true, sdk: true, ..bounded(2, 4, 2) },
+        Setup { consent: true, sdk: true, ..bounded(2, 4, 2) },
+        Setup { sdk: true, singly: true, nodes: true, subject: true, consent: true, ..bounded(1, 3, 2) },
+    ] {
+        assert_eq!(explore(setup).violations, BTreeMap::new(), "{setup:?}");
+    }
+}
+
+#[test]
+fn without_tags_a_pair_is_lost_and_opt_outs_are_forgotten() {
+    let setup = Setup { off: Some(Rule::Tags), logins: 2, requests: 5, under_way: 3, ..Setup::default() };
+    let met: Vec<_> = explore(setup).violations.into_keys().collect();
+    assert_eq!(met, [Violation::TokenAfterOptOut, Violation::LostPair, Violation::ForgottenOptOut]);
+}
+
+#[test]
+fn without_an_anchor_after_a_logout_a_migrated_identity_comes_back() {
+    let setup =
+        Setup { off: Some(Rule::EndedAnchor), sdk: true, logins: 1, requests: 3, under_way: 2, ..Setup::default() };
+    assert!(explore(setup).violations.contains_key(&Violation::WrongToken));
+}
+
+#[test]
+fn with_removals_before_the_anchor_an_opt_out_is_forgotten_for_a_moment() {
+    let setup = Setup { off: Some(Rule::AnchorFirst), singly: true, ..bounded(2, 4, 2) };
+    let met: Vec<_> = explore(setup).violations.into_keys().collect();
+    assert_eq!(met, [Violation::TokenAfterOptOut]);
+}

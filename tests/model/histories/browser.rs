@@ -1,0 +1,176 @@
+//! The browser's cookies of the layer, with the origin of each value. The model notes an origin when the layer writes
+//! the value.
+
+use std::collections::BTreeMap;
+
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderValue, Request};
+use tower_euid::clock::UnixMillis;
+
+use super::operator::{Login, Pair};
+use super::steps::Setup;
+use crate::support::{ANCHOR, IDENTITY, Jar, OPT_OUT};
+
+/// The browser, and what is known of its cookies.
+#[derive(Default)]
+pub(super) struct Browser {
+    pub(super) jar: Jar,
+    identities: BTreeMap<String, IdentityOrigin>,
+    records: BTreeMap<String, RecordOrigin>,
+    /// The login that each anchor names.
+    anchors: BTreeMap<String, Login>,
+}
+
+/// The origin of a sealed identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct IdentityOrigin {
+    pub(super) login: Login,
+    pub(super) pair: Pair,
+    pub(super) key: usize,
+}
+
+/// The origin of a record of an opt-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordOrigin {
+    pub(super) login: Login,
+    pub(super) until: UnixMillis,
+    pub(super) key: usize,
+}
+
+/// The layer's cookies in a request, with the names of the tagged ones.
+pub(super) struct Cookies {
+    pub(super) anchor: Option<String>,
+    /// The login that the anchor names.
+    pub(super) anchored_login: Option<Login>,
+    identities: Vec<(String, IdentityOrigin)>,
+    records: Vec<(String, RecordOrigin)>,
+}
+
+/// The changes of a response, by the names and origins of its tagged cookies.
+#[derive(Default)]
+pub(super) struct Writes {
+    pub(super) identity: Option<IdentityOrigin>,
+    pub(super) record: Option<RecordOrigin>,
+    pub(super) anchor: Option<String>,
+    /// The names of the cookies that it sets.
+    pub(super) set: Vec<String>,
+    /// The names of the cookies that it removes.
+    pub(super) removed: Vec<String>,
+}
+
+impl Browser {
+    /// Returns the cookies that a request brings. Without the comparison of anchor and identity, its anchor is that of
+    /// its newest identity.
+    pub(super) fn cookies(&self, setup: Setup) -> Cookies {
+        let named = |prefix| self.jar.names().into_iter().filter(move |name| name.starts_with(prefix));
+        let value = |name| self.jar.value(name).unwrap();
+        let identities: Vec<_> = named(IDENTITY).map(|name| (name.to_owned(), self.identities[value(name)])).collect();
+        let records = named(OPT_OUT).map(|name| (name.to_owned(), self.records[value(name)])).collect();
+        let mut anchor = self.jar.value(ANCHOR).map(str::to_owned);
+        if setup == Setup::MatchingAnchor
+            && let Some((_, newest)) = identities.last()
+        {
+            anchor = self.anchors.iter().find(|(_, login)| **login == newest.login).map(|(anchor, _)| anchor.clone());
+        }
+        let anchored_login = anchor.as_ref().map(|anchor| self.anchors[anchor]);
+        Cookies { anchor, anchored_login, identities, records }
+    }
+
+    /// Returns a request with these cookies.
+    pub(super) fn request(&self, cookies: &Cookies) -> Request<()> {
+        match &cookies.anchor {
+            Some(anchor) => self.jar.clone().with(ANCHOR, anchor).request(),
+            None => self.jar.request(),
+        }
+    }
+
+    /// Notes the origins of a response's values.
+    pub(super) fn note(&mut self, headers: &HeaderMap, writes: &Writes, login: Option<Login>) {
+        let mut set = Jar::default();
+        set.apply(headers);
+        let value = |prefix| set.value(prefix).map(str::to_owned);
+        self.identities.extend(value(IDENTITY).zip(writes.identity));
+        self.records.extend(value(OPT_OUT).zip(writes.record));
+        self.anchors.extend(value(ANCHOR).zip(login));
+    }
+
+    /// Stores the cookies of a response. Without tags, the browser keeps one identity and one record.
+    pub(super) fn apply(&mut self, headers: &HeaderMap, writes: &Writes, setup: Setup) {
+        if setup != Setup::Untagged {
+            return self.jar.apply(headers);
+        }
+        let mut untagged = headers.clone();
+        untagged.remove(SET_COOKIE);
+        self.jar.apply(&untagged);
+        for line in headers.get_all(SET_COOKIE) {
+            let (name, _) = line.to_str().unwrap().split_once('=').unwrap();
+            if let Some(kind) = [IDENTITY, OPT_OUT].into_iter().find(|kind| name.starts_with(kind)) {
+                // Under one name, the value that a response sets is the only change.
+                if writes.removed.iter().any(|removed| removed == name)
+                    && writes.set.iter().any(|set| set.starts_with(kind))
+                {
+                    continue;
+                }
+                self.jar.evict(kind);
+            }
+            self.jar.apply(&HeaderMap::from_iter([(SET_COOKIE, HeaderValue::clone(line))]));
+        }
+    }
+}
+
+impl Cookies {
+    /// Returns the identity of the login that the anchor names.
+    pub(super) fn identity(&self) -> Option<&IdentityOrigin> {
+        let own = |identity: &&IdentityOrigin| Some(identity.login) == self.anchored_login;
+        self.identities.iter().map(|(_, identity)| identity).find(own)
+    }
+
+    /// Returns the record of the login that the anchor names.
+    pub(super) fn record(&self) -> Option<&RecordOrigin> {
+        let own = |record: &&RecordOrigin| Some(record.login) == self.anchored_login;
+        self.records.iter().map(|(_, record)| record).find(own)
+    }
+
+    /// Returns the name of each tagged cookie, and whether it belongs to the login that the anchor names.
+    pub(super) fn tagged(&self) -> impl Iterator<Item = (&str, bool)> {
+        let identities = self.identities.iter().map(|(name, origin)| (name, origin.login));
+        let records = self.records.iter().map(|(name, origin)| (name, origin.login));
+        identities.chain(records).map(|(name, login)| (name.as_str(), Some(login) == self.anchored_login))
+    }
+
+    pub(super) fn leftovers(&self) -> impl Iterator<Item = &str> {
+        self.tagged().filter(|(_, own)| !own).map(|(name, _)| name)
+    }
+
+    pub(super) fn has_state(&self) -> bool {
+        self.anchor.is_some() || self.tagged().next().is_some()
+    }
+
+    /// Returns the name of an identity, or a record, of the login that the anchor names.
+    pub(super) fn own_name(&self, kind: &str) -> Option<String> {
+        self.anchor.as_ref().map(|anchor| format!("{kind}{}", &anchor[..4]))
+    }
+}
+
+impl Writes {
+    /// Returns the changes without their origins.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut writes = Self::default();
+        for line in headers.get_all(SET_COOKIE) {
+            let line = line.to_str().unwrap();
+            let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+            let is_tagged = name.starts_with(IDENTITY) || name.starts_with(OPT_OUT);
+            match value {
+                "" if is_tagged => writes.removed.push(name.to_owned()),
+                value if name == ANCHOR && !value.is_empty() => writes.anchor = Some(value.to_owned()),
+                _ if is_tagged => writes.set.push(name.to_owned()),
+                _ => {}
+            }
+        }
+        writes
+    }
+
+    pub(super) fn removes(&self, name: Option<&str>) -> bool {
+        name.is_some_and(|name| self.removed.iter().any(|removed| removed == name))
+    }
+}
