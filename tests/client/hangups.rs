@@ -101,7 +101,7 @@ async fn refresh_of_a_disconnected_visitor_goes_on_and_serves_the_next_request()
 
         let (head, new) = site.visit().await;
         assert!(
-            head.starts_with("HTTP/1.1 200 ") && head.contains("set-cookie: __Host-euid="),
+            head.starts_with("HTTP/1.1 200 ") && head.contains(&format!("set-cookie: {IDENTITY}")),
             "{disconnect:?}: {head}"
         );
         assert_eq!(new.len(), old.len(), "{disconnect:?}: the page shows a token");

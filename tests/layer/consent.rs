@@ -55,7 +55,7 @@ async fn consent_withheld_shows_an_opt_out_and_lets_a_logout_clear() {
     site.look().await;
     let mut opted_out_by_refresh = with_consent(&site, Consent::Withheld);
     assert_eq!(outcome(&opted_out_by_refresh.look().await), expect("opted_out", ""));
-    assert_eq!(opted_out_by_refresh.update(EuidUpdate::logout()).await.writes(), LOGIN_REMOVED);
+    assert_eq!(opted_out_by_refresh.update(EuidUpdate::logout()).await.writes(), "anchor cleared, opt-out cleared");
     opted_out_by_refresh.update(EuidUpdate::opt_out()).await;
     assert_eq!(outcome(&opted_out_by_refresh.look().await), expect("opted_out", ""));
 }
@@ -72,21 +72,22 @@ async fn consent_withdrawn_clears_every_state_and_makes_no_call() {
     of_ann.update(EuidUpdate::login(identity("anns")).subject("ann")).await;
     let of_ann = of_ann.configured(|layer| layer.subject(|_| Some("bob")));
     let jar = |jar| Site { jar, ..active.clone() };
-    for (state, site) in [
-        ("due", Site::new(operator.clone()).logged_in(DUE).await),
-        ("expired", Site::new(operator.clone()).logged_in(EXPIRED).await),
-        ("refresh token expired", Site::new(operator.clone()).logged_in(REFRESH_EXPIRES).await),
-        ("unknown key", Site { jar: active.jar.clone(), ..Site::offline() }),
-        ("identity alone", jar(active.jar.clone().without(ANCHOR))),
-        ("anchor alone", jar(active.jar.clone().without(IDENTITY))),
-        ("garbage", jar(Jar::default().with(IDENTITY, "x").with(ANCHOR, "x"))),
-        ("opt-out by the site", opted_out_by_site),
-        ("opt-out found by a refresh", opted_out_by_refresh),
-        ("bound to another user", of_ann),
-        ("active", active),
+    let record = "anchor cleared, opt-out cleared";
+    for (state, site, expected) in [
+        ("due", Site::new(operator.clone()).logged_in(DUE).await, LOGIN_REMOVED),
+        ("expired", Site::new(operator.clone()).logged_in(EXPIRED).await, LOGIN_REMOVED),
+        ("refresh token expired", Site::new(operator.clone()).logged_in(REFRESH_EXPIRES).await, LOGIN_REMOVED),
+        ("unknown key", Site { jar: active.jar.clone(), ..Site::offline() }, LOGIN_REMOVED),
+        ("identity alone", jar(active.jar.clone().without(ANCHOR)), LOGIN_REMOVED),
+        ("anchor alone", jar(active.jar.clone().without(IDENTITY)), "anchor cleared"),
+        ("garbage", jar(Jar::default().with(&format!("{IDENTITY}abcd"), "x").with(ANCHOR, "x")), LOGIN_REMOVED),
+        ("opt-out by the site", opted_out_by_site, record),
+        ("opt-out found by a refresh", opted_out_by_refresh, record),
+        ("bound to another user", of_ann, LOGIN_REMOVED),
+        ("active", active, LOGIN_REMOVED),
     ] {
         let mut site = with_consent(&site, Consent::Withdrawn);
-        assert_eq!(outcome(&site.look().await), expect("withheld", LOGIN_REMOVED), "{state}");
+        assert_eq!(outcome(&site.look().await), expect("withheld", expected), "{state}");
         assert_eq!(outcome(&site.look().await), expect("withheld", ""), "{state}, next request");
     }
     assert_eq!(operator.calls(), 0);
@@ -106,12 +107,12 @@ async fn visitor_without_cookies_and_consent_is_withheld_and_not_absent() {
 async fn consent_withdrawn_turns_a_login_into_a_logout_with_a_warning() {
     let warning = "WARN tower_euid: a login was not written: the visitor has withdrawn consent";
     let logged_in = Site::offline().logged_in(0).await;
-    for site in [logged_in, Site::offline()] {
+    for (site, expected) in [(logged_in, LOGIN_REMOVED), (Site::offline(), "anchor cleared")] {
         let mut site = with_consent(&site, Consent::Withdrawn).configured(|layer| layer.subject(|_| Some("ann")));
         let log = Log::default();
         let _logging = log.start();
         // A new person is logging in, so the previous identity ends even though there is no new one.
-        assert_eq!(outcome(&site.login("new").await), expect("withheld", LOGIN_REMOVED));
+        assert_eq!(outcome(&site.login("new").await), expect("withheld", expected));
         assert_eq!(log.take(), [warning]);
     }
 }
@@ -129,7 +130,7 @@ async fn consent_withdrawn_clears_for_every_form_of_logout() {
     ];
     for logout in logouts {
         let mut site = with_consent(&Site::offline(), Consent::Withdrawn);
-        assert_eq!(site.visit(move |_, response| logout(response)).await.writes(), LOGIN_REMOVED);
+        assert_eq!(site.visit(move |_, response| logout(response)).await.writes(), "anchor cleared");
         assert_eq!(site.look().await.saw(), "withheld", "the opt-out is not remembered");
     }
 }
@@ -190,7 +191,7 @@ async fn hooks_see_the_request_and_leave_it_unchanged() {
         Ok::<_, Infallible>(Response::new(()))
     });
     let Ok(response) = site.layer.layer(handler).oneshot(request).await;
-    assert_eq!(writes(response.headers()), LOGIN_REMOVED);
+    assert_eq!(writes(response.headers()), "anchor cleared");
 }
 
 /// A TCF string that allows enough, and one without purpose 1.

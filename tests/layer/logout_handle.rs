@@ -16,7 +16,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_euid::{AdvertisingToken, Consent, Euid, EuidLayer, EuidLogoutHandle, EuidUpdate, RefreshMode, Refreshed};
 
 use crate::support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, LOGIN_REMOVED, LOGIN_WRITTEN, Operator, REFRESH_EXPIRES, Site, expect,
+    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, LOGIN_REMOVED, LOGIN_REPLACED, Operator, REFRESH_EXPIRES, Site, expect,
     identity, new_pair, outcome, with_method, writes,
 };
 
@@ -48,8 +48,8 @@ async fn written_without_the_response(layer: &EuidLayer, request: Request<()>) -
     writes(response.headers())
 }
 
-/// Returns a site with a browser in each possible state.
-async fn every_state() -> Vec<(&'static str, Site)> {
+/// Returns a site with a browser in each possible state, and what a logout removes there: the anchor, and what came.
+async fn every_state() -> Vec<(&'static str, Site, &'static str)> {
     let mut opted_out_by_refresh = Site::new(Operator::answering(Ok(Refreshed::OptedOut))).logged_in(DUE).await;
     opted_out_by_refresh.look().await;
     let mut opted_out_by_site = Site::offline();
@@ -58,30 +58,30 @@ async fn every_state() -> Vec<(&'static str, Site)> {
     let foreign = Site { jar: active.jar.clone(), ..Site::offline() };
     let orphan = Site { jar: active.jar.clone().without(ANCHOR), ..active.clone() };
     let anchor_only = Site { jar: active.jar.clone().without(IDENTITY), ..active.clone() };
-    let garbage = Site { jar: Jar::default().with(IDENTITY, "garbage"), ..Site::offline() };
+    let garbage = Site { jar: Jar::default().with(&format!("{IDENTITY}abcd"), "garbage"), ..Site::offline() };
     let with_consent = |consent: Consent| active.clone().configured(|layer| layer.consent(move |_| consent));
     vec![
-        ("withheld", with_consent(Consent::Withheld)),
-        ("withdrawn", with_consent(Consent::Withdrawn)),
-        ("active", active),
-        ("due", Site::unanswered().logged_in(DUE).await),
-        ("refreshed", Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await),
-        ("expired", Site::unanswered().logged_in(EXPIRED).await),
-        ("refresh token expired", Site::offline().logged_in(REFRESH_EXPIRES).await),
-        ("opt-out found by a refresh", opted_out_by_refresh),
-        ("opt-out by the site", opted_out_by_site),
-        ("unknown key", foreign),
-        ("identity without anchor", orphan),
-        ("anchor without identity", anchor_only),
-        ("garbage", garbage),
+        ("withheld", with_consent(Consent::Withheld), LOGIN_REMOVED),
+        ("withdrawn", with_consent(Consent::Withdrawn), LOGIN_REMOVED),
+        ("active", active, LOGIN_REMOVED),
+        ("due", Site::unanswered().logged_in(DUE).await, LOGIN_REMOVED),
+        ("refreshed", Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await, LOGIN_REMOVED),
+        ("expired", Site::unanswered().logged_in(EXPIRED).await, LOGIN_REMOVED),
+        ("refresh token expired", Site::offline().logged_in(REFRESH_EXPIRES).await, LOGIN_REMOVED),
+        ("opt-out found by a refresh", opted_out_by_refresh, "anchor cleared, opt-out cleared"),
+        ("opt-out by the site", opted_out_by_site, "anchor cleared, opt-out cleared"),
+        ("unknown key", foreign, LOGIN_REMOVED),
+        ("identity without anchor", orphan, LOGIN_REMOVED),
+        ("anchor without identity", anchor_only, "anchor cleared"),
+        ("garbage", garbage, LOGIN_REMOVED),
     ]
 }
 
 #[tokio::test(start_paused = true)]
 async fn logout_handle_clears_in_every_state_though_the_response_is_replaced() {
-    for (state, site) in every_state().await {
+    for (state, site, expected) in every_state().await {
         for request in [site.jar.request(), post(site.jar.request())] {
-            assert_eq!(written_without_the_response(&site.layer, request).await, LOGIN_REMOVED, "{state}");
+            assert_eq!(written_without_the_response(&site.layer, request).await, expected, "{state}");
         }
     }
 }
@@ -89,7 +89,7 @@ async fn logout_handle_clears_in_every_state_though_the_response_is_replaced() {
 #[tokio::test]
 async fn logout_handle_without_cookies_clears_on_post_and_not_on_get() {
     let site = Site::offline();
-    assert_eq!(written_without_the_response(&site.layer, post(Request::new(()))).await, LOGIN_REMOVED);
+    assert_eq!(written_without_the_response(&site.layer, post(Request::new(()))).await, "anchor cleared");
     for method in [Method::GET, Method::HEAD] {
         let request = with_method(Request::new(()), method);
         assert_eq!(written_without_the_response(&site.layer, request).await, "");
@@ -121,13 +121,14 @@ async fn logout_handle_leaves_an_error_of_the_service_unchanged() {
 
 #[tokio::test]
 async fn logout_handle_overrides_a_login_that_a_layer_between_attaches() {
-    for jar in [Jar::default(), Site::offline().logged_in(0).await.jar] {
+    for (jar, expected) in [(Jar::default(), "anchor cleared"), (Site::offline().logged_in(0).await.jar, LOGIN_REMOVED)]
+    {
         let between = logging_out().map_response(|mut response| {
             EuidUpdate::login(identity("another")).attach(&mut response);
             response
         });
         let Ok(response) = Site::offline().layer.layer(between).oneshot(post(jar.request())).await;
-        assert_eq!(writes(response.headers()), LOGIN_REMOVED);
+        assert_eq!(writes(response.headers()), expected);
     }
 }
 
@@ -239,7 +240,7 @@ async fn logout_handle_used_after_its_response_affects_no_later_request() {
     .await;
     kept.lock().unwrap().take().unwrap().logout();
     assert_eq!(outcome(&site.look().await), expect("active(old)", ""));
-    assert_eq!(site.login("another").await.writes(), LOGIN_WRITTEN);
+    assert_eq!(site.login("another").await.writes(), LOGIN_REPLACED);
 }
 
 #[test]
@@ -263,7 +264,7 @@ async fn logout_handle_of_one_request_does_not_affect_others_of_the_same_service
     for (request, expected) in [
         (post(visitor.jar.request()), LOGIN_REMOVED),
         (visitor.jar.request(), ""),
-        (post(stranger.jar.request()), LOGIN_REMOVED),
+        (post(stranger.jar.request()), "anchor cleared"),
         (stranger.jar.request(), ""),
     ] {
         let Ok(response) = service.ready().await.unwrap().call(request).await;

@@ -16,8 +16,9 @@ use tower_euid::{
 };
 
 use crate::support::{
-    DUE, EXPIRED, IDENTITY, LOGIN_REMOVED, LOGIN_WRITTEN, Log, NOTHING, OPTED_OUT, Operator, SCRIPT_TOKEN, Seen, Site,
-    Visit, consent_page, expect, identity, identity_until, new_pair, outcome, page, ring, with_method, writes,
+    DUE, EXPIRED, IDENTITY, LOGIN_REMOVED, LOGIN_REPLACED, LOGIN_WRITTEN, Log, NOTHING, OPTED_OUT, Operator,
+    SCRIPT_TOKEN, Seen, Site, Visit, consent_page, expect, identity, identity_until, new_pair, outcome, page, ring,
+    with_method, writes,
 };
 
 const WARNING: &str = "WARN tower_euid: an EuidLayer is inside another one that is not its clone: only its hooks \
@@ -113,9 +114,9 @@ async fn inner_consent_withdrawn_turns_a_login_into_a_logout() {
     let keys = ring();
     let site = logged_in_as(&keys, None).await;
     let inner = another_layer(&site, &keys, |layer| layer.consent(|_| Consent::Withdrawn));
-    for request in [site.jar.request(), Request::new(())] {
+    for (request, expected) in [(site.jar.request(), LOGIN_REMOVED), (Request::new(()), "anchor cleared")] {
         let got = outcome_through(&site.layer, &inner, request, log_in_another).await;
-        assert_eq!(got, expect("withheld", LOGIN_REMOVED));
+        assert_eq!(got, expect("withheld", expected));
     }
 }
 
@@ -129,9 +130,9 @@ async fn inner_consent_withheld_keeps_a_login_and_hides_the_token_from_scripts()
     let inner = another_layer(&site, &keys, |layer| layer.consent(|_| Consent::Withheld));
     let got = outcome_through(&site.layer, &inner, site.jar.request(), NOTHING).await;
     assert_eq!(got, expect("withheld", "token cleared"));
-    for request in [site.jar.request(), Request::new(())] {
+    for (request, expected) in [(site.jar.request(), LOGIN_REPLACED), (Request::new(()), LOGIN_WRITTEN)] {
         let got = outcome_through(&site.layer, &inner, request, log_in_another).await;
-        assert_eq!(got, expect("withheld", &format!("{LOGIN_WRITTEN}, token cleared")));
+        assert_eq!(got, expect("withheld", &format!("{expected}, token cleared")));
     }
     site.wait_until(DUE);
     let got = outcome_through(&site.layer, &inner, site.jar.request(), NOTHING).await;
@@ -159,7 +160,7 @@ async fn inner_subject_shows_an_identity_to_its_own_user_alone() {
 }
 
 #[tokio::test]
-async fn inner_subject_shows_an_opt_out_of_a_refresh_to_its_user_and_one_of_the_site_to_all() {
+async fn inner_subject_shows_a_bound_opt_out_to_its_user_and_an_unbound_one_to_all() {
     let keys = ring();
     let mut opted_out_by_refresh = logged_in_as(&keys, Some("ann")).await;
     let refresh = Operator::answering(Ok(Refreshed::OptedOut));
@@ -168,7 +169,9 @@ async fn inner_subject_shows_an_opt_out_of_a_refresh_to_its_user_and_one_of_the_
     opted_out_by_refresh.look().await;
     let mut opted_out_by_site = logged_in_as(&keys, Some("ann")).await;
     opted_out_by_site.update(EuidUpdate::opt_out()).await;
-    for (site, of_bob) in [(opted_out_by_refresh, "absent"), (opted_out_by_site, "opted_out")] {
+    let mut bound = logged_in_as(&keys, Some("ann")).await;
+    bound.update(EuidUpdate::opt_out().subject("ann")).await;
+    for (site, of_bob) in [(opted_out_by_refresh, "absent"), (bound, "absent"), (opted_out_by_site, "opted_out")] {
         for (user, expected) in [("ann", "opted_out"), ("bob", of_bob)] {
             let inner = another_layer(&site, &keys, |layer| layer.subject(move |_| Some(user)));
             let (saw, _) = outcome_through(&site.layer, &inner, site.jar.request(), NOTHING).await;
@@ -186,8 +189,8 @@ async fn inner_logout_when_is_obeyed() {
     let end_session = |_: &Euid, response: &mut Response<()>| {
         response.headers_mut().insert("x-ended", HeaderValue::from_static("1"));
     };
-    for request in [site.jar.request(), Request::new(())] {
-        assert_eq!(outcome_through(&site.layer, &inner, request, end_session).await.1, LOGIN_REMOVED);
+    for (request, expected) in [(site.jar.request(), LOGIN_REMOVED), (Request::new(()), "anchor cleared")] {
+        assert_eq!(outcome_through(&site.layer, &inner, request, end_session).await.1, expected);
     }
     assert_eq!(outcome_through(&site.layer, &inner, site.jar.request(), NOTHING).await.1, "");
 }
@@ -261,7 +264,7 @@ async fn inner_layer_writes_no_cookie_itself() {
     let inner = another_layer(&site, &keys, |layer| layer.consent(|_| Consent::Granted));
     assert_eq!(
         outcome_through(&site.layer, &inner, site.jar.request(), log_in_another).await,
-        expect("absent", LOGIN_WRITTEN)
+        expect("absent", LOGIN_REPLACED)
     );
 }
 
@@ -301,7 +304,7 @@ async fn outer_layer_alone_refreshes_and_writes() {
 async fn update_attached_inside_both_layers_reaches_the_outer_one() {
     for Nested { outer, inner, .. } in [nested_clones().await, nested_layers().await] {
         for (update, expected) in [
-            (EuidUpdate::login(identity_until("x", [EXPIRED; 3])), LOGIN_WRITTEN),
+            (EuidUpdate::login(identity_until("x", [EXPIRED; 3])), LOGIN_REPLACED),
             (EuidUpdate::logout(), LOGIN_REMOVED),
             (EuidUpdate::opt_out(), OPTED_OUT),
         ] {

@@ -153,14 +153,14 @@ async fn cache_control_set_outside_overrides_that_of_the_layer() {
     let public = HeaderValue::from_static("public, max-age=600");
     let overriding = SetResponseHeaderLayer::overriding(CACHE_CONTROL, public.clone());
     let if_absent = SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, public);
-    let mut site = Site::offline();
+    let site = Site::offline();
     for (app, expected) in [
         (stack(Outside, &site.layer, overriding.clone()), "public, max-age=600"),
         (stack(Inside, &site.layer, overriding), "private, no-store"),
         (stack(Outside, &site.layer, if_absent.clone()), "private, no-store"),
         (stack(Inside, &site.layer, if_absent), "private, no-store"),
     ] {
-        let response = send(&mut site, &app, Method::POST, "/login").await;
+        let response = send(&mut site.clone(), &app, Method::POST, "/login").await;
         assert_eq!(
             (writes(response.headers()).as_str(), &response.headers()[CACHE_CONTROL]),
             (LOGIN_WRITTEN, &HeaderValue::from_static(expected))

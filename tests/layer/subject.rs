@@ -9,12 +9,15 @@ use tower_euid::error::ErrorKind;
 use tower_euid::{CookieConfig, EuidUpdate, KeyRing, Refreshed};
 
 use crate::support::{
-    DUE, EXPIRED, IDENTITY, Jar, Log, Operator, Site, expect, failure, identity, new_pair, outcome, ring, set_cookies,
+    DUE, EXPIRED, IDENTITY, Jar, LOGIN_REPLACED, Log, OPTED_OUT, Operator, Site, expect, failure, identity, new_pair,
+    outcome, ring, set_cookies,
 };
 
 const ANN: Option<&str> = Some("ann");
 const BOB: Option<&str> = Some("bob");
 const NO_USER: Option<&str> = None;
+/// For how long an opt-out counts, in milliseconds.
+const OPT_OUT_REMEMBERED: i64 = 72 * 3_600_000;
 
 /// Returns a site with the hook and with Ann's login.
 async fn logged_in_as_ann(operator: Operator) -> Site {
@@ -90,7 +93,7 @@ async fn unbound_identity_is_active_for_every_user() {
 async fn opt_out_found_by_a_refresh_is_shown_to_its_user_alone() {
     let mut site = logged_in_as_ann(Operator::answering(Ok(Refreshed::OptedOut))).await;
     site.wait_until(DUE);
-    assert_eq!(outcome(&site.look_as(ANN).await), expect("opted_out", "identity cleared, opt-out recorded"));
+    assert_eq!(outcome(&site.look_as(ANN).await), expect("opted_out", "identity cleared, opt-out set"));
     assert_eq!(outcome(&site.look_as(ANN).await), expect("opted_out", ""));
     for other in [NO_USER, BOB] {
         assert_eq!(outcome(&site.look_as(other).await), expect("absent", ""));
@@ -99,9 +102,32 @@ async fn opt_out_found_by_a_refresh_is_shown_to_its_user_alone() {
 }
 
 #[tokio::test]
+async fn stated_opt_out_is_shown_to_its_subject_alone_and_for_72_hours() {
+    let mut site = logged_in_as_ann(Operator::never()).await;
+    assert_eq!(site.update(EuidUpdate::opt_out().subject("ann")).await.writes(), OPTED_OUT);
+    for (user, sees) in [(ANN, "opted_out"), (NO_USER, "absent"), (BOB, "absent"), (ANN, "opted_out")] {
+        assert_eq!(outcome(&site.look_as(user).await), expect(sees, ""), "{user:?}");
+    }
+    site.wait_until(OPT_OUT_REMEMBERED - 1);
+    assert_eq!(site.look_as(ANN).await.saw(), "opted_out");
+    site.wait_until(OPT_OUT_REMEMBERED);
+    assert_eq!(site.look_as(ANN).await.saw(), "absent");
+}
+
+#[tokio::test]
+async fn stated_opt_out_without_a_subject_is_shown_to_every_user() {
+    let mut site = logged_in_as_ann(Operator::never()).await;
+    site.update(EuidUpdate::opt_out()).await;
+    for user in [ANN, NO_USER, BOB] {
+        assert_eq!(outcome(&site.look_as(user).await), expect("opted_out", ""), "{user:?}");
+    }
+}
+
+#[tokio::test]
 async fn login_of_another_user_replaces_the_bound_identity() {
     let mut site = logged_in_as_ann(Operator::never()).await;
-    site.update(EuidUpdate::login(identity("of-bob")).subject("bob")).await;
+    let login = site.update(EuidUpdate::login(identity("of-bob")).subject("bob")).await;
+    assert_eq!(login.writes(), LOGIN_REPLACED);
     assert_eq!(outcome(&site.look_as(BOB).await), expect("active(of-bob)", ""));
     assert_eq!(outcome(&site.look_as(ANN).await), expect("absent", "identity cleared"));
 }
@@ -135,14 +161,17 @@ async fn subject_is_not_readable_in_the_cookies() {
 }
 
 #[tokio::test]
-async fn login_without_a_subject_is_warned_about_if_the_hook_is_set() {
+async fn login_or_opt_out_without_a_subject_is_warned_about_if_the_hook_is_set() {
     let warning = "WARN tower_euid: a login has no subject, so it is bound to no user";
     let login = || EuidUpdate::login(identity("x"));
     for (has_hook, update, expected) in [
         (true, login(), &[warning][..]),
+        (true, EuidUpdate::opt_out(), &[warning]),
         (true, login().subject("ann"), &[]),
+        (true, EuidUpdate::opt_out().subject("ann"), &[]),
         (true, EuidUpdate::logout(), &[]),
         (false, login(), &[]),
+        (false, EuidUpdate::opt_out(), &[]),
     ] {
         let site = Site::offline();
         let mut site = if has_hook { site.with_subject() } else { site };

@@ -146,6 +146,9 @@ async fn cookie_that_is_not_accepted_is_counted_and_logged_with_its_reason() {
         (site.jar.clone().with(IDENTITY, &format!("{value}!")), "undecodable"),
         (site.jar.clone().with(IDENTITY, &altered(value, 100)), "forged"),
         (site.jar.clone().without(ANCHOR), "anchor"),
+        (site.jar.clone().with(ANCHOR, "garbage"), "unreadable_anchor"),
+        // As long as the name of a login.
+        (site.jar.clone().with(ANCHOR, &"!".repeat(22)), "unreadable_anchor"),
     ] {
         let recording = Recording::start();
         Site { jar, ..site.clone() }.look_once().await;

@@ -1,8 +1,10 @@
 //! `EuidUpdate`: a handler logs a visitor in or out, or notes an opt-out.
 //!
-//! 1. A login replaces any previous identity; a logout ends it, even one that this node can't read.
+//! 1. A login replaces any previous identity; a logout ends it, even one that this node can't read. Both remove all
+//!    cookies of the layer that came, and no others but the anchor.
 //! 2. Precedence in one response: logout > opt-out > login > refresh.
-//! 3. A refresh that ends after a logout, an opt-out or another login makes no token active.
+//! 3. A refresh that ends after a logout, an opt-out or another login makes no token active, and costs the other login
+//!    nothing.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -12,11 +14,12 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
+use tower_euid::error::{ErrorKind, EuidError};
 use tower_euid::{Euid, EuidUpdate, Refreshed};
 
 use crate::support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, LOGIN_REMOVED, LOGIN_WRITTEN, Log, OPTED_OUT, Operator, Site, expect,
-    identity, identity_until, new_pair, outcome,
+    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, LOGIN_REMOVED, LOGIN_REPLACED, LOGIN_WRITTEN, Log, OPT_OUT, OPTED_OUT,
+    Operator, Site, expect, failure, identity, identity_until, new_pair, outcome,
 };
 
 #[tokio::test]
@@ -33,7 +36,7 @@ async fn login_makes_its_token_active_for_the_next_request() {
 async fn login_of_another_person_replaces_the_first() {
     let mut site = Site::offline().logged_in(0).await;
     let visit = site.login("another").await;
-    assert_eq!(outcome(&visit), expect("active(old)", LOGIN_WRITTEN));
+    assert_eq!(outcome(&visit), expect("active(old)", LOGIN_REPLACED));
     assert_eq!(site.look().await.saw(), "active(another)");
 }
 
@@ -41,26 +44,35 @@ async fn login_of_another_person_replaces_the_first() {
 async fn login_overrides_a_refresh_of_the_same_request() {
     let mut site = Site::new(Operator::answering(new_pair("new"))).logged_in(DUE).await;
     let visit = site.update(EuidUpdate::login(identity_until("another", [DUE + 1, EXPIRED, EXPIRED]))).await;
-    assert_eq!(outcome(&visit), expect("active(new)", LOGIN_WRITTEN));
+    assert_eq!(outcome(&visit), expect("active(new)", LOGIN_REPLACED));
     assert_eq!(site.look().await.saw(), "active(another)");
 }
 
 #[tokio::test]
-async fn logout_clears_both_cookies_in_every_state() {
+async fn logout_clears_the_anchor_and_all_that_came_in_every_state() {
     let site = Site::offline().logged_in(0).await;
     let foreign = Site::offline().logged_in(0).await.jar;
     let readable = site.jar.clone();
+    let mut opted_out = Site::offline();
+    opted_out.update(EuidUpdate::opt_out()).await;
     let jars = [
-        ("nothing", Jar::default()),
-        ("readable", readable.clone()),
-        ("identity only", readable.clone().without(ANCHOR)),
-        ("anchor only", readable.clone().without(IDENTITY)),
-        ("garbage", Jar::default().with(IDENTITY, "garbage").with(ANCHOR, "garbage")),
-        ("unknown key", foreign),
+        ("nothing", Jar::default(), "anchor cleared"),
+        ("readable", readable.clone(), LOGIN_REMOVED),
+        ("identity only", readable.clone().without(ANCHOR), LOGIN_REMOVED),
+        ("anchor only", readable.clone().without(IDENTITY), "anchor cleared"),
+        ("garbage", Jar::default().with(&format!("{IDENTITY}abcd"), "x").with(ANCHOR, "x"), LOGIN_REMOVED),
+        (
+            "opt-out of another login",
+            readable.with_from(&opted_out.jar, OPT_OUT),
+            "identity cleared, anchor cleared, opt-out cleared",
+        ),
+        ("opt-out", opted_out.jar, "anchor cleared, opt-out cleared"),
+        ("unknown key", foreign, LOGIN_REMOVED),
     ];
-    for (state, jar) in jars {
-        let visit = site.send(jar.request(), |_, response| EuidUpdate::logout().attach(response)).await;
-        assert_eq!(visit.writes(), LOGIN_REMOVED, "{state}");
+    for (state, jar, expected) in jars {
+        let mut site = Site { jar, ..site.clone() };
+        assert_eq!(site.update(EuidUpdate::logout()).await.writes(), expected, "{state}");
+        assert_eq!(site.jar, Jar::default(), "{state}");
     }
 }
 
@@ -83,7 +95,7 @@ async fn opt_out_clears_the_identity_and_is_remembered() {
 async fn login_ends_a_remembered_opt_out() {
     let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
-    site.login("new").await;
+    assert_eq!(site.login("new").await.writes(), "identity set, anchor set, opt-out cleared");
     assert_eq!(site.look().await.saw(), "active(new)");
 }
 
@@ -91,7 +103,7 @@ async fn login_ends_a_remembered_opt_out() {
 async fn logout_ends_a_remembered_opt_out() {
     let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
-    site.update(EuidUpdate::logout()).await;
+    assert_eq!(site.update(EuidUpdate::logout()).await.writes(), "anchor cleared, opt-out cleared");
     assert_eq!(site.look().await.saw(), "absent");
 }
 
@@ -101,7 +113,7 @@ async fn update_from_any_generated_answer_ends_the_previous_identity() {
     use tower_euid::Generated;
 
     for (generated, writes, next) in [
-        (Generated::Identity(identity("another")), LOGIN_WRITTEN, "active(another)"),
+        (Generated::Identity(identity("another")), LOGIN_REPLACED, "active(another)"),
         (Generated::OptedOut, OPTED_OUT, "opted_out"),
         (Generated::InsufficientConsent, LOGIN_REMOVED, "absent"),
     ] {
@@ -121,7 +133,7 @@ async fn stronger_of_two_updates_wins_in_either_order() {
             let handler = move |_: &Euid, response: &mut Response<()>| {
                 updates.iter().cloned().for_each(|update| update.attach(response));
             };
-            assert_eq!(Site::offline().visit(handler).await.writes(), expected);
+            assert_eq!(Site::offline().logged_in(0).await.visit(handler).await.writes(), expected);
         }
     }
 }
@@ -137,9 +149,19 @@ async fn later_of_two_logins_in_one_response_counts() {
     assert_eq!(site.look().await.saw(), "active(second)");
 }
 
-/// Returns a site whose browser got the response with `update` first, and then that of a slow refresh.
+/// Returns an update that logs another person in, who needs no refresh for a while.
+fn login_of_another() -> EuidUpdate {
+    EuidUpdate::login(identity_until("another", [EXPIRED, 2 * EXPIRED, 3 * EXPIRED]))
+}
+
+/// Returns a site whose browser got the response with `update` first, and then that of a slow refresh of the old login.
 async fn late_refresh(update: EuidUpdate) -> Site {
-    let slow = Operator::answering(new_pair("late")).after(Duration::from_millis(200));
+    late_response(new_pair("late"), expect("active(late)", "identity set"), update).await
+}
+
+/// The same, with the operator's answer to the slow refresh and the outcome of its request.
+async fn late_response(answer: Result<Refreshed, EuidError>, expected: (String, String), update: EuidUpdate) -> Site {
+    let slow = Operator::answering(answer).after(Duration::from_millis(200));
     let mut site = Site::new(slow).logged_in(DUE).await;
     // The other request has no identity to refresh, so its response is there first.
     let anchor_only = site.jar.clone().without(IDENTITY);
@@ -147,7 +169,7 @@ async fn late_refresh(update: EuidUpdate) -> Site {
         site.look_once(),
         site.send(anchor_only.request(), move |_, response| update.clone().attach(response)),
     );
-    assert_eq!(outcome(&late), expect("active(late)", "identity set"));
+    assert_eq!(outcome(&late), expected);
     site.jar.apply(update.response.headers());
     site.jar.apply(late.response.headers());
     site
@@ -169,11 +191,24 @@ async fn refresh_that_ends_after_an_opt_out_restores_no_identity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refresh_that_ends_after_another_login_makes_no_token_active() {
-    let another = identity_until("another", [EXPIRED, 2 * EXPIRED, 3 * EXPIRED]);
-    let mut site = late_refresh(EuidUpdate::login(another)).await;
-    let visit = site.look().await;
-    assert_eq!(outcome(&visit), expect("absent", "identity cleared"));
+async fn refresh_that_ends_after_another_login_costs_that_login_nothing() {
+    let mut site = late_refresh(login_of_another()).await;
+    assert_eq!(site.jar.names().len(), 3, "two identities and the anchor");
+    assert_eq!(outcome(&site.look().await), expect("active(another)", "identity cleared"));
+    assert_eq!(outcome(&site.look().await), expect("active(another)", ""));
+    assert_eq!(site.jar.names().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn opt_out_or_rejection_that_a_refresh_finds_after_another_login_costs_that_login_nothing() {
+    for (answer, outcome_of_late, removed) in [
+        (Ok(Refreshed::OptedOut), expect("opted_out", "identity cleared, opt-out set"), "opt-out cleared"),
+        (failure(ErrorKind::RejectedToken), expect("absent", "identity cleared"), ""),
+    ] {
+        let mut site = late_response(answer, outcome_of_late, login_of_another()).await;
+        assert_eq!(outcome(&site.look().await), expect("active(another)", removed));
+        assert_eq!(outcome(&site.look().await), expect("active(another)", ""));
+    }
 }
 
 #[tokio::test]
@@ -181,8 +216,8 @@ async fn identity_from_before_a_logout_is_not_accepted() {
     let mut site = Site::offline().logged_in(0).await;
     let before = site.jar.clone();
     site.update(EuidUpdate::logout()).await;
-    site.jar.put(IDENTITY, before.value(IDENTITY).unwrap());
-    assert_eq!(site.look().await.saw(), "absent");
+    site.jar = site.jar.with_from(&before, IDENTITY);
+    assert_eq!(outcome(&site.look().await), expect("absent", "identity cleared"));
 }
 
 #[tokio::test]
@@ -190,9 +225,13 @@ async fn identity_from_before_a_logout_is_not_accepted_after_the_next_login() {
     let mut site = Site::offline().logged_in(0).await;
     let before = site.jar.clone();
     site.update(EuidUpdate::logout()).await;
-    site.login("old").await;
+    site.login("new").await;
+    let mut beside = Site { jar: site.jar.clone().with_from(&before, IDENTITY), ..site.clone() };
+    assert_eq!(outcome(&beside.look().await), expect("active(new)", "identity cleared"));
+    assert_eq!(outcome(&beside.look().await), expect("active(new)", ""), "the old one is removed, not the new one");
+    // Under the name of the new login's identity.
     site.jar.put(IDENTITY, before.value(IDENTITY).unwrap());
-    assert_eq!(site.look().await.saw(), "absent");
+    assert_eq!(outcome(&site.look().await), expect("absent", "identity cleared"));
 }
 
 #[tokio::test]
@@ -224,7 +263,7 @@ async fn clear_site_data_overrides_a_login() {
         response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cookies\""));
         EuidUpdate::login(identity("new")).attach(response);
     });
-    assert_eq!(visit.await.writes(), LOGIN_REMOVED);
+    assert_eq!(visit.await.writes(), "anchor cleared");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn concurrent_refresh_slower_than_the_handler_is_written_by_the_next_respo
 #[tokio::test(start_paused = true)]
 async fn concurrent_refresh_that_finds_an_opt_out_clears_the_identity_that_the_handler_saw() {
     let (_, visit, _) = concurrent_page(&Operator::answering(Ok(Refreshed::OptedOut)), DUE, 10).await;
-    assert_eq!(outcome(&visit), expect("active(old)", "identity cleared, opt-out recorded"));
+    assert_eq!(outcome(&visit), expect("active(old)", "identity cleared, opt-out set"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ async fn memo_answers_requests_with_the_old_cookie_for_45_seconds() {
 #[tokio::test]
 async fn memo_holds_an_opt_out_and_a_rejection() {
     for (answer, saw, writes) in [
-        (Ok(Refreshed::OptedOut), "opted_out", "identity cleared, opt-out recorded"),
+        (Ok(Refreshed::OptedOut), "opted_out", "identity cleared, opt-out set"),
         (failure(ErrorKind::RejectedToken), "absent", "identity cleared"),
     ] {
         let operator = Operator::answering(answer);

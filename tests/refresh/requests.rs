@@ -10,7 +10,7 @@ use tower_euid::error::ErrorKind;
 use tower_euid::{Consent, EuidUpdate, Refreshed};
 
 use crate::support::{
-    DUE, EXPIRED, IDENTITY, LOGIN_REMOVED, LOGIN_WRITTEN, NOTHING, Operator, REFRESH_EXPIRES, Site, Visit, expect,
+    DUE, EXPIRED, IDENTITY, LOGIN_REMOVED, LOGIN_REPLACED, NOTHING, Operator, REFRESH_EXPIRES, Site, Visit, expect,
     failure, identity_until, new_pair, outcome,
 };
 
@@ -114,7 +114,7 @@ async fn image_request_does_not_clear_an_identity_that_is_not_accepted() {
 #[tokio::test]
 async fn image_request_writes_the_update_of_its_handler_and_a_withdrawn_consent() {
     let site = Site::offline().logged_in(0).await;
-    for (update, writes) in [(EuidUpdate::logout(), LOGIN_REMOVED), (login_of_another(), LOGIN_WRITTEN)] {
+    for (update, writes) in [(EuidUpdate::logout(), LOGIN_REMOVED), (login_of_another(), LOGIN_REPLACED)] {
         let image = site.jar.request_with(&IMAGE);
         let visit = site.send(image, move |_, response| update.clone().attach(response)).await;
         assert_eq!(visit.writes(), writes);
@@ -185,7 +185,7 @@ async fn unsafe_request_does_not_wait_for_its_refresh_and_its_response_writes_th
 
 #[tokio::test(start_paused = true)]
 async fn login_and_logout_of_an_unsafe_request_have_precedence_over_its_refresh() {
-    for (update, writes) in [(EuidUpdate::logout as fn() -> _, LOGIN_REMOVED), (login_of_another, LOGIN_WRITTEN)] {
+    for (update, writes) in [(EuidUpdate::logout as fn() -> _, LOGIN_REMOVED), (login_of_another, LOGIN_REPLACED)] {
         for (millis, saw) in [(DUE, "active(old)"), (EXPIRED, "unavailable")] {
             let (visit, took) = slow_request(Method::POST, millis, Some(update)).await;
             assert_eq!((outcome(&visit), took), (expect(saw, writes), Duration::from_millis(300)));

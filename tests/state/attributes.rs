@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use http::HeaderMap;
 use tower_euid::{CookieConfig, EuidUpdate, Refreshed, SameSite};
 
-use crate::support::{DUE, Jar, NOTHING, Operator, SCRIPT_TOKEN, SDK, Site, new_pair, ring, set_cookies};
+use crate::support::{DUE, Jar, NOTHING, Operator, SCRIPT_TOKEN, SDK, Site, identity, new_pair, ring, set_cookies};
 
 /// Returns every valid configuration, with the prefix of its names and the attributes of all its cookies.
 fn configurations() -> Vec<(CookieConfig, String, String)> {
@@ -60,58 +60,93 @@ fn lines(headers: &HeaderMap) -> BTreeSet<Line> {
     });
     let lines: Vec<_> = lines.collect();
     let unique: BTreeSet<_> = lines.iter().cloned().collect();
-    assert_eq!(unique.len(), lines.len(), "no line is repeated");
+    // Only a logout that removes a record repeats a line: the removal of the anchor comes first and last.
+    let repeats_anchor = lines.len() > 2 && lines.first() == lines.last();
+    assert_eq!(unique.len() + usize::from(repeats_anchor), lines.len(), "no other line is repeated");
     unique
 }
 
-/// Returns the `Set-Cookie` lines of each kind of change, in the order of a visitor's life.
-async fn lines_of_all_changes(config: CookieConfig) -> [(&'static str, BTreeSet<Line>); 5] {
+/// The `Set-Cookie` lines of a change, and the browser before and after it.
+struct Written {
+    change: &'static str,
+    before: Jar,
+    after: Jar,
+    lines: BTreeSet<Line>,
+}
+
+/// Visits a page whose response makes a change.
+async fn written(site: &mut Site, change: &'static str, update: Option<EuidUpdate>) -> Written {
+    let before = site.jar.clone();
+    let visit = match update {
+        Some(update) => site.update(update).await,
+        None => site.look().await,
+    };
+    Written { change, before, after: site.jar.clone(), lines: lines(visit.response.headers()) }
+}
+
+/// Returns the `Set-Cookie` lines of each kind of change.
+async fn lines_of_all_changes(config: CookieConfig) -> Vec<Written> {
     let site = |operator| Site::new(operator).configured(|layer| layer.cookie(config.clone()));
+    let login = |name| Some(EuidUpdate::login(identity(name)));
     let mut refreshing = site(Operator::answering(new_pair("new")));
-    let login = refreshing.login("old").await;
+    let mut all = vec![written(&mut refreshing, "login", login("old")).await];
+    all.push(written(&mut refreshing, "login in place of a login", login("old")).await);
     refreshing.wait_until(DUE);
-    let refresh = refreshing.look().await;
-    let logout = refreshing.update(EuidUpdate::logout()).await;
+    all.push(written(&mut refreshing, "refresh", None).await);
+    all.push(written(&mut refreshing, "logout", Some(EuidUpdate::logout())).await);
+
     let mut opting_out = site(Operator::answering(Ok(Refreshed::OptedOut))).logged_in(DUE).await;
-    let opt_out_of_refresh = opting_out.look().await;
-    let opt_out_of_handler = opting_out.update(EuidUpdate::opt_out()).await;
-    let visits = [
-        ("login", login),
-        ("refresh", refresh),
-        ("logout", logout),
-        ("opt-out of refresh", opt_out_of_refresh),
-        ("opt-out of handler", opt_out_of_handler),
-    ];
-    visits.map(|(change, visit)| (change, lines(visit.response.headers())))
+    all.push(written(&mut opting_out, "opt-out of refresh", None).await);
+    let recorded = opting_out.jar.clone();
+    all.push(written(&mut opting_out, "login in place of an opt-out", login("again")).await);
+    opting_out.jar = recorded.clone();
+    all.push(written(&mut opting_out, "logout after an opt-out", Some(EuidUpdate::logout())).await);
+    opting_out.jar = recorded;
+    all.push(written(&mut opting_out, "opt-out of handler", Some(EuidUpdate::opt_out())).await);
+    all
 }
 
 #[tokio::test]
 async fn cookies_and_their_removals_have_the_names_and_attributes_of_the_configuration() {
     for (config, prefix, attributes) in configurations() {
-        let [identity, anchor, record] = ["euid", "euid-login", "euid-optout"].map(|name| format!("{prefix}{name}"));
-        assert_eq!((config.identity_name(), config.anchor_name()), (&*identity, &*anchor));
-        assert_eq!(config.opt_out_name(), record);
-        let set = |name: &str| (name.to_owned(), false, format!("; HttpOnly{attributes}"));
-        let cleared = |name: &str| (name.to_owned(), true, format!("; HttpOnly{attributes}"));
-        for (change, lines) in lines_of_all_changes(config.clone()).await {
+        let [identity, anchor, record] = ["euid.", "euid-login", "euid-optout."].map(|name| format!("{prefix}{name}"));
+        assert_eq!((config.identity_prefix(), config.anchor_name()), (&*identity, &*anchor));
+        assert_eq!(config.opt_out_prefix(), record);
+        for Written { change, before, after, lines } in lines_of_all_changes(config.clone()).await {
+            let set = |name: &str| (after.name(name), false, format!("; HttpOnly{attributes}"));
+            let cleared = |name: &str| (before.name(name), true, format!("; HttpOnly{attributes}"));
             let expected: BTreeSet<_> = match change {
-                "login" => [set(&identity), set(&anchor), cleared(&record)].into(),
+                "login" => [set(&identity), set(&anchor)].into(),
+                "login in place of a login" => [set(&identity), set(&anchor), cleared(&identity)].into(),
                 "refresh" => [set(&identity)].into(),
+                "logout" => [cleared(&identity), cleared(&anchor)].into(),
                 "opt-out of refresh" => [cleared(&identity), set(&record)].into(),
-                "logout" => [cleared(&identity), cleared(&anchor), cleared(&record)].into(),
-                _ => [cleared(&identity), set(&anchor), cleared(&record)].into(),
+                "login in place of an opt-out" => [set(&identity), set(&anchor), cleared(&record)].into(),
+                "logout after an opt-out" => [cleared(&record), cleared(&anchor)].into(),
+                _ => [set(&anchor), set(&record), cleared(&record)].into(),
             };
             assert_eq!(lines, expected, "{change}: {config:?}");
+            // A tag is the beginning of the anchor's value, and stays for the login.
+            let tag = |jar: &Jar| jar.value(&anchor).map(|value| value[..4].to_owned());
+            for (jar, prefix) in [&before, &after].into_iter().flat_map(|jar| [(jar, &identity), (jar, &record)]) {
+                let names = jar.names().into_iter().filter(|name| name.starts_with(&**prefix));
+                assert!(names.eq(names_of(jar, prefix, tag(jar).as_deref())), "{change}: {:?}", jar.names());
+            }
         }
     }
+}
+
+/// Returns the name that a jar may have with this prefix.
+fn names_of(jar: &Jar, prefix: &str, tag: Option<&str>) -> Option<String> {
+    Some(format!("{prefix}{}", tag?)).filter(|name| jar.value(name).is_some())
 }
 
 #[tokio::test]
 async fn script_cookie_has_the_same_attributes_without_http_only() {
     for (config, _, attributes) in configurations() {
-        for (change, lines) in lines_of_all_changes(config.clone().expose_token_to_scripts()).await {
+        for Written { change, lines, .. } in lines_of_all_changes(config.clone().expose_token_to_scripts()).await {
             let lines: Vec<_> = lines.into_iter().filter(|(name, ..)| name == SCRIPT_TOKEN).collect();
-            let is_removal = !matches!(change, "login" | "refresh");
+            let is_removal = change.starts_with("logout") || change.starts_with("opt-out");
             assert_eq!(lines, [(SCRIPT_TOKEN.to_owned(), is_removal, attributes.clone())], "{change}: {config:?}");
         }
     }
@@ -120,11 +155,11 @@ async fn script_cookie_has_the_same_attributes_without_http_only() {
 #[tokio::test]
 async fn js_sdk_cookie_is_removed_from_the_host_and_from_its_domain() {
     for (config, ..) in configurations() {
-        let secure = if config.identity_name() == "euid" { "" } else { "; Secure" };
+        let secure = if config.identity_prefix() == "euid." { "" } else { "; Secure" };
         for (domain, domains) in [(None, vec![""]), (Some("Publisher.Example"), vec!["", "; Domain=publisher.example"])]
         {
             let config = config.clone().migrate_js_sdk_cookie(domain).unwrap();
-            for (change, lines) in lines_of_all_changes(config.clone()).await {
+            for Written { change, lines, .. } in lines_of_all_changes(config.clone()).await {
                 let lines: Vec<_> = lines.into_iter().filter(|(name, ..)| name == SDK).collect();
                 let removals = domains
                     .iter()
@@ -134,6 +169,37 @@ async fn js_sdk_cookie_is_removed_from_the_host_and_from_its_domain() {
                 assert_eq!(lines, expected.collect::<Vec<_>>(), "{change}: {config:?}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn leftovers_of_other_logins_are_removed_with_the_attributes_of_the_configuration() {
+    for (config, prefix, attributes) in configurations() {
+        let mut site = Site::offline().configured(|layer| layer.cookie(config.clone())).logged_in(0).await;
+        let names = ["euid.Az-_", "euid-optout.0000", "euid.sdk", "euid-optout.sdk"];
+        let names = names.map(|name| format!("{prefix}{name}"));
+        names.iter().for_each(|name| site.jar.put(name, "of another login"));
+        let expected: BTreeSet<_> = names.map(|name| (name, true, format!("; HttpOnly{attributes}"))).into();
+        assert_eq!(lines(site.look_once().await.response.headers()), expected, "{config:?}");
+    }
+}
+
+#[tokio::test]
+async fn cookies_of_a_migrated_identity_have_the_names_and_attributes_of_the_configuration() {
+    for (config, prefix, attributes) in configurations() {
+        let config = config.migrate_js_sdk_cookie(None).unwrap();
+        let line = |name: &str, is_removal| (format!("{prefix}{name}"), is_removal, format!("; HttpOnly{attributes}"));
+        let site = Site::new(Operator::answering(Ok(Refreshed::OptedOut)));
+        let mut site = site.configured(|layer| layer.cookie(config.clone())).with_sdk_token("sdk");
+        let own =
+            |written: Written| -> BTreeSet<_> { written.lines.into_iter().filter(|(name, ..)| name != SDK).collect() };
+        let migrated = own(written(&mut site, "migration", None).await);
+        assert_eq!(migrated, [line("euid.sdk", false)].into(), "{config:?}");
+        site.wait_until(DUE);
+        let opted_out = own(written(&mut site, "opt-out", None).await);
+        assert_eq!(opted_out, [line("euid-optout.sdk", false), line("euid.sdk", true)].into(), "{config:?}");
+        let ended = own(written(&mut site, "logout", Some(EuidUpdate::logout())).await);
+        assert_eq!(ended, [line("euid-login", false), line("euid-optout.sdk", true)].into(), "{config:?}");
     }
 }
 
@@ -156,9 +222,10 @@ async fn identity_is_not_readable_under_a_configuration_with_another_prefix() {
             let other_site = site.clone().configured(|layer| layer.cookie(other.clone()));
             assert_eq!(other_site.look_once().await.saw(), "absent");
             // The name is sealed, so the values are not readable under the other names either.
-            let renamed = Jar::default()
-                .with(other.identity_name(), site.jar.value(config.identity_name()).unwrap())
-                .with(other.anchor_name(), site.jar.value(config.anchor_name()).unwrap());
+            let [identity, anchor] =
+                [config.identity_prefix(), config.anchor_name()].map(|name| site.jar.value(name).unwrap());
+            let name = format!("{}{}", other.identity_prefix(), &anchor[..4]);
+            let renamed = Jar::default().with(&name, identity).with(other.anchor_name(), anchor);
             let visit = other_site.send(renamed.request(), NOTHING).await;
             assert_eq!(visit.saw(), "absent", "{prefix} {other_prefix}");
         }

@@ -6,9 +6,12 @@
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderValue, Request};
-use tower_euid::EuidUpdate;
+use tower_euid::{CookieConfig, EuidUpdate, Refreshed};
 
-use crate::support::{ANCHOR, DUE, IDENTITY, NOTHING, Operator, Site, Visit, expect, new_pair, outcome, set_cookies};
+use crate::support::{
+    ANCHOR, DUE, IDENTITY, NOTHING, OPT_OUT, Operator, SCRIPT_TOKEN, Site, Visit, expect, new_pair, outcome,
+    set_cookies,
+};
 
 /// Visits a page with these `Cookie` headers.
 async fn look_with(site: &Site, headers: &[&[u8]]) -> Visit {
@@ -19,22 +22,58 @@ async fn look_with(site: &Site, headers: &[&[u8]]) -> Visit {
     site.send(request, NOTHING).await
 }
 
-/// Returns the pairs of identity and anchor, as one header.
+/// Returns identity and anchor, as one header.
 fn own_cookies(site: &Site) -> String {
     format!("{}; {}", site.jar.pair(IDENTITY), site.jar.pair(ANCHOR))
 }
 
 #[tokio::test]
 async fn default_cookies_are_host_only_secure_http_only_and_lax() {
-    let visit = Site::offline().login("old").await;
-    for (line, name) in set_cookies(visit.response.headers()).into_iter().zip([IDENTITY, ANCHOR]) {
+    let mut site = Site::offline();
+    let visit = site.login("old").await;
+    let lines = set_cookies(visit.response.headers());
+    assert_eq!(lines.len(), 2);
+    for (line, name) in lines.into_iter().zip([ANCHOR, IDENTITY]) {
         let line = line.to_str().unwrap();
-        assert!(line.starts_with(&format!("{name}=")), "{line}");
+        assert!(line.starts_with(&site.jar.pair(name)), "{line}");
         for attribute in ["; HttpOnly", "; Secure", "; SameSite=Lax", "; Path=/", "; Max-Age="] {
             assert!(line.contains(attribute), "{attribute}: {line}");
         }
         assert!(!line.contains("Domain"), "{line}");
     }
+}
+
+/// Returns the cookies that a response sets, and with a minus those that it removes, in the order of its headers.
+fn in_order(visit: &Visit) -> Vec<String> {
+    let lines = set_cookies(visit.response.headers()).into_iter().map(|line| line.to_str().unwrap());
+    let cookies = lines.map(|line| {
+        let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+        format!("{}{}", if value.is_empty() { "-" } else { "" }, name.rsplit_once('.').map_or(name, |(kind, _)| kind))
+    });
+    cookies.collect()
+}
+
+#[tokio::test]
+async fn anchor_is_set_first_and_removed_last() {
+    const KINDS: [&str; 3] = ["__Host-euid-login", "__Host-euid", "__Host-euid-optout"];
+    let [anchor, identity, record] = KINDS;
+    let [no_anchor, no_identity, no_record] = KINDS.map(|kind| format!("-{kind}"));
+    let (no_token, token) = (format!("-{SCRIPT_TOKEN}"), SCRIPT_TOKEN);
+    let config = CookieConfig::default().expose_token_to_scripts();
+    let mut site = Site::new(Operator::answering(Ok(Refreshed::OptedOut))).configured(|layer| layer.cookie(config));
+    assert_eq!(in_order(&site.login("old").await), [anchor, identity, token]);
+    assert_eq!(in_order(&site.login("old").await), [anchor, identity, &no_identity, token]);
+    let logged_in = site.clone();
+    assert_eq!(in_order(&site.update(EuidUpdate::opt_out()).await), [anchor, record, &no_identity, &no_token]);
+    assert_eq!(in_order(&site.update(EuidUpdate::logout()).await), [&*no_anchor, &no_record, &no_token, &no_anchor]);
+    let mut site = logged_in;
+    assert_eq!(in_order(&site.clone().update(EuidUpdate::logout()).await), [&*no_identity, &no_token, &no_anchor]);
+    site.wait_until(DUE);
+    assert_eq!(in_order(&site.look().await), [record, &no_identity, &no_token]);
+
+    let mut migrating = Site::offline().migrating().with_sdk_token("sdk");
+    assert_eq!(in_order(&migrating.look().await), [identity, "-__euid"]);
+    assert_eq!(in_order(&migrating.update(EuidUpdate::logout()).await), [anchor, &no_identity, "-__euid"]);
 }
 
 #[tokio::test]
@@ -112,10 +151,11 @@ async fn identity_and_anchor_after_twenty_thousand_other_cookies_are_ignored() {
 async fn cookies_with_a_longer_name_are_no_identity_and_no_anchor() {
     let site = Site::offline().logged_in(0).await;
     let own = own_cookies(&site);
-    let header = format!("x{own}; {IDENTITY}x=1; {IDENTITY}-loginx=2; a={IDENTITY}=3; {ANCHOR}");
-    assert_eq!(look_with(&site, &[header.as_bytes()]).await.saw(), "absent");
-    let header = format!("{IDENTITY}x=1; {IDENTITY}-loginx=2; a={IDENTITY}=3; {own}");
-    assert_eq!(look_with(&site, &[header.as_bytes()]).await.saw(), "active(old)");
+    let name = site.jar.name(IDENTITY);
+    let header = format!("x{own}; {name}x=1; {ANCHOR}x=2; a={name}=3; {ANCHOR}");
+    assert_eq!(outcome(&look_with(&site, &[header.as_bytes()]).await), expect("absent", ""));
+    let header = format!("{name}x=1; {ANCHOR}x=2; a={name}=3; {own}");
+    assert_eq!(outcome(&look_with(&site, &[header.as_bytes()]).await), expect("active(old)", ""));
 }
 
 #[tokio::test]
@@ -127,8 +167,48 @@ async fn identity_named_by_the_anchor_counts_among_two() {
         let [one, other] = identities.map(|jar| jar.pair(IDENTITY));
         let header = format!("{one}; {other}; {}", site.jar.pair(ANCHOR));
         let visit = look_with(&site, &[header.as_bytes()]).await;
-        assert_eq!(outcome(&visit), expect("active(second)", ""));
+        assert_eq!(outcome(&visit), expect("active(second)", "identity cleared"));
+        let [line] = set_cookies(visit.response.headers())[..] else { panic!("one cookie") };
+        assert!(line.to_str().unwrap().starts_with(&format!("{}=;", first.name(IDENTITY))), "{line:?}");
     }
+}
+
+#[tokio::test]
+async fn first_identity_that_opens_counts_among_several_of_the_same_name() {
+    let site = Site::offline().logged_in(0).await;
+    let (name, own) = (site.jar.name(IDENTITY), own_cookies(&site));
+    let garbled = format!("{}AAAA", site.jar.pair(IDENTITY));
+    for header in [format!("{name}=garbled; {own}"), format!("{own}; {name}="), format!("{garbled}; {own}; {garbled}")]
+    {
+        let visit = look_with(&site, &[header.as_bytes()]).await;
+        assert_eq!(outcome(&visit), expect("active(old)", ""), "{header}");
+    }
+}
+
+#[tokio::test]
+async fn identity_named_by_the_anchor_counts_behind_a_hundred_of_other_logins() {
+    let site = Site::offline().logged_in(0).await;
+    let others: String =
+        (0..100).map(|number| format!("{IDENTITY}a{number:03}=x; {OPT_OUT}a{number:03}=x; ")).collect();
+    let mut header = format!("{others}{}", own_cookies(&site));
+    let mut kept = 200;
+    // A response removes some of them, and the next ones remove the others.
+    for page in 1.. {
+        let visit = look_with(&site, &[header.as_bytes()]).await;
+        assert_eq!(visit.saw(), "active(old)");
+        let lines = set_cookies(visit.response.headers());
+        if lines.is_empty() {
+            assert_eq!(page, 26, "eight at a time");
+            break;
+        }
+        assert!(lines.len() <= 8, "{lines:?}");
+        for line in lines {
+            let (name, _) = line.to_str().unwrap().split_once('=').unwrap();
+            header = header.replace(&format!("{name}=x; "), "");
+            kept -= 1;
+        }
+    }
+    assert_eq!((kept, header), (0, own_cookies(&site)));
 }
 
 #[tokio::test]
@@ -138,7 +218,7 @@ async fn anchors_that_differ_make_each_identity_absent() {
     site.login("second").await;
     for jar in [&first, &site.jar] {
         let header = format!("{}; {}; {}", jar.pair(IDENTITY), first.pair(ANCHOR), site.jar.pair(ANCHOR));
-        assert_eq!(look_with(&site, &[header.as_bytes()]).await.saw(), "absent");
+        assert_eq!(outcome(&look_with(&site, &[header.as_bytes()]).await), expect("absent", ""));
     }
 }
 

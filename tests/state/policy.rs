@@ -15,10 +15,10 @@ use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::clock::{Clock, ManualClock, UnixMillis};
 use tower_euid::error::{ErrorKind, EuidError};
-use tower_euid::{EuidUpdate, KeyRing, Refreshed, refresh_fn};
+use tower_euid::{Consent, CookieKey, EuidUpdate, KeyRing, Refreshed, refresh_fn};
 
 use crate::support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, LOGIN_REMOVED, NOTHING, Operator, REFRESH_EXPIRES,
+    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Jar, LOGIN_REMOVED, NOTHING, OPT_OUT, Operator, REFRESH_EXPIRES,
     REFRESH_FROM, START, Site, Visit, at, expect, failure, identity_until, new_pair, outcome, ring, set_cookies,
 };
 
@@ -45,12 +45,35 @@ async fn answered(millis: i64, answer: Result<Refreshed, EuidError>) -> (String,
     row(millis, &Operator::answering(answer)).await
 }
 
-/// Returns a browser whose visitor has opted out after a login, and which still has this login's identity.
+/// Returns a browser with the record of an opt-out that a refresh has found at [`DUE`], beside the identity of its login.
 async fn with_identity_and_opt_out() -> Site {
-    let mut site = Site::offline().logged_in(0).await;
+    let mut site = Site::new(Operator::answering(Ok(Refreshed::OptedOut))).logged_in(DUE).await;
     let before = site.jar.clone();
-    site.update(EuidUpdate::opt_out()).await;
-    site.jar.put(IDENTITY, before.value(IDENTITY).unwrap());
+    assert_eq!(site.look().await.saw(), "opted_out");
+    site.jar = site.jar.with_from(&before, IDENTITY);
+    site
+}
+
+/// Returns the same browser, and the rings of two nodes: one knows only the key of the identity, the other only that of
+/// the record.
+async fn with_keys_of_identity_and_opt_out() -> (Jar, [KeyRing; 2]) {
+    let [identity, record] = [(); 2].map(|()| CookieKey::generate().unwrap());
+    let before = Site::with_keys(identity.clone().into(), Operator::never()).logged_in(0).await;
+    let both = KeyRing::new([record.clone(), identity.clone()]).unwrap();
+    let mut site = Site::with_keys(both, Operator::answering(Ok(Refreshed::OptedOut)));
+    site.jar = before.jar.clone();
+    site.wait_until(DUE);
+    assert_eq!(site.look().await.saw(), "opted_out");
+    (site.jar.with_from(&before.jar, IDENTITY), [identity, record].map(KeyRing::from))
+}
+
+/// Returns a browser with an identity beside that of the login before it.
+async fn with_two_identities() -> Site {
+    let mut site = Site::offline();
+    site.login("first").await;
+    let first = site.jar.clone();
+    site.login("second").await;
+    site.jar = site.jar.with(&first.name(IDENTITY), first.value(IDENTITY).unwrap());
     site
 }
 
@@ -69,7 +92,7 @@ async fn anchor_without_an_identity_is_absent_and_kept() {
 }
 
 #[tokio::test]
-async fn anchor_with_an_opt_out_is_opted_out_for_72_hours_to_the_millisecond() {
+async fn stated_opt_out_is_opted_out_for_72_hours_to_the_millisecond() {
     let mut site = Site::offline();
     site.update(EuidUpdate::opt_out()).await;
     for (millis, saw) in [(0, "opted_out"), (OPT_OUT_EXPIRES - 1, "opted_out"), (OPT_OUT_EXPIRES, "absent")] {
@@ -80,18 +103,32 @@ async fn anchor_with_an_opt_out_is_opted_out_for_72_hours_to_the_millisecond() {
 }
 
 #[tokio::test]
-async fn identity_with_an_opt_out_in_its_anchor_is_opted_out_and_cleared() {
+async fn identity_with_a_record_of_its_opt_out_is_opted_out_and_cleared() {
     let mut site = with_identity_and_opt_out().await;
     let visit = site.look().await;
     assert_eq!(outcome(&visit), expect("opted_out", "identity cleared"));
 }
 
 #[tokio::test]
-async fn identity_with_an_opt_out_in_its_anchor_is_absent_and_cleared_after_72_hours() {
-    let mut site = with_identity_and_opt_out().await;
-    site.wait_until(OPT_OUT_EXPIRES);
-    let visit = site.look().await;
-    assert_eq!(outcome(&visit), expect("absent", "identity cleared"));
+async fn identity_with_a_record_of_its_opt_out_is_absent_and_cleared_after_72_hours() {
+    for (millis, saw) in [(OPT_OUT_EXPIRES - 1, "opted_out"), (OPT_OUT_EXPIRES, "absent")] {
+        let mut site = with_identity_and_opt_out().await;
+        site.wait_until(DUE + millis);
+        let visit = site.look().await;
+        assert_eq!(outcome(&visit), expect(saw, "identity cleared"), "{millis}");
+    }
+}
+
+#[tokio::test]
+async fn identity_of_the_previous_login_beside_a_stated_opt_out_is_opted_out_and_cleared() {
+    let mut site = Site::offline().logged_in(0).await;
+    let before = site.jar.clone();
+    site.update(EuidUpdate::opt_out()).await;
+    site.jar = site.jar.with_from(&before, IDENTITY);
+    for (millis, saw) in [(0, "opted_out"), (OPT_OUT_EXPIRES, "absent")] {
+        site.wait_until(millis);
+        assert_eq!(outcome(&site.look_once().await), expect(saw, "identity cleared"), "{millis}");
+    }
 }
 
 #[tokio::test]
@@ -104,13 +141,120 @@ async fn identity_under_an_unknown_key_is_absent_and_kept() {
 }
 
 #[tokio::test]
-async fn identity_under_an_unknown_key_with_an_opt_out_in_the_anchor_is_opted_out_and_cleared() {
-    let other_keys = Site::offline().logged_in(0).await;
-    let mut site = Site::offline();
-    site.update(EuidUpdate::opt_out()).await;
-    site.jar.put(IDENTITY, other_keys.jar.value(IDENTITY).unwrap());
-    let visit = site.look().await;
-    assert_eq!(outcome(&visit), expect("opted_out", "identity cleared"));
+async fn identity_of_an_unknown_version_is_absent_and_kept() {
+    let site = Site::offline().logged_in(0).await;
+    for version in ["A", "B", "_"] {
+        let value = site.jar.value(IDENTITY).unwrap().replacen('A', version, 1);
+        // The first character has six of the eight bits of the version.
+        let saw = if version == "A" { "active(old)" } else { "absent" };
+        let visit = site.send(site.jar.clone().with(IDENTITY, &value).request(), NOTHING).await;
+        assert_eq!(outcome(&visit), expect(saw, ""), "{version}");
+    }
+}
+
+#[tokio::test]
+async fn identity_under_an_unknown_key_with_a_record_of_its_opt_out_is_opted_out_and_cleared() {
+    let (jar, [_, record]) = with_keys_of_identity_and_opt_out().await;
+    let site = Site { jar, ..Site::with_keys(record, Operator::never()) };
+    site.wait_until(DUE);
+    assert_eq!(outcome(&site.look_once().await), expect("opted_out", "identity cleared"));
+}
+
+#[tokio::test]
+async fn identity_with_a_record_under_an_unknown_key_is_absent_and_kept() {
+    let (jar, [identity, _]) = with_keys_of_identity_and_opt_out().await;
+    let site = Site { jar, ..Site::with_keys(identity, Operator::answering(new_pair("new"))) };
+    for millis in [0, DUE, EXPIRED] {
+        site.wait_until(millis);
+        let visit = site.look_once().await;
+        assert_eq!(outcome(&visit), expect("absent", ""), "{millis}");
+        assert!(set_cookies(visit.response.headers()).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn leftover_beside_state_under_an_unknown_key_is_kept() {
+    let site = with_two_identities().await;
+    let site = Site { jar: site.jar, ..Site::offline() };
+    assert_eq!(outcome(&site.look_once().await), expect("absent", ""));
+    // Without state of the login that the anchor names, there is nothing to judge.
+    let own = site.jar.value(ANCHOR).map(|anchor| format!("{IDENTITY}{}", &anchor[..4])).unwrap();
+    let site = Site { jar: site.jar.clone().without(&own), ..site };
+    assert_eq!(outcome(&site.look_once().await), expect("absent", "identity cleared"));
+}
+
+#[tokio::test]
+async fn leftover_is_cleared_unopened_beside_the_login_that_counts() {
+    let mut site = with_two_identities().await;
+    assert_eq!(outcome(&site.look().await), expect("active(second)", "identity cleared"));
+    assert_eq!(outcome(&site.look().await), expect("active(second)", ""));
+    for name in [IDENTITY, OPT_OUT] {
+        let jar = site.jar.clone().with(&format!("{name}zzzz"), "garbled");
+        let visit = site.send(jar.request(), NOTHING).await;
+        let writes = if name == IDENTITY { "identity cleared" } else { "opt-out cleared" };
+        assert_eq!(outcome(&visit), expect("active(second)", writes));
+    }
+}
+
+#[tokio::test]
+async fn leftover_is_kept_by_an_image_and_a_prefetch() {
+    let site = with_two_identities().await;
+    for header in [("sec-fetch-dest", "image"), ("sec-purpose", "prefetch")] {
+        let visit = site.send(site.jar.request_with(&[header]), NOTHING).await;
+        assert_eq!(outcome(&visit), expect("active(second)", ""), "{header:?}");
+    }
+}
+
+#[tokio::test]
+async fn leftover_is_cleared_by_a_refreshing_page_whatever_the_outcome() {
+    for (answer, saw, writes) in [
+        (new_pair("new"), "active(new)", "identity set, identity cleared"),
+        (failure(ErrorKind::Transient), "active(old)", "identity cleared"),
+        (failure(ErrorKind::RejectedToken), "absent", "identity cleared"),
+        (Ok(Refreshed::OptedOut), "opted_out", "identity cleared, opt-out set"),
+    ] {
+        let mut site = Site::new(Operator::answering(answer)).logged_in(DUE).await;
+        site.jar.put(&format!("{IDENTITY}zzzz"), "of another login");
+        assert_eq!(outcome(&site.look().await), expect(saw, writes));
+        assert_eq!(site.jar.value(&format!("{IDENTITY}zzzz")), None, "{saw}");
+    }
+}
+
+#[tokio::test]
+async fn state_with_an_anchor_that_cannot_be_read_is_absent_and_kept() {
+    let site = with_two_identities().await;
+    let long = "A".repeat(23);
+    for anchor in ["", "x", "None", "none.", "out.1795371587", "AAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAB", &long]
+    {
+        let jar = site.jar.clone().with(ANCHOR, anchor);
+        let visit = site.send(jar.request(), NOTHING).await;
+        assert_eq!(outcome(&visit), expect("absent", ""), "{anchor:?}");
+        assert!(set_cookies(visit.response.headers()).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn state_with_an_anchor_that_names_nothing_is_absent_and_cleared() {
+    let mut site = with_two_identities().await;
+    site.jar.put(ANCHOR, "none");
+    assert_eq!(outcome(&site.look().await), expect("absent", "identity cleared"));
+    assert_eq!(site.jar.names(), [ANCHOR]);
+}
+
+#[tokio::test]
+async fn state_is_cleared_by_withdrawn_consent_whatever_it_is() {
+    let two = with_two_identities().await;
+    let unreadable = two.jar.clone().with(ANCHOR, "unreadable");
+    let without_anchor = two.jar.clone().without(ANCHOR);
+    for (jar, is_known) in
+        [(two.jar.clone(), true), (two.jar.clone(), false), (unreadable, true), (without_anchor, true)]
+    {
+        let site = if is_known { two.clone() } else { Site::offline() };
+        let mut site = Site { jar, ..site }.configured(|layer| layer.consent(|_| Consent::Withdrawn));
+        assert_eq!(outcome(&site.look().await), expect("withheld", LOGIN_REMOVED));
+        assert_eq!(site.jar, Jar::default(), "no cookie remains");
+        assert_eq!(outcome(&site.look().await), expect("withheld", ""));
+    }
 }
 
 #[tokio::test]
@@ -129,7 +273,7 @@ async fn identity_of_another_login_than_the_anchor_is_absent_and_cleared() {
     site.login("first").await;
     let first = site.jar.clone();
     site.login("second").await;
-    site.jar.put(IDENTITY, first.value(IDENTITY).unwrap());
+    site.jar = site.jar.without(IDENTITY).with_from(&first, IDENTITY);
     let visit = site.look().await;
     assert_eq!(outcome(&visit), expect("absent", "identity cleared"));
 }
@@ -195,7 +339,7 @@ async fn new_pair_is_active_on_the_next_page_without_another_call() {
 async fn opt_out_clears_the_identity_and_is_recorded() {
     for millis in [DUE, EXPIRED] {
         let got = answered(millis, Ok(Refreshed::OptedOut)).await;
-        assert_eq!(got, expect("opted_out", "identity cleared, opt-out recorded"), "{millis}");
+        assert_eq!(got, expect("opted_out", "identity cleared, opt-out set"), "{millis}");
     }
 }
 
@@ -352,7 +496,7 @@ async fn not_modified_does_not_postpone_a_removal() {
 #[tokio::test]
 async fn not_modified_does_not_postpone_an_opt_out() {
     let visit = look_with_status(StatusCode::NOT_MODIFIED, Ok(Refreshed::OptedOut)).await;
-    assert_eq!(visit.writes(), "identity cleared, opt-out recorded");
+    assert_eq!(visit.writes(), "identity cleared, opt-out set");
 }
 
 #[tokio::test]

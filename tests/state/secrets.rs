@@ -28,8 +28,8 @@ use tower_euid::{Dii, Environment, EuidClient, EuidError, GenerateRequest, Gener
 #[cfg(feature = "client")]
 use crate::support::server::client_builder;
 use crate::support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Log, Operator, REFRESH_EXPIRES, REFRESH_FROM, Site, failure,
-    identity_until,
+    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Log, OPT_OUT, Operator, REFRESH_EXPIRES, REFRESH_FROM, Site,
+    failure, identity_until,
 };
 
 const ADVERTISING: &str = "advertising-secret-of-one-visitor";
@@ -74,7 +74,7 @@ fn secrets() -> Vec<String> {
 
 /// Returns the values of the cookies that the browser has.
 fn cookie_values(site: &Site) -> impl Iterator<Item = String> {
-    [IDENTITY, ANCHOR].into_iter().filter_map(|name| site.jar.value(name)).map(str::to_owned)
+    [IDENTITY, ANCHOR, OPT_OUT].into_iter().filter_map(|name| site.jar.value(name)).map(str::to_owned)
 }
 
 /// Returns the forms of a key, which is base64.
@@ -239,8 +239,8 @@ async fn log_of_visits_from_login_to_logout_holds_no_secret() {
         failing.look().await;
         remember(&failing);
     }
-    let garbled = site.jar.pair(IDENTITY) + "garbled";
-    site.jar.put(IDENTITY, garbled.trim_start_matches("__Host-euid="));
+    let garbled = format!("{}garbled", site.jar.value(IDENTITY).unwrap());
+    site.jar.put(IDENTITY, &garbled);
     site.look().await;
     site.login(&"too-large".repeat(500)).await;
     site.update(EuidUpdate::logout()).await;

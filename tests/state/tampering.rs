@@ -1,6 +1,6 @@
 //! Tampering: a cookie value that differs in any way from a sealed one does not open.
 //!
-//! The response passes unchanged, the handler sees `absent`, and at most the identity cookie is cleared.
+//! The response passes unchanged, the handler sees `absent`, and at most the cookie of the value is cleared.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -13,7 +13,9 @@ use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::{CookieConfig, CookieKey, Euid, EuidUpdate, Identity, KeyRing, Refreshed};
 
-use crate::support::{ANCHOR, IDENTITY, Jar, OPT_OUT, Operator, Site, identity, ring, writes};
+use crate::support::{
+    ANCHOR, IDENTITY, Jar, NOTHING, OPT_OUT, Operator, Site, expect, identity, outcome, ring, set_cookies, writes,
+};
 
 /// Returns an identity as large as those of the real operator: its tokens have 219 and 388 characters.
 fn real_size() -> Identity {
@@ -54,7 +56,7 @@ fn with_flipped_bits(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Asserts that the handler sees `absent`, that its response passes, and that nothing but the identity is cleared.
+/// Asserts that the handler sees `absent`, that its response passes, and that at most an identity or a record is cleared.
 async fn assert_absent(site: &Site, jar: &Jar, case: &str) {
     let page = service_fn(|request: Request<()>| {
         let state = request.extensions().get::<Euid>().map(Euid::state);
@@ -64,7 +66,7 @@ async fn assert_absent(site: &Site, jar: &Jar, case: &str) {
     let Ok(response) = site.layer.layer(page).oneshot(jar.request()).await;
     assert_eq!((response.status(), *response.body()), (StatusCode::ACCEPTED, ("the body", Some("absent"))), "{case}");
     let writes = writes(response.headers());
-    assert!(["", "identity cleared"].contains(&writes.as_str()), "{case}: {writes}");
+    assert!(["", "identity cleared", "opt-out cleared"].contains(&writes.as_str()), "{case}: {writes}");
 }
 
 /// Asserts that a cookie does not open with these bytes as its value.
@@ -161,7 +163,7 @@ async fn identity_with_a_part_of_another_identity_does_not_open() {
     assert_does_not_open(&site, IDENTITY, &previous, "the whole identity of the previous login").await;
 }
 
-/// A browser with a sealed cookie, and the function that returns that cookie's name under a configuration.
+/// A browser with a sealed cookie, and the function that returns the prefix of that cookie's name under a configuration.
 type Sealed = (Site, fn(&CookieConfig) -> &str);
 
 /// Returns a browser with an identity and one with a record, both under `config`.
@@ -170,7 +172,7 @@ async fn under(config: &CookieConfig, keys: &KeyRing) -> [Sealed; 2] {
     let mut identity = site(Operator::never());
     identity.update(EuidUpdate::login(real_size())).await;
     let record = site(Operator::answering(Ok(Refreshed::OptedOut))).opted_out().await;
-    [(identity, CookieConfig::identity_name), (record, CookieConfig::opt_out_name)]
+    [(identity, CookieConfig::identity_prefix), (record, CookieConfig::opt_out_prefix)]
 }
 
 fn configs() -> [CookieConfig; 3] {
@@ -182,10 +184,11 @@ fn configs() -> [CookieConfig; 3] {
 async fn identity_and_opt_out_record_do_not_open_under_the_names_of_another_configuration() {
     let keys = ring();
     for from in &configs() {
-        for (site, name) in under(from, &keys).await {
-            let [value, anchor] = [name(from), from.anchor_name()].map(|name| site.jar.value(name).unwrap());
+        for (site, prefix) in under(from, &keys).await {
+            let [value, anchor] = [prefix(from), from.anchor_name()].map(|name| site.jar.value(name).unwrap());
             for to in configs().iter().filter(|to| *to != from) {
-                let renamed = Jar::default().with(name(to), value).with(to.anchor_name(), anchor);
+                let name = format!("{}{}", prefix(to), &anchor[..4]);
+                let renamed = Jar::default().with(&name, value).with(to.anchor_name(), anchor);
                 let other = site.clone().configured(|layer| layer.cookie(to.clone()));
                 assert_absent(&other, &renamed, &format!("{from:?} {to:?}")).await;
             }
@@ -197,19 +200,59 @@ async fn identity_and_opt_out_record_do_not_open_under_the_names_of_another_conf
 async fn identity_and_opt_out_record_do_not_open_under_the_name_of_another_cookie() {
     let keys = ring();
     for config in &configs() {
-        for (site, name) in under(config, &keys).await {
-            let (name, anchor_name) = (name(config), config.anchor_name());
-            let [value, anchor] = [name, anchor_name].map(|name| site.jar.value(name).unwrap());
-            let names = [config.identity_name(), config.opt_out_name()];
-            let other_name = names.into_iter().find(|other| *other != name).unwrap();
+        for (site, prefix) in under(config, &keys).await {
+            let (prefix, anchor_name) = (prefix(config), config.anchor_name());
+            let [value, anchor] = [prefix, anchor_name].map(|name| site.jar.value(name).unwrap());
+            let prefixes = [config.identity_prefix(), config.opt_out_prefix()];
+            let other_prefix = prefixes.into_iter().find(|other| *other != prefix).unwrap();
+            let [name, other_name] = [prefix, other_prefix].map(|prefix| format!("{prefix}{}", &anchor[..4]));
+            assert_eq!(name, site.jar.name(prefix), "the tag is the beginning of the anchor");
             for (jar, case) in [
-                (Jar::default().with(name, anchor).with(anchor_name, anchor), "anchor under both names"),
-                (Jar::default().with(name, value).with(anchor_name, value), "value under both names"),
-                (Jar::default().with(name, anchor).with(anchor_name, value), "swapped"),
-                (Jar::default().with(other_name, value).with(anchor_name, anchor), "identity as record or reverse"),
+                (Jar::default().with(&name, anchor).with(anchor_name, anchor), "anchor under both names"),
+                (Jar::default().with(&name, value).with(anchor_name, value), "value under both names"),
+                (Jar::default().with(&name, anchor).with(anchor_name, value), "swapped"),
+                (Jar::default().with(&other_name, value).with(anchor_name, anchor), "identity as record or reverse"),
             ] {
                 assert_absent(&site, &jar, &format!("{case}: {config:?}")).await;
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn identity_and_opt_out_record_do_not_open_under_another_tag() {
+    for (site, prefix) in with_each_kind().await {
+        let value = site.jar.value(prefix).unwrap();
+        let mut other = site.clone();
+        other.update(EuidUpdate::login(real_size())).await;
+        let anchor = other.jar.value(ANCHOR).unwrap();
+        let renamed = Jar::default().with(&format!("{prefix}{}", &anchor[..4]), value).with(ANCHOR, anchor);
+        assert_absent(&site, &renamed, "the tag of another login").await;
+        // What was migrated has no anchor, so no other comparison finds this.
+        let renamed = Jar::default().with(&format!("{prefix}sdk"), value);
+        let migrating = site.clone().migrating();
+        let visit = migrating.send(renamed.request(), NOTHING).await;
+        assert_eq!(visit.saw(), "absent", "the tag of a migrated login: {prefix}");
+    }
+}
+
+#[tokio::test]
+async fn name_whose_tag_is_invalid_is_neither_read_nor_removed() {
+    for (site, prefix) in with_each_kind().await {
+        let (value, anchor) = (site.jar.value(prefix).unwrap(), site.jar.value(ANCHOR).unwrap());
+        let (tag, without_dot) = (&anchor[..4], prefix.trim_end_matches('.'));
+        let invalid = ["", "abc", "SDK", "sdk.", "a+bc", "a.bc", "ab c", "a%2B", &anchor[..3], &anchor[..5], anchor];
+        let mut names = invalid.map(|invalid| format!("{prefix}{invalid}")).to_vec();
+        names.extend([without_dot.to_owned(), format!("{without_dot}{tag}"), format!("{prefix}.{tag}")]);
+        for name in names {
+            let request = || {
+                let cookies = format!("{name}={value}; {ANCHOR}={anchor}");
+                Request::builder().header("cookie", cookies).body(()).unwrap()
+            };
+            assert_eq!(outcome(&site.send(request(), NOTHING).await), expect("absent", ""), "{name:?}");
+            let logout = site.send(request(), |_, response| EuidUpdate::logout().attach(response)).await;
+            let lines = set_cookies(logout.response.headers());
+            assert!(lines.len() == 1 && logout.writes() == "anchor cleared", "{name:?}: {lines:?}");
         }
     }
 }

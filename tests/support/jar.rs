@@ -112,14 +112,15 @@ impl Jar {
 
     /// Drops a cookie, as browsers do if they have too many.
     pub(crate) fn evict(&mut self, name: &str) {
-        self.cookies.retain(|cookie| cookie.name != name);
+        self.cookies.retain(|cookie| !cookie.is_named(name));
     }
 
-    /// Inserts a session cookie of the site directly.
+    /// Inserts a session cookie of the site directly. A [prefix](Self::name) names the cookie that is there.
     pub(crate) fn put(&mut self, name: &str, value: &str) {
-        self.evict(name);
+        let name = if name.ends_with('.') { self.name(name) } else { name.to_owned() };
+        self.evict(&name);
         self.cookies.push(Cookie {
-            name: name.to_owned(),
+            name,
             value: value.to_owned(),
             domain: HOME.host.to_owned(),
             host_only: true,
@@ -140,12 +141,37 @@ impl Jar {
     }
 
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
-        self.cookies.iter().find(|cookie| cookie.name == name).map(|cookie| cookie.value.as_str())
+        self.find(name).map(|cookie| cookie.value.as_str())
     }
 
     /// Returns `name=value` as a browser sends it.
     pub(crate) fn pair(&self, name: &str) -> String {
-        format!("{name}={}", self.value(name).unwrap())
+        let cookie = self.find(name).unwrap();
+        format!("{}={}", cookie.name, cookie.value)
+    }
+
+    /// Returns the whole name of a cookie. A name that ends with a dot is a prefix, which the tag of a login follows.
+    pub(crate) fn name(&self, name: &str) -> String {
+        self.find(name).unwrap().name.clone()
+    }
+
+    /// Returns all names, in the order of their cookies.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.cookies.iter().map(|cookie| cookie.name.as_str()).collect()
+    }
+
+    /// Takes a cookie over from another jar.
+    pub(crate) fn with_from(self, other: &Self, name: &str) -> Self {
+        let cookie = other.find(name).unwrap();
+        self.with(&cookie.name, &cookie.value)
+    }
+
+    /// Finds a cookie by its name, or the only one whose name has this prefix.
+    fn find(&self, name: &str) -> Option<&Cookie> {
+        let mut found = self.cookies.iter().filter(|cookie| cookie.is_named(name));
+        let first = found.next();
+        assert!(!name.ends_with('.') || found.next().is_none(), "several cookies begin with {name}");
+        first
     }
 
     /// Returns a request to the site, with its cookies.
@@ -167,6 +193,10 @@ impl Jar {
 }
 
 impl Cookie {
+    fn is_named(&self, name: &str) -> bool {
+        self.name == name || (name.ends_with('.') && self.name.starts_with(name))
+    }
+
     /// Parses a `Set-Cookie` line from `place`.
     fn parse(place: Place<'_>, line: &str, now: UnixMillis) -> Result<Self, Refused> {
         if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {

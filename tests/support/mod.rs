@@ -48,20 +48,24 @@ pub(crate) const DUE: i64 = 1_800_000;
 /// The token has expired, the refresh token has not.
 pub(crate) const EXPIRED: i64 = 7_200_000;
 
-pub(crate) const IDENTITY: &str = "__Host-euid";
+/// What the name of an identity begins with; the tag of its login follows.
+pub(crate) const IDENTITY: &str = "__Host-euid.";
 pub(crate) const ANCHOR: &str = "__Host-euid-login";
-pub(crate) const OPT_OUT: &str = "__Host-euid-optout";
+/// What the name of an opt-out record begins with; the tag of its login follows.
+pub(crate) const OPT_OUT: &str = "__Host-euid-optout.";
 /// The cookie of EUID's JavaScript SDK.
 pub(crate) const SDK: &str = "__euid";
+/// The identity that was migrated from it.
+pub(crate) const MIGRATED: &str = "__Host-euid.sdk";
 /// The token that scripts may read.
 pub(crate) const SCRIPT_TOKEN: &str = "__euid_advertising_token";
 
-/// A login and a logout, in the words of [`writes`]. Both also remove the cookie [`OPT_OUT`]; `writes` omits that, as
-/// otherwise each of these texts would end with the same words.
+/// A first login, a logout, and a login that replaces another, in the words of [`writes`].
 pub(crate) const LOGIN_WRITTEN: &str = "identity set, anchor set";
 pub(crate) const LOGIN_REMOVED: &str = "identity cleared, anchor cleared";
+pub(crate) const LOGIN_REPLACED: &str = "identity set, identity cleared, anchor set";
 /// An opt-out by the site, in the words of [`writes`].
-pub(crate) const OPTED_OUT: &str = "identity cleared, anchor opted out";
+pub(crate) const OPTED_OUT: &str = "identity cleared, anchor set, opt-out set";
 
 /// Returns the moment that is `millis` after [`START`].
 pub(crate) fn at(millis: i64) -> UnixMillis {
@@ -241,31 +245,32 @@ pub(crate) fn expect(saw: &str, writes: &str) -> (String, String) {
 /// A handler that does nothing.
 pub(crate) const NOTHING: fn(&Euid, &mut Response<()>) = |_, _| ();
 
-/// Returns a response's changes of the layer's cookies, in words.
+/// Returns a response's changes of the layer's cookies, in words, each once. They do not say which login's cookies
+/// these are.
 pub(crate) fn writes(headers: &HeaderMap) -> String {
     let said = headers.get_all(SET_COOKIE).iter().filter_map(|line| {
         let line = line.to_str().unwrap();
         let (name, rest) = line.split_once('=').unwrap();
         let which = match name {
-            IDENTITY => "identity",
             ANCHOR => "anchor",
-            // Each login and logout removes it, so the text omits that: see `LOGIN_WRITTEN`.
-            OPT_OUT if rest.starts_with(';') => return None,
-            OPT_OUT => return Some("opt-out recorded".to_owned()),
             SDK => "sdk",
             SCRIPT_TOKEN => "token",
+            MIGRATED => "migrated",
+            _ if name.starts_with(IDENTITY) => "identity",
+            _ if name.starts_with(OPT_OUT) => "opt-out",
             _ => return None,
         };
         let what = match rest.split(';').next().unwrap() {
             "" if line.ends_with("; Max-Age=0") => "cleared",
-            value if value.starts_with("out.") => "opted out",
+            "none" => "ended",
             _ => "set",
         };
         Some(format!("{which} {what}"))
     });
     let mut said: Vec<String> = said.collect();
-    let order = ["identity", "anchor", "opt-out", "token", "sdk"];
+    let order = ["identity set", "identity cleared", "migrated", "anchor", "opt-out", "token", "sdk"];
     said.sort_by_key(|said| order.iter().position(|which| said.starts_with(which)));
+    said.dedup();
     said.join(", ")
 }
 
