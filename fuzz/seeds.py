@@ -21,16 +21,20 @@ def vectors(name):
 def cookie_header():
     for vector in vectors("cookie-format")["vectors"]:
         holds = vector.get("identity") or vector.get("opt_out") or {}
-        anchor = holds.get("lineage", "out.1735949700")
+        anchor = holds.get("lineage", "none")
+        rest_of_name = vector["name"][vector["name"].index("euid") :]
         for number, prefix in enumerate(["__Host-", "__Secure-", ""]):
-            identity, login = f"{prefix}euid={vector['value']}", f"{prefix}euid-login={anchor}"
-            yield bytes([number]) + f"a=b; {identity}; {login}".encode()
-            yield bytes([number]) + f"{login}\n\t{identity} ;{login};{identity}".encode()
+            sealed, login = f"{prefix}{rest_of_name}={vector['value']}", f"{prefix}euid-login={anchor}"
+            yield bytes([number]) + f"a=b; {sealed}; {login}".encode()
+            yield bytes([number]) + f"{login}\n\t{sealed} ;{login};{sealed}".encode()
+            yield bytes([number]) + f"{sealed}; {prefix}euid.sdk={vector['value']}".encode()
             if "identity" in vector:
                 sdk = {"refresh_response_key": KEY} | {name: holds[name] for name in MEMBERS}
                 yield bytes([number]) + f"{login}; __euid={urllib.parse.quote(json.dumps(sdk))}".encode()
             yield bytes([number]) + b"__euid={\"status\":\"optout\",\"refresh_expires\":5};__euid_advertising_token=AB"
-            yield bytes([number]) + f"x\xff=\"; {prefix}euid = a=b;{prefix}euid\n{prefix}euid-login=x".encode("latin-1")
+            many = "; ".join(f"{prefix}euid.{tag}={tag}" for tag in ["abcd", "a", "sdk", "abcd", *map(str, range(1000, 1009))])
+            yield bytes([number]) + f"{many}; {prefix}euid-login=1005{'A' * 18}".encode()
+            yield bytes([number]) + f"x\xff=\"; {prefix}euid.abcd = a=b;{prefix}euid.sdk\n{prefix}euid-login=x".encode("latin-1")
 
 
 def sealed():

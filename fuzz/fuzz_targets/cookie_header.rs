@@ -23,31 +23,30 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         let Ok(value) = HeaderValue::from_bytes(line) else { return Corpus::Reject };
         headers.append(COOKIE, value);
     }
-    let (identity, anchor, opt_out) = (config.identity_name(), config.anchor_name(), config.opt_out_name());
+    let (anchor, tagged_names) = (config.anchor_name(), [config.identity_prefix(), config.opt_out_prefix()]);
     let site = Site::new(config.migrate_js_sdk_cookie(None).unwrap().expose_token_to_scripts());
 
     let pairs: Vec<_> = headers.get_all(COOKIE).iter().flat_map(|header| pairs(header.as_bytes())).collect();
     let of = |name: &str| pairs.iter().filter(|(n, _)| *n == name.as_bytes()).map(|(_, v)| *v).collect::<Vec<_>>();
-    let (mut identities, anchors, mut opt_outs) = (of(identity), of(anchor), of(opt_out));
-    identities.truncate(4);
-    opt_outs.truncate(4);
+    let is_tagged =
+        |name: &[u8]| tagged_names.iter().any(|before| name.strip_prefix(before.as_bytes()).is_some_and(is_tag));
+    let all_tagged: Vec<_> = pairs.iter().filter(|(name, _)| is_tagged(name)).collect();
+    let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    let tagged = all_tagged.iter().take(8).map(|(name, value)| (text(name), *value)).collect();
+    let anchors = of(anchor);
     let conflict = anchors.windows(2).any(|two| two[0] != two[1]);
-    let expected = Scan { anchor: anchors.first().copied().filter(|_| !conflict), identities, opt_outs, conflict };
-    let scan = site.scan(&headers);
-    assert_eq!(scan, expected);
+    let expected = Scan { tagged, anchor: anchors.first().copied().filter(|_| !conflict), conflict };
+    assert_eq!(site.scan(&headers), expected);
 
     let (mut sdk, token) = (of("__euid"), of("__euid_advertising_token"));
     // Only the first counts, readable or not.
     sdk.truncate(1);
     let mut alone = HeaderMap::new();
-    let all = [
-        (identity, &scan.identities),
-        (anchor, &anchors),
-        (opt_out, &scan.opt_outs),
-        ("__euid", &sdk),
-        ("__euid_advertising_token", &token),
-    ];
-    for (name, values) in all {
+    for (name, value) in all_tagged {
+        alone.append(COOKIE, HeaderValue::from_bytes(&[name, &b"="[..], value].concat()).unwrap());
+    }
+    let others = [(anchor, &anchors), ("__euid", &sdk), ("__euid_advertising_token", &token)];
+    for (name, values) in others {
         for value in values {
             let line = [name.as_bytes(), b"=", *value].concat();
             alone.append(COOKIE, HeaderValue::from_bytes(&line).unwrap());
@@ -57,6 +56,11 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     assert_eq!(site.read_scripts(&headers, "AB"), site.read_scripts(&alone, "AB"));
     Corpus::Keep
 });
+
+/// Whether the end of a name is as long as the tag of a login, or is that of what was migrated.
+fn is_tag(end: &[u8]) -> bool {
+    end == b"sdk" || end.len() == 4
+}
 
 /// Name and value of each cookie of a header.
 fn pairs(header: &[u8]) -> Vec<(&[u8], &[u8])> {

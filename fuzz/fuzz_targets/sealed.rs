@@ -36,6 +36,12 @@ fn any_value(value: &[u8]) -> Corpus {
 /// Any plaintext: one that is read round-trips through the writer, in at most as many bytes, and does not open with a bit
 /// flipped.
 fn any_plaintext(opt_out: bool, bit: u16, plain: &[u8]) -> Corpus {
+    let mut plain = plain.to_vec();
+    // The first three bytes of a lineage are its tag, with which the value is sealed.
+    if let Some(tag) = plain.get_mut(1..4) {
+        tag.copy_from_slice(&SEALED_TAG);
+    }
+    let plain = &plain[..];
     let Some(value) = site().seal(opt_out, [9; 24], plain) else { return Corpus::Reject };
     let Some((lineage, written)) = rewrite(opt_out, plain) else {
         // The plaintext has no valid lineage, so try the bytes at the lineage's place.
@@ -61,9 +67,11 @@ fn any_plaintext(opt_out: bool, bit: u16, plain: &[u8]) -> Corpus {
         assert!(!identity.advertising_token().is_empty() && !identity.refresh_token().expose_secret().is_empty());
     }
 
-    let mut other = lineage;
-    other[0] ^= 1;
-    assert_eq!(read(opt_out, &value, other), Some(None), "another login's anchor");
+    for byte in [0, 15] {
+        let mut other = lineage;
+        other[byte] ^= 1;
+        assert_eq!(read(opt_out, &value, other), Some(None), "another login, with another tag or the same");
+    }
     let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&value).unwrap();
     let bit = usize::from(bit) % (bytes.len() * 8);
     bytes[bit / 8] ^= 1 << (bit % 8);
@@ -76,7 +84,7 @@ fn read(opt_out: bool, value: &str, lineage: [u8; 16]) -> Option<Option<Opened>>
     let anchor = BASE64_URL_SAFE_NO_PAD.encode(lineage);
     let mut headers = HeaderMap::new();
     let name = if opt_out { "__Host-euid-optout" } else { "__Host-euid" };
-    let header = format!("{name}={value}; __Host-euid-login={anchor}");
+    let header = format!("{name}.{}={value}; __Host-euid-login={anchor}", &anchor[..4]);
     headers.append(COOKIE, HeaderValue::try_from(header).ok()?);
     Some(site().read(&headers).0)
 }
@@ -87,3 +95,5 @@ fn site() -> Site {
 
 /// The lineage of the identities in `tests/vectors/cookie-format.json`.
 const LINEAGE: [u8; 16] = *b"\x1e\x52\xeb\x97\x74\x9b\x83\x8c\x39\xa6\xf1\x6e\xeb\xca\x6a\x8b";
+/// The beginning of the lineage whose tag [`Site::seal`] uses.
+const SEALED_TAG: [u8; 3] = [7; 3];

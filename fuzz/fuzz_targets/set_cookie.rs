@@ -7,6 +7,8 @@
 
 #![no_main]
 
+use std::time::Duration;
+
 use euid_core::clock::UnixMillis;
 use euid_core::fuzzing::{Opened, Site, Write};
 use euid_core::identity::{Identity, IdentityTimes};
@@ -55,6 +57,7 @@ fn fuzz(data: &[u8]) -> Option<()> {
 
     let expected = match write {
         Write::Login(..) if written => Some(Opened::Identity { bound: subject.is_some(), identity: identity.clone() }),
+        Write::OptOut => Some(Opened::OptOut(now.saturating_add(OPT_OUT_REMEMBERED))),
         _ => None,
     };
     let mut jar = HeaderMap::new();
@@ -62,11 +65,12 @@ fn fuzz(data: &[u8]) -> Option<()> {
         jar.append(COOKIE, HeaderValue::try_from(format!("{name}={value}")).unwrap());
     }
     assert_eq!(site.read(&jar).0, expected);
-    let wrote = |name: &str| cookies.iter().any(|(other, _)| other == name);
+    let wrote = |is_one: &dyn Fn(&str) -> bool| cookies.iter().any(|(name, _)| is_one(name));
     let writes_anchor = matches!(write, Write::Login(..) | Write::ClearBoth | Write::OptOut);
-    assert_eq!(wrote(config.anchor_name()), written && writes_anchor);
-    assert_eq!(wrote(config.opt_out_name()), written && (writes_anchor || matches!(write, Write::RecordOptOut)));
-    assert_eq!(wrote(config.identity_name()), written && !matches!(write, Write::ExposeToken(_)));
+    assert_eq!(wrote(&|name| name == config.anchor_name()), written && writes_anchor);
+    let writes_record = matches!(write, Write::OptOut | Write::RecordOptOut);
+    assert_eq!(wrote(&|name| has_tag(name, config.opt_out_prefix())), written && writes_record);
+    assert_eq!(wrote(&|name| has_tag(name, config.identity_prefix())), written && has_identity);
     Some(())
 }
 
@@ -106,7 +110,8 @@ fn check(config: &CookieConfig, line: &HeaderValue) -> (String, String) {
     let is_octet = |byte| matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e);
     assert!(value.bytes().all(is_octet), "{line}");
     assert!(name.len() + value.len() <= 4096);
-    let is_ours = [config.identity_name(), config.anchor_name(), config.opt_out_name()].contains(&name);
+    let is_tagged = has_tag(name, config.identity_prefix()) || has_tag(name, config.opt_out_prefix());
+    let is_ours = name == config.anchor_name() || is_tagged;
     assert!(is_ours || ["__euid", "__euid_advertising_token"].contains(&name), "{line}");
 
     let (secure, domain, path) = (attribute("Secure"), attribute("Domain"), attribute("Path"));
@@ -129,7 +134,15 @@ fn check(config: &CookieConfig, line: &HeaderValue) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
+/// Whether the name is `beginning` and the tag of a login.
+fn has_tag(name: &str, beginning: &str) -> bool {
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    name.strip_prefix(beginning).is_some_and(|tag| tag.len() == 4 && tag.bytes().all(is_base64url))
+}
+
 fn millis(data: &[u8]) -> Option<(UnixMillis, &[u8])> {
     let (millis, rest) = data.split_first_chunk()?;
     Some((UnixMillis::from_millis(i64::from_be_bytes(*millis)), rest))
 }
+
+const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);

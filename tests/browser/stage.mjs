@@ -9,9 +9,12 @@ import test, { after, before } from "node:test";
 import { chromium } from "playwright-core";
 
 const EXAMPLES = join(process.env.CARGO_TARGET_DIR ?? "target", "debug/examples");
-export const IDENTITY = "__Host-euid";
+// The names of identities and records end with the tag of a login, which differs from login to login.
+export const IDENTITY = "__Host-euid.";
 export const ANCHOR = "__Host-euid-login";
-export const OPT_OUT = "__Host-euid-optout";
+export const OPT_OUT = "__Host-euid-optout.";
+export const MIGRATED = "__Host-euid.sdk";
+export const SCRIPT_TOKEN = "__euid_advertising_token";
 
 let browser;
 before(async () => {
@@ -91,4 +94,6 @@ export const headline = (page) => page.getByRole("heading", { level: 1 }).textCo
 export const lastRequest = (page) => page.locator("#requests li").first().innerText();
 export const bidRequest = async (page) => JSON.parse(await page.locator("#bid-request code").textContent());
 export const token = async (page) => (await bidRequest(page)).user.eids?.[0].uids[0].id;
-export const cookieNames = async (context) => (await context.cookies()).map(({ name }) => name).sort();
+export const withoutTag = (name) => name.replace(/^(__Host-euid(-optout)?\.)[\w-]{4}$/, "$1");
+export const cookieNames = async (context) => (await context.cookies()).map(({ name }) => withoutTag(name)).sort();
+export const cookie = async (context, isName) => (await context.cookies()).find(({ name }) => isName(name))?.value;

@@ -6,7 +6,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startProxy } from "./proxy.mjs";
-import { ANCHOR, IDENTITY, OPT_OUT, cookieNames, headline, lastRequest, later, login, press, state, token, visit } from "./stage.mjs";
+import { ANCHOR, IDENTITY, MIGRATED, OPT_OUT, SCRIPT_TOKEN } from "./stage.mjs";
+import { cookie, cookieNames, headline, lastRequest, later, login, press, state, token, visit, withoutTag } from "./stage.mjs";
 
 const SCREENSHOTS = process.env.BROWSER_SCREENSHOTS || "target/browser";
 const WIDTHS = { desktop: 1280, phone: 360 };
@@ -61,7 +62,7 @@ visit("an opt-out shows at the next refresh and stays", async ({ page, context }
 
 visit("a logout removes the cookies, and the page is absent", async ({ page, context }) => {
   await login(page, "email", "user@example.com");
-  assert.deepEqual(await cookieNames(context), [IDENTITY, ANCHOR]);
+  assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY]);
   await press(page, "Log out");
   assert.equal(await state(page), "Absent");
   assert.deepEqual(await cookieNames(context), []);
@@ -71,15 +72,15 @@ visit("a logout removes the cookies, and the page is absent", async ({ page, con
 
 visit("scripts of the page can't read the cookies", async ({ page, context }) => {
   await login(page, "email", "user@example.com");
-  assert.deepEqual(await cookieNames(context), [IDENTITY, ANCHOR]);
+  assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY]);
   assert.equal(await page.evaluate(() => document.cookie), "");
 });
 
 visit("pages keep the token while the operator is down, until it expires", async ({ page, context }) => {
   await login(page, "email", "user@example.com");
   const first = await token(page);
-  const cookie = async () => (await context.cookies()).find(({ name }) => name === IDENTITY).value;
-  const sealed = await cookie();
+  const identity = () => cookie(context, (name) => name.startsWith(IDENTITY));
+  const sealed = await identity();
   await press(page, "Down");
   await later(page, "10 minutes later", "10 minutes later");
   assert.equal((await page.reload()).status(), 200);
@@ -90,7 +91,7 @@ visit("pages keep the token while the operator is down, until it expires", async
   assert.equal((await page.reload()).status(), 200);
   assert.equal(await state(page), "Unavailable");
   assert.equal(await token(page), undefined);
-  assert.equal(await cookie(), sealed);
+  assert.equal(await identity(), sealed);
 
   await press(page, "Up");
   await later(page, "10 minutes later");
@@ -126,7 +127,7 @@ visit("the forms work without JavaScript", async ({ page }) => {
 
 // HTTPS
 
-function visitOverTls(name, run) {
+function visitOverTls(name, run, options) {
   visit(name, async ({ site, context, page }) => {
     const proxy = await startProxy(site.port, certificate());
     try {
@@ -135,7 +136,7 @@ function visitOverTls(name, run) {
     } finally {
       await proxy.stop();
     }
-  });
+  }, options);
 }
 
 function certificate() {
@@ -152,16 +153,17 @@ function certificate() {
   }
 }
 
-const setsIdentity = ([name, value]) => name === "set-cookie" && value.startsWith(`${IDENTITY}=`);
+// Whether a `Set-Cookie` sets, and does not remove, a cookie whose name begins like this.
+const sets = (beginning, line) => line.startsWith(beginning) && !/^[^=]*=;/.test(line);
 
 visitOverTls("the browser stores the cookies over https with all attributes", async ({ page, context }) => {
   await login(page, "email", "user@example.com");
   assert.equal(await state(page), "Active");
-  const cookies = (await context.cookies()).map(({ value, expires, ...attributes }) => attributes);
+  const cookies = (await context.cookies()).map(({ name, value, expires, ...attributes }) => ({ name: withoutTag(name), ...attributes }));
   const expected = { domain: "publisher.example", path: "/", httpOnly: true, secure: true, sameSite: "Lax" };
-  assert.deepEqual(cookies.sort((a, b) => a.name.localeCompare(b.name)), [
-    { name: IDENTITY, ...expected },
+  assert.deepEqual(cookies.sort((a, b) => (a.name < b.name ? -1 : 1)), [
     { name: ANCHOR, ...expected },
+    { name: IDENTITY, ...expected },
   ]);
 });
 
@@ -170,32 +172,44 @@ visit("the browser refuses the cookies over plain http", async ({ site, page, co
   const answered = page.waitForResponse((response) => response.url().endsWith("/login"));
   await login(page, "email", "user@example.com");
   const headers = (await (await answered).headersArray()).map(({ name, value }) => [name.toLowerCase(), value]);
-  assert.equal(headers.filter(setsIdentity).length, 1);
+  assert.equal(headers.filter(([name, value]) => name === "set-cookie" && sets(IDENTITY, value)).length, 1);
   assert.equal(await state(page), "Absent");
   assert.deepEqual(await cookieNames(context), []);
 });
+
+// Reloads the tab until a response sets a cookie whose name begins like this. The proxy holds that response back, until
+// the returned function is called.
+async function holdBack(tab, proxy, beginning) {
+  const late = proxy.holdBack(({ headers }) => headers["set-cookie"]?.some((line) => sets(beginning, line)));
+  let reload;
+  for (let arrived = false; !arrived; ) {
+    reload = tab.reload();
+    arrived = await Promise.race([reload.then(() => false), late.arrival.then(() => true)]);
+  }
+  return async () => {
+    late.release();
+    await reload;
+  };
+}
+
+// The same for the outcome of a refresh: the operator answers while the tab reloads.
+async function holdBackRefresh(tab, proxy, beginning) {
+  await press(tab, "Slow");
+  await later(tab, "10 minutes later", "10 minutes later");
+  assert.equal(await headline(tab), "The token is still valid");
+  return holdBack(tab, proxy, beginning);
+}
 
 visitOverTls("a refresh that arrives late does not undo a logout in another tab", async ({ page: a, context, proxy }) => {
   await login(a, "email", "user@example.com");
   const b = await context.newPage();
   await b.goto(a.url());
-  await press(a, "Slow");
-  await later(a, "10 minutes later", "10 minutes later");
-  assert.equal(await headline(a), "The token is still valid");
-
-  // The operator answers while tab A reloads. The proxy holds back the page that has the new cookie.
-  const late = proxy.holdBack(({ headers }) => headers["set-cookie"]?.some((value) => setsIdentity(["set-cookie", value])));
-  let reload;
-  for (let arrived = false; !arrived; ) {
-    reload = a.reload();
-    arrived = await Promise.race([reload.then(() => false), late.arrival.then(() => true)]);
-  }
+  const release = await holdBackRefresh(a, proxy, IDENTITY);
   await press(b, "Log out");
   assert.equal(await state(b), "Absent");
   assert.deepEqual(await cookieNames(context), []);
 
-  late.release();
-  await reload;
+  await release();
   // The late response has restored the identity, but not the anchor that it needs.
   assert.deepEqual(await cookieNames(context), [IDENTITY]);
   for (const tab of [a, b, a]) {
@@ -205,6 +219,86 @@ visitOverTls("a refresh that arrives late does not undo a logout in another tab"
   }
   assert.deepEqual(await cookieNames(context), []);
 });
+
+for (const [late, address, beginning] of [
+  ["a refresh", "user@example.com", IDENTITY],
+  ["an opt-out", "refresh-optout@example.com", OPT_OUT],
+]) {
+  visitOverTls(`${late} that arrives late changes nothing of a login in another tab`, async ({ page: a, context, proxy }) => {
+    await login(a, "email", address);
+    const b = await context.newPage();
+    await b.goto(a.url());
+    const release = await holdBackRefresh(a, proxy, beginning);
+    await press(b, "Up");
+    await login(b, "phone", "+12345678901");
+    assert.equal(await state(b), "Active");
+    assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY]);
+    const [newer, before] = [await token(b), await context.cookies()];
+
+    await release();
+    assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY, beginning].sort());
+    for (const tab of [a, b, a]) {
+      await tab.reload();
+      assert.equal(await state(tab), "Active");
+      assert.equal(await token(tab), newer);
+    }
+    const byName = (a, b) => (a.name < b.name ? -1 : 1);
+    assert.deepEqual((await context.cookies()).sort(byName), before.sort(byName));
+  });
+}
+
+// The identity of the JavaScript SDK's cookie is fresh, so a page takes it over without a call to the operator.
+async function addSdkCookie(context, page) {
+  const now = Date.now();
+  const identity = {
+    advertising_token: "QUFB",
+    refresh_token: "QUFB",
+    refresh_response_key: Buffer.alloc(32).toString("base64"),
+    refresh_from: now + 3_600_000,
+    identity_expires: now + 7_200_000,
+    refresh_expires: now + 86_400_000,
+  };
+  await context.addCookies([{ name: "__euid", value: encodeURIComponent(JSON.stringify(identity)), url: page.url() }]);
+}
+
+const MIGRATES = { env: { COOKIES_FOR_SCRIPTS: "1" } };
+
+visitOverTls("a late migration of the sdk's cookie does not undo a logout in another tab", async ({ page: a, context, proxy }) => {
+  const b = await context.newPage();
+  await b.goto(a.url());
+  await addSdkCookie(context, a);
+  const release = await holdBack(a, proxy, MIGRATED);
+  await press(b, "Log out");
+  assert.deepEqual(await cookieNames(context), [ANCHOR]);
+
+  await release();
+  assert.deepEqual(await cookieNames(context), [ANCHOR, MIGRATED, SCRIPT_TOKEN]);
+  for (const tab of [a, b, a]) {
+    await tab.reload();
+    assert.equal(await state(tab), "Absent");
+    assert.equal(await token(tab), undefined);
+    assert.deepEqual(await cookieNames(context), [ANCHOR]);
+  }
+}, MIGRATES);
+
+visitOverTls("a late migration of the sdk's cookie changes nothing of a login in another tab", async ({ page: a, context, proxy }) => {
+  const b = await context.newPage();
+  await b.goto(a.url());
+  await addSdkCookie(context, a);
+  const release = await holdBack(a, proxy, MIGRATED);
+  await login(b, "email", "user@example.com");
+  assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY, SCRIPT_TOKEN]);
+  const newer = await token(b);
+
+  await release();
+  assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY, MIGRATED, SCRIPT_TOKEN]);
+  for (const tab of [a, b, a]) {
+    await tab.reload();
+    assert.equal(await token(tab), newer);
+    assert.equal(await cookie(context, (name) => name === SCRIPT_TOKEN), newer);
+    assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY, SCRIPT_TOKEN]);
+  }
+}, MIGRATES);
 
 visit("a page waits half a second for a slow operator, and a later page has the new token", async ({ page }) => {
   await login(page, "email", "user@example.com");

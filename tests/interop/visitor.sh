@@ -21,6 +21,16 @@ is() { # is NAME ACTUAL EXPECTED
     [ "$2" = "$3" ] || fail "$1: got '$2', expected '$3'"
     passed=$((passed + 1))
 }
+start_site() { # start_site NAME: the publisher on its embedded sandbox; sets $site
+    PORT=0 start "$1" 'http://127.0.0.1:[0-9]+' "$examples/publisher"
+    # The first address is the operator's. The line of the site begins with its name.
+    for _ in $(seq 100); do
+        site=$(sed -nE 's/^site: +(http:.*)\/$/\1/p' "$scratch/$1.log")
+        [ -n "$site" ] && return
+        sleep 0.05
+    done
+    fail "the site has printed no address"
+}
 start() { # start NAME PATTERN COMMAND...: runs the command, waits for a line that matches, sets $process and $line
     local log=$scratch/$1.log pattern=$2
     shift 2
@@ -41,26 +51,28 @@ state() { sed -E 's/.*"state":"([a-z_]+)".*/\1/' "$scratch/body"; }
 token() { sed -E 's/.*"advertising_token":(null|"([^"]*)").*/\2/' "$scratch/body"; }
 # From the last response: the attributes of a cookie without its Max-Age, and the number of cookies of the layer.
 attributes() { tr -d '\r' <"$scratch/head" | sed -nE "s/^set-cookie: $1=[^;]*; (.*)/\1/Ip" | sed -E 's/Max-Age=[0-9]+//'; }
+# The cookies of a login have its tag at the end of their names: the first four characters of the anchor's value.
+cookie() { echo "__Host-$1.$(value __Host-euid-login | cut -c1-4)"; } # cookie euid|euid-optout
+names() { printf '%s\n' "$@" | sort | paste -sd' '; }
+in_jar() { grep -v '^# ' "$jar" | cut -s -f6 | { grep -F __Host-euid || true; } | sort | paste -sd' '; }
 cookies_set() { grep -ciE '^set-cookie: __Host-euid' "$scratch/head" || true; }
+removes() { tr -d '\r' <"$scratch/head" | grep -cE "^set-cookie: $1=;" || true; }
 login() { is "status of a login as $2" "$(visit --data-urlencode "$1=$2" "$site/login")" 303; }
 advance() { is "status of advance" "$(visit -d "seconds=$1" "$site/sandbox/advance")" 303; }
 key() { "$examples/keygen" | sed -n 's/EUID_COOKIE_KEYS=//p'; }
-value() { grep -P "$1\t" "$jar" | cut -f7; }
+value() { awk -F'\t' -v name="$1" '$6 == name { print $7 }' "$jar"; }
 with_cookies() { curl -s --max-time 10 -o "$scratch/body" -D "$scratch/head" -w '%{http_code}' -b "$1" "$site/api/identity"; }
 
 echo "-- the site on its embedded sandbox"
 site_key=$(key)
-RUST_LOG=tower_euid=debug EUID_COOKIE_KEYS=$site_key PORT=0 start site 'http://127.0.0.1:[0-9]+' "$examples/publisher"
-# The first address is the operator's. The line of the site begins with its name.
-for _ in $(seq 100); do site=$(sed -nE 's/^site: +(http:.*)\/$/\1/p' "$scratch/site.log"); [ -n "$site" ] && break; sleep 0.05; done
-[ -n "$site" ] || fail "the site has printed no address"
+RUST_LOG=tower_euid=debug EUID_COOKIE_KEYS=$site_key start_site site
 
 is "health" "$(visit "$site/health")" 200
 identity; is "state before any login" "$(state)" absent
 is "cookies set without a login" "$(cookies_set)" 0
 
 login email user@example.com
-set_identity=$(attributes __Host-euid) set_anchor=$(attributes __Host-euid-login)
+set_identity=$(attributes "$(cookie euid)") set_anchor=$(attributes __Host-euid-login)
 is "attributes of the identity" "$set_identity" "HttpOnly; SameSite=Lax; Secure; Path=/; "
 identity; is "state after login" "$(state)" active
 first=$(token); is "length of the token" "${#first}" 219
@@ -81,24 +93,25 @@ identity; is "state after a login of a person who opted out" "$(state)" opted_ou
 
 login phone +12345678901
 identity; is "state after a login of another person" "$(state)" active
-before=$(value __Host-euid)
+name=$(cookie euid) before=$(value "$(cookie euid)")
 is "status of the logout" "$(visit -X POST "$site/logout")" 303
-is "attributes of the identity when cleared" "$(attributes __Host-euid)" "$set_identity"
+is "attributes of the identity when cleared" "$(attributes "$name")" "$set_identity"
 is "attributes of the anchor when cleared" "$(attributes __Host-euid-login)" "$set_anchor"
 identity; is "state after the logout" "$(state)" absent
-is "status with the old identity put back" "$(with_cookies "__Host-euid=$before")" 200
+is "status with the old identity put back" "$(with_cookies "$name=$before")" 200
 is "state with the old identity put back" "$(state)" absent
 
 echo "-- a refresh that is answered after the logout"
 login email user@example.com
 advance 900
+name=$(cookie euid)
 cp "$jar" "$scratch/before"
 is "status of slowing the operator down" "$(visit -d operator=slow "$site/sandbox/operator")" 303
 is "status of the page that begins the refresh" "$(with_cookies "$scratch/before")" 200
 is "cookies set before the operator answers" "$(cookies_set)" 0
 is "status of the logout before the answer" "$(visit -X POST "$site/logout")" 303
-# Unlike a browser, curl writes a removed identity back into its jar, because it reads the file again before it writes.
-# Only the anchor counts.
+# Unlike a browser, curl writes removed cookies back into its jar, all but the last that a response removes, because it
+# reads the file again before it writes. Only the anchor counts, so a logout removes it last.
 is "anchors left by the logout" "$(grep -c __Host-euid-login "$jar" || true)" 0
 # A request with the cookies from before the logout gets the late answer.
 for _ in $(seq 100); do
@@ -108,13 +121,115 @@ for _ in $(seq 100); do
     sleep 0.1
 done
 is "cookies set by the late answer" "$(cookies_set)" 1
-sed -i '/__Host-euid\t/d' "$jar"
-grep -P '__Host-euid\t' "$scratch/late" >>"$jar"
-is "cookies in the jar after the late answer" "$(grep -o '__Host-euid[-a-z]*' "$jar")" __Host-euid
-[ "$(grep -P '__Host-euid\t' "$jar")" != "$(grep -P '__Host-euid\t' "$scratch/before")" ] || fail "the late identity is the old one"
+sed -i "/$name\t/d" "$jar"
+grep -P "$name\t" "$scratch/late" >>"$jar"
+is "cookies in the jar after the late answer" "$(in_jar)" "$name"
+[ "$(grep -P "$name\t" "$jar")" != "$(grep -P "$name\t" "$scratch/before")" ] || fail "the late identity is the old one"
 identity; is "state after the late answer" "$(state)" absent
-is "the late identity is cleared" "$(tr -d '\r' <"$scratch/head" | grep -ci '^set-cookie: __Host-euid=;')" 1
+is "the late identity is cleared" "$(removes "$name")" 1
 is "status of speeding the operator up" "$(visit -d operator=up "$site/sandbox/operator")" 303
+
+echo "-- a page whose response arrives after that of a login or a logout"
+mkfifo "$scratch/late_body"
+# Requests a page, and runs the command between the response's head and its body. Then the cookies of that response
+# arrive in the jar. Curl can't do that with one file: it would also write the cookies that it began with.
+before_page_arrives() { # before_page_arrives COMMAND...
+    local late_jar=$scratch/late_jar late_head=$scratch/late_head page set_cookie
+    cp "$jar" "$late_jar"
+    rm -f "$late_head"
+    curl -s --max-time 20 -b "$late_jar" -c "$late_jar" -D "$late_head" -o "$scratch/late_body" "$site/" &
+    page=$!
+    for _ in $(seq 200); do grep -qs $'^\r$' "$late_head" && break; sleep 0.05; done
+    grep -qs $'^\r$' "$late_head" || fail "the page has no head"
+    "$@"
+    timeout 20 cat "$scratch/late_body" >/dev/null
+    wait "$page"
+    for set_cookie in $(sed -nE 's/^set-cookie: ([^=]+=[^;]?).*/\1/Ip' "$late_head"); do
+        awk -F'\t' -v name="${set_cookie%%=*}" '$6 != name' "$jar" >"$scratch/jar_without"
+        case $set_cookie in *=?) awk -F'\t' -v name="${set_cookie%%=*}" '$6 == name' "$late_jar" ;; esac >>"$scratch/jar_without"
+        mv "$scratch/jar_without" "$jar"
+    done
+}
+logout() { is "status of the logout" "$(visit -X POST "$site/logout")" 303; }
+sets() { tr -d '\r' <"$scratch/late_head" | grep -cE "^set-cookie: $1=[^;]+;" || true; }
+due_login() { rm -f "$jar"; login email "$1"; advance 900; late=$(cookie euid) late_record=$(cookie euid-optout); }
+
+due_login user@example.com
+before_page_arrives login phone +12345678901
+is "identities set by the late page" "$(sets "$late")" 1
+newer=$(cookie euid)
+[ "$newer" != "$late" ] || fail "two logins have one tag; that happens once in 2^24"
+is "cookies after the late page" "$(in_jar)" "$(names __Host-euid-login "$late" "$newer")"
+before=$(value "$newer")
+identity; is "state of the newer login" "$(state)" active; first=$(token)
+is "cookies after the next page" "$(in_jar)" "$(names __Host-euid-login "$newer")"
+is "identity of the newer login" "$(value "$newer")" "$before"
+identity; is "token of the second page" "$(token)" "$first"
+
+due_login user@example.com
+before_page_arrives logout
+is "identities set by the late page" "$(sets "$late")" 1
+is "cookies after the late page" "$(in_jar)" "$late"
+for page in 1 2; do
+    identity; is "state on page $page after the logout" "$(state)" absent; is "token" "$(token)" ""
+    is "cookies after page $page" "$(in_jar)" ""
+done
+
+due_login refresh-optout@example.com
+before_page_arrives login phone +12345678901
+is "records set by the late page" "$(sets "$late_record")" 1
+newer=$(cookie euid)
+identity; is "state of the newer login" "$(state)" active
+is "cookies after the next page" "$(in_jar)" "$(names __Host-euid-login "$newer")"
+
+due_login user@example.com
+before_page_arrives login email optout@example.com
+is "identities set by the late page" "$(sets "$late")" 1
+for page in 1 2; do
+    identity; is "state on page $page after the opt-out" "$(state)" opted_out; is "token" "$(token)" ""
+done
+is "cookies after the opt-out" "$(in_jar)" "$(names __Host-euid-login "$(cookie euid-optout)")"
+
+echo "-- the same, with the cookie of the JavaScript SDK"
+plain_site=$site
+COOKIES_FOR_SCRIPTS=1 EUID_COOKIE_KEYS=$site_key start_site sdk_site
+sdk_visitor() { # The identity is fresh, so the site takes it over without a call to the operator.
+    local now text
+    now=$(date +%s)
+    text='{"advertising_token":"QUFB","refresh_token":"QUFB","refresh_response_key":"'$(head -c 32 /dev/zero | base64)'"'
+    text+=',"refresh_from":'$((now + 3600))'000,"identity_expires":'$((now + 7200))'000'
+    text+=',"refresh_expires":'$((now + 86400))'000}'
+    text=$(sed 's/"/%22/g; s/{/%7B/g; s/}/%7D/g; s/,/%2C/g; s/=/%3D/g' <<<"$text")
+    printf '127.0.0.1\tFALSE\t/\tFALSE\t0\t__euid\t%s\n' "$text" >"$jar"
+}
+sdk_visitor
+identity; is "state of the SDK's visitor" "$(state)" active; is "the SDK's token" "$(token)" QUFB
+is "cookies of the SDK's visitor" "$(in_jar)" __Host-euid.sdk
+is "the SDK's cookie" "$(value __euid)" ""
+
+sdk_visitor
+before_page_arrives login phone +12345678901
+is "identities set by the late page" "$(sets __Host-euid.sdk)" 1
+newer=$(cookie euid) before=$(value "$(cookie euid)")
+identity; is "state of the newer login" "$(state)" active
+[ "$(token)" != QUFB ] || fail "the page has the token of the SDK's cookie"
+# Curl keeps it all the same: see above.
+is "the SDK's identity removed by the next page" "$(removes __Host-euid.sdk)" 1
+is "identity of the newer login" "$(value "$newer")" "$before"
+
+sdk_visitor
+before_page_arrives logout
+is "identities set by the late page" "$(sets __Host-euid.sdk)" 1
+for page in 1 2; do
+    identity; is "state on page $page after the logout" "$(state)" absent; is "token" "$(token)" ""
+    is "the SDK's identity removed by page $page" "$(removes __Host-euid.sdk)" 1
+done
+is "cookies after page 2" "$(in_jar)" __Host-euid-login
+is "anchor after the logout" "$(value __Host-euid-login)" none
+login email user@example.com
+identity; is "state after another login" "$(state)" active
+site=$plain_site
+rm -f "$jar"
 
 echo "-- the site's cookies, opened by another implementation"
 opened() { "$PYTHON" tests/interop/cookie_format.py "$site_key" "$1" "$(value "$1")" >"$scratch/opened"; }
@@ -122,14 +237,14 @@ member() { sed -nE 's/^ "'"$1"'": "?([^",]*)"?,?$/\1/p' "$scratch/opened"; }
 if [ -n "${PYTHON:-}" ]; then
     login email user@example.com
     for since in login refresh; do
-        identity; opened __Host-euid
+        identity; opened "$(cookie euid)"
         is "token in the cookie since the $since" "$(member advertising_token)" "$(token)"
         is "lineage in the cookie since the $since" "$(member lineage)" "$(value __Host-euid-login)"
         advance 900
     done
     login email refresh-optout@example.com
     advance 900
-    identity; opened __Host-euid-optout
+    identity; opened "$(cookie euid-optout)"
     is "lineage in the record of an opt-out" "$(member lineage)" "$(value __Host-euid-login)"
     is "length of the time in the record" "$(member until | tr -d '\n' | wc -c)" 13
 else
@@ -138,17 +253,17 @@ fi
 
 echo "-- invalid cookies"
 login email user@example.com
-identity_value=$(value __Host-euid) anchor_value=$(value __Host-euid-login)
+name=$(cookie euid) identity_value=$(value "$(cookie euid)") anchor_value=$(value __Host-euid-login)
 middle=${identity_value:300:1}; [ "$middle" = A ] && other=B || other=A
 for bad in "${identity_value:0:300}$other${identity_value:301}" "${identity_value:0:500}" "${identity_value%?}" \
     "$(head -c 3750 /dev/zero | base64 -w0 | tr = A)" "$anchor_value" ""; do
-    is "status of a page with a bad cookie" "$(with_cookies "__Host-euid=$bad; __Host-euid-login=$anchor_value")" 200
+    is "status of a page with a bad cookie" "$(with_cookies "$name=$bad; __Host-euid-login=$anchor_value")" 200
     is "state with a bad cookie" "$(state)" absent
 done
 is "the log with RUST_LOG has the reason" "$(grep -q forged "$scratch/site.log.err" && echo yes)" yes
-is "status with the names swapped" "$(with_cookies "__Host-euid=$anchor_value; __Host-euid-login=$identity_value")" 200
+is "status with the names swapped" "$(with_cookies "$name=$anchor_value; __Host-euid-login=$identity_value")" 200
 is "state with the names swapped" "$(state)" absent
-with_cookies "a=b; __Host-euid-login=$anchor_value; __Host-euid=$identity_value; c=d" >/dev/null
+with_cookies "a=b; __Host-euid-login=$anchor_value; $name=$identity_value; c=d" >/dev/null
 is "state with the valid cookies among others" "$(state)" active
 
 echo "-- invalid input"
@@ -211,9 +326,9 @@ page() { at "$1/" | sed -E 's/^.{219}$/a token/'; }
 rm -f "$jar"
 is "login at one process" "$(at "$one/login" -d user@example.com)" "logged in"
 for other in "$two" "$both" "$new_first" "$one"; do is "page of a process that has the key" "$(page "$other")" "a token"; done
-before=$(value __Host-euid)
+name=$(cookie euid) before=$(value "$(cookie euid)")
 is "page of a process that does not have the key" "$(page "$only_new")" absent
-is "the cookie after that page" "$(value __Host-euid)" "$before"
+is "the cookie after that page" "$(value "$name")" "$before"
 is "second page of the first process" "$(page "$one")" "a token"
 is "login at the process that seals under the new key" "$(at "$new_first/login" -d user@example.com)" "logged in"
 is "page of the process that has only the new key" "$(page "$only_new")" "a token"
