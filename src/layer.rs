@@ -34,9 +34,8 @@ use crate::service::EuidService;
 /// # Ok::<_, tower_euid::ConfigError>(())
 /// ```
 ///
-/// In whatever order the responses to a browser arrive, no login loses its pair of tokens, no logout is undone, no opt-out
-/// is forgotten, and no token of an ended login is shown. The
-/// [threat model](crate::docs::threat_model#what-is-not-promised) lists the limits.
+/// A late response to a page of one login does no harm to another login, to a logout or to an opt-out: see
+/// [the order of responses](crate::docs::threat_model#the-order-of-responses).
 ///
 /// # A layer inside another
 ///

@@ -93,8 +93,8 @@ fn restrict<B>(config: &Config, request: &mut Request<B>, answers: &HookAnswers,
     }
 }
 
-/// Returns whether the identity is bound to a user who is not signed in. An identity that this layer can't open counts
-/// as bound to another user.
+/// Returns whether the identity, or the opt-out, is bound to a user who is not signed in. One that this layer can't open
+/// counts as bound to another user.
 fn is_of_another(config: &Config, headers: &HeaderMap, answers: &HookAnswers, shown: &Euid) -> bool {
     if config.subject.is_none() || matches!(shown, Euid::Absent | Euid::Withheld) {
         return false;
@@ -105,8 +105,9 @@ fn is_of_another(config: &Config, headers: &HeaderMap, answers: &HookAnswers, sh
             report_rejected(config, reason);
             true
         }
-        // An opt-out from a handler is bound to no user.
-        _ => !matches!(shown, Euid::OptedOut),
+        // An opt-out in the JS SDK's own cookie is bound to no user.
+        UserCheck::NoState => !matches!(shown, Euid::OptedOut),
+        _ => true,
     }
 }
 

@@ -33,12 +33,10 @@ pub(crate) enum Ending {
 
 /// A call to the operator has completed. `took` is the time since a page started it.
 pub(crate) fn refresh_ended(ending: Ending, outcome: &Result<Refreshed, EuidError>, took: Duration) {
-    let word = match (ending, outcome) {
-        (Ending::Deadline, _) => "timeout",
-        (Ending::Panicked | Ending::Dropped, _) => "failed",
-        (Ending::Answered, Ok(Refreshed::Identity(_))) => "refreshed",
-        (Ending::Answered, Ok(Refreshed::OptedOut)) => "optout",
-        (Ending::Answered, Err(error)) => word_of(error),
+    let word = match outcome {
+        Ok(Refreshed::Identity(_)) => "refreshed",
+        Ok(Refreshed::OptedOut) => "optout",
+        Err(error) => word_of_failure(ending, error),
     };
     match (ending, outcome) {
         (Ending::Panicked, _) => tracing::error!(target: TARGET, outcome = word, "a refresh panicked"),
@@ -62,20 +60,39 @@ pub(crate) fn refresh_ended(ending: Ending, outcome: &Result<Refreshed, EuidErro
     count_refresh(word, took);
 }
 
-/// The operator rejected a migrated identity. Any script can cause that, so only some are logged: with `left_out`, the
+/// A call for a migrated identity has failed. Any script can cause that, so only some are logged: with `left_out`, the
 /// number of those that were not since the last one that was.
-pub(crate) fn migrated_identity_rejected(error: &EuidError, left_out: Option<u64>, took: Duration) {
-    let word = word_of(error);
+pub(crate) fn migrated_refresh_failed(ending: Ending, error: &EuidError, left_out: Option<u64>, took: Duration) {
+    let word = word_of_failure(ending, error);
     if let Some(left_out) = left_out {
         let kind = error.kind();
-        tracing::info!(target: TARGET, outcome = word, ?kind, %error, left_out, "the operator rejected a migrated identity");
+        match (ending, kind) {
+            (Ending::Panicked, _) => {
+                tracing::error!(target: TARGET, outcome = word, left_out, "a refresh of a migrated identity panicked");
+            }
+            (Ending::Dropped, _) => tracing::debug!(
+                target: TARGET,
+                outcome = word,
+                left_out,
+                "a refresh of a migrated identity ended with its runtime, which is shutting down"
+            ),
+            (_, ErrorKind::RejectedToken | ErrorKind::RejectedInput) => tracing::info!(
+                target: TARGET, outcome = word, ?kind, %error, left_out, "the operator rejected a migrated identity"
+            ),
+            _ => tracing::warn!(
+                target: TARGET, outcome = word, ?kind, %error, left_out, "a migrated identity could not be refreshed"
+            ),
+        }
     }
     count_refresh(word, took);
 }
 
-/// The outcome of a call that the operator has answered with an error.
-fn word_of(error: &EuidError) -> &'static str {
-    if error.kind() == ErrorKind::RejectedToken { "rejected" } else { "failed" }
+fn word_of_failure(ending: Ending, error: &EuidError) -> &'static str {
+    match ending {
+        Ending::Deadline => "timeout",
+        Ending::Answered if error.kind() == ErrorKind::RejectedToken => "rejected",
+        Ending::Answered | Ending::Panicked | Ending::Dropped => "failed",
+    }
 }
 
 fn count_refresh(outcome: &'static str, took: Duration) {

@@ -25,7 +25,8 @@ use crate::telemetry;
 /// in.
 ///
 /// Responses to one browser may arrive in any order. Of updates, the one whose response arrives last counts. A late
-/// response to a page changes none of them: no login loses its pair, no logout is undone, no opt-out is forgotten.
+/// response to a page of another login changes none of them: see
+/// [the order of responses](crate::docs::threat_model#the-order-of-responses).
 ///
 /// A route that logs in or out must be behind the layer (in axum: added before `.layer(…)`). On any other route an
 /// update has no effect, and an event warns of it. The same happens if a layer between handler and `EuidLayer` replaces

@@ -50,8 +50,8 @@ pub(crate) struct Coordinator {
     pub(super) permits: Semaphore,
     /// Whether the warning about clocks that differ has been logged.
     pub(super) warned_of_skew: AtomicBool,
-    /// Limits the log of rejected migrated identities.
-    pub(super) rejections: Mutex<LogLimit>,
+    /// Limits the log of failed refreshes of migrated identities.
+    pub(super) migrated_failures: Mutex<LogLimit>,
 }
 
 /// The reply to a request that needs a refresh.
@@ -85,7 +85,7 @@ impl Coordinator {
             table,
             permits: Semaphore::new(max_concurrent),
             warned_of_skew: AtomicBool::new(false),
-            rejections: Mutex::default(),
+            migrated_failures: Mutex::default(),
         }
     }
 

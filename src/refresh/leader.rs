@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use euid_core::Refreshed;
 use euid_core::clock::UnixMillis;
-use euid_core::error::{ErrorKind, EuidError};
+use euid_core::error::EuidError;
 use euid_core::identity::Identity;
 use tokio::time::Instant;
 
@@ -136,9 +136,9 @@ impl Leader {
         }
         let took = now.saturating_since(self.begun);
         match &*outcome {
-            Err(error) if self.progress == CallProgress::Migrated && is_rejection(error) => {
-                let left_out = lock(&self.coordinator.rejections).admit(now);
-                telemetry::migrated_identity_rejected(error, left_out, took);
+            Err(error) if self.progress == CallProgress::Migrated => {
+                let left_out = lock(&self.coordinator.migrated_failures).admit(now);
+                telemetry::migrated_refresh_failed(ending, error, left_out, took);
             }
             _ => telemetry::refresh_ended(ending, &outcome, took),
         }
@@ -160,11 +160,6 @@ impl Drop for Leader {
         let now = catch_unwind(AssertUnwindSafe(|| clock.now())).unwrap_or(self.begun);
         let _ = catch_unwind(AssertUnwindSafe(|| self.complete(ending, transient("the refresh broke down"), now)));
     }
-}
-
-/// Whether the operator refuses the token or the request itself, as it does with a forged identity.
-fn is_rejection(error: &EuidError) -> bool {
-    matches!(error.kind(), ErrorKind::RejectedToken | ErrorKind::RejectedInput)
 }
 
 /// A call that is faster than this is never slow, however short pages wait.

@@ -4,6 +4,7 @@
 //! 2. [`token_state`](super::token_state) decides how long an answer or a failure is remembered.
 //! 3. At the limit the oldest memory is forgotten, which costs at most another call. Calls under way are never
 //!    forgotten.
+//! 4. Failures of migrated identities, which any script can forge, hold at most a quarter of the entries.
 //!
 //! Pure; `now` is an argument.
 
@@ -53,6 +54,8 @@ pub(super) struct Memo {
     /// How many entries are memories, not calls under way, and their weight.
     remembered: usize,
     bytes: usize,
+    /// How many entries are failures of migrated identities.
+    migrated_failures: usize,
     generations: u64,
 }
 
@@ -63,6 +66,8 @@ struct Entry {
     state: TokenState,
     /// Failures in a row.
     failures: u32,
+    /// A failure of a migrated identity.
+    is_migrated_failure: bool,
 }
 
 /// The place of an entry in the queue.
@@ -90,6 +95,7 @@ impl Memo {
             queue: VecDeque::new(),
             remembered: 0,
             bytes: 0,
+            migrated_failures: 0,
             generations: 0,
         }
     }
@@ -145,6 +151,16 @@ impl Memo {
         self.write(key, TokenState::backing_off(error, wait, now), failures, now);
     }
 
+    /// Notes that the last outcome of a token is a failure of a migrated identity. Forgets it if there are too many.
+    pub(super) fn limit_migrated_failure(&mut self, key: &RefreshKey) {
+        if self.migrated_failures >= (self.limit.entries / MIGRATED_SHARE).max(1) {
+            self.forget(&key.token);
+        } else if let Some(entry) = self.entries.get_mut(&key.token) {
+            entry.is_migrated_failure = true;
+            self.migrated_failures += 1;
+        }
+    }
+
     /// Notes that a response has written `pair`. Has an effect only if that is the last answer of the login.
     pub(super) fn delivered(&mut self, lineage: Lineage, pair: &Identity) {
         let entry = self.last_of.get(&lineage).and_then(|token| self.entries.get_mut(token));
@@ -162,7 +178,7 @@ impl Memo {
         self.generations += 1;
         let RefreshKey { token, lineage } = key;
         let generation = self.generations;
-        let entry = Entry { generation, lineage, state, failures };
+        let entry = Entry { generation, lineage, state, failures, is_migrated_failure: false };
         if let Some(bytes) = entry.weight() {
             self.remembered += 1;
             self.bytes += bytes;
@@ -181,6 +197,7 @@ impl Memo {
             self.remembered -= 1;
             self.bytes -= bytes;
         }
+        self.migrated_failures -= usize::from(entry.is_migrated_failure);
         if let Some(lineage) = entry.lineage
             && self.last_of.get(&lineage) == Some(token)
         {
@@ -254,6 +271,8 @@ fn weight(outcome: &Outcome) -> usize {
     places + size_of::<Result<Refreshed, EuidError>>() + texts
 }
 
+/// Failures of migrated identities hold at most one entry in this many.
+const MIGRATED_SHARE: usize = 4;
 /// How many stale places the queue may have before a cleanup.
 const QUEUE_SLACK: usize = 64;
 /// How many long-lived memories one sweep passes over.

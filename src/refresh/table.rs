@@ -4,7 +4,7 @@
 //! 2. After an answer or a failure, no call for a while: [`memo`](super::memo) remembers the outcome.
 //! 3. While the operator is down, no call: [`breaker`](super::breaker).
 //! 4. Any script can forge a migrated identity. Calls for such identities hold at most a quarter of the permits. The
-//!    breaker stops them, but never counts their outcome.
+//!    breaker stops them, but never counts their outcome. Their failures hold at most a quarter of the memory.
 //!
 //! Pure; times and randomness are arguments.
 
@@ -199,6 +199,9 @@ impl RefreshTable {
                 self.memo.failed(*key, error, wait, failures, now);
             }
             _ => self.memo.answered(*key, outcome, now),
+        }
+        if call == CallProgress::Migrated && outcome.is_err() {
+            self.memo.limit_migrated_failure(key);
         }
     }
 

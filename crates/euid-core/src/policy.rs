@@ -27,7 +27,9 @@
 //! | | | invalid_token, expired_token, client_error | `Absent` | clear identity |
 //! | | | anything else, or not in time | `Unavailable` | keep |
 //! | identity < refresh_expires | consent withheld | not called | `Withheld` | keep |
-//! | an identity, an anchor, or both | consent withdrawn | not called | `Withheld` | clear all |
+//! | any state | consent withdrawn | not called | `Withheld` | clear all |
+//!
+//! Any state: an identity, a record, an anchor but `none`; the SDK's cookie, if migrated.
 //!
 //! State of any other login is removed, unless "keep all" applies; migrated state stays where the site does not migrate
 //! and no anchor comes. Without consent, `Absent` becomes `Withheld`: handlers may generate on `Absent`. The record is

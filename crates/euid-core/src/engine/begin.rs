@@ -90,7 +90,8 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn check_user(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
-        let found = self.read(headers.get_all(COOKIE), |opened, _| {
+        // The other host may migrate, even if this one does not.
+        let found = self.read(headers.get_all(COOKIE), true, |opened, _| {
             let login = match opened {
                 Opened::Identity { payload, .. } => &payload.login,
                 Opened::OptOut(record) => &record.login,
@@ -102,7 +103,8 @@ impl Engine {
         });
         match found.outcome {
             ReadOutcome::Judged(check) => check,
-            ReadOutcome::None | ReadOutcome::Rejected(_) => UserCheck::Unreadable,
+            ReadOutcome::None => UserCheck::NoState,
+            ReadOutcome::Rejected(_) => UserCheck::Unreadable,
         }
     }
 }
@@ -110,7 +112,8 @@ impl Engine {
 impl Exchange<'_> {
     #[inline]
     fn begin(&self, cookies: GetAll<'_, HeaderValue>) -> Step {
-        let found = self.engine.read(cookies, |opened, brought| match opened {
+        let migrates = self.engine.cookies.config().js_sdk_cookie().is_some();
+        let found = self.engine.read(cookies, migrates, |opened, brought| match opened {
             Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key, brought),
             Opened::OptOut(record) => Some(self.with_opt_out(record, brought)),
         });
@@ -126,13 +129,14 @@ impl Exchange<'_> {
                 (credential, Findings::rejected(reason))
             }
         };
-        let is_free = found.anchor == FoundAnchor::None && credential == Credential::Nothing;
-        let migrates = is_free && self.engine.cookies.config().js_sdk_cookie().is_some();
-        let migrated = if migrates { self.with_js_sdk_cookie(&found.brought) } else { None };
-        migrated.unwrap_or_else(|| {
+        let nothing_counts = found.anchor == FoundAnchor::None && credential == Credential::Nothing;
+        let may_migrate = nothing_counts && migrates;
+        let by_sdk_cookie = if may_migrate { self.with_js_sdk_cookie(&found.brought) } else { None };
+        by_sdk_cookie.unwrap_or_else(|| {
             let has_state = found.brought.any() || found.anchor.is_state();
             let verdict = policy::without_identity(credential, has_state, self.context.consent);
-            self.without_token(verdict, has_state, &found.brought, findings)
+            let may_end = has_state || found.anchor == FoundAnchor::Ended;
+            self.without_token(verdict, may_end, &found.brought, findings)
         })
     }
 
@@ -182,6 +186,7 @@ impl Exchange<'_> {
         // Without randomness nothing can be sealed; a later page migrates.
         let login = Login { migrated: true, ..Login::new(user).ok()? };
         let source = Source::JsSdkCookie(login);
+        // It is not sealed yet: no jitter.
         let (evaluation, times, now) = self.evaluate(subject, &identity.times(), 0);
         Some(match evaluation {
             Evaluation::Refresh => self.candidate(source, brought, identity, times, now, Findings::NONE),
@@ -235,14 +240,14 @@ impl Exchange<'_> {
         }))
     }
 
-    fn without_token(&self, verdict: Verdict, has_state: bool, brought: &Brought, findings: Findings) -> Step {
-        Step::Ready(self.decide(euid(verdict.sees, None), verdict.action.into(), has_state, brought, findings))
+    fn without_token(&self, verdict: Verdict, may_end: bool, brought: &Brought, findings: Findings) -> Step {
+        Step::Ready(self.decide(euid(verdict.sees, None), verdict.action.into(), may_end, brought, findings))
     }
 
-    /// The decision without a refresh. The response to an image only obeys withdrawn consent; the next page writes the rest.
+    /// The decision without a refresh. Beside an image, only withdrawn consent is obeyed; the next page does the rest.
     // Out of line it costs each request with cookies some 30 instructions more.
     #[inline(always)]
-    fn decide(&self, euid: Euid, change: Change, has_state: bool, brought: &Brought, findings: Findings) -> Decision {
+    fn decide(&self, euid: Euid, change: Change, may_end: bool, brought: &Brought, findings: Findings) -> Decision {
         let consent = self.context.consent;
         let exposes_token = self.engine.cookies.config().exposes_token();
         let mut decision = Decision {
@@ -251,7 +256,7 @@ impl Exchange<'_> {
             brought: brought.clone(),
             has_leftovers: brought.ends_leftovers,
             consent,
-            may_end: has_state || !self.method.is_safe(),
+            may_end: may_end || !self.method.is_safe(),
             scripts: Scripts { sync: false, withheld: self.engine.withholds(consent) },
             findings,
         };

@@ -197,6 +197,11 @@ impl Change {
         }
     }
 
+    /// Whether it ends the login that counts.
+    pub(crate) fn ends_login(&self) -> bool {
+        matches!(self, Self::EndLogin | Self::OptOut(_) | Self::Begin(_))
+    }
+
     /// Whether it stores an identity.
     pub(crate) fn stores(&self) -> bool {
         matches!(self, Self::Renew(_) | Self::Begin(_))

@@ -76,7 +76,8 @@ impl Site {
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> (Option<Opened>, String) {
         let mut opened = None;
-        let found = self.0.read(headers.get_all(COOKIE), |value, _| {
+        let migrates = self.0.cookies.config().js_sdk_cookie().is_some();
+        let found = self.0.read(headers.get_all(COOKIE), migrates, |value, _| {
             opened = Some(match value {
                 super::read::Opened::Identity { payload, .. } => {
                     Opened::Identity { identity: payload.identity()?, bound: payload.login.is_bound() }

@@ -5,9 +5,9 @@
 //!    stated opt-out writes it; a refresh never does. An identity is usable only if the anchor names its lineage, so a
 //!    late response may bring back an old identity, but not the anchor that it needs.
 //! 3. An opt-out is *recorded* in a slot of its own, sealed, of the same login.
-//! 4. The names of both carry the login's tag, so a late response of one login replaces and removes nothing of another.
+//! 4. The names of an identity and of a record carry the login's tag, so a late response of one login replaces and removes nothing of another.
 //! 5. Without any anchor, what was migrated from the JS SDK's cookie counts, if the site migrates.
-//! 6. If this node can't judge state of the login that counts, the request has no usable state, and the response
+//! 6. If this node can't judge the state of the login that counts, the request has no usable state, and the response
 //!    removes nothing: a node with more keys, or a newer one, may be able to.
 
 use arrayvec::ArrayVec;
@@ -19,8 +19,8 @@ use crate::sealed::aead::{Head, OpenError, Purpose};
 use crate::sealed::keys::Keys;
 use crate::sealed::login::{self, Anchor, LineageText, Login};
 use crate::sealed::payload::{OptOut, Payload};
-use crate::transport::cookie::{AtMostOne, Hits, Tagged};
-use crate::transport::slots::{Brought, Slot, Tag};
+use crate::transport::cookie::{AtMostOne, Hits, MAX_TAGGED, Tagged};
+use crate::transport::slots::{Brought, Migration, Slot, Tag};
 
 /// The state in a request.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct Found<T> {
 /// The outcome for the sealed values of a request. Of several identities, the first usable one counts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReadOutcome<T> {
-    /// The request brought none.
+    /// No value has been judged, or none came.
     None,
     /// No value can be used.
     Rejected(RejectReason),
@@ -49,7 +49,7 @@ pub(super) enum FoundAnchor {
     Login(LineageText),
     /// The anchor names no login.
     Ended,
-    /// A garbled value, or two values that differ.
+    /// A garbled value, two values that differ, or none in the part of the cookies that was searched.
     Unreadable,
 }
 
@@ -76,17 +76,23 @@ enum Counting {
 impl Engine {
     /// Finds and opens the state. Calls `judge` with the first record of an opt-out that opens and belongs to the login
     /// that counts, then with each such identity, until it returns a value. `judge` returns `None` for a value that
-    /// breaks the rules of an identity.
+    /// breaks the rules of an identity. Without an anchor, migrated state counts if `migrates`.
     pub(super) fn read<T>(
         &self,
         cookies: GetAll<'_, HeaderValue>,
+        migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
     ) -> Found<T> {
         let mut hits = Hits::default();
         self.cookies.find(cookies.iter(), &mut hits);
-        let anchor = FoundAnchor::of(hits.anchor);
+        let mut anchor = FoundAnchor::of(hits.anchor);
+        if hits.cut && anchor == FoundAnchor::None {
+            // It may be in the part that was not searched.
+            anchor = FoundAnchor::Unreadable;
+        }
         if hits.tagged.is_empty() {
-            return Found { outcome: ReadOutcome::None, anchor, brought: Brought::NOTHING };
+            let brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
+            return Found { outcome: ReadOutcome::None, anchor, brought };
         }
         // The usual request brings the identity that its anchor names, and nothing else.
         if let ([hit], FoundAnchor::Login(lineage)) = (&hits.tagged[..], anchor) {
@@ -95,37 +101,55 @@ impl Engine {
             if hit.slot == Slot::Identity(tag) {
                 let brought = Brought { tag, identity: true, ..Brought::NOTHING };
                 let outcome = self.open_identity(&self.keys.keys(), hit, counting, |opened| judge(opened, &brought));
-                return Found { outcome, anchor, brought }.checked();
+                return Found { outcome, anchor, brought }.unless_garbled();
             }
         }
-        self.read_tagged(&cookies, &hits, anchor, judge)
+        self.read_tagged(&cookies, &hits, anchor, migrates, judge)
     }
 
-    fn read_tagged<T>(
+    fn read_tagged<'a, T>(
         &self,
-        cookies: &GetAll<'_, HeaderValue>,
-        hits: &Hits<'_>,
+        cookies: &'a GetAll<'_, HeaderValue>,
+        hits: &Hits<'a>,
         anchor: FoundAnchor,
+        migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
     ) -> Found<T> {
         let counting = match anchor {
             FoundAnchor::Login(lineage) => Some(Counting::Lineage(lineage)),
-            FoundAnchor::None if self.cookies.config().js_sdk_cookie().is_some() => Some(Counting::Migrated),
+            FoundAnchor::None if migrates => Some(Counting::Migrated),
             FoundAnchor::None | FoundAnchor::Ended | FoundAnchor::Unreadable => None,
         };
-        let mut brought = Brought::sort(counting.map_or(Tag::NONE, Counting::tag), hits);
-        let mut own = ArrayVec::new();
-        if hits.overflow && counting.is_some() {
-            self.cookies.find_tag(brought.tag, cookies.iter(), &mut own);
-            brought.note_own(&own);
+        let mut brought = Brought { tag: counting.map_or(Tag::NONE, Counting::tag), ..Brought::NOTHING };
+        let mut own = ArrayVec::<_, MAX_TAGGED>::new();
+        let note = |hit: Tagged<'a>| {
+            // Another name is not one of this crate.
+            if !hit.slot.has_valid_tag() {
+                return;
+            }
+            brought.note(hit.slot);
+            if hit.slot.tag() == Some(brought.tag) {
+                let _ = own.try_push(hit);
+            }
+        };
+        // Those of the login that counts may stand behind the first eight.
+        if hits.overflow {
+            self.cookies.for_each_tagged(cookies.iter(), note);
+        } else {
+            hits.tagged.iter().copied().for_each(note);
         }
-        let tagged = if own.is_empty() { &hits.tagged } else { &own };
-        brought.keeps_migrated = anchor == FoundAnchor::None && counting.is_none();
+        if brought.migration == Migration::Unseen {
+            brought.migration = anchor.migration();
+        } else if anchor == FoundAnchor::None && counting.is_none() {
+            brought.migration = Migration::Kept;
+        }
         brought.ends_leftovers = anchor.is_readable() && brought.leftovers(false).next().is_some();
         let outcome = match counting {
             Some(counting) if brought.identity || brought.opt_out => {
-                self.open_own(tagged, counting, |opened| judge(opened, &brought))
+                self.open_own(&own, counting, |opened| judge(opened, &brought))
             }
+            // Their tags are invalid.
+            _ if !brought.any() => ReadOutcome::None,
             _ => match anchor {
                 FoundAnchor::Unreadable => ReadOutcome::Rejected(RejectReason::UnreadableAnchor),
                 _ => ReadOutcome::Rejected(RejectReason::LoginEnded),
@@ -134,7 +158,7 @@ impl Engine {
         if matches!(outcome, ReadOutcome::Rejected(RejectReason::UnknownKey)) {
             brought.ends_leftovers = false;
         }
-        Found { outcome, anchor, brought }.checked()
+        Found { outcome, anchor, brought }.unless_garbled()
     }
 
     /// Opens what belongs to the login that counts: its record first.
@@ -210,15 +234,19 @@ impl<T> Found<T> {
     /// Corrects the findings for an anchor that has the length of a lineage and is none. An accepted value shows that it
     /// is one.
     #[inline]
-    fn checked(self) -> Self {
-        if matches!(self.outcome, ReadOutcome::Judged(_)) { self } else { self.recheck() }
+    fn unless_garbled(self) -> Self {
+        if matches!(self.outcome, ReadOutcome::Judged(_)) { self } else { self.correct_garbled_anchor() }
     }
 
     #[cold]
-    fn recheck(mut self) -> Self {
+    fn correct_garbled_anchor(mut self) -> Self {
         if !self.anchor.is_readable() {
             self.outcome = ReadOutcome::Rejected(RejectReason::UnreadableAnchor);
             self.anchor = FoundAnchor::Unreadable;
+            if !self.brought.tag.is_valid() {
+                // A name that ends with it is not one of this crate.
+                self.brought = Brought { identity: false, opt_out: false, ..self.brought };
+            }
         }
         self
     }
@@ -278,6 +306,10 @@ impl FoundAnchor {
                 None => Self::Unreadable,
             },
         }
+    }
+
+    fn migration(&self) -> Migration {
+        if *self == Self::Ended { Migration::Seen } else { Migration::Unseen }
     }
 
     /// Whether withdrawn consent must remove it.

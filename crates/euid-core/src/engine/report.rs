@@ -88,7 +88,9 @@ pub enum UserCheck {
     Same,
     /// The state must not be used for this request.
     Rejected(RejectReason),
-    /// There is no identity that this engine can read, and no record of an opt-out.
+    /// The request brought no identity and no record of an opt-out.
+    NoState,
+    /// The request brought identities or records, and none that this engine can read counts.
     Unreadable,
 }
 

@@ -61,7 +61,8 @@ impl Site {
     fn find(&self, pairs: &[&str]) -> Found<String> {
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
-        self.0.read(headers.get_all(COOKIE), |opened, _| {
+        let migrates = self.0.cookies.config().js_sdk_cookie().is_some();
+        self.0.read(headers.get_all(COOKIE), migrates, |opened, _| {
             Some(match opened {
                 Opened::Identity { payload, .. } => payload.advertising_token().to_string(),
                 Opened::OptOut(record) => format!("opted out until {}", record.until.as_millis()),
@@ -224,6 +225,11 @@ fn name_without_a_valid_tag_is_neither_read_nor_removed() {
     {
         assert!(site.removed_by_page(&[&format!("{name}=x")]).is_empty(), "{name}");
     }
+    let invalid: Vec<String> = (0..9).map(|number| format!("__Host-euid.ab!{number}=x")).collect();
+    let mut pairs: Vec<&str> = invalid.iter().map(String::as_str).collect();
+    assert_eq!(site.read(&pairs).0, ReadOutcome::None);
+    pairs.push("__Host-euid.aZ-_=x");
+    assert_eq!(site.removed_by_page(&pairs), ["__Host-euid.aZ-_"], "they take no place of a valid name");
     assert_eq!(site.removed_by_page(&["__Host-euid.aZ-_=x"]), ["__Host-euid.aZ-_"]);
     assert_eq!(site.removed_by_page(&["__Host-euid-optout.aZ-_=x"]), ["__Host-euid-optout.aZ-_"]);
 }

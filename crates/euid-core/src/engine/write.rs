@@ -15,7 +15,7 @@ use crate::sealed::login::{self, Login};
 use crate::sealed::payload::{self, OptOut};
 use crate::transport::cookie::{ANCHOR_MAX_AGE, IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE};
 use crate::transport::js_sdk;
-use crate::transport::slots::{Brought, Slot, Tag};
+use crate::transport::slots::{Brought, Migration, Slot, Tag};
 
 /// The change of the cookie for scripts, on a site that uses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +41,9 @@ impl Engine {
     /// nothing was written.
     ///
     /// 1. The anchor comes first: until the browser has it, the state that it ends must stay.
-    /// 2. The removals follow. The anchor's own removal comes last: curl's jar file forgets all removals but the last. If
-    ///    a record is removed, the anchor's removal comes first as well: with the anchor but without its record, an identity
-    ///    that another response has just brought would count.
+    /// 2. The removals follow. The anchor's own removal comes last: curl's jar file forgets all removals but the last.
+    /// 3. A logout that removes a record also begins with the anchor's removal. Otherwise, between two `Set-Cookie`s, an
+    ///    identity that another response has brought would count without its record.
     pub(super) fn write(
         &self,
         change: &Change,
@@ -62,7 +62,7 @@ impl Engine {
             Change::Keep | Change::ForgetIdentity => {}
             Change::EndLogin => {
                 // Without an anchor, a migrated identity that a late response brings would count.
-                if config.js_sdk_cookie().is_some() {
+                if config.js_sdk_cookie().is_some() || removals.brought.migration != Migration::Unseen {
                     anchor = Some(set(Slot::Anchor, login::ENDED, ANCHOR_MAX_AGE)?);
                 }
             }
@@ -89,7 +89,7 @@ impl Engine {
             ScriptWrite::Remove => Some(js_sdk::expose_token(config, None, now)),
         };
         let scripts = scripts.map(|cookie| cookie.ok_or(WriteError::TooLarge)).transpose()?;
-        let ends_login = matches!(change, Change::EndLogin | Change::OptOut(_) | Change::Begin(_));
+        let ends_login = change.ends_login();
         let removes_anchor = matches!(change, Change::EndLogin) && anchor.is_none();
         let written = state.as_ref().map(|(_, slot)| *slot);
 
@@ -100,6 +100,7 @@ impl Engine {
         anchor.into_iter().for_each(&mut append);
         state.into_iter().for_each(|(cookie, _)| append(cookie));
         removals.for_each(change, |slot| {
+            // A new login may have the tag of the ended one: what was just set must stay.
             if Some(slot) != written {
                 append(self.cookies.remove(slot));
             }
@@ -173,7 +174,7 @@ impl Removals<'_> {
     #[inline]
     fn for_each(&self, change: &Change, mut remove: impl FnMut(Slot)) {
         let brought = self.brought;
-        let all = matches!(change, Change::EndLogin | Change::OptOut(_) | Change::Begin(_));
+        let all = change.ends_login();
         let identity = all || matches!(change, Change::ForgetIdentity | Change::RecordOptOut(_));
         if identity && brought.identity {
             remove(Slot::Identity(brought.tag));
@@ -191,6 +192,7 @@ impl Removals<'_> {
         match change {
             Change::Renew(renewal) => renewal.login.migrated,
             Change::RecordOptOut(login) => login.migrated,
+            // Without a tag, the SDK's cookie was all that came.
             Change::ForgetIdentity => matches!(self.brought.tag, Tag::SDK | Tag::NONE),
             Change::Keep | Change::EndLogin | Change::OptOut(_) | Change::Begin(_) => false,
         }

@@ -149,16 +149,16 @@ impl CookieConfig {
     /// its default. No server can see what the SDK keeps in `localStorage`.
     ///
     /// No handler returns such an identity, so no anchor names it: it counts only while the browser sends none. A login
-    /// replaces it. A logout leaves an anchor that names no login, for 400 days. So in whatever order the responses
-    /// arrive, a page that takes an identity over neither undoes a logout nor replaces another login. Migrated visitors
-    /// keep their identity only while the site migrates, or until they log in again.
+    /// replaces it. A logout leaves an anchor that names no login, for 400 days. So a late response that takes an identity
+    /// over neither undoes a logout nor replaces another login. Migrated visitors keep their identity only while the site
+    /// migrates, or until they log in again.
     ///
     /// The cookie names no user: with the hook `EuidLayer::subject` the identity counts for the first user who is signed
     /// in, and from then on for that user only.
     ///
     /// A cookie that scripts can write proves nothing about its sender. It brings an advertising identity, not a
     /// login to the site. Of several such cookies in a request only the first counts. It is ignored if its value is
-    /// longer than 4096 bytes, or if its tokens are not base64. Its refreshes use at most a quarter of
+    /// longer than 4096 bytes, or if its tokens are not base64 or longer than an identity cookie can hold. Its refreshes use at most a quarter of
     /// `EuidLayer::max_concurrent_refreshes`, and the breaker does not count their outcome, so forged cookies do not
     /// stop the refreshes of others.
     ///

@@ -32,10 +32,12 @@ pub(crate) struct Names {
 #[derive(Debug, Default)]
 pub(crate) struct Hits<'a> {
     pub anchor: AtMostOne<'a>,
-    /// The first ones that have a tag, also several of one name.
+    /// The first ones that have a tag, in order; a name may occur twice.
     pub tagged: ArrayVec<Tagged<'a>, MAX_TAGGED>,
     /// The request brought more of these than were kept.
     pub overflow: bool,
+    /// The request brought more bytes than were searched.
+    pub cut: bool,
 }
 
 /// A cookie whose name has a tag.
@@ -64,27 +66,25 @@ impl Names {
     }
 
     pub(crate) fn find<'a>(&self, headers: impl IntoIterator<Item = &'a HeaderValue>, hits: &mut Hits<'a>) {
-        for_each(&self.finder, headers, |rest_of_name, value| {
+        let whole = for_each(&self.finder, headers, |rest_of_name, value| {
             if rest_of_name == ANCHOR {
                 hits.anchor.push(value);
             } else if let Some(slot) = tagged(rest_of_name) {
                 hits.overflow |= hits.tagged.try_push(Tagged { slot, value }).is_err();
             }
         });
+        hits.cut |= !whole;
     }
 
-    /// Adds only the cookies with this tag.
+    /// Calls `found` with every cookie that has a tag.
     #[cold]
-    pub(crate) fn find_tag<'a>(
+    pub(crate) fn for_each_tagged<'a>(
         &self,
-        tag: Tag,
         headers: impl IntoIterator<Item = &'a HeaderValue>,
-        found: &mut ArrayVec<Tagged<'a>, MAX_TAGGED>,
+        mut found: impl FnMut(Tagged<'a>),
     ) {
         for_each(&self.finder, headers, |rest_of_name, value| {
-            if let Some(slot) = tagged(rest_of_name).filter(|slot| slot.tag() == Some(tag)) {
-                let _ = found.try_push(Tagged { slot, value });
-            }
+            tagged(rest_of_name).into_iter().for_each(|slot| found(Tagged { slot, value }));
         });
     }
 }
@@ -115,19 +115,19 @@ impl fmt::Debug for Names {
 }
 
 /// Calls `found` for each cookie whose name begins with what `finder` looks for, in up to [`MAX_SCANNED`] bytes
-/// of `Cookie` headers: with the rest of the name, and the value.
+/// of `Cookie` headers: with the rest of the name, and the value. Returns whether that was all of them.
 pub(crate) fn for_each<'a>(
     finder: &Finder<'_>,
     headers: impl IntoIterator<Item = &'a HeaderValue>,
     mut found: impl FnMut(&'a [u8], &'a [u8]),
-) {
+) -> bool {
     let beginning = finder.needle();
     let mut scanned = 0;
     for header in headers {
         let header = header.as_bytes();
         scanned += header.len();
         if scanned > MAX_SCANNED {
-            break;
+            return false;
         }
         let mut from = 0;
         while let Some(rest) = header.get(from..).filter(|rest| rest.len() > beginning.len()) {
@@ -146,6 +146,7 @@ pub(crate) fn for_each<'a>(
             };
         }
     }
+    true
 }
 
 /// Name, but for its first `beginning` bytes, and value of the cookie at `start`, if one begins there,
@@ -234,7 +235,7 @@ pub(crate) fn set_cookie(
 /// What follows the beginning that all names share, in those of the anchor and of a record.
 const ANCHOR: &[u8] = b"-login";
 const OPT_OUT: &[u8] = b"-optout.";
-/// The number of tagged cookies that are kept of a request, and that a response removes.
+/// The number of tagged cookies that are kept of a request. A page removes at most as many leftovers.
 pub(crate) const MAX_TAGGED: usize = 8;
 /// The longest `Max-Age` that browsers accept. The anchor is never sent again, so no login lasts longer.
 pub(crate) const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
@@ -368,14 +369,14 @@ mod tests {
     }
 
     #[test]
-    fn first_eight_tagged_cookies_are_kept_or_those_of_one_tag() {
+    fn first_eight_tagged_cookies_are_kept_and_all_can_be_visited() {
         let cookies: Vec<String> = (0..10).map(|number| format!("__Host-euid.tag{number}={number}")).collect();
         let header = cookies.join("; ");
         assert_eq!(identities(&[header.as_bytes()]), ["0", "1", "2", "3", "4", "5", "6", "7"]);
         let header = HeaderValue::try_from(header).unwrap();
-        let mut found = ArrayVec::new();
-        Names::new(&CookieConfig::default()).find_tag(Tag::parse(b"tag9").unwrap(), [&header], &mut found);
-        assert_eq!(found.iter().map(|hit| hit.value).collect::<Vec<_>>(), [b"9"]);
+        let mut visited = Vec::new();
+        Names::new(&CookieConfig::default()).for_each_tagged([&header], |hit| visited.push(hit.value));
+        assert_eq!(visited.len(), 10);
     }
 
     #[test]

@@ -57,10 +57,12 @@ fn parse_js_sdk(json: &[u8]) -> Option<JsSdk> {
     (marker.status == "optout").then_some(JsSdk::OptedOut { until })
 }
 
-/// Whether the tokens look like those of an operator, which are base64. Any script can write this cookie, so the check
-/// is stricter than that of [`Identity::new`].
+/// Whether the tokens look like those of an operator, which are base64, and fit into an identity cookie. Any script can
+/// write this cookie, so the check is stricter than that of [`Identity::new`].
 fn has_tokens_of_an_operator(identity: &Identity) -> bool {
-    is_base64(identity.advertising_token()) && is_base64(identity.refresh_token().expose_secret())
+    let (advertising_token, refresh_token) = (identity.advertising_token(), identity.refresh_token().expose_secret());
+    let fits = advertising_token.len() + refresh_token.len() <= MAX_TOKENS;
+    fits && is_base64(advertising_token) && is_base64(refresh_token)
 }
 
 /// Whether `text` is in one of the two base64 alphabets, perhaps with padding, and not empty. Its length is not checked.
@@ -131,6 +133,9 @@ pub(crate) fn fits_into_cookie(token: &str) -> bool {
     fits && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'))
 }
 
+/// The longest tokens of a migrated identity, together. Sealed as text, they fit into a cookie; those of an operator have
+/// some 610 characters.
+const MAX_TOKENS: usize = 2800;
 const JS_SDK: &str = "__euid";
 /// The largest value that is read, in bytes. Browsers keep no larger one.
 const MAX_VALUE: usize = 4096;
@@ -183,13 +188,20 @@ mod tests {
     #[test]
     fn js_sdk_cookie_is_read_up_to_4096_bytes() {
         let of_size = |size: usize| {
-            let rest = cookie(&json("good", "r")).len() - "__euid=".len() - 1;
-            cookie(&json("good", &"r".repeat(size - rest)))
+            let padded = |length| json("good", "r").replace('}', &format!(r#","more":"{}"}}"#, "x".repeat(length)));
+            let rest = cookie(&padded(0)).len() - "__euid=".len();
+            cookie(&padded(size - rest))
         };
         assert_eq!(of_size(4096).len(), "__euid=".len() + 4096);
         assert_eq!(token(&[of_size(4096)]).as_deref(), Some("good"));
         assert_eq!(token(&[of_size(4097)]), None);
         assert_eq!(token(&[of_size(4097), cookie(&json("other", "r"))]), None);
+    }
+
+    #[test]
+    fn js_sdk_cookie_needs_tokens_that_fit_into_an_identity_cookie() {
+        let of_length = |length| token(&[cookie(&json(&"a".repeat(length - 1), "r"))]).is_some();
+        assert!(of_length(MAX_TOKENS) && !of_length(MAX_TOKENS + 1));
     }
 
     #[test]

@@ -52,13 +52,24 @@ pub(crate) struct Brought {
     pub opt_out: bool,
     /// The cookies of other logins, if there are any.
     pub leftovers: Option<Arc<Leftovers>>,
-    /// The response of any page removes the leftovers. Otherwise only that of a login or a logout does.
+    /// Any page removes the leftovers; if not, only a login or a logout does.
     pub ends_leftovers: bool,
-    /// But not what was migrated: this site does not migrate, and another node may.
-    pub keeps_migrated: bool,
+    /// What the request says of migration.
+    pub migration: Migration,
 }
 
-/// Each name once.
+/// What a request says of migration from the JS SDK's cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Migration {
+    /// Nothing.
+    Unseen,
+    /// Migrated state came, or an anchor that names no login: the site migrates, even if this node does not.
+    Seen,
+    /// Migrated state came, which pages keep: no anchor came, this node does not migrate, and another node may.
+    Kept,
+}
+
+/// The slots of leftovers, each once.
 pub(crate) type Leftovers = ArrayVec<Slot, MAX_TAGGED>;
 
 impl Tag {
@@ -73,7 +84,7 @@ impl Tag {
         Self([a, b, c, d])
     }
 
-    /// Reads the end of a name. Whether the characters are those of a tag, [`is_valid`](Self::is_valid) tells.
+    /// Takes any four bytes, or `sdk`; [`is_valid`](Self::is_valid) checks them.
     #[inline]
     pub(crate) fn parse(end: &[u8]) -> Option<Self> {
         match *end {
@@ -105,6 +116,11 @@ impl Slot {
             Self::Identity(tag) | Self::OptOut(tag) => Some(tag),
         }
     }
+
+    /// Whether its name is one of this crate: the end is a tag.
+    pub(crate) fn has_valid_tag(self) -> bool {
+        self.tag().is_some_and(Tag::is_valid)
+    }
 }
 
 impl Brought {
@@ -114,39 +130,23 @@ impl Brought {
         opt_out: false,
         leftovers: None,
         ends_leftovers: false,
-        keeps_migrated: false,
+        migration: Migration::Unseen,
     };
 
-    /// Sorts the tagged cookies of a request: those of the login that counts, and all others.
-    #[inline]
-    pub(crate) fn sort(tag: Tag, hits: &Hits<'_>) -> Self {
-        let mut brought = Self { tag, ..Self::NOTHING };
-        for hit in &hits.tagged {
-            match hit.slot {
-                Slot::Identity(other) if other == tag => brought.identity = true,
-                Slot::OptOut(other) if other == tag => brought.opt_out = true,
-                other => brought.push_leftover(other),
-            }
+    /// Notes a cookie, whose tag is valid.
+    pub(crate) fn note(&mut self, slot: Slot) {
+        match slot {
+            Slot::Identity(tag) if tag == self.tag => self.identity = true,
+            Slot::OptOut(tag) if tag == self.tag => self.opt_out = true,
+            other => self.push_leftover(other),
         }
-        brought
-    }
-
-    /// Notes those of the login that counts, of which all were kept.
-    pub(crate) fn note_own(&mut self, own: &[Tagged<'_>]) {
-        for hit in own {
-            match hit.slot {
-                Slot::Identity(_) => self.identity = true,
-                Slot::OptOut(_) => self.opt_out = true,
-                Slot::Anchor => {}
-            }
+        if slot.tag() == Some(Tag::SDK) {
+            self.migration = Migration::Seen;
         }
     }
 
     #[cold]
     fn push_leftover(&mut self, slot: Slot) {
-        if !slot.tag().is_some_and(Tag::is_valid) {
-            return;
-        }
         let leftovers = Arc::make_mut(self.leftovers.get_or_insert_default());
         if !leftovers.contains(&slot) {
             let _ = leftovers.try_push(slot);
@@ -162,7 +162,7 @@ impl Brought {
     /// The slots of other logins: all, or those that the response of any page empties.
     pub(crate) fn leftovers(&self, all: bool) -> impl Iterator<Item = Slot> {
         let slots = self.leftovers.as_deref().map_or(&[][..], ArrayVec::as_slice).iter().copied();
-        slots.filter(move |slot| all || !self.keeps_migrated || slot.tag() != Some(Tag::SDK))
+        slots.filter(move |slot| all || self.migration != Migration::Kept || slot.tag() != Some(Tag::SDK))
     }
 }
 
@@ -198,14 +198,13 @@ impl Cookies {
         self.names.find(headers, hits);
     }
 
-    /// Adds the cookies with this tag.
-    pub(crate) fn find_tag<'a>(
+    /// Calls `found` with every cookie that has a tag.
+    pub(crate) fn for_each_tagged<'a>(
         &self,
-        tag: Tag,
         headers: impl IntoIterator<Item = &'a HeaderValue>,
-        found: &mut ArrayVec<Tagged<'a>, MAX_TAGGED>,
+        found: impl FnMut(Tagged<'a>),
     ) {
-        self.names.find_tag(tag, headers, found);
+        self.names.for_each_tagged(headers, found);
     }
 
     /// The `Set-Cookie` that puts `value` into a slot; `None` for a value that no header takes; this crate's values all
