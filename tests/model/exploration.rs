@@ -3,19 +3,19 @@
 //! 1. A *state* is the browser's cookies, the responses under way, and what the browser was last told. From each state
 //!    the exploration sends every request and applies every response under way; equal states are visited once.
 //! 2. Requests and responses are those of the real engine. States are compared by what the cookies are (which login's
-//!    identity, record or anchor), not by their random values.
-//! 3. In each state a page is asked for what it sees. Four things must never happen: a token of a login that does not
-//!    count, a token after its opt-out was told, a login that counts without its pair, an opt-out that is forgotten.
+//!    identity, record or anchor, sealed under which key), not by their random values.
+//! 3. In each state the next page is asked for what it sees. Five things must never happen: see [`Violation`].
 //! 4. With a rule switched off, the same exploration finds what the rule is there for.
 //!
-//! `EXPLORE=3,7,3 cargo test --release --test model exploration -- --nocapture` explores so many logins, requests, and
-//! responses under way, and prints the number of states.
+//! `EXPLORE=3,7,3 cargo test --release --test model exploration -- --nocapture` explores every set-up with that many
+//! logins, requests, and responses under way, and prints the number of states.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
 use euid_core::engine::{Change, Decision, Engine, NewLogin, RequestContext, SignedIn, Step};
+use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::{Identity, IdentityTimes};
 use euid_core::{Consent, CookieConfig, CookieKey, Euid, KeyRing, Refreshed};
 use http::header::{COOKIE, SET_COOKIE};
@@ -33,11 +33,12 @@ struct Setup {
     sdk: bool,
     /// The `Set-Cookie`s of a response are applied one by one, between those of others.
     singly: bool,
-    /// A second node has only the newer of two keys.
+    /// Three nodes are at different steps of a key change: the first seals under the old key, the second under the new
+    /// one, the third has the new one alone.
     nodes: bool,
-    /// Identities are bound to users; another user comes with each login.
+    /// Identities are bound to users; another user comes with each login, and one more in between.
     subject: bool,
-    /// Pages without consent.
+    /// Pages whose visitor withholds or has withdrawn consent.
     consent: bool,
     off: Option<Rule>,
 }
@@ -77,6 +78,8 @@ enum Told {
     Logout,
     Migration,
     FoundOptOut(Person),
+    /// The identity is removed: the operator refused it, or it is another user's.
+    Removed(Person),
 }
 
 /// One `Set-Cookie`.
@@ -87,6 +90,14 @@ struct Effect {
     value: Option<String>,
     /// The login that an anchor names.
     names: Option<Person>,
+}
+
+impl Effect {
+    /// The beginning of a sealed value, which names its key.
+    fn key(&self) -> Option<String> {
+        let is_sealed = matches!(self.slot, Slot::Identity(_) | Slot::OptOut(_));
+        self.value.as_deref().filter(|_| is_sealed).and_then(|value| value.get(..8)).map(str::to_owned)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -111,30 +122,41 @@ struct World {
     decided: bool,
     /// Whose opt-out was told.
     opted_out: BTreeSet<Person>,
+    /// Whose identity was removed, because it is refused or another user's.
+    removed: BTreeSet<Person>,
     /// The tag of each login, by its number less one.
     tags: Vec<String>,
     requests: usize,
 }
 
+/// A cookie, for comparison: whether it is set, the login that an anchor names, and the key that seals it.
+type Cookie = (Slot, bool, Option<Person>, Option<String>);
+
 /// The state, for comparison.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
-    jar: Vec<(Slot, Option<Person>)>,
-    under_way: Vec<(Vec<(Slot, bool, Option<Person>)>, Option<Told>)>,
+    jar: Vec<Cookie>,
+    under_way: Vec<(Vec<Cookie>, Option<Told>)>,
     current: Option<Current>,
     decided: bool,
     opted_out: Vec<Person>,
+    removed: Vec<Person>,
     logins: usize,
     requests: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Violation {
+    /// A token of a login that does not count.
     WrongToken,
+    /// A token of a login whose opt-out was told.
     TokenAfterOptOut,
+    /// The login that counts has no token, though no response removed its pair.
     LostPair,
+    /// An opt-out that was told is not told any more.
     ForgottenOptOut,
-    OptOutAfterLogout,
+    /// An opt-out is told that is not that of the login that counts.
+    WrongOptOut,
 }
 
 #[derive(Debug, Default)]
@@ -156,9 +178,10 @@ impl Explorer {
         let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
         let config = CookieConfig::default();
         let config = if setup.sdk { config.migrate_js_sdk_cookie(None).unwrap() } else { config };
-        let rings = [vec![old, new.clone()], vec![new]].map(|keys| KeyRing::new(keys).unwrap());
+        let rings = [vec![old.clone(), new.clone()], vec![new.clone(), old], vec![new]];
+        let rings = rings.map(|keys| KeyRing::new(keys).unwrap());
         let node = |ring| Engine::new(ring).with_cookie(config.clone()).with_refresh_jitter(Duration::ZERO);
-        let nodes = rings.into_iter().map(node).take(1 + usize::from(setup.nodes)).collect();
+        let nodes = rings.into_iter().map(node).take(if setup.nodes { 3 } else { 1 }).collect();
         Self { setup, nodes }
     }
 
@@ -204,6 +227,7 @@ impl Explorer {
             current: None,
             decided: false,
             opted_out: BTreeSet::new(),
+            removed: BTreeSet::new(),
             tags: Vec::new(),
             requests: 0,
         }
@@ -241,7 +265,26 @@ impl Explorer {
         for response in self.pages(world, engine, &context) {
             add("page", response);
         }
+        // The SDK's cookie names no user: it would count for this one, if they came first.
+        if self.setup.subject && !world.jar.contains_key(&Slot::Sdk) {
+            let another = RequestContext { user: SignedIn::User(user(ANOTHER_USER)), ..context };
+            let before = world.jar.keys().copied().collect::<Vec<_>>();
+            let mut response = self.finish(world, engine, settled(world, engine, &another), None, None);
+            let removed = response.effects.iter().find_map(|effect| match effect.slot {
+                Slot::Identity(person) if effect.value.is_none() && before.contains(&effect.slot) => Some(person),
+                _ => None,
+            });
+            response.told = removed.map(Told::Removed);
+            if !response.effects.is_empty() {
+                add("page of another user", response);
+            }
+        }
         if self.setup.consent {
+            let withheld = RequestContext { consent: Consent::Withheld, ..context };
+            let response = self.finish(world, engine, ready(begin(world, engine, &withheld)), None, None);
+            if !response.effects.is_empty() {
+                add("page, consent withheld", response);
+            }
             let withdrawn = RequestContext { consent: Consent::Withdrawn, ..context };
             let decision = ready(begin(world, engine, &withdrawn));
             let response = self.finish(world, engine, decision, None, Some(Told::Logout));
@@ -280,7 +323,10 @@ impl Explorer {
         let user = match world.current {
             _ if !self.setup.subject => SignedIn::Unchecked,
             Some(Current::Login(Person::Login(login)) | Current::OptedOut(login)) => SignedIn::User(user(login)),
-            Some(Current::Login(Person::Migrated)) | None => SignedIn::NoUser,
+            // Before any login, the user whom the SDK's cookie is from.
+            Some(Current::Login(Person::Migrated)) => SignedIn::User(user(0)),
+            None if !world.decided => SignedIn::User(user(0)),
+            None => SignedIn::NoUser,
         };
         RequestContext { consent: Consent::Granted, user }
     }
@@ -305,7 +351,10 @@ impl Explorer {
                 let mut renewed = self.finish(world, engine, renewed, None, None);
                 renewed.told = migrates(&renewed);
                 let found = candidate.settle(&Ok(Refreshed::OptedOut), now(world));
-                vec![renewed, self.finish(world, engine, found, None, Some(Told::FoundOptOut(person)))]
+                let found = self.finish(world, engine, found, None, Some(Told::FoundOptOut(person)));
+                let refused = Err(EuidError::new(ErrorKind::RejectedToken, "as the exploration wants it"));
+                let refused = candidate.settle(&refused, now(world));
+                vec![renewed, found, self.finish(world, engine, refused, None, Some(Told::Removed(person)))]
             }
         }
     }
@@ -347,9 +396,9 @@ impl Explorer {
         let mut told = response.told;
         if self.setup.singly && response.effects.len() > 1 {
             let first = response.effects.remove(0);
-            // What a response tells counts once the cookie that says it is there.
+            // What a response tells counts once the cookie that says it is there; a logout can say it twice.
             if says(&first, told) {
-                response.told = None;
+                response.told = told.filter(|_| response.effects.iter().any(|effect| says(effect, told)));
             } else {
                 told = None;
             }
@@ -372,10 +421,9 @@ impl Explorer {
                 if person == Person::Migrated && !world.decided {
                     world.current = Some(Current::Login(person));
                 }
-                if world.current == Some(Current::Login(person)) {
-                    world.opted_out.insert(person);
-                }
+                world.opted_out.insert(person);
             }
+            Some(Told::Removed(person)) => _ = world.removed.insert(person),
             Some(Told::Migration) | None => {}
         }
         step
@@ -393,9 +441,13 @@ impl Explorer {
         }
     }
 
-    /// What is wrong with what the next page sees.
+    /// What is wrong with what the next page sees, on any node.
     fn judge(&self, world: &World) -> Option<Violation> {
-        let (opted_out, token) = match begin(world, &self.nodes[0], &self.context(world)) {
+        (0..self.nodes.len()).find_map(|node| self.judge_on(world, node))
+    }
+
+    fn judge_on(&self, world: &World, node: usize) -> Option<Violation> {
+        let (shows_opt_out, token) = match begin(world, &self.nodes[node], &self.context(world)) {
             Step::Refresh(candidate) => (false, Some(person_of(candidate.identity().advertising_token()))),
             Step::Ready(decision) => match decision.euid() {
                 Euid::Active(token) => (false, Some(person_of(token.as_str()))),
@@ -403,26 +455,32 @@ impl Explorer {
                 _ => (false, None),
             },
         };
-        let violation = match (token, world.current) {
-            // The SDK's own cookie, which no response has migrated yet.
-            (Some(Person::Migrated), None) if !world.decided => return None,
-            (Some(person), current) if current != Some(Current::Login(person)) => Violation::WrongToken,
-            (Some(person), _) if world.opted_out.contains(&person) => Violation::TokenAfterOptOut,
-            (Some(_), _) => return None,
-            // With `subject`, a migrated identity waits for a user who signs in.
-            (None, Some(Current::Login(Person::Migrated))) if self.setup.subject => return None,
-            (None, Some(Current::Login(person))) if opted_out == world.opted_out.contains(&person) => {
-                return if opted_out { None } else { Some(Violation::LostPair).filter(|_| !self.setup.singly) };
+        if let Some(person) = token {
+            return match world.current {
+                Some(Current::Login(current)) if current == person => {
+                    world.opted_out.contains(&person).then_some(Violation::TokenAfterOptOut)
+                }
+                // The SDK's own cookie, which no response has migrated yet.
+                None if person == Person::Migrated && !world.decided => None,
+                _ => Some(Violation::WrongToken),
+            };
+        }
+        // Between the cookies of one response, and on a node without the key, something may be missing.
+        let may_miss = (self.setup.singly && !world.under_way.is_empty()) || node == LACKS_A_KEY;
+        match (world.current, shows_opt_out) {
+            (Some(Current::Login(person)), true) => {
+                (!world.opted_out.contains(&person)).then_some(Violation::WrongOptOut)
             }
-            (None, Some(Current::Login(_))) if opted_out => return None,
-            (None, Some(Current::Login(_))) => Violation::ForgottenOptOut,
-            (None, Some(Current::OptedOut(_))) if opted_out => return None,
-            (None, Some(Current::OptedOut(_))) => Violation::ForgottenOptOut,
-            (None, None) if opted_out => Violation::OptOutAfterLogout,
-            (None, None) => return None,
-        };
-        let is_final = matches!(violation, Violation::WrongToken | Violation::TokenAfterOptOut);
-        (is_final || !self.setup.singly).then_some(violation)
+            (Some(Current::OptedOut(_)), true) => None,
+            (None, true) => (!may_miss).then_some(Violation::WrongOptOut),
+            _ if may_miss => None,
+            (Some(Current::Login(person)), false) if world.opted_out.contains(&person) => {
+                Some(Violation::ForgottenOptOut)
+            }
+            (Some(Current::Login(person)), false) => (!world.removed.contains(&person)).then_some(Violation::LostPair),
+            (Some(Current::OptedOut(_)), false) => Some(Violation::ForgottenOptOut),
+            (None, false) => None,
+        }
     }
 }
 
@@ -478,9 +536,14 @@ fn person_of(token: &str) -> Person {
 }
 
 fn user(login: u8) -> &'static [u8] {
-    const USERS: [&[u8]; 4] = [b"0", b"1", b"2", b"3"];
+    const USERS: [&[u8]; 5] = [b"0", b"1", b"2", b"3", b"4"];
     USERS[usize::from(login)]
 }
+
+/// No login is of this user.
+const ANOTHER_USER: u8 = 4;
+/// The node that can't open what the first one seals.
+const LACKS_A_KEY: usize = 2;
 
 /// Reads a `Set-Cookie`. A tag that no login has belongs to the one that begins now.
 fn effect(world: &World, line: &HeaderValue) -> Effect {
@@ -510,24 +573,24 @@ fn says(effect: &Effect, told: Option<Told>) -> bool {
     match told {
         Some(Told::Login(_) | Told::OptOut(_) | Told::Logout) => effect.slot == Slot::Anchor,
         Some(Told::FoundOptOut(_)) => matches!(effect.slot, Slot::OptOut(_)) && effect.value.is_some(),
+        Some(Told::Removed(person)) => effect.slot == Slot::Identity(person) || effect.slot == Slot::Sdk,
         Some(Told::Migration) => effect.slot == Slot::Identity(Person::Migrated),
         None => false,
     }
 }
 
 fn key(world: &World) -> Key {
-    let response = |response: &Response| {
-        let effects = response.effects.iter().map(|effect| (effect.slot, effect.value.is_some(), effect.names));
-        (effects.collect::<Vec<_>>(), response.told)
-    };
+    let cookie = |effect: &Effect| (effect.slot, effect.value.is_some(), effect.names, effect.key());
+    let response = |response: &Response| (response.effects.iter().map(cookie).collect::<Vec<_>>(), response.told);
     let mut under_way: Vec<_> = world.under_way.iter().map(response).collect();
     under_way.sort();
     Key {
-        jar: world.jar.iter().map(|(slot, effect)| (*slot, effect.names)).collect(),
+        jar: world.jar.values().map(cookie).collect(),
         under_way,
         current: world.current,
         decided: world.decided,
         opted_out: world.opted_out.iter().copied().collect(),
+        removed: world.removed.iter().copied().collect(),
         logins: world.tags.len(),
         requests: world.requests,
     }
@@ -571,20 +634,21 @@ fn bounded(logins: usize, requests: usize, under_way: usize) -> Setup {
     let asked = asked.map(|bounds| bounds.split(',').map(|bound| bound.parse().unwrap()).collect::<Vec<usize>>());
     match asked.as_deref() {
         Some(&[logins, requests, under_way]) => Setup { logins, requests, under_way, ..Setup::default() },
-        _ => Setup { logins, requests, under_way, ..Setup::default() },
+        Some(other) => panic!("EXPLORE=LOGINS,REQUESTS,UNDER_WAY, not {other:?}"),
+        None => Setup { logins, requests, under_way, ..Setup::default() },
     }
 }
 
 #[test]
 fn no_order_of_responses_breaks_a_promise() {
     for setup in [
-        bounded(2, 5, 3),
+        bounded(2, 4, 3),
         Setup { sdk: true, ..bounded(2, 4, 2) },
         Setup { singly: true, ..bounded(2, 4, 2) },
         Setup { sdk: true, singly: true, ..bounded(1, 4, 2) },
-        Setup { nodes: true, ..bounded(2, 4, 2) },
+        Setup { nodes: true, ..bounded(2, 3, 2) },
         Setup { subject: true, sdk: true, ..bounded(2, 4, 2) },
-        Setup { consent: true, sdk: true, ..bounded(2, 4, 2) },
+        Setup { consent: true, sdk: true, ..bounded(2, 3, 2) },
         Setup { sdk: true, singly: true, nodes: true, subject: true, consent: true, ..bounded(1, 3, 2) },
     ] {
         assert_eq!(explore(setup).violations, BTreeMap::new(), "{setup:?}");
@@ -606,8 +670,8 @@ fn without_an_anchor_after_a_logout_a_migrated_identity_comes_back() {
 }
 
 #[test]
-fn with_removals_before_the_anchor_an_opt_out_is_forgotten_for_a_moment() {
+fn with_removals_before_the_anchor_a_token_is_seen_after_its_opt_out() {
     let setup = Setup { off: Some(Rule::AnchorFirst), singly: true, ..bounded(2, 4, 2) };
     let met: Vec<_> = explore(setup).violations.into_keys().collect();
-    assert_eq!(met, [Violation::TokenAfterOptOut]);
+    assert!(met.contains(&Violation::TokenAfterOptOut), "{met:?}");
 }

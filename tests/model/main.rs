@@ -1,5 +1,5 @@
-//! Tests of random histories of a browser and a site. In any order of events, an ended login must never be seen again,
-//! the current login never lost, and an opt-out never forgotten.
+//! Tests of a browser and a site, in random histories and in every order of responses. An ended login must never be
+//! seen again, the current login never lost, and an opt-out never forgotten.
 //!
 //! 1. A history has logins, logouts, refreshes, opt-outs, changes of user and consent, key rotations, evictions and
 //!    waits. A response may reach the browser at any later time, or never. The layer is the real one; the browser,
@@ -8,7 +8,9 @@
 //! 3. Three set-ups must fail, which shows that the model finds such failures: without the comparison of anchor and
 //!    identity, without tags in the cookies' names, and with pages that generate again without
 //!    [`subject`](tower_euid::EuidLayer::subject).
-//! 4. `jar.rs` tests that the browser's cookie jar keeps the rules of RFC 6265bis.
+//! 4. `exploration.rs` explores every order of responses, exhaustively, up to bounds on logins, requests and responses
+//!    under way. Random histories are longer, and have more kinds of events.
+//! 5. `jar.rs` tests that the browser's cookie jar keeps the rules of RFC 6265bis.
 //!
 //! `PROPTEST_CASES=100000 cargo test --release --test model -- --nocapture` plays that many histories of each set-up
 //! that must hold, and prints the counts of events. `PROPTEST_RNG_SEED` selects others.
