@@ -5,6 +5,7 @@
 //!    counts.
 //! 3. A name whose tag is not one of the layer is neither read nor removed.
 
+use http::{HeaderValue, Request};
 use tower_euid::{Consent, EuidUpdate, Refreshed};
 
 use crate::support::{
@@ -227,4 +228,51 @@ async fn name_with_another_tag_is_neither_read_nor_removed() {
     }
     site.jar = site.jar.without(IDENTITY);
     assert_eq!(outcome(&site.send(with_others(&site.jar), NOTHING).await), expect("absent", ""));
+}
+
+/// Tags that are not of the layer, among them bytes that are no text.
+const ODD_TAGS: [&[u8]; 4] = [b"ab,d", b"a\"cd", b"ab\tc", b"\xffbcd"];
+
+/// Returns a request with these cookies, each of which is a name and a value.
+#[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+fn request_of(cookies: &[(&[u8], &[u8])]) -> Request<()> {
+    let pairs: Vec<Vec<u8>> = cookies.iter().map(|(name, value)| [name, &b"="[..], value].concat()).collect();
+    let mut request = Request::new(());
+    request.headers_mut().insert("cookie", HeaderValue::from_bytes(&pairs.join(&b"; "[..])).unwrap());
+    request
+}
+
+#[tokio::test]
+async fn name_with_an_odd_tag_is_not_removed_even_if_the_anchor_begins_with_it() {
+    for tag in ODD_TAGS {
+        let anchor = [tag, &[b'A'; 18]].concat();
+        let names = [IDENTITY, OPT_OUT].map(|prefix| [prefix.as_bytes(), tag].concat());
+        for cookies in [
+            &[(&names[0][..], &b"x"[..]), (ANCHOR.as_bytes(), &anchor)][..],
+            &[(&names[0][..], b"x"), (&names[1][..], b"x"), (ANCHOR.as_bytes(), &anchor)],
+        ] {
+            for (update, lines) in
+                [(EuidUpdate::logout(), 1), (EuidUpdate::login(identity("new")), 2), (EuidUpdate::opt_out(), 2)]
+            {
+                let handler = move |_: &_, response: &mut _| update.clone().attach(response);
+                let visit = Site::offline().send(request_of(cookies), handler).await;
+                assert_eq!(set_cookies(visit.response.headers()).len(), lines, "{tag:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn anchor_beyond_64_kib_of_cookies_keeps_all() {
+    let site = Site::offline().logged_in(0).await;
+    let migrated = Jar::default().with(MIGRATED, "garbage");
+    let migrating = site.clone().migrating();
+    for (jar, site) in [(&site.jar, &site), (&migrated, &migrating), (&site.jar, &migrating)] {
+        let mut request = jar.clone().without(ANCHOR).request();
+        let more = [format!("theme={}", "x".repeat(65_530)), format!("{ANCHOR}={}", "A".repeat(22))];
+        for header in more {
+            request.headers_mut().append("cookie", header.parse().unwrap());
+        }
+        assert_eq!(outcome(&site.send(request, NOTHING).await), expect("absent", ""));
+    }
 }

@@ -17,8 +17,8 @@ use tower_euid::{
 
 use crate::support::{
     DUE, EXPIRED, IDENTITY, LOGIN_REMOVED, LOGIN_REPLACED, LOGIN_WRITTEN, Log, NOTHING, OPTED_OUT, Operator,
-    SCRIPT_TOKEN, Seen, Site, Visit, consent_page, expect, identity, identity_until, new_pair, outcome, page, ring,
-    with_method, writes,
+    SCRIPT_TOKEN, Seen, Site, User, Visit, consent_page, expect, identity, identity_until, new_pair, outcome, page,
+    ring, with_method, writes,
 };
 
 const WARNING: &str = "WARN tower_euid: an EuidLayer is inside another one that is not its clone: only its hooks \
@@ -176,6 +176,27 @@ async fn inner_subject_shows_a_bound_opt_out_to_its_user_and_an_unbound_one_to_a
             let inner = another_layer(&site, &keys, |layer| layer.subject(move |_| Some(user)));
             let (saw, _) = outcome_through(&site.layer, &inner, site.jar.request(), NOTHING).await;
             assert_eq!(saw, expected, "{user}");
+            let unreadable = another_layer(&site, &ring(), |layer| layer.subject(move |_| Some(user)));
+            let (saw, _) = outcome_through(&site.layer, &unreadable, site.jar.request(), NOTHING).await;
+            assert_eq!(saw, "absent", "an unreadable opt-out may be bound to another user");
+        }
+    }
+}
+
+#[tokio::test]
+async fn inner_subject_knows_the_user_of_a_migrated_identity_and_of_its_opt_out() {
+    let keys = ring();
+    for refreshed in [new_pair("new"), Ok(Refreshed::OptedOut)] {
+        let migrating = Site::with_keys(keys.clone(), Operator::answering(refreshed)).migrating().with_subject();
+        let mut site = migrating.with_sdk_token("sdk");
+        site.look_as(Some("ann")).await;
+        site.wait_until(DUE);
+        let saw = site.look_as(Some("ann")).await.saw();
+        for (user, expected) in [("ann", saw.as_str()), ("bob", "absent")] {
+            let inner = another_layer(&site, &keys, |layer| layer.subject(move |_| Some(user)));
+            let mut request = site.jar.request();
+            request.extensions_mut().insert(User("ann"));
+            assert_eq!(outcome_through(&site.layer, &inner, request, NOTHING).await.0, expected, "{user}");
         }
     }
 }

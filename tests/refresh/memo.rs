@@ -1,8 +1,12 @@
 //! The memo: a refresh answer is remembered for a while, so that requests with the old cookie need no further call.
 
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::StatusCode;
 use tower_euid::error::ErrorKind;
-use tower_euid::{EuidUpdate, Refreshed};
+use tower_euid::{EuidUpdate, Refreshed, refresh_fn};
 
 use crate::support::issuer::Issuer;
 use crate::support::{DUE, Operator, Site, expect, failure, new_pair, outcome, ring};
@@ -114,4 +118,23 @@ async fn memo_keeps_a_pair_that_no_response_has_written_until_its_refresh_from()
     }
     assert_eq!(outcome(&site.look().await), expect("active(new)", "identity set"));
     assert_eq!(operator.calls(), 1);
+}
+
+#[tokio::test]
+async fn memo_of_logins_survives_any_number_of_forged_sdk_cookies() {
+    let own_calls = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::clone(&own_calls);
+    let refresh = refresh_fn(move |identity| {
+        let is_forged = identity.advertising_token().starts_with("forged");
+        calls.fetch_add(usize::from(!is_forged), Ordering::Relaxed);
+        ready(if is_forged { failure(ErrorKind::RejectedToken) } else { new_pair("new") })
+    });
+    let site = Site::new(refresh).configured(|layer| layer.memo_entries(8).memo_bytes(1 << 20)).migrating();
+    let visitor = site.clone().logged_in(DUE).await;
+    assert_eq!(visitor.look_once().await.saw(), "active(new)");
+    for forged in site.due_sdk_visitors(20) {
+        assert_eq!(forged.look_once().await.saw(), "absent");
+    }
+    visitor.look_once().await;
+    assert_eq!(own_calls.load(Ordering::Relaxed), 1);
 }

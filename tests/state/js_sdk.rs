@@ -365,8 +365,29 @@ async fn node_that_does_not_migrate_keeps_what_was_migrated_until_a_login_or_a_l
     assert_eq!(outcome(&site.look().await), expect("absent", ""));
     assert_eq!(migrating.look().await.saw(), "active(sdk)", "a roll-out of the setting loses nothing");
     let mut other = site.clone();
-    assert_eq!(site.update(EuidUpdate::logout()).await.writes(), "migrated cleared, anchor cleared");
+    // Other nodes migrate: a late migration must not undo the logout, nor a second logout here.
+    assert_eq!(site.update(EuidUpdate::logout()).await.writes(), "migrated cleared, anchor ended");
+    assert_eq!(site.update(EuidUpdate::logout()).await.writes(), "anchor ended");
+    assert_eq!(outcome(&site.look().await), expect("absent", ""));
     assert_eq!(other.login("own").await.writes(), "identity set, migrated cleared, anchor set");
+}
+
+#[tokio::test]
+async fn logout_or_withdrawal_on_a_node_that_does_not_migrate_counts_whenever_a_migrated_refresh_arrives() {
+    let keys = ring();
+    let mut migrating = Site::with_keys(keys.clone(), Operator::answering(new_pair("new"))).migrating();
+    migrating = migrating.with_sdk_token("sdk");
+    migrating.look().await;
+    migrating.wait_until(DUE);
+    let refresh = migrating.look_once().await;
+    let node = Site { jar: migrating.jar.clone(), ..Site::with_keys(keys, Operator::never()) };
+    let logout = node.send(node.jar.request(), |_, response| EuidUpdate::logout().attach(response)).await;
+    let withdrawn = node.clone().configured(|layer| layer.consent(|_| Consent::Withdrawn)).look_once().await;
+    for end in [logout, withdrawn] {
+        for mut browser in in_both_orders(&migrating, &refresh, &end) {
+            assert_eq!(browser.look().await.saw(), "absent");
+        }
+    }
 }
 
 #[tokio::test]

@@ -218,10 +218,37 @@ async fn request_beyond_the_limit_of_calls_under_way_counts_as_no_refresh() {
     assert!(recording.metric("euid_refresh_total").is_empty());
 }
 
-#[tokio::test]
-async fn rejected_sdk_identities_are_all_counted_and_logged_once_a_minute() {
-    for (kind, outcome) in [(ErrorKind::RejectedToken, "rejected"), (ErrorKind::RejectedInput, "failed")] {
-        let site = Site::new(Operator::answering(failure(kind))).migrating();
+#[tokio::test(start_paused = true)]
+async fn failed_refreshes_of_sdk_identities_are_all_counted_and_logged_once_a_minute() {
+    let answering = |kind| Site::new(Operator::answering(failure(kind)));
+    let rejected = |kind, outcome| {
+        let event =
+            format!("INFO tower_euid: the operator rejected a migrated identity outcome=\"{outcome}\" kind={kind:?}");
+        (answering(kind), outcome, format!("{event} error=as the test wants it"))
+    };
+    let not_refreshed = |site: Site, outcome, kind, error| {
+        let event = "WARN tower_euid: a migrated identity could not be refreshed";
+        (site, outcome, format!("{event} outcome=\"{outcome}\" kind={kind:?} error={error}"))
+    };
+    let failed = |kind| not_refreshed(answering(kind), "failed", kind, "as the test wants it");
+    let unanswered = Site::unanswered().configured(|layer| layer.refresh_deadline(Duration::from_millis(100)));
+    for (site, outcome, event) in [
+        rejected(ErrorKind::RejectedToken, "rejected"),
+        rejected(ErrorKind::RejectedInput, "failed"),
+        failed(ErrorKind::Unauthorized),
+        failed(ErrorKind::ClockDrift),
+        failed(ErrorKind::Undecryptable),
+        failed(ErrorKind::Transient),
+        failed(ErrorKind::Malformed),
+        failed(ErrorKind::UnknownStatus),
+        not_refreshed(unanswered, "timeout", ErrorKind::Transient, "no answer within the deadline"),
+        (
+            Site::new(refresh_fn(|_| async { panics() })),
+            "failed",
+            "ERROR tower_euid: a refresh of a migrated identity panicked outcome=\"failed\"".to_owned(),
+        ),
+    ] {
+        let site = site.migrating();
         let mut visitors = site.due_sdk_visitors(24).into_iter();
         let recording = Recording::start();
         for (seconds, count, left_out) in [(0, 10, Some(0)), (59, 10, None), (60, 3, Some(19)), (180, 1, Some(2))] {
@@ -229,12 +256,7 @@ async fn rejected_sdk_identities_are_all_counted_and_logged_once_a_minute() {
             for visitor in visitors.by_ref().take(count) {
                 visitor.look_once().await;
             }
-            let event = left_out.map(|left_out| {
-                format!(
-                    "INFO tower_euid: the operator rejected a migrated identity outcome=\"{outcome}\" kind={kind:?} \
-                     error=as the test wants it left_out={left_out}"
-                )
-            });
+            let event = left_out.map(|left_out| format!("{event} left_out={left_out}"));
             assert_eq!(recording.events(), Vec::from_iter(event), "{seconds}");
             let counted = format!("euid_refresh_total{{outcome={outcome}}} {count}");
             assert_eq!(recording.metric("euid_refresh_total"), [counted]);
@@ -242,20 +264,75 @@ async fn rejected_sdk_identities_are_all_counted_and_logged_once_a_minute() {
     }
 }
 
-#[tokio::test]
-async fn rejected_login_is_logged_beside_rejected_sdk_identities() {
-    let site = Site::new(Operator::answering(failure(ErrorKind::RejectedToken))).migrating();
-    let own = due(&site, "own").await;
+#[test]
+fn refreshes_of_sdk_identities_that_end_with_their_runtime_are_all_counted_and_logged_once() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let recording = Recording::start();
-    for visitor in site.due_sdk_visitors(2) {
+    runtime.block_on(async {
+        let site = Site::unanswered().migrating().configured(|layer| layer.max_wait(Duration::ZERO));
+        for visitor in site.due_sdk_visitors(6) {
+            visitor.look_once().await;
+        }
+    });
+    drop(recording.events());
+    drop(runtime);
+    let event = "DEBUG tower_euid: a refresh of a migrated identity ended with its runtime, which is shutting down \
+                 outcome=\"failed\" left_out=0";
+    assert_eq!(recording.events(), [event]);
+    assert_eq!(recording.metric("euid_refresh_total"), ["euid_refresh_total{outcome=failed} 6"]);
+}
+
+#[tokio::test]
+async fn failed_refreshes_of_sdk_identities_share_one_line_a_minute() {
+    let kinds = Mutex::new([ErrorKind::RejectedToken, ErrorKind::Transient, ErrorKind::Malformed].into_iter().cycle());
+    let operator = refresh_fn(move |_| ready(failure(kinds.lock().unwrap().next().unwrap())));
+    let recording = Recording::start();
+    for visitor in Site::new(operator).migrating().due_sdk_visitors(12) {
         visitor.look_once().await;
     }
-    own.look_once().await;
     let events = recording.events();
-    assert_eq!(events.len(), 2);
-    let event =
-        "INFO tower_euid: the operator rejected a refresh token outcome=\"rejected\" error=as the test wants it";
-    assert_eq!(events[1], event);
+    assert_eq!(events.len(), 1, "{events:?}");
+}
+
+#[tokio::test]
+async fn failed_refresh_of_a_login_is_logged_beside_those_of_sdk_identities() {
+    for (kind, event) in [
+        (
+            ErrorKind::RejectedToken,
+            "INFO tower_euid: the operator rejected a refresh token outcome=\"rejected\" error=as the test wants it",
+        ),
+        (
+            ErrorKind::Transient,
+            "WARN tower_euid: an identity could not be refreshed outcome=\"failed\" kind=Transient \
+             error=as the test wants it",
+        ),
+    ] {
+        let site = Site::new(Operator::answering(failure(kind))).migrating();
+        let own = due(&site, "own").await;
+        let recording = Recording::start();
+        for visitor in site.due_sdk_visitors(2) {
+            visitor.look_once().await;
+        }
+        own.look_once().await;
+        let events = recording.events();
+        assert_eq!(events.len(), 2);
+        assert_eq!(events[1], event);
+    }
+}
+
+#[tokio::test]
+async fn refreshes_of_sdk_identities_that_succeed_or_find_an_opt_out_are_each_logged() {
+    for (answer, event) in [
+        (new_pair("new"), "DEBUG tower_euid: an identity was refreshed outcome=\"refreshed\""),
+        (Ok(Refreshed::OptedOut), "DEBUG tower_euid: a refresh found the person opted out outcome=\"optout\""),
+    ] {
+        let site = Site::new(Operator::answering(answer)).migrating();
+        let recording = Recording::start();
+        for visitor in site.due_sdk_visitors(3) {
+            visitor.look_once().await;
+        }
+        assert_eq!(recording.events(), [event; 3]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
