@@ -100,7 +100,7 @@ impl Engine {
             let tag = counting.tag();
             if hit.slot == Slot::Identity(tag) {
                 let brought = Brought { tag, identity: true, ..Brought::NOTHING };
-                let outcome = self.open_identity(&self.keys.keys(), hit, counting, |opened| judge(opened, &brought));
+                let outcome = self.open(&self.keys.keys(), hit, counting, |opened| judge(opened, &brought));
                 return Found { outcome, anchor, brought }.unless_garbled();
             }
         }
@@ -171,28 +171,25 @@ impl Engine {
         let keys = self.keys.keys();
         let tag = counting.tag();
         let mut outcome = ReadOutcome::None;
-        for hit in tagged.iter().filter(|hit| hit.slot == Slot::OptOut(tag)) {
-            let found = self.open_record(&keys, hit, counting, &mut judge);
-            if matches!(found, ReadOutcome::Judged(_)) {
-                return found;
+        for slot in [Slot::OptOut(tag), Slot::Identity(tag)] {
+            for hit in tagged.iter().filter(|hit| hit.slot == slot) {
+                let found = self.open(&keys, hit, counting, &mut judge);
+                if matches!(found, ReadOutcome::Judged(_)) {
+                    return found;
+                }
+                outcome = outcome.or(found);
             }
-            outcome = outcome.or(found);
-        }
-        // A record that this node can't judge may be of an opt-out.
-        if matches!(outcome, ReadOutcome::Rejected(RejectReason::UnknownKey)) {
-            return outcome;
-        }
-        for hit in tagged.iter().filter(|hit| hit.slot == Slot::Identity(tag)) {
-            let found = self.open_identity(&keys, hit, counting, &mut judge);
-            if matches!(found, ReadOutcome::Judged(_)) {
-                return found;
+            // A record that this node can't judge may be of an opt-out: the identity is not opened.
+            if matches!(outcome, ReadOutcome::Rejected(RejectReason::UnknownKey)) {
+                return outcome;
             }
-            outcome = outcome.or(found);
         }
         outcome
     }
 
-    fn open_identity<T>(
+    /// Opens a record or an identity of the login that counts.
+    #[inline]
+    fn open<T>(
         &self,
         keys: &Keys,
         Tagged { slot, value }: &Tagged<'_>,
@@ -200,33 +197,21 @@ impl Engine {
         judge: impl FnOnce(&Opened<'_>) -> Option<T>,
     ) -> ReadOutcome<T> {
         let Some(head) = Head::read(keys, value) else { return ReadOutcome::Rejected(RejectReason::UnknownKey) };
-        let old_key = keys.is_old(head.key_id());
-        let opened = head.open(Purpose::Identity, self.cookies.name(slot), value, |plain| {
-            let mut payload = Payload::parse(plain).ok_or(RejectReason::Undecodable)?;
-            if !counting.claims(&mut payload.login) {
-                return Err(RejectReason::LoginEnded);
-            }
-            judge(&Opened::Identity { payload: &payload, old_key }).ok_or(RejectReason::Undecodable)
-        });
-        ReadOutcome::of(opened)
-    }
-
-    fn open_record<T>(
-        &self,
-        keys: &Keys,
-        Tagged { slot, value }: &Tagged<'_>,
-        counting: Counting,
-        judge: impl FnOnce(&Opened<'_>) -> Option<T>,
-    ) -> ReadOutcome<T> {
-        let Some(head) = Head::read(keys, value) else { return ReadOutcome::Rejected(RejectReason::UnknownKey) };
-        let opened = head.open(Purpose::OptOut, self.cookies.name(slot), value, |plain| {
-            let mut record = OptOut::parse(plain).ok_or(RejectReason::Undecodable)?;
-            if !counting.claims(&mut record.login) {
-                return Err(RejectReason::LoginEnded);
-            }
-            judge(&Opened::OptOut(&record)).ok_or(RejectReason::Undecodable)
-        });
-        ReadOutcome::of(opened)
+        let name = self.cookies.name(slot);
+        ReadOutcome::of(if let Slot::OptOut(_) = slot {
+            head.open(Purpose::OptOut, name, value, |plain| {
+                let mut record = OptOut::parse(plain).ok_or(RejectReason::Undecodable)?;
+                counting.check(&mut record.login)?;
+                judge(&Opened::OptOut(&record)).ok_or(RejectReason::Undecodable)
+            })
+        } else {
+            let old_key = keys.is_old(head.key_id());
+            head.open(Purpose::Identity, name, value, |plain| {
+                let mut payload = Payload::parse(plain).ok_or(RejectReason::Undecodable)?;
+                counting.check(&mut payload.login)?;
+                judge(&Opened::Identity { payload: &payload, old_key }).ok_or(RejectReason::Undecodable)
+            })
+        })
     }
 }
 
@@ -280,16 +265,15 @@ impl Counting {
         }
     }
 
-    /// Whether an opened value belongs to this login. Notes in the login how the request named it.
+    /// Refuses an opened value of another login. Notes in the login how the request named it.
     #[inline]
-    fn claims(self, login: &mut Login) -> bool {
+    fn check(self, login: &mut Login) -> Result<(), RejectReason> {
         match self {
-            Self::Lineage(lineage) => login.lineage_text() == lineage,
-            Self::Migrated => {
-                login.migrated = true;
-                true
-            }
+            Self::Lineage(lineage) if login.lineage_text() != lineage => return Err(RejectReason::LoginEnded),
+            Self::Lineage(_) => {}
+            Self::Migrated => login.migrated = true,
         }
+        Ok(())
     }
 }
 
