@@ -4,10 +4,11 @@
 //! 1. A history has logins, logouts, refreshes, opt-outs, changes of user and consent, key rotations, evictions and
 //!    waits. A response may reach the browser at any later time, or never. The layer is the real one; the browser,
 //!    the operator and the clock are models, in `histories`.
-//! 2. Two set-ups must hold: with bound identities, and with an update for every change of user.
-//! 3. Three set-ups must fail, which shows that the model finds such failures: without the comparison of anchor and
-//!    identity, without tags in the cookies' names, and with pages that generate again without
-//!    [`subject`](tower_euid::EuidLayer::subject).
+//! 2. Three set-ups must hold: with bound identities, with these on a site that migrates the JS SDK's cookie, and with
+//!    an update for every change of user.
+//! 3. Four set-ups must fail, which shows that the model finds such failures: without the comparison of anchor and
+//!    identity, without tags in the cookies' names, without the anchor `none` after a logout of a site that migrates,
+//!    and with pages that generate again without [`subject`](tower_euid::EuidLayer::subject).
 //! 4. `exploration.rs` explores every order of responses, exhaustively, up to bounds on logins, requests and responses
 //!    under way. Random histories are longer, and have more kinds of events.
 //! 5. `jar.rs` tests that the browser's cookie jar keeps the rules of RFC 6265bis.
@@ -48,19 +49,21 @@ fn play(setup: Setup) -> Result<Tally, (Vec<Step>, String)> {
         config.cases = 2_000;
     }
     let tally = RefCell::default();
-    match TestRunner::new(config).run(&steps(), |steps| Model::play(&steps, setup, &tally)) {
+    match TestRunner::new(config).run(&steps(setup), |steps| Model::play(&steps, setup, &tally)) {
         Ok(()) => Ok(tally.into_inner()),
         Err(TestError::Fail(_, steps)) => Err(Model::minimize(steps, setup)),
         Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
 }
 
-/// Asserts that all histories of a set-up pass, and that they reach every situation in [`REACHED`].
+/// Asserts that all histories of a set-up pass, and that they reach every situation in [`REACHED`]; on a site that
+/// migrates, also in [`REACHED_BY_MIGRATION`].
 #[track_caller]
 fn assert_holds(setup: Setup) {
     let tally = play(setup).unwrap_or_else(|(steps, failure)| panic!("{failure}\n{steps:#?}"));
     println!("{setup:?}\n{tally}");
-    let missed: Vec<_> = REACHED.iter().filter(|event| tally.of(event) == 0).collect();
+    let migration = REACHED_BY_MIGRATION.iter().filter(|_| setup.migrates());
+    let missed: Vec<_> = REACHED.iter().chain(migration).filter(|event| tally.of(event) == 0).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}");
 }
 
@@ -113,9 +116,28 @@ const REACHED: [&str; 25] = [
     "steps of a key rotation, by reload",
 ];
 
+/// The situations that a run must reach on a site that migrates.
+const REACHED_BY_MIGRATION: [&str; 10] = [
+    "applied late: migration after a login",
+    "applied late: migration after a logout",
+    "applied: migrated identity refreshed or resealed",
+    "applied: migration",
+    "applied: opt-out found for the migrated identity",
+    "requests with a migrated identity of another user",
+    "SDK's cookie put back",
+    "SDK's cookie put back after a login",
+    "SDK's cookie put back after a logout",
+    "seen: migrated identity",
+];
+
 #[test]
 fn only_the_current_login_is_seen_and_never_lost_if_identities_are_bound() {
     assert_holds(Setup::Bound);
+}
+
+#[test]
+fn migrated_identity_counts_until_a_login_or_logout_and_never_after() {
+    assert_holds(Setup::Migrating);
 }
 
 #[test]
@@ -201,6 +223,14 @@ fn current_login_is_lost_to_a_late_response_if_names_have_no_tags() {
 #[test]
 fn login_of_the_previous_user_is_seen_if_unbound_pages_generate_again() {
     let (steps, failure) = play(Setup::UnboundGenerating).unwrap_err();
+    println!("{failure}\n{steps:#?}");
+    assert!(failure.contains("is seen while"), "{failure}");
+    assert!(steps.len() <= 6, "{steps:#?}");
+}
+
+#[test]
+fn migrated_identity_undoes_a_logout_if_no_anchor_stays() {
+    let (steps, failure) = play(Setup::EndedAnchorRemoved).unwrap_err();
     println!("{failure}\n{steps:#?}");
     assert!(failure.contains("is seen while"), "{failure}");
     assert!(steps.len() <= 6, "{steps:#?}");

@@ -3,13 +3,25 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tower_euid::CookieConfig;
+use tower_euid::clock::UnixMillis;
+use tower_euid::identity::{Identity, IdentityTimes};
 
 use super::{DUE, IDENTITY_EXPIRES, Jar, REFRESH_EXPIRES, REFRESH_FROM, SDK, Site, at};
 
 /// Returns an SDK's identity, as JSON.
 pub(crate) fn sdk_json(advertising_token: &str, refresh_token: &str) -> String {
-    let [from, expires, refresh] =
-        [REFRESH_FROM, IDENTITY_EXPIRES, REFRESH_EXPIRES].map(|millis| at(millis).as_millis());
+    json(advertising_token, refresh_token, [REFRESH_FROM, IDENTITY_EXPIRES, REFRESH_EXPIRES].map(at))
+}
+
+/// Returns the SDK's cookie value for an identity whose response key is 32 bytes of 7.
+pub(crate) fn sdk_value(identity: &Identity) -> String {
+    let IdentityTimes { refresh_from, identity_expires, refresh_expires } = identity.times();
+    let times = [refresh_from, identity_expires, refresh_expires];
+    encoded(&json(identity.advertising_token(), identity.refresh_token().expose_secret(), times))
+}
+
+fn json(advertising_token: &str, refresh_token: &str, times: [UnixMillis; 3]) -> String {
+    let [from, expires, refresh] = times.map(UnixMillis::as_millis);
     let key = BASE64_STANDARD.encode([7; 32]);
     format!(
         r#"{{"advertising_token":"{advertising_token}","refresh_token":"{refresh_token}","refresh_response_key":"{key}","refresh_from":{from},"identity_expires":{expires},"refresh_expires":{refresh}}}"#

@@ -7,9 +7,10 @@ use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Request};
 use tower_euid::clock::UnixMillis;
 
-use super::operator::{Login, Pair};
+use super::MIGRATED_LOGIN;
+use super::operator::{Login, Pair, User};
 use super::steps::Setup;
-use crate::support::{ANCHOR, IDENTITY, Jar, OPT_OUT};
+use crate::support::{ANCHOR, IDENTITY, Jar, OPT_OUT, SDK};
 
 /// The browser, and what is known of its cookies.
 #[derive(Default)]
@@ -25,6 +26,8 @@ pub(super) struct Browser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IdentityOrigin {
     pub(super) login: Login,
+    /// The user of the login. For the migrated identity, the user who was signed in at its migration.
+    pub(super) user: User,
     pub(super) pair: Pair,
     pub(super) key: usize,
 }
@@ -33,6 +36,7 @@ pub(super) struct IdentityOrigin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordOrigin {
     pub(super) login: Login,
+    pub(super) user: User,
     pub(super) until: UnixMillis,
     pub(super) key: usize,
 }
@@ -40,8 +44,10 @@ pub(super) struct RecordOrigin {
 /// The layer's cookies in a request, with the names of the tagged ones.
 pub(super) struct Cookies {
     pub(super) anchor: Option<String>,
-    /// The login that the anchor names.
-    pub(super) anchored_login: Option<Login>,
+    /// The login that the anchor names. Without an anchor, the migrated login if the site migrates.
+    pub(super) login: Option<Login>,
+    /// The request brings the SDK's cookie to a site that migrates it.
+    pub(super) sdk: bool,
     identities: Vec<(String, IdentityOrigin)>,
     records: Vec<(String, RecordOrigin)>,
 }
@@ -72,8 +78,13 @@ impl Browser {
         {
             anchor = self.anchors.iter().find(|(_, login)| **login == newest.login).map(|(anchor, _)| anchor.clone());
         }
-        let anchored_login = anchor.as_ref().map(|anchor| self.anchors[anchor]);
-        Cookies { anchor, anchored_login, identities, records }
+        let login = match &anchor {
+            Some(anchor) if anchor == "none" => None,
+            Some(anchor) => Some(self.anchors[anchor]),
+            None => setup.migrates().then_some(MIGRATED_LOGIN),
+        };
+        let sdk = setup.migrates() && self.jar.value(SDK).is_some();
+        Cookies { anchor, login, sdk, identities, records }
     }
 
     /// Returns a request with these cookies.
@@ -97,7 +108,11 @@ impl Browser {
     /// Stores the cookies of a response. Without tags, the browser keeps one identity and one record.
     pub(super) fn apply(&mut self, headers: &HeaderMap, writes: &Writes, setup: Setup) {
         if setup != Setup::Untagged {
-            return self.jar.apply(headers);
+            self.jar.apply(headers);
+            if setup == Setup::EndedAnchorRemoved && self.jar.value(ANCHOR) == Some("none") {
+                self.jar.evict(ANCHOR);
+            }
+            return;
         }
         let mut untagged = headers.clone();
         untagged.remove(SET_COOKIE);
@@ -119,36 +134,39 @@ impl Browser {
 }
 
 impl Cookies {
-    /// Returns the identity of the login that the anchor names.
+    /// Returns the identity of the request's login.
     pub(super) fn identity(&self) -> Option<&IdentityOrigin> {
-        let own = |identity: &&IdentityOrigin| Some(identity.login) == self.anchored_login;
+        let own = |identity: &&IdentityOrigin| Some(identity.login) == self.login;
         self.identities.iter().map(|(_, identity)| identity).find(own)
     }
 
-    /// Returns the record of the login that the anchor names.
+    /// Returns the record of the request's login.
     pub(super) fn record(&self) -> Option<&RecordOrigin> {
-        let own = |record: &&RecordOrigin| Some(record.login) == self.anchored_login;
+        let own = |record: &&RecordOrigin| Some(record.login) == self.login;
         self.records.iter().map(|(_, record)| record).find(own)
     }
 
-    /// Returns the name of each tagged cookie, and whether it belongs to the login that the anchor names.
+    /// Returns the name of each tagged cookie, and whether it belongs to the request's login.
     pub(super) fn tagged(&self) -> impl Iterator<Item = (&str, bool)> {
         let identities = self.identities.iter().map(|(name, origin)| (name, origin.login));
         let records = self.records.iter().map(|(name, origin)| (name, origin.login));
-        identities.chain(records).map(|(name, login)| (name.as_str(), Some(login) == self.anchored_login))
+        identities.chain(records).map(|(name, login)| (name.as_str(), Some(login) == self.login))
     }
 
     pub(super) fn leftovers(&self) -> impl Iterator<Item = &str> {
         self.tagged().filter(|(_, own)| !own).map(|(name, _)| name)
     }
 
+    /// Returns whether a withdrawal ends anything.
     pub(super) fn has_state(&self) -> bool {
-        self.anchor.is_some() || self.tagged().next().is_some()
+        let has_login = self.anchor.as_ref().map_or(self.sdk, |anchor| anchor != "none");
+        has_login || self.tagged().next().is_some()
     }
 
-    /// Returns the name of an identity, or a record, of the login that the anchor names.
+    /// Returns the name of an identity, or a record, of the request's login.
     pub(super) fn own_name(&self, kind: &str) -> Option<String> {
-        self.anchor.as_ref().map(|anchor| format!("{kind}{}", &anchor[..4]))
+        let tag = self.anchor.as_ref().map_or("sdk", |anchor| &anchor[..4]);
+        self.login.map(|_| format!("{kind}{tag}"))
     }
 }
 
@@ -168,6 +186,10 @@ impl Writes {
             }
         }
         writes
+    }
+
+    pub(super) fn sets(&self, name: &str) -> bool {
+        self.set.iter().any(|set| set == name)
     }
 
     pub(super) fn removes(&self, name: Option<&str>) -> bool {

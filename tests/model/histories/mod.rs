@@ -13,6 +13,9 @@
 //! 4. A record of an opt-out lives for 72 h in the browser. A response that arrives after that can bring a pair of the
 //!    same login back. The login then counts as before the opt-out, and its next refresh finds an opt-out that the
 //!    operator still knows.
+//! 5. On a site that migrates, the identity of the JS SDK's cookie counts while the browser has no anchor: before the
+//!    first login or logout, and after the anchor has expired or was evicted. All its cookies have the same names, so
+//!    the last response decides what the browser has of it.
 
 mod browser;
 mod operator;
@@ -36,7 +39,8 @@ use self::operator::{Generated, Login, MINUTES, Mode, Operator, OperatorConnecti
 pub(crate) use self::steps::{Arrival, Page, Setup, Step, steps};
 use self::steps::{NODES, TABS};
 pub(crate) use self::tally::Tally;
-use crate::support::{ANCHOR, IDENTITY, OPT_OUT, START, Site};
+use crate::support::sdk::sdk_value;
+use crate::support::{ANCHOR, IDENTITY, MIGRATED, OPT_OUT, SDK, START, Site};
 
 /// The state that counts for the visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +130,10 @@ pub(crate) struct Model {
     /// The number of requests when `current` last changed.
     changed_at: usize,
     held: Held,
+    /// What the browser must have of the migrated identity.
+    migrated: Held,
+    /// The value of the SDK's cookie.
+    sdk_value: String,
     tally: Tally,
 }
 
@@ -175,8 +183,18 @@ impl Model {
             signed_in: None,
             changed_at: 0,
             held: Held::default(),
+            migrated: Held::default(),
+            sdk_value: String::new(),
             tally,
         };
+        if setup.migrates() {
+            let generated = model.operator().generate(User::Anna);
+            if let Generated::Identity(_, identity) = generated {
+                model.sdk_value = sdk_value(&identity);
+            }
+            model.browser.jar.put(SDK, &model.sdk_value);
+            model.signed_in = Some(User::Anna);
+        }
         model.nodes = (0..NODES).map(|number| model.start(number, 0)).collect();
         model
     }
@@ -191,8 +209,9 @@ impl Model {
         let mode = if number == 2 { RefreshMode::Concurrent } else { RefreshMode::Blocking };
         let site = Site::with_keys(keys.clone(), connection).configured(|layer| {
             let layer = layer.clock(self.clock.clone()).refresh_mode(mode).reseal(number == 1).consent(consent_of);
-            if self.setup == Setup::Bound { layer.subject(signed_in_user) } else { layer }
+            if self.setup.is_bound() { layer.subject(signed_in_user) } else { layer }
         });
+        let site = if self.setup.migrates() { site.migrating() } else { site };
         Node { process, stage, keys, site }
     }
 
@@ -233,8 +252,11 @@ impl Model {
             Step::Evict(name) => {
                 self.browser.jar.evict(name);
                 match name {
-                    IDENTITY => self.held.identity = None,
-                    OPT_OUT => (self.held.record, self.held.record_until) = (None, None),
+                    IDENTITY => (self.held.identity, self.migrated.identity) = (None, None),
+                    OPT_OUT => {
+                        (self.held.record, self.held.record_until) = (None, None);
+                        (self.migrated.record, self.migrated.record_until) = (None, None);
+                    }
                     _ => self.held = Held::default(),
                 }
                 self.tally.note("evictions");
@@ -243,6 +265,14 @@ impl Model {
             Step::OptOut(user) => self.operator().opt_out(user),
             Step::OptIn(user) => self.operator().opt_in(user),
             Step::SetMode(mode) => self.operator().mode = mode,
+            Step::PutBackSdk => {
+                self.browser.jar.put(SDK, &self.sdk_value);
+                self.tally.note(match self.current() {
+                    Current::Login(MIGRATED_LOGIN) => "SDK's cookie put back",
+                    Current::Login(_) => "SDK's cookie put back after a login",
+                    Current::NoLogin => "SDK's cookie put back after a logout",
+                });
+            }
         }
         Ok(())
     }
@@ -259,7 +289,11 @@ impl Model {
     async fn send(&mut self, page: Page, node: usize) -> Result<Exchange, TestCaseError> {
         self.requests += 1;
         let page = self.setup.page(page);
-        let cookies = self.browser.cookies(self.setup);
+        let mut cookies = self.browser.cookies(self.setup);
+        if page == Page::TwoAnchors && cookies.anchor.is_none() {
+            // The request's only anchor is foreign.
+            cookies.login = None;
+        }
         let (update, mut effect) = self.update_of(page);
         let clears = page == Page::ClearSiteData;
         let handler = move |euid: &Euid, response: &mut Response<()>| {
@@ -320,7 +354,10 @@ impl Model {
         let (user, session) = match page {
             Page::Look | Page::TwoAnchors => return (None, Effect::default()),
             Page::Logout => return (Some(EuidUpdate::logout()), Effect::logout()),
-            Page::ClearSiteData => return (None, Effect::logout()),
+            // Without an anchor, what is migrated later would count.
+            Page::ClearSiteData => {
+                return (self.setup.migrates().then(EuidUpdate::logout), Effect::logout());
+            }
             Page::SignIn(user) => return (None, Effect { current: None, session: Session::Begun(user) }),
             Page::SignOut => return (None, Effect { current: None, session: Session::Ended }),
             Page::Login(user) => (user, Session::Begun(user)),
@@ -334,7 +371,7 @@ impl Model {
             Generated::Identity(login, identity) => (login, EuidUpdate::login(identity)),
             Generated::OptedOut(login) => (login, EuidUpdate::opt_out()),
         };
-        let update = if self.setup == Setup::Bound { update.subject(user.id()) } else { update };
+        let update = if self.setup.is_bound() { update.subject(user.id()) } else { update };
         (Some(update), Effect { current: Some(Current::Login(login)), session })
     }
 
@@ -355,19 +392,31 @@ impl Model {
         };
         for name in &writes.set {
             if name.starts_with(IDENTITY) {
-                // A page writes the pair that its handler saw.
-                let first = begun.and_then(|login| self.operator().login(login).first);
-                let pair = first.or_else(|| self.pair_in(saw)).unwrap();
+                // A page writes the pair that its handler saw, or migrates one that is unavailable.
+                let first = |login: Login| self.operator().login(login).first;
+                let seen = || self.pair_in(saw).or_else(|| first(MIGRATED_LOGIN).filter(|_| name == MIGRATED));
+                let pair = begun.and_then(first).or_else(seen).unwrap();
                 let login = self.operator().pair(pair).login;
-                writes.identity = Some(IdentityOrigin { login, pair, key });
+                let user = self.bound_to(name, login, cookies);
+                writes.identity = Some(IdentityOrigin { login, user, pair, key });
             } else {
                 let until = self.clock.now().saturating_add(OPT_OUT_REMEMBERED);
-                let login = begun.or(cookies.anchored_login).unwrap();
-                writes.record = Some(RecordOrigin { login, until, key });
+                let login = begun.or(cookies.login).unwrap();
+                let user = self.bound_to(name, login, cookies);
+                writes.record = Some(RecordOrigin { login, user, until, key });
             }
         }
         self.browser.note(headers, &writes, begun);
         writes
+    }
+
+    /// Returns the user of a cookie that a response sets. A refresh keeps the user of the migrated identity.
+    fn bound_to(&self, name: &str, login: Login, cookies: &Cookies) -> User {
+        if name == MIGRATED || name == MIGRATED_OPT_OUT {
+            cookies.identity().map(|identity| identity.user).or(self.signed_in).unwrap()
+        } else {
+            self.operator().login(login).user
+        }
     }
 
     /// Returns the pair whose token a handler saw.
@@ -396,11 +445,13 @@ impl Model {
         }
         let now = self.clock.now();
         let record_until = writes.record.map(|_| now.saturating_add(OPT_OUT_REMEMBERED));
-        let login = cookies.anchored_login.filter(|_| *page != Page::TwoAnchors);
+        let login = cookies.login.filter(|_| *page != Page::TwoAnchors);
         if let Some(current) = effect.current {
             (self.current, self.changed_at) = (current, self.requests);
             let lifetime = if writes.record.is_some() { OPT_OUT_REMEMBERED } else { ANCHOR_LIFETIME };
-            let anchor_until = writes.anchor.is_some().then(|| now.saturating_add(lifetime));
+            // On a site that migrates, the anchor `none` stays after a logout.
+            let has_anchor = writes.anchor.is_some() || self.setup.migrates();
+            let anchor_until = has_anchor.then(|| now.saturating_add(lifetime));
             self.held = Held { anchor_until, identity: writes.identity, record: writes.record, record_until };
             self.tally.note(match (current, page) {
                 (Current::Login(_), _) if writes.record.is_some() => "applied: opt-out stated at a login",
@@ -416,6 +467,27 @@ impl Model {
             self.hold(exchange, record_until);
         } else if is_late {
             self.count_late(exchange);
+        }
+        self.hold_migrated(exchange, record_until);
+    }
+
+    /// Notes what a response has changed of the migrated identity.
+    fn hold_migrated(&mut self, exchange: &Exchange, record_until: Option<UnixMillis>) {
+        let Exchange { page, writes, .. } = exchange;
+        if *page == Page::ClearSiteData {
+            self.migrated = Held::default();
+        }
+        if writes.sets(MIGRATED) {
+            self.migrated.identity = writes.identity;
+            self.count_migration(exchange);
+        } else if writes.removes(Some(MIGRATED)) {
+            self.migrated.identity = None;
+        }
+        if writes.sets(MIGRATED_OPT_OUT) {
+            (self.migrated.record, self.migrated.record_until) = (writes.record, record_until);
+            self.tally.note("applied: opt-out found for the migrated identity");
+        } else if writes.removes(Some(MIGRATED_OPT_OUT)) {
+            (self.migrated.record, self.migrated.record_until) = (None, None);
         }
     }
 
@@ -462,8 +534,8 @@ impl Model {
                 let exchange = self.send(page, node).await?;
                 self.apply(&exchange);
             }
-            let recovered = self.held.identity.is_some() || self.has_record();
-            prop_assert!(recovered || self.signed_in.is_none(), "not recovered: {:?}", self.current);
+            let recovered = self.held().identity.is_some() || self.has_record();
+            prop_assert!(recovered || self.signed_in.is_none(), "not recovered: {:?}", self.current());
         }
         Ok(())
     }
@@ -505,6 +577,10 @@ fn keys(stage: usize) -> KeyRing {
     KeyRing::new(ring(stage).iter().map(|key| CookieKey::from_base64(KEYS[*key]).unwrap())).unwrap()
 }
 
+/// The login of the identity in the SDK's cookie: the first, on a site that migrates.
+const MIGRATED_LOGIN: Login = 0;
+/// The record of its opt-out.
+const MIGRATED_OPT_OUT: &str = "__Host-euid-optout.sdk";
 pub(crate) const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);
 const ANCHOR_LIFETIME: Duration = Duration::from_secs(400 * 86_400);
 const KEYS: [&str; 3] = [

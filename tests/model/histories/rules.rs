@@ -5,7 +5,8 @@
 //!    response of another login costs the visitor their pair, and none forgets an opt-out.
 //! 3. What its response may write: without an update of its page only cookies of the login that its anchor names,
 //!    neither an anchor nor the removal of a useful cookie. It removes all cookies of other logins that the request
-//!    brought, unless the node can't judge them.
+//!    brought, unless the node can't judge them. On a site that migrates, a login or logout also removes the SDK's
+//!    cookie, and a logout leaves the anchor `none`.
 
 use proptest::prelude::*;
 use tower_euid::Consent;
@@ -13,7 +14,7 @@ use tower_euid::clock::Clock;
 
 use super::browser::IdentityOrigin;
 use super::operator::{Login, Mode, Outcome, Pair, Process};
-use super::{Current, Exchange, Model, OPT_OUT_REMEMBERED, Page, Setup};
+use super::{Current, Exchange, Held, MIGRATED_LOGIN, Model, OPT_OUT_REMEMBERED, Page};
 use crate::support::{IDENTITY, OPT_OUT};
 
 impl Model {
@@ -30,9 +31,29 @@ impl Model {
 
     /// Returns the current login, if it is the signed-in user's.
     pub(super) fn login(&self) -> Option<Login> {
-        let Current::Login(login) = self.current else { return None };
-        let is_signed_in = Some(self.operator().login(login).user) == self.signed_in;
-        is_signed_in.then_some(login)
+        let Current::Login(login) = self.current() else { return None };
+        let user = if self.counts_migrated() {
+            // The SDK's cookie names no user. It counts for the signed-in one.
+            let record = self.migrated.record.filter(|_| self.has_record()).map(|record| record.user);
+            record.or(self.migrated.identity.map(|identity| identity.user)).or(self.signed_in)
+        } else {
+            Some(self.operator().login(login).user)
+        };
+        (user.is_some() && user == self.signed_in).then_some(login)
+    }
+
+    /// Returns the state that counts. On a site that migrates, the migrated identity counts without an anchor.
+    pub(super) fn current(&self) -> Current {
+        if self.counts_migrated() { Current::Login(MIGRATED_LOGIN) } else { self.current }
+    }
+
+    fn counts_migrated(&self) -> bool {
+        self.setup.migrates() && !self.has_anchor()
+    }
+
+    /// Returns what the browser must have of the login that counts.
+    pub(super) fn held(&self) -> &Held {
+        if self.counts_migrated() { &self.migrated } else { &self.held }
     }
 
     /// Checks rule 1.
@@ -52,7 +73,8 @@ impl Model {
             (_, Some(pair)) => login == Some(pair.login) && pair.times.is_usable(now),
             _ => false,
         };
-        let Self { current, signed_in, consent, held, .. } = self;
+        let Self { signed_in, consent, .. } = self;
+        let (current, held) = (self.current(), self.held());
         prop_assert!(may, "{saw} is seen while {current:?} counts, {signed_in:?} is signed in, {consent:?}, {held:?}");
         Ok(())
     }
@@ -66,10 +88,10 @@ impl Model {
             // Without an anchor in the browser, the request's only one is foreign.
             prop_assert_eq!(saw, without_login, "no anchor names the login");
         }
-        let Some(login) = self.login().filter(|_| *page != Page::TwoAnchors && self.has_anchor()) else {
+        let Some(login) = self.login().filter(|_| *page != Page::TwoAnchors && self.names_login()) else {
             return Ok(());
         };
-        if let Some(record) = self.held.record.filter(|_| self.has_record()) {
+        if let Some(record) = self.held().record.filter(|_| self.has_record()) {
             let expected = if self.consent == Consent::Withdrawn {
                 "withheld"
             } else if node.opens(record.key) && now < record.until {
@@ -77,10 +99,11 @@ impl Model {
             } else {
                 without_login
             };
-            prop_assert_eq!(saw, expected, "forgotten opt-out of {:?}, {:?}", self.current, record);
+            prop_assert_eq!(saw, expected, "forgotten opt-out of {:?}, {:?}", self.current(), record);
             return Ok(());
         }
-        let Some(IdentityOrigin { pair, key, .. }) = self.held.identity else { return Ok(()) };
+        let held = self.held().identity.or_else(|| self.in_sdk_cookie(exchange));
+        let Some(IdentityOrigin { pair, key, .. }) = held else { return Ok(()) };
         if self.consent != Consent::Granted || !node.opens(key) {
             prop_assert_eq!(saw, without_login, "nothing may be seen of pair {}", pair);
             return Ok(());
@@ -92,16 +115,16 @@ impl Model {
         let is_active = self.pair_in(saw).is_some();
         // A slow answer arrives after the page, so the page can't show its pair.
         if times.is_usable(now) && !ended || renewed && self.operator().mode != Mode::Slow {
-            prop_assert!(is_active, "lost pair {pair}: {saw} is seen, and {:?} counts", self.current);
+            prop_assert!(is_active, "lost pair {pair}: {saw} is seen, and {:?} counts", self.current());
         } else if times.is_refreshable(now) && self.operator().outcomes(node.process, login).all(Outcome::goes_on) {
             let is_there = is_active || saw == "unavailable";
-            prop_assert!(is_there, "lost pair {pair}: {saw} is seen, and {:?} counts", self.current);
+            prop_assert!(is_there, "lost pair {pair}: {saw} is seen, and {:?} counts", self.current());
         }
         Ok(())
     }
 
-    /// Returns whether a process knows from the operator that a pair can't be used any more. It remembers the opt-out of a
-    /// login for all its pairs.
+    /// Returns whether a process knows from the operator that a pair can't be used any more. It remembers the opt-out
+    /// of a login for all its pairs.
     fn has_ended(&self, process: Process, login: Login, pair: Pair) -> bool {
         let operator = self.operator();
         operator.last_answer(process, pair).is_some_and(|answer| answer.outcome == Outcome::Ended)
@@ -113,9 +136,14 @@ impl Model {
         self.held.anchor_until.is_some_and(|until| self.clock.now() < until)
     }
 
+    /// Returns whether the browser names the current login: with its anchor or, for the migrated identity, with none.
+    fn names_login(&self) -> bool {
+        self.has_anchor() || self.counts_migrated()
+    }
+
     /// Returns whether the browser must have the record of the current login's opt-out.
     pub(super) fn has_record(&self) -> bool {
-        self.has_anchor() && self.held.record_until.is_some_and(|until| self.clock.now() < until)
+        self.names_login() && self.held().record_until.is_some_and(|until| self.clock.now() < until)
     }
 
     /// Checks rule 3.
@@ -125,6 +153,11 @@ impl Model {
         if effect.current.is_some() {
             let kept = cookies.tagged().map(|(name, _)| name).find(|name| !writes.removes(Some(name)));
             prop_assert_eq!(kept, None, "{} keeps a cookie of an ended login", written);
+            if self.setup.migrates() {
+                let is_logout = effect.current == Some(Current::NoLogin);
+                prop_assert_eq!(written.contains("anchor ended"), is_logout, "{}", written);
+                prop_assert!(written.contains("sdk cleared"), "{written} keeps the SDK's cookie");
+            }
             return Ok(());
         }
         prop_assert!(!written.contains("anchor"), "{written} by a page without an update");
@@ -149,10 +182,12 @@ impl Model {
         prop_assert_eq!(removed, leftovers, "the cookies of other logins, and no others, are removed");
 
         let changes_own = !writes.set.is_empty() || writes.removed.iter().any(|name| is_own(&name));
-        if self.setup == Setup::Bound && self.signed_in.is_none() {
+        if self.setup.is_bound() && self.signed_in.is_none() {
             prop_assert!(!changes_own, "{written}: without a signed-in user the state is kept");
         }
-        let Some(identity) = identity.filter(|it| self.login() == Some(it.login) && record.is_none()) else {
+        let in_sdk_cookie = self.in_sdk_cookie(exchange);
+        let identity = identity.or(in_sdk_cookie.as_ref()).filter(|_| record.is_none());
+        let Some(identity) = identity.filter(|it| self.login() == Some(it.login)) else {
             return Ok(());
         };
         let now = self.clock.now();
@@ -161,9 +196,18 @@ impl Model {
         let ended = self.has_ended(self.nodes[*node].process, identity.login, identity.pair)
             || matches!(answer, Some(Outcome::Refused)) && !times.is_usable(now)
             || !times.is_refreshable(now);
-        let removes = writes.removed.iter().any(|name| is_own(&name)) || writes.record.is_some();
+        let removes_sdk = written.contains("sdk cleared") && writes.identity.is_none();
+        let removes = writes.removed.iter().any(|name| is_own(&name)) || writes.record.is_some() || removes_sdk;
         prop_assert!(ended || !removes, "{saw}: {written}, after the answer {answer:?}");
         Ok(())
+    }
+
+    /// Returns the identity in the SDK's cookie of a request that brings neither an anchor nor migrated state.
+    fn in_sdk_cookie(&self, Exchange { cookies, node, .. }: &Exchange) -> Option<IdentityOrigin> {
+        let is_alone = cookies.sdk && cookies.login == Some(MIGRATED_LOGIN) && !cookies.tagged().any(|(_, own)| own);
+        let user = self.signed_in.filter(|_| is_alone)?;
+        let pair = self.operator().login(MIGRATED_LOGIN).first?;
+        Some(IdentityOrigin { login: MIGRATED_LOGIN, user, pair, key: self.nodes[*node].seals_under() })
     }
 
     /// Counts what happened in an exchange.
@@ -178,6 +222,9 @@ impl Model {
         };
         self.tally.note("requests");
         self.tally.note(seen);
+        if self.setup.migrates() && self.pair_in(saw).is_some() && self.current() == Current::Login(MIGRATED_LOGIN) {
+            self.tally.note("seen: migrated identity");
+        }
         if self.consent == Consent::Withdrawn {
             self.tally.note("requests with consent withdrawn");
         }
@@ -189,6 +236,10 @@ impl Model {
         }
         if no_record {
             self.tally.note("requests whose record the node can't open");
+        }
+        let migrated = cookies.identity().filter(|it| self.setup.migrates() && it.login == MIGRATED_LOGIN);
+        if migrated.is_some_and(|it| self.signed_in.is_some_and(|user| user != it.user)) {
+            self.tally.note("requests with a migrated identity of another user");
         }
         if cookies.leftovers().next().is_some() {
             self.tally.note("requests with cookies of other logins");
@@ -204,6 +255,16 @@ impl Model {
             Page::GenerateAgain if effect.current.is_some() => self.tally.note("requests that generate again"),
             _ => {}
         }
+    }
+
+    /// Counts a response that migrates the SDK's cookie.
+    pub(super) fn count_migration(&mut self, exchange: &Exchange) {
+        self.tally.note(match self.current() {
+            _ if exchange.cookies.identity().is_some() => "applied: migrated identity refreshed or resealed",
+            Current::Login(MIGRATED_LOGIN) => "applied: migration",
+            Current::Login(_) => "applied late: migration after a login",
+            Current::NoLogin => "applied late: migration after a logout",
+        });
     }
 
     /// Counts a response of an older login, which must not change the current state.

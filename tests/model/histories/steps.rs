@@ -34,6 +34,8 @@ pub(crate) enum Step {
     OptOut(User),
     OptIn(User),
     SetMode(Mode),
+    /// A script stores the SDK's cookie again. Only a site that migrates reads it.
+    PutBackSdk,
 }
 
 /// A page of the site.
@@ -47,7 +49,8 @@ pub(crate) enum Page {
     Login(User),
     /// Signs the user out, and logs them out of the layer.
     Logout,
-    /// Signs the user out, with the header `Clear-Site-Data`.
+    /// Signs the user out, with the header `Clear-Site-Data`. On a site that migrates, it also logs them out of the
+    /// layer.
     ClearSiteData,
     /// Changes nothing. The request has a foreign anchor beside the browser's.
     TwoAnchors,
@@ -70,6 +73,9 @@ pub(crate) enum Arrival {
 pub(crate) enum Setup {
     /// Identities are bound to the signed-in user. All rules must hold.
     Bound,
+    /// Like [`Bound`](Self::Bound), and the site migrates the SDK's cookie. The browser begins with this cookie, and
+    /// with a signed-in user. All rules must hold.
+    Migrating,
     /// Identities are not bound. Every sign-in and sign-out is also an update of the layer. All rules must hold.
     Unbound,
     /// Identities are not bound, and a page generates again for the user of its request without signing them in. This
@@ -81,9 +87,12 @@ pub(crate) enum Setup {
     /// Like [`Unbound`](Self::Unbound), but the browser keeps one identity and one record, whatever their tags. This
     /// set-up must fail: a late response replaces or removes the cookies of another login.
     Untagged,
+    /// Like [`Migrating`](Self::Migrating), but the browser takes the anchor `none` for a removal of the anchor. This
+    /// set-up must fail: what is migrated after a logout counts.
+    EndedAnchorRemoved,
 }
 
-pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn steps(setup: Setup) -> impl Strategy<Value = Vec<Step>> {
     let user = || select(vec![User::Anna, User::Ben, User::Cleo]);
     let page = prop_oneof![
         16 => Just(Page::Look),
@@ -114,18 +123,28 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => user().prop_map(Step::OptIn),
         2 => prop_oneof![2 => Just(Mode::Works), 1 => trouble].prop_map(Step::SetMode),
     ];
+    let step =
+        if setup.migrates() { prop_oneof![40 => step, 1 => Just(Step::PutBackSdk)].boxed() } else { step.boxed() };
     prop::collection::vec(step, 1..64)
 }
 
 impl Setup {
     /// Returns whether all rules must hold. The other set-ups must fail.
     pub(crate) fn must_hold(self) -> bool {
-        matches!(self, Self::Bound | Self::Unbound)
+        matches!(self, Self::Bound | Self::Migrating | Self::Unbound)
     }
 
     /// Returns whether a handler must see the current login. A set-up without this rule shows an ended one.
     pub(super) fn must_see(self) -> bool {
         self.must_hold() || self == Self::Untagged
+    }
+
+    pub(super) fn is_bound(self) -> bool {
+        self == Self::Bound || self.migrates()
+    }
+
+    pub(crate) fn migrates(self) -> bool {
+        matches!(self, Self::Migrating | Self::EndedAnchorRemoved)
     }
 
     pub(super) fn generating_again_signs_in(self) -> bool {
@@ -135,8 +154,8 @@ impl Setup {
     /// Replaces a page that does not update the layer, if the layer does not know the signed-in user.
     pub(super) fn page(self, page: Page) -> Page {
         match page {
-            Page::SignIn(user) if self != Self::Bound => Page::Login(user),
-            Page::SignOut if self != Self::Bound => Page::Logout,
+            Page::SignIn(user) if !self.is_bound() => Page::Login(user),
+            Page::SignOut if !self.is_bound() => Page::Logout,
             page => page,
         }
     }
