@@ -7,6 +7,7 @@ use std::time::Duration;
 use euid_sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
 use tokio::time::sleep;
 use tower_euid::Dii;
+use tower_euid::clock::{Clock, SystemClock, UnixMillis};
 
 use crate::tally::Tally;
 
@@ -22,6 +23,14 @@ pub(crate) struct Operator {
     address: SocketAddr,
     /// `None` while the port is closed.
     server: Mutex<Option<SandboxServer>>,
+    refusals: Mutex<Refusals>,
+}
+
+/// The periods in which the operator refuses refresh tokens.
+#[derive(Default)]
+struct Refusals {
+    under_way: bool,
+    last_end: Option<UnixMillis>,
 }
 
 /// A failure of the operator.
@@ -30,6 +39,13 @@ enum Trouble {
     Fault(Fault),
     /// The port is closed, and so are all connections.
     Killed,
+}
+
+impl Trouble {
+    /// Whether the layer removes an identity for it. It does so for `client_error` if the advertising token has expired.
+    fn refuses(self) -> bool {
+        matches!(self, Self::Fault(Fault::Refuse("invalid_token" | "expired_token" | "client_error")))
+    }
 }
 
 /// Failures that the breaker does not count are first: a short run should include them before the breaker opens.
@@ -57,7 +73,7 @@ impl Operator {
         let sandbox = Sandbox::builder().lifetimes(LIFETIMES).build().unwrap();
         let server = sandbox.clone().serve((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let address = server.base_url().trim_start_matches("http://").parse().unwrap();
-        Self { sandbox, address, server: Mutex::new(Some(server)) }
+        Self { sandbox, address, server: Mutex::new(Some(server)), refusals: Mutex::default() }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -72,7 +88,16 @@ impl Operator {
         self.sandbox.opt_out(person);
     }
 
+    /// Returns whether the operator has refused refresh tokens at or after this time.
+    pub(crate) fn has_refused_since(&self, time: UnixMillis) -> bool {
+        let refusals = self.refusals.lock().unwrap();
+        refusals.under_way || refusals.last_end.is_some_and(|end| end >= time)
+    }
+
     async fn begin(&self, trouble: Trouble) {
+        if trouble.refuses() {
+            self.refusals.lock().unwrap().under_way = true;
+        }
         match trouble {
             Trouble::Fault(fault) => self.sandbox.fault(fault),
             Trouble::Killed => *self.server.lock().unwrap() = None,
@@ -92,6 +117,9 @@ impl Operator {
                 };
                 *self.server.lock().unwrap() = Some(server);
             }
+        }
+        if trouble.refuses() {
+            *self.refusals.lock().unwrap() = Refusals { under_way: false, last_end: Some(SystemClock.now()) };
         }
     }
 }

@@ -6,7 +6,9 @@
 //!    seen, whatever the layer believes.
 //! 4. After a page has shown a visitor the opt-out, they see no token. Between the opt-out and that page they see none
 //!    that was issued since.
-//! 5. A response that sets a cookie is `no-store`; one that shows a token is `private`.
+//! 5. While a login counts, its pages are not `absent`: no late response of another request may remove its token
+//!    pair. The rule ends with an opt-out, with the expiry of the refresh token, or when the operator refuses it.
+//! 6. A response that sets a cookie is `no-store`; one that shows a token is `private`.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,8 +26,20 @@ pub(crate) struct Login {
     pub(crate) opted_out_at: Option<UnixMillis>,
     /// Whether a page has shown the opt-out.
     pub(crate) told: bool,
+    /// The time of the request that logged in.
+    pub(crate) since: UnixMillis,
+    /// The identity cookie in the visitor's jar.
+    pub(crate) cookie: IdentityCookie,
+    /// Whether a page has removed the identity because the operator refused its refresh token.
+    pub(crate) refused: bool,
     /// When each token was first seen, by its hash.
     seen: HashMap<u64, UnixMillis>,
+}
+
+/// The name of an identity cookie, and a time at which it has not expired yet.
+pub(crate) struct IdentityCookie {
+    pub(crate) name: String,
+    pub(crate) lives_until: UnixMillis,
 }
 
 /// The content of a page.
@@ -34,6 +48,8 @@ pub(crate) struct Page<'a> {
     pub(crate) came_at: UnixMillis,
     /// Whether a page had shown the opt-out before the request.
     pub(crate) asked_told: bool,
+    /// A time at which the identity in the request's cookies has not expired yet; `None` without a login.
+    pub(crate) lives_until: Option<UnixMillis>,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) state: &'a str,
     pub(crate) token: Option<Token<'a>>,
@@ -46,8 +62,14 @@ pub(crate) struct Token<'a> {
 }
 
 impl Login {
-    pub(crate) fn new(person: Dii) -> Self {
-        Self { person, opted_out_at: None, told: false, seen: HashMap::new() }
+    pub(crate) fn new(person: Dii, since: UnixMillis, cookie: IdentityCookie) -> Self {
+        Self { person, opted_out_at: None, told: false, since, cookie, refused: false, seen: HashMap::new() }
+    }
+
+    /// Returns whether the page is `absent` without a reason. Its request was sent with the cookies of this login.
+    pub(crate) fn is_lost(&self, page: &Page<'_>) -> bool {
+        let lives = page.lives_until.is_some_and(|until| page.came_at < until);
+        page.state == "absent" && lives && !self.refused && self.opted_out_at.is_none()
     }
 }
 

@@ -21,8 +21,12 @@ pub(crate) struct Tally {
     pub(crate) refused_logins: Counter,
     pub(crate) logouts: Counter,
     pub(crate) raced: Counter,
+    /// Responses that reached the visitor only in a later step.
+    pub(crate) late: Counter,
     pub(crate) opt_outs: Counter,
     pub(crate) faults: Counter,
+    /// Logins that counted while a page was `absent` without a reason.
+    pub(crate) lost: Counter,
     /// Pages that took far longer than a page may wait. A few of them are due to the machine.
     pub(crate) slow: Counter,
     slowest: Mutex<Duration>,
@@ -74,6 +78,7 @@ impl Tally {
     pub(crate) fn report(&self, refresh_calls: u64) -> String {
         let mut lines: Vec<String> =
             self.counters().map(|(name, counter)| format!("{:>9} {name}", counter.count())).into();
+        lines.push(format!("{:>9} lost token pairs", self.lost.count()));
         lines.push(format!("{refresh_calls:>9} calls for a refresh"));
         lines.push(format!(
             "{:>9} pages later than {:?}; the latest after {:?}",
@@ -93,7 +98,7 @@ impl Tally {
         never.map(|(name, _)| format!("never happened: {}", name.trim())).collect()
     }
 
-    fn counters(&self) -> [(&'static str, &Counter); 14] {
+    fn counters(&self) -> [(&'static str, &Counter); 15] {
         [
             ("pages", &self.pages),
             ("    active", &self.active),
@@ -107,6 +112,7 @@ impl Tally {
             ("logins of people who have opted out", &self.refused_logins),
             ("logouts", &self.logouts),
             ("logins and logouts with pages under way", &self.raced),
+            ("responses that arrived late", &self.late),
             ("opt-outs", &self.opt_outs),
             ("faults of the operator", &self.faults),
         ]

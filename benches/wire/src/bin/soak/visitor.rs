@@ -1,7 +1,7 @@
 //! A visitor with a browser and random actions.
 //!
 //! To the operator each login is a different person, so that each token identifies its login. Answers are processed in
-//! the order of arrival, as a browser does with several tabs.
+//! the order of arrival, as a browser does with several tabs. Some arrive only after later actions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_euid::clock::{Clock, SystemClock, UnixMillis};
-use tower_euid::{Dii, EuidClient};
+use tower_euid::{CookieConfig, Dii, EuidClient};
 
 use crate::operator::Operator;
-use crate::rules::{self, Login, Page, Token};
+use crate::rules::{self, IdentityCookie, Login, Page, Token};
 use crate::tally::Tally;
 
 /// The state that all visitors share.
@@ -49,8 +49,12 @@ pub(crate) struct Visitor {
     world: Arc<World>,
     jar: BTreeMap<String, String>,
     login: Option<Login>,
-    /// The previous login, for answers that arrive late.
-    previous: Option<Login>,
+    /// The previous logins, latest first, for answers that arrive late. `None` is a time without a login.
+    past: VecDeque<Option<Login>>,
+    /// The answers that have not arrived at the browser yet.
+    on_the_way: Vec<Answer>,
+    /// How many people have logged in with this browser.
+    people: u64,
     /// How often the login has changed.
     changes: u64,
     /// The last actions, for the report of a violation.
@@ -71,6 +75,7 @@ struct Answer {
     node: usize,
     changes: u64,
     told: bool,
+    lives_until: Option<UnixMillis>,
     asked_at: UnixMillis,
     came_at: UnixMillis,
     response: Result<Response<Bytes>, String>,
@@ -79,8 +84,19 @@ struct Answer {
 impl Visitor {
     pub(crate) fn new(number: u64, seed: u64, world: Arc<World>) -> Self {
         let chance = fastrand::Rng::with_seed(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let (jar, lately) = (BTreeMap::new(), VecDeque::new());
-        Self { number, seed, chance, world, jar, login: None, previous: None, changes: 0, lately }
+        Self {
+            number,
+            seed,
+            chance,
+            world,
+            jar: BTreeMap::new(),
+            login: None,
+            past: VecDeque::new(),
+            on_the_way: Vec::new(),
+            people: 0,
+            changes: 0,
+            lately: VecDeque::new(),
+        }
     }
 
     /// Browses until a rule is broken.
@@ -98,6 +114,9 @@ impl Visitor {
     }
 
     async fn step(&mut self) -> Result<(), String> {
+        if self.chance.bool() {
+            self.take_late().await?;
+        }
         match self.chance.u32(..100) {
             _ if self.login.is_none() && self.chance.bool() => {
                 let login = self.a_login();
@@ -138,8 +157,10 @@ impl Visitor {
 
     /// Returns a login of a new person, or now and then of the previous one.
     fn a_login(&mut self) -> Order {
-        let of = if self.chance.u32(..10) == 0 { self.changes } else { self.changes + 1 };
-        Order::Login { address: format!("visitor{}-{of}@example.com", self.number) }
+        if self.chance.u32(..10) != 0 {
+            self.people += 1;
+        }
+        Order::Login { address: format!("visitor{}-{}@example.com", self.number, self.people) }
     }
 
     fn opt_out(&mut self) {
@@ -160,10 +181,13 @@ impl Visitor {
         }
     }
 
-    /// Sends all these requests, and processes the answers as they arrive.
+    /// Sends all these requests, and processes the answers as they arrive. Some arrive only in a later step.
     async fn at_once(&mut self, orders: Vec<Order>) -> Result<(), String> {
         if orders.len() > 1 && orders.iter().any(|order| !matches!(order, Order::Page { .. })) {
             self.world.tally.raced.one_more();
+        }
+        if self.on_the_way.is_empty() {
+            self.past.clear();
         }
         let mut under_way = JoinSet::new();
         for order in orders {
@@ -171,7 +195,25 @@ impl Visitor {
             under_way.spawn(self.send(order));
         }
         while let Some(answer) = under_way.join_next().await {
-            self.take(&answer.unwrap()).await?;
+            let answer = answer.unwrap();
+            if self.chance.u32(..8) == 0 {
+                self.note(format!("does not get the answer to {:?} yet", answer.order));
+                self.on_the_way.push(answer);
+            } else {
+                self.take(&answer).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Processes the answers that were on the way, in any order.
+    async fn take_late(&mut self) -> Result<(), String> {
+        let mut late = std::mem::take(&mut self.on_the_way);
+        self.chance.shuffle(&mut late);
+        for answer in late {
+            self.world.tally.late.one_more();
+            self.note(format!("gets the late answer to {:?}", answer.order));
+            self.take(&answer).await?;
         }
         Ok(())
     }
@@ -188,6 +230,7 @@ impl Visitor {
         let request = if cookies.is_empty() { request } else { request.header(COOKIE, cookies.join("; ")) };
         let request = request.body(Full::from(body)).unwrap();
         let (changes, told) = (self.changes, self.login.as_ref().is_some_and(|login| login.told));
+        let lives_until = self.login.as_ref().map(|login| login.cookie.lives_until);
         let world = Arc::clone(&self.world);
         async move {
             let asked_at = SystemClock.now();
@@ -197,7 +240,7 @@ impl Visitor {
                 Ok(Response::from_parts(parts, body))
             };
             let response = response.await;
-            Answer { order, node, changes, told, asked_at, came_at: SystemClock.now(), response }
+            Answer { order, node, changes, told, lives_until, asked_at, came_at: SystemClock.now(), response }
         }
     }
 
@@ -215,13 +258,25 @@ impl Visitor {
                 let page = page(answer, response.headers(), &body, *word).filter(|_| status == *wanted);
                 let page = page.ok_or("a page that its handler did not make")?;
                 world.tally.page(page.state, renewed, took);
-                let late = answer.changes != self.changes;
-                let login = if late { &mut self.previous } else { &mut self.login };
+                self.follow_cookie(answer, response.headers());
+                let removed = removed_cookies(response.headers());
+                let login = match usize::try_from(self.changes - answer.changes).unwrap() {
+                    0 => &mut self.login,
+                    ago => &mut self.past[ago - 1],
+                };
+                if let Some(login) = login.as_mut().filter(|login| removed.contains(&&*login.cookie.name)) {
+                    login.refused |= world.operator.has_refused_since(login.since);
+                }
+                if login.as_ref().is_some_and(|login| login.is_lost(&page)) {
+                    world.tally.lost.one_more();
+                    return Err("a login that counts, and its page is `absent`".to_owned());
+                }
                 return rules::judge(&page, login.as_mut(), &world.judge).await;
             }
             (Order::Login { address }, 200, "identity") => {
                 world.tally.logins.one_more();
-                self.change(Some(Login::new(Dii::email(address).unwrap())));
+                let cookie = identity_cookie(answer, response.headers()).ok_or("a login without an identity cookie")?;
+                self.change(Some(Login::new(Dii::email(address).unwrap(), answer.asked_at, cookie)));
             }
             (Order::Login { .. }, 200, "opted out") => {
                 world.tally.refused_logins.one_more();
@@ -241,8 +296,16 @@ impl Visitor {
     }
 
     fn change(&mut self, login: Option<Login>) {
-        self.previous = std::mem::replace(&mut self.login, login);
+        self.past.push_front(std::mem::replace(&mut self.login, login));
         self.changes += 1;
+    }
+
+    /// Notes that a page has replaced the identity of the login that counts.
+    fn follow_cookie(&mut self, answer: &Answer, headers: &HeaderMap) {
+        let Some(login) = &mut self.login else { return };
+        if let Some(cookie) = identity_cookie(answer, headers).filter(|cookie| cookie.name == login.cookie.name) {
+            login.cookie = cookie;
+        }
     }
 
     /// Keeps the cookies of a response. Returns whether there was one to keep.
@@ -252,7 +315,7 @@ impl Visitor {
             let line = line.to_str().unwrap();
             let (name, rest) = line.split_once('=').unwrap();
             let value = rest.split(';').next().unwrap();
-            if line.contains("Max-Age=0") {
+            if is_removal(line) {
                 self.jar.remove(name);
             } else {
                 self.jar.insert(name.to_owned(), value.to_owned());
@@ -270,6 +333,27 @@ impl Visitor {
     }
 }
 
+/// Returns the identity cookie that a response sets.
+fn identity_cookie(answer: &Answer, headers: &HeaderMap) -> Option<IdentityCookie> {
+    let lines = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
+    lines.filter(|line| line.starts_with(CookieConfig::default().identity_prefix())).find_map(|line| {
+        let name = line.split('=').next()?.to_owned();
+        let seconds: u64 = line.split("Max-Age=").nth(1)?.split(';').next()?.parse().ok()?;
+        // A second less, and from the request on, so that the operator cannot find the token expired before.
+        let lives = Duration::from_secs(seconds.checked_sub(1)?);
+        Some(IdentityCookie { name, lives_until: answer.asked_at.saturating_add(lives) })
+    })
+}
+
+fn removed_cookies(headers: &HeaderMap) -> Vec<&str> {
+    let lines = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
+    lines.filter(|line| is_removal(line)).filter_map(|line| line.split('=').next()).collect()
+}
+
+fn is_removal(line: &str) -> bool {
+    line.contains("Max-Age=0")
+}
+
 /// Parses a page of [`site`](crate::site); `None` if it is no such page.
 fn page<'a>(answer: &Answer, headers: &'a HeaderMap, body: &'a str, word: u64) -> Option<Page<'a>> {
     let (said, seen) = body.split_once('\n')?;
@@ -279,8 +363,9 @@ fn page<'a>(answer: &Answer, headers: &'a HeaderMap, body: &'a str, word: u64) -
         (Some(ends), Some(text)) => Some(Token { shown_at, ends: moment(ends)?, text }),
         _ => None,
     };
-    let Answer { asked_at, came_at, told, .. } = *answer;
-    (said == word.to_string()).then_some(Page { asked_at, came_at, asked_told: told, headers, state, token })
+    let Answer { asked_at, came_at, told, lives_until, .. } = *answer;
+    let page = Page { asked_at, came_at, asked_told: told, lives_until, headers, state, token };
+    (said == word.to_string()).then_some(page)
 }
 
 fn moment(text: &str) -> Option<UnixMillis> {
