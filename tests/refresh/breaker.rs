@@ -32,16 +32,22 @@ async fn waiting_pages(visitors: Vec<Site>) -> usize {
     waiting
 }
 
-#[tokio::test]
-async fn breaker_opens_after_five_failures_and_closes_after_a_successful_probe() {
+/// Returns a site whose operator is down until the switch is turned, the switch, and the number of calls.
+fn site_of_an_operator_that_is_down() -> (Site, Arc<AtomicBool>, Arc<AtomicUsize>) {
     let is_down = Arc::new(AtomicBool::new(true));
     let calls = Arc::new(AtomicUsize::new(0));
     let (down, counter) = (Arc::clone(&is_down), Arc::clone(&calls));
-    let site = Site::new(refresh_fn(move |_| {
+    let refresh = refresh_fn(move |_| {
         counter.fetch_add(1, Ordering::SeqCst);
         let down = down.load(Ordering::SeqCst);
         async move { if down { failure(ErrorKind::Transient) } else { new_pair("new") } }
-    }));
+    });
+    (Site::new(refresh), is_down, calls)
+}
+
+#[tokio::test]
+async fn breaker_opens_after_five_failures_and_closes_after_a_successful_probe() {
+    let (site, is_down, calls) = site_of_an_operator_that_is_down();
     let mut visitors = site.due_visitors(30).await.into_iter();
     let mut calls_for = async |count: usize| {
         let before = calls.load(Ordering::SeqCst);
@@ -157,14 +163,7 @@ async fn breaker_stays_closed_for_a_hundred_forged_sdk_cookies_that_fail_or_hang
 
 #[tokio::test]
 async fn breaker_that_own_identities_opened_stops_migrated_ones_until_an_own_probe_succeeds() {
-    let is_down = Arc::new(AtomicBool::new(true));
-    let calls = Arc::new(AtomicUsize::new(0));
-    let (down, counter) = (Arc::clone(&is_down), Arc::clone(&calls));
-    let site = Site::new(refresh_fn(move |_| {
-        counter.fetch_add(1, Ordering::SeqCst);
-        let down = down.load(Ordering::SeqCst);
-        async move { if down { failure(ErrorKind::Transient) } else { new_pair("new") } }
-    }));
+    let (site, is_down, calls) = site_of_an_operator_that_is_down();
     let site = site.migrating();
     let mut own = site.due_visitors(6).await;
     let mut migrated = site.due_sdk_visitors(3).into_iter();

@@ -43,12 +43,12 @@ impl Site {
             "bare" => without_layer(bare()).await,
             "bare, each 20th page waits" => without_layer(each_20th_waits()).await,
             "a layer that does nothing" => without_layer(bare().layer(tower::layer::util::Identity::new())).await,
-            "layer, token not read" => layered(bare(), before, nobody()).await,
+            "layer, token not read" => layered(bare(), before, silent_operator()).await,
             "layer, Blocking" => layered(token(), before, in_20_ms().await).await,
             "layer, Concurrent" => layered(token(), beside, in_20_ms().await).await,
             "layer, Blocking, over a socket" => layered(token(), before, over_a_socket(operator)).await,
             "layer, Concurrent, over a socket" => layered(token(), beside, over_a_socket(operator)).await,
-            "layer, operator hangs" => layered(token(), before, nobody()).await,
+            "layer, operator hangs" => layered(token(), before, silent_operator()).await,
             "PrivateCookieJar" => private_cookie_jar(),
             "MemoryStore" => memory_store().await,
             other => panic!("no site is called {other}"),
@@ -82,7 +82,7 @@ fn token() -> Router {
 
 /// Returns a site that gets the cookies of the layer's visitors and does not read them.
 async fn without_layer(router: Router) -> Site {
-    Site { router, ..layered(bare(), RefreshMode::Blocking, nobody()).await }
+    Site { router, ..layered(bare(), RefreshMode::Blocking, silent_operator()).await }
 }
 
 /// Returns a site behind the layer. The tokens of its visitors have the operator's lengths and lifetimes.
@@ -134,7 +134,7 @@ async fn memory_store() -> Site {
 }
 
 /// Returns an operator that never answers.
-fn nobody() -> impl Refresh {
+fn silent_operator() -> impl Refresh {
     refresh_fn(|_| pending())
 }
 
