@@ -191,6 +191,7 @@ pub mod protocol;
 #[cfg(not(feature = "operator"))]
 mod protocol;
 mod random;
+mod scope;
 mod sealed;
 mod secret;
 pub mod tcf;
@@ -206,6 +207,7 @@ pub use euid::{Euid, EuidLogoutHandle};
 pub use identity::Identity;
 pub use operator::{Environment, Operator, OperatorBuilder};
 pub use outcome::{GenerateRequest, Generated, Refreshed};
+pub use scope::Scope;
 pub use sealed::{CookieKey, KeyRing};
 pub use token::AdvertisingToken;
 pub use transport::{CookieConfig, SameSite};
