@@ -17,6 +17,7 @@ use crate::policy::{self, Credential, Evaluation, SubjectMatch, Verdict, Visibil
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
 use crate::token::AdvertisingToken;
+use crate::transport::cookie::Hits;
 use crate::transport::js_sdk::{self, JsSdk, ScriptCookie};
 use crate::transport::slots::Brought;
 
@@ -91,7 +92,10 @@ impl Engine {
     #[must_use]
     pub fn check_user(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
         // The other host may migrate, even if this one does not.
-        let found = self.read(headers.get_all(COOKIE), true, |opened, _| {
+        let cookies = headers.get_all(COOKIE);
+        let mut hits = Hits::default();
+        self.cookies.find(cookies.iter(), &mut hits);
+        let found = self.read(&cookies, &hits, true, |opened, _| {
             let login = match opened {
                 Opened::Identity { payload, .. } => &payload.login,
                 Opened::OptOut(record) => &record.login,
@@ -112,8 +116,14 @@ impl Engine {
 impl Exchange<'_> {
     #[inline]
     fn begin(&self, cookies: GetAll<'_, HeaderValue>) -> Step {
-        let migrates = self.engine.cookies.config().js_sdk_cookie().is_some();
-        let found = self.engine.read(cookies, migrates, |opened, brought| match opened {
+        let engine = self.engine;
+        let mut hits = Hits::default();
+        engine.cookies.find(cookies.iter(), &mut hits);
+        if !engine.cookies.config().knows_script_cookies() && hits.is_empty() {
+            return Step::Ready(Decision::without_state(self.context.consent, self.method, false));
+        }
+        let migrates = engine.cookies.config().js_sdk_cookie().is_some();
+        let found = engine.read(&cookies, &hits, migrates, |opened, brought| match opened {
             Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key, brought),
             Opened::OptOut(record) => Some(self.with_opt_out(record, brought)),
         });

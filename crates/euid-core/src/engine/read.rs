@@ -74,19 +74,18 @@ enum Counting {
 }
 
 impl Engine {
-    /// Finds and opens the state. Calls `judge` with the first record of an opt-out that opens and belongs to the login
+    /// Opens the state among the cookies that were found. Calls `judge` with the first record of an opt-out that opens and belongs to the login
     /// that counts, then with each such identity, until it returns a value. `judge` returns `None` for a value that
     /// breaks the rules of an identity. Without an anchor, migrated state counts if `migrates`.
     pub(super) fn read<T>(
         &self,
-        cookies: GetAll<'_, HeaderValue>,
+        cookies: &GetAll<'_, HeaderValue>,
+        hits: &Hits<'_>,
         migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
     ) -> Found<T> {
-        let mut hits = Hits::default();
-        self.cookies.find(cookies.iter(), &mut hits);
         let mut anchor = FoundAnchor::of(hits.anchor);
-        if hits.cut && anchor == FoundAnchor::None {
+        if anchor == FoundAnchor::None && hits.is_cut() {
             // It may be in the part that was not searched.
             anchor = FoundAnchor::Unreadable;
         }
@@ -104,12 +103,12 @@ impl Engine {
                 return Found { outcome, anchor, brought }.unless_garbled();
             }
         }
-        self.read_tagged(&cookies, &hits, anchor, migrates, judge)
+        self.read_tagged(cookies, hits, anchor, migrates, judge)
     }
 
     fn read_tagged<'a, T>(
         &self,
-        cookies: &'a GetAll<'_, HeaderValue>,
+        cookies: &GetAll<'a, HeaderValue>,
         hits: &Hits<'a>,
         anchor: FoundAnchor,
         migrates: bool,

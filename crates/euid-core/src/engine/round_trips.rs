@@ -15,6 +15,7 @@ use crate::identity::{Identity, IdentityTimes, RefreshToken};
 use crate::sealed::CookieKey;
 use crate::sealed::aead::BASE64URL;
 use crate::sealed::login::{Lineage, Login};
+use crate::transport::cookie::Hits;
 use crate::transport::slots::Brought;
 use crate::transport::{CookieConfig, SameSite};
 
@@ -62,7 +63,10 @@ impl Site {
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
         let migrates = self.0.cookies.config().js_sdk_cookie().is_some();
-        self.0.read(headers.get_all(COOKIE), migrates, |opened, _| {
+        let cookies = headers.get_all(COOKIE);
+        let mut hits = Hits::default();
+        self.0.cookies.find(cookies.iter(), &mut hits);
+        self.0.read(&cookies, &hits, migrates, |opened, _| {
             Some(match opened {
                 Opened::Identity { payload, .. } => payload.advertising_token().to_string(),
                 Opened::OptOut(record) => format!("opted out until {}", record.until.as_millis()),

@@ -266,6 +266,11 @@ impl CookieConfig {
         self.expose_token
     }
 
+    /// Whether the site reads or writes one of the cookies that scripts know.
+    pub(crate) const fn knows_script_cookies(&self) -> bool {
+        self.expose_token || self.migrate.is_some()
+    }
+
     /// The cookie of the JavaScript SDK, if its identities are taken over.
     pub(crate) const fn js_sdk_cookie(&self) -> Option<&JsSdkCookie> {
         self.migrate.as_ref()

@@ -36,8 +36,8 @@ pub(crate) struct Hits<'a> {
     pub tagged: ArrayVec<Tagged<'a>, MAX_TAGGED>,
     /// The request brought more of these than were kept.
     pub overflow: bool,
-    /// The request brought more bytes than were searched.
-    pub cut: bool,
+    /// The bytes of the request's `Cookie` headers, up to the first one that was not searched.
+    pub length: usize,
 }
 
 /// A cookie whose name has a tag.
@@ -66,14 +66,13 @@ impl Names {
     }
 
     pub(crate) fn find<'a>(&self, headers: impl IntoIterator<Item = &'a HeaderValue>, hits: &mut Hits<'a>) {
-        let whole = for_each(&self.finder, headers, |rest_of_name, value| {
+        hits.length = for_each(&self.finder, headers, |rest_of_name, value| {
             if rest_of_name == ANCHOR {
                 hits.anchor.push(value);
             } else if let Some(slot) = tagged(rest_of_name) {
                 hits.overflow |= hits.tagged.try_push(Tagged { slot, value }).is_err();
             }
         });
-        hits.cut |= !whole;
     }
 
     /// Calls `found` with every cookie that has a tag.
@@ -98,6 +97,20 @@ fn tagged(rest_of_name: &[u8]) -> Option<Slot> {
     }
 }
 
+impl Hits<'_> {
+    /// Whether the request brought no cookie of this crate, for certain.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.anchor == AtMostOne::None && self.tagged.is_empty() && !self.is_cut()
+    }
+
+    /// Whether the request brought more bytes than were searched.
+    #[inline]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.length > MAX_SCANNED
+    }
+}
+
 impl<'a> AtMostOne<'a> {
     pub(crate) fn push(&mut self, value: &'a [u8]) {
         *self = match *self {
@@ -115,19 +128,20 @@ impl fmt::Debug for Names {
 }
 
 /// Calls `found` for each cookie whose name begins with what `finder` looks for, in up to [`MAX_SCANNED`] bytes
-/// of `Cookie` headers: with the rest of the name, and the value. Returns whether that was all of them.
+/// of `Cookie` headers: with the rest of the name, and the value. Returns their length, up to the first one that was not
+/// searched.
 pub(crate) fn for_each<'a>(
     finder: &Finder<'_>,
     headers: impl IntoIterator<Item = &'a HeaderValue>,
     mut found: impl FnMut(&'a [u8], &'a [u8]),
-) -> bool {
+) -> usize {
     let beginning = finder.needle();
     let mut scanned = 0;
     for header in headers {
         let header = header.as_bytes();
         scanned += header.len();
         if scanned > MAX_SCANNED {
-            return false;
+            break;
         }
         let mut from = 0;
         while let Some(rest) = header.get(from..).filter(|rest| rest.len() > beginning.len()) {
@@ -146,7 +160,7 @@ pub(crate) fn for_each<'a>(
             };
         }
     }
-    true
+    scanned
 }
 
 /// Name, but for its first `beginning` bytes, and value of the cookie at `start`, if one begins there,

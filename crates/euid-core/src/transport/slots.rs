@@ -220,7 +220,11 @@ impl Cookies {
             return self.removed_anchor.clone();
         }
         let [prefix, tag] = self.name(&slot);
-        let line = [prefix, tag, self.removal.as_bytes()].concat();
+        // Slices' `concat` costs 60 instructions more.
+        let mut line = Vec::with_capacity(prefix.len() + tag.len() + self.removal.len());
+        line.extend_from_slice(prefix);
+        line.extend_from_slice(tag);
+        line.extend_from_slice(self.removal.as_bytes());
         let mut header = HeaderValue::from_maybe_shared(Bytes::from(line)).unwrap_or(HeaderValue::from_static(""));
         header.set_sensitive(true);
         header
