@@ -27,6 +27,7 @@ mod finish;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod idle;
 mod logout;
 mod navigation;
 mod opt_out;
@@ -56,6 +57,7 @@ use crate::clock::UnixMillis;
 use crate::consent::Consent;
 #[cfg(doc)]
 use crate::outcome::Refreshed;
+use crate::scope::Scope;
 use crate::sealed::KeyRing;
 pub use crate::sealed::login::{Lineage, Login};
 use crate::transport::CookieConfig;
@@ -81,6 +83,8 @@ use crate::transport::slots::Cookies;
 pub struct Engine {
     keys: KeyRing,
     cookies: Cookies,
+    /// Those of the other scope, if the engine serves both.
+    other_cookies: Option<Box<Cookies>>,
     expiry_margin: Duration,
     refresh_jitter: Duration,
     reseal: bool,
@@ -109,7 +113,8 @@ impl Engine {
     pub fn new(keys: KeyRing) -> Self {
         Self {
             keys,
-            cookies: Cookies::new(CookieConfig::default()),
+            cookies: Cookies::new(CookieConfig::default(), Scope::default()),
+            other_cookies: None,
             expiry_margin: Self::DEFAULT_EXPIRY_MARGIN,
             refresh_jitter: Self::DEFAULT_REFRESH_JITTER,
             reseal: false,
@@ -137,7 +142,65 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn with_cookie(self, config: CookieConfig) -> Self {
-        Self { cookies: Cookies::new(config), ..self }
+        let other_cookies = self.other_cookies.map(|other| Box::new(Cookies::new(config.clone(), other.scope())));
+        Self { cookies: Cookies::new(config, self.cookies.scope()), other_cookies, ..self }
+    }
+
+    /// Serves visitors of this scope only. Default: [`Scope::Euid`].
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::engine::Engine;
+    /// use tower_euid::{CookieKey, Scope};
+    ///
+    /// let engine = Engine::new(CookieKey::generate()?.into()).with_scope(Scope::Uid2);
+    /// assert_eq!(engine.scope(), Some(Scope::Uid2));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn with_scope(self, scope: Scope) -> Self {
+        let config = self.cookies.config().clone();
+        Self { cookies: Cookies::new(config, scope), other_cookies: None, ..self }
+    }
+
+    /// Serves visitors of both scopes: [`RequestContext::scope`] chooses one for each request. The cookies of the other
+    /// scope stay as they are, except that a logout and withdrawn consent remove them too. So a visitor who travels from
+    /// one region to another and back has each identity again.
+    ///
+    /// Bind logins to users with [`RequestContext::user`]: a login in one scope does not end that of another person in the
+    /// other scope.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use http::Method;
+    /// use tower_euid::engine::{Engine, RequestContext, Step};
+    /// use tower_euid::{CookieKey, Scope};
+    ///
+    /// let engine = Engine::new(CookieKey::generate()?.into()).with_both_scopes();
+    /// let context = RequestContext { scope: Some(Scope::Uid2), ..RequestContext::UNRESTRICTED };
+    /// # let (request, at) = (http::HeaderMap::new(), tower_euid::clock::UnixMillis::from_millis);
+    /// let Step::Ready(decision) = engine.begin(&Method::GET, &request, &context, || at(5_000)) else { unreachable!() };
+    /// assert_eq!(decision.scope(), Some(Scope::Uid2));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn with_both_scopes(self) -> Self {
+        let other = Cookies::new(self.cookies.config().clone(), self.cookies.scope().other());
+        Self { other_cookies: Some(Box::new(other)), ..self }
+    }
+
+    /// The scope that the engine serves; `None` if it serves both.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{CookieKey, Scope, engine::Engine};
+    /// # let keys = CookieKey::generate()?;
+    /// assert_eq!(Engine::new(keys.into()).scope(), Some(Scope::Euid));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn scope(&self) -> Option<Scope> {
+        self.other_cookies.is_none().then_some(self.cookies.scope())
     }
 
     /// Sets the expiry margin: the engine hands out no token within this time before the token expires. Default:
@@ -269,13 +332,24 @@ impl Engine {
         now: impl Fn() -> UnixMillis,
     ) -> Step {
         let cookies = headers.get_all(COOKIE);
-        if cookies.iter().next().is_none() {
-            return Step::Ready(Decision::without_state(context.consent, method, self.withholds(context.consent)));
+        if cookies.iter().next().is_none() && self.other_cookies.is_none() {
+            let scope = Some(self.cookies.scope());
+            let withheld = self.withholds(context.consent);
+            return Step::Ready(Decision::without_state(scope, context.consent, method, withheld));
         }
         self.begin_with_cookies(method, headers, cookies, context, &now)
     }
 
     /// Whether scripts must not get the token of a visitor with this consent, on a site that hands tokens to scripts.
+    /// The cookies of a scope that the engine serves.
+    #[inline]
+    fn cookies_of(&self, scope: Scope) -> Option<&Cookies> {
+        if self.cookies.scope() == scope {
+            return Some(&self.cookies);
+        }
+        self.other_cookies.as_deref().filter(|other| other.scope() == scope)
+    }
+
     #[inline]
     fn withholds(&self, consent: Consent) -> bool {
         consent != Consent::Granted && self.cookies.config().exposes_token()

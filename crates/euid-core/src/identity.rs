@@ -15,6 +15,7 @@ pub(crate) use self::json::{Object, Parts};
 pub use self::secrets::{RefreshToken, ResponseKey};
 use crate::clock::UnixMillis;
 use crate::error::InvalidIdentity;
+use crate::scope::Scope;
 
 /// The three times of an identity, all by the operator's clock.
 ///
@@ -190,6 +191,24 @@ impl Identity {
         &self.advertising_token
     }
 
+    /// The scope of the tokens, by their first characters: see [`Scope::of_advertising_token`]. `None` if they tell
+    /// nothing.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// assert_eq!(identity.scope(), Some(tower_euid::Scope::Euid));
+    /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
+    /// ```
+    #[must_use]
+    pub fn scope(&self) -> Option<Scope> {
+        let of_refresh_token = || Scope::of_refresh_token(self.refresh_token.expose_secret());
+        Scope::of_advertising_token(&self.advertising_token).or_else(of_refresh_token)
+    }
+
     /// The token that the next refresh sends to the operator.
     ///
     /// ```
@@ -330,7 +349,7 @@ mod tests {
     #[test]
     fn debug_of_an_identity_shows_no_secret() {
         let identity = parse(|_| ()).unwrap();
-        let token = AdvertisingToken::new(identity.advertising_token(), identity.times());
+        let token = AdvertisingToken::from(&identity);
         let shown = format!(
             "{identity:?} {token:?} {:?} {:?} {:#?}",
             identity.refresh_token(),

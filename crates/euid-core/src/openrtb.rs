@@ -161,7 +161,8 @@ impl Eid {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(token: AdvertisingToken) -> Self {
-        Self { source: SOURCE, inserter: None, matcher: None, mm: None, uids: [Uid { id: token, atype: PERSON }] }
+        let source = token.scope().eid_source();
+        Self { source, inserter: None, matcher: None, mm: None, uids: [Uid { id: token, atype: PERSON }] }
     }
 
     /// The domain of the company that adds the entry, as in `ads.txt`: for a publisher its own. Since
@@ -286,20 +287,20 @@ impl Serialize for MatchMethod {
 }
 
 /// The source of an EUID.
-const SOURCE: &str = "euid.eu";
 /// The agent type of an id that stands for a person, on whatever device.
 const PERSON: u8 = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Scope;
     use crate::clock::UnixMillis;
     use crate::identity::IdentityTimes;
 
     fn token() -> AdvertisingToken {
         let at = UnixMillis::from_millis;
         let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-        AdvertisingToken::new("E4-_\"é", times)
+        AdvertisingToken::new("E4-_\"é", times, Scope::Euid)
     }
 
     fn json(value: impl Serialize) -> String {

@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes};
+use crate::scope::Scope;
 use crate::transport::slots::Brought;
 
 /// The current advertising token of a visitor: it goes into the bid request as it is.
@@ -66,16 +67,21 @@ type Encode = fn(&[u8]) -> String;
 
 impl AdvertisingToken {
     /// The token whose text is `text`.
-    pub(crate) fn new(text: impl Into<Box<str>>, times: IdentityTimes) -> Self {
-        Self(Arc::new(Noted::new(OnceLock::from(text.into()), None, times)))
+    pub(crate) fn new(text: impl Into<Box<str>>, times: IdentityTimes, scope: Scope) -> Self {
+        Self(Arc::new(Noted::new(OnceLock::from(text.into()), None, times, Some(scope))))
+    }
+
+    /// The token of an identity in the scope that serves the request.
+    pub(crate) fn of(identity: &Identity, scope: Scope) -> Self {
+        Self::new(identity.advertising_token(), identity.times(), scope)
     }
 
     /// The token whose text `encode` makes of `bytes`.
-    pub(crate) fn packed(bytes: &[u8], encode: Encode, times: IdentityTimes) -> Self {
+    pub(crate) fn packed(bytes: &[u8], encode: Encode, times: IdentityTimes, scope: Scope) -> Self {
         let (mut packed, length) = ([0; PACKED], bytes.len());
-        let Some(room) = packed.get_mut(..length) else { return Self::new(encode(bytes), times) };
+        let Some(room) = packed.get_mut(..length) else { return Self::new(encode(bytes), times, scope) };
         room.copy_from_slice(bytes);
-        Self(Arc::new(Noted::new(OnceLock::new(), Some(Packed { bytes: packed, length, encode }), times)))
+        Self(Arc::new(Noted::new(OnceLock::new(), Some(Packed { bytes: packed, length, encode }), times, Some(scope))))
     }
 
     /// The note in the token's allocation.
@@ -132,6 +138,28 @@ impl AdvertisingToken {
     }
 
     /// The token, without a mark that it has been read: for code that is not the handler's.
+    /// The scope of the token, which decides the `source` of its [`Eid`](crate::openrtb::Eid).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::{AdvertisingToken, Scope};
+    ///
+    /// /// The deals that this token's buyers know.
+    /// fn deals(token: &AdvertisingToken) -> &'static [&'static str] {
+    ///     match token.scope() {
+    ///         Scope::Euid => &["eu-1"],
+    ///         Scope::Uid2 => &["us-1", "us-2"],
+    ///     }
+    /// }
+    /// # let identity = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs")).1;
+    /// # assert_eq!(deals(&AdvertisingToken::from(&identity)), ["eu-1"]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.0.brought.scope.unwrap_or_default()
+    }
+
     pub(crate) fn peek(&self) -> &str {
         self.0.text()
     }
@@ -142,7 +170,7 @@ impl Note {
     pub(crate) fn without_token(brought: Brought) -> Self {
         let never = UnixMillis::from_millis(i64::MIN);
         let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
-        Self(Arc::new(Noted { brought, ..Noted::new(OnceLock::new(), None, times) }))
+        Self(Arc::new(Noted { brought, ..Noted::new(OnceLock::new(), None, times, None) }))
     }
 
     /// The tagged cookies of the request.
@@ -200,7 +228,7 @@ impl Note {
 }
 
 impl Noted {
-    fn new(text: OnceLock<Box<str>>, packed: Option<Packed>, times: IdentityTimes) -> Self {
+    fn new(text: OnceLock<Box<str>>, packed: Option<Packed>, times: IdentityTimes, scope: Option<Scope>) -> Self {
         let [read, logged_out, withheld] = [const { AtomicBool::new(false) }; 3];
         Self {
             text,
@@ -210,7 +238,7 @@ impl Noted {
             logged_out,
             withheld,
             host_id: AtomicUsize::new(0),
-            brought: Brought::NOTHING,
+            brought: Brought::nothing(scope),
         }
     }
 
@@ -226,10 +254,11 @@ impl Packed {
 }
 
 /// For the response of a login, whose handler got no token, and for tests of handlers that get one. A
-/// read of it has no effect on the response; no cache stores the response of a login anyway.
+/// read of it has no effect on the response; no cache stores the response of a login anyway. Its scope is
+/// [that of the identity](Identity::scope), or EUID if the identity does not tell.
 impl From<&Identity> for AdvertisingToken {
     fn from(identity: &Identity) -> Self {
-        Self::new(identity.advertising_token(), identity.times())
+        Self::of(identity, identity.scope().unwrap_or_default())
     }
 }
 
@@ -274,7 +303,7 @@ mod tests {
             |token| drop(serde_json::to_string(token).unwrap()),
         ];
         for read in reads {
-            let token = AdvertisingToken::new("t", times);
+            let token = AdvertisingToken::new("t", times, Scope::Euid);
             let note = token.note();
             let _ = (format!("{token:?} {note:?}"), token.times(), token.clone());
             assert_eq!(note.token(), Some(("t", times)));
@@ -282,6 +311,6 @@ mod tests {
             read(&token.clone());
             assert!(note.was_read() && !note.is_blank());
         }
-        assert_eq!(Note::without_token(Brought::NOTHING).token(), None);
+        assert_eq!(Note::without_token(Brought::nothing(None)).token(), None);
     }
 }

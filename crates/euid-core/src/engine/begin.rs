@@ -18,8 +18,8 @@ use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
 use crate::token::AdvertisingToken;
 use crate::transport::cookie::Hits;
-use crate::transport::js_sdk::{self, JsSdk, ScriptCookie};
-use crate::transport::slots::Brought;
+use crate::transport::js_sdk::{JsSdk, ScriptCookie};
+use crate::transport::slots::{Brought, Cookies, Idle};
 
 /// The next step of a host.
 ///
@@ -57,6 +57,10 @@ pub enum Step {
 /// A request that brought cookies.
 struct Exchange<'a> {
     engine: &'a Engine,
+    /// Those of the scope that serves the request.
+    cookies: &'a Cookies,
+    /// The scopes that do not serve it, if the engine serves both.
+    idle: Option<Arc<Idle>>,
     method: &'a Method,
     headers: &'a HeaderMap,
     context: &'a RequestContext<'a>,
@@ -72,7 +76,35 @@ impl Engine {
         context: &RequestContext<'_>,
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
-        Exchange { engine: self, method, headers, context, now }.begin(cookies)
+        if self.other_cookies.is_some() {
+            return self.begin_in_scope(method, headers, cookies, context, now);
+        }
+        Exchange { engine: self, cookies: &self.cookies, idle: None, method, headers, context, now }.begin(cookies)
+    }
+
+    /// Begins a request of an engine with both scopes.
+    #[cold]
+    fn begin_in_scope(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        cookies: GetAll<'_, HeaderValue>,
+        context: &RequestContext<'_>,
+        now: &dyn Fn() -> UnixMillis,
+    ) -> Step {
+        let scope = context.scope;
+        let idle = Some(self.find_idle(headers, scope));
+        if let Some(serving) = scope.and_then(|scope| self.cookies_of(scope)) {
+            return Exchange { engine: self, cookies: serving, idle, method, headers, context, now }.begin(cookies);
+        }
+        let exchange = Exchange { engine: self, cookies: &self.cookies, idle, method, headers, context, now };
+        let verdict = policy::without_identity(Credential::Nothing, exchange.has_idle_state(), context.consent);
+        let mut step = exchange.without_token(verdict, true, &Brought::nothing(None), Findings::NONE);
+        if let Step::Ready(decision) = &mut step {
+            // No cookie for scripts but those that are taken back.
+            decision.scripts = Scripts::default();
+        }
+        step
     }
 
     /// Compares the user that a request's state is bound to with the signed-in user, and checks nothing else. For a
@@ -92,10 +124,15 @@ impl Engine {
     #[must_use]
     pub fn check_user(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
         // The other host may migrate, even if this one does not.
-        let cookies = headers.get_all(COOKIE);
+        let serving = match self.scope() {
+            None => context.scope.and_then(|scope| self.cookies_of(scope)),
+            Some(_) => Some(&self.cookies),
+        };
+        let Some(cookies) = serving else { return UserCheck::NoState };
+        let values = headers.get_all(COOKIE);
         let mut hits = Hits::default();
-        self.cookies.find(cookies.iter(), &mut hits);
-        let found = self.read(&cookies, &hits, true, |opened, _| {
+        cookies.find(values.iter(), &mut hits);
+        let found = self.read(cookies, &values, &hits, true, |opened, _| {
             let login = match opened {
                 Opened::Identity { payload, .. } => &payload.login,
                 Opened::OptOut(record) => &record.login,
@@ -115,19 +152,20 @@ impl Engine {
 
 impl Exchange<'_> {
     #[inline]
-    fn begin(&self, cookies: GetAll<'_, HeaderValue>) -> Step {
-        let engine = self.engine;
+    fn begin(&self, values: GetAll<'_, HeaderValue>) -> Step {
+        let cookies = self.cookies;
         let mut hits = Hits::default();
-        engine.cookies.find(cookies.iter(), &mut hits);
-        if !engine.cookies.config().knows_script_cookies() && hits.is_empty() {
-            return Step::Ready(Decision::without_state(self.context.consent, self.method, false));
+        cookies.find(values.iter(), &mut hits);
+        if !cookies.config().knows_script_cookies() && hits.is_empty() && self.idle.is_none() {
+            let scope = Some(cookies.scope());
+            return Step::Ready(Decision::without_state(scope, self.context.consent, self.method, false));
         }
-        let migrates = engine.cookies.config().js_sdk_cookie().is_some();
-        let found = engine.read(&cookies, &hits, migrates, |opened, brought| match opened {
+        let migrates = cookies.config().js_sdk_cookie().is_some();
+        let found = self.engine.read(cookies, &values, &hits, migrates, |opened, brought| match opened {
             Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key, brought),
             Opened::OptOut(record) => Some(self.with_opt_out(record, brought)),
         });
-        let (credential, findings) = match found.outcome {
+        let (credential, mut findings) = match found.outcome {
             ReadOutcome::Judged(step) => return step,
             ReadOutcome::None => (Credential::Nothing, Findings::NONE),
             ReadOutcome::Rejected(reason) => {
@@ -141,13 +179,23 @@ impl Exchange<'_> {
         };
         let nothing_counts = found.anchor == FoundAnchor::None && credential == Credential::Nothing;
         let may_migrate = nothing_counts && migrates;
-        let by_sdk_cookie = if may_migrate { self.with_js_sdk_cookie(&found.brought) } else { None };
-        by_sdk_cookie.unwrap_or_else(|| {
-            let has_state = found.brought.any() || found.anchor.is_state();
-            let verdict = policy::without_identity(credential, has_state, self.context.consent);
-            let may_end = has_state || found.anchor == FoundAnchor::Ended;
-            self.without_token(verdict, may_end, &found.brought, findings)
-        })
+        if let Some(sdk) = may_migrate.then(|| cookies.scripts().read_js_sdk(self.headers)).flatten() {
+            if sdk.scope().is_none_or(|scope| scope == cookies.scope()) {
+                if let Some(step) = self.with_js_sdk_cookie(sdk, &found.brought) {
+                    return step;
+                }
+            } else {
+                findings = Findings::rejected(RejectReason::WrongScope);
+            }
+        }
+        let has_state = found.brought.any() || found.anchor.is_state() || self.has_idle_state();
+        let verdict = policy::without_identity(credential, has_state, self.context.consent);
+        let may_end = has_state || found.anchor == FoundAnchor::Ended || self.idle.is_some();
+        self.without_token(verdict, may_end, &found.brought, findings)
+    }
+
+    fn has_idle_state(&self) -> bool {
+        self.idle.as_ref().is_some_and(|idle| idle.iter().any(|scope| scope.has_state))
     }
 
     /// Judges an identity that opened; `None` if it is not a valid [`Identity`](crate::Identity).
@@ -162,7 +210,7 @@ impl Exchange<'_> {
         let Evaluation::Proceed(verdict) = evaluation else {
             return Some(self.candidate(Source::OwnState(payload.login), brought, identity()?, times, now, findings));
         };
-        let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token());
+        let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token(self.cookies.scope()));
         let change = if self.engine.reseal && old_key && token.is_some() {
             Change::Renew(Box::new(Renewal { login: payload.login, identity: identity()? }))
         } else {
@@ -179,8 +227,7 @@ impl Exchange<'_> {
 
     /// Judges the content of the JS SDK's cookie, if the site migrates it. Called only if the request brought no anchor,
     /// and nothing that was migrated before.
-    fn with_js_sdk_cookie(&self, brought: &Brought) -> Option<Step> {
-        let found = js_sdk::read(self.headers)?;
+    fn with_js_sdk_cookie(&self, found: JsSdk, brought: &Brought) -> Option<Step> {
         let (subject, user) = match self.context.user {
             SignedIn::Unchecked => (SubjectMatch::Same, None),
             SignedIn::NoUser => (SubjectMatch::NoUser, None),
@@ -201,7 +248,8 @@ impl Exchange<'_> {
         Some(match evaluation {
             Evaluation::Refresh => self.candidate(source, brought, identity, times, now, Findings::NONE),
             Evaluation::Proceed(verdict) => {
-                let token = (verdict.sees == Visibility::Active).then(|| AdvertisingToken::from(&*identity));
+                let token =
+                    (verdict.sees == Visibility::Active).then(|| AdvertisingToken::of(&identity, self.cookies.scope()));
                 let change = source.apply(verdict, identity);
                 Step::Ready(self.decide(euid(verdict.sees, token), change, true, brought, Findings::NONE))
             }
@@ -236,8 +284,8 @@ impl Exchange<'_> {
         let cookie = self.script_cookie(may_write, Some(identity.advertising_token()));
         Step::Refresh(Box::new(RefreshCandidate {
             source,
-            brought: brought.clone(),
-            has_leftovers: brought.ends_leftovers && may_write,
+            has_leftovers: self.has_leftovers(brought) && may_write,
+            brought: self.with_idle(brought),
             identity,
             times,
             arrived: now,
@@ -259,21 +307,34 @@ impl Exchange<'_> {
     #[inline(always)]
     fn decide(&self, euid: Euid, change: Change, may_end: bool, brought: &Brought, findings: Findings) -> Decision {
         let consent = self.context.consent;
-        let exposes_token = self.engine.cookies.config().exposes_token();
+        let exposes_token = self.cookies.config().exposes_token();
         let mut decision = Decision {
             euid,
             change,
-            brought: brought.clone(),
-            has_leftovers: brought.ends_leftovers,
+            has_leftovers: self.has_leftovers(brought),
+            brought: self.with_idle(brought),
             consent,
             may_end: may_end || !self.method.is_safe(),
             scripts: Scripts { sync: false, withheld: self.engine.withholds(consent) },
             findings,
         };
-        if exposes_token || brought.ends_leftovers || !matches!(decision.change, Change::Keep) {
+        if exposes_token || decision.has_leftovers || !matches!(decision.change, Change::Keep) {
             self.plan_writes(&mut decision, exposes_token);
         }
         decision
+    }
+
+    #[inline]
+    fn with_idle(&self, brought: &Brought) -> Brought {
+        Brought { idle: self.idle.clone(), ..brought.clone() }
+    }
+
+    /// Whether the response removes cookies that are left over: of other logins, or a token that scripts of a page in
+    /// another scope got.
+    #[inline]
+    fn has_leftovers(&self, brought: &Brought) -> bool {
+        brought.ends_leftovers
+            || self.idle.as_ref().is_some_and(|idle| idle.iter().any(|scope| scope.has_script_cookie))
     }
 
     /// Leaves to the next page what this response must not write. Of a response that may write, decides whether it
@@ -289,8 +350,8 @@ impl Exchange<'_> {
 
     /// The cookie for scripts in the request, if the site uses one and the response may write it.
     fn script_cookie(&self, may_write: bool, token: Option<&str>) -> ScriptCookie {
-        if may_write && self.engine.cookies.config().exposes_token() {
-            ScriptCookie::find(self.headers, token)
+        if may_write && self.cookies.config().exposes_token() {
+            self.cookies.scripts().find(self.headers, token)
         } else {
             ScriptCookie::default()
         }

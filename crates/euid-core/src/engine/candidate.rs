@@ -12,6 +12,7 @@ use crate::error::{ErrorKind, EuidError};
 use crate::identity::{Identity, IdentityTimes};
 use crate::outcome::Refreshed;
 use crate::policy::{self, RefreshOutcome, Settled, Visibility};
+use crate::scope::Scope;
 use crate::sealed::login::Lineage;
 use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::ScriptCookie;
@@ -93,6 +94,29 @@ impl RefreshCandidate {
         if copy == self.identity {
             self.identity = copy;
         }
+    }
+
+    /// The scope of the identity: which operator to call, if the engine serves both.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// use tower_euid::{Operator, Scope};
+    ///
+    /// fn choose<'a>(scope: Scope, euid: &'a Operator, uid2: &'a Operator) -> &'a Operator {
+    ///     match scope {
+    ///         Scope::Euid => euid,
+    ///         Scope::Uid2 => uid2,
+    ///     }
+    /// }
+    /// # assert_eq!(candidate.scope(), Scope::Euid);
+    /// # let _ = choose;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        // Without a serving scope nothing is due.
+        self.brought.scope.unwrap_or_default()
     }
 
     /// The lineage of the identity's login; `None` for an identity without a login, such as one from the JS SDK's
@@ -287,12 +311,12 @@ impl RefreshCandidate {
         let (sees, token, change) = match policy::settle(&self.times, now, answer) {
             Settled::Renewed(new) => {
                 let new = not_due_at(now, new);
-                (Visibility::Active, Some(AdvertisingToken::from(&new)), source.renew(Arc::new(new)))
+                (Visibility::Active, Some(AdvertisingToken::of(&new, self.scope())), source.renew(Arc::new(new)))
             }
             Settled::OptedOut => (Visibility::OptedOut, None, source.opt_out()),
             Settled::Proceed(verdict) => {
                 let is_active = verdict.sees == Visibility::Active;
-                let token = is_active.then(|| AdvertisingToken::from(&*self.identity));
+                let token = is_active.then(|| AdvertisingToken::of(&self.identity, self.scope()));
                 (verdict.sees, token, source.apply(verdict, Arc::clone(&self.identity)))
             }
         };

@@ -5,6 +5,7 @@ use std::fmt;
 use super::Engine;
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
+use crate::scope::Scope;
 
 /// The host's facts about a request's visitor. Borrows the user's id.
 ///
@@ -21,6 +22,7 @@ use crate::consent::Consent;
 ///     RequestContext {
 ///         consent: if agreed { Consent::Granted } else { Consent::Withheld },
 ///         user: user_id.map_or(SignedIn::NoUser, |id| SignedIn::User(id.as_bytes())),
+///         scope: None, // the engine has one
 ///     }
 /// }
 /// # for (user_id, agreed, expected) in [(Some("17"), true, "active"), (Some("17"), false, "withheld"), (None, true, "absent")] {
@@ -35,6 +37,10 @@ pub struct RequestContext<'a> {
     pub consent: Consent,
     /// The user who is signed in to the application.
     pub user: SignedIn<'a>,
+    /// The scope that serves the request, for an engine [with both](Engine::with_both_scopes): `None` if neither does. Then
+    /// the handler sees no identity, and only a logout and withdrawn consent change state. An engine of one scope ignores
+    /// it.
+    pub scope: Option<Scope>,
 }
 
 /// The user who is signed in to the application.
@@ -121,8 +127,8 @@ pub trait Site {
 }
 
 impl RequestContext<'_> {
-    /// Consent is given, and identities are not bound to users.
-    pub const UNRESTRICTED: Self = Self { consent: Consent::Granted, user: SignedIn::Unchecked };
+    /// Consent is given, identities are not bound to users, and the engine has one scope.
+    pub const UNRESTRICTED: Self = Self { consent: Consent::Granted, user: SignedIn::Unchecked, scope: None };
 }
 
 impl fmt::Debug for SignedIn<'_> {

@@ -6,6 +6,7 @@ use super::{Change, Findings, Pending};
 use crate::consent::Consent;
 use crate::euid::Euid;
 use crate::policy::{self, Credential, Visibility};
+use crate::scope::Scope;
 use crate::token::{AdvertisingToken, Note};
 use crate::transport::slots::Brought;
 
@@ -55,12 +56,12 @@ pub(super) struct Scripts {
 impl Decision {
     /// The decision on a request without state.
     #[inline]
-    pub(super) fn without_state(consent: Consent, method: &Method, withheld: bool) -> Self {
+    pub(super) fn without_state(scope: Option<Scope>, consent: Consent, method: &Method, withheld: bool) -> Self {
         let verdict = policy::without_identity(Credential::Nothing, false, consent);
         Self {
             euid: euid(verdict.sees, None),
             change: Change::Keep,
-            brought: Brought::NOTHING,
+            brought: Brought::nothing(scope),
             has_leftovers: false,
             consent,
             may_end: !method.is_safe(),
@@ -104,6 +105,25 @@ impl Decision {
     #[must_use]
     pub fn change(&self) -> &Change {
         &self.change
+    }
+
+    /// The scope that serves the request. `None` if the engine serves both scopes, and the host chose neither for this
+    /// request.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// # let step = engine.begin(&http::Method::GET, &request, &all, || at(5_000));
+    /// # let tower_euid::engine::Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// assert_eq!(decision.scope(), Some(tower_euid::Scope::Euid));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn scope(&self) -> Option<Scope> {
+        self.brought.scope
     }
 
     /// The findings about the request's state, for logs and metrics. Empty after

@@ -11,6 +11,7 @@ use crate::cache_control::{self, Exposure};
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
 use crate::policy;
+use crate::scope::Scope;
 use crate::token::Note;
 use crate::transport::slots::Brought;
 
@@ -39,6 +40,8 @@ use crate::transport::slots::Brought;
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Finish {
+    /// The scope that served the request, if any.
+    pub scope: Option<Scope>,
     /// The size of the identity's name and value in bytes, if one was written.
     pub identity_bytes: Option<usize>,
     /// The pair that was written for a login that goes on.
@@ -119,7 +122,11 @@ impl Engine {
         let brings_token = change.stores() || matches!(scripts, ScriptWrite::Token(..));
         let postponed = status == StatusCode::NOT_MODIFIED && asked.is_none() && brings_token;
         let nothing = matches!((change, scripts), (Change::Keep, ScriptWrite::Keep)) && !pending.has_leftovers;
-        let removals = Removals { brought: note.map_or(&NOTHING, Note::brought), leftovers: pending.has_leftovers };
+        // Without a note, the engine has one scope: see `Decision::start`.
+        let nothing_came = Brought::nothing(Some(self.cookies.scope()));
+        let brought = note.map_or(&nothing_came, Note::brought);
+        let removals = Removals { brought, leftovers: pending.has_leftovers };
+        finish.scope = brought.scope;
         let wrote = !nothing && !postponed && self.write_or_end(change, removals, scripts, headers, now, &mut finish);
         let exposure = if wrote {
             Some(Exposure::StateWritten)
@@ -183,6 +190,3 @@ impl Engine {
         self.write(&instead, removals, scripts, now, headers).is_ok()
     }
 }
-
-/// What a request without state brought.
-static NOTHING: Brought = Brought::NOTHING;

@@ -92,8 +92,9 @@ impl Site {
     /// All findings about the cookies of scripts as text, if `token` is the one to hand over.
     #[must_use]
     pub fn read_scripts(&self, headers: &HeaderMap, token: &str) -> String {
-        let differs = [None, Some(token)].map(|token| ScriptCookie::find(headers, token).differs(token.is_some()));
-        let sdk = self.0.cookies.config().js_sdk_cookie().and_then(|_| js_sdk::read(headers));
+        let names = self.0.cookies.scripts();
+        let differs = [None, Some(token)].map(|token| names.find(headers, token).differs(token.is_some()));
+        let sdk = self.0.cookies.config().js_sdk_cookie().and_then(|_| names.read_js_sdk(headers));
         format!("{sdk:?} {differs:?}")
     }
 
@@ -131,7 +132,7 @@ impl Site {
             Some((token, ends)) => ScriptWrite::Token(token, *ends),
             None => ScriptWrite::Remove,
         };
-        let removals = Removals { brought: &Brought::NOTHING, leftovers: false };
+        let removals = Removals { brought: &Brought::nothing(self.0.scope()), leftovers: false };
         self.0.write(&change, removals, scripts, now, headers).is_ok()
     }
 }

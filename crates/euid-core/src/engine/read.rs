@@ -20,7 +20,7 @@ use crate::sealed::keys::Keys;
 use crate::sealed::login::{self, Anchor, LineageText, Login};
 use crate::sealed::payload::{OptOut, Payload};
 use crate::transport::cookie::{AtMostOne, Hits, MAX_TAGGED, Tagged};
-use crate::transport::slots::{Brought, Migration, Slot, Tag};
+use crate::transport::slots::{Brought, Cookies, Migration, Slot, Tag};
 
 /// The state in a request.
 #[derive(Debug)]
@@ -79,18 +79,20 @@ impl Engine {
     /// breaks the rules of an identity. Without an anchor, migrated state counts if `migrates`.
     pub(super) fn read<T>(
         &self,
-        cookies: &GetAll<'_, HeaderValue>,
+        cookies: &Cookies,
+        headers: &GetAll<'_, HeaderValue>,
         hits: &Hits<'_>,
         migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
     ) -> Found<T> {
+        let scope = Some(cookies.scope());
         let mut anchor = FoundAnchor::of(hits.anchor);
         if anchor == FoundAnchor::None && hits.is_cut() {
             // It may be in the part that was not searched.
             anchor = FoundAnchor::Unreadable;
         }
         if hits.tagged.is_empty() {
-            let brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
+            let brought = Brought { migration: anchor.migration(), ..Brought::nothing(scope) };
             return Found { outcome: ReadOutcome::None, anchor, brought };
         }
         // The usual request brings the identity that its anchor names, and nothing else.
@@ -98,17 +100,18 @@ impl Engine {
             let counting = Counting::Lineage(lineage);
             let tag = counting.tag();
             if hit.slot == Slot::Identity(tag) {
-                let brought = Brought { tag, identity: true, ..Brought::NOTHING };
-                let outcome = self.open(&self.keys.keys(), hit, counting, |opened| judge(opened, &brought));
+                let brought = Brought { tag, identity: true, ..Brought::nothing(scope) };
+                let outcome = self.open(cookies, &self.keys.keys(), hit, counting, |opened| judge(opened, &brought));
                 return Found { outcome, anchor, brought }.unless_garbled();
             }
         }
-        self.read_tagged(cookies, hits, anchor, migrates, judge)
+        self.read_tagged(cookies, headers, hits, anchor, migrates, judge)
     }
 
     fn read_tagged<'a, T>(
         &self,
-        cookies: &GetAll<'a, HeaderValue>,
+        cookies: &Cookies,
+        headers: &GetAll<'a, HeaderValue>,
         hits: &Hits<'a>,
         anchor: FoundAnchor,
         migrates: bool,
@@ -119,7 +122,8 @@ impl Engine {
             FoundAnchor::None if migrates => Some(Counting::Migrated),
             FoundAnchor::None | FoundAnchor::Ended | FoundAnchor::Unreadable => None,
         };
-        let mut brought = Brought { tag: counting.map_or(Tag::NONE, Counting::tag), ..Brought::NOTHING };
+        let tag = counting.map_or(Tag::NONE, Counting::tag);
+        let mut brought = Brought { tag, ..Brought::nothing(Some(cookies.scope())) };
         let mut own = ArrayVec::<_, MAX_TAGGED>::new();
         let note = |hit: Tagged<'a>| {
             // Another name is not one of this crate.
@@ -133,7 +137,7 @@ impl Engine {
         };
         // Those of the login that counts may stand behind the first eight.
         if hits.overflow {
-            self.cookies.for_each_tagged(cookies.iter(), note);
+            cookies.for_each_tagged(headers.iter(), note);
         } else {
             hits.tagged.iter().copied().for_each(note);
         }
@@ -145,7 +149,7 @@ impl Engine {
         brought.ends_leftovers = anchor.is_readable() && brought.leftovers(false).next().is_some();
         let outcome = match counting {
             Some(counting) if brought.identity || brought.opt_out => {
-                self.open_own(&own, counting, |opened| judge(opened, &brought))
+                self.open_own(cookies, &own, counting, |opened| judge(opened, &brought))
             }
             // Their tags are invalid.
             _ if !brought.any() => ReadOutcome::None,
@@ -163,6 +167,7 @@ impl Engine {
     /// Opens what belongs to the login that counts: its record first.
     fn open_own<T>(
         &self,
+        cookies: &Cookies,
         tagged: &[Tagged<'_>],
         counting: Counting,
         mut judge: impl FnMut(&Opened<'_>) -> Option<T>,
@@ -172,7 +177,7 @@ impl Engine {
         let mut outcome = ReadOutcome::None;
         for slot in [Slot::OptOut(tag), Slot::Identity(tag)] {
             for hit in tagged.iter().filter(|hit| hit.slot == slot) {
-                let found = self.open(&keys, hit, counting, &mut judge);
+                let found = self.open(cookies, &keys, hit, counting, &mut judge);
                 if matches!(found, ReadOutcome::Judged(_)) {
                     return found;
                 }
@@ -190,13 +195,14 @@ impl Engine {
     #[inline]
     fn open<T>(
         &self,
+        cookies: &Cookies,
         keys: &Keys,
         Tagged { slot, value }: &Tagged<'_>,
         counting: Counting,
         judge: impl FnOnce(&Opened<'_>) -> Option<T>,
     ) -> ReadOutcome<T> {
         let Some(head) = Head::read(keys, value) else { return ReadOutcome::Rejected(RejectReason::UnknownKey) };
-        let name = self.cookies.name(slot);
+        let name = cookies.name(slot);
         ReadOutcome::of(if let Slot::OptOut(_) = slot {
             head.open(Purpose::OptOut, name, value, |plain| {
                 let mut record = OptOut::parse(plain).ok_or(RejectReason::Undecodable)?;
@@ -279,7 +285,7 @@ impl Counting {
 impl FoundAnchor {
     // Out of line it costs each request with cookies some 20 instructions more.
     #[inline(always)]
-    fn of(hit: AtMostOne<'_>) -> Self {
+    pub(super) fn of(hit: AtMostOne<'_>) -> Self {
         match hit {
             AtMostOne::None => Self::None,
             AtMostOne::Conflict => Self::Unreadable,
@@ -291,7 +297,7 @@ impl FoundAnchor {
         }
     }
 
-    fn migration(&self) -> Migration {
+    pub(super) fn migration(&self) -> Migration {
         if *self == Self::Ended { Migration::Seen } else { Migration::Unseen }
     }
 

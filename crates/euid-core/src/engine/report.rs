@@ -65,6 +65,8 @@ pub enum RejectReason {
     OtherUser,
     /// The state is bound to a user, and no user is signed in.
     NoUser,
+    /// The JavaScript SDK's cookie holds an identity of another scope than the one that serves the request.
+    WrongScope,
 }
 
 /// The result of a comparison: the user that a request's state is bound to, and the signed-in user.
@@ -122,6 +124,10 @@ pub enum WriteError {
     NoRandomness,
     /// The response has so many headers that there may be no room.
     HeadersFull,
+    /// The identity is of another scope than the one that serves the request: a client for the wrong operator made it.
+    WrongScope,
+    /// No scope serves the request, so no login can be written.
+    NoScope,
 }
 
 impl Findings {

@@ -12,6 +12,7 @@ use super::write::{Removals, ScriptWrite};
 use super::{Change, Engine, NewLogin, RejectReason, Renewal, WriteError};
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes, RefreshToken};
+use crate::scope::Scope;
 use crate::sealed::CookieKey;
 use crate::sealed::aead::BASE64URL;
 use crate::sealed::login::{Lineage, Login};
@@ -66,9 +67,9 @@ impl Site {
         let cookies = headers.get_all(COOKIE);
         let mut hits = Hits::default();
         self.0.cookies.find(cookies.iter(), &mut hits);
-        self.0.read(&cookies, &hits, migrates, |opened, _| {
+        self.0.read(&self.0.cookies, &cookies, &hits, migrates, |opened, _| {
             Some(match opened {
-                Opened::Identity { payload, .. } => payload.advertising_token().to_string(),
+                Opened::Identity { payload, .. } => payload.advertising_token(Scope::Euid).to_string(),
                 Opened::OptOut(record) => format!("opted out until {}", record.until.as_millis()),
             })
         })
@@ -89,7 +90,7 @@ impl Site {
     }
 }
 
-const NO_REMOVALS: Removals<'static> = Removals { brought: &Brought::NOTHING, leftovers: false };
+const NO_REMOVALS: Removals<'static> = Removals { brought: &Brought::nothing(Some(Scope::Euid)), leftovers: false };
 
 /// The name in `name=value`.
 fn name(pair: &str) -> &str {
@@ -310,7 +311,7 @@ fn removal_cookie_repeats_the_attributes() {
         site.0.write(&Change::EndLogin, removals, ScriptWrite::Keep, NOW, &mut headers).unwrap();
         let removed = headers.get_all(SET_COOKIE).iter().map(|line| line.to_str().unwrap().to_owned());
         let removed: Vec<_> = removed.map(|line| attributes(&line)).collect();
-        assert_eq!(removed.last().unwrap().0, config.anchor_name(), "curl keeps the last removal only");
+        assert_eq!(removed.last().unwrap().0, config.anchor_name(Scope::Euid), "curl keeps the last removal only");
         set.reverse();
         assert_eq!(set, removed);
         assert_eq!(set[0].1.contains("Secure"), config != CookieConfig::insecure());

@@ -14,8 +14,7 @@ use crate::sealed::aead::{self, Purpose, SealNonce};
 use crate::sealed::login::{self, Login};
 use crate::sealed::payload::{self, OptOut};
 use crate::transport::cookie::{ANCHOR_MAX_AGE, IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE};
-use crate::transport::js_sdk;
-use crate::transport::slots::{Brought, Migration, Slot, Tag};
+use crate::transport::slots::{Brought, Cookies, IdleScope, Migration, Slot, Tag};
 
 /// The change of the cookie for scripts, on a site that uses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +35,16 @@ pub(super) struct Removals<'a> {
     pub(super) leftovers: bool,
 }
 
+/// Writes the cookies of one scope.
+struct Writer<'a> {
+    engine: &'a Engine,
+    cookies: &'a Cookies,
+    now: UnixMillis,
+}
+
 impl Engine {
     /// Appends the `Set-Cookie` headers; returns the size of the identity's name and value, if one was written. On an error
-    /// nothing was written.
-    ///
-    /// 1. The anchor comes first: until the browser has it, the state that it ends must stay.
-    /// 2. The removals follow. The anchor's own removal comes last: curl's jar file forgets all removals but the last.
-    /// 3. A logout that removes a record also begins with the anchor's removal. Otherwise, between two `Set-Cookie`s, an
-    ///    identity that another response has brought would count without its record.
+    /// nothing was written. A logout ends the login of every scope.
     pub(super) fn write(
         &self,
         change: &Change,
@@ -52,9 +53,60 @@ impl Engine {
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
+        let Removals { brought, leftovers } = removals;
         if headers.keys_len() > MANY_HEADERS {
             return Err(WriteError::HeadersFull);
         }
+        let serving = match brought.scope {
+            Some(scope) => self.cookies_of(scope),
+            None => None,
+        };
+        // First, because curl's jar file keeps the last removal only, and a login that counts now must end.
+        for idle in brought.idle() {
+            self.write_idle(change, idle, leftovers, now, headers)?;
+        }
+        match (serving, change) {
+            (Some(cookies), _) => Writer { engine: self, cookies, now }.write(change, removals, scripts, headers),
+            (None, Change::Keep | Change::EndLogin) => Ok(None),
+            (None, _) => Err(WriteError::NoScope),
+        }
+    }
+
+    /// Writes what a change means for a scope that does not serve the request.
+    #[cold]
+    fn write_idle(
+        &self,
+        change: &Change,
+        idle: &IdleScope,
+        leftovers: bool,
+        now: UnixMillis,
+        headers: &mut HeaderMap,
+    ) -> Result<(), WriteError> {
+        let ends = matches!(change, Change::EndLogin);
+        let Some(cookies) = self.cookies_of(idle.scope) else { return Ok(()) };
+        let change = if ends { &Change::EndLogin } else { &Change::Keep };
+        let takes_back = cookies.config().exposes_token() && (ends || (leftovers && idle.has_script_cookie));
+        let scripts = if takes_back { ScriptWrite::Remove } else { ScriptWrite::Keep };
+        let removals = Removals { brought: &idle.brought, leftovers: ends };
+        Writer { engine: self, cookies, now }.write(change, removals, scripts, headers).map(|_| ())
+    }
+}
+
+impl Writer<'_> {
+    /// Appends the `Set-Cookie` headers of the scope, in this order:
+    ///
+    /// 1. The anchor comes first: until the browser has it, the state that it ends must stay.
+    /// 2. The removals follow. The anchor's own removal comes last: curl's jar file forgets all removals but the last.
+    /// 3. A logout that removes a record also begins with the anchor's removal. Otherwise, between two `Set-Cookie`s, an
+    ///    identity that another response has brought would count without its record.
+    fn write(
+        &self,
+        change: &Change,
+        removals: Removals<'_>,
+        scripts: ScriptWrite<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<usize>, WriteError> {
+        let now = self.now;
         let set = |slot, value: &str, age| self.cookies.set(slot, value, age).ok_or(WriteError::TooLarge);
         let config = self.cookies.config();
         let (mut anchor, mut state, mut size) = (None, None, None);
@@ -69,24 +121,28 @@ impl Engine {
             Change::OptOut(new) => {
                 let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
                 anchor = Some(self.anchor(&login, OPT_OUT_REMEMBERED)?);
-                state = Some(self.seal_opt_out(login, now)?);
+                state = Some(self.seal_opt_out(login)?);
             }
-            Change::RecordOptOut(login) => state = Some(self.seal_opt_out(**login, now)?),
+            Change::RecordOptOut(login) => state = Some(self.seal_opt_out(**login)?),
             Change::Renew(renewal) => {
-                let (cookie, slot, bytes) = self.seal_identity(&renewal.login, &renewal.identity, now)?;
+                let (cookie, slot, bytes) = self.seal_identity(&renewal.login, &renewal.identity)?;
                 (state, size) = (Some((cookie, slot)), Some(bytes));
             }
             Change::Begin(new) => {
+                if new.identity.scope().is_some_and(|scope| scope != self.cookies.scope()) {
+                    return Err(WriteError::WrongScope);
+                }
                 let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
                 anchor = Some(self.anchor(&login, ANCHOR_MAX_AGE)?);
-                let (cookie, slot, bytes) = self.seal_identity(&login, &new.identity, now)?;
+                let (cookie, slot, bytes) = self.seal_identity(&login, &new.identity)?;
                 (state, size) = (Some((cookie, slot)), Some(bytes));
             }
         }
+        let names = self.cookies.scripts();
         let scripts = match scripts {
             ScriptWrite::Keep => None,
-            ScriptWrite::Token(token, ends) => Some(js_sdk::expose_token(config, Some((token, ends)), now)),
-            ScriptWrite::Remove => Some(js_sdk::expose_token(config, None, now)),
+            ScriptWrite::Token(token, ends) => Some(names.expose_token(config, Some((token, ends)), now)),
+            ScriptWrite::Remove => Some(names.expose_token(config, None, now)),
         };
         let scripts = scripts.map(|cookie| cookie.ok_or(WriteError::TooLarge)).transpose()?;
         let ends_login = change.ends_login();
@@ -109,7 +165,7 @@ impl Engine {
         if let Some(sdk) = config.js_sdk_cookie()
             && (ends_login || removals.migrates(change))
         {
-            js_sdk::delete_js_sdk(config, sdk).for_each(&mut append);
+            names.delete_js_sdk(config, sdk).for_each(&mut append);
         }
         if removes_anchor {
             append(self.cookies.remove(Slot::Anchor));
@@ -125,21 +181,16 @@ impl Engine {
     }
 
     /// The cookie of a login's opt-out, and its slot.
-    fn seal_opt_out(&self, login: Login, now: UnixMillis) -> Result<(HeaderValue, Slot), WriteError> {
-        let plain = OptOut { login, until: opted_out_until(now) }.write();
+    fn seal_opt_out(&self, login: Login) -> Result<(HeaderValue, Slot), WriteError> {
+        let plain = OptOut { login, until: opted_out_until(self.now) }.write();
         let slot = Slot::OptOut(tag(&login));
         let (cookie, _) = self.seal(Purpose::OptOut, slot, &plain, OPT_OUT_REMEMBERED)?;
         Ok((cookie, slot))
     }
 
     /// The cookie of an identity, its slot, and the size of its name and value.
-    fn seal_identity(
-        &self,
-        login: &Login,
-        identity: &Identity,
-        now: UnixMillis,
-    ) -> Result<(HeaderValue, Slot, usize), WriteError> {
-        let rest = identity.times().refresh_expires.saturating_since(now);
+    fn seal_identity(&self, login: &Login, identity: &Identity) -> Result<(HeaderValue, Slot, usize), WriteError> {
+        let rest = identity.times().refresh_expires.saturating_since(self.now);
         if rest < Duration::from_secs(1) {
             // A Max-Age of zero would remove the cookie.
             return Err(WriteError::Expired);
@@ -160,7 +211,7 @@ impl Engine {
     ) -> Result<(HeaderValue, usize), WriteError> {
         let nonce: SealNonce = random::bytes().map_err(|_| WriteError::NoRandomness)?;
         let name = self.cookies.name(&slot);
-        let value = aead::seal(&self.keys.keys(), purpose, name, nonce, plain).ok_or(WriteError::TooLarge)?;
+        let value = aead::seal(&self.engine.keys.keys(), purpose, name, nonce, plain).ok_or(WriteError::TooLarge)?;
         let size = name.iter().map(|part| part.len()).sum::<usize>() + value.len();
         if size > MAX_NAME_AND_VALUE {
             return Err(WriteError::TooLarge);
@@ -182,7 +233,7 @@ impl Removals<'_> {
         if all && brought.opt_out {
             remove(Slot::OptOut(brought.tag));
         }
-        if all || self.leftovers {
+        if all || (self.leftovers && brought.ends_leftovers) {
             brought.leftovers(all).for_each(remove);
         }
     }

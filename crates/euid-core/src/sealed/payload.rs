@@ -19,6 +19,7 @@ use super::aead;
 use super::login::{Lineage, Login};
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes, RefreshToken};
+use crate::scope::Scope;
 use crate::token::AdvertisingToken;
 
 /// An identity, read in place.
@@ -56,15 +57,15 @@ impl<'a> Payload<'a> {
         (ordered && whole).then_some(Self { login, times, response_key, advertising_token, refresh_token })
     }
 
-    /// The advertising token, for a handler. Its text is put together when it is first read.
-    pub(crate) fn advertising_token(&self) -> AdvertisingToken {
+    /// The advertising token in the scope of its cookie, for a handler. Its text is put together when it is first read.
+    pub(crate) fn advertising_token(&self, scope: Scope) -> AdvertisingToken {
         match self.advertising_token {
-            StoredToken::Text(text) => AdvertisingToken::new(text, self.times),
+            StoredToken::Text(text) => AdvertisingToken::new(text, self.times, scope),
             StoredToken::Base64Url(bytes) => {
-                AdvertisingToken::packed(bytes, |bytes| aead::BASE64URL.encode(bytes), self.times)
+                AdvertisingToken::packed(bytes, |bytes| aead::BASE64URL.encode(bytes), self.times, scope)
             }
             StoredToken::Base64(bytes) => {
-                AdvertisingToken::packed(bytes, |bytes| aead::BASE64_STANDARD.encode(bytes), self.times)
+                AdvertisingToken::packed(bytes, |bytes| aead::BASE64_STANDARD.encode(bytes), self.times, scope)
             }
         }
     }
@@ -227,7 +228,7 @@ mod tests {
                     let plain = write(&login, &identity).unwrap();
                     let payload = Payload::parse(&plain).unwrap();
                     assert_eq!(payload.identity().as_ref(), Some(&identity), "{advertising:?} {refresh:?}");
-                    assert_eq!(payload.advertising_token().as_str(), advertising);
+                    assert_eq!(payload.advertising_token(Scope::Euid).as_str(), advertising);
                     assert_eq!(payload.login, login);
                 }
             }
@@ -240,7 +241,7 @@ mod tests {
             let bytes = vec![0xfe; length];
             for text in [aead::BASE64URL.encode(&bytes), aead::BASE64_STANDARD.encode(&bytes)] {
                 let plain = write(&LOGIN, &identity(&text, "refresh")).unwrap();
-                let token = Payload::parse(&plain).unwrap().advertising_token();
+                let token = Payload::parse(&plain).unwrap().advertising_token(Scope::Euid);
                 assert_eq!(token.as_str(), text, "{length}");
                 assert_eq!(token.as_str(), text, "{length}, second read");
             }

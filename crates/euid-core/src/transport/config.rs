@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::error::{ConfigError, Setting};
+use crate::scope::Scope;
 
 /// Names and attributes of the cookies.
 ///
@@ -12,6 +13,8 @@ use crate::error::{ConfigError, Setting};
 /// | [`domain`](Self::domain) | `__Secure-euid.TAG` | `__Secure-euid-login` | `__Secure-euid-optout.TAG` |
 /// | [`insecure`](Self::insecure) | `euid.TAG` | `euid-login` | `euid-optout.TAG` |
 ///
+/// These are the names in the scope EUID; in UID2 they have `uid2` where these have `euid`.
+///
 /// The *anchor* names the login that counts. `TAG` is four characters of base64url, which differ from login to login, or
 /// `sdk` for an identity that was [migrated](Self::migrate_js_sdk_cookie) from the JS SDK's cookie. So a late response
 /// of one login changes no cookie of another. Two logins of a browser have the same tag once in 2^24.
@@ -20,14 +23,15 @@ use crate::error::{ConfigError, Setting};
 ///
 /// ```
 /// # use euid_core as tower_euid;
-/// use tower_euid::{CookieConfig, SameSite};
+/// use tower_euid::{CookieConfig, SameSite, Scope};
 ///
 /// let config = CookieConfig::default();
-/// assert_eq!((config.identity_prefix(), config.anchor_name()), ("__Host-euid.", "__Host-euid-login"));
+/// assert_eq!(config.identity_prefix(Scope::Euid), "__Host-euid.");
+/// assert_eq!(config.anchor_name(Scope::Uid2), "__Host-uid2-login");
 ///
 /// // One login for www.example.com and shop.example.com, by which other sites may frame us:
 /// let config = CookieConfig::default().domain("example.com")?.same_site(SameSite::None)?;
-/// assert_eq!((config.identity_prefix(), config.anchor_name()), ("__Secure-euid.", "__Secure-euid-login"));
+/// assert_eq!(config.identity_prefix(Scope::Euid), "__Secure-euid.");
 /// # Ok::<_, tower_euid::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,8 +85,9 @@ impl CookieConfig {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # use tower_euid::CookieConfig;
-    /// assert_eq!(CookieConfig::insecure().identity_prefix(), "euid."); // browsers take `__Host-…` with `Secure` only
+    /// # use tower_euid::{CookieConfig, Scope};
+    /// let config = CookieConfig::insecure();
+    /// assert_eq!(config.identity_prefix(Scope::Euid), "euid."); // browsers take `__Host-…` with `Secure` only
     /// ```
     #[must_use]
     pub const fn insecure() -> Self {
@@ -138,7 +143,8 @@ impl CookieConfig {
         Ok(Self { same_site, ..self })
     }
 
-    /// Takes over the identities in the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded JSON. If a request
+    /// Takes over the identities in the cookie of EUID's JavaScript SDK: `__euid`, percent-encoded JSON (in the scope UID2:
+    /// `__uid_2`). An identity of the other scope is ignored. If a request
     /// brings it, and neither an anchor nor an identity that was taken over before, the first response that may write
     /// cookies seals its identity and deletes the cookie. A login, a logout and an opt-out delete it too. If the SDK
     /// has noted an opt-out there, pages see that until it expires.
@@ -178,8 +184,8 @@ impl CookieConfig {
         Ok(Self { migrate: Some(JsSdkCookie { domain }), ..self })
     }
 
-    /// Hands the advertising token to scripts in the browser, in the cookie `__euid_advertising_token`,
-    /// from which Prebid's EUID module takes it. *Every* script on the page can read it, on purpose; the
+    /// Hands the advertising token to scripts in the browser, in the cookie `__euid_advertising_token`
+    /// (in the scope UID2: `__uid2_advertising_token`), from which Prebid's module takes it. *Every* script on the page can read it, on purpose; the
     /// refresh token and the response key stay sealed.
     ///
     /// The cookie is set, replaced and cleared with the identity. If it does not match, the next page
@@ -203,48 +209,45 @@ impl CookieConfig {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # use tower_euid::CookieConfig;
-    /// assert_eq!(CookieConfig::default().identity_prefix(), "__Host-euid.");
+    /// # use tower_euid::{CookieConfig, Scope};
+    /// assert_eq!(CookieConfig::default().identity_prefix(Scope::Euid), "__Host-euid.");
     /// ```
     #[must_use]
-    pub const fn identity_prefix(&self) -> &'static str {
-        match self {
-            Self { insecure: true, .. } => "euid.",
-            Self { domain: Some(_), .. } => "__Secure-euid.",
-            Self { domain: None, .. } => "__Host-euid.",
-        }
+    pub fn identity_prefix(&self, scope: Scope) -> String {
+        self.name(scope, ".")
     }
 
     /// The name of the cookie that names the login that counts: the *anchor*.
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # use tower_euid::CookieConfig;
-    /// assert_eq!(CookieConfig::default().anchor_name(), "__Host-euid-login");
+    /// # use tower_euid::{CookieConfig, Scope};
+    /// assert_eq!(CookieConfig::default().anchor_name(Scope::Euid), "__Host-euid-login");
     /// ```
     #[must_use]
-    pub const fn anchor_name(&self) -> &'static str {
-        match self {
-            Self { insecure: true, .. } => "euid-login",
-            Self { domain: Some(_), .. } => "__Secure-euid-login",
-            Self { domain: None, .. } => "__Host-euid-login",
-        }
+    pub fn anchor_name(&self, scope: Scope) -> String {
+        self.name(scope, "-login")
     }
 
     /// The beginning of the name of the cookie that records an opt-out. The tag of its login follows.
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # use tower_euid::CookieConfig;
-    /// assert_eq!(CookieConfig::default().opt_out_prefix(), "__Host-euid-optout.");
+    /// # use tower_euid::{CookieConfig, Scope};
+    /// assert_eq!(CookieConfig::default().opt_out_prefix(Scope::Euid), "__Host-euid-optout.");
     /// ```
     #[must_use]
-    pub const fn opt_out_prefix(&self) -> &'static str {
-        match self {
-            Self { insecure: true, .. } => "euid-optout.",
-            Self { domain: Some(_), .. } => "__Secure-euid-optout.",
-            Self { domain: None, .. } => "__Host-euid-optout.",
-        }
+    pub fn opt_out_prefix(&self, scope: Scope) -> String {
+        self.name(scope, "-optout.")
+    }
+
+    fn name(&self, scope: Scope, end: &str) -> String {
+        let prefix = match self {
+            Self { insecure: true, .. } => "",
+            Self { domain: Some(_), .. } => "__Secure-",
+            Self { domain: None, .. } => "__Host-",
+        };
+        format!("{prefix}{}{end}", scope.literals().cookie)
     }
 
     /// Whether the cookies are for a [`domain`](Self::domain) and its sub-domains.

@@ -16,15 +16,16 @@ use memchr::memmem::Finder;
 
 use super::config::{CookieConfig, SameSite};
 use super::slots::{Slot, Tag};
+use crate::scope::Scope;
 
 /// The names of the layer's cookies, and how to find them. One search finds them, as they begin alike.
 #[derive(Clone)]
 pub(crate) struct Names {
     /// What the name of an identity begins with; its login's tag follows.
-    pub identity: &'static str,
-    pub anchor: &'static str,
+    pub identity: Box<str>,
+    pub anchor: Box<str>,
     /// What the name of the record of an opt-out begins with; its login's tag follows.
-    pub opt_out: &'static str,
+    pub opt_out: Box<str>,
     finder: Finder<'static>,
 }
 
@@ -59,10 +60,12 @@ pub(crate) enum AtMostOne<'a> {
 }
 
 impl Names {
-    pub(crate) fn new(config: &CookieConfig) -> Self {
-        let (identity, anchor, opt_out) = (config.identity_prefix(), config.anchor_name(), config.opt_out_prefix());
-        let common = identity.strip_suffix('.').unwrap_or(identity);
-        Self { identity, anchor, opt_out, finder: Finder::new(common) }
+    pub(crate) fn new(config: &CookieConfig, scope: Scope) -> Self {
+        let [identity, anchor, opt_out] =
+            [config.identity_prefix(scope), config.anchor_name(scope), config.opt_out_prefix(scope)].map(Box::from);
+        let common: &str = &identity;
+        let finder = Finder::new(common.strip_suffix('.').unwrap_or(common)).into_owned();
+        Self { identity, anchor, opt_out, finder }
     }
 
     pub(crate) fn find<'a>(&self, headers: impl IntoIterator<Item = &'a HeaderValue>, hits: &mut Hits<'a>) {
@@ -123,7 +126,7 @@ impl<'a> AtMostOne<'a> {
 
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries([self.identity, self.anchor, self.opt_out]).finish()
+        f.debug_list().entries([&self.identity, &self.anchor, &self.opt_out]).finish()
     }
 }
 
@@ -275,7 +278,7 @@ mod tests {
             map.append(COOKIE, HeaderValue::from_bytes(header).unwrap());
         }
         let mut hits = Hits::default();
-        Names::new(&CookieConfig::default()).find(map.get_all(COOKIE), &mut hits);
+        Names::new(&CookieConfig::default(), Scope::Euid).find(map.get_all(COOKIE), &mut hits);
         let anchor = match hits.anchor {
             AtMostOne::None => "none".to_owned(),
             AtMostOne::One(value) => format!("one: {}", std::str::from_utf8(value).unwrap()),
@@ -292,12 +295,14 @@ mod tests {
     fn all_names_begin_as_the_scan_assumes() {
         let domain = CookieConfig::default().domain("example.com").unwrap();
         for config in [CookieConfig::default(), domain, CookieConfig::insecure()] {
-            let names = Names::new(&config);
-            let Names { identity, anchor, opt_out, .. } = names;
-            assert_eq!(format!("{names:?}"), format!("{:?}", [identity, anchor, opt_out]));
-            let common = identity.strip_suffix('.').unwrap();
-            assert_eq!(anchor.strip_prefix(common).map(str::as_bytes), Some(ANCHOR));
-            assert_eq!(opt_out.strip_prefix(common).map(str::as_bytes), Some(OPT_OUT));
+            for scope in Scope::ALL {
+                let names = Names::new(&config, scope);
+                let Names { identity, anchor, opt_out, .. } = &names;
+                assert_eq!(format!("{names:?}"), format!("{:?}", [identity, anchor, opt_out]));
+                let common = identity.strip_suffix('.').unwrap();
+                assert_eq!(anchor.strip_prefix(common).map(str::as_bytes), Some(ANCHOR));
+                assert_eq!(opt_out.strip_prefix(common).map(str::as_bytes), Some(OPT_OUT));
+            }
         }
     }
 
@@ -389,7 +394,7 @@ mod tests {
         assert_eq!(identities(&[header.as_bytes()]), ["0", "1", "2", "3", "4", "5", "6", "7"]);
         let header = HeaderValue::try_from(header).unwrap();
         let mut visited = Vec::new();
-        Names::new(&CookieConfig::default()).for_each_tagged([&header], |hit| visited.push(hit.value));
+        Names::new(&CookieConfig::default(), Scope::Euid).for_each_tagged([&header], |hit| visited.push(hit.value));
         assert_eq!(visited.len(), 10);
     }
 
@@ -416,7 +421,7 @@ mod tests {
             let header = set_cookie(
                 config,
                 readers,
-                &format!("{}abcd", config.identity_prefix()),
+                &format!("{}abcd", config.identity_prefix(Scope::Euid)),
                 value,
                 Duration::from_secs(seconds),
             )

@@ -1,9 +1,9 @@
 //! The two cookies that scripts know, each only if the application enables it.
 //!
-//! 1. `__euid`, in which EUID's JavaScript SDK keeps a whole identity: read once, then deleted.
-//! 2. `__euid_advertising_token`, from which Prebid takes the bare token: it follows the identity.
+//! 1. `__euid` (in UID2 `__uid_2`), in which the JavaScript SDK keeps a whole identity: read once, then deleted.
+//! 2. `__euid_advertising_token` (in UID2 `__uid2_advertising_token`), from which Prebid takes the bare token: it follows
+//!    the identity.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::header::COOKIE;
@@ -16,6 +16,16 @@ use super::config::{CookieConfig, JsSdkCookie};
 use super::cookie::{IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE, Readers, for_each, set_cookie};
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, Object};
+use crate::scope::Scope;
+
+/// The names of both cookies in one scope, and how to find them.
+#[derive(Clone, Debug)]
+pub(crate) struct ScriptNames {
+    js_sdk: &'static str,
+    token: &'static str,
+    js_sdk_finder: Finder<'static>,
+    token_finder: Finder<'static>,
+}
 
 /// The content of the SDK's cookie.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +37,16 @@ pub(crate) enum JsSdk {
     },
 }
 
+impl JsSdk {
+    /// The scope that its tokens tell.
+    pub(crate) fn scope(&self) -> Option<Scope> {
+        match self {
+            Self::Identity(identity) => identity.scope(),
+            Self::OptedOut { .. } => None,
+        }
+    }
+}
+
 /// The object that the SDK writes in place of an identity once the person has opted out.
 #[derive(Deserialize)]
 struct OptOutMarker {
@@ -34,18 +54,71 @@ struct OptOutMarker {
     refresh_expires: i64,
 }
 
-/// The content of the first SDK cookie. Others don't count, whether it can be read or not, so a request costs one parse at
-/// most.
-pub(crate) fn read(headers: &HeaderMap) -> Option<JsSdk> {
-    let mut first = None;
-    for_each(&FINDER, headers.get_all(COOKIE), |rest_of_name, value| {
-        if rest_of_name.is_empty() && first.is_none() {
-            first = Some(value);
-        }
-    });
-    let value = first.filter(|value| value.len() <= MAX_VALUE)?;
-    let json: Vec<u8> = percent_decode(value).collect();
-    parse_js_sdk(&json)
+impl ScriptNames {
+    pub(crate) fn new(scope: Scope) -> Self {
+        let (js_sdk, token) = (scope.literals().js_sdk_cookie, scope.literals().token_cookie);
+        Self { js_sdk, token, js_sdk_finder: Finder::new(js_sdk), token_finder: Finder::new(token) }
+    }
+
+    /// The content of the first SDK cookie. Others don't count, whether it can be read or not, so a request costs one
+    /// parse at most.
+    pub(crate) fn read_js_sdk(&self, headers: &HeaderMap) -> Option<JsSdk> {
+        let mut first = None;
+        for_each(&self.js_sdk_finder, headers.get_all(COOKIE), |rest_of_name, value| {
+            if rest_of_name.is_empty() && first.is_none() {
+                first = Some(value);
+            }
+        });
+        let value = first.filter(|value| value.len() <= MAX_VALUE)?;
+        let json: Vec<u8> = percent_decode(value).collect();
+        parse_js_sdk(&json)
+    }
+
+    /// The `Set-Cookie`s that delete the SDK's cookie, wherever its `cookieDomain` has put it.
+    pub(crate) fn delete_js_sdk(&self, config: &CookieConfig, sdk: &JsSdkCookie) -> impl Iterator<Item = HeaderValue> {
+        let domains = [None].into_iter().chain(sdk.domain.clone().map(Some));
+        domains.filter_map(|domain| {
+            set_cookie(&config.as_scripts_set_it(domain), Readers::Scripts, self.js_sdk, "", Duration::ZERO)
+        })
+    }
+
+    /// Finds the cookie for scripts, which should hold `token`.
+    pub(crate) fn find(&self, headers: &HeaderMap, token: Option<&str>) -> ScriptCookie {
+        let token = token.filter(|token| self.fits_into_cookie(token));
+        let (mut came, mut agrees) = (false, false);
+        for_each(&self.token_finder, headers.get_all(COOKIE), |rest_of_name, value| {
+            if rest_of_name.is_empty() {
+                came = true;
+                agrees |= token.is_some_and(|token| token.as_bytes() == value);
+            }
+        });
+        // A token that no cookie can hold counts as none.
+        ScriptCookie { came, lacks_token: if token.is_some() { !agrees } else { came } }
+    }
+
+    /// The `Set-Cookie` that hands `token` over until it ends, or takes back what was handed over.
+    pub(crate) fn expose_token(
+        &self,
+        config: &CookieConfig,
+        token: Option<(&str, UnixMillis)>,
+        now: UnixMillis,
+    ) -> Option<HeaderValue> {
+        let (token, rest) = match token {
+            Some((token, expires)) if self.fits_into_cookie(token) => {
+                (token, expires.saturating_since(now).min(IDENTITY_MAX_AGE))
+            }
+            _ => ("", Duration::ZERO),
+        };
+        // In the last second there is nothing to hand over: a Max-Age of zero removes the cookie.
+        let token = if rest < Duration::from_secs(1) { "" } else { token };
+        set_cookie(config, Readers::Scripts, self.token, token, rest)
+    }
+
+    /// Whether a token fits into a cookie: it holds only cookie-octets (RFC 6265), and browsers keep a cookie of its size.
+    fn fits_into_cookie(&self, token: &str) -> bool {
+        let fits = self.token.len() + token.len() <= MAX_NAME_AND_VALUE;
+        fits && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'))
+    }
 }
 
 fn parse_js_sdk(json: &[u8]) -> Option<JsSdk> {
@@ -72,14 +145,6 @@ fn is_base64(text: &str) -> bool {
     !text.is_empty() && (is_in(b"+/") || is_in(b"-_")) && padding.len() <= 2
 }
 
-/// The `Set-Cookie`s that delete the SDK's cookie: as one of this host, and as one of the SDK's `cookieDomain`.
-pub(crate) fn delete_js_sdk(config: &CookieConfig, sdk: &JsSdkCookie) -> impl Iterator<Item = HeaderValue> {
-    let domains = [None].into_iter().chain(sdk.domain.clone().map(Some));
-    domains.filter_map(|domain| {
-        set_cookie(&config.as_scripts_set_it(domain), Readers::Scripts, JS_SDK, "", Duration::ZERO)
-    })
-}
-
 /// The cookie for scripts in a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ScriptCookie {
@@ -90,60 +155,17 @@ pub(crate) struct ScriptCookie {
 }
 
 impl ScriptCookie {
-    /// Finds the cookie, which should hold `token`.
-    pub(crate) fn find(headers: &HeaderMap, token: Option<&str>) -> Self {
-        let token = token.filter(|token| fits_into_cookie(token));
-        let (mut came, mut agrees) = (false, false);
-        for_each(&FINDER, headers.get_all(COOKIE), |rest_of_name, value| {
-            if rest_of_name == AFTER_JS_SDK {
-                came = true;
-                agrees |= token.is_some_and(|token| token.as_bytes() == value);
-            }
-        });
-        // A token that no cookie can hold counts as none.
-        Self { came, lacks_token: if token.is_some() { !agrees } else { came } }
-    }
-
     /// Whether the response must set or remove the cookie.
     pub(crate) fn differs(self, has_token: bool) -> bool {
         if has_token { self.lacks_token } else { self.came }
     }
 }
 
-/// The `Set-Cookie` that hands `token` over until it ends, or takes back what was handed over.
-pub(crate) fn expose_token(
-    config: &CookieConfig,
-    token: Option<(&str, UnixMillis)>,
-    now: UnixMillis,
-) -> Option<HeaderValue> {
-    let (token, rest) = match token {
-        Some((token, expires)) if fits_into_cookie(token) => {
-            (token, expires.saturating_since(now).min(IDENTITY_MAX_AGE))
-        }
-        _ => ("", Duration::ZERO),
-    };
-    // In the last second there is nothing to hand over: a Max-Age of zero removes the cookie.
-    let token = if rest < Duration::from_secs(1) { "" } else { token };
-    set_cookie(config, Readers::Scripts, TOKEN_COOKIE, token, rest)
-}
-
-/// Whether a token fits into a cookie: it holds only cookie-octets (RFC 6265), and browsers keep a cookie of its size.
-pub(crate) fn fits_into_cookie(token: &str) -> bool {
-    let fits = TOKEN_COOKIE.len() + token.len() <= MAX_NAME_AND_VALUE;
-    fits && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'))
-}
-
 /// The longest tokens of a migrated identity, together. Sealed as text, they fit into a cookie; those of an operator have
 /// some 610 characters.
 const MAX_TOKENS: usize = 2800;
-const JS_SDK: &str = "__euid";
 /// The largest value that is read, in bytes. Browsers keep no larger one.
 const MAX_VALUE: usize = 4096;
-const TOKEN_COOKIE: &str = "__euid_advertising_token";
-/// The rest of the second name, after the first.
-const AFTER_JS_SDK: &[u8] = b"_advertising_token";
-/// Finds both, as the second name begins with the first.
-static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(JS_SDK));
 
 #[cfg(test)]
 mod tests {
@@ -163,7 +185,7 @@ mod tests {
         for cookie in cookies {
             headers.append(COOKIE, cookie.parse().unwrap());
         }
-        match read(&headers)? {
+        match ScriptNames::new(Scope::Euid).read_js_sdk(&headers)? {
             JsSdk::Identity(identity) => Some(identity.advertising_token().to_owned()),
             JsSdk::OptedOut { .. } => Some("opted out".to_owned()),
         }

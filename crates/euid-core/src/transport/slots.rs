@@ -14,11 +14,15 @@ use http::HeaderValue;
 
 use super::config::CookieConfig;
 use super::cookie::{Hits, MAX_TAGGED, Names, Readers, Tagged, set_cookie};
+use super::js_sdk::ScriptNames;
+use crate::scope::Scope;
 
-/// The cookies of one configuration.
+/// The cookies of one configuration in one scope.
 #[derive(Clone, Debug)]
 pub(crate) struct Cookies {
+    scope: Scope,
     names: Names,
+    scripts: ScriptNames,
     config: CookieConfig,
     removed_anchor: HeaderValue,
     /// All of a removal but the name.
@@ -44,6 +48,8 @@ pub(crate) struct Tag([u8; 4]);
 /// The tagged cookies of a request, by their names. The response removes those that it ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Brought {
+    /// The scope that serves the request. `None` if the engine serves both scopes, and neither serves this request.
+    pub scope: Option<Scope>,
     /// The tag of the login that counts, or [`Tag::NONE`].
     pub tag: Tag,
     /// The request brought an identity with this tag.
@@ -56,6 +62,23 @@ pub(crate) struct Brought {
     pub ends_leftovers: bool,
     /// What the request says of migration.
     pub migration: Migration,
+    /// The cookies of scopes that do not serve the request, if the engine serves both.
+    pub idle: Option<Arc<Idle>>,
+}
+
+/// The cookies of the scopes that do not serve a request: one scope, or both.
+pub(crate) type Idle = ArrayVec<IdleScope, 2>;
+
+/// The cookies of a scope that does not serve the request. Pages leave its state alone; a logout and withdrawn consent
+/// end it too.
+#[derive(Clone, Debug)]
+pub(crate) struct IdleScope {
+    pub scope: Scope,
+    pub brought: Brought,
+    /// The request brought an anchor of this scope that may name a login, or a tagged cookie.
+    pub has_state: bool,
+    /// The request brought the cookie in which scripts find this scope's token.
+    pub has_script_cookie: bool,
 }
 
 /// What a request says of migration from the JS SDK's cookie.
@@ -124,14 +147,20 @@ impl Slot {
 }
 
 impl Brought {
-    pub(crate) const NOTHING: Self = Self {
-        tag: Tag::NONE,
-        identity: false,
-        opt_out: false,
-        leftovers: None,
-        ends_leftovers: false,
-        migration: Migration::Unseen,
-    };
+    /// No cookie of the scope that serves the request.
+    #[inline]
+    pub(crate) const fn nothing(scope: Option<Scope>) -> Self {
+        Self {
+            scope,
+            tag: Tag::NONE,
+            identity: false,
+            opt_out: false,
+            leftovers: None,
+            ends_leftovers: false,
+            migration: Migration::Unseen,
+            idle: None,
+        }
+    }
 
     /// Notes a cookie, whose tag is valid.
     pub(crate) fn note(&mut self, slot: Slot) {
@@ -159,6 +188,11 @@ impl Brought {
         self.identity || self.opt_out || self.leftovers.is_some()
     }
 
+    /// The scopes that do not serve the request.
+    pub(crate) fn idle(&self) -> &[IdleScope] {
+        self.idle.as_deref().map_or(&[], ArrayVec::as_slice)
+    }
+
     /// The slots of other logins: all, or those that the response of any page empties.
     pub(crate) fn leftovers(&self, all: bool) -> impl Iterator<Item = Slot> {
         let slots = self.leftovers.as_deref().map_or(&[][..], ArrayVec::as_slice).iter().copied();
@@ -167,15 +201,25 @@ impl Brought {
 }
 
 impl Cookies {
-    pub(crate) fn new(config: CookieConfig) -> Self {
-        let names = Names::new(&config);
+    pub(crate) fn new(config: CookieConfig, scope: Scope) -> Self {
+        let names = Names::new(&config, scope);
         // Rendered once: a forged cookie must not cost more than a good one. This crate's names and attributes fit into
         // a header.
-        let removed = set_cookie(&config, Readers::ServerOnly, names.anchor, "", Duration::ZERO);
+        let removed = set_cookie(&config, Readers::ServerOnly, &names.anchor, "", Duration::ZERO);
         let removed_anchor = removed.unwrap_or(HeaderValue::from_static(""));
-        let removal = removed_anchor.to_str().ok().and_then(|text| text.strip_prefix(names.anchor));
+        let removal = removed_anchor.to_str().ok().and_then(|text| text.strip_prefix(&*names.anchor));
         let removal = removal.unwrap_or_default().into();
-        Self { names, config, removed_anchor, removal }
+        Self { scope, names, scripts: ScriptNames::new(scope), config, removed_anchor, removal }
+    }
+
+    #[inline]
+    pub(crate) fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// The cookies that scripts know.
+    pub(crate) fn scripts(&self) -> &ScriptNames {
+        &self.scripts
     }
 
     pub(crate) fn config(&self) -> &CookieConfig {
@@ -184,7 +228,7 @@ impl Cookies {
 
     /// The name of a slot, in two parts.
     #[inline]
-    pub(crate) fn name<'a>(&self, slot: &'a Slot) -> [&'a [u8]; 2] {
+    pub(crate) fn name<'a>(&'a self, slot: &'a Slot) -> [&'a [u8]; 2] {
         match slot {
             Slot::Anchor => [self.names.anchor.as_bytes(), &[]],
             Slot::Identity(tag) => [self.names.identity.as_bytes(), tag.as_bytes()],
@@ -245,11 +289,14 @@ mod tests {
         let vectors = file["names"].as_array().unwrap();
         assert_eq!(vectors.len(), 63);
         for vector in vectors {
-            let cookies = Cookies::new(match vector["prefix"].as_str().unwrap() {
-                "__Host-" => CookieConfig::default(),
-                "__Secure-" => CookieConfig::default().domain("example.com").unwrap(),
-                _ => CookieConfig::insecure(),
-            });
+            let cookies = Cookies::new(
+                match vector["prefix"].as_str().unwrap() {
+                    "__Host-" => CookieConfig::default(),
+                    "__Secure-" => CookieConfig::default().domain("example.com").unwrap(),
+                    _ => CookieConfig::insecure(),
+                },
+                Scope::Euid,
+            );
             let name = vector["name"].as_str().unwrap();
             let header = HeaderValue::try_from(format!("{name}=value")).unwrap();
             let mut hits = Hits::default();

@@ -1,0 +1,38 @@
+//! The scopes that do not serve a request, in an engine with both.
+//!
+//! 1. Pages leave the state of an idle scope alone: its identity is there when the visitor comes back.
+//! 2. A logout and withdrawn consent end the login of every scope.
+//! 3. A page takes back the token that scripts of another page got: `expose_token_to_scripts` shows a page the token of
+//!    its own scope only.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::COOKIE;
+
+use super::Engine;
+use super::read::FoundAnchor;
+use crate::scope::Scope;
+use crate::transport::cookie::Hits;
+use crate::transport::slots::{Brought, Cookies, Idle, IdleScope};
+
+impl Engine {
+    /// The cookies of all scopes but the one that serves the request.
+    pub(super) fn find_idle(&self, headers: &HeaderMap, serves: Option<Scope>) -> Arc<Idle> {
+        let scopes = Scope::ALL.into_iter().filter(|scope| Some(*scope) != serves);
+        Arc::new(scopes.filter_map(|scope| self.cookies_of(scope)).map(|cookies| find(cookies, headers)).collect())
+    }
+}
+
+fn find(cookies: &Cookies, headers: &HeaderMap) -> IdleScope {
+    let scope = cookies.scope();
+    let mut hits = Hits::default();
+    cookies.find(headers.get_all(COOKIE), &mut hits);
+    let anchor = FoundAnchor::of(hits.anchor);
+    let mut brought = Brought { migration: anchor.migration(), ..Brought::nothing(Some(scope)) };
+    hits.tagged.iter().filter(|hit| hit.slot.has_valid_tag()).for_each(|hit| brought.note(hit.slot));
+    let has_state = brought.any() || anchor.is_state() || hits.is_cut();
+    let exposes_token = cookies.config().exposes_token();
+    let has_script_cookie = exposes_token && cookies.scripts().find(headers, None).differs(false);
+    IdleScope { scope, brought, has_state, has_script_cookie }
+}
