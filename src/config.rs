@@ -4,9 +4,9 @@ use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 
-use euid_core::Consent;
 use euid_core::clock::{Clock, UnixMillis};
 use euid_core::engine::Engine;
+use euid_core::{Consent, Scope};
 use http::{request, response};
 
 use crate::mistakes::Mistakes;
@@ -19,7 +19,10 @@ pub(crate) struct Config {
     /// Whether the cookies have a `Domain`, so that sub-domains can replace them.
     pub(crate) has_domain: bool,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Of the layer's own scope.
     pub(crate) coordinator: Arc<Coordinator>,
+    /// The other scope, if the layer serves both.
+    pub(crate) other_scope: Option<OtherScope>,
     pub(crate) refresh_mode: RefreshMode,
     pub(crate) refresh_when: Option<Arc<RefreshWhen>>,
     pub(crate) consent: Option<Arc<ConsentOf>>,
@@ -28,6 +31,15 @@ pub(crate) struct Config {
     pub(crate) mistakes: Mistakes,
 }
 
+/// The other scope of a layer that serves both.
+#[derive(Clone)]
+pub(crate) struct OtherScope {
+    pub(crate) coordinator: Arc<Coordinator>,
+    /// Which scope serves a request.
+    pub(crate) choose: Arc<ScopeOf>,
+}
+
+pub(crate) type ScopeOf = dyn Fn(&request::Parts) -> Option<Scope> + Send + Sync;
 pub(crate) type RefreshWhen = dyn Fn(&request::Parts) -> bool + Send + Sync;
 pub(crate) type ConsentOf = dyn Fn(&request::Parts) -> Consent + Send + Sync;
 pub(crate) type UserOf = dyn Fn(&request::Parts) -> Option<Box<[u8]>> + Send + Sync;
@@ -77,6 +89,15 @@ pub enum RefreshMode {
 }
 
 impl Config {
+    /// The coordinator for identities of this scope.
+    #[inline]
+    pub(crate) fn coordinator(&self, scope: Scope) -> &Arc<Coordinator> {
+        match &self.other_scope {
+            Some(other) if other.coordinator.scope() == scope => &other.coordinator,
+            _ => &self.coordinator,
+        }
+    }
+
     /// Distinguishes this layer, and its clones with equal settings, from others.
     pub(crate) fn layer_id(&self) -> usize {
         ptr::from_ref(self).addr()
@@ -94,6 +115,7 @@ impl fmt::Debug for Config {
             .field("refresh_mode", &self.refresh_mode)
             .field("refresh_when", &self.refresh_when.is_some())
             .field("coordinator", &self.coordinator)
+            .field("other_scope", &self.other_scope.as_ref().map(|other| &other.coordinator))
             .field("consent", &self.consent.is_some())
             .field("subject", &self.subject.is_some())
             .field("logout_when", &self.logout_when.is_some())

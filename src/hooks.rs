@@ -1,10 +1,10 @@
-//! The hooks `consent`, `subject`, `refresh_when` and `logout_when`: the application's answers about a request or
+//! The hooks `scope`, `consent`, `subject`, `refresh_when` and `logout_when`: the application's answers about a request or
 //! response.
 //!
 //! Hooks see `Parts`, and a request or response must be moved to get them. Without hooks it is not moved.
 
-use euid_core::Consent;
 use euid_core::engine::{RequestContext, SignedIn};
+use euid_core::{Consent, Euid, Scope};
 use http::{Request, Response};
 
 use crate::config::{Config, LogoutWhen};
@@ -13,6 +13,7 @@ use crate::config::{Config, LogoutWhen};
 pub(crate) struct HookAnswers {
     pub(crate) consent: Consent,
     user: UserAnswer,
+    scope: Option<Scope>,
 }
 
 /// The answer of the hook `subject`: [`SignedIn`], with an id of its own.
@@ -35,19 +36,24 @@ impl HookAnswers {
             UserAnswer::NoUser => SignedIn::NoUser,
             UserAnswer::SignedIn(id) => SignedIn::User(id),
         };
-        RequestContext { consent: self.consent, user }
+        RequestContext { consent: self.consent, user, scope: self.scope }
     }
 }
 
 /// Returns whether a hook is set that [`answers`] calls.
 pub(crate) fn has_hooks(config: &Config) -> bool {
-    config.consent.is_some() || config.subject.is_some()
+    config.consent.is_some() || config.subject.is_some() || config.other_scope.is_some()
 }
 
 /// Calls the hooks `subject` and `consent`, and returns their answers. Handlers find the consent in the extensions.
 pub(crate) fn answers<B>(config: &Config, request: Request<B>) -> (Request<B>, HookAnswers) {
     let (mut consent, mut user) = (Consent::Granted, UserAnswer::Unchecked);
     let (mut parts, body) = request.into_parts();
+    let scope = config.other_scope.as_ref().and_then(|other| (other.choose)(&parts));
+    // A layer further out has chosen the scope already.
+    if let (Some(scope), None) = (scope, parts.extensions.get::<Euid>()) {
+        parts.extensions.insert(scope);
+    }
     if let Some(hook) = &config.subject {
         user = hook(&parts).map_or(UserAnswer::NoUser, UserAnswer::SignedIn);
         if let UserAnswer::SignedIn(_) = user {
@@ -59,7 +65,7 @@ pub(crate) fn answers<B>(config: &Config, request: Request<B>) -> (Request<B>, H
         parts.extensions.insert(consent);
     }
     parts.extensions.insert(HooksOf(config.layer_id()));
-    (Request::from_parts(parts, body), HookAnswers { consent, user })
+    (Request::from_parts(parts, body), HookAnswers { consent, user, scope })
 }
 
 /// Calls the hook `refresh_when`. Returns whether the response may write the identity: a new pair, or the same one under

@@ -1,7 +1,9 @@
-//! The layer and its settings. [`refreshing`] has the settings of refreshes, [`hooks`] the hooks of the application.
+//! The layer and its settings. [`refreshing`] has the settings of refreshes, [`hooks`] the hooks of the application,
+//! [`scopes`] the choice between EUID and UID2.
 
 mod hooks;
 mod refreshing;
+mod scopes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -73,7 +75,9 @@ impl EuidLayer {
     /// ```
     pub fn new(keys: KeyRing, refresh: impl Refresh) -> Self {
         let clock = Arc::new(SystemClock);
+        let scope = refresh.scope().unwrap_or_default();
         let settings = Settings {
+            scope,
             refresh: Arc::new(refresh),
             clock: clock.clone(),
             max_wait: Self::DEFAULT_MAX_WAIT,
@@ -82,10 +86,11 @@ impl EuidLayer {
             memo_limit: MemoLimit { entries: Self::DEFAULT_MEMO_ENTRIES, bytes: Self::DEFAULT_MEMO_BYTES },
         };
         let config = Config {
-            engine: Engine::new(keys),
+            engine: Engine::new(keys).with_scope(scope),
             has_domain: false,
             clock,
             coordinator: Arc::new(Coordinator::new(settings)),
+            other_scope: None,
             refresh_mode: RefreshMode::default(),
             refresh_when: None,
             consent: None,
@@ -178,7 +183,8 @@ impl EuidLayer {
     /// ```
     pub fn clock(self, clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        self.set(|config| config.clock = Arc::clone(&clock)).set_coordinator(|settings| settings.clock = clock)
+        self.set(|config| config.clock = Arc::clone(&clock))
+            .set_coordinator(|settings| settings.clock = Arc::clone(&clock))
     }
 
     /// Sets whether the next page encrypts an identity again, under the newest key, if it is under an older key. By
@@ -219,8 +225,14 @@ impl EuidLayer {
         self.set(|config| config.engine = change(config.engine.clone()))
     }
 
-    fn set_coordinator(self, change: impl FnOnce(&mut Settings)) -> Self {
-        self.set(|config| config.coordinator = Arc::new(config.coordinator.with(change)))
+    /// Changes the settings of refreshes, in each scope.
+    fn set_coordinator(self, change: impl Fn(&mut Settings)) -> Self {
+        self.set(|config| {
+            config.coordinator = Arc::new(config.coordinator.with(&change));
+            if let Some(other) = &mut config.other_scope {
+                other.coordinator = Arc::new(other.coordinator.with(&change));
+            }
+        })
     }
 }
 
@@ -230,6 +242,9 @@ impl<S> Layer<S> for EuidLayer {
     fn layer(&self, inner: S) -> Self::Service {
         if self.config.has_domain && self.config.subject.is_none() {
             self.config.mistakes.domain_without_subject();
+        }
+        if self.config.other_scope.is_some() && self.config.subject.is_none() {
+            self.config.mistakes.both_scopes_without_subject();
         }
         EuidService::new(inner, Arc::clone(&self.config))
     }

@@ -9,6 +9,8 @@ use crate::telemetry;
 pub(crate) struct Mistakes {
     inside_another: AtomicBool,
     domain_without_subject: AtomicBool,
+    both_scopes_without_subject: AtomicBool,
+    uid2_with_tcf_string: AtomicBool,
     found_user: AtomicBool,
     found_no_user: AtomicU32,
 }
@@ -25,6 +27,24 @@ impl Mistakes {
     pub(crate) fn domain_without_subject(&self) {
         if !self.domain_without_subject.swap(true, Ordering::Relaxed) {
             telemetry::domain_without_subject();
+        }
+    }
+
+    /// Notes that the layer serves both scopes and has no hook `subject`.
+    pub(crate) fn both_scopes_without_subject(&self) {
+        if !self.both_scopes_without_subject.swap(true, Ordering::Relaxed) {
+            telemetry::both_scopes_without_subject();
+        }
+    }
+
+    /// Notes that a request with an identity of UID2 may bring a TCF string; `brings` looks for it.
+    #[cold]
+    pub(crate) fn found_uid2(&self, brings: impl FnOnce() -> bool) {
+        if !self.uid2_with_tcf_string.load(Ordering::Relaxed)
+            && brings()
+            && !self.uid2_with_tcf_string.swap(true, Ordering::Relaxed)
+        {
+            telemetry::uid2_with_tcf_string();
         }
     }
 

@@ -1,5 +1,6 @@
 //! The part before the handler: shows the result of a decision to the handler, and reports findings.
 
+use euid_core::Scope;
 use euid_core::engine::{Decision, Findings, Pending, RejectReason};
 use http::Extensions;
 
@@ -9,8 +10,9 @@ use crate::telemetry;
 /// Starts a decision: counts the request, and puts the visitor's state into its extensions for the handler. Returns the
 /// plan for the response.
 pub(crate) fn start_decision(config: &Config, extensions: &mut Extensions, decision: Decision) -> Pending {
+    let scope = decision.scope();
     let (euid, pending) = decision.start();
-    telemetry::request(&euid);
+    telemetry::request(scope, &euid);
     // A layer further in reads this from the token or the handle: it lets the request pass if it is a clone.
     pending.set_host_id(config.layer_id());
     if let Some(token) = euid.advertising_token() {
@@ -24,19 +26,19 @@ pub(crate) fn start_decision(config: &Config, extensions: &mut Extensions, decis
 }
 
 /// Logs and counts whether and how the state of a request was used.
-pub(crate) fn report(config: &Config, findings: Findings) {
+pub(crate) fn report(config: &Config, scope: Option<Scope>, findings: Findings) {
     if findings.old_key {
-        telemetry::cookie_of_old_key();
+        telemetry::cookie_of_old_key(scope);
     }
     if let Some(reason) = findings.rejected {
-        report_rejected(config, reason);
+        report_rejected(config, scope, reason);
     }
 }
 
 /// Logs and counts why state was not used.
 #[inline]
-pub(crate) fn report_rejected(config: &Config, reason: RejectReason) {
-    telemetry::cookie_rejected(reason);
+pub(crate) fn report_rejected(config: &Config, scope: Option<Scope>, reason: RejectReason) {
+    telemetry::cookie_rejected(scope, reason);
     if reason == RejectReason::NoUser {
         config.mistakes.found_no_user();
     }

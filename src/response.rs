@@ -57,7 +57,8 @@ fn finish_headers(
     let finish = config.engine.finish(pending, requested, status, headers, || config.now());
     if let Some(renewal) = &finish.renewed {
         // The browser has this pair now, so the coordinator need not keep it until it is due.
-        config.coordinator.delivered(*renewal.login.lineage().as_bytes(), &renewal.identity);
+        let scope = finish.scope.unwrap_or_default();
+        config.coordinator(scope).delivered(*renewal.login.lineage().as_bytes(), &renewal.identity);
     }
     report(config, &finish);
 }
@@ -71,9 +72,9 @@ fn report(config: &Config, finish: &Finish) {
     if finish.login_without_subject && config.subject.is_some() {
         telemetry::login_without_subject();
     }
-    finish.identity_bytes.into_iter().for_each(telemetry::cookie_written);
+    finish.identity_bytes.into_iter().for_each(|bytes| telemetry::cookie_written(finish.scope, bytes));
     if let Some(reason) = finish.unwritten {
-        telemetry::cookie_not_written(reason);
+        telemetry::cookie_not_written(finish.scope, reason);
     }
     if finish.unguarded {
         telemetry::cache_not_guarded();

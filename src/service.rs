@@ -5,8 +5,8 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use euid_core::Euid;
 use euid_core::engine::{Decision, RefreshCandidate, RequestContext, Step};
+use euid_core::{Euid, Scope, tcf};
 use http::{Request, Response};
 use tower::Service;
 
@@ -85,7 +85,10 @@ where
         match step {
             Step::Ready(decision) => {
                 if !decision.findings().is_empty() {
-                    report(&config, decision.findings());
+                    report(&config, decision.scope(), decision.findings());
+                }
+                if decision.scope() == Some(Scope::Uid2) && decision.euid().advertising_token().is_some() {
+                    config.mistakes.found_uid2(|| brings_tcf_string(&request));
                 }
                 if decision.stores_identity() {
                     return self.call_to_store(config, request, decision);
@@ -96,7 +99,7 @@ where
             }
             Step::Refresh(candidate) => {
                 if !candidate.findings().is_empty() {
-                    report(&config, candidate.findings());
+                    report(&config, Some(candidate.scope()), candidate.findings());
                 }
                 self.call_due(config, request, candidate)
             }
@@ -154,13 +157,17 @@ impl<S> EuidService<S> {
         if candidate.may_write() {
             (request, hook_allows) = hooks::allows_writes(&config, request);
         }
+        if candidate.scope() == Scope::Uid2 {
+            config.mistakes.found_uid2(|| brings_tcf_string(&request));
+        }
         let now = candidate.arrived();
         // As bytes, since `refresh` must not import the engine.
         let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
+        let coordinator = config.coordinator(candidate.scope());
         let key = RefreshKey::new(candidate.identity(), lineage);
         let outcome = if hook_allows && candidate.may_refresh() {
             let origin = if candidate.is_migrated() { Origin::Migrated } else { Origin::Login };
-            match config.coordinator.ask(&key, candidate.identity(), origin, now) {
+            match coordinator.ask(&key, candidate.identity(), origin, now) {
                 Reply::Known(outcome) => outcome,
                 Reply::Refused(why) => refused(why),
                 Reply::Waiting { waiter, patience, shared } => {
@@ -183,7 +190,7 @@ impl<S> EuidService<S> {
             }
         } else {
             // The outcome of another request's refresh applies to this one too.
-            config.coordinator.recall(&key, now).unwrap_or_else(|| refused("this request may not refresh"))
+            coordinator.recall(&key, now).unwrap_or_else(|| refused("this request may not refresh"))
         };
         let mut decision = candidate.settle(&outcome, now);
         if !hook_allows {
@@ -194,6 +201,11 @@ impl<S> EuidService<S> {
 }
 
 /// Reports that no call is made, and returns that as the outcome.
+/// Returns whether a consent banner of the TCF has run in the visitor's browser.
+fn brings_tcf_string<B>(request: &Request<B>) -> bool {
+    !matches!(tcf::cookie(request.headers()), Ok(None))
+}
+
 fn refused(why: &'static str) -> Outcome {
     telemetry::refresh_refused(why);
     Arc::new(transient(why))

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use euid_core::Euid;
 use euid_core::Refreshed;
+use euid_core::Scope;
 use euid_core::engine::{RejectReason, WriteError};
 use euid_core::error::{ErrorKind, EuidError};
 
 use self::meter::{count, count_by, record, set};
 
 /// The handler of a request is called with this state.
-pub(crate) fn request(euid: &Euid) {
-    count_by("euid_requests_total", "state", euid.state());
+pub(crate) fn request(scope: Option<Scope>, euid: &Euid) {
+    count_by("euid_requests_total", word(scope), "state", euid.state());
 }
 
 /// How a call to the operator ended.
@@ -32,59 +33,68 @@ pub(crate) enum Ending {
 }
 
 /// A call to the operator has completed. `took` is the time since a page started it.
-pub(crate) fn refresh_ended(ending: Ending, outcome: &Result<Refreshed, EuidError>, took: Duration) {
+pub(crate) fn refresh_ended(scope: Scope, ending: Ending, outcome: &Result<Refreshed, EuidError>, took: Duration) {
+    let scope = scope.as_str();
     let word = match outcome {
         Ok(Refreshed::Identity(_)) => "refreshed",
         Ok(Refreshed::OptedOut) => "optout",
         Err(error) => word_of_failure(ending, error),
     };
     match (ending, outcome) {
-        (Ending::Panicked, _) => tracing::error!(target: TARGET, outcome = word, "a refresh panicked"),
+        (Ending::Panicked, _) => tracing::error!(target: TARGET, scope, outcome = word, "a refresh panicked"),
         (Ending::Dropped, _) => {
-            tracing::debug!(target: TARGET, outcome = word, "a refresh ended with its runtime, which is shutting down");
+            tracing::debug!(target: TARGET, scope, outcome = word, "a refresh ended with its runtime, which is shutting down");
         }
         (_, Ok(Refreshed::Identity(_))) => {
-            tracing::debug!(target: TARGET, outcome = word, "an identity was refreshed");
+            tracing::debug!(target: TARGET, scope, outcome = word, "an identity was refreshed");
         }
         (_, Ok(Refreshed::OptedOut)) => {
-            tracing::debug!(target: TARGET, outcome = word, "a refresh found the person opted out");
+            tracing::debug!(target: TARGET, scope, outcome = word, "a refresh found the person opted out");
         }
         (_, Err(error)) if error.kind() == ErrorKind::RejectedToken => {
-            tracing::info!(target: TARGET, outcome = word, %error, "the operator rejected a refresh token");
+            tracing::info!(target: TARGET, scope, outcome = word, %error, "the operator rejected a refresh token");
         }
         (_, Err(error)) => {
             let kind = error.kind();
-            tracing::warn!(target: TARGET, outcome = word, ?kind, %error, "an identity could not be refreshed");
+            tracing::warn!(target: TARGET, scope, outcome = word, ?kind, %error, "an identity could not be refreshed");
         }
     }
-    count_refresh(word, took);
+    count_refresh(scope, word, took);
 }
 
 /// A call for a migrated identity has failed. Any script can cause that, so only some are logged: with `left_out`, the
 /// number of those that were not since the last one that was.
-pub(crate) fn migrated_refresh_failed(ending: Ending, error: &EuidError, left_out: Option<u64>, took: Duration) {
+pub(crate) fn migrated_refresh_failed(
+    scope: Scope,
+    ending: Ending,
+    error: &EuidError,
+    left_out: Option<u64>,
+    took: Duration,
+) {
+    let scope = scope.as_str();
     let word = word_of_failure(ending, error);
     if let Some(left_out) = left_out {
         let kind = error.kind();
         match (ending, kind) {
             (Ending::Panicked, _) => {
-                tracing::error!(target: TARGET, outcome = word, left_out, "a refresh of a migrated identity panicked");
+                tracing::error!(target: TARGET, scope, outcome = word, left_out, "a refresh of a migrated identity panicked");
             }
             (Ending::Dropped, _) => tracing::debug!(
                 target: TARGET,
+                scope,
                 outcome = word,
                 left_out,
                 "a refresh of a migrated identity ended with its runtime, which is shutting down"
             ),
             (_, ErrorKind::RejectedToken | ErrorKind::RejectedInput) => tracing::info!(
-                target: TARGET, outcome = word, ?kind, %error, left_out, "the operator rejected a migrated identity"
+                target: TARGET, scope, outcome = word, ?kind, %error, left_out, "the operator rejected a migrated identity"
             ),
             _ => tracing::warn!(
-                target: TARGET, outcome = word, ?kind, %error, left_out, "a migrated identity could not be refreshed"
+                target: TARGET, scope, outcome = word, ?kind, %error, left_out, "a migrated identity could not be refreshed"
             ),
         }
     }
-    count_refresh(word, took);
+    count_refresh(scope, word, took);
 }
 
 fn word_of_failure(ending: Ending, error: &EuidError) -> &'static str {
@@ -95,19 +105,19 @@ fn word_of_failure(ending: Ending, error: &EuidError) -> &'static str {
     }
 }
 
-fn count_refresh(outcome: &'static str, took: Duration) {
-    count_by(REFRESHES, "outcome", outcome);
-    record("euid_refresh_duration_seconds", took.as_secs_f64());
+fn count_refresh(scope: &'static str, outcome: &'static str, took: Duration) {
+    count_by(REFRESHES, scope, "outcome", outcome);
+    record("euid_refresh_duration_seconds", scope, took.as_secs_f64());
 }
 
 /// A due page made no call to the operator, because the breaker is open.
-pub(crate) fn breaker_refused() {
-    count_by(REFRESHES, "outcome", "breaker_open");
+pub(crate) fn breaker_refused(scope: Scope) {
+    count_by(REFRESHES, scope.as_str(), "outcome", "breaker_open");
 }
 
 /// A due page with a migrated identity made no call to the operator, because too many such calls are under way.
-pub(crate) fn migration_refused() {
-    count_by(REFRESHES, "outcome", "migration_limit");
+pub(crate) fn migration_refused(scope: Scope) {
+    count_by(REFRESHES, scope.as_str(), "outcome", "migration_limit");
 }
 
 /// A due page continues without a refresh, and none begins.
@@ -116,33 +126,35 @@ pub(crate) fn refresh_refused(why: &'static str) {
 }
 
 /// A new pair had been due for a refresh for `due_by` when it arrived. Called once per layer.
-pub(crate) fn refreshed_pair_is_due(due_by: Duration) {
+pub(crate) fn refreshed_pair_is_due(scope: Scope, due_by: Duration) {
+    let scope = scope.as_str();
     let due_by_seconds = due_by.as_secs();
     tracing::warn!(
         target: TARGET,
+        scope,
         due_by_seconds,
         "a new pair is already due when it arrives: this machine's clock is ahead of the operator's, by that much or more"
     );
 }
 
 /// A due page joined a call that was under way.
-pub(crate) fn refresh_joined() {
-    count("euid_refresh_coalesced_total");
+pub(crate) fn refresh_joined(scope: Scope) {
+    count("euid_refresh_coalesced_total", scope.as_str());
 }
 
 /// The breaker for the operator changed its state.
-pub(crate) fn breaker_moved(from: &'static str, to: &'static str) {
-    tracing::warn!(target: TARGET, %from, %to, "the operator's breaker changed state");
+pub(crate) fn breaker_moved(scope: Scope, from: &'static str, to: &'static str) {
+    tracing::warn!(target: TARGET, scope = scope.as_str(), %from, %to, "the operator's breaker changed state");
 }
 
 /// The breaker is in the state of this number. Called without a change too, so that the gauge exists before the first
 /// failure.
-pub(crate) fn breaker_is(number: u8) {
-    set("euid_breaker_state", number.into());
+pub(crate) fn breaker_is(scope: Scope, number: u8) {
+    set("euid_breaker_state", scope.as_str(), number.into());
 }
 
 /// An identity cookie was not used.
-pub(crate) fn cookie_rejected(reason: RejectReason) {
+pub(crate) fn cookie_rejected(scope: Option<Scope>, reason: RejectReason) {
     let word = match reason {
         RejectReason::UnknownKey => "unknown_key",
         RejectReason::Undecodable => "undecodable",
@@ -151,33 +163,52 @@ pub(crate) fn cookie_rejected(reason: RejectReason) {
         RejectReason::UnreadableAnchor => "unreadable_anchor",
         RejectReason::OtherUser => "subject",
         RejectReason::NoUser => "no_user",
+        RejectReason::WrongScope => "wrong_scope",
         _ => "other",
     };
-    count_by(REJECTED_COOKIES, "reason", word);
+    let scope = self::word(scope);
+    count_by(REJECTED_COOKIES, scope, "reason", word);
     // Signed-out visitors are normal on a site that binds identities, so they are not logged.
     if reason != RejectReason::NoUser {
-        tracing::debug!(target: TARGET, reason = word, "the identity cookie can't be used");
+        tracing::debug!(target: TARGET, scope, reason = word, "the identity cookie can't be used");
     }
 }
 
 /// An identity was written; `bytes` is the size of name and value.
-pub(crate) fn cookie_written(bytes: usize) {
+pub(crate) fn cookie_written(scope: Option<Scope>, bytes: usize) {
     // No cookie is larger than 4096 bytes.
-    record("euid_cookie_bytes", u32::try_from(bytes).unwrap_or(u32::MAX).into());
+    record("euid_cookie_bytes", word(scope), u32::try_from(bytes).unwrap_or(u32::MAX).into());
 }
 
 /// A response could not write its cookies.
-pub(crate) fn cookie_not_written(reason: WriteError) {
+pub(crate) fn cookie_not_written(scope: Option<Scope>, reason: WriteError) {
     let word = match reason {
         WriteError::TooLarge => "too_large",
         WriteError::Expired => "expired",
         WriteError::NoRandomness => "no_randomness",
         WriteError::HeadersFull => "headers_full",
+        WriteError::WrongScope => "wrong_scope",
+        WriteError::NoScope => "no_scope",
         _ => "other",
     };
-    tracing::warn!(target: TARGET, reason = word, "a response could not write its cookies");
+    let scope = self::word(scope);
+    match reason {
+        WriteError::WrongScope => tracing::error!(
+            target: TARGET,
+            scope,
+            reason = word,
+            "a login was not written: its tokens are of the other scope; check the operator's URL and the API key"
+        ),
+        WriteError::NoScope => tracing::warn!(
+            target: TARGET,
+            scope,
+            reason = word,
+            "a login was not written: the hook of `EuidLayer::scope` chose no scope for its request"
+        ),
+        _ => tracing::warn!(target: TARGET, scope, reason = word, "a response could not write its cookies"),
+    }
     if reason == WriteError::TooLarge {
-        count_by(REJECTED_COOKIES, "reason", word);
+        count_by(REJECTED_COOKIES, scope, "reason", word);
     }
 }
 
@@ -203,8 +234,8 @@ pub(crate) fn clock_skewed(seconds: u64, direction: &'static str) {
 }
 
 /// An identity cookie opened under a key that is not the newest.
-pub(crate) fn cookie_of_old_key() {
-    count("euid_cookie_old_key_total");
+pub(crate) fn cookie_of_old_key(scope: Option<Scope>) {
+    count("euid_cookie_old_key_total", word(scope));
 }
 
 /// A response with an update passed a layer, as an earlier one with the same update did.
@@ -248,6 +279,27 @@ pub(crate) fn bind_without_user(identities: u32) {
     );
 }
 
+/// A layer with both scopes and without the hook `subject` is applied.
+pub(crate) fn both_scopes_without_subject() {
+    tracing::warn!(
+        target: TARGET,
+        "the layer serves both scopes, and the hook `subject` is not set: a login in one scope does not end another \
+         person's login in the other scope"
+    );
+}
+
+/// A request with an identity of UID2 brings a consent string of the TCF, which is for visitors in Europe.
+pub(crate) fn uid2_with_tcf_string() {
+    tracing::warn!(
+        target: TARGET,
+        "a visitor with an identity of UID2 brings a TCF consent string, as visitors in Europe do: is the scope right?"
+    );
+}
+
+fn word(scope: Option<Scope>) -> &'static str {
+    scope.map_or("none", Scope::as_str)
+}
+
 /// The target of all events.
 const TARGET: &str = "tower_euid";
 const REFRESHES: &str = "euid_refresh_total";
@@ -256,31 +308,31 @@ const REJECTED_COOKIES: &str = "euid_cookie_rejected_total";
 /// The functions of the `metrics` facade, with static text only.
 #[cfg(feature = "metrics")]
 mod meter {
-    pub(super) fn count(name: &'static str) {
-        metrics::counter!(name).increment(1);
+    pub(super) fn count(name: &'static str, scope: &'static str) {
+        metrics::counter!(name, "scope" => scope).increment(1);
     }
 
-    pub(super) fn count_by(name: &'static str, label: &'static str, value: &'static str) {
-        metrics::counter!(name, label => value).increment(1);
+    pub(super) fn count_by(name: &'static str, scope: &'static str, label: &'static str, value: &'static str) {
+        metrics::counter!(name, "scope" => scope, label => value).increment(1);
     }
 
-    pub(super) fn record(name: &'static str, value: f64) {
-        metrics::histogram!(name).record(value);
+    pub(super) fn record(name: &'static str, scope: &'static str, value: f64) {
+        metrics::histogram!(name, "scope" => scope).record(value);
     }
 
-    pub(super) fn set(name: &'static str, value: f64) {
-        metrics::gauge!(name).set(value);
+    pub(super) fn set(name: &'static str, scope: &'static str, value: f64) {
+        metrics::gauge!(name, "scope" => scope).set(value);
     }
 }
 
 /// Counts nothing.
 #[cfg(not(feature = "metrics"))]
 mod meter {
-    pub(super) fn count(_: &'static str) {}
+    pub(super) fn count(_: &'static str, _: &'static str) {}
 
-    pub(super) fn count_by(_: &'static str, _: &'static str, _: &'static str) {}
+    pub(super) fn count_by(_: &'static str, _: &'static str, _: &'static str, _: &'static str) {}
 
-    pub(super) fn record(_: &'static str, _: f64) {}
+    pub(super) fn record(_: &'static str, _: &'static str, _: f64) {}
 
-    pub(super) fn set(_: &'static str, _: f64) {}
+    pub(super) fn set(_: &'static str, _: &'static str, _: f64) {}
 }

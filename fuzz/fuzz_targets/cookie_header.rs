@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use euid_core::CookieConfig;
+use euid_core::{CookieConfig, Scope};
 use euid_core::fuzzing::{Scan, Site};
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
@@ -23,7 +23,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         let Ok(value) = HeaderValue::from_bytes(line) else { return Corpus::Reject };
         headers.append(COOKIE, value);
     }
-    let (anchor, tagged_names) = (config.anchor_name(), [config.identity_prefix(), config.opt_out_prefix()]);
+    let anchor = &*config.anchor_name(Scope::Euid);
+    let tagged_names = [config.identity_prefix(Scope::Euid), config.opt_out_prefix(Scope::Euid)];
     let site = Site::new(config.migrate_js_sdk_cookie(None).unwrap().expose_token_to_scripts());
 
     let pairs: Vec<_> = headers.get_all(COOKIE).iter().flat_map(|header| pairs(header.as_bytes())).collect();

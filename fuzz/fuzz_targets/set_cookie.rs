@@ -12,7 +12,7 @@ use std::time::Duration;
 use euid_core::clock::UnixMillis;
 use euid_core::fuzzing::{Opened, Site, Write};
 use euid_core::identity::{Identity, IdentityTimes};
-use euid_core::{CookieConfig, SameSite};
+use euid_core::{CookieConfig, SameSite, Scope};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -67,10 +67,10 @@ fn fuzz(data: &[u8]) -> Option<()> {
     assert_eq!(site.read(&jar).0, expected);
     let wrote = |is_one: &dyn Fn(&str) -> bool| cookies.iter().any(|(name, _)| is_one(name));
     let writes_anchor = matches!(write, Write::Login(..) | Write::ClearBoth | Write::OptOut);
-    assert_eq!(wrote(&|name| name == config.anchor_name()), written && writes_anchor);
+    assert_eq!(wrote(&|name| name == config.anchor_name(Scope::Euid)), written && writes_anchor);
     let writes_record = matches!(write, Write::OptOut | Write::RecordOptOut);
-    assert_eq!(wrote(&|name| has_tag(name, config.opt_out_prefix())), written && writes_record);
-    assert_eq!(wrote(&|name| has_tag(name, config.identity_prefix())), written && has_identity);
+    assert_eq!(wrote(&|name| has_tag(name, &config.opt_out_prefix(Scope::Euid))), written && writes_record);
+    assert_eq!(wrote(&|name| has_tag(name, &config.identity_prefix(Scope::Euid))), written && has_identity);
     Some(())
 }
 
@@ -110,8 +110,8 @@ fn check(config: &CookieConfig, line: &HeaderValue) -> (String, String) {
     let is_octet = |byte| matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e);
     assert!(value.bytes().all(is_octet), "{line}");
     assert!(name.len() + value.len() <= 4096);
-    let is_tagged = has_tag(name, config.identity_prefix()) || has_tag(name, config.opt_out_prefix());
-    let is_ours = name == config.anchor_name() || is_tagged;
+    let is_tagged = has_tag(name, &config.identity_prefix(Scope::Euid)) || has_tag(name, &config.opt_out_prefix(Scope::Euid));
+    let is_ours = name == config.anchor_name(Scope::Euid) || is_tagged;
     assert!(is_ours || ["__euid", "__euid_advertising_token"].contains(&name), "{line}");
 
     let (secure, domain, path) = (attribute("Secure"), attribute("Domain"), attribute("Path"));

@@ -6,7 +6,6 @@ use euid_core::Consent;
 use http::{request, response};
 
 use super::EuidLayer;
-use crate::tcf;
 
 /// The hooks of the application.
 impl EuidLayer {
@@ -37,40 +36,6 @@ impl EuidLayer {
     /// `axum_login`, the hook can read the user from `AuthSession` directly.
     pub fn consent(self, consent: impl Fn(&request::Parts) -> Consent + Send + Sync + 'static) -> Self {
         self.set(|config| config.consent = Some(Arc::new(consent)))
-    }
-
-    /// Sets a [`consent`](Self::consent) hook that reads consent from the TCF v2 string in the cookie `euconsent-v2`,
-    /// where consent banners keep it. It replaces a hook that was set before. A string that allows enough grants
-    /// consent; a string that allows too little withdraws it. Consent is withheld if there is no string, if none can be
-    /// read, or if two differ. The module [`tcf`](crate::tcf) has a table of all cases, and the parts for a hook of
-    /// your own.
-    ///
-    /// ```
-    /// # #[cfg(feature = "client")]
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # use http::{Request, header::COOKIE};
-    /// # use tower::{Layer, service_fn};
-    /// # use euid_sandbox::{Sandbox, VisitorState};
-    /// # let page = service_fn(async |request: Request<()>| Ok::<_, std::convert::Infallible>(
-    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
-    /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
-    /// let layer = layer.consent_from_tcf_cookie();
-    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?; // has a fresh identity
-    /// let app = layer.layer(page);
-    /// for (choice, state) in [
-    ///     ("theme=dark", "withheld"), // no choice yet
-    ///     ("euconsent-v2=CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA", "active"),
-    /// ] {
-    ///     let request = Request::builder().header(COOKIE, choice).body(())?;
-    ///     assert_eq!(visitor.send(&app, request).await?.into_body(), state);
-    /// }
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn consent_from_tcf_cookie(self) -> Self {
-        self.consent(|request| tcf::consent(&request.headers))
     }
 
     /// Sets the hook that returns the id of the signed-in user, in any form that the application uses. A login can

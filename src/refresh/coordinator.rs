@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use euid_core::Scope;
 use euid_core::clock::{Clock, UnixMillis};
 use euid_core::identity::Identity;
 use tokio::runtime::Handle;
@@ -33,6 +34,8 @@ use crate::telemetry;
 /// The settings of a coordinator.
 #[derive(Clone)]
 pub(crate) struct Settings {
+    /// The scope of the identities that `refresh` takes.
+    pub(crate) scope: Scope,
     pub(crate) refresh: Arc<dyn ErasedRefresh>,
     pub(crate) clock: Arc<dyn Clock>,
     /// How long a page waits.
@@ -96,6 +99,11 @@ impl Coordinator {
         Self::new(settings)
     }
 
+    /// The scope of the identities that it refreshes.
+    pub(crate) fn scope(&self) -> Scope {
+        self.settings.scope
+    }
+
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -136,18 +144,18 @@ impl Coordinator {
                 return Reply::Waiting { waiter: flight.wait(), patience, shared };
             }
             NextStep::Join(flight) => {
-                telemetry::refresh_joined();
+                telemetry::refresh_joined(self.settings.scope);
                 let shared = flight.share(identity);
                 Reply::Waiting { waiter: flight.wait(), patience, shared }
             }
             NextStep::Known(outcome) => Reply::Known(outcome),
             NextStep::BreakerOpen => {
-                telemetry::breaker_refused();
+                telemetry::breaker_refused(self.settings.scope);
                 Reply::Refused("the operator is down")
             }
             NextStep::Full => Reply::Refused("too many refreshes are under way"),
             NextStep::MigrationFull => {
-                telemetry::migration_refused();
+                telemetry::migration_refused(self.settings.scope);
                 Reply::Refused("too many refreshes of migrated identities are under way")
             }
             NextStep::Overdue => Reply::Refused("the refresh that is under way takes long"),
@@ -168,13 +176,14 @@ impl Coordinator {
         let mut table = lock(&self.table);
         let from = table.breaker();
         let result = change(&mut table);
-        (result, BreakerMoved { from, to: table.breaker() })
+        (result, BreakerMoved { scope: self.settings.scope, from, to: table.breaker() })
     }
 }
 
 /// The breaker's state before and after a change.
 #[must_use = "a move of the breaker is to be reported"]
 pub(super) struct BreakerMoved {
+    scope: Scope,
     from: BreakerState,
     to: BreakerState,
 }
@@ -182,15 +191,16 @@ pub(super) struct BreakerMoved {
 impl BreakerMoved {
     pub(super) fn report(&self) {
         if self.from != self.to {
-            telemetry::breaker_moved(self.from.word(), self.to.word());
+            telemetry::breaker_moved(self.scope, self.from.word(), self.to.word());
         }
-        telemetry::breaker_is(self.to.number());
+        telemetry::breaker_is(self.scope, self.to.number());
     }
 }
 
 impl fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Coordinator")
+            .field("scope", &self.settings.scope)
             .field("max_wait", &self.settings.max_wait)
             .field("call_deadline", &self.settings.call_deadline)
             .field("max_concurrent", &self.settings.max_concurrent)

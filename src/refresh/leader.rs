@@ -129,18 +129,19 @@ impl Leader {
         self.completed = true;
         // This comes last, as it runs the application's code: if that panics, the flight has already completed.
         moved.report();
+        let scope = self.coordinator.scope();
         if let Some(due_by) = due_by
             && !self.coordinator.warned_of_skew.swap(true, Ordering::Relaxed)
         {
-            telemetry::refreshed_pair_is_due(due_by);
+            telemetry::refreshed_pair_is_due(scope, due_by);
         }
         let took = now.saturating_since(self.begun);
         match &*outcome {
             Err(error) if self.progress == CallProgress::Migrated => {
                 let left_out = lock(&self.coordinator.migrated_failures).admit(now);
-                telemetry::migrated_refresh_failed(ending, error, left_out, took);
+                telemetry::migrated_refresh_failed(scope, ending, error, left_out, took);
             }
-            _ => telemetry::refresh_ended(ending, &outcome, took),
+            _ => telemetry::refresh_ended(scope, ending, &outcome, took),
         }
     }
 }

@@ -29,9 +29,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use euid_core::Refreshed;
 use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::Identity;
+use euid_core::{Refreshed, Scope};
 
 pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
 pub(crate) use self::flight::{Outcome, Waiter};
@@ -79,6 +79,11 @@ pub trait Refresh: Send + Sync + 'static {
     /// [`RejectedInput`](ErrorKind::RejectedInput) ends it once its advertising token has expired, and any other kind
     /// counts as a temporary failure.
     fn refresh(&self, identity: &Identity) -> impl Future<Output = Result<Refreshed, EuidError>> + Send;
+
+    /// The scope of the identities that it refreshes. Default: `None`, which leaves the choice to the layer.
+    fn scope(&self) -> Option<Scope> {
+        None
+    }
 }
 
 impl<R: Refresh> Refresh for Arc<R> {

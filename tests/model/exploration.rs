@@ -328,7 +328,7 @@ impl Explorer {
             None if !world.decided => SignedIn::User(user(0)),
             None => SignedIn::NoUser,
         };
-        RequestContext { consent: Consent::Granted, user }
+        RequestContext { consent: Consent::Granted, user, scope: None }
     }
 
     /// The responses of a page: without a refresh, or with each outcome of one.

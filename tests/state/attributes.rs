@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use http::HeaderMap;
-use tower_euid::{CookieConfig, EuidUpdate, Refreshed, SameSite};
+use tower_euid::{CookieConfig, EuidUpdate, Refreshed, SameSite, Scope};
 
 use crate::support::{DUE, Jar, NOTHING, Operator, SCRIPT_TOKEN, SDK, Site, identity, new_pair, ring, set_cookies};
 
@@ -110,8 +110,9 @@ async fn lines_of_all_changes(config: CookieConfig) -> Vec<Written> {
 async fn cookies_and_their_removals_have_the_names_and_attributes_of_the_configuration() {
     for (config, prefix, attributes) in configurations() {
         let [identity, anchor, record] = ["euid.", "euid-login", "euid-optout."].map(|name| format!("{prefix}{name}"));
-        assert_eq!((config.identity_prefix(), config.anchor_name()), (&*identity, &*anchor));
-        assert_eq!(config.opt_out_prefix(), record);
+        assert_eq!(config.identity_prefix(Scope::Euid), identity);
+        assert_eq!(config.anchor_name(Scope::Euid), anchor);
+        assert_eq!(config.opt_out_prefix(Scope::Euid), record);
         for Written { change, before, after, lines } in lines_of_all_changes(config.clone()).await {
             let set = |name: &str| (after.name(name), false, format!("; HttpOnly{attributes}"));
             let cleared = |name: &str| (before.name(name), true, format!("; HttpOnly{attributes}"));
@@ -155,7 +156,7 @@ async fn script_cookie_has_the_same_attributes_without_http_only() {
 #[tokio::test]
 async fn js_sdk_cookie_is_removed_from_the_host_and_from_its_domain() {
     for (config, ..) in configurations() {
-        let secure = if config.identity_prefix() == "euid." { "" } else { "; Secure" };
+        let secure = if config.identity_prefix(Scope::Euid) == "euid." { "" } else { "; Secure" };
         for (domain, domains) in [(None, vec![""]), (Some("Publisher.Example"), vec!["", "; Domain=publisher.example"])]
         {
             let config = config.clone().migrate_js_sdk_cookie(domain).unwrap();
@@ -222,10 +223,10 @@ async fn identity_is_not_readable_under_a_configuration_with_another_prefix() {
             let other_site = site.clone().configured(|layer| layer.cookie(other.clone()));
             assert_eq!(other_site.look_once().await.saw(), "absent");
             // The name is sealed, so the values are not readable under the other names either.
-            let [identity, anchor] =
-                [config.identity_prefix(), config.anchor_name()].map(|name| site.jar.value(name).unwrap());
-            let name = format!("{}{}", other.identity_prefix(), &anchor[..4]);
-            let renamed = Jar::default().with(&name, identity).with(other.anchor_name(), anchor);
+            let names = [config.identity_prefix(Scope::Euid), config.anchor_name(Scope::Euid)];
+            let [identity, anchor] = names.map(|name| site.jar.value(&name).unwrap());
+            let name = format!("{}{}", other.identity_prefix(Scope::Euid), &anchor[..4]);
+            let renamed = Jar::default().with(&name, identity).with(&other.anchor_name(Scope::Euid), anchor);
             let visit = other_site.send(renamed.request(), NOTHING).await;
             assert_eq!(visit.saw(), "absent", "{prefix} {other_prefix}");
         }

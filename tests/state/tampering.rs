@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_euid::{CookieConfig, CookieKey, Euid, EuidUpdate, Identity, KeyRing, Refreshed};
+use tower_euid::{CookieConfig, CookieKey, Euid, EuidUpdate, Identity, KeyRing, Refreshed, Scope};
 
 use crate::support::{
     ANCHOR, IDENTITY, Jar, NOTHING, OPT_OUT, Operator, Site, expect, identity, outcome, ring, set_cookies, writes,
@@ -164,7 +164,7 @@ async fn identity_with_a_part_of_another_identity_does_not_open() {
 }
 
 /// A browser with a sealed cookie, and the function that returns the prefix of that cookie's name under a configuration.
-type Sealed = (Site, fn(&CookieConfig) -> &str);
+type Sealed = (Site, fn(&CookieConfig, Scope) -> String);
 
 /// Returns a browser with an identity and one with a record, both under `config`.
 async fn under(config: &CookieConfig, keys: &KeyRing) -> [Sealed; 2] {
@@ -185,10 +185,11 @@ async fn identity_and_opt_out_record_do_not_open_under_the_names_of_another_conf
     let keys = ring();
     for from in &configs() {
         for (site, prefix) in under(from, &keys).await {
-            let [value, anchor] = [prefix(from), from.anchor_name()].map(|name| site.jar.value(name).unwrap());
+            let names = [prefix(from, Scope::Euid), from.anchor_name(Scope::Euid)];
+            let [value, anchor] = names.map(|name| site.jar.value(&name).unwrap());
             for to in configs().iter().filter(|to| *to != from) {
-                let name = format!("{}{}", prefix(to), &anchor[..4]);
-                let renamed = Jar::default().with(&name, value).with(to.anchor_name(), anchor);
+                let name = format!("{}{}", prefix(to, Scope::Euid), &anchor[..4]);
+                let renamed = Jar::default().with(&name, value).with(&to.anchor_name(Scope::Euid), anchor);
                 let other = site.clone().configured(|layer| layer.cookie(to.clone()));
                 assert_absent(&other, &renamed, &format!("{from:?} {to:?}")).await;
             }
@@ -201,12 +202,12 @@ async fn identity_and_opt_out_record_do_not_open_under_the_name_of_another_cooki
     let keys = ring();
     for config in &configs() {
         for (site, prefix) in under(config, &keys).await {
-            let (prefix, anchor_name) = (prefix(config), config.anchor_name());
-            let [value, anchor] = [prefix, anchor_name].map(|name| site.jar.value(name).unwrap());
-            let prefixes = [config.identity_prefix(), config.opt_out_prefix()];
-            let other_prefix = prefixes.into_iter().find(|other| *other != prefix).unwrap();
-            let [name, other_name] = [prefix, other_prefix].map(|prefix| format!("{prefix}{}", &anchor[..4]));
-            assert_eq!(name, site.jar.name(prefix), "the tag is the beginning of the anchor");
+            let (prefix, anchor_name) = (prefix(config, Scope::Euid), &*config.anchor_name(Scope::Euid));
+            let [value, anchor] = [&prefix, anchor_name].map(|name| site.jar.value(name).unwrap());
+            let prefixes = [config.identity_prefix(Scope::Euid), config.opt_out_prefix(Scope::Euid)];
+            let other_prefix = prefixes.iter().find(|other| **other != prefix).unwrap();
+            let [name, other_name] = [&prefix, other_prefix].map(|prefix| format!("{prefix}{}", &anchor[..4]));
+            assert_eq!(name, site.jar.name(&prefix), "the tag is the beginning of the anchor");
             for (jar, case) in [
                 (Jar::default().with(&name, anchor).with(anchor_name, anchor), "anchor under both names"),
                 (Jar::default().with(&name, value).with(anchor_name, value), "value under both names"),

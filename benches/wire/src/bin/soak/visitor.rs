@@ -18,7 +18,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_euid::clock::{Clock, SystemClock, UnixMillis};
-use tower_euid::{CookieConfig, Dii, EuidClient};
+use tower_euid::{Dii, EuidClient};
 
 use crate::operator::Operator;
 use crate::rules::{self, IdentityCookie, Login, Page, Token};
@@ -336,7 +336,7 @@ impl Visitor {
 /// Returns the identity cookie that a response sets.
 fn identity_cookie(answer: &Answer, headers: &HeaderMap) -> Option<IdentityCookie> {
     let lines = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.filter(|line| line.starts_with(CookieConfig::default().identity_prefix())).find_map(|line| {
+    lines.filter(|line| line.starts_with("__Host-euid.")).find_map(|line| {
         let name = line.split('=').next()?.to_owned();
         let seconds: u64 = line.split("Max-Age=").nth(1)?.split(';').next()?.parse().ok()?;
         // A second less, and from the request on, so that the operator cannot find the token expired before.
