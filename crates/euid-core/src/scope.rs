@@ -64,8 +64,10 @@ pub(crate) struct Literals {
     /// What the names of environment variables begin with.
     pub(crate) variables: &'static str,
     /// The operator's documents: a sandbox's error texts point there.
+    #[cfg_attr(not(feature = "operator"), allow(dead_code, reason = "the operator's half reads it"))]
     pub(crate) documents: &'static str,
     /// The bits of the scope in the first byte of a token.
+    #[cfg_attr(not(feature = "operator"), allow(dead_code, reason = "the operator's half reads it"))]
     pub(crate) token_bits: u8,
 }
 

@@ -43,8 +43,8 @@ use http::HeaderName;
 pub use self::envelope::{Iv, Key, RequestNonce, seal_request};
 #[cfg(feature = "operator")]
 pub use self::operator::{
-    OpenedRequest, RequestError, decode_base64, decode_base64_url, open, open_request, open_request_text,
-    parse_client_secret, seal, seal_response,
+    OpenedRequest, RequestError, api_key_prefix, decode_base64, decode_base64_url, documents, open, open_request,
+    open_request_text, parse_client_secret, seal, seal_response, token_bits,
 };
 
 /// The path of the call for an identity, below the operator's base URL.
