@@ -177,7 +177,7 @@ pub mod docs {
 }
 
 #[cfg(feature = "client")]
-pub use client::{EuidClient, EuidClientBuilder};
+pub use client::{EuidClient, EuidClientBuilder, EuidClients};
 pub use config::RefreshMode;
 #[cfg(feature = "client")]
 pub use env::from_env;
@@ -191,8 +191,8 @@ pub use service::EuidService;
 pub use types::EuidLayerMissing;
 pub use types::{
     AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, Euid, EuidError,
-    EuidLogoutHandle, GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, Scope, clock, dii,
-    engine, error, identity, openrtb, operator, tcf,
+    EuidLogoutHandle, GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, Scope, Uid2Region,
+    clock, dii, engine, error, identity, openrtb, operator, tcf,
 };
 pub use update::EuidUpdate;
 
