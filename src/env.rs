@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 use crate::client::{EuidClient, EuidClientBuilder, EuidClients, Variables};
 use crate::layer::EuidLayer;
 
-/// Returns the client and the layer, configured by environment variables: for EUID if the variables that are set begin with
-/// `EUID_`, for UID2 if they begin with `UID2_`.
+/// Returns the client and the layer, configured by environment variables: for EUID if the variables that are set begin
+/// with `EUID_`, for UID2 if they begin with `UID2_`.
 ///
 /// | variable | value |
 /// | --- | --- |
@@ -40,10 +40,10 @@ use crate::layer::EuidLayer;
 ///
 /// # Errors
 ///
-/// If a variable is missing, or its value can't be used: for example an API key of the other scope, a weak cookie key, or
-/// the client secret as a cookie key. The error's text names the variable, never the value. Also if variables of both
-/// scopes are set; [`EuidClients::from_env`] returns a client for each. Also if the machine has no CA certificates, as for
-/// [`EuidClientBuilder::build`].
+/// If a variable is missing, or its value can't be used: for example an API key of the other scope, a weak cookie key,
+/// or the client secret as a cookie key. The error's text names the variable, never the value. Also if variables of
+/// both scopes are set; [`EuidClients::from_env`] returns a client for each. Also if the machine has no CA
+/// certificates, as for [`EuidClientBuilder::build`].
 pub fn from_env() -> Result<(EuidClient, EuidLayer), ConfigError> {
     client_and_layer(&process)
 }
@@ -87,8 +87,8 @@ impl EuidClientBuilder {
 }
 
 impl EuidClients {
-    /// Returns a client for each scope, from the variables of [`from_env`](crate::from_env): those that begin with `EUID_`
-    /// and those that begin with `UID2_`.
+    /// Returns a client for each scope, from the variables of [`from_env`](crate::from_env): those that begin with
+    /// `EUID_` and those that begin with `UID2_`.
     ///
     /// ```no_run
     /// use tower_euid::EuidClients;
@@ -158,7 +158,8 @@ fn milliseconds(text: &str) -> Result<Duration, ConfigError> {
     text.parse().map(Duration::from_millis).map_err(|_| ConfigError::new("not a whole number of milliseconds"))
 }
 
-/// Returns the scope that has any of `settings`; EUID if there are none. If both have, the error gives the advice `instead`.
+/// Returns the scope that has any of `settings`; EUID if there are none. If both have, the error gives the advice
+/// `instead`.
 fn chosen(lookup: Lookup<'_>, settings: &[Setting], instead: &str) -> Result<Scope, ConfigError> {
     let first = |scope| settings.iter().find_map(|setting| optional(lookup, (scope, setting)).transpose()).transpose();
     match (first(Scope::Euid)?, first(Scope::Uid2)?) {

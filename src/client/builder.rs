@@ -90,16 +90,12 @@ impl EuidClientBuilder {
         self
     }
 
-    /// Sets the scope of a private operator: whether it issues tokens of EUID or of UID2. Default: that of the environment,
-    /// else of the host (in `euid.eu` or `uidapi.com`), else of the API key (`EUID-…` or `UID2-…`); else unknown until the
-    /// first token shows it. The operator's tokens must be of this scope:
-    /// [`WrongScope`](crate::error::ErrorKind::WrongScope).
+    /// Sets the scope of a private operator: EUID or UID2. [`OperatorBuilder::scope`] has the default.
     ///
     /// ```
     /// # use tower_euid::{Environment, EuidClient, Scope};
-    /// let operator = Environment::Url("http://localhost:3000".to_owned()); // private; its API keys do not tell the scope
+    /// let operator = Environment::Url("http://localhost:3000".to_owned()); // private
     /// let client = EuidClient::builder(operator).scope(Scope::Uid2).build()?;
-    /// assert_eq!(client.scope(), Some(Scope::Uid2));
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn scope(mut self, scope: Scope) -> Self {

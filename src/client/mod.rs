@@ -1,8 +1,7 @@
 //! The client of an operator of EUID or UID2, for a publisher's server.
 //!
-//! [`EuidClient`] is the core's [`Operator`] and a [`transport`] to it; [`builder`] configures it. [`clients`] has one for each
-//! scope. [`network`], with
-//! [`reuse`] and [`tls`], is the default HTTP client.
+//! [`EuidClient`] is the core's [`Operator`] and a [`transport`] to it; [`builder`] configures it. [`clients`] has one
+//! for each scope. [`network`], with [`reuse`] and [`tls`], is the default HTTP client.
 
 mod builder;
 mod clients;

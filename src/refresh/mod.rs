@@ -84,8 +84,8 @@ pub trait Refresh: Send + Sync + 'static {
     /// counts as a temporary failure.
     fn refresh(&self, identity: &Identity) -> impl Future<Output = Result<Refreshed, EuidError>> + Send;
 
-    /// Returns the scope of the identities that it refreshes; `None`, the default, if it refreshes any. A `Refresh` around
-    /// another one returns that one's.
+    /// Returns the scope of the identities that it refreshes; `None`, the default, if it refreshes any. A `Refresh`
+    /// around another one returns that one's.
     ///
     /// ```
     /// use tower_euid::{Environment, EuidClient, Refresh, Refreshed, Scope, refresh_fn};

@@ -161,7 +161,8 @@ impl Operator {
     }
 
     /// Whether it is an operator of EUID or of UID2; `None` while that is unknown. [`OperatorBuilder::scope`] says what
-    /// tells it. An operator of which nothing does has the scope of its first token from then on, and so have its clones.
+    /// tells it. An operator of which nothing does has the scope of its first token from then on, and so have its
+    /// clones.
     ///
     /// ```
     /// use euid_core::{Environment, Operator, Scope};

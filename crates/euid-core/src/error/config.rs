@@ -30,7 +30,8 @@ pub struct ConfigError {
 /// use tower_euid::error::Setting;
 /// use tower_euid::{Environment, Operator, Scope};
 ///
-/// let operator = Operator::builder(Environment::Integration(Scope::Euid)).credentials("EUID-C-T-124-key", "no base64");
+/// let operator = Operator::builder(Environment::Integration(Scope::Euid));
+/// let operator = operator.credentials("EUID-C-T-124-key", "no base64");
 /// assert_eq!(operator.build().unwrap_err().setting(), Some(Setting::ClientSecret));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -39,7 +39,8 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// Reads a setting of a deployment: the name of a public operator of `scope`, in upper or lower case, or a base URL.
+    /// Reads a setting of a deployment: the name of a public operator of `scope`, in upper or lower case, or a base
+    /// URL.
     ///
     /// | text | operator |
     /// | --- | --- |
@@ -130,9 +131,9 @@ impl OperatorBuilder {
         }
     }
 
-    /// The scope of a private operator: whether it issues tokens of EUID or of UID2. Default: that of the environment, else
-    /// of the host (in `euid.eu` or `uidapi.com`), else of the API key (`EUID-…` or `UID2-…`); else unknown until the first
-    /// token shows it. The operator's tokens must be of this scope:
+    /// The scope of a private operator: whether it issues tokens of EUID or of UID2. Default: that of the environment,
+    /// else of the host (in `euid.eu` or `uidapi.com`), else of the API key (`EUID-…` or `UID2-…`); else unknown until
+    /// the first token shows it. The operator's tokens must be of this scope:
     /// [`WrongScope`](crate::error::ErrorKind::WrongScope).
     ///
     /// ```
@@ -220,9 +221,9 @@ impl OperatorBuilder {
     ///
     /// # Errors
     ///
-    /// If the URL can't be used, the API key can't be one, the secret is not base64 of 32 bytes, the two are swapped, or
-    /// the version fits into no header. Also if one of [scope](Self::scope), environment, host and API key belongs to EUID
-    /// and another to UID2.
+    /// If the URL can't be used, the API key can't be one, the secret is not base64 of 32 bytes, the two are swapped,
+    /// or the version fits into no header. Also if one of [scope](Self::scope), environment, host and API key belongs
+    /// to EUID and another to UID2.
     ///
     /// The URL can't be used if
     ///

@@ -124,7 +124,8 @@ impl Answered {
     ///
     /// [`Malformed`](crate::error::ErrorKind::Malformed) if it is no identity and no known status, as the answer to
     /// another call; [`UnknownStatus`](crate::error::ErrorKind::UnknownStatus) for a status that this version does not
-    /// know; [`WrongScope`](crate::error::ErrorKind::WrongScope) for an identity of the other scope than the operator's.
+    /// know; [`WrongScope`](crate::error::ErrorKind::WrongScope) for an identity of the other scope than the
+    /// operator's.
     pub fn generated(&self) -> Result<Generated, EuidError> {
         let generated = answer::generated(&self.json)?;
         if let Generated::Identity(identity) = &generated {

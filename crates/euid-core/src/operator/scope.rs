@@ -1,7 +1,7 @@
 //! The scope of an operator.
 //!
-//! 1. Four signs tell it before the first token, in this order: the setting, the environment, the host, the API key. Two
-//!    signs that contradict each other are an error.
+//! 1. Four signs tell it before the first token, in this order: the setting, the environment, the host, the API key.
+//!    Two signs that contradict each other are an error.
 //! 2. If there is no sign, the first token tells it.
 //! 3. A token of the other scope is refused. A token that tells nothing is accepted.
 
@@ -24,8 +24,8 @@ pub(super) enum Sign {
 }
 
 impl Sign {
-    /// Returns the scope that all `signs` tell, the strongest first; `None` if no sign tells one. An error names two that
-    /// contradict each other.
+    /// Returns the scope that all `signs` tell, the strongest first; `None` if no sign tells one. An error names two
+    /// that contradict each other.
     pub(super) fn agree(signs: [(Self, Option<Scope>); 4]) -> Result<Option<Scope>, ConfigError> {
         let mut told = signs.into_iter().filter_map(|(sign, scope)| Some((sign, scope?)));
         let Some((first, scope)) = told.next() else { return Ok(None) };
@@ -65,7 +65,8 @@ impl OperatorScope {
         self.0.get().copied()
     }
 
-    /// Returns an error for an identity of the other scope. The first identity that tells a scope decides an unknown one.
+    /// Returns an error for an identity of the other scope. The first identity that tells a scope decides an unknown
+    /// one.
     pub(super) fn check(&self, identity: &Identity) -> Result<(), EuidError> {
         let Some(issued) = identity.scope() else { return Ok(()) };
         let scope = *self.0.get_or_init(|| issued);

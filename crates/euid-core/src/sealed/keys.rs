@@ -114,9 +114,9 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// If the variable is not set, or as for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is
-    /// also the value of `EUID_CLIENT_SECRET` or `UID2_CLIENT_SECRET`. The text names the variable and the position of the key, never
-    /// a value.
+    /// If the variable is not set, or as for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is also the
+    /// value of `EUID_CLIENT_SECRET` or `UID2_CLIENT_SECRET`. The text names the variable and the position of the key,
+    /// never a value.
     pub fn from_env(name: &str) -> Result<Self, ConfigError> {
         let variable = |name: &str| std::env::var(name).map(Zeroizing::new);
         let not_set = || refused(format!("{name} is not set (or is not UTF-8)")).with_variable(name.to_owned());
@@ -127,8 +127,8 @@ impl KeyRing {
             .map_err(|error| error.in_variable(name.to_owned()))
     }
 
-    /// The ring that `keys` lists, as in [`from_env`](Self::from_env). None of them may be one of the client secrets, as of
-    /// EUID and of UID2: the operator knows its own, so it could open cookies.
+    /// The ring that `keys` lists, as in [`from_env`](Self::from_env). None of them may be one of the client secrets,
+    /// as of EUID and of UID2: the operator knows its own, so it could open cookies.
     ///
     /// ```
     /// # use euid_core as tower_euid;
