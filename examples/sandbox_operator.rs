@@ -63,9 +63,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, port).into()).await;
     let sandbox = sandbox.map_err(|error| format!("PORT {port}: {error}"))?;
     eprintln!("sandbox_operator: an operator of {scope}; set these variables for its clients");
-    println!("{scope}_OPERATOR_URL={}", sandbox.base_url());
-    println!("{scope}_API_KEY={}", sandbox.sandbox().api_key());
-    println!("{scope}_CLIENT_SECRET={}", sandbox.sandbox().client_secret());
+    let prefix = scope.env_prefix();
+    println!("{prefix}OPERATOR_URL={}", sandbox.base_url());
+    println!("{prefix}API_KEY={}", sandbox.sandbox().api_key());
+    println!("{prefix}CLIENT_SECRET={}", sandbox.sandbox().client_secret());
     tokio::signal::ctrl_c().await?;
     Ok(())
 }

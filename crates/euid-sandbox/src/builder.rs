@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use euid_core::clock::ManualClock;
-use euid_core::protocol::{api_key_prefix, parse_client_secret};
+use euid_core::protocol::parse_client_secret;
 use euid_core::{ConfigError, Environment, OperatorBuilder, Scope};
 use zeroize::Zeroizing;
 
@@ -174,8 +174,8 @@ impl SandboxBuilder {
     ///
     /// # Errors
     ///
-    /// If the API key can't be one, the secret is not base64 of 32 bytes, or the lifetimes are not
-    /// `refresh_from ≤ identity_expires ≤ refresh_expires`.
+    /// If the API key can't be one or begins as those of the other scope do, the secret is not base64 of 32 bytes, or the
+    /// lifetimes are not `refresh_from ≤ identity_expires ≤ refresh_expires`.
     pub fn build(self) -> Result<Sandbox, ConfigError> {
         let scope = self.scope;
         let api_key = self.api_key.unwrap_or_else(|| Zeroizing::new(Sandbox::default_api_key(scope)));
@@ -205,17 +205,7 @@ impl SandboxBuilder {
 
 /// An operator of this scope at `base_url`, as a publisher calls it.
 pub(crate) fn caller(scope: Scope, base_url: String, api_key: &str, client_secret: &str) -> OperatorBuilder {
-    let operator = euid_core::Operator::builder(Environment::Url(base_url));
-    operator.credentials(key_of_caller(scope, api_key), client_secret)
-}
-
-/// The API key for a caller in Rust. `euid_core` refuses the keys of UID2 as they stand, so a sandbox of UID2 takes its
-/// key without the beginning, too.
-pub(crate) fn key_of_caller(scope: Scope, api_key: &str) -> &str {
-    match scope {
-        Scope::Euid => api_key,
-        Scope::Uid2 => api_key.strip_prefix(api_key_prefix(scope)).unwrap_or(api_key),
-    }
+    euid_core::Operator::builder(Environment::Url(base_url)).scope(scope).credentials(api_key, client_secret)
 }
 
 /// The base URL of a sandbox without a port. It reaches nothing.
@@ -268,6 +258,8 @@ impl Default for Lifetimes {
 
 #[cfg(test)]
 mod tests {
+    use euid_core::error::Setting;
+
     use super::*;
 
     #[test]
@@ -291,7 +283,11 @@ mod tests {
             assert!(api_key(builder.clone()).starts_with(prefix));
             let given = builder.credentials("key", Sandbox::DEFAULT_CLIENT_SECRET);
             assert_eq!(api_key(given.clone()), "key");
+            assert_eq!(given.clone().build().unwrap().operator().scope(), Some(scope));
             assert_eq!(api_key(given.scope(scope.other())), "key");
+            let others = Sandbox::default_api_key(scope.other());
+            let others = Sandbox::builder().scope(scope).credentials(others, Sandbox::DEFAULT_CLIENT_SECRET);
+            assert_eq!(others.build().unwrap_err().setting(), Some(Setting::ApiKey));
         }
     }
 

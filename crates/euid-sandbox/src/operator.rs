@@ -23,7 +23,6 @@ use zeroize::Zeroizing;
 use super::Lifetimes;
 use super::answer::{self, Answer, Form, Tokens};
 use super::body::RequestBody;
-use super::builder::key_of_caller;
 use super::cors::Cors;
 use super::fault::Fault;
 use super::optout_check;
@@ -127,9 +126,7 @@ impl Operator {
     }
 
     fn authenticates(&self, headers: &HeaderMap) -> bool {
-        let key = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-        let taken = [&*self.api_key, key_of_caller(self.issuer.scope, &self.api_key)];
-        taken.iter().any(|taken| key == Some(taken.as_bytes()))
+        headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())) == Some(self.api_key.as_bytes())
     }
 
     /// Opens the request envelope, and returns the form in which the client expects the answer.
