@@ -1,18 +1,19 @@
-//! Checks an operator: whether it is reachable, accepts the credentials, and behaves as it should. These are the tests that
-//! the EUID guide asks of a publisher before going live.
+//! Checks an operator of EUID or UID2: whether it is reachable, accepts the credentials, and behaves as it should.
+//! These are the tests that the guides of both ask of a publisher before going live.
 //!
 //! ```console
 //! $ cargo run --example check_operator -- --sandbox
-//! operator: http://127.0.0.1:40217
+//! operator of EUID: http://127.0.0.1:40217 (an embedded sandbox)
 //! pass  generate: validate@example.com gets an identity
 //! pass  validate: its token is recognized as that person's
 //! …
 //! 10 passed, 0 failed
 //! ```
 //!
-//! Without `--sandbox`, it checks the operator that `EUID_OPERATOR_URL` (`production`, `integration` or a URL), `EUID_API_KEY`
-//! and `EUID_CLIENT_SECRET` name. With `--optout-check`, generate sends `optout_check: 1`, which private operators up to 5.65
-//! require. For each failure it prints advice; after a failure, the exit status is 1. It uses only the addresses that operators
+//! Without `--sandbox`, it checks the operator that `EUID_OPERATOR_URL` (`production`, `integration` or a URL),
+//! `EUID_API_KEY` and `EUID_CLIENT_SECRET` name, or `UID2_OPERATOR_URL` and so on. If both are set, it checks both
+//! operators. With `--optout-check`, generate sends `optout_check: 1`, which private operators up to 5.65 require. For
+//! each failure it prints advice; after a failure, the exit status is 1. It uses only the addresses that operators
 //! reserve for tests, and prints no token or secret.
 
 use std::env;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use euid_sandbox::{Sandbox, SandboxServer};
 use tower_euid::clock::{Clock, ManualClock, SystemClock, UnixMillis};
 use tower_euid::error::{ConfigError, ErrorKind, EuidError};
-use tower_euid::{Dii, EuidClient, EuidClientBuilder, Generated, Identity, Refreshed};
+use tower_euid::{Dii, EuidClient, EuidClientBuilder, Generated, Identity, Refreshed, Scope};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -54,22 +55,35 @@ async fn run() -> Result<u32, Box<dyn Error>> {
     }
     // The sandbox must live as long as the checks run.
     let _sandbox: SandboxServer;
-    let (operator, api_key) = if in_sandbox {
+    let mut operators = Vec::new();
+    if in_sandbox {
         let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-        println!("operator: {} (an embedded sandbox)", sandbox.base_url());
-        let operator = (client_builder(&sandbox), sandbox.sandbox().api_key().to_owned());
+        let name = format!("{} (an embedded sandbox)", sandbox.base_url());
+        operators.push((Scope::Euid, client_builder(&sandbox), sandbox.sandbox().api_key().to_owned(), name));
         _sandbox = sandbox;
-        operator
     } else {
-        let operator = EuidClientBuilder::from_env()
-            .map_err(|error| format!("{error} (to try it without an operator: --sandbox)"))?;
-        println!("operator: {}", variable("EUID_OPERATOR_URL"));
-        (operator, variable("EUID_API_KEY"))
-    };
-    let operator = if optout_check { operator.optout_check(true) } else { operator };
-    let mut report = Report::default();
-    check(&operator, &api_key, &mut report).await?;
-    Ok(report.done())
+        let variable = |scope: Scope, name: &str| variable(&format!("{}{name}", scope.env_prefix()));
+        for scope in scopes(|scope| SETTINGS.iter().any(|name| !variable(scope, name).is_empty())) {
+            let operator = EuidClientBuilder::from_env_of(scope)
+                .map_err(|error| format!("{error} (to try it without an operator: --sandbox)"))?;
+            operators.push((scope, operator, variable(scope, "API_KEY"), variable(scope, "OPERATOR_URL")));
+        }
+    }
+    let mut failed = 0;
+    for (scope, operator, api_key, name) in operators {
+        println!("operator of {scope}: {name}");
+        let operator = if optout_check { operator.optout_check(true) } else { operator };
+        let mut report = Report::of(scope);
+        check(&operator, &api_key, &mut report).await?;
+        failed += report.done();
+    }
+    Ok(failed)
+}
+
+/// The scopes to check: those whose variables are set. If none are, EUID, so that an error names its variables.
+fn scopes(is_set: impl Fn(Scope) -> bool) -> Vec<Scope> {
+    let set: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| is_set(*scope)).collect();
+    if set.is_empty() { vec![Scope::Euid] } else { set }
 }
 
 async fn check(operator: &EuidClientBuilder, api_key: &str, report: &mut Report) -> Result<(), ConfigError> {
@@ -86,9 +100,6 @@ async fn check(operator: &EuidClientBuilder, api_key: &str, report: &mut Report)
         report.line("The other checks need that identity and were not run.".to_owned());
         return Ok(());
     };
-    if let Some(problem) = other_scope(&identity) {
-        report.warn("scope: the tokens are EUID's", problem);
-    }
     let mistaken = "validate: its token is not taken for another person's";
     let recognized = validate(&client, identity.advertising_token(), ACTIVE, true).await;
     let validates = report.note("validate: its token is recognized as that person's", recognized).is_some();
@@ -126,7 +137,7 @@ async fn validate(client: &EuidClient, token: &str, address: &str, expected: boo
         }
         Err(error) if error.kind() == ErrorKind::RejectedInput => Err(Problem::new(
             describe(&error),
-            "The operator does not take its own token for yours: ask the EUID team whether your site has an encryption \
+            "The operator does not take its own token for yours: ask the {scope} team whether your site has an encryption \
              key of its own. Generate and refresh work without.",
         )),
         Err(error) => Err(error.into()),
@@ -145,18 +156,6 @@ async fn refresh_chain(client: &EuidClient, mut identity: Identity, validates: b
         identity = next;
     }
     if validates { validate(client, identity.advertising_token(), ACTIVE, true).await } else { Ok(()) }
-}
-
-/// Checks the scope. Tokens begin with their scope and version: `E4` and `F4` are EUID's, `A4` and `B4` are UID2's.
-fn other_scope(identity: &Identity) -> Option<Problem> {
-    let is_uid2 = ["A3", "A4", "B3", "B4"].iter().any(|start| identity.advertising_token().starts_with(start));
-    is_uid2.then(|| {
-        Problem::new(
-            "the operator issues tokens of UID2",
-            "EUID's bidders do not know them: EUID_OPERATOR_URL and EUID_API_KEY must be those of an EUID operator. A \
-             private operator is one with `identity_scope` set to `euid`.",
-        )
-    })
 }
 
 async fn opted_out(client: &EuidClient) -> Result<(), Problem> {
@@ -195,7 +194,8 @@ fn person(address: &str) -> Result<Dii, EuidError> {
     Ok(Dii::email(address)?)
 }
 
-/// A failure, and advice.
+/// A failure, and advice. In the advice, `{scope}` is the name of the scope, `{word}` its word in configurations, and
+/// `{PREFIX}` the beginning of its variables.
 struct Problem {
     what: String,
     advice: &'static str,
@@ -209,7 +209,7 @@ impl Problem {
     fn unlike_test_identities(address: &str, what: &str) -> Self {
         Self::new(
             format!("{address} {what}"),
-            "An operator of before 2023-10, or none of EUID's, does not know these test identities: which version is it?",
+            "An operator of before 2023-10, or none of {scope}'s, does not know these test identities: which version is it?",
         )
     }
 }
@@ -222,21 +222,25 @@ impl From<EuidError> for Problem {
                  in its configuration to true, which development configurations have as false. Otherwise see its log."
             }
             ErrorKind::Transient => {
-                "Is EUID_OPERATOR_URL right, and may this machine connect there (DNS, firewall, proxy)? Is the operator up: \
+                "Is {PREFIX}OPERATOR_URL right, and may this machine connect there (DNS, firewall, proxy)? Is the operator up: \
                  what does GET /ops/healthcheck say?"
             }
             ErrorKind::Unauthorized => {
-                "Is EUID_API_KEY one of this very operator, enabled, with the role GENERATOR? Production and integration \
+                "Is {PREFIX}API_KEY one of this very operator, enabled, with the role GENERATOR? Production and integration \
                  have their own keys."
             }
             ErrorKind::Undecryptable => {
-                "EUID_CLIENT_SECRET is not the one that was issued with EUID_API_KEY: copy both from the same message."
+                "{PREFIX}CLIENT_SECRET is not the one that was issued with {PREFIX}API_KEY: copy both from the same message."
+            }
+            ErrorKind::WrongScope => {
+                "Bidders of {scope} do not know these tokens: {PREFIX}OPERATOR_URL and {PREFIX}API_KEY must be those of an \
+                 operator of {scope}. A private operator is one with `identity_scope` set to `{word}`."
             }
             ErrorKind::ClockDrift => {
                 "Synchronize this machine's clock (NTP; `timedatectl` shows it): two minutes off, and every call fails."
             }
             ErrorKind::RejectedInput if error.to_string().contains("optout_check") => {
-                "A private operator up to 5.65: run this with --optout-check, and the site with EUID_OPTOUT_CHECK or \
+                "A private operator up to 5.65: run this with --optout-check, and the site with {PREFIX}OPTOUT_CHECK or \
                  `EuidClientBuilder::optout_check`."
             }
             ErrorKind::RejectedInput => {
@@ -246,10 +250,10 @@ impl From<EuidError> for Problem {
                 "Refresh tokens of one operator are worth nothing at another: is this one address?"
             }
             ErrorKind::Malformed => {
-                "Something answers at EUID_OPERATOR_URL that is no EUID operator: is it the base URL, without /v2, and is \
+                "Something answers at {PREFIX}OPERATOR_URL that is no {scope} operator: is it the base URL, without /v2, and is \
                  there a proxy or login page in between?"
             }
-            _ => "Ask the EUID team, with the time of this call.",
+            _ => "Ask the {scope} team, with the time of this call.",
         };
         Self::new(describe(&error), advice)
     }
@@ -266,16 +270,19 @@ fn describe(error: &EuidError) -> String {
     text
 }
 
-#[derive(Default)]
 struct Report {
+    scope: Scope,
     passed: u32,
     failed: u32,
-    warned: u32,
     skipped: u32,
     lines: Vec<String>,
 }
 
 impl Report {
+    fn of(scope: Scope) -> Self {
+        Self { scope, passed: 0, failed: 0, skipped: 0, lines: Vec::new() }
+    }
+
     fn note<T>(&mut self, check: &str, outcome: Result<T, Problem>) -> Option<T> {
         match outcome {
             Ok(value) => {
@@ -284,16 +291,17 @@ impl Report {
                 Some(value)
             }
             Err(Problem { what, advice }) => {
-                self.line(format!("FAIL  {check}\n      {what}\n      {advice}"));
+                self.line(format!("FAIL  {check}\n      {what}\n      {}", self.filled(advice)));
                 self.failed += 1;
                 None
             }
         }
     }
 
-    fn warn(&mut self, check: &str, Problem { what, advice }: Problem) {
-        self.line(format!("warn  {check}\n      {what}\n      {advice}"));
-        self.warned += 1;
+    /// The advice for this scope.
+    fn filled(&self, advice: &str) -> String {
+        let text = advice.replace("{scope}", &self.scope.to_string()).replace("{word}", self.scope.as_str());
+        text.replace("{PREFIX}", self.scope.env_prefix())
     }
 
     /// Skips a check that would fail for the same reason as an earlier one.
@@ -308,26 +316,28 @@ impl Report {
     }
 
     fn done(&mut self) -> u32 {
-        let counts = [(self.warned, "warned"), (self.skipped, "skipped")];
-        let more: String = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!(", {n} {word}")).collect();
+        let more = if self.skipped > 0 { format!(", {} skipped", self.skipped) } else { String::new() };
         self.line(format!("{} passed, {} failed{more}", self.passed, self.failed));
         self.failed
     }
 }
 
-/// The value of a variable that `EuidClientBuilder::from_env` has found.
+/// The value of a variable, as `EuidClientBuilder::from_env_of` reads it; empty if it is not set.
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_default().trim().to_owned()
 }
 
-/// EUID's test identities, and an address for which no identity is generated.
+/// The variables of an operator, without the beginning that names the scope.
+const SETTINGS: [&str; 3] = ["OPERATOR_URL", "API_KEY", "CLIENT_SECRET"];
+
+/// The test identities of both scopes, and an address for which no identity is generated.
 const ACTIVE: &str = "validate@example.com";
 const OPTED_OUT: &str = "optout@example.com";
 const OPTS_OUT_LATER: &str = "refresh-optout@example.com";
 const OTHER_PERSON: &str = "somebody-else@example.com";
 
-/// Credentials that are well-formed but not in use.
-const WRONG_API_KEY: &str = "EUID-C-T-0-wrong1.ThisIsAWrongKeyOfTheCheckOperatorExample";
+/// Credentials that are well-formed but not in use. Like an old API key, this one tells no scope.
+const WRONG_API_KEY: &str = "wrong1.ThisIsAWrongKeyOfTheCheckOperatorExample";
 const WRONG_SECRET: &str = "VGhpcyBpcyBhIHdyb25nIGNsaWVudCBzZWNyZXQgISE=";
 
 /// Operators accept requests whose time is up to 119 s off; the guide says 60 s.
@@ -349,7 +359,6 @@ mod tests {
     use euid_sandbox::{Fault, SandboxBuilder};
     use tokio::net::TcpListener;
     use tower_euid::Environment;
-    use tower_euid::identity::{IdentityTimes, RefreshToken, ResponseKey};
 
     use super::*;
 
@@ -363,11 +372,11 @@ mod tests {
     ) -> Tested<Report> {
         let server = sandbox.build()?.serve(([127, 0, 0, 1], 0).into()).await?;
         server.fault(fault);
-        report(&configure(client_builder(&server)), server.sandbox().api_key()).await
+        report(Scope::Euid, &configure(client_builder(&server)), server.sandbox().api_key()).await
     }
 
-    async fn report(operator: &EuidClientBuilder, api_key: &str) -> Tested<Report> {
-        let mut report = Report::default();
+    async fn report(scope: Scope, operator: &EuidClientBuilder, api_key: &str) -> Tested<Report> {
+        let mut report = Report::of(scope);
         check(operator, api_key, &mut report).await?;
         report.done();
         Ok(report)
@@ -402,7 +411,7 @@ mod tests {
         let sandbox = Sandbox::builder().build()?;
         let validate = post(async move || (StatusCode::BAD_REQUEST, refusal));
         let app = Router::new().route("/v2/token/validate", validate).fallback_service(sandbox.clone());
-        let report = report_of(app, &sandbox).await?;
+        let report = report_of(Scope::Euid, app, &sandbox).await?;
         assert_eq!(
             report.lines.last().map(String::as_str),
             Some("8 passed, 1 failed, 1 skipped"),
@@ -442,40 +451,63 @@ mod tests {
         Response::new(BASE64_STANDARD.encode([&nonce[..], &sealed].concat()).into())
     }
 
-    /// Returns the report on `app`, an operator on a loopback port with the credentials of `sandbox`.
-    async fn report_of(app: Router, sandbox: &Sandbox) -> Tested<Report> {
+    /// Returns the report on `app`, an operator of `scope` on a loopback port with the credentials of `sandbox`.
+    async fn report_of(scope: Scope, app: Router, sandbox: &Sandbox) -> Tested<Report> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let server = tokio::spawn(axum::serve(listener, app).into_future());
-        let operator =
-            EuidClient::builder(Environment::Url(url)).credentials(sandbox.api_key(), sandbox.client_secret());
-        let report = report(&operator, sandbox.api_key()).await;
+        let operator = EuidClient::builder(Environment::Url(url)).scope(scope);
+        let operator = operator.credentials(sandbox.api_key(), sandbox.client_secret());
+        let report = report(scope, &operator, sandbox.api_key()).await;
         server.abort();
         report
     }
 
     #[tokio::test]
-    async fn report_warns_of_an_operator_with_uid2_tokens() -> Tested {
-        let sandbox = Sandbox::builder().build()?;
-        let app = Router::new().fallback_service(sandbox.clone()).layer(map_response(with_uid2_token));
-        let report = report_of(app, &sandbox).await?;
-        assert_eq!(lines_with(&report, "the operator issues tokens of UID2").len(), 1, "{:?}", report.lines);
+    async fn operator_with_tokens_of_the_other_scope_is_one_failure_that_names_both() -> Tested {
+        // Its API key tells no scope.
+        let sandbox = Sandbox::builder().credentials("old-key", Sandbox::DEFAULT_CLIENT_SECRET).build()?;
+        let with_euid_tokens = Router::new().fallback_service(sandbox.clone());
+        let with_uid2_tokens = with_euid_tokens.clone().layer(map_response(with_uid2_token));
+        for (scope, app) in [(Scope::Euid, with_uid2_tokens), (Scope::Uid2, with_euid_tokens)] {
+            let report = report_of(scope, app, &sandbox).await?;
+            assert_eq!((report.passed, report.failed), (0, 1), "{:?}", report.lines);
+            let issued = format!("issued a token of {}, and this client is for {scope}", scope.other());
+            assert_eq!(lines_with(&report, &issued).len(), 1, "{:?}", report.lines);
+            let advice = format!("`identity_scope` set to `{}`", scope.as_str());
+            assert_eq!(lines_with(&report, &advice).len(), 1, "{:?}", report.lines);
+        }
         Ok(())
     }
 
     #[test]
-    fn uid2_tokens_are_recognized_and_warned_of() -> Tested {
-        let at = UnixMillis::from_millis;
-        let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
-        let key = ResponseKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")?;
-        for (token, is_other) in [("A4AAAA", true), ("B4AAAA", true), ("E4AAAA", false), ("F4AAAA", false)] {
-            let identity = Identity::new(token, RefreshToken::from("AAAA".to_owned()), key.clone(), times)?;
-            assert_eq!(other_scope(&identity).is_some(), is_other, "{token}");
+    fn advice_names_the_scope_of_the_operator_and_its_variables() {
+        for scope in Scope::ALL {
+            let mut report = Report::of(scope);
+            for kind in [
+                ErrorKind::Transient,
+                ErrorKind::Unauthorized,
+                ErrorKind::Undecryptable,
+                ErrorKind::WrongScope,
+                ErrorKind::Malformed,
+                ErrorKind::UnknownStatus,
+            ] {
+                report.note("check", Err::<(), _>(Problem::from(EuidError::new(kind, "what"))));
+            }
+            report.note("check", Err::<(), _>(Problem::unlike_test_identities(ACTIVE, "what")));
+            for line in &report.lines {
+                assert!(line.contains(&scope.to_string()) && !line.contains(&scope.other().to_string()), "{line}");
+                assert!(!line.contains(['{', '}']), "{line}");
+            }
         }
-        let mut report = Report::default();
-        report.warn("scope", Problem::new("what", "advice"));
-        assert_eq!(report.done(), 0, "a warning is not a failure");
-        assert_eq!(report.lines.last().map(String::as_str), Some("0 passed, 0 failed, 1 warned"));
-        Ok(())
+    }
+
+    #[test]
+    fn operators_to_check_are_those_whose_variables_are_set() {
+        assert_eq!(scopes(|_| false), [Scope::Euid]);
+        assert_eq!(scopes(|_| true), Scope::ALL);
+        for only in Scope::ALL {
+            assert_eq!(scopes(|scope| scope == only), [only]);
+        }
     }
 }

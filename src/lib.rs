@@ -177,10 +177,10 @@ pub mod docs {
 }
 
 #[cfg(feature = "client")]
-pub use client::{EuidClient, EuidClientBuilder};
+pub use client::{EuidClient, EuidClientBuilder, EuidClients};
 pub use config::RefreshMode;
 #[cfg(feature = "client")]
-pub use env::from_env;
+pub use env::{both_from_env, from_env};
 #[cfg(feature = "client")]
 pub use from_service::from_service;
 pub use future::ResponseFuture;
@@ -191,8 +191,8 @@ pub use service::EuidService;
 pub use types::EuidLayerMissing;
 pub use types::{
     AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, Euid, EuidError,
-    EuidLogoutHandle, GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, Scope, clock, dii,
-    engine, error, identity, openrtb, operator, tcf,
+    EuidLogoutHandle, GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, Scope, Uid2Region,
+    clock, dii, engine, error, identity, openrtb, operator, tcf,
 };
 pub use update::EuidUpdate;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use euid_core::clock::{Clock, SystemClock};
 use euid_core::error::ConfigError;
-use euid_core::{Environment, Operator, OperatorBuilder};
+use euid_core::{Environment, Operator, OperatorBuilder, Scope};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
@@ -87,6 +87,19 @@ impl EuidClientBuilder {
 
     pub(crate) fn read_from(mut self, variables: Variables) -> Self {
         self.variables = variables;
+        self
+    }
+
+    /// Sets the scope of a private operator: EUID or UID2. [`OperatorBuilder::scope`] has the default.
+    ///
+    /// ```
+    /// # use tower_euid::{Environment, EuidClient, Scope};
+    /// let operator = Environment::Url("http://localhost:3000".to_owned()); // private
+    /// let client = EuidClient::builder(operator).scope(Scope::Uid2).build()?;
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.operator = self.operator.scope(scope);
         self
     }
 
@@ -205,7 +218,7 @@ impl EuidClientBuilder {
     /// use bytes::Bytes;
     /// use http::{Request, Response};
     /// use http_body_util::Full;
-    /// use tower_euid::{Dii, Environment, EuidClient};
+    /// use tower_euid::{Dii, Environment, EuidClient, Scope};
     /// use tower_euid::error::ErrorKind;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
@@ -214,7 +227,7 @@ impl EuidClientBuilder {
     ///     assert_eq!(request.uri(), "https://integ.euid.eu/v2/token/generate");
     ///     Response::builder().status(503).body(Full::new(Bytes::new()))
     /// });
-    /// let client = EuidClient::builder(Environment::Integration)
+    /// let client = EuidClient::builder(Environment::Integration(Scope::Euid))
     ///     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
     ///     .http_service(closed)
     ///     .build()?;
@@ -248,10 +261,10 @@ impl EuidClientBuilder {
     ///
     /// As for [`OperatorBuilder::build`], if
     ///
-    /// * the URL can't be used: it is neither http nor https; it is plain http to another machine; it has a user, a
-    ///   query, a fragment or an endpoint; or its host is one of UID2;
-    /// * the API key is malformed or belongs to UID2, the client secret is not base64 of 32 bytes, or the two are
-    ///   swapped.
+    /// * the URL can't be used: it is neither http nor https; it is plain http to another machine; or it has a user, a
+    ///   query, a fragment or an endpoint;
+    /// * the API key is malformed, the client secret is not base64 of 32 bytes, or the two are swapped;
+    /// * one of [scope](Self::scope), environment, host and API key belongs to EUID and another to UID2.
     ///
     /// Also if a certificate or key in PEM can't be read. Also if https needs CA certificates and there are none:
     /// neither on the machine nor in the settings, and no [`http_service`](Self::http_service) is set.

@@ -1,9 +1,10 @@
-//! The client of the EUID operator, for a publisher's server.
+//! The client of an operator of EUID or UID2, for a publisher's server.
 //!
-//! [`EuidClient`] is the core's [`Operator`] and a [`transport`] to it; [`builder`] configures it. [`network`], with
-//! [`reuse`] and [`tls`], is the default HTTP client.
+//! [`EuidClient`] is the core's [`Operator`] and a [`transport`] to it; [`builder`] configures it. [`clients`] has one
+//! for each scope. [`network`], with [`reuse`] and [`tls`], is the default HTTP client.
 
 mod builder;
+mod clients;
 mod network;
 mod reuse;
 mod tls;
@@ -21,15 +22,16 @@ use euid_core::error::ErrorKind;
 use euid_core::error::EuidError;
 use euid_core::identity::Identity;
 use euid_core::operator::{Answered, Call, ClockSkew};
-use euid_core::{Dii, Environment, GenerateRequest, Generated, Operator, Refreshed};
+use euid_core::{Dii, Environment, GenerateRequest, Generated, Operator, Refreshed, Scope};
 
 pub use self::builder::EuidClientBuilder;
+pub use self::clients::EuidClients;
 use self::transport::Transport;
 pub(crate) use self::variables::Variables;
 use crate::refresh::Refresh;
 use crate::telemetry;
 
-/// A client of the EUID operator. Cheap to clone; clones share connections.
+/// A client of an operator of EUID or UID2. Cheap to clone; clones share connections.
 ///
 /// Every call is one POST over HTTP/1.1: no redirect, an answer of at most 64 KiB, within
 /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT) unless set otherwise. A call is repeated once, within the same time, only
@@ -50,10 +52,10 @@ use crate::telemetry;
 /// and logs a warning, once per client. From two minutes on the operator refuses calls.
 ///
 /// ```no_run
-/// use tower_euid::{Dii, Environment, EuidClient, Generated};
+/// use tower_euid::{Dii, Environment, EuidClient, Generated, Scope};
 ///
 /// # async fn run(api_key: &str, secret: &str) -> Result<(), Box<dyn std::error::Error>> {
-/// let client = EuidClient::builder(Environment::Integration).credentials(api_key, secret).build()?;
+/// let client = EuidClient::builder(Environment::Integration(Scope::Euid)).credentials(api_key, secret).build()?;
 /// match client.generate(Dii::email("user@example.com")?).await? {
 ///     Generated::Identity(identity) => println!("{:?}", identity.times()),
 ///     Generated::OptedOut => println!("remember it, and stop asking for this person"),
@@ -104,6 +106,23 @@ impl EuidClient {
     /// ```
     pub fn builder(environment: Environment) -> EuidClientBuilder {
         EuidClientBuilder::new(environment)
+    }
+
+    /// Returns whether the operator belongs to EUID or to UID2; `None` while that is unknown.
+    /// [`EuidClientBuilder::scope`] says what tells it.
+    ///
+    /// ```
+    /// # use tower_euid::{Environment, EuidClient, Scope};
+    /// let operator = Environment::Url("http://localhost:3000".to_owned());
+    /// let (key, secret) = ("UID2-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=");
+    /// let client = EuidClient::builder(operator.clone()).credentials(key, secret).build()?;
+    /// assert_eq!(client.scope(), Some(Scope::Uid2)); // the API key tells it
+    /// assert_eq!(EuidClient::builder(operator).build()?.scope(), None);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn scope(&self) -> Option<Scope> {
+        self.0.operator.scope()
     }
 
     /// Generates an identity: `POST /v2/token/generate`. Call it when a visitor has logged in and consented.
@@ -191,7 +210,8 @@ impl EuidClient {
     /// [`RejectedToken`](ErrorKind::RejectedToken) for an expired refresh token. Without an API key, or with a wrong
     /// one, the operator does not distinguish that from other failures: [`UnknownStatus`](ErrorKind::UnknownStatus).
     /// [`RejectedInput`](ErrorKind::RejectedInput) for a refresh token that it can't read,
-    /// [`Undecryptable`](ErrorKind::Undecryptable) if the response key belongs to another token; and
+    /// [`Undecryptable`](ErrorKind::Undecryptable) if the response key belongs to another token,
+    /// [`WrongScope`](ErrorKind::WrongScope) if the new pair is of the other scope; and
     /// [`Transient`](ErrorKind::Transient) or [`Malformed`](ErrorKind::Malformed).
     ///
     /// # Panics
@@ -223,11 +243,18 @@ impl Refresh for EuidClient {
     async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
         self.refresh(identity).await
     }
+
+    fn scope(&self) -> Option<Scope> {
+        self.scope()
+    }
 }
 
 impl fmt::Debug for EuidClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EuidClient").field("credentials", &self.0.operator.has_credentials()).finish_non_exhaustive()
+        f.debug_struct("EuidClient")
+            .field("scope", &self.scope())
+            .field("credentials", &self.0.operator.has_credentials())
+            .finish_non_exhaustive()
     }
 }
 

@@ -60,7 +60,7 @@ pub trait Refresh: Send + Sync + 'static {
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};
-    /// use tower_euid::{EuidError, Identity, Refresh, Refreshed};
+    /// use tower_euid::{EuidError, Identity, Refresh, Refreshed, Scope};
     ///
     /// /// Counts the calls of another `Refresh`.
     /// struct Counted<R>(R, AtomicU64);
@@ -69,6 +69,10 @@ pub trait Refresh: Send + Sync + 'static {
     ///     async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
     ///         self.1.fetch_add(1, Ordering::Relaxed);
     ///         self.0.refresh(identity).await
+    ///     }
+    ///
+    ///     fn scope(&self) -> Option<Scope> {
+    ///         self.0.scope()
     ///     }
     /// }
     /// ```
@@ -80,7 +84,21 @@ pub trait Refresh: Send + Sync + 'static {
     /// counts as a temporary failure.
     fn refresh(&self, identity: &Identity) -> impl Future<Output = Result<Refreshed, EuidError>> + Send;
 
-    /// The scope of the identities that it refreshes. Default: `None`, which leaves the choice to the layer.
+    /// Returns the scope of the identities that it refreshes; `None`, the default, if it refreshes any. A `Refresh`
+    /// around another one returns that one's.
+    ///
+    /// ```
+    /// use tower_euid::{Environment, EuidClient, Refresh, Refreshed, Scope, refresh_fn};
+    ///
+    /// fn accepts(refresh: &impl Refresh, scope: Scope) -> bool {
+    ///     refresh.scope().is_none_or(|of_refresh| of_refresh == scope)
+    /// }
+    /// let any = refresh_fn(async |_identity| Ok(Refreshed::OptedOut));
+    /// assert!(accepts(&any, Scope::Euid) && accepts(&any, Scope::Uid2));
+    /// let client = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned())).scope(Scope::Uid2).build()?;
+    /// assert!(!accepts(&client, Scope::Euid));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
     fn scope(&self) -> Option<Scope> {
         None
     }
@@ -89,6 +107,10 @@ pub trait Refresh: Send + Sync + 'static {
 impl<R: Refresh> Refresh for Arc<R> {
     async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
         (**self).refresh(identity).await
+    }
+
+    fn scope(&self) -> Option<Scope> {
+        (**self).scope()
     }
 }
 
@@ -105,7 +127,7 @@ where
     F: Fn(Identity) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Refreshed, EuidError>> + Send,
 {
-    RefreshFn(refresh)
+    RefreshFn { refresh, scope: None }
 }
 
 /// The [`Refresh`] that [`refresh_fn`] makes.
@@ -119,7 +141,27 @@ where
 /// # Ok::<_, tower_euid::ConfigError>(())
 /// ```
 #[derive(Clone, Copy)]
-pub struct RefreshFn<F>(F);
+pub struct RefreshFn<F> {
+    refresh: F,
+    scope: Option<Scope>,
+}
+
+impl<F> RefreshFn<F> {
+    /// The same `Refresh`, of identities of this scope only.
+    ///
+    /// ```
+    /// use tower_euid::error::{ErrorKind, EuidError};
+    /// use tower_euid::{Refresh, Scope, refresh_fn};
+    ///
+    /// let down = refresh_fn(|_identity| async { Err(EuidError::new(ErrorKind::Transient, "down for now")) });
+    /// assert_eq!(down.scope(), None);
+    /// assert_eq!(down.with_scope(Scope::Uid2).scope(), Some(Scope::Uid2));
+    /// ```
+    #[must_use]
+    pub fn with_scope(self, scope: Scope) -> Self {
+        Self { scope: Some(scope), ..self }
+    }
+}
 
 impl<F, Fut> Refresh for RefreshFn<F>
 where
@@ -127,7 +169,11 @@ where
     Fut: Future<Output = Result<Refreshed, EuidError>> + Send,
 {
     async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
-        (self.0)(identity.clone()).await
+        (self.refresh)(identity.clone()).await
+    }
+
+    fn scope(&self) -> Option<Scope> {
+        self.scope
     }
 }
 
@@ -158,6 +204,15 @@ impl<R: Refresh> ErasedRefresh for R {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refresh_in_an_arc_keeps_its_scope() {
+        let any = refresh_fn(|_| async { transient("x") });
+        assert_eq!(Arc::new(any).scope(), None);
+        for scope in Scope::ALL {
+            assert_eq!(Arc::new(any.with_scope(scope)).scope(), Some(scope));
+        }
+    }
 
     #[test]
     fn debug_of_refresh_fn_names_its_type() {

@@ -503,6 +503,7 @@ mod tests {
             (ErrorKind::RejectedToken, "lead"),
             (ErrorKind::Unauthorized, "lead"),
             (ErrorKind::Undecryptable, "lead"),
+            (ErrorKind::WrongScope, "lead"),
             (ErrorKind::UnknownStatus, "lead"),
         ] {
             let mut process = Process::new(LARGE);

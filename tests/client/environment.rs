@@ -10,7 +10,7 @@ use std::process::Command;
 
 use tower_euid::clock::UnixMillis;
 use tower_euid::identity::{Identity, IdentityTimes};
-use tower_euid::{Environment, EuidClient, KeyRing};
+use tower_euid::{Environment, EuidClient, KeyRing, Scope};
 
 use crate::support::server::{client, client_builder_at, generate, sandbox, serve, user};
 use crate::support::tls::{CA, Clients, TlsOperator};
@@ -84,7 +84,7 @@ async fn proxy_gets_no_calls_to_a_loopback_operator() {
 async fn client_without_ca_certificates_names_them_and_works_with_loopback() {
     if is_child() {
         call_loopback_operator().await;
-        let error = EuidClient::builder(Environment::Production).build().expect_err("no certificates");
+        let error = EuidClient::builder(Environment::Production(Scope::Euid)).build().expect_err("no certificates");
         println!("error: {error}");
         return;
     }
@@ -149,14 +149,16 @@ fn key_ring_from_the_environment_refuses_the_client_secret_as_a_key() {
     let (key, secret) =
         ("oNRd4zcxu4Q2A4XFMs7eUTcQjmN8fNuNYVY3DAtTJZ4=", "1R2lOoBqUbGbOQsDFDMKZc5VvbTSEp0LZgVVZ1M7Rmo=");
     let list = format!("{key}, {secret}");
-    for (keys, expected) in [
-        (key, "ring: Ok(())"),
-        (secret, "EUID_COOKIE_KEYS: cookie key 1 is the client secret"),
-        (&list, "EUID_COOKIE_KEYS: cookie key 2 is the client secret"),
-    ] {
-        let test = "key_ring_from_the_environment_refuses_the_client_secret_as_a_key";
-        let printed = run_child(test, &[("EUID_COOKIE_KEYS", keys), ("EUID_CLIENT_SECRET", &format!("{secret}\n"))]);
-        assert!(printed.contains(expected), "{printed}");
+    for variable in ["EUID_CLIENT_SECRET", "UID2_CLIENT_SECRET"] {
+        for (keys, expected) in [
+            (key, "ring: Ok(())"),
+            (secret, "EUID_COOKIE_KEYS: cookie key 1 is the client secret"),
+            (&list, "EUID_COOKIE_KEYS: cookie key 2 is the client secret"),
+        ] {
+            let test = "key_ring_from_the_environment_refuses_the_client_secret_as_a_key";
+            let printed = run_child(test, &[("EUID_COOKIE_KEYS", keys), (variable, &format!("{secret}\n"))]);
+            assert!(printed.contains(expected), "{variable}: {printed}");
+        }
     }
 }
 

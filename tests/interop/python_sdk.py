@@ -4,6 +4,7 @@
 Build the example first: cargo build --example sandbox_operator
 """
 import base64
+import dataclasses
 import json
 import os
 import pathlib
@@ -19,47 +20,60 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 OPERATOR = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/examples/sandbox_operator"
 
 
-def start(**lifetimes: int) -> tuple[subprocess.Popen, dict]:
-    env = os.environ | {"PORT": "0"} | {f"EUID_SANDBOX_{name}": str(value) for name, value in lifetimes.items()}
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    name: str
+    advertising_tokens: tuple[str, str]  # their beginnings: for an email address, for a phone number
+    advertising_token: int  # its length
+    refresh_tokens: str
+
+
+EUID = Scope("EUID", ("E4", "F4"), 219, "EA")
+UID2 = Scope("UID2", ("A4", "B4"), 218, "AA")
+
+
+def start(scope: Scope, **lifetimes: int) -> tuple[subprocess.Popen, dict]:
+    variables = {"SCOPE": scope.name.lower()} | {name: str(value) for name, value in lifetimes.items()}
+    env = os.environ | {"PORT": "0"} | {f"EUID_SANDBOX_{name}": value for name, value in variables.items()}
     process = subprocess.Popen([OPERATOR], env=env, stdout=subprocess.PIPE, text=True)
-    return process, dict(process.stdout.readline().strip().split("=", 1) for _ in range(3))
+    lines = [process.stdout.readline().strip().split("=", 1) for _ in range(3)]
+    return process, {name.removeprefix(scope.name + "_"): value for name, value in lines}
 
 
 def sdk(settings: dict) -> Uid2PublisherClient:
-    return Uid2PublisherClient(
-        settings["EUID_OPERATOR_URL"], settings["EUID_API_KEY"], settings["EUID_CLIENT_SECRET"]
-    )
+    return Uid2PublisherClient(settings["OPERATOR_URL"], settings["API_KEY"], settings["CLIENT_SECRET"])
 
 
 def post(settings: dict, path: str, body: str) -> bytes:
     request = urllib.request.Request(
-        settings["EUID_OPERATOR_URL"] + path,
+        settings["OPERATOR_URL"] + path,
         body.encode(),
-        {"Authorization": "Bearer " + settings["EUID_API_KEY"], "Content-Type": "text/plain"},
+        {"Authorization": "Bearer " + settings["API_KEY"], "Content-Type": "text/plain"},
     )
     return base64.b64decode(urllib.request.urlopen(request, timeout=10).read())
 
 
-def sdk_round_trip(settings: dict) -> None:
+def sdk_round_trip(scope: Scope, settings: dict) -> None:
     client = sdk(settings)
+    email, phone = scope.advertising_tokens
     for person, prefix in (
-        (TokenGenerateInput.from_email("user@example.com"), "E4"),
-        (TokenGenerateInput.from_phone("+442345678901"), "F4"),
-        (TokenGenerateInput.from_hashed_email("tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ="), "E4"),
+        (TokenGenerateInput.from_email("user@example.com"), email),
+        (TokenGenerateInput.from_phone("+442345678901"), phone),
+        (TokenGenerateInput.from_hashed_email("tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ="), email),
     ):
         generated = client.generate_token(person)
         assert generated.is_success()
         identity = generated.get_identity()
         for _ in range(3):
             token = identity.get_advertising_token()
-            assert len(token) == 219 and token.startswith(prefix), token
+            assert len(token) == scope.advertising_token and token.startswith(prefix), token
             refreshed = client.refresh_token(identity)
             assert refreshed.is_success()
             assert refreshed.get_identity().get_advertising_token() != token
             identity = refreshed.get_identity()
 
 
-def sdk_opt_out(settings: dict) -> None:
+def sdk_opt_out(_: Scope, settings: dict) -> None:
     client = sdk(settings)
     assert client.generate_token(TokenGenerateInput.from_email("optout@example.com")).is_optout()
     generated = client.generate_token(TokenGenerateInput.from_email("refresh-optout@example.com"))
@@ -67,7 +81,7 @@ def sdk_opt_out(settings: dict) -> None:
     assert client.refresh_token(generated.get_identity()).is_optout()
 
 
-def sdk_expired(settings: dict) -> None:
+def sdk_expired(_: Scope, settings: dict) -> None:
     client = sdk(settings)
     identity = client.generate_token(TokenGenerateInput.from_email("user@example.com")).get_identity()
     time.sleep(0.002)  # past the millisecond of its issue
@@ -79,9 +93,9 @@ def sdk_expired(settings: dict) -> None:
         raise AssertionError("an expired refresh token was refreshed")
 
 
-def plain_aes_gcm(settings: dict) -> None:
+def plain_aes_gcm(scope: Scope, settings: dict) -> None:
     """Uses only AES-GCM for the envelopes: request and response of a login, then the response of a refresh."""
-    secret = AESGCM(base64.b64decode(settings["EUID_CLIENT_SECRET"]))
+    secret = AESGCM(base64.b64decode(settings["CLIENT_SECRET"]))
     nonce, iv = os.urandom(8), os.urandom(12)
     plain = struct.pack(">q", int(time.time() * 1000)) + nonce + json.dumps({"email": "user@example.com"}).encode()
     envelope = base64.b64encode(b"\x01" + iv + secret.encrypt(iv, plain, None)).decode()
@@ -89,7 +103,7 @@ def plain_aes_gcm(settings: dict) -> None:
     opened = secret.decrypt(answer[:12], answer[12:], None)
     assert abs(struct.unpack(">q", opened[:8])[0] / 1000 - time.time()) < 60 and opened[8:16] == nonce
     body = json.loads(opened[16:])["body"]
-    assert len(body["refresh_token"]) == 388 and body["refresh_token"].startswith("EA")
+    assert len(body["refresh_token"]) == 388 and body["refresh_token"].startswith(scope.refresh_tokens)
 
     answer = post(settings, "/v2/token/refresh", body["refresh_token"])
     key = AESGCM(base64.b64decode(body["refresh_response_key"]))
@@ -99,18 +113,17 @@ def plain_aes_gcm(settings: dict) -> None:
 
 def main() -> None:
     passed = 0
-    for lifetimes, checks in (
-        ({}, [sdk_round_trip, sdk_opt_out, plain_aes_gcm]),
-        ({"REFRESH_FROM": 0, "IDENTITY_EXPIRES": 0, "REFRESH_EXPIRES": 0}, [sdk_expired]),
-    ):
-        process, settings = start(**lifetimes)
-        try:
-            for check in checks:
-                check(settings)
-                passed += 1
-        finally:
-            process.kill()
-            process.wait()
+    ended = {"REFRESH_FROM": 0, "IDENTITY_EXPIRES": 0, "REFRESH_EXPIRES": 0}
+    for scope in (EUID, UID2):
+        for lifetimes, checks in (({}, [sdk_round_trip, sdk_opt_out, plain_aes_gcm]), (ended, [sdk_expired])):
+            process, settings = start(scope, **lifetimes)
+            try:
+                for check in checks:
+                    check(scope, settings)
+                    passed += 1
+            finally:
+                process.kill()
+                process.wait()
     print(f"{passed} passed, 0 failed")
 
 

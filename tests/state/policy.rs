@@ -25,10 +25,11 @@ use crate::support::{
 /// The end of an opt-out at the start, in milliseconds.
 const OPT_OUT_EXPIRES: i64 = 72 * 3_600_000;
 /// The failures that do not end an identity.
-const TEMPORARY: [ErrorKind; 6] = [
+const TEMPORARY: [ErrorKind; 7] = [
     ErrorKind::Unauthorized,
     ErrorKind::ClockDrift,
     ErrorKind::Undecryptable,
+    ErrorKind::WrongScope,
     ErrorKind::Transient,
     ErrorKind::Malformed,
     ErrorKind::UnknownStatus,

@@ -23,7 +23,7 @@ use tower_euid::error::ErrorKind;
 use tower_euid::identity::{Identity, RefreshToken, ResponseKey};
 use tower_euid::{AdvertisingToken, CookieKey, Euid, EuidUpdate, KeyRing, Refreshed};
 #[cfg(feature = "client")]
-use tower_euid::{Dii, Environment, EuidClient, EuidError, GenerateRequest, Generated};
+use tower_euid::{Dii, Environment, EuidClient, EuidError, GenerateRequest, Generated, Scope};
 
 #[cfg(feature = "client")]
 use crate::support::server::client_builder;
@@ -197,7 +197,8 @@ fn debug_of_the_client_and_its_requests_holds_no_secret() {
     let generated = Generated::Identity(identity());
     let bad_address = Dii::email("jane.saoirse.example.com").unwrap_err();
     let as_error = EuidError::from(bad_address);
-    let bad_secret = EuidClient::builder(Environment::Integration).credentials("the-api-key", "hunter2").build();
+    let bad_secret =
+        EuidClient::builder(Environment::Integration(Scope::Euid)).credentials("the-api-key", "hunter2").build();
     let bad_secret = bad_secret.unwrap_err();
 
     let mut secrets = secrets();

@@ -20,7 +20,7 @@ use axum_extra::extract::cookie::{Cookie, Key};
 use euid_sandbox::{Lifetimes, Sandbox, VisitorState};
 use tower_euid::{
     CookieKey, Dii, Environment, Euid, EuidClient, EuidError, EuidLayer, Generated, Identity, Refresh, RefreshMode,
-    Refreshed, refresh_fn,
+    Refreshed, Scope, refresh_fn,
 };
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
 
@@ -157,7 +157,7 @@ async fn in_20_ms() -> impl Refresh {
 
 fn over_a_socket(operator: &str) -> impl Refresh {
     let client = EuidClient::builder(Environment::Url(operator.to_owned()));
-    client.credentials(Sandbox::DEFAULT_API_KEY, Sandbox::DEFAULT_CLIENT_SECRET).build().unwrap()
+    client.credentials(Sandbox::default_api_key(Scope::Euid), Sandbox::DEFAULT_CLIENT_SECRET).build().unwrap()
 }
 
 struct Counted<R> {

@@ -85,8 +85,8 @@ pub struct EuidError {
 ///
 /// /// Whether the site's own configuration is wrong.
 /// fn is_misconfigured(kind: ErrorKind) -> bool {
-///     use ErrorKind::{ClockDrift, Unauthorized, Undecryptable};
-///     matches!(kind, ClockDrift | Undecryptable | Unauthorized)
+///     use ErrorKind::{ClockDrift, Unauthorized, Undecryptable, WrongScope};
+///     matches!(kind, ClockDrift | Undecryptable | Unauthorized | WrongScope)
 /// }
 /// assert!(is_misconfigured(ErrorKind::ClockDrift) && !is_misconfigured(ErrorKind::Transient));
 /// ```
@@ -107,6 +107,9 @@ pub enum ErrorKind {
     /// The refresh token has expired or was revoked: status `invalid_token` or `expired_token`. The
     /// visitor must log in again.
     RejectedToken,
+    /// The operator issued a token of the other scope, [EUID or UID2](crate::Scope), than the client is for: the
+    /// operator's URL or the API key is wrong, or a private operator is. The token is not used.
+    WrongScope,
     /// The operator did not answer, or asked to try later: network, deadline, HTTP 408, 429 and 5xx.
     Transient,
     /// An answer that breaks the protocol: no envelope, no JSON, an identity that does not fit, a

@@ -191,22 +191,23 @@ impl Identity {
         &self.advertising_token
     }
 
-    /// The scope of the tokens, by their first characters: see [`Scope::of_advertising_token`]. `None` if they tell
-    /// nothing.
+    /// Whether it is an identity of EUID or of UID2, by the first characters of its advertising token
+    /// ([`Scope::of_advertising_token`]), else of its refresh token. `None` if neither tells it.
     ///
     /// ```
     /// # use euid_core as tower_euid;
+    /// # use tower_euid::Scope;
     /// # use tower_euid::identity::{Identity, IdentityTimes};
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
-    /// assert_eq!(identity.scope(), Some(tower_euid::Scope::Euid));
+    /// assert_eq!(identity.scope(), Some(Scope::Euid));
     /// # Ok::<_, tower_euid::error::InvalidIdentity>(())
     /// ```
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
-        let of_refresh_token = || Scope::of_refresh_token(self.refresh_token.expose_secret());
-        Scope::of_advertising_token(&self.advertising_token).or_else(of_refresh_token)
+        let by_refresh_token = || Scope::of_refresh_token(self.refresh_token.expose_secret());
+        Scope::of_advertising_token(&self.advertising_token).or_else(by_refresh_token)
     }
 
     /// The token that the next refresh sends to the operator.
@@ -343,6 +344,25 @@ mod tests {
                 let complaint = format!("{member} has a character that no token has");
                 assert!(error.contains(&complaint) && !error.contains("-secret"), "{refused:?}: {error}");
             }
+        }
+    }
+
+    #[test]
+    fn scope_of_an_identity_is_that_of_the_advertising_token_then_of_the_refresh_token() {
+        let refresh_token = |beginning: &str| format!("{beginning:A<388}");
+        for (advertising, refresh, scope) in [
+            ("E4A", refresh_token("EA"), Some(Scope::Euid)),
+            ("B4A", refresh_token("EA"), Some(Scope::Uid2)),
+            ("opaque", refresh_token("EA"), Some(Scope::Euid)),
+            ("opaque", refresh_token("AA"), Some(Scope::Uid2)),
+            ("opaque", refresh_token("XA"), None),
+            ("opaque", "EAAA".to_owned(), None),
+        ] {
+            let identity = parse(|json| {
+                json["advertising_token"] = advertising.into();
+                json["refresh_token"] = refresh.as_str().into();
+            });
+            assert_eq!(identity.unwrap().scope(), scope, "{advertising} {refresh}");
         }
     }
 

@@ -104,7 +104,7 @@
 //!     Ok(operator.generated(&call, &response, now)?.into())
 //! }
 //! # let secret = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
-//! # let operator = Operator::builder(euid_core::Environment::Integration).credentials("EUID-C-T-124-example", secret).build()?;
+//! # let operator = Operator::builder(euid_core::Environment::Integration(euid_core::Scope::Euid)).credentials("EUID-C-T-124-example", secret).build()?;
 //! # let now = UnixMillis::from_millis(1_795_371_587_000);
 //! # let down = |_| Ok(Response::builder().status(503).body(Bytes::new()).unwrap());
 //! # assert!(login(&operator, "user@example.com", now, down).is_err());
@@ -205,7 +205,7 @@ pub use dii::Dii;
 pub use error::{ConfigError, EuidError};
 pub use euid::{Euid, EuidLogoutHandle};
 pub use identity::Identity;
-pub use operator::{Environment, Operator, OperatorBuilder};
+pub use operator::{Environment, Operator, OperatorBuilder, Uid2Region};
 pub use outcome::{GenerateRequest, Generated, Refreshed};
 pub use scope::Scope;
 pub use sealed::{CookieKey, KeyRing};

@@ -4,7 +4,8 @@
 //!    with its own HTTP client, within a deadline, and must not follow redirects.
 //! 2. A host may repeat any call: the operator answers a repeated call like the first.
 //! 3. Time is an argument. Random bytes come from the operating system.
-//! 4. No error repeats what was sent, and no `Debug` shows it.
+//! 4. An operator belongs to one scope, EUID or UID2. A token of the other is refused.
+//! 5. No error repeats what was sent, and no `Debug` shows it.
 
 mod builder;
 mod call;
@@ -12,6 +13,7 @@ mod calls;
 mod credentials;
 mod endpoint;
 mod response;
+mod scope;
 
 use std::fmt;
 
@@ -23,11 +25,14 @@ use zeroize::Zeroizing;
 pub use self::builder::{Environment, OperatorBuilder};
 pub use self::call::{Answered, Call, ClockSkew};
 use self::endpoint::BaseUrl;
+use self::scope::OperatorScope;
 use crate::error::{ErrorKind, EuidError};
 use crate::protocol::CLIENT_VERSION;
 use crate::protocol::envelope::Key;
+use crate::scope::Scope;
+pub use crate::scope::Uid2Region;
 
-/// An EUID operator, as one publisher calls it.
+/// An operator of EUID or UID2, as one publisher calls it.
 ///
 /// A call has two halves: the first makes a request, which the host sends, and the second reads the response. The host
 /// must set a deadline; it need not read more of a body than [`MAX_ANSWER`](Self::MAX_ANSWER)` + 1` bytes. If no
@@ -35,7 +40,7 @@ use crate::protocol::envelope::Key;
 ///
 /// ```
 /// use bytes::Bytes;
-/// use euid_core::{Dii, Environment, EuidError, Generated, Operator};
+/// use euid_core::{Dii, Environment, EuidError, Generated, Operator, Scope};
 /// use euid_core::error::ErrorKind;
 /// use euid_core::clock::UnixMillis;
 /// use http::{Request, Response};
@@ -52,7 +57,7 @@ use crate::protocol::envelope::Key;
 ///     operator.generated(&call, &send(call.request()).map_err(failed)?, now)
 /// }
 ///
-/// let operator = Operator::builder(Environment::Integration)
+/// let operator = Operator::builder(Environment::Integration(Scope::Euid))
 ///     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
 ///     .build()?;
 /// let now = UnixMillis::from_millis(1_795_371_587_000);
@@ -73,6 +78,7 @@ pub struct Operator {
     /// The headers of every request.
     headers: HeaderMap,
     secret: Option<Zeroizing<Key>>,
+    scope: OperatorScope,
 }
 
 impl Operator {
@@ -96,12 +102,12 @@ impl Operator {
     /// Starts configuring an operator.
     ///
     /// ```
-    /// use euid_core::{Dii, Environment, Operator};
+    /// use euid_core::{Dii, Environment, Operator, Scope};
     /// use euid_core::error::ErrorKind;
     /// use euid_core::clock::UnixMillis;
     ///
     /// // Without credentials it can refresh only.
-    /// let operator = Operator::builder(Environment::Integration).build()?;
+    /// let operator = Operator::builder(Environment::Integration(Scope::Euid)).build()?;
     /// let call = operator.generate(Dii::email("user@example.com")?, UnixMillis::from_millis(0));
     /// assert_eq!(call.unwrap_err().kind(), ErrorKind::Unauthorized);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -113,9 +119,9 @@ impl Operator {
     /// A builder with the settings of this operator, to change some of them.
     ///
     /// ```
-    /// use euid_core::{Environment, Operator};
+    /// use euid_core::{Environment, Operator, Scope};
     ///
-    /// let operator = Operator::builder(Environment::Integration).build()?;
+    /// let operator = Operator::builder(Environment::Integration(Scope::Euid)).build()?;
     /// let secret = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
     /// let known = operator.to_builder().credentials("EUID-C-T-124-example", secret).build()?;
     /// assert!(known.has_credentials() && !operator.has_credentials());
@@ -128,9 +134,9 @@ impl Operator {
     /// Scheme, host and port, and the path of a gateway if there is one.
     ///
     /// ```
-    /// use euid_core::{Environment, Operator};
+    /// use euid_core::{Environment, Operator, Scope};
     ///
-    /// let operator = Operator::builder(Environment::Production).build()?;
+    /// let operator = Operator::builder(Environment::Production(Scope::Euid)).build()?;
     /// assert_eq!(operator.base_url(), "https://prod.euid.eu/");
     /// # Ok::<_, euid_core::ConfigError>(())
     /// ```
@@ -143,15 +149,32 @@ impl Operator {
     /// [`validate`](Self::validate) need.
     ///
     /// ```
-    /// use euid_core::{Environment, Operator};
+    /// use euid_core::{Environment, Operator, Scope};
     ///
-    /// let operator = Operator::builder(Environment::Production).build()?;
+    /// let operator = Operator::builder(Environment::Production(Scope::Euid)).build()?;
     /// assert!(!operator.has_credentials());
     /// # Ok::<_, euid_core::ConfigError>(())
     /// ```
     #[must_use]
     pub fn has_credentials(&self) -> bool {
         self.secret.is_some()
+    }
+
+    /// Whether it is an operator of EUID or of UID2; `None` while that is unknown. [`OperatorBuilder::scope`] says what
+    /// tells it. An operator of which nothing does has the scope of its first token from then on, and so have its
+    /// clones.
+    ///
+    /// ```
+    /// use euid_core::{Environment, Operator, Scope};
+    ///
+    /// let private = Operator::builder(Environment::Url("https://operator.internal".to_owned()));
+    /// let (key, secret) = ("UID2-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=");
+    /// assert_eq!(private.credentials(key, secret).build()?.scope(), Some(Scope::Uid2));
+    /// # Ok::<_, euid_core::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn scope(&self) -> Option<Scope> {
+        self.scope.known()
     }
 
     fn post(&self, path: &'static str, body: Bytes) -> Request<Bytes> {
@@ -175,7 +198,10 @@ impl Operator {
 /// Shows neither API key nor secret, and no URL: a gateway's path may hold one.
 impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operator").field("credentials", &self.has_credentials()).finish_non_exhaustive()
+        f.debug_struct("Operator")
+            .field("scope", &self.scope())
+            .field("credentials", &self.has_credentials())
+            .finish_non_exhaustive()
     }
 }
 

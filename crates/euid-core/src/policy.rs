@@ -145,6 +145,7 @@ impl<'a> RefreshOutcome<&'a Identity> {
                 ErrorKind::Unauthorized
                 | ErrorKind::ClockDrift
                 | ErrorKind::Undecryptable
+                | ErrorKind::WrongScope
                 | ErrorKind::Transient
                 | ErrorKind::Malformed
                 | ErrorKind::UnknownStatus => Self::Failed,
@@ -564,6 +565,7 @@ mod tests {
             (ErrorKind::Unauthorized, RefreshOutcome::Failed),
             (ErrorKind::ClockDrift, RefreshOutcome::Failed),
             (ErrorKind::Undecryptable, RefreshOutcome::Failed),
+            (ErrorKind::WrongScope, RefreshOutcome::Failed),
             (ErrorKind::Transient, RefreshOutcome::Failed),
             (ErrorKind::Malformed, RefreshOutcome::Failed),
             (ErrorKind::UnknownStatus, RefreshOutcome::Failed),

@@ -64,8 +64,10 @@ pub(crate) struct Literals {
     /// What the names of environment variables begin with.
     pub(crate) variables: &'static str,
     /// The operator's documents: a sandbox's error texts point there.
+    #[cfg_attr(not(feature = "operator"), allow(dead_code, reason = "the operator's half reads it"))]
     pub(crate) documents: &'static str,
     /// The bits of the scope in the first byte of a token.
+    #[cfg_attr(not(feature = "operator"), allow(dead_code, reason = "the operator's half reads it"))]
     pub(crate) token_bits: u8,
 }
 
@@ -104,6 +106,52 @@ static UID2: Literals = Literals {
     documents: "https://unifiedid.com/docs",
     token_bits: 0x00,
 };
+
+/// A region that has its own public operator of UID2, for servers near it. EUID has none.
+///
+/// ```
+/// use euid_core::{Environment, Operator, Uid2Region};
+///
+/// let operator = Operator::builder(Environment::Uid2Region(Uid2Region::Japan)).build()?;
+/// assert_eq!(operator.base_url(), "https://jp.prod.uidapi.com/");
+/// # Ok::<_, euid_core::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Uid2Region {
+    /// The west of the USA: `usw`.
+    UsWest,
+    /// Australia: `au`.
+    Australia,
+    /// Japan: `jp`.
+    Japan,
+    /// Singapore: `sg`.
+    Singapore,
+    /// The region that is nearest to the caller: `global`.
+    Global,
+}
+
+/// All literals that differ between the regions of UID2.
+#[derive(Debug)]
+pub(crate) struct RegionLiterals {
+    /// In environment variables.
+    pub(crate) word: &'static str,
+    pub(crate) production: &'static str,
+}
+
+impl Uid2Region {
+    pub(crate) const ALL: [Self; 5] = [Self::UsWest, Self::Australia, Self::Japan, Self::Singapore, Self::Global];
+
+    pub(crate) const fn literals(self) -> &'static RegionLiterals {
+        match self {
+            Self::UsWest => &RegionLiterals { word: "usw", production: "https://usw.prod.uidapi.com" },
+            Self::Australia => &RegionLiterals { word: "au", production: "https://au.prod.uidapi.com" },
+            Self::Japan => &RegionLiterals { word: "jp", production: "https://jp.prod.uidapi.com" },
+            Self::Singapore => &RegionLiterals { word: "sg", production: "https://sg.prod.uidapi.com" },
+            Self::Global => &RegionLiterals { word: "global", production: "https://global.prod.uidapi.com" },
+        }
+    }
+}
 
 impl Scope {
     /// Both scopes.
@@ -159,6 +207,19 @@ impl Scope {
         self.literals().eid_source
     }
 
+    /// The beginning of the names of this scope's environment variables: `EUID_` or `UID2_`.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::Scope;
+    /// let name = format!("{}OPERATOR_URL", Scope::Uid2.env_prefix());
+    /// assert_eq!(name, "UID2_OPERATOR_URL");
+    /// ```
+    #[must_use]
+    pub fn env_prefix(self) -> &'static str {
+        self.literals().variables
+    }
+
     /// The scope of an advertising token, by its first two characters. Returns `None` if they tell nothing: publishers
     /// must treat tokens as opaque, and an operator may begin them otherwise some day.
     ///
@@ -187,6 +248,20 @@ impl Scope {
     pub(crate) fn of_refresh_token(token: &str) -> Option<Self> {
         let is_envelope = token.len() == REFRESH_TOKEN;
         Self::ALL.into_iter().find(|scope| is_envelope && token.starts_with(scope.literals().refresh_tokens))
+    }
+
+    /// The scope of an API key, by its beginning; `None` for an old one, which tells nothing.
+    pub(crate) fn of_api_key(api_key: &str) -> Option<Self> {
+        let begins = |prefix: &str| api_key.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        Self::ALL.into_iter().find(|scope| begins(scope.literals().api_key))
+    }
+
+    /// The scope of a public operator, by its host; `None` for any other host.
+    pub(crate) fn of_host(host: &str) -> Option<Self> {
+        let host = host.to_ascii_lowercase();
+        let host = host.strip_suffix('.').unwrap_or(&host);
+        let is_in = |domain| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        Self::ALL.into_iter().find(|scope| is_in(scope.literals().operator_domain))
     }
 
     #[inline]
@@ -239,6 +314,37 @@ mod tests {
         }
         for token in ["", "EA", "AA", &format!("EA{}", "A".repeat(387)), &format!("EB{}", "A".repeat(386))] {
             assert_eq!(Scope::of_refresh_token(token), None, "{token}");
+        }
+    }
+
+    #[test]
+    fn scope_of_an_api_key_is_its_beginning_in_any_case() {
+        for scope in Scope::ALL {
+            let key = format!("{scope}-C-T-124-key");
+            for key in [key.to_lowercase(), key] {
+                assert_eq!(Scope::of_api_key(&key), Some(scope), "{key}");
+            }
+        }
+        for key in
+            ["", "EUID", "UID2key", " EUID-", "xUID2-", "ÜUID-key", "QDEJAFMOjilp4oh2hYyy1WWQJdvBEn81Wcaa32DTrbY="]
+        {
+            assert_eq!(Scope::of_api_key(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn scope_of_a_host_is_its_domain() {
+        for scope in Scope::ALL {
+            let domain = scope.literals().operator_domain;
+            for host in [domain.to_owned(), format!("prod.{domain}"), format!("A.B.{}.", domain.to_uppercase())] {
+                assert_eq!(Scope::of_host(&host), Some(scope), "{host}");
+            }
+            for host in [format!("{domain}.example"), format!("not{domain}"), format!("prod.{domain}..")] {
+                assert_eq!(Scope::of_host(&host), None, "{host}");
+            }
+        }
+        for host in ["", ".", "localhost", "127.0.0.1", "[::1]"] {
+            assert_eq!(Scope::of_host(host), None, "{host}");
         }
     }
 

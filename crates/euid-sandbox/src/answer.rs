@@ -3,7 +3,8 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use euid_core::protocol::RequestError;
+use euid_core::Scope;
+use euid_core::protocol::{RequestError, documents};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -40,6 +41,11 @@ impl Answer {
 
     pub(crate) fn client_error(message: impl AsRef<str>) -> Self {
         Self::refusal(StatusCode::BAD_REQUEST, "client_error", Some(message.as_ref()))
+    }
+
+    /// The refusal of a request that does not open. Its text points to the documents of the operator's scope.
+    pub(crate) fn unopened(error: RequestError, scope: Scope) -> Self {
+        Self::client_error(envelope_message(error, scope))
     }
 
     pub(crate) fn unauthorized() -> Self {
@@ -133,12 +139,6 @@ impl From<PersonError> for Answer {
     }
 }
 
-impl From<RequestError> for Answer {
-    fn from(error: RequestError) -> Self {
-        Self::client_error(envelope_message(error))
-    }
-}
-
 impl From<SealedShut> for Answer {
     fn from(error: SealedShut) -> Self {
         Self::client_error(refresh_message(error))
@@ -204,7 +204,8 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-fn envelope_message(error: RequestError) -> String {
+fn envelope_message(error: RequestError, scope: Scope) -> String {
+    let manual = format!("{}/getting-started/gs-encryption-decryption", documents(scope));
     let what = match error {
         RequestError::MissingBody => return "Invalid body: Body is missing.".to_owned(),
         RequestError::StaleTimestamp => {
@@ -214,7 +215,7 @@ fn envelope_message(error: RequestError) -> String {
         RequestError::UnencryptedJson => {
             return format!(
                 "Invalid body: The request body is unencrypted JSON. It must be an encrypted request envelope. See \
-                 {MANUAL}#encryption-and-decryption-code-examples for encryption and decryption code examples."
+                 {manual}#encryption-and-decryption-code-examples for encryption and decryption code examples."
             );
         }
         RequestError::BadBase64 => "Body is not valid base64.".to_owned(),
@@ -225,7 +226,7 @@ fn envelope_message(error: RequestError) -> String {
         // There is no other reason today.
         _ => "Check encryption key (ClientSecret).".to_owned(),
     };
-    format!("Invalid body: {what} See {MANUAL} for details on the request envelope format.")
+    format!("Invalid body: {what} See {manual} for details on the request envelope format.")
 }
 
 fn refresh_message(error: SealedShut) -> String {
@@ -244,4 +245,3 @@ const TEXT: &str = "text/plain";
 pub(crate) const BINARY: &str = "application/octet-stream";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
-const MANUAL: &str = "https://euid.eu/docs/getting-started/gs-encryption-decryption";

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use euid_core::clock::ManualClock;
 use euid_core::protocol::parse_client_secret;
-use euid_core::{ConfigError, Environment};
+use euid_core::{ConfigError, Environment, OperatorBuilder, Scope};
 use zeroize::Zeroizing;
 
 use super::calls::Counters;
 use super::operator::Operator;
+use super::token::Issuer;
 use super::{Inner, Sandbox};
 
 /// Configures a [`Sandbox`]; see [`Sandbox::builder`].
@@ -26,26 +27,52 @@ use super::{Inner, Sandbox};
 #[derive(Clone)]
 #[must_use = "a builder makes no sandbox until `build` is called"]
 pub struct SandboxBuilder {
-    api_key: Zeroizing<String>,
+    scope: Scope,
+    /// `None` is the default of the scope.
+    api_key: Option<Zeroizing<String>>,
     client_secret: Zeroizing<String>,
     clock: ManualClock,
     lifetimes: Lifetimes,
+    /// `None` is the default of the scope.
+    identity_v3: Option<bool>,
     wants_optout_check: bool,
 }
 
 impl SandboxBuilder {
     pub(crate) fn new() -> Self {
         Self {
-            api_key: Zeroizing::new(Sandbox::DEFAULT_API_KEY.to_owned()),
+            scope: Scope::default(),
+            api_key: None,
             client_secret: Zeroizing::new(Sandbox::DEFAULT_CLIENT_SECRET.to_owned()),
             clock: ManualClock::running(),
             lifetimes: Lifetimes::default(),
+            identity_v3: None,
             wants_optout_check: false,
         }
     }
 
+    /// The scope to play: an operator of EUID or of UID2. Default: EUID.
+    ///
+    /// As with the real operators, these differ: what tokens and API keys begin with, the length of advertising tokens (see
+    /// [`identity_v3`](Self::identity_v3)), and the links in error texts. UID2 ignores `tcf_consent_string`. Neither operator
+    /// refreshes the tokens of the other scope.
+    ///
+    /// ```
+    /// # use euid_sandbox::Sandbox;
+    /// use tower_euid::Scope;
+    ///
+    /// let sandbox = Sandbox::builder().scope(Scope::Uid2).build()?;
+    /// assert_eq!(sandbox.scope(), Scope::Uid2);
+    /// assert!(sandbox.api_key().starts_with("UID2-"));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
     /// The API key to take, and the client secret (standard base64 of 32 bytes) that belongs to it.
-    /// Default: [`Sandbox::DEFAULT_API_KEY`] and [`Sandbox::DEFAULT_CLIENT_SECRET`].
+    /// Default: [`Sandbox::default_api_key`] and [`Sandbox::DEFAULT_CLIENT_SECRET`].
     ///
     /// ```
     /// # use euid_sandbox::Sandbox;
@@ -55,7 +82,7 @@ impl SandboxBuilder {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn credentials(mut self, api_key: impl Into<String>, client_secret: impl Into<String>) -> Self {
-        self.api_key = Zeroizing::new(api_key.into());
+        self.api_key = Some(Zeroizing::new(api_key.into()));
         self.client_secret = Zeroizing::new(client_secret.into());
         self
     }
@@ -93,6 +120,27 @@ impl SandboxBuilder {
         self
     }
 
+    /// Whether the raw id in an advertising token has 33 bytes or 32. The token has 219 characters or 218. The real operator
+    /// has a setting of the same name. Default: 33 bytes for EUID, 32 for UID2, as in production.
+    ///
+    /// ```
+    /// # use tower_euid::{Dii, Generated};
+    /// # use euid_sandbox::Sandbox;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sandbox = Sandbox::builder().identity_v3(false).build()?;
+    /// # let client = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?.0;
+    /// let generated = client.generate(Dii::email("user@example.com")?).await?;
+    /// let Generated::Identity(identity) = generated else { unreachable!() };
+    /// assert_eq!(identity.advertising_token().len(), 218);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn identity_v3(mut self, has_33_bytes: bool) -> Self {
+        self.identity_v3 = Some(has_33_bytes);
+        self
+    }
+
     /// Whether generate is refused without `optout_check: 1`, as by private operators up to 5.65; see
     /// [`OperatorBuilder::optout_check`](euid_core::OperatorBuilder::optout_check). Default: no, as by today's
     /// operators.
@@ -126,12 +174,12 @@ impl SandboxBuilder {
     ///
     /// # Errors
     ///
-    /// If the API key can't be one, the secret is not base64 of 32 bytes, or the lifetimes are not
-    /// `refresh_from ≤ identity_expires ≤ refresh_expires`.
+    /// If the API key can't be one or begins as those of the other scope do, the secret is not base64 of 32 bytes, or the
+    /// lifetimes are not `refresh_from ≤ identity_expires ≤ refresh_expires`.
     pub fn build(self) -> Result<Sandbox, ConfigError> {
-        let caller = euid_core::Operator::builder(Environment::Url(IN_PROCESS.to_owned()))
-            .credentials(self.api_key.as_str(), self.client_secret.as_str())
-            .build()?;
+        let scope = self.scope;
+        let api_key = self.api_key.unwrap_or_else(|| Zeroizing::new(Sandbox::default_api_key(scope)));
+        let caller = caller(scope, IN_PROCESS.to_owned(), &api_key, &self.client_secret).build()?;
         let secret = parse_client_secret(&self.client_secret)?;
         let Lifetimes { refresh_from, identity_expires, refresh_expires } = self.lifetimes;
         if refresh_from > identity_expires {
@@ -140,7 +188,8 @@ impl SandboxBuilder {
         if identity_expires > refresh_expires {
             return Err(ConfigError::new("identity_expires is after refresh_expires"));
         }
-        let mut operator = Operator::new(self.api_key, secret, self.lifetimes);
+        let issuer = Issuer { scope, identity_v3: self.identity_v3.unwrap_or(scope == Scope::Euid) };
+        let mut operator = Operator::new(api_key, secret, self.lifetimes, issuer);
         operator.wants_optout_check = self.wants_optout_check;
         Ok(Sandbox(Arc::new(Inner {
             operator,
@@ -154,14 +203,21 @@ impl SandboxBuilder {
     }
 }
 
+/// An operator of this scope at `base_url`, as a publisher calls it.
+pub(crate) fn caller(scope: Scope, base_url: String, api_key: &str, client_secret: &str) -> OperatorBuilder {
+    euid_core::Operator::builder(Environment::Url(base_url)).scope(scope).credentials(api_key, client_secret)
+}
+
 /// The base URL of a sandbox without a port. It reaches nothing.
 const IN_PROCESS: &str = "http://localhost";
 
 impl fmt::Debug for SandboxBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SandboxBuilder")
+            .field("scope", &self.scope)
             .field("clock", &self.clock)
             .field("lifetimes", &self.lifetimes)
+            .field("identity_v3", &self.identity_v3)
             .field("wants_optout_check", &self.wants_optout_check)
             .finish_non_exhaustive()
     }
@@ -202,6 +258,8 @@ impl Default for Lifetimes {
 
 #[cfg(test)]
 mod tests {
+    use euid_core::error::Setting;
+
     use super::*;
 
     #[test]
@@ -218,10 +276,29 @@ mod tests {
     }
 
     #[test]
+    fn sandbox_takes_the_default_api_key_of_its_scope_unless_it_is_given_one() {
+        let api_key = |builder: SandboxBuilder| builder.build().unwrap().api_key().to_owned();
+        for (scope, prefix) in [(Scope::Euid, "EUID-C-T-124-"), (Scope::Uid2, "UID2-C-T-124-")] {
+            let builder = Sandbox::builder().scope(scope);
+            assert!(api_key(builder.clone()).starts_with(prefix));
+            let given = builder.credentials("key", Sandbox::DEFAULT_CLIENT_SECRET);
+            assert_eq!(api_key(given.clone()), "key");
+            assert_eq!(given.clone().build().unwrap().operator().scope(), Some(scope));
+            assert_eq!(api_key(given.scope(scope.other())), "key");
+            let others = Sandbox::default_api_key(scope.other());
+            let others = Sandbox::builder().scope(scope).credentials(others, Sandbox::DEFAULT_CLIENT_SECRET);
+            assert_eq!(others.build().unwrap_err().setting(), Some(Setting::ApiKey));
+        }
+    }
+
+    #[test]
     fn debug_of_a_sandbox_shows_no_credentials() {
-        let builder = Sandbox::builder();
-        let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
-        assert!(!shown.contains(Sandbox::DEFAULT_API_KEY) && !shown.contains(Sandbox::DEFAULT_CLIENT_SECRET));
+        for scope in Scope::ALL {
+            let builder = Sandbox::builder().scope(scope);
+            let custom = builder.clone().credentials(Sandbox::default_api_key(scope), Sandbox::DEFAULT_CLIENT_SECRET);
+            let shown = format!("{builder:?} {custom:?} {:?}", builder.clone().build().unwrap());
+            assert!(!shown.contains("C-T-124") && !shown.contains(Sandbox::DEFAULT_CLIENT_SECRET), "{shown}");
+        }
     }
 
     #[test]

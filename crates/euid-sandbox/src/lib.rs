@@ -1,4 +1,4 @@
-//! A stand-in EUID operator, for demos and for tests of sites.
+//! A stand-in operator of EUID or UID2, for demos and for tests of sites.
 //!
 //! A publisher's server sees the same status codes, messages and token sizes as from the real operator. But bidders do
 //! not know the ids in its tokens.
@@ -10,7 +10,8 @@
 //! 3. Its time is a [`ManualClock`]: tests [`advance`](Sandbox::advance) it and do not sleep.
 //! 4. Its only state about people is the list of those who [opted out](Sandbox::opt_out). Token keys are public
 //!    constants, so tokens outlive the sandbox, can be refreshed more than once, and are worth nothing.
-//! 5. Some people have fixed outcomes, by email address or phone number (or its hash):
+//! 5. It plays one [scope](SandboxBuilder::scope), EUID or UID2.
+//! 6. Some people have fixed outcomes, by email address or phone number (or its hash):
 //!
 //! | | generate | refresh |
 //! | --- | --- | --- |
@@ -74,10 +75,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use euid_core::Dii;
 use euid_core::clock::ManualClock;
+use euid_core::protocol::api_key_prefix;
 #[cfg(test)]
 use euid_core::protocol::{Key, RequestNonce};
+use euid_core::{Dii, Scope};
 use zeroize::Zeroizing;
 
 pub use self::builder::{Lifetimes, SandboxBuilder};
@@ -123,9 +125,7 @@ struct Inner {
 }
 
 impl Sandbox {
-    /// The default API key.
-    pub const DEFAULT_API_KEY: &str = "EUID-C-T-124-Sandbx.TheSandboxOperatorOfTowerEuidTakesThis";
-    /// The client secret that belongs to the default API key: standard base64 of 32 bytes. It is public.
+    /// The client secret that belongs to the default API keys: standard base64 of 32 bytes. It is public.
     pub const DEFAULT_CLIENT_SECRET: &str = "dG93ZXItZXVpZCBzYW5kYm94OiBubyBzZWNyZXQgMDE=";
 
     /// Returns a builder, which configures a sandbox.
@@ -133,11 +133,40 @@ impl Sandbox {
     /// ```
     /// # use euid_sandbox::Sandbox;
     /// let sandbox = Sandbox::builder().build()?; // with all defaults
-    /// assert_eq!(sandbox.api_key(), Sandbox::DEFAULT_API_KEY);
+    /// assert_eq!(sandbox.client_secret(), Sandbox::DEFAULT_CLIENT_SECRET);
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn builder() -> SandboxBuilder {
         SandboxBuilder::new()
+    }
+
+    /// Returns the API key that a sandbox of this scope accepts by default. It is public.
+    ///
+    /// ```
+    /// # use euid_sandbox::Sandbox;
+    /// use tower_euid::Scope;
+    ///
+    /// let sandbox = Sandbox::builder().build()?;
+    /// assert_eq!(sandbox.api_key(), Sandbox::default_api_key(Scope::Euid));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn default_api_key(scope: Scope) -> String {
+        format!("{}C-T-124-Sandbx.TheSandboxOperatorOfTowerEuidTakesThis", api_key_prefix(scope))
+    }
+
+    /// Returns the scope that the sandbox plays.
+    ///
+    /// ```
+    /// # use euid_sandbox::Sandbox;
+    /// use tower_euid::Scope;
+    ///
+    /// assert_eq!(Sandbox::builder().build()?.scope(), Scope::Euid);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.0.operator.issuer.scope
     }
 
     /// Returns the API key that the sandbox accepts.
@@ -230,7 +259,7 @@ impl Sandbox {
         self.0.clock.advance(duration);
     }
 
-    /// Opts a person out of EUID, for as long as the sandbox lives: generate and refresh return an opt-out from now on.
+    /// Opts a person out, for as long as the sandbox lives: generate and refresh return an opt-out from now on.
     ///
     /// ```
     /// # use tower_euid::{Dii, Generated};
@@ -318,6 +347,7 @@ impl Sandbox {
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sandbox")
+            .field("scope", &self.scope())
             .field("clock", &self.0.clock)
             .field("lifetimes", &self.0.operator.lifetimes)
             .field("fault", &*lock(&self.0.fault))

@@ -5,13 +5,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use euid_core::{Dii, Environment, Operator};
+use euid_core::{Dii, Operator};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::builder::caller;
 use super::{Fault, Sandbox};
 
 impl Sandbox {
@@ -72,11 +73,8 @@ impl Sandbox {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let base_url = base_url(address);
-        let operator = Operator::builder(Environment::Url(base_url.clone()))
-            .credentials(self.api_key(), self.client_secret())
-            .insecure_http()
-            .build()
-            .map_err(io::Error::other)?;
+        let operator = caller(self.scope(), base_url.clone(), self.api_key(), self.client_secret());
+        let operator = operator.insecure_http().build().map_err(io::Error::other)?;
         let task = tokio::spawn(accept(listener, self.clone()));
         Ok(SandboxServer { sandbox: self, base_url, operator, task })
     }

@@ -4,6 +4,7 @@
 //! advertising token   id(1) · 80 · master key id(4) · GCM{ expires(8) · created(8) · operator(13)
 //!                       · site key id(4) · GCM{ publisher(16) · privacy bits(4) · established(8)
 //!                       · refreshed(8) · raw id(33) } }                     219 characters, base64url
+//!                                           with a raw id of 32 bytes       218 characters
 //! refresh token       scope(1) · refresh key id(4) · GCM{ JSON of response key and inner token }
 //!                                                                           388 characters, base64
 //!   inner token       id(1) · 70 · refresh key id(4) · GCM{ expires(8) · created(8) · operator(13)
@@ -11,19 +12,31 @@
 //!                                                                           168 characters, base64
 //! ```
 //!
+//! The first byte of each token, and of a raw id of 33 bytes, has the operator's scope in it. Both scopes have the same keys:
+//! an operator can open a token of the other scope, and then refuses it.
+//!
 //! Nothing about an issued token is remembered, and the keys are constants: a token outlives the
 //! sandbox that issued it.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use euid_core::Scope;
 use euid_core::clock::UnixMillis;
 use euid_core::dii::DiiKind;
-use euid_core::protocol::{Key, decode_base64, decode_base64_url, open, seal};
+use euid_core::protocol::{Key, decode_base64, decode_base64_url, open, seal, token_bits};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::person::Person;
 use super::random;
+
+/// Issues and opens the tokens of one operator.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Issuer {
+    pub(crate) scope: Scope,
+    /// Raw ids have 33 bytes, not 32: scope and kind come before the hash.
+    pub(crate) identity_v3: bool,
+}
 
 /// A refresh token and what comes with it.
 pub(crate) struct IssuedRefreshToken {
@@ -57,31 +70,107 @@ pub(crate) enum SealedShut {
 
 /// A person's id in the bid stream, inside an advertising token.
 #[derive(PartialEq, Eq)]
-pub(crate) struct RawId {
-    scope_and_kind: u8,
-    hash: [u8; 32],
-}
+pub(crate) struct RawId(Vec<u8>);
 
-impl RawId {
-    pub(crate) fn of(person: &Person) -> Self {
-        let hash = Sha256::new().chain_update(person.first_level_hash()).chain_update(RAW_ID_SALT).finalize();
-        Self { scope_and_kind: scope_and_kind(person.kind()), hash: hash.into() }
+impl Issuer {
+    pub(crate) fn raw_id(self, person: &Person) -> RawId {
+        // The salts of the two scopes differ.
+        let salted = Sha256::new().chain_update(person.first_level_hash()).chain_update(RAW_ID_SALT);
+        let hash = salted.chain_update([token_bits(self.scope)]).finalize();
+        let scope_and_kind = [self.scope_and_kind(person.kind())];
+        RawId([if self.identity_v3 { &scope_and_kind[..] } else { &[] }, &hash].concat())
+    }
+
+    pub(crate) fn issue_advertising_token(self, grant: &Grant, now: UnixMillis) -> Result<String, getrandom::Error> {
+        let Grant { person, established, expires } = grant;
+        let RawId(raw_id) = self.raw_id(person);
+        let site_part = [&PUBLISHER[..], &PRIVACY_BITS, &bytes(*established), &bytes(now), &raw_id].concat();
+        let site_part = seal(&SITE_KEY.secret, random()?, &site_part);
+        let master_part =
+            [&bytes(*expires)[..], &bytes(now), &OPERATOR, &SITE_KEY.id.to_be_bytes(), &site_part].concat();
+        let master_part = seal(&MASTER_KEY.secret, random()?, &master_part);
+        let token = [&[self.id_byte(person.kind()), V4][..], &MASTER_KEY.id.to_be_bytes(), &master_part].concat();
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(token))
+    }
+
+    /// Wraps the inner token together with the key for the answer to its refresh.
+    pub(crate) fn issue_refresh_token(
+        self,
+        grant: &Grant,
+        now: UnixMillis,
+    ) -> Result<IssuedRefreshToken, getrandom::Error> {
+        let inner_token = self.issue_inner_token(grant, now)?;
+        let response_key = BASE64_STANDARD.encode(random::<32>()?);
+        let envelope = Envelope { refresh_response_key: &response_key, refresh_token: &inner_token };
+        // A struct of two strings has no way to fail.
+        let envelope = serde_json::to_vec(&envelope).unwrap_or_default();
+        let sealed = seal(&REFRESH_KEY.secret, random()?, &envelope);
+        let token =
+            BASE64_STANDARD.encode([&[token_bits(self.scope)][..], &REFRESH_KEY.id.to_be_bytes(), &sealed].concat());
+        Ok(IssuedRefreshToken { token, response_key })
+    }
+
+    fn issue_inner_token(self, grant: &Grant, now: UnixMillis) -> Result<String, getrandom::Error> {
+        let Grant { person, established, expires } = grant;
+        let plain = [
+            &bytes(*expires)[..],
+            &bytes(now),
+            &OPERATOR,
+            &PUBLISHER,
+            &PRIVACY_BITS,
+            &bytes(*established),
+            &[self.id_byte(person.kind())],
+            person.first_level_hash(),
+        ]
+        .concat();
+        let sealed = seal(&REFRESH_KEY.secret, random()?, &plain);
+        let token = [&[self.id_byte(person.kind()), V3][..], &REFRESH_KEY.id.to_be_bytes(), &sealed].concat();
+        Ok(BASE64_STANDARD.encode(token))
+    }
+
+    /// `None` if it is not an inner token of this operator, in this scope.
+    pub(crate) fn open_inner_token(self, token: &str) -> Option<Grant> {
+        let token = decode_base64(token)?;
+        let mut token = Fields(&token);
+        let [id, version] = token.take()?;
+        if version != V3 || token.take()? != REFRESH_KEY.id.to_be_bytes() {
+            return None;
+        }
+        let plain = open(&REFRESH_KEY.secret, token.0)?;
+        let mut plain = Fields(&plain);
+        let (expires, _created) = (plain.moment()?, plain.moment()?);
+        let _operator: [u8; OPERATOR.len()] = plain.take()?;
+        let _publisher: [u8; PUBLISHER.len()] = plain.take()?;
+        let _privacy_bits: [u8; PRIVACY_BITS.len()] = plain.take()?;
+        let established = plain.moment()?;
+        // The first byte of the token is outside the encryption.
+        if plain.take()? != [id] {
+            return None;
+        }
+        let person = Person::from_parts(self.kind_of(id)?, plain.take()?);
+        Some(Grant { person, established, expires })
+    }
+
+    fn scope_and_kind(self, kind: DiiKind) -> u8 {
+        let kind = match kind {
+            DiiKind::Email => 0,
+            DiiKind::Phone => 1,
+        };
+        token_bits(self.scope) | kind << 2
+    }
+
+    /// The first byte of V3 and V4 tokens.
+    fn id_byte(self, kind: DiiKind) -> u8 {
+        self.scope_and_kind(kind) | 3
+    }
+
+    /// The kind in a token's first byte; `None` if the token is of the other scope, or not a token.
+    fn kind_of(self, id: u8) -> Option<DiiKind> {
+        [DiiKind::Email, DiiKind::Phone].into_iter().find(|&kind| self.id_byte(kind) == id)
     }
 }
 
-pub(crate) fn issue_advertising_token(grant: &Grant, now: UnixMillis) -> Result<String, getrandom::Error> {
-    let Grant { person, established, expires } = grant;
-    let RawId { scope_and_kind, hash } = RawId::of(person);
-    let site_part =
-        [&PUBLISHER[..], &PRIVACY_BITS, &bytes(*established), &bytes(now), &[scope_and_kind], &hash].concat();
-    let site_part = seal(&SITE_KEY.secret, random()?, &site_part);
-    let master_part = [&bytes(*expires)[..], &bytes(now), &OPERATOR, &SITE_KEY.id.to_be_bytes(), &site_part].concat();
-    let master_part = seal(&MASTER_KEY.secret, random()?, &master_part);
-    let token = [&[id_byte(person.kind()), V4][..], &MASTER_KEY.id.to_be_bytes(), &master_part].concat();
-    Ok(BASE64_URL_SAFE_NO_PAD.encode(token))
-}
-
-/// `None` if it is not an advertising token of this operator.
+/// `None` if it is not an advertising token of this operator, or of one of the other scope.
 pub(crate) fn open_advertising_token(token: &str) -> Option<RawId> {
     let token = decode_base64_url(token)?;
     let mut token = Fields(&token);
@@ -101,24 +190,11 @@ pub(crate) fn open_advertising_token(token: &str) -> Option<RawId> {
     let _publisher: [u8; PUBLISHER.len()] = site_part.take()?;
     let _privacy_bits: [u8; PRIVACY_BITS.len()] = site_part.take()?;
     let (_established, _refreshed) = (site_part.moment()?, site_part.moment()?);
-    let [scope_and_kind] = site_part.take()?;
-    // The first byte is outside the encryption.
-    if scope_and_kind | 3 != id {
-        return None;
+    // The first byte of the token is outside the encryption. Only a raw id of 33 bytes repeats it.
+    match site_part.0 {
+        [scope_and_kind, hash @ ..] if hash.len() == HASH && scope_and_kind | 3 != id => None,
+        raw_id => Some(RawId(raw_id.to_vec())),
     }
-    Some(RawId { scope_and_kind, hash: site_part.take()? })
-}
-
-/// Wraps the inner token together with the key for the answer to its refresh.
-pub(crate) fn issue_refresh_token(grant: &Grant, now: UnixMillis) -> Result<IssuedRefreshToken, getrandom::Error> {
-    let inner_token = issue_inner_token(grant, now)?;
-    let response_key = BASE64_STANDARD.encode(random::<32>()?);
-    let envelope = Envelope { refresh_response_key: &response_key, refresh_token: &inner_token };
-    // A struct of two strings has no way to fail.
-    let envelope = serde_json::to_vec(&envelope).unwrap_or_default();
-    let sealed = seal(&REFRESH_KEY.secret, random()?, &envelope);
-    let token = BASE64_STANDARD.encode([&[SCOPE << 4][..], &REFRESH_KEY.id.to_be_bytes(), &sealed].concat());
-    Ok(IssuedRefreshToken { token, response_key })
 }
 
 /// Opens what [`REFRESH_TOKEN`] characters hold. The first byte, the scope, is not looked at.
@@ -136,44 +212,6 @@ pub(crate) fn open_refresh_token(token: &str) -> Result<OpenedEnvelope, SealedSh
     let response_key = decode_base64(envelope.refresh_response_key).and_then(|key| key.try_into().ok());
     let response_key = response_key.ok_or(SealedShut::BadJson)?;
     Ok(OpenedEnvelope { response_key, inner_token: envelope.refresh_token.to_owned() })
-}
-
-fn issue_inner_token(grant: &Grant, now: UnixMillis) -> Result<String, getrandom::Error> {
-    let Grant { person, established, expires } = grant;
-    let plain = [
-        &bytes(*expires)[..],
-        &bytes(now),
-        &OPERATOR,
-        &PUBLISHER,
-        &PRIVACY_BITS,
-        &bytes(*established),
-        &[id_byte(person.kind())],
-        person.first_level_hash(),
-    ]
-    .concat();
-    let sealed = seal(&REFRESH_KEY.secret, random()?, &plain);
-    let token = [&[id_byte(person.kind()), V3][..], &REFRESH_KEY.id.to_be_bytes(), &sealed].concat();
-    Ok(BASE64_STANDARD.encode(token))
-}
-
-/// `None` if it is not an inner token of this operator, in this scope.
-pub(crate) fn open_inner_token(token: &str) -> Option<Grant> {
-    let token = decode_base64(token)?;
-    let mut token = Fields(&token);
-    let [id, version] = token.take()?;
-    if kind_of(id).is_none() || version != V3 || token.take()? != REFRESH_KEY.id.to_be_bytes() {
-        return None;
-    }
-    let plain = open(&REFRESH_KEY.secret, token.0)?;
-    let mut plain = Fields(&plain);
-    let (expires, _created) = (plain.moment()?, plain.moment()?);
-    let _operator: [u8; OPERATOR.len()] = plain.take()?;
-    let _publisher: [u8; PUBLISHER.len()] = plain.take()?;
-    let _privacy_bits: [u8; PRIVACY_BITS.len()] = plain.take()?;
-    let established = plain.moment()?;
-    let [id] = plain.take()?;
-    let person = Person::from_parts(kind_of(id)?, plain.take()?);
-    Some(Grant { person, established, expires })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -206,28 +244,12 @@ fn bytes(moment: UnixMillis) -> [u8; 8] {
     moment.as_millis().to_be_bytes()
 }
 
-fn scope_and_kind(kind: DiiKind) -> u8 {
-    let kind = match kind {
-        DiiKind::Email => 0,
-        DiiKind::Phone => 1,
-    };
-    SCOPE << 4 | kind << 2
-}
-
-/// The first byte of V3 and V4 tokens.
-fn id_byte(kind: DiiKind) -> u8 {
-    scope_and_kind(kind) | 3
-}
-
-fn kind_of(id: u8) -> Option<DiiKind> {
-    [DiiKind::Email, DiiKind::Phone].into_iter().find(|&kind| id_byte(kind) == id)
-}
-
 /// The length of every refresh token, in characters.
 pub(crate) const REFRESH_TOKEN: usize = 388;
 
-/// EUID; UID2 is 0.
-const SCOPE: u8 = 1;
+/// The length of a hash, in bytes.
+const HASH: usize = 32;
+
 const V3: u8 = 112;
 const V4: u8 = 128;
 
@@ -261,31 +283,56 @@ mod tests {
     }
 
     const NOW: UnixMillis = UnixMillis::from_millis(1_795_371_586_000);
+    const EUID: Issuer = Issuer { scope: Scope::Euid, identity_v3: true };
+    const UID2: Issuer = Issuer { scope: Scope::Uid2, identity_v3: false };
 
     #[test]
     fn advertising_token_holds_the_raw_id() {
-        for (dii, prefix) in [(email(), "E4AAAABl"), (phone(), "F4AAAABl")] {
-            let token = issue_advertising_token(&grant(dii), NOW).unwrap();
-            assert_eq!(token.len(), 219);
-            assert!(token.starts_with(prefix), "{token}");
-            assert!(open_advertising_token(&token) == Some(RawId::of(&dii.into())));
+        for (scope, dii, prefix) in [
+            (Scope::Euid, email(), "E4AAAABl"),
+            (Scope::Euid, phone(), "F4AAAABl"),
+            (Scope::Uid2, email(), "A4AAAABl"),
+            (Scope::Uid2, phone(), "B4AAAABl"),
+        ] {
+            for (identity_v3, length) in [(true, 219), (false, 218)] {
+                let issuer = Issuer { scope, identity_v3 };
+                let token = issuer.issue_advertising_token(&grant(dii), NOW).unwrap();
+                assert_eq!(token.len(), length);
+                assert!(token.starts_with(prefix), "{token}");
+                assert!(open_advertising_token(&token) == Some(issuer.raw_id(&dii.into())));
+            }
         }
-        assert!(RawId::of(&email().into()) != RawId::of(&phone().into()));
+    }
+
+    #[test]
+    fn raw_ids_of_two_people_two_scopes_or_two_lengths_differ() {
+        let issuers = Scope::ALL.map(|scope| [true, false].map(|identity_v3| Issuer { scope, identity_v3 }));
+        let people: [Person; 2] = [email().into(), phone().into()];
+        let of = |issuer: &Issuer| people.map(|person| issuer.raw_id(&person));
+        let ids: Vec<RawId> = issuers.as_flattened().iter().flat_map(of).collect();
+        for (number, id) in ids.iter().enumerate() {
+            assert_eq!(ids.iter().position(|other| other == id), Some(number));
+        }
     }
 
     #[test]
     fn refresh_token_holds_the_inner_token_and_the_response_key() {
-        for (dii, inner_prefix) in [(email(), "E3AAAABm"), (phone(), "F3AAAABm")] {
-            let issued = issue_refresh_token(&grant(dii), NOW).unwrap();
+        for (issuer, dii, prefix, inner_prefix) in [
+            (EUID, email(), "EAAAAG", "E3AAAABm"),
+            (EUID, phone(), "EAAAAG", "F3AAAABm"),
+            (UID2, email(), "AAAAAG", "A3AAAABm"),
+            (UID2, phone(), "AAAAAG", "B3AAAABm"),
+        ] {
+            let issued = issuer.issue_refresh_token(&grant(dii), NOW).unwrap();
             assert_eq!(issued.token.len(), REFRESH_TOKEN);
-            assert!(issued.token.starts_with("EAAAAG"), "{}", issued.token);
+            assert!(issued.token.starts_with(prefix), "{}", issued.token);
 
             let envelope = open_refresh_token(&issued.token).unwrap_or_else(|error| panic!("{error:?}"));
             assert_eq!(BASE64_STANDARD.encode(envelope.response_key), issued.response_key);
             assert_eq!(envelope.inner_token.len(), 168);
             assert!(envelope.inner_token.starts_with(inner_prefix), "{}", envelope.inner_token);
 
-            let opened = open_inner_token(&envelope.inner_token).unwrap();
+            let opened = issuer.open_inner_token(&envelope.inner_token).unwrap();
             assert!(opened.person == dii.into());
             assert_eq!((opened.established, opened.expires), (grant(dii).established, grant(dii).expires));
         }
@@ -293,7 +340,7 @@ mod tests {
 
     #[test]
     fn refresh_token_with_a_changed_byte_is_refused_unless_it_is_the_scope() {
-        let token = BASE64_STANDARD.decode(issue_refresh_token(&grant(email()), NOW).unwrap().token).unwrap();
+        let token = BASE64_STANDARD.decode(EUID.issue_refresh_token(&grant(email()), NOW).unwrap().token).unwrap();
         for position in 0..token.len() {
             let mut changed = token.clone();
             changed[position] ^= 1;
@@ -310,11 +357,29 @@ mod tests {
 
     #[test]
     fn token_of_one_kind_does_not_open_as_another() {
-        let advertising = issue_advertising_token(&grant(email()), NOW).unwrap();
-        let refresh = issue_refresh_token(&grant(email()), NOW).unwrap().token;
-        assert!(open_advertising_token(&refresh).is_none());
-        assert!(open_inner_token(&refresh).is_none());
-        assert!(open_inner_token(&advertising).is_none());
-        assert!(open_inner_token("").is_none() && open_advertising_token("").is_none());
+        for issuer in [EUID, UID2] {
+            let advertising = issuer.issue_advertising_token(&grant(email()), NOW).unwrap();
+            let refresh = issuer.issue_refresh_token(&grant(email()), NOW).unwrap().token;
+            assert!(open_advertising_token(&refresh).is_none());
+            assert!(issuer.open_inner_token(&refresh).is_none());
+            assert!(issuer.open_inner_token(&advertising).is_none());
+            assert!(issuer.open_inner_token("").is_none() && open_advertising_token("").is_none());
+        }
+    }
+
+    #[test]
+    fn inner_token_does_not_open_in_another_scope_or_as_another_kind() {
+        for (issuer, other) in [(EUID, UID2), (UID2, EUID)] {
+            let token = issuer.issue_inner_token(&grant(email()), NOW).unwrap();
+            assert!(issuer.open_inner_token(&token).is_some());
+            assert!(other.open_inner_token(&token).is_none());
+            let mut bytes = BASE64_STANDARD.decode(token).unwrap();
+            for first in [issuer.id_byte(DiiKind::Phone), other.id_byte(DiiKind::Email)] {
+                bytes[0] = first;
+                let changed = BASE64_STANDARD.encode(&bytes);
+                assert!(issuer.open_inner_token(&changed).is_none());
+                assert!(other.open_inner_token(&changed).is_none());
+            }
+        }
     }
 }

@@ -238,6 +238,7 @@ async fn failed_refreshes_of_sdk_identities_are_all_counted_and_logged_once_a_mi
         failed(ErrorKind::Unauthorized),
         failed(ErrorKind::ClockDrift),
         failed(ErrorKind::Undecryptable),
+        failed(ErrorKind::WrongScope),
         failed(ErrorKind::Transient),
         failed(ErrorKind::Malformed),
         failed(ErrorKind::UnknownStatus),

@@ -28,9 +28,10 @@ pub struct ConfigError {
 /// ```
 /// # use euid_core as tower_euid;
 /// use tower_euid::error::Setting;
-/// use tower_euid::{Environment, Operator};
+/// use tower_euid::{Environment, Operator, Scope};
 ///
-/// let operator = Operator::builder(Environment::Integration).credentials("EUID-C-T-124-key", "no base64");
+/// let operator = Operator::builder(Environment::Integration(Scope::Euid));
+/// let operator = operator.credentials("EUID-C-T-124-key", "no base64");
 /// assert_eq!(operator.build().unwrap_err().setting(), Some(Setting::ClientSecret));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 #[cfg(doc)]
 use super::Operator;
+use super::scope::OperatorScope;
 use crate::clock::UnixMillis;
 use crate::error::EuidError;
 use crate::outcome::Generated;
@@ -19,10 +20,10 @@ use crate::protocol::envelope::RequestNonce;
 /// response.
 ///
 /// ```
-/// use euid_core::{Dii, Environment, Operator};
+/// use euid_core::{Dii, Environment, Operator, Scope};
 /// use euid_core::clock::UnixMillis;
 ///
-/// let operator = Operator::builder(Environment::Integration)
+/// let operator = Operator::builder(Environment::Integration(Scope::Euid))
 ///     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
 ///     .build()?;
 /// let now = UnixMillis::from_millis(1_795_371_587_000);
@@ -54,9 +55,9 @@ impl Call {
     /// The request: a POST to an absolute URI, with an encrypted body. It may be sent more than once.
     ///
     /// ```
-    /// # use euid_core::{Dii, Environment, Operator};
+    /// # use euid_core::{Dii, Environment, Operator, Scope};
     /// # use euid_core::clock::UnixMillis;
-    /// # let operator = Operator::builder(Environment::Integration)
+    /// # let operator = Operator::builder(Environment::Integration(Scope::Euid))
     /// #     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
     /// #     .build()?;
     /// # let now = UnixMillis::from_millis(1_795_371_587_000);
@@ -100,16 +101,13 @@ impl fmt::Debug for Call {
 /// ```
 #[must_use = "an answer has an outcome"]
 pub struct Answered {
-    skew: Option<ClockSkew>,
-    json: Zeroizing<Vec<u8>>,
+    pub(super) skew: Option<ClockSkew>,
+    pub(super) json: Zeroizing<Vec<u8>>,
+    /// The scope of the operator that answered.
+    pub(super) scope: OperatorScope,
 }
 
 impl Answered {
-    /// The skew of a call that was sent at `sent` and answered at `received`, by the operator's clock at `operator`.
-    pub(super) fn new(sent: UnixMillis, operator: UnixMillis, received: UnixMillis, json: Zeroizing<Vec<u8>>) -> Self {
-        Self { skew: ClockSkew::between(sent, operator, received), json }
-    }
-
     /// The outcome of [`Operator::generate`].
     ///
     /// ```
@@ -126,9 +124,14 @@ impl Answered {
     ///
     /// [`Malformed`](crate::error::ErrorKind::Malformed) if it is no identity and no known status, as the answer to
     /// another call; [`UnknownStatus`](crate::error::ErrorKind::UnknownStatus) for a status that this version does not
-    /// know.
+    /// know; [`WrongScope`](crate::error::ErrorKind::WrongScope) for an identity of the other scope than the
+    /// operator's.
     pub fn generated(&self) -> Result<Generated, EuidError> {
-        answer::generated(&self.json)
+        let generated = answer::generated(&self.json)?;
+        if let Generated::Identity(identity) = &generated {
+            self.scope.check(identity)?;
+        }
+        Ok(generated)
     }
 
     /// The outcome of [`Operator::validate`].
@@ -145,7 +148,7 @@ impl Answered {
     ///
     /// # Errors
     ///
-    /// As [`generated`](Self::generated).
+    /// As [`generated`](Self::generated), except for `WrongScope`.
     pub fn validated(&self) -> Result<bool, EuidError> {
         answer::validated(&self.json)
     }
@@ -204,7 +207,8 @@ pub enum ClockSkew {
 }
 
 impl ClockSkew {
-    fn between(sent: UnixMillis, operator: UnixMillis, received: UnixMillis) -> Option<Self> {
+    /// The skew of a call that was sent at `sent` and answered at `received`, by the operator's clock at `operator`.
+    pub(super) fn between(sent: UnixMillis, operator: UnixMillis, received: UnixMillis) -> Option<Self> {
         let (ahead, behind) = (sent.saturating_since(operator), operator.saturating_since(received));
         let (skew, by) = if ahead > behind { (Self::Ahead(ahead), ahead) } else { (Self::Behind(behind), behind) };
         (by > TOLERATED).then_some(skew)

@@ -6,7 +6,7 @@ use http::{Request, Response};
 use zeroize::Zeroizing;
 
 use super::response::read;
-use super::{Answered, Call, Operator};
+use super::{Answered, Call, ClockSkew, Operator};
 use crate::clock::UnixMillis;
 use crate::dii::Dii;
 use crate::error::{ErrorKind, EuidError};
@@ -22,10 +22,10 @@ impl Operator {
     /// it.
     ///
     /// ```
-    /// use euid_core::{Dii, Environment, Operator};
+    /// use euid_core::{Dii, Environment, Operator, Scope};
     /// use euid_core::clock::UnixMillis;
     ///
-    /// let operator = Operator::builder(Environment::Integration)
+    /// let operator = Operator::builder(Environment::Integration(Scope::Euid))
     ///     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
     ///     .build()?;
     /// let now = UnixMillis::from_millis(1_795_371_587_000);
@@ -49,11 +49,11 @@ impl Operator {
     /// Reads the response to a call of [`generate`](Self::generate), which arrived at `now`.
     ///
     /// ```
-    /// use euid_core::{Dii, Environment, Operator};
+    /// use euid_core::{Dii, Environment, Operator, Scope};
     /// use euid_core::error::ErrorKind;
     /// use euid_core::clock::UnixMillis;
     ///
-    /// # let operator = Operator::builder(Environment::Integration)
+    /// # let operator = Operator::builder(Environment::Integration(Scope::Euid))
     /// #     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
     /// #     .build()?;
     /// # let now = UnixMillis::from_millis(1_795_371_587_000);
@@ -81,9 +81,9 @@ impl Operator {
     /// `POST /v2/token/validate`. For tests of an integration; the operator does not look at the token's expiry.
     ///
     /// ```
-    /// # use euid_core::{Dii, Environment, Operator};
+    /// # use euid_core::{Dii, Environment, Operator, Scope};
     /// # use euid_core::clock::UnixMillis;
-    /// # let operator = Operator::builder(Environment::Integration)
+    /// # let operator = Operator::builder(Environment::Integration(Scope::Euid))
     /// #     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
     /// #     .build()?;
     /// # let now = UnixMillis::from_millis(1_795_371_587_000);
@@ -104,10 +104,10 @@ impl Operator {
     /// Reads the response to a call of [`validate`](Self::validate), which arrived at `now`.
     ///
     /// ```
-    /// # use euid_core::{Dii, Environment, Operator};
+    /// # use euid_core::{Dii, Environment, Operator, Scope};
     /// # use euid_core::error::ErrorKind;
     /// # use euid_core::clock::UnixMillis;
-    /// # let operator = Operator::builder(Environment::Integration)
+    /// # let operator = Operator::builder(Environment::Integration(Scope::Euid))
     /// #     .credentials("EUID-C-T-124-example", "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=")
     /// #     .build()?;
     /// # let now = UnixMillis::from_millis(1_795_371_587_000);
@@ -161,14 +161,15 @@ impl Operator {
         let secret = self.secret()?;
         let sent = Sent { noun: "the input", values: call.values(), api_key: self.api_key() };
         let (stamp, json) = answer::open(read(response, sent, now)?, secret, call.nonce)?;
-        Ok(Answered::new(call.asked_at, stamp, now, json))
+        let skew = ClockSkew::between(call.asked_at, stamp, now);
+        Ok(Answered { skew, json, scope: self.scope.clone() })
     }
 
     /// Makes the call for the successor of an identity: `POST /v2/token/refresh`. It needs no credentials, but
     /// the operator says more about a failure with them.
     ///
     /// ```
-    /// use euid_core::{Environment, Identity, Operator};
+    /// use euid_core::{Environment, Identity, Operator, Scope};
     /// use euid_core::identity::IdentityTimes;
     /// use euid_core::clock::UnixMillis;
     ///
@@ -176,7 +177,7 @@ impl Operator {
     /// let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// let identity = Identity::new("A4AAAABl", "AAAAAG".to_owned().into(), [7; 32].into(), times)?;
     ///
-    /// let operator = Operator::builder(Environment::Integration).build()?;
+    /// let operator = Operator::builder(Environment::Integration(Scope::Euid)).build()?;
     /// let request = operator.refresh(&identity);
     /// assert_eq!(request.uri(), "https://integ.euid.eu/v2/token/refresh");
     /// assert_eq!(request.body(), "AAAAAG"); // a secret, which is wiped when the request is dropped
@@ -192,7 +193,7 @@ impl Operator {
     /// outcome with this machine's clock: [`settle`](crate::engine::RefreshCandidate::settle) does that.
     ///
     /// ```
-    /// # use euid_core::{Environment, Identity, Operator};
+    /// # use euid_core::{Environment, Identity, Operator, Scope};
     /// # use euid_core::identity::IdentityTimes;
     /// # use euid_core::clock::UnixMillis;
     /// use euid_core::error::ErrorKind;
@@ -200,7 +201,7 @@ impl Operator {
     /// # let at = UnixMillis::from_millis;
     /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
     /// # let identity = Identity::new("A4AAAABl", "AAAAAG".to_owned().into(), [7; 32].into(), times)?;
-    /// # let operator = Operator::builder(Environment::Integration).build()?;
+    /// # let operator = Operator::builder(Environment::Integration(Scope::Euid)).build()?;
     /// let response = http::Response::builder().status(400).body(r#"{"status":"expired_token"}"#)?;
     /// let error = operator.refreshed(&identity, &response, at(4)).unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::RejectedToken); // only a new login helps
@@ -213,7 +214,8 @@ impl Operator {
     /// wrong one, the operator does not tell that from other failures:
     /// [`UnknownStatus`](ErrorKind::UnknownStatus). [`RejectedInput`](ErrorKind::RejectedInput) for what it can't
     /// read as a refresh token, [`Undecryptable`](ErrorKind::Undecryptable) if the response key is another
-    /// token's; and [`Transient`](ErrorKind::Transient) or [`Malformed`](ErrorKind::Malformed).
+    /// token's, [`WrongScope`](ErrorKind::WrongScope) if the new pair is of the other scope than the operator; and
+    /// [`Transient`](ErrorKind::Transient) or [`Malformed`](ErrorKind::Malformed).
     pub fn refreshed<B: AsRef<[u8]>>(
         &self,
         identity: &Identity,
@@ -223,7 +225,11 @@ impl Operator {
         let token = identity.refresh_token().expose_secret();
         let values = [Some(token), None, None, None];
         let sent = Sent { noun: "the refresh token", values, api_key: self.api_key() };
-        answer::refreshed(read(response, sent, now)?, identity.response_key())
+        let refreshed = answer::refreshed(read(response, sent, now)?, identity.response_key())?;
+        if let Refreshed::Identity(successor) = &refreshed {
+            self.scope.check(successor)?;
+        }
+        Ok(refreshed)
     }
 
     /// Seals a question for the endpoint at `path`.
@@ -249,12 +255,16 @@ mod tests {
     use crate::operator::{ClockSkew, Environment};
     use crate::protocol::envelope::gcm_seal;
     use crate::protocol::operator::{open_request_text, parse_client_secret, seal_response};
+    use crate::scope::Scope;
 
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
     const NOW: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);
 
     fn operator() -> Operator {
-        Operator::builder(Environment::Integration).credentials("EUID-C-T-124-key", SECRET).build().unwrap()
+        Operator::builder(Environment::Integration(Scope::Euid))
+            .credentials("EUID-C-T-124-key", SECRET)
+            .build()
+            .unwrap()
     }
 
     fn user() -> Dii {
@@ -316,13 +326,39 @@ mod tests {
 
     #[test]
     fn refresh_token_is_sent_unsealed_and_answered_under_the_response_key() {
-        let operator = Operator::builder(Environment::Production).build().unwrap();
+        let operator = Operator::builder(Environment::Production(Scope::Euid)).build().unwrap();
         let request = operator.refresh(&identity());
         assert_eq!(request.uri(), "https://prod.euid.eu/v2/token/refresh");
         assert_eq!(request.body(), "AAAAAG");
         assert!(!request.headers().contains_key(AUTHORIZATION));
         let body = BASE64.encode(gcm_seal(&[7; 32], [2; 12], br#"{"status":"optout"}"#));
         assert_eq!(operator.refreshed(&identity(), &Response::new(body), NOW).unwrap(), Refreshed::OptedOut);
+    }
+
+    #[test]
+    fn token_of_the_other_scope_is_refused_where_it_enters() {
+        for (scope, own, other) in [(Scope::Euid, "F4A", "A4A"), (Scope::Uid2, "B4A", "E4A")] {
+            let operator =
+                Operator::builder(Environment::Integration(scope)).credentials("key", SECRET).build().unwrap();
+            let json = |token: &str| {
+                format!(
+                    r#"{{"status":"success","body":{{"advertising_token":"{token}","refresh_token":"r",
+                    "refresh_response_key":"{SECRET}","refresh_from":1,"identity_expires":2,"refresh_expires":3}}}}"#
+                )
+            };
+            let generated = |token| {
+                let call = operator.generate(user(), NOW).unwrap();
+                let generated = operator.generated(&call, &answer(&call, Duration::ZERO, &json(token)), NOW);
+                generated.map(|_| ()).map_err(|error| error.kind())
+            };
+            let refreshed = |token| {
+                let body = BASE64.encode(gcm_seal(&[7; 32], [2; 12], json(token).as_bytes()));
+                let refreshed = operator.refreshed(&identity(), &Response::new(body), NOW);
+                refreshed.map(|_| ()).map_err(|error| error.kind())
+            };
+            assert_eq!([generated(own), refreshed(own)], [Ok(()); 2]);
+            assert_eq!([generated(other), refreshed(other)], [Err(ErrorKind::WrongScope); 2]);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 use super::BEARER;
 use crate::error::{ConfigError, Setting};
 use crate::protocol::envelope::Key;
+use crate::scope::Scope;
 use crate::secret::key_from_base64;
 
 /// The API key and the client secret that belongs to it.
@@ -22,7 +23,7 @@ impl Credentials {
         let parsed = parse_secret(client_secret).map_err(|error| error.about(Setting::ClientSecret));
         // Old API keys are base64 too, and may have 32 bytes: beside a good secret such a key is fine.
         if parse_secret(api_key).is_ok() && (parsed.is_err() || api_key == client_secret) {
-            let also = if is_api_key(client_secret) { ", and the secret like an API key" } else { "" };
+            let also = if Scope::of_api_key(client_secret).is_some() { ", and the secret like an API key" } else { "" };
             let what = format!("the API key looks like a client secret{also}: are the two swapped?");
             return Err(ConfigError::new(what).about(Setting::ApiKey));
         }
@@ -35,11 +36,6 @@ fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
     if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'')) {
         return Err(ConfigError::new("the API key is empty, or has characters that no API key has (quotes?)"));
     }
-    if starts_with(api_key, "UID2-") {
-        return Err(ConfigError::new(
-            "the API key belongs to UID2 (it begins with UID2-): this version speaks to EUID operators",
-        ));
-    }
     let mut value = HeaderValue::try_from(format!("{BEARER}{api_key}"))
         .map_err(|_| ConfigError::new("the API key does not fit into a header"))?;
     value.set_sensitive(true);
@@ -47,19 +43,10 @@ fn bearer(api_key: &str) -> Result<HeaderValue, ConfigError> {
 }
 
 fn parse_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
-    if is_api_key(text) {
+    if Scope::of_api_key(text).is_some() {
         return Err(ConfigError::new("the client secret looks like an API key: are the two swapped?"));
     }
     key_from_base64(text, "the client secret")
-}
-
-/// Whether `text` begins as the API keys of either scope do.
-fn is_api_key(text: &str) -> bool {
-    starts_with(text, "EUID-") || starts_with(text, "UID2-")
-}
-
-fn starts_with(text: &str, prefix: &str) -> bool {
-    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 #[cfg(test)]
@@ -67,6 +54,7 @@ mod tests {
     use super::*;
 
     const KEY: &str = "EUID-C-T-124-twrEUD.uA4nxeWY3BjqFGbHjkUF8n3r5rL/ppK2StQxul";
+    const UID2_KEY: &str = "UID2-C-T-124-twrEUD.uA4nxeWY3BjqFGbHjkUF8n3r5rL/ppK2StQxul";
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
     /// An API key of the old form. It has the form of a client secret, too.
     const OLD_KEY: &str = "QDEJAFMOjilp4oh2hYyy1WWQJdvBEn81Wcaa32DTrbY=";
@@ -79,7 +67,7 @@ mod tests {
 
     #[test]
     fn credential_errors_name_the_broken_rule_and_not_the_credential() {
-        for (api_key, secret) in [(KEY, SECRET), (OLD_KEY, SECRET), ("k", SECRET)] {
+        for (api_key, secret) in [(KEY, SECRET), (UID2_KEY, SECRET), (OLD_KEY, SECRET), ("k", SECRET)] {
             assert_eq!(check(api_key, secret), Ok(()));
         }
         let quoted = format!("\"{SECRET}\"");
@@ -90,8 +78,6 @@ mod tests {
             ("hunter2 ", SECRET, "the API key is empty, or has characters"),
             ("\"hunter2\"", SECRET, "the API key is empty, or has characters that no API key has (quotes?)"),
             ("'hunter2'", SECRET, "the API key is empty, or has characters that no API key has (quotes?)"),
-            ("UID2-C-T-124-hunter2", SECRET, "the API key belongs to UID2"),
-            ("uid2-C-T-124-hunter2", SECRET, "the API key belongs to UID2"),
             (
                 SECRET,
                 KEY,

@@ -2,7 +2,6 @@
 //!
 //! 1. https only; plain http is for loopback addresses, or on explicit request.
 //! 2. A base URL: no endpoint, query, fragment or credentials in it.
-//! 3. Never a host of UID2, which this version does not speak to.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -49,9 +48,6 @@ impl BaseUrl {
             return refused(
                 "the operator's URL has an endpoint in it (/v2, which each call adds by itself); give what is before",
             );
-        }
-        if is_uid2(authority) {
-            return refused("the operator's URL belongs to UID2 (uidapi.com): this version speaks to EUID operators");
         }
         if scheme == "http" && !is_loopback(authority) && !insecure_http {
             return refused(
@@ -120,12 +116,6 @@ fn is_host_and_port(authority: &Authority) -> bool {
 fn is_plain_path(path: &str) -> bool {
     let dots = |segment: &str| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..");
     !path.contains('\\') && !path.split('/').any(dots)
-}
-
-fn is_uid2(authority: &Authority) -> bool {
-    let host = authority.host().to_ascii_lowercase();
-    let host = host.trim_end_matches('.');
-    host == "uidapi.com" || host.ends_with(".uidapi.com")
 }
 
 /// Whether the host is `localhost` or a literal loopback address; it is not resolved.
@@ -251,19 +241,6 @@ mod tests {
         }
         for path in ["", "/", "/euid", "/euid/", "/v2/euid", "/v3", "/gateway/v1/", "/token", "/tokens/v2x", "/a/b/c"] {
             assert!(check(&format!("https://operator.example{path}"), false).is_ok(), "{path}");
-        }
-    }
-
-    #[test]
-    fn uid2_operator_is_refused() {
-        for host in
-            ["prod.uidapi.com", "operator-integ.uidapi.com", "uidapi.com", "PROD.UIDAPI.COM.", "uidapi.com:8443"]
-        {
-            let error = check(&format!("https://{host}/"), false).unwrap_err();
-            assert!(error.contains("UID2") && error.contains("this version speaks to EUID operators"), "{error}");
-        }
-        for host in ["uidapi.com.example", "notuidapi.com", "prod.euid.eu"] {
-            assert!(check(&format!("https://{host}/"), false).is_ok(), "{host}");
         }
     }
 }

@@ -138,7 +138,7 @@ impl Answer<'_> {
             _ => {}
         }
         let Some(Object(refusal)) = &refusal else {
-            return EuidError::new(ErrorKind::Malformed, format!("not an answer of an EUID operator (HTTP {http})"));
+            return EuidError::new(ErrorKind::Malformed, format!("not an answer of an operator (HTTP {http})"));
         };
         match &*refusal.status {
             status if http != 400 => unknown(status, &quoted),

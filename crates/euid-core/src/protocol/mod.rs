@@ -6,11 +6,11 @@
 //! ```
 //! # #[cfg(feature = "operator")] {
 //! use euid_core::protocol::{open_request_text, parse_client_secret, seal_response};
-//! use euid_core::{Dii, Environment, Generated, Operator};
+//! use euid_core::{Dii, Environment, Generated, Operator, Scope};
 //! use euid_core::clock::UnixMillis;
 //!
 //! let secret = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
-//! let operator = Operator::builder(Environment::Integration).credentials("EUID-C-T-124-example", secret).build()?;
+//! let operator = Operator::builder(Environment::Integration(Scope::Euid)).credentials("EUID-C-T-124-example", secret).build()?;
 //! let now = UnixMillis::from_millis(1_795_371_587_000);
 //! let call = operator.generate(Dii::email("optout@example.com")?, now)?;
 //!
@@ -43,8 +43,8 @@ use http::HeaderName;
 pub use self::envelope::{Iv, Key, RequestNonce, seal_request};
 #[cfg(feature = "operator")]
 pub use self::operator::{
-    OpenedRequest, RequestError, decode_base64, decode_base64_url, open, open_request, open_request_text,
-    parse_client_secret, seal, seal_response,
+    OpenedRequest, RequestError, api_key_prefix, decode_base64, decode_base64_url, documents, open, open_request,
+    open_request_text, parse_client_secret, seal, seal_response, token_bits,
 };
 
 /// The path of the call for an identity, below the operator's base URL.

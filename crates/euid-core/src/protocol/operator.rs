@@ -15,6 +15,7 @@ use super::envelope::{BASE64, IV, Iv, Key, RequestNonce, STAMP, TAG, VERSION, gc
 use super::json;
 use crate::clock::UnixMillis;
 use crate::error::{ConfigError, Setting};
+use crate::scope::Scope;
 use crate::secret::key_from_base64;
 
 /// The reason why a request does not open. The variants stand in the operator's order of checks.
@@ -221,6 +222,42 @@ pub fn parse_client_secret(text: &str) -> Result<Zeroizing<Key>, ConfigError> {
 #[must_use]
 pub fn seal_response(secret: &Key, iv: Iv, sent: UnixMillis, nonce: RequestNonce, json: &[u8]) -> Vec<u8> {
     gcm_seal(secret, iv, &stamped(sent, nonce, json))
+}
+
+/// What the API keys of a scope's operator begin with. Old keys begin with anything.
+///
+/// ```
+/// use euid_core::{Scope, protocol::api_key_prefix};
+///
+/// assert_eq!(Scope::ALL.map(api_key_prefix), ["EUID-", "UID2-"]);
+/// ```
+#[must_use]
+pub fn api_key_prefix(scope: Scope) -> &'static str {
+    scope.literals().api_key
+}
+
+/// The address of the documents about a scope's operator, without a slash at the end. Its error texts point there.
+///
+/// ```
+/// use euid_core::{Scope, protocol::documents};
+///
+/// assert_eq!(documents(Scope::Uid2), "https://unifiedid.com/docs");
+/// ```
+#[must_use]
+pub fn documents(scope: Scope) -> &'static str {
+    scope.literals().documents
+}
+
+/// The bits of a scope in the first byte of an advertising token or refresh token.
+///
+/// ```
+/// use euid_core::{Scope, protocol::token_bits};
+///
+/// assert_eq!(Scope::ALL.map(token_bits), [0x10, 0x00]);
+/// ```
+#[must_use]
+pub fn token_bits(scope: Scope) -> u8 {
+    scope.literals().token_bits
 }
 
 /// The operator's window, wider than the documented minute: it truncates the distance to whole

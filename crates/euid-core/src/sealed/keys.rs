@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::aead::{self, HeadText};
 use super::cookie_key::{CookieKey, KeyId, hex, refused};
 use crate::error::ConfigError;
+use crate::scope::Scope;
 
 /// The keys of a site, newest first: the first seals, all open. A clone is cheap and shares the keys: after
 /// a [`reload`](Self::reload) of one, all have the new keys.
@@ -113,36 +114,38 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// If the variable is not set, or as for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is
-    /// also the value of `EUID_CLIENT_SECRET`. The text names the variable and the position of the key, never
-    /// a value.
+    /// If the variable is not set, or as for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is also the
+    /// value of `EUID_CLIENT_SECRET` or `UID2_CLIENT_SECRET`. The text names the variable and the position of the key,
+    /// never a value.
     pub fn from_env(name: &str) -> Result<Self, ConfigError> {
-        let variable = |name| std::env::var(name).map(Zeroizing::new);
+        let variable = |name: &str| std::env::var(name).map(Zeroizing::new);
         let not_set = || refused(format!("{name} is not set (or is not UTF-8)")).with_variable(name.to_owned());
         let value = variable(name).map_err(|_| not_set())?;
-        let secret = variable(CLIENT_SECRET).unwrap_or_default();
-        Self::parse_beside(&value, &secret).map_err(|error| error.in_variable(name.to_owned()))
+        let secrets = Scope::ALL.map(|scope| format!("{}CLIENT_SECRET", scope.env_prefix()));
+        let secrets = secrets.map(|name| variable(&name).unwrap_or_default());
+        Self::parse_beside(&value, &secrets.each_ref().map(|secret| secret.as_str()))
+            .map_err(|error| error.in_variable(name.to_owned()))
     }
 
-    /// The ring that `keys` lists, as in [`from_env`](Self::from_env). None of them may be the client secret:
-    /// the operator knows it, so it could open cookies.
+    /// The ring that `keys` lists, as in [`from_env`](Self::from_env). None of them may be one of the client secrets,
+    /// as of EUID and of UID2: the operator knows its own, so it could open cookies.
     ///
     /// ```
     /// # use euid_core as tower_euid;
     /// # use tower_euid::{CookieKey, KeyRing};
     /// let (key, secret) = (CookieKey::generate()?.expose_base64(), CookieKey::generate()?.expose_base64());
-    /// assert!(KeyRing::parse_beside(&key, &secret).is_ok());
-    /// let error = KeyRing::parse_beside(&secret, &secret).unwrap_err();
+    /// assert!(KeyRing::parse_beside(&key, &[&secret]).is_ok());
+    /// let error = KeyRing::parse_beside(&secret, &[&secret]).unwrap_err();
     /// assert!(error.to_string().starts_with("cookie key 1 is the client secret"));
     /// # Ok::<_, tower_euid::error::ConfigError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// As for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is the client secret.
-    pub fn parse_beside(keys: &str, client_secret: &str) -> Result<Self, ConfigError> {
-        let secret = client_secret.trim();
-        match keys.split(',').position(|key| !secret.is_empty() && key.trim() == secret) {
+    /// As for [`new`](Self::new) and [`CookieKey::from_base64`], or if a key is a client secret.
+    pub fn parse_beside(keys: &str, client_secrets: &[&str]) -> Result<Self, ConfigError> {
+        let is_secret = |key: &str| client_secrets.iter().any(|secret| !key.is_empty() && secret.trim() == key);
+        match keys.split(',').position(|key| is_secret(key.trim())) {
             Some(position) => Err(refused(format!(
                 "cookie key {} is the client secret; make one of your own, as with `openssl rand -base64 32`",
                 position + 1
@@ -242,9 +245,6 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// The variable of the client secret, which must not be a cookie key.
-pub(crate) const CLIENT_SECRET: &str = "EUID_CLIENT_SECRET";
-
 #[cfg(test)]
 mod tests {
     use base64::Engine;
@@ -262,7 +262,7 @@ mod tests {
             "short".parse::<KeyRing>().unwrap_err(),
             ",".parse::<KeyRing>().unwrap_err(),
             CookieKey::from_base64(published).unwrap_err(),
-            KeyRing::parse_beside(published, published).unwrap_err(),
+            KeyRing::parse_beside(published, &[published]).unwrap_err(),
         ] {
             assert_eq!(error.setting(), Some(Setting::CookieKeys), "{error}");
         }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tower_euid::clock::{Clock, SystemClock};
 use tower_euid::{
-    CookieKey, Dii, Environment, Euid, EuidClient, EuidLayer, EuidUpdate, Generated, KeyRing, RefreshMode,
+    CookieKey, Dii, Environment, Euid, EuidClient, EuidLayer, EuidUpdate, Generated, KeyRing, RefreshMode, Scope,
 };
 use tower_euid_wire::ended_with_parent;
 
@@ -40,7 +40,7 @@ pub(crate) fn serve(operator: &str) -> ExitCode {
 
 fn node(keys: KeyRing, operator: &str, mode: RefreshMode) -> Router {
     let client = EuidClient::builder(Environment::Url(operator.to_owned()))
-        .credentials(Sandbox::DEFAULT_API_KEY, Sandbox::DEFAULT_CLIENT_SECRET)
+        .credentials(Sandbox::default_api_key(Scope::Euid), Sandbox::DEFAULT_CLIENT_SECRET)
         .timeout(Duration::from_secs(2));
     let client = client.build().unwrap();
     let layer = EuidLayer::new(keys, client.clone()).refresh_mode(mode).max_wait(MAX_WAIT);
