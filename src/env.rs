@@ -6,13 +6,14 @@
 //! 4. Only settings that differ between deployments are variables. The application's code sets all others, on the
 //!    client's builder or on the layer.
 
-use std::ffi::OsString;
+mod variable;
+
 use std::time::Duration;
 
 use euid_core::error::ConfigError;
 use euid_core::{Environment, KeyRing, Scope};
-use zeroize::Zeroizing;
 
+use self::variable::{Lookup, Setting, Variable, optional, process, required};
 use crate::client::{EuidClient, EuidClientBuilder, EuidClients, Variables};
 use crate::layer::EuidLayer;
 
@@ -172,64 +173,6 @@ fn chosen(lookup: Lookup<'_>, settings: &[Setting], instead: &str) -> Result<Sco
     }
 }
 
-/// Returns the values of all variables, or an error with those that are missing.
-fn required<const N: usize>(lookup: Lookup<'_>, names: [(Scope, Setting); N]) -> Result<[Variable; N], ConfigError> {
-    let (mut values, mut missing) = (Vec::with_capacity(N), Vec::new());
-    for name in names {
-        match optional(lookup, name)? {
-            Some(value) => values.push(value),
-            None => missing.push(name_of(name)),
-        }
-    }
-    values.try_into().map_err(|_| {
-        let error = ConfigError::new(format!("not set: {}", missing.join(", ")));
-        match missing.into_iter().next() {
-            Some(name) => error.with_variable(name),
-            None => error,
-        }
-    })
-}
-
-/// Returns the value without white space around it, if any is left.
-fn optional(lookup: Lookup<'_>, name: (Scope, Setting)) -> Result<Option<Variable>, ConfigError> {
-    let name = name_of(name);
-    let Some(value) = lookup(&name) else { return Ok(None) };
-    let value = match value.into_string() {
-        Ok(value) => Text::new(value),
-        Err(_) => return Err(ConfigError::new(format!("{name} is not UTF-8")).with_variable(name)),
-    };
-    let value = Text::new(value.trim().to_owned());
-    Ok((!value.is_empty()).then_some(Variable { name, value }))
-}
-
-fn name_of((scope, setting): (Scope, Setting)) -> String {
-    format!("{}{setting}", scope.env_prefix())
-}
-
-fn process(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
-}
-
-/// An environment variable that is set.
-struct Variable {
-    name: String,
-    value: Text,
-}
-
-impl Variable {
-    /// Returns the result of `parse`; an error names the variable.
-    fn check<T>(&self, parse: impl FnOnce(&str) -> Result<T, ConfigError>) -> Result<T, ConfigError> {
-        parse(&self.value).map_err(|error| error.in_variable(self.name.clone()))
-    }
-}
-
-/// The source of values: the process, or a test.
-type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-/// Most values are secrets.
-type Text = Zeroizing<String>;
-/// The name of a variable without its beginning, which names the scope.
-type Setting = &'static str;
-
 const OPERATOR_URL: Setting = "OPERATOR_URL";
 const API_KEY: Setting = "API_KEY";
 const CLIENT_SECRET: Setting = "CLIENT_SECRET";
@@ -255,6 +198,10 @@ const OF_LAYER: [Setting; 6] = [OPERATOR_URL, API_KEY, CLIENT_SECRET, OPTOUT_CHE
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use super::variable::name_of;
+
     use super::*;
 
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
