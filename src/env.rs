@@ -13,7 +13,7 @@ use std::time::Duration;
 use euid_core::error::ConfigError;
 use euid_core::{Environment, KeyRing, Scope};
 
-use self::variable::{Lookup, Setting, Variable, optional, process, required};
+use self::variable::{Lookup, Setting, Variable, name_of, optional, process, required};
 use crate::client::{EuidClient, EuidClientBuilder, EuidClients, Variables};
 use crate::layer::EuidLayer;
 
@@ -43,10 +43,41 @@ use crate::layer::EuidLayer;
 ///
 /// If a variable is missing, or its value can't be used: for example an API key of the other scope, a weak cookie key,
 /// or the client secret as a cookie key. The error's text names the variable, never the value. Also if variables of
-/// both scopes are set; [`EuidClients::from_env`] returns a client for each. Also if the machine has no CA
-/// certificates, as for [`EuidClientBuilder::build`].
+/// both scopes are set, which [`both_from_env`] reads. Also if the machine has no CA certificates, as for
+/// [`EuidClientBuilder::build`].
 pub fn from_env() -> Result<(EuidClient, EuidLayer), ConfigError> {
     client_and_layer(&process)
+}
+
+/// Returns a client for each scope and a layer for both, configured by the variables of [`from_env`]: those that begin
+/// with `EUID_` and those that begin with `UID2_`. For each request `choose` names the scope.
+///
+/// The layer has one setting for both scopes: `EUID_COOKIE_KEYS` and `EUID_MAX_WAIT_MS`.
+///
+/// ```no_run
+/// use tower_euid::Scope;
+///
+/// let (clients, layer) = tower_euid::both_from_env(|request| {
+///     match request.headers.get("cloudfront-viewer-country")?.as_bytes() {
+///         b"DE" | b"FR" | b"GB" => Some(Scope::Euid), // and so on
+///         _ => Some(Scope::Uid2),
+///     }
+/// })?;
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+///
+/// # Errors
+///
+/// As for [`from_env`]; one error names all missing variables of both scopes. Either client secret is refused as a
+/// cookie key. Also if `UID2_COOKIE_KEYS` or `UID2_MAX_WAIT_MS` is set and has not the value of the same setting of
+/// EUID.
+pub fn both_from_env(
+    choose: impl Fn(&http::request::Parts) -> Option<Scope> + Send + Sync + 'static,
+) -> Result<(EuidClients, EuidLayer), ConfigError> {
+    let (clients, layer) = both(&process)?;
+    // Not yet: `let layer = layer.scope(clients.uid2.clone(), choose)?;`
+    drop(choose);
+    Ok((clients, layer))
 }
 
 impl EuidClientBuilder {
@@ -107,13 +138,35 @@ impl EuidClients {
 }
 
 fn client_and_layer(lookup: Lookup<'_>) -> Result<(EuidClient, EuidLayer), ConfigError> {
-    let scope = chosen(lookup, &OF_LAYER, "`EuidClients::from_env` reads both")?;
+    let scope = chosen(lookup, &OF_LAYER, "`both_from_env` reads both")?;
     let [url, api_key, secret] = OPERATOR.map(|setting| (scope, setting));
     let [url, api_key, secret, keys] = required(lookup, [url, api_key, secret, (scope, COOKIE_KEYS)])?;
     let keys = keys.check(|keys| KeyRing::parse_beside(keys, &[&secret.value]))?;
     let client = builder(lookup, scope, [url, api_key, secret])?.build()?;
     let layer = layer(lookup, scope, keys, client.clone())?;
     Ok((client, layer))
+}
+
+/// Returns the clients, and a layer for EUID alone.
+fn both(lookup: Lookup<'_>) -> Result<(EuidClients, EuidLayer), ConfigError> {
+    let [a, b, c, d, e, f] = OPERATORS;
+    let [a, b, euid_secret, d, e, uid2_secret, keys] =
+        required(lookup, [a, b, c, d, e, f, (Scope::Euid, COOKIE_KEYS)])?;
+    for setting in [COOKIE_KEYS, MAX_WAIT_MS] {
+        let [ours, theirs] = [Scope::Euid, Scope::Uid2].map(|scope| optional(lookup, (scope, setting)));
+        if let (ours, Some(theirs)) = (ours?, theirs?)
+            && ours.is_none_or(|ours| *ours.value != *theirs.value)
+        {
+            let ours = name_of((Scope::Euid, setting));
+            return Err(
+                ConfigError::new(format!("not the value of {ours}, which is for both scopes")).in_variable(theirs.name)
+            );
+        }
+    }
+    let keys = keys.check(|keys| KeyRing::parse_beside(keys, &[&euid_secret.value, &uid2_secret.value]))?;
+    let clients = clients(lookup, [a, b, euid_secret, d, e, uid2_secret])?;
+    let layer = layer(lookup, Scope::Euid, keys, clients.euid.clone())?;
+    Ok((clients, layer))
 }
 
 fn clients(lookup: Lookup<'_>, [a, b, c, d, e, f]: [Variable; 6]) -> Result<EuidClients, ConfigError> {
@@ -199,8 +252,6 @@ const OF_LAYER: [Setting; 6] = [OPERATOR_URL, API_KEY, CLIENT_SECRET, OPTOUT_CHE
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
-
-    use super::variable::name_of;
 
     use super::*;
 
@@ -384,7 +435,7 @@ mod tests {
                 let error = client_and_layer(&lookup(&changes, &good)).unwrap_err();
                 let text = error.to_string();
                 assert!(
-                    text.contains(&name) && text.contains(" are variables of two scopes; `EuidClients::"),
+                    text.contains(&name) && text.contains(" are variables of two scopes; `both_from_env` reads"),
                     "{text}"
                 );
                 assert!(text.contains(&format!("{scope}_OPERATOR_URL")) && !text.contains("hunter2"), "{text}");
@@ -413,5 +464,51 @@ mod tests {
         assert_eq!(error.to_string(), "not set: EUID_API_KEY, UID2_OPERATOR_URL");
         let error = all(&lookup(&[("UID2_API_KEY", "EUID-key")], &variables)).unwrap_err();
         assert!(error.to_string().starts_with("UID2_API_KEY: the API key belongs to EUID"), "{error}");
+    }
+
+    /// Returns the clients and the layer that are configured by [`good`] of both scopes with changes.
+    fn both_configured(changes: &[(&str, &str)]) -> Result<(EuidClients, EuidLayer), String> {
+        let [euid, uid2] = Scope::ALL.map(good);
+        // The layer needs only one list of keys.
+        let variables: Vec<_> = euid.into_iter().chain(uid2.into_iter().take(OPERATOR.len())).collect();
+        both(&lookup(changes, &variables)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn both_scopes_need_seven_variables() {
+        let (clients, layer) = both_configured(&[("EUID_MAX_WAIT_MS", "123")]).unwrap();
+        assert!(format!("{layer:?}").contains("max_wait: 123ms"), "{layer:?}");
+        for scope in Scope::ALL {
+            assert_eq!(clients.of(scope).scope(), Some(scope));
+        }
+        let missing = both(&|_| None).unwrap_err().to_string();
+        let names =
+            "EUID_OPERATOR_URL, EUID_API_KEY, EUID_CLIENT_SECRET, UID2_OPERATOR_URL, UID2_API_KEY, UID2_CLIENT_SECRET";
+        assert_eq!(missing, format!("not set: {names}, EUID_COOKIE_KEYS"));
+    }
+
+    #[test]
+    fn client_secrets_of_both_scopes_are_refused_as_cookie_keys() {
+        let other = "1R2lOoBqUbGbOQsDFDMKZc5VvbTSEp0LZgVVZ1M7Rmo=";
+        for secret in [SECRET, other] {
+            let keys = format!("{KEY},{secret}");
+            let error = both_configured(&[("UID2_CLIENT_SECRET", other), ("EUID_COOKIE_KEYS", &keys)]).unwrap_err();
+            assert!(error.starts_with("EUID_COOKIE_KEYS: cookie key 2 is the client secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_of_the_layer_must_be_the_same_in_both_scopes() {
+        assert!(both_configured(&[("UID2_COOKIE_KEYS", KEY)]).is_ok());
+        assert!(both_configured(&[("UID2_MAX_WAIT_MS", "123"), ("EUID_MAX_WAIT_MS", " 123")]).is_ok());
+        for (changes, setting) in [
+            (&[("UID2_COOKIE_KEYS", "hunter2")][..], COOKIE_KEYS),
+            (&[("UID2_MAX_WAIT_MS", "123")], MAX_WAIT_MS),
+            (&[("UID2_MAX_WAIT_MS", "123"), ("EUID_MAX_WAIT_MS", "124")], MAX_WAIT_MS),
+        ] {
+            let error = both_configured(changes).unwrap_err();
+            let expected = format!("not the value of EUID_{setting}, which is for both scopes");
+            assert_eq!(error, format!("UID2_{setting}: {expected}"));
+        }
     }
 }
