@@ -75,8 +75,7 @@ pub fn both_from_env(
     choose: impl Fn(&http::request::Parts) -> Option<Scope> + Send + Sync + 'static,
 ) -> Result<(EuidClients, EuidLayer), ConfigError> {
     let (clients, layer) = both(&process)?;
-    // Not yet: `let layer = layer.scope(clients.uid2.clone(), choose)?;`
-    drop(choose);
+    let layer = layer.scope(clients.uid2.clone(), choose)?;
     Ok((clients, layer))
 }
 

@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use euid_core::Refreshed;
 use euid_core::clock::UnixMillis;
-use euid_core::error::EuidError;
+use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::Identity;
+use euid_core::{Refreshed, Scope};
 use tokio::time::Instant;
 
 use super::breaker::BreakerState;
@@ -117,7 +117,9 @@ impl Leader {
 
     /// Ends the call: the table remembers its outcome, and the flight hands it to the waiters.
     fn complete(&mut self, ending: Ending, outcome: Result<Refreshed, EuidError>, now: UnixMillis) {
-        let (outcome, due_by) = match outcome.and_then(|outcome| outcome.received(now)) {
+        let scope = self.coordinator.scope();
+        let checked = outcome.and_then(|outcome| in_scope(outcome, scope)?.received(now));
+        let (outcome, due_by) = match checked {
             Ok((outcome, due_by)) => (Ok(outcome), due_by),
             Err(error) => (Err(error), None),
         };
@@ -129,7 +131,6 @@ impl Leader {
         self.completed = true;
         // This comes last, as it runs the application's code: if that panics, the flight has already completed.
         moved.report();
-        let scope = self.coordinator.scope();
         if let Some(due_by) = due_by
             && !self.coordinator.warned_of_skew.swap(true, Ordering::Relaxed)
         {
@@ -143,6 +144,16 @@ impl Leader {
             }
             _ => telemetry::refresh_ended(scope, ending, &outcome, took),
         }
+    }
+}
+
+/// Refuses a pair of the other scope. A client of an operator does so itself; other implementations of `Refresh` may not.
+fn in_scope(outcome: Refreshed, scope: Scope) -> Result<Refreshed, EuidError> {
+    match &outcome {
+        Refreshed::Identity(pair) if pair.scope().is_some_and(|other| other != scope) => {
+            Err(EuidError::new(ErrorKind::WrongScope, "the new pair is not of the scope in which it was refreshed"))
+        }
+        _ => Ok(outcome),
     }
 }
 

@@ -23,7 +23,7 @@ fn full_response() -> Response<()> {
 async fn response_with_a_full_header_map_passes_unchanged_with_a_warning() {
     let full = full_response();
     let names = full.headers().keys_len();
-    let unwritten = "WARN tower_euid: a response could not write its cookies reason=\"headers_full\"";
+    let unwritten = "WARN tower_euid: a response could not write its cookies scope=\"euid\" reason=\"headers_full\"";
     let updates: [fn() -> EuidUpdate; 3] =
         [|| EuidUpdate::login(identity("x")), EuidUpdate::logout, EuidUpdate::opt_out];
     for update in updates {
