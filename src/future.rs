@@ -219,7 +219,7 @@ impl<S, B> Refreshing<S, B> {
         };
         // A request waits only if its response may write, so nothing is deferred.
         let decision = candidate.settle(&outcome, this.config.now());
-        let pending = start_decision(this.config, request.extensions_mut(), decision);
+        let pending = start_decision(this.config, &mut request, decision);
         let inner = ready.call(request);
         Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, concurrent: None })
     }

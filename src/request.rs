@@ -1,27 +1,31 @@
 //! The part before the handler: shows the result of a decision to the handler, and reports findings.
 
-use euid_core::Scope;
 use euid_core::engine::{Decision, Findings, Pending, RejectReason};
-use http::Extensions;
+use euid_core::{Scope, tcf};
+use http::Request;
 
 use crate::config::Config;
 use crate::telemetry;
 
 /// Starts a decision: counts the request, and puts the visitor's state into its extensions for the handler. Returns the
 /// plan for the response.
-pub(crate) fn start_decision(config: &Config, extensions: &mut Extensions, decision: Decision) -> Pending {
+pub(crate) fn start_decision<B>(config: &Config, request: &mut Request<B>, decision: Decision) -> Pending {
     let scope = decision.scope();
     let (euid, pending) = decision.start();
     telemetry::request(scope, &euid);
     // A layer further in reads this from the token or the handle: it lets the request pass if it is a clone.
     pending.set_host_id(config.layer_id());
     if let Some(token) = euid.advertising_token() {
-        extensions.insert(token.clone());
+        if token.scope() == Scope::Uid2 {
+            // A consent banner of the TCF runs in the browsers of visitors in Europe.
+            config.mistakes.found_uid2(|| !matches!(tcf::cookie(request.headers()), Ok(None)));
+        }
+        request.extensions_mut().insert(token.clone());
     } else if let Some(handle) = pending.logout() {
         // A logout is noted in the token; without one, in this handle.
-        extensions.insert(handle);
+        request.extensions_mut().insert(handle);
     }
-    extensions.insert(euid);
+    request.extensions_mut().insert(euid);
     pending
 }
 

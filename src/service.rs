@@ -5,8 +5,8 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use euid_core::Euid;
 use euid_core::engine::{Decision, RefreshCandidate, RequestContext, Step};
-use euid_core::{Euid, Scope, tcf};
 use http::{Request, Response};
 use tower::Service;
 
@@ -72,29 +72,23 @@ where
             return ResponseFuture::nested(self.inner.call(request), layer);
         }
         let config = Arc::clone(&self.config);
-        let begin = |request: &Request<B>, context: &RequestContext<'_>| {
-            config.engine.begin(request.method(), request.headers(), context, || config.now())
-        };
-        let step = if hooks::has_hooks(&config) {
-            let answers;
+        let answers;
+        let mut context = RequestContext::UNRESTRICTED;
+        if hooks::has_hooks(&config) {
             (request, answers) = hooks::answers(&config, request);
-            begin(&request, &answers.context())
-        } else {
-            begin(&request, &RequestContext::UNRESTRICTED)
-        };
+            context = answers.context();
+        }
+        let step = config.engine.begin(request.method(), request.headers(), &context, || config.now());
         match step {
             Step::Ready(decision) => {
                 if !decision.findings().is_empty() {
                     report(&config, decision.scope(), decision.findings());
                 }
-                if decision.scope() == Some(Scope::Uid2) && decision.euid().advertising_token().is_some() {
-                    config.mistakes.found_uid2(|| brings_tcf_string(&request));
-                }
                 if decision.stores_identity() {
                     return self.call_to_store(config, request, decision);
                 }
                 // The usual case, as in `call_now`, but in place: another function would copy the request once more.
-                let pending = start_decision(&config, request.extensions_mut(), decision);
+                let pending = start_decision(&config, &mut request, decision);
                 ResponseFuture::running(self.inner.call(request), config, pending, None)
             }
             Step::Refresh(candidate) => {
@@ -119,7 +113,7 @@ impl<S> EuidService<S> {
     where
         S: Service<Request<B>>,
     {
-        let pending = start_decision(&config, request.extensions_mut(), decision);
+        let pending = start_decision(&config, &mut request, decision);
         ResponseFuture::running(self.inner.call(request), config, pending, concurrent)
     }
 
@@ -156,9 +150,6 @@ impl<S> EuidService<S> {
         let mut hook_allows = true;
         if candidate.may_write() {
             (request, hook_allows) = hooks::allows_writes(&config, request);
-        }
-        if candidate.scope() == Scope::Uid2 {
-            config.mistakes.found_uid2(|| brings_tcf_string(&request));
         }
         let now = candidate.arrived();
         // As bytes, since `refresh` must not import the engine.
@@ -201,11 +192,6 @@ impl<S> EuidService<S> {
 }
 
 /// Reports that no call is made, and returns that as the outcome.
-/// Returns whether a consent banner of the TCF has run in the visitor's browser.
-fn brings_tcf_string<B>(request: &Request<B>) -> bool {
-    !matches!(tcf::cookie(request.headers()), Ok(None))
-}
-
 fn refused(why: &'static str) -> Outcome {
     telemetry::refresh_refused(why);
     Arc::new(transient(why))

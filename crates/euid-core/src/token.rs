@@ -53,6 +53,8 @@ struct Noted {
     host_id: AtomicUsize,
     /// The cookies that a response may remove.
     brought: Brought,
+    /// The scope that serves the request.
+    scope: Option<Scope>,
 }
 
 /// A text as the bytes that it encodes.
@@ -157,7 +159,7 @@ impl AdvertisingToken {
     /// ```
     #[must_use]
     pub fn scope(&self) -> Scope {
-        self.0.brought.scope.unwrap_or_default()
+        self.0.scope.unwrap_or_default()
     }
 
     pub(crate) fn peek(&self) -> &str {
@@ -167,13 +169,18 @@ impl AdvertisingToken {
 
 impl Note {
     /// The note of a request without a token.
-    pub(crate) fn without_token(brought: Brought) -> Self {
+    pub(crate) fn without_token(brought: Brought, scope: Option<Scope>) -> Self {
         let never = UnixMillis::from_millis(i64::MIN);
         let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
-        Self(Arc::new(Noted { brought, ..Noted::new(OnceLock::new(), None, times, None) }))
+        Self(Arc::new(Noted { brought, ..Noted::new(OnceLock::new(), None, times, scope) }))
     }
 
     /// The tagged cookies of the request.
+    /// The scope that serves the request, if any.
+    pub(crate) fn scope(&self) -> Option<Scope> {
+        self.0.scope
+    }
+
     pub(crate) fn brought(&self) -> &Brought {
         &self.0.brought
     }
@@ -238,7 +245,8 @@ impl Noted {
             logged_out,
             withheld,
             host_id: AtomicUsize::new(0),
-            brought: Brought::nothing(scope),
+            brought: Brought::NOTHING,
+            scope,
         }
     }
 
@@ -311,6 +319,6 @@ mod tests {
             read(&token.clone());
             assert!(note.was_read() && !note.is_blank());
         }
-        assert_eq!(Note::without_token(Brought::nothing(None)).token(), None);
+        assert_eq!(Note::without_token(Brought::NOTHING, None).token(), None);
     }
 }

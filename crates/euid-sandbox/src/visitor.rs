@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use cookie::{Cookie, time};
 use euid_core::clock::{Clock, UnixMillis};
-use euid_core::engine::{Change, NewLogin, Pending, Site};
+use euid_core::engine::{Change, NewLogin, RequestContext, Site, Step};
 use euid_core::{ConfigError, Dii, Identity};
 use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use tower::Service;
 
@@ -98,8 +98,13 @@ impl Sandbox {
                 subject.iter().fold(opt_out, |opt_out, subject| opt_out.subject(subject))
             }
         };
+        let context = RequestContext { scope: Some(self.scope()), ..RequestContext::UNRESTRICTED };
+        let Step::Ready(decision) = site.engine().begin(&Method::POST, &HeaderMap::new(), &context, || now) else {
+            return Err(unminted("an identity is due before the login"));
+        };
+        let (_, pending) = decision.start();
         let mut headers = HeaderMap::new();
-        let finish = site.engine().finish(Pending::default(), Some(&change), StatusCode::OK, &mut headers, || now);
+        let finish = site.engine().finish(pending, Some(&change), StatusCode::OK, &mut headers, || now);
         if let Some(reason) = finish.unwritten {
             return Err(unminted(format_args!("{reason:?}")));
         }

@@ -60,7 +60,7 @@ struct Exchange<'a> {
     /// Those of the scope that serves the request.
     cookies: &'a Cookies,
     /// The scopes that do not serve it, if the engine serves both.
-    idle: Option<Arc<Idle>>,
+    idle: Option<&'a Idle>,
     method: &'a Method,
     headers: &'a HeaderMap,
     context: &'a RequestContext<'a>,
@@ -93,14 +93,16 @@ impl Engine {
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         let scope = context.scope;
-        let idle = Some(self.find_idle(headers, scope));
+        let idle = self.find_idle(headers, scope);
+        let idle = Some(&idle);
         if let Some(serving) = scope.and_then(|scope| self.cookies_of(scope)) {
             return Exchange { engine: self, cookies: serving, idle, method, headers, context, now }.begin(cookies);
         }
         let exchange = Exchange { engine: self, cookies: &self.cookies, idle, method, headers, context, now };
         let verdict = policy::without_identity(Credential::Nothing, exchange.has_idle_state(), context.consent);
-        let mut step = exchange.without_token(verdict, true, &Brought::nothing(None), Findings::NONE);
+        let mut step = exchange.without_token(verdict, true, &Brought::NOTHING, Findings::NONE);
         if let Step::Ready(decision) = &mut step {
+            decision.scope = None;
             // No cookie for scripts but those that are taken back.
             decision.scripts = Scripts::default();
         }
@@ -195,7 +197,7 @@ impl Exchange<'_> {
     }
 
     fn has_idle_state(&self) -> bool {
-        self.idle.as_ref().is_some_and(|idle| idle.iter().any(|scope| scope.has_state))
+        self.idle.is_some_and(|idle| idle.iter().any(|scope| scope.has_state))
     }
 
     /// Judges an identity that opened; `None` if it is not a valid [`Identity`](crate::Identity).
@@ -284,6 +286,7 @@ impl Exchange<'_> {
         let cookie = self.script_cookie(may_write, Some(identity.advertising_token()));
         Step::Refresh(Box::new(RefreshCandidate {
             source,
+            scope: self.cookies.scope(),
             has_leftovers: self.has_leftovers(brought) && may_write,
             brought: self.with_idle(brought),
             identity,
@@ -309,6 +312,7 @@ impl Exchange<'_> {
         let consent = self.context.consent;
         let exposes_token = self.cookies.config().exposes_token();
         let mut decision = Decision {
+            scope: Some(self.cookies.scope()),
             euid,
             change,
             has_leftovers: self.has_leftovers(brought),
@@ -326,15 +330,18 @@ impl Exchange<'_> {
 
     #[inline]
     fn with_idle(&self, brought: &Brought) -> Brought {
-        Brought { idle: self.idle.clone(), ..brought.clone() }
+        let brought = brought.clone();
+        match self.idle {
+            Some(idle) => brought.with_idle(idle),
+            None => brought,
+        }
     }
 
     /// Whether the response removes cookies that are left over: of other logins, or a token that scripts of a page in
     /// another scope got.
     #[inline]
     fn has_leftovers(&self, brought: &Brought) -> bool {
-        brought.ends_leftovers
-            || self.idle.as_ref().is_some_and(|idle| idle.iter().any(|scope| scope.has_script_cookie))
+        brought.ends_leftovers || self.idle.is_some_and(|idle| idle.iter().any(|scope| scope.has_script_cookie))
     }
 
     /// Leaves to the next page what this response must not write. Of a response that may write, decides whether it

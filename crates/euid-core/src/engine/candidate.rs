@@ -48,6 +48,7 @@ use crate::transport::slots::Brought;
 #[must_use = "the handler has to see its outcome: `settle`"]
 pub struct RefreshCandidate {
     pub(super) source: Source,
+    pub(super) scope: Scope,
     pub(super) brought: Brought,
     pub(super) has_leftovers: bool,
     pub(super) identity: Arc<Identity>,
@@ -115,8 +116,7 @@ impl RefreshCandidate {
     /// ```
     #[must_use]
     pub fn scope(&self) -> Scope {
-        // Without a serving scope nothing is due.
-        self.brought.scope.unwrap_or_default()
+        self.scope
     }
 
     /// The lineage of the identity's login; `None` for an identity without a login, such as one from the JS SDK's
@@ -322,6 +322,7 @@ impl RefreshCandidate {
         };
         let scripts = Scripts { sync: self.cookie.differs(token.is_some()), withheld: false };
         let mut decision = Decision {
+            scope: Some(self.scope),
             euid: euid(sees, token),
             change,
             brought: self.brought.clone(),

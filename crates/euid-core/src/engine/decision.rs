@@ -32,6 +32,7 @@ use crate::transport::slots::Brought;
 #[derive(Debug)]
 #[must_use = "the handler has to see it, and the response has to write it"]
 pub struct Decision {
+    pub(super) scope: Option<Scope>,
     pub(super) euid: Euid,
     pub(super) change: Change,
     pub(super) brought: Brought,
@@ -59,9 +60,10 @@ impl Decision {
     pub(super) fn without_state(scope: Option<Scope>, consent: Consent, method: &Method, withheld: bool) -> Self {
         let verdict = policy::without_identity(Credential::Nothing, false, consent);
         Self {
+            scope,
             euid: euid(verdict.sees, None),
             change: Change::Keep,
-            brought: Brought::nothing(scope),
+            brought: Brought::NOTHING,
             has_leftovers: false,
             consent,
             may_end: !method.is_safe(),
@@ -123,7 +125,7 @@ impl Decision {
     #[inline]
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
-        self.brought.scope
+        self.scope
     }
 
     /// The findings about the request's state, for logs and metrics. Empty after
@@ -215,13 +217,13 @@ impl Decision {
     /// ```
     #[inline]
     pub fn start(self) -> (Euid, Pending) {
-        let Self { mut euid, change, brought, has_leftovers, consent, may_end, scripts, .. } = self;
+        let Self { scope, mut euid, change, brought, has_leftovers, consent, may_end, scripts, .. } = self;
         let note = match &mut euid {
             Euid::Active(token) => {
                 token.set_brought(brought);
                 Some(token.note())
             }
-            _ if may_end => Some(Note::without_token(brought)),
+            _ if may_end => Some(Note::without_token(brought, scope)),
             _ => None,
         };
         (euid, Pending { change, has_leftovers, note, consent, scripts })

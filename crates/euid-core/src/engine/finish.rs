@@ -123,10 +123,12 @@ impl Engine {
         let postponed = status == StatusCode::NOT_MODIFIED && asked.is_none() && brings_token;
         let nothing = matches!((change, scripts), (Change::Keep, ScriptWrite::Keep)) && !pending.has_leftovers;
         // Without a note, the engine has one scope: see `Decision::start`.
-        let nothing_came = Brought::nothing(Some(self.cookies.scope()));
-        let brought = note.map_or(&nothing_came, Note::brought);
-        let removals = Removals { brought, leftovers: pending.has_leftovers };
-        finish.scope = brought.scope;
+        finish.scope = note.map_or(Some(self.cookies.scope()), Note::scope);
+        let removals = Removals {
+            scope: finish.scope,
+            brought: note.map_or(&NOTHING, Note::brought),
+            leftovers: pending.has_leftovers,
+        };
         let wrote = !nothing && !postponed && self.write_or_end(change, removals, scripts, headers, now, &mut finish);
         let exposure = if wrote {
             Some(Exposure::StateWritten)
@@ -190,3 +192,6 @@ impl Engine {
         self.write(&instead, removals, scripts, now, headers).is_ok()
     }
 }
+
+/// What a request without state brought.
+static NOTHING: Brought = Brought::NOTHING;

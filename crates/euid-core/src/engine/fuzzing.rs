@@ -132,7 +132,7 @@ impl Site {
             Some((token, ends)) => ScriptWrite::Token(token, *ends),
             None => ScriptWrite::Remove,
         };
-        let removals = Removals { brought: &Brought::nothing(self.0.scope()), leftovers: false };
+        let removals = Removals { scope: self.0.scope(), brought: &Brought::NOTHING, leftovers: false };
         self.0.write(&change, removals, scripts, now, headers).is_ok()
     }
 }

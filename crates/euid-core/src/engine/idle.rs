@@ -5,8 +5,6 @@
 //! 3. A page takes back the token that scripts of another page got: `expose_token_to_scripts` shows a page the token of
 //!    its own scope only.
 
-use std::sync::Arc;
-
 use http::HeaderMap;
 use http::header::COOKIE;
 
@@ -18,9 +16,9 @@ use crate::transport::slots::{Brought, Cookies, Idle, IdleScope};
 
 impl Engine {
     /// The cookies of all scopes but the one that serves the request.
-    pub(super) fn find_idle(&self, headers: &HeaderMap, serves: Option<Scope>) -> Arc<Idle> {
+    pub(super) fn find_idle(&self, headers: &HeaderMap, serves: Option<Scope>) -> Idle {
         let scopes = Scope::ALL.into_iter().filter(|scope| Some(*scope) != serves);
-        Arc::new(scopes.filter_map(|scope| self.cookies_of(scope)).map(|cookies| find(cookies, headers)).collect())
+        scopes.filter_map(|scope| self.cookies_of(scope)).map(|cookies| find(cookies, headers)).collect()
     }
 }
 
@@ -29,7 +27,7 @@ fn find(cookies: &Cookies, headers: &HeaderMap) -> IdleScope {
     let mut hits = Hits::default();
     cookies.find(headers.get_all(COOKIE), &mut hits);
     let anchor = FoundAnchor::of(hits.anchor);
-    let mut brought = Brought { migration: anchor.migration(), ..Brought::nothing(Some(scope)) };
+    let mut brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
     hits.tagged.iter().filter(|hit| hit.slot.has_valid_tag()).for_each(|hit| brought.note(hit.slot));
     let has_state = brought.any() || anchor.is_state() || hits.is_cut();
     let exposes_token = cookies.config().exposes_token();

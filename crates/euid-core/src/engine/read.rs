@@ -85,14 +85,13 @@ impl Engine {
         migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
     ) -> Found<T> {
-        let scope = Some(cookies.scope());
         let mut anchor = FoundAnchor::of(hits.anchor);
         if anchor == FoundAnchor::None && hits.is_cut() {
             // It may be in the part that was not searched.
             anchor = FoundAnchor::Unreadable;
         }
         if hits.tagged.is_empty() {
-            let brought = Brought { migration: anchor.migration(), ..Brought::nothing(scope) };
+            let brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
             return Found { outcome: ReadOutcome::None, anchor, brought };
         }
         // The usual request brings the identity that its anchor names, and nothing else.
@@ -100,8 +99,8 @@ impl Engine {
             let counting = Counting::Lineage(lineage);
             let tag = counting.tag();
             if hit.slot == Slot::Identity(tag) {
-                let brought = Brought { tag, identity: true, ..Brought::nothing(scope) };
-                let outcome = self.open(cookies, &self.keys.keys(), hit, counting, |opened| judge(opened, &brought));
+                let brought = Brought { tag, identity: true, ..Brought::NOTHING };
+                let outcome = open(cookies, &self.keys.keys(), hit, counting, |opened| judge(opened, &brought));
                 return Found { outcome, anchor, brought }.unless_garbled();
             }
         }
@@ -123,7 +122,7 @@ impl Engine {
             FoundAnchor::None | FoundAnchor::Ended | FoundAnchor::Unreadable => None,
         };
         let tag = counting.map_or(Tag::NONE, Counting::tag);
-        let mut brought = Brought { tag, ..Brought::nothing(Some(cookies.scope())) };
+        let mut brought = Brought { tag, ..Brought::NOTHING };
         let mut own = ArrayVec::<_, MAX_TAGGED>::new();
         let note = |hit: Tagged<'a>| {
             // Another name is not one of this crate.
@@ -177,7 +176,7 @@ impl Engine {
         let mut outcome = ReadOutcome::None;
         for slot in [Slot::OptOut(tag), Slot::Identity(tag)] {
             for hit in tagged.iter().filter(|hit| hit.slot == slot) {
-                let found = self.open(cookies, &keys, hit, counting, &mut judge);
+                let found = open(cookies, &keys, hit, counting, &mut judge);
                 if matches!(found, ReadOutcome::Judged(_)) {
                     return found;
                 }
@@ -190,34 +189,33 @@ impl Engine {
         }
         outcome
     }
+}
 
-    /// Opens a record or an identity of the login that counts.
-    #[inline]
-    fn open<T>(
-        &self,
-        cookies: &Cookies,
-        keys: &Keys,
-        Tagged { slot, value }: &Tagged<'_>,
-        counting: Counting,
-        judge: impl FnOnce(&Opened<'_>) -> Option<T>,
-    ) -> ReadOutcome<T> {
-        let Some(head) = Head::read(keys, value) else { return ReadOutcome::Rejected(RejectReason::UnknownKey) };
-        let name = cookies.name(slot);
-        ReadOutcome::of(if let Slot::OptOut(_) = slot {
-            head.open(Purpose::OptOut, name, value, |plain| {
-                let mut record = OptOut::parse(plain).ok_or(RejectReason::Undecodable)?;
-                counting.check(&mut record.login)?;
-                judge(&Opened::OptOut(&record)).ok_or(RejectReason::Undecodable)
-            })
-        } else {
-            let old_key = keys.is_old(head.key_id());
-            head.open(Purpose::Identity, name, value, |plain| {
-                let mut payload = Payload::parse(plain).ok_or(RejectReason::Undecodable)?;
-                counting.check(&mut payload.login)?;
-                judge(&Opened::Identity { payload: &payload, old_key }).ok_or(RejectReason::Undecodable)
-            })
+/// Opens a record or an identity of the login that counts.
+#[inline]
+fn open<T>(
+    cookies: &Cookies,
+    keys: &Keys,
+    Tagged { slot, value }: &Tagged<'_>,
+    counting: Counting,
+    judge: impl FnOnce(&Opened<'_>) -> Option<T>,
+) -> ReadOutcome<T> {
+    let Some(head) = Head::read(keys, value) else { return ReadOutcome::Rejected(RejectReason::UnknownKey) };
+    let name = cookies.name(slot);
+    ReadOutcome::of(if let Slot::OptOut(_) = slot {
+        head.open(Purpose::OptOut, name, value, |plain| {
+            let mut record = OptOut::parse(plain).ok_or(RejectReason::Undecodable)?;
+            counting.check(&mut record.login)?;
+            judge(&Opened::OptOut(&record)).ok_or(RejectReason::Undecodable)
         })
-    }
+    } else {
+        let old_key = keys.is_old(head.key_id());
+        head.open(Purpose::Identity, name, value, |plain| {
+            let mut payload = Payload::parse(plain).ok_or(RejectReason::Undecodable)?;
+            counting.check(&mut payload.login)?;
+            judge(&Opened::Identity { payload: &payload, old_key }).ok_or(RejectReason::Undecodable)
+        })
+    })
 }
 
 impl<T> Found<T> {

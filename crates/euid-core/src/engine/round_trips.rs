@@ -78,7 +78,7 @@ impl Site {
     /// The names that the response of a page removes.
     fn removed_by_page(&self, pairs: &[&str]) -> Vec<String> {
         let brought = self.find(pairs).brought;
-        let removals = Removals { brought: &brought, leftovers: brought.ends_leftovers };
+        let removals = Removals { scope: Some(Scope::Euid), brought: &brought, leftovers: brought.ends_leftovers };
         let mut headers = HeaderMap::new();
         self.0.write(&Change::Keep, removals, ScriptWrite::Keep, NOW, &mut headers).unwrap();
         let name = |line: &HeaderValue| {
@@ -90,7 +90,8 @@ impl Site {
     }
 }
 
-const NO_REMOVALS: Removals<'static> = Removals { brought: &Brought::nothing(Some(Scope::Euid)), leftovers: false };
+const NO_REMOVALS: Removals<'static> =
+    Removals { scope: Some(Scope::Euid), brought: &Brought::NOTHING, leftovers: false };
 
 /// The name in `name=value`.
 fn name(pair: &str) -> &str {
@@ -307,7 +308,7 @@ fn removal_cookie_repeats_the_attributes() {
         let pairs: Vec<_> = lines.iter().map(|line| line.split(';').next().unwrap()).collect();
         let brought = site.find(&pairs).brought;
         let mut headers = HeaderMap::new();
-        let removals = Removals { brought: &brought, leftovers: false };
+        let removals = Removals { scope: Some(Scope::Euid), brought: &brought, leftovers: false };
         site.0.write(&Change::EndLogin, removals, ScriptWrite::Keep, NOW, &mut headers).unwrap();
         let removed = headers.get_all(SET_COOKIE).iter().map(|line| line.to_str().unwrap().to_owned());
         let removed: Vec<_> = removed.map(|line| attributes(&line)).collect();

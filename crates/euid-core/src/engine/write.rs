@@ -10,11 +10,12 @@ use super::{Change, Engine, WriteError};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::random;
+use crate::scope::Scope;
 use crate::sealed::aead::{self, Purpose, SealNonce};
 use crate::sealed::login::{self, Login};
 use crate::sealed::payload::{self, OptOut};
 use crate::transport::cookie::{ANCHOR_MAX_AGE, IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE};
-use crate::transport::slots::{Brought, Cookies, IdleScope, Migration, Slot, Tag};
+use crate::transport::slots::{Brought, Cookies, Migration, Slot, Tag};
 
 /// The change of the cookie for scripts, on a site that uses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(super) enum ScriptWrite<'a> {
 /// The cookies of a request, for the response that removes some of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Removals<'a> {
+    /// The scope that serves the request.
+    pub(super) scope: Option<Scope>,
     pub(super) brought: &'a Brought,
     /// The response removes the cookies of other logins.
     pub(super) leftovers: bool,
@@ -45,6 +48,7 @@ struct Writer<'a> {
 impl Engine {
     /// Appends the `Set-Cookie` headers; returns the size of the identity's name and value, if one was written. On an error
     /// nothing was written. A logout ends the login of every scope.
+    #[inline]
     pub(super) fn write(
         &self,
         change: &Change,
@@ -53,17 +57,14 @@ impl Engine {
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
-        let Removals { brought, leftovers } = removals;
+        let Removals { scope, brought, .. } = removals;
         if headers.keys_len() > MANY_HEADERS {
             return Err(WriteError::HeadersFull);
         }
-        let serving = match brought.scope {
-            Some(scope) => self.cookies_of(scope),
-            None => None,
-        };
+        let serving = scope.and_then(|scope| self.cookies_of(scope));
         // First, because curl's jar file keeps the last removal only, and a login that counts now must end.
-        for idle in brought.idle() {
-            self.write_idle(change, idle, leftovers, now, headers)?;
+        if !brought.idle().is_empty() {
+            self.write_idle(change, removals, now, headers)?;
         }
         match (serving, change) {
             (Some(cookies), _) => Writer { engine: self, cookies, now }.write(change, removals, scripts, headers),
@@ -72,23 +73,26 @@ impl Engine {
         }
     }
 
-    /// Writes what a change means for a scope that does not serve the request.
+    /// Writes what a change means for the scopes that do not serve the request.
     #[cold]
     fn write_idle(
         &self,
         change: &Change,
-        idle: &IdleScope,
-        leftovers: bool,
+        removals: Removals<'_>,
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<(), WriteError> {
         let ends = matches!(change, Change::EndLogin);
-        let Some(cookies) = self.cookies_of(idle.scope) else { return Ok(()) };
         let change = if ends { &Change::EndLogin } else { &Change::Keep };
-        let takes_back = cookies.config().exposes_token() && (ends || (leftovers && idle.has_script_cookie));
-        let scripts = if takes_back { ScriptWrite::Remove } else { ScriptWrite::Keep };
-        let removals = Removals { brought: &idle.brought, leftovers: ends };
-        Writer { engine: self, cookies, now }.write(change, removals, scripts, headers).map(|_| ())
+        for idle in removals.brought.idle() {
+            let Some(cookies) = self.cookies_of(idle.scope) else { continue };
+            let exposes_token = cookies.config().exposes_token();
+            let takes_back = exposes_token && (ends || (removals.leftovers && idle.has_script_cookie));
+            let scripts = if takes_back { ScriptWrite::Remove } else { ScriptWrite::Keep };
+            let removals = Removals { scope: Some(idle.scope), brought: &idle.brought, leftovers: ends };
+            Writer { engine: self, cookies, now }.write(change, removals, scripts, headers)?;
+        }
+        Ok(())
     }
 }
 

@@ -48,22 +48,27 @@ pub(crate) struct Tag([u8; 4]);
 /// The tagged cookies of a request, by their names. The response removes those that it ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Brought {
-    /// The scope that serves the request. `None` if the engine serves both scopes, and neither serves this request.
-    pub scope: Option<Scope>,
     /// The tag of the login that counts, or [`Tag::NONE`].
     pub tag: Tag,
     /// The request brought an identity with this tag.
     pub identity: bool,
     /// The request brought a record with this tag.
     pub opt_out: bool,
-    /// The cookies of other logins, if there are any.
-    pub leftovers: Option<Arc<Leftovers>>,
+    /// The cookies of other logins and other scopes, if there are any.
+    pub others: Option<Arc<Others>>,
     /// Any page removes the leftovers; if not, only a login or a logout does.
     pub ends_leftovers: bool,
     /// What the request says of migration.
     pub migration: Migration,
-    /// The cookies of scopes that do not serve the request, if the engine serves both.
-    pub idle: Option<Arc<Idle>>,
+}
+
+/// The cookies of a request that are not of the login that counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Others {
+    /// Those of other logins.
+    pub leftovers: Leftovers,
+    /// Those of scopes that do not serve the request, if the engine serves both.
+    pub idle: Idle,
 }
 
 /// The cookies of the scopes that do not serve a request: one scope, or both.
@@ -147,20 +152,14 @@ impl Slot {
 }
 
 impl Brought {
-    /// No cookie of the scope that serves the request.
-    #[inline]
-    pub(crate) const fn nothing(scope: Option<Scope>) -> Self {
-        Self {
-            scope,
-            tag: Tag::NONE,
-            identity: false,
-            opt_out: false,
-            leftovers: None,
-            ends_leftovers: false,
-            migration: Migration::Unseen,
-            idle: None,
-        }
-    }
+    pub(crate) const NOTHING: Self = Self {
+        tag: Tag::NONE,
+        identity: false,
+        opt_out: false,
+        others: None,
+        ends_leftovers: false,
+        migration: Migration::Unseen,
+    };
 
     /// Notes a cookie, whose tag is valid.
     pub(crate) fn note(&mut self, slot: Slot) {
@@ -176,7 +175,7 @@ impl Brought {
 
     #[cold]
     fn push_leftover(&mut self, slot: Slot) {
-        let leftovers = Arc::make_mut(self.leftovers.get_or_insert_default());
+        let leftovers = &mut Arc::make_mut(self.others.get_or_insert_default()).leftovers;
         if !leftovers.contains(&slot) {
             let _ = leftovers.try_push(slot);
         }
@@ -185,17 +184,24 @@ impl Brought {
     /// Whether the request brought any tagged cookie.
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        self.identity || self.opt_out || self.leftovers.is_some()
+        self.identity || self.opt_out || self.others.as_ref().is_some_and(|others| !others.leftovers.is_empty())
+    }
+
+    /// Adds the scopes that do not serve the request.
+    #[cold]
+    pub(crate) fn with_idle(mut self, idle: &Idle) -> Self {
+        Arc::make_mut(self.others.get_or_insert_default()).idle = idle.clone();
+        self
     }
 
     /// The scopes that do not serve the request.
     pub(crate) fn idle(&self) -> &[IdleScope] {
-        self.idle.as_deref().map_or(&[], ArrayVec::as_slice)
+        self.others.as_deref().map_or(&[], |others| &others.idle)
     }
 
     /// The slots of other logins: all, or those that the response of any page empties.
     pub(crate) fn leftovers(&self, all: bool) -> impl Iterator<Item = Slot> {
-        let slots = self.leftovers.as_deref().map_or(&[][..], ArrayVec::as_slice).iter().copied();
+        let slots = self.others.as_deref().map_or(&[][..], |others| &others.leftovers).iter().copied();
         slots.filter(move |slot| all || self.migration != Migration::Kept || slot.tag() != Some(Tag::SDK))
     }
 }
