@@ -19,6 +19,7 @@ mod order;
 mod readiness;
 mod replay;
 mod runtime;
+mod scopes;
 mod service;
 mod subject;
 #[cfg(feature = "metrics")]
