@@ -2,7 +2,7 @@
 
 # What to run before each commit.
 check:
-    bash .ci/run format imports clippy docs
+    bash .ci/run format imports literals clippy docs
 
 # All tests.
 test:

@@ -1,4 +1,5 @@
-//! Prints a new cookie key, in the format of `EUID_COOKIE_KEYS`, and its id on standard error.
+//! Prints a new cookie key, in the format of `EUID_COOKIE_KEYS` (or, with the argument `uid2`, of `UID2_COOKIE_KEYS`), and
+//! its id on standard error.
 //!
 //! ```console
 //! $ cargo run -q --example keygen
@@ -6,11 +7,12 @@
 //! # key id 1f99da83
 //! ```
 
-use tower_euid::{ConfigError, CookieKey};
+use tower_euid::{ConfigError, CookieKey, Scope};
 
 fn main() -> Result<(), ConfigError> {
+    let scope: Scope = std::env::args().nth(1).map_or(Ok(Scope::default()), |word| word.parse())?;
     let key = CookieKey::generate()?;
-    println!("EUID_COOKIE_KEYS={}", key.expose_base64().as_str());
+    println!("{}COOKIE_KEYS={}", scope.env_prefix(), key.expose_base64().as_str());
     eprintln!("# key id {}", key.id());
     Ok(())
 }

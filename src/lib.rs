@@ -1,6 +1,7 @@
 //! Tower middleware for publishers who use [EUID](https://euid.eu) (European Unified ID). It keeps the
 //! visitor's token pair in encrypted first-party cookies, refreshes it when a page is requested, and
-//! gives every handler the current advertising token.
+//! gives every handler the current advertising token. It serves [UID2](https://unifiedid.com) (Unified ID 2.0) as well,
+//! alone or beside EUID: these two are the *scopes*, and [`docs::scopes`] shows a site with both.
 //!
 //! The EUID *operator* issues an [`Identity`] for a person who logs in with an email address or a phone
 //! number. It consists of two tokens, a key and three times. The *advertising token* goes into bid
@@ -136,6 +137,7 @@ pub mod docs {
     //! | Operations: keys, deploys, CDNs, proxies, alerts | [`operations`] |
     //! | AWS Lambda and other processes that are frozen | [`serverless`] |
     //! | The cookies, for a privacy policy | [`privacy`] |
+    //! | EUID and UID2 on one site | [`scopes`] |
     //! | The threat model: protection against each attacker, and its limits | [`threat_model`] |
     //! | How to migrate from another solution | [`migrating`] |
     //! | How to test a site | [`testing`] |
@@ -164,6 +166,8 @@ pub mod docs {
     pub mod privacy {}
     #[doc = include_str!("docs/request_flow.md")]
     pub mod request_flow {}
+    #[doc = include_str!("docs/scopes.md")]
+    pub mod scopes {}
     #[doc = include_str!("docs/serverless.md")]
     pub mod serverless {}
     #[doc = include_str!("docs/testing.md")]

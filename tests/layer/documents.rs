@@ -8,11 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::Response;
-use tower_euid::{CookieConfig, EuidUpdate, Identity, Refreshed};
+use tower_euid::{CookieConfig, EuidError, EuidUpdate, Identity, Refresh, Refreshed, Scope};
 
 use crate::support::{Operator, Site, identity_until, set_cookies};
 
 const PRIVACY: &str = include_str!("../../src/docs/privacy.md");
+const SCOPES: &str = include_str!("../../src/docs/scopes.md");
 const TROUBLESHOOTING: &str = include_str!("../../src/docs/troubleshooting.md");
 /// Guides that name metrics or events.
 const GUIDES: [&str; 5] = [
@@ -54,12 +55,26 @@ fn long_lived(name: &str) -> Identity {
     identity_until(name, [1, 2, 3].map(|years| years * 400 * 86_400_000))
 }
 
+/// An operator of this scope.
+struct InScope(Scope, Operator);
+
+impl Refresh for InScope {
+    async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
+        self.1.refresh(identity).await
+    }
+
+    fn scope(&self) -> Option<Scope> {
+        Some(self.0)
+    }
+}
+
 /// Returns the `Set-Cookie` lines of a whole login: login, refreshes, opt-outs, logout.
-async fn every_cookie(config: CookieConfig) -> Vec<String> {
+async fn every_cookie(scope: Scope, config: CookieConfig) -> Vec<String> {
     let mut lines = Vec::new();
     let config = config.expose_token_to_scripts().migrate_js_sdk_cookie(None).unwrap();
     for answer in [Ok(Refreshed::Identity(long_lived("new"))), Ok(Refreshed::OptedOut)] {
-        let mut site = Site::new(Operator::answering(answer)).configured(|layer| layer.cookie(config.clone()));
+        let operator = InScope(scope, Operator::answering(answer));
+        let mut site = Site::new(operator).configured(|layer| layer.cookie(config.clone()));
         for update in [EuidUpdate::opt_out(), EuidUpdate::logout(), EuidUpdate::login(long_lived("old"))] {
             let visit = site.update(update).await;
             lines.extend(lines_of(&visit.response));
@@ -91,7 +106,7 @@ async fn privacy_table_lists_every_cookie_with_its_lifetime_and_http_only() {
     let mut written = BTreeSet::new();
     let domain = CookieConfig::default().domain("publisher.example").unwrap();
     for config in [CookieConfig::default(), domain, CookieConfig::insecure()] {
-        for line in every_cookie(config).await {
+        for line in every_cookie(Scope::Euid, config).await {
             let name = untagged(line.split('=').next().unwrap());
             let row = rows.iter().find(|row| row.names.contains(&&*name)).unwrap();
             assert_eq!(line.contains("; HttpOnly"), row.http_only, "{line}");
@@ -102,6 +117,42 @@ async fn privacy_table_lists_every_cookie_with_its_lifetime_and_http_only() {
     }
     for name in rows.iter().flat_map(|row| &row.names) {
         assert!(written.contains(&((*name).to_owned(), true)), "some {name} cookie lives as long as the table says");
+    }
+}
+
+#[tokio::test]
+async fn guides_name_every_cookie_of_uid2() {
+    let lines = every_cookie(Scope::Uid2, CookieConfig::default()).await;
+    let names: BTreeSet<_> = lines.iter().map(|line| untagged(line.split('=').next().unwrap())).collect();
+    assert_eq!(names.len(), 5, "{names:?}");
+    for name in names {
+        assert!(PRIVACY.contains(&format!("`{name}`")), "{name}");
+        assert!(column_of(Scope::Uid2).contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+/// Returns the column of a scope in the table of all that differs.
+fn column_of(scope: Scope) -> String {
+    let rows = SCOPES.split("\n## What differs\n").nth(1).unwrap().lines().skip_while(|line| line.is_empty());
+    let cells = rows.take_while(|row| row.starts_with('|')).map(|row| row.trim_matches('|').split(" | "));
+    cells.map(|mut cells| cells.nth(if scope == Scope::Euid { 1 } else { 2 }).unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn table_of_scopes_has_the_literals_of_each() {
+    let cookies = CookieConfig::default();
+    for scope in Scope::ALL {
+        let column = column_of(scope);
+        for literal in [
+            format!("`{}OPERATOR_URL`", scope.env_prefix()),
+            format!("`{}TAG`", cookies.identity_prefix(scope)),
+            format!("`{}`", cookies.anchor_name(scope)),
+            format!("`{}TAG`", cookies.opt_out_prefix(scope)),
+            format!("`{}`", scope.eid_source()),
+            format!("`{}`", scope.as_str()),
+        ] {
+            assert!(column.contains(&literal), "{literal}");
+        }
     }
 }
 

@@ -341,7 +341,6 @@ impl Engine {
         self.begin_with_cookies(method, headers, cookies, context, &now)
     }
 
-    /// Whether scripts must not get the token of a visitor with this consent, on a site that hands tokens to scripts.
     /// The cookies of a scope that the engine serves.
     #[inline]
     fn cookies_of(&self, scope: Scope) -> Option<&Cookies> {
@@ -351,6 +350,7 @@ impl Engine {
         self.other_cookies.as_deref().filter(|other| other.scope() == scope)
     }
 
+    /// Whether scripts must not get the token of a visitor with this consent, on a site that hands tokens to scripts.
     #[inline]
     fn withholds(&self, consent: Consent) -> bool {
         consent != Consent::Granted && self.cookies.config().exposes_token()

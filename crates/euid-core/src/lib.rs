@@ -2,6 +2,9 @@
 //! of a visitor's identity from a request, decides what the page may see, and writes the new state into
 //! the response. It opens no socket, starts no task and has no clock.
 //!
+//! The same holds for [UID2](https://unifiedid.com) (Unified ID 2.0). The two are the *scopes*: an [`engine`] serves one
+//! [`Scope`], or both, one for each request.
+//!
 //! EUID's *operator* issues an [`Identity`] for a person who logs in and consents. The site puts the identity's
 //! *advertising token* into bid requests, and exchanges its *refresh token* for a new pair of tokens when that is due.
 //!
@@ -25,7 +28,8 @@
 //! ```
 //!
 //! 1. **begin** reads the headers of the request. It returns a decision or, if a refresh is due, a *candidate*.
-//!    Its argument `context` holds the site's facts about the request: the visitor's [`Consent`] and the signed-in user.
+//!    Its argument `context` holds the site's facts about the request: the visitor's [`Consent`], the signed-in user
+//!    and, for an engine with both scopes, the scope that serves the request.
 //! 2. **refresh**: the host calls the operator. [`operator`] makes the HTTP request and reads the response. The
 //!    host chooses the HTTP client and the deadline, and may share one call among many requests.
 //! 3. **settle** turns the candidate and the outcome of the refresh into a decision. Without an outcome,
@@ -132,7 +136,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`engine`] | the exchange above: from a request's headers to a response's |
-//! | [`operator`] | the three calls to EUID's operator, as HTTP requests and their answers |
+//! | [`operator`] | the three calls to an operator of EUID or UID2, as HTTP requests and their answers |
 //! | [`identity`] | the identity that the operator issues, and its parts |
 //! | [`dii`] | the email address or phone number that an identity is made from |
 //! | [`openrtb`] | the visitor's EUID as a part of an OpenRTB bid request |
@@ -141,12 +145,13 @@
 //! | [`error`] | all errors |
 //! | `protocol` | with the feature `operator`: the operator's side of the wire format |
 //!
-//! The types that most programs need are also in the root. Most examples import from `tower_euid`, which exports
+//! [`Scope`] in the root says which of the two an item is for, and holds what only a scope decides, such as the `source` of its
+//! tokens in bid requests. The types that most programs need are also in the root. Most examples import from `tower_euid`, which exports
 //! these items under the same paths. Without tower-euid, write `euid_core` instead.
 //!
 //! # Tests
 //!
-//! The crate [euid-sandbox](https://docs.rs/euid-sandbox) is a stand-in operator that needs no tower-euid. It runs on a
+//! The crate [euid-sandbox](https://docs.rs/euid-sandbox) is a stand-in operator, of either scope, that needs no tower-euid. It runs on a
 //! loopback port or in the test's own process. It also makes visitors (browsers with cookies) for every host that
 //! implements [`engine::Site`].
 //!

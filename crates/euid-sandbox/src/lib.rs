@@ -10,7 +10,8 @@
 //! 3. Its time is a [`ManualClock`]: tests [`advance`](Sandbox::advance) it and do not sleep.
 //! 4. Its only state about people is the list of those who [opted out](Sandbox::opt_out). Token keys are public
 //!    constants, so tokens outlive the sandbox, can be refreshed more than once, and are worth nothing.
-//! 5. It plays one [scope](SandboxBuilder::scope), EUID or UID2.
+//! 5. It plays one [scope](SandboxBuilder::scope), EUID or UID2. A site with both has a sandbox for each, on one
+//!    [clock](SandboxBuilder::clock).
 //! 6. Some people have fixed outcomes, by email address or phone number (or its hash):
 //!
 //! | | generate | refresh |
@@ -48,7 +49,7 @@
 //! ```
 //!
 //! [`docs::testing`](https://docs.rs/tower-euid/latest/tower_euid/docs/testing/) of tower-euid shows how a site uses it
-//! in its tests.
+//! in its tests, with one scope or both.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -191,7 +192,8 @@ impl Sandbox {
     /// ```
     /// # use euid_sandbox::Sandbox;
     /// let sandbox = Sandbox::builder().build()?;
-    /// println!("EUID_API_KEY={} EUID_CLIENT_SECRET={}", sandbox.api_key(), sandbox.client_secret());
+    /// let prefix = sandbox.scope().env_prefix(); // `EUID_` or `UID2_`
+    /// println!("{prefix}API_KEY={} {prefix}CLIENT_SECRET={}", sandbox.api_key(), sandbox.client_secret());
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     #[must_use]
