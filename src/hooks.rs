@@ -13,7 +13,8 @@ use crate::config::{Config, LogoutWhen};
 pub(crate) struct HookAnswers {
     pub(crate) consent: Consent,
     user: UserAnswer,
-    scope: Option<Scope>,
+    /// Which scope serves the request, in a layer with both.
+    pub(crate) scope: Option<Scope>,
 }
 
 /// The answer of the hook `subject`: [`SignedIn`], with an id of its own.

@@ -102,7 +102,7 @@ fn is_of_another(config: &Config, headers: &HeaderMap, answers: &HookAnswers, sh
     match config.engine.check_user(headers, &answers.context()) {
         UserCheck::Same => false,
         UserCheck::Rejected(reason) => {
-            report_rejected(config, config.engine.scope(), reason);
+            report_rejected(config, config.engine.scope().or(answers.scope), reason);
             true
         }
         // An opt-out in the JS SDK's own cookie is bound to no user.

@@ -78,7 +78,8 @@ impl EuidLayer {
     /// your own.
     ///
     /// The TCF is for visitors in Europe. In the scope UID2 consent is granted whatever the string says: a hook of your own
-    /// can read what applies there, such as a GPP string.
+    /// can read what applies there, such as a GPP string. If the hook of [`scope`](Self::scope) chooses no scope, the rule of
+    /// the scope that the layer was made with applies.
     ///
     /// ```
     /// # #[cfg(feature = "client")]

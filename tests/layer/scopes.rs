@@ -531,12 +531,12 @@ async fn cookie_of_the_sdk_of_each_scope_is_migrated_in_its_scope() {
     both.site.jar.put("__uid_2", &sdk_value(&identity(Scope::Uid2, "sdk")));
     assert_eq!(both.look("elsewhere").await, "absent");
     assert_eq!(both.look("us").await, "active(A4sdk)");
-    assert_eq!(both.site.jar.names(), ["__Host-uid2.sdk", "__euid"]);
+    assert_eq!(both.site.jar.names(), ["__euid", "__Host-uid2.sdk"]);
     assert_eq!(both.look("eu").await, "active(E4sdk)");
-    assert_eq!(both.site.jar.names(), ["__Host-euid.sdk", "__Host-uid2.sdk"]);
+    assert_eq!(both.site.jar.names(), ["__Host-uid2.sdk", "__Host-euid.sdk"]);
     both.site.jar.put("__uid_2", &sdk_value(&identity(Scope::Uid2, "again")));
     both.update("eu", EuidUpdate::logout()).await;
-    assert_eq!(both.site.jar.names(), ["__Host-euid-login", "__Host-uid2-login"]);
+    assert_eq!(both.site.jar.names(), ["__Host-uid2-login", "__Host-euid-login"]);
     both.site.jar.put("__uid_2", &sdk_value(&identity(Scope::Uid2, "late")));
     for region in ["eu", "us"] {
         assert_eq!(both.look(region).await, "absent");
