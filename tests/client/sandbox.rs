@@ -19,6 +19,7 @@ use tower_euid::error::ErrorKind;
 use tower_euid::identity::{Identity, RefreshToken};
 use tower_euid::{Dii, EuidClient, EuidClientBuilder, GenerateRequest, Generated, Refreshed, Scope};
 
+use crate::support::scope;
 use crate::support::server::{client, client_builder, email, sandbox, serve, user};
 
 /// Returns a sandbox of EUID and one of UID2.
@@ -138,7 +139,7 @@ async fn sandbox_test_identities_opt_out_at_login_later_or_never() {
 
 #[tokio::test]
 async fn sandbox_of_an_old_version_requires_the_optout_check() {
-    let server = serve(Sandbox::builder().wants_optout_check(true).build().unwrap()).await;
+    let server = serve(Sandbox::builder().scope(scope()).wants_optout_check(true).build().unwrap()).await;
     let error = client(&server).generate(user()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RejectedInput);
     assert!(error.to_string().contains("EuidClientBuilder::optout_check"), "{error}");
@@ -164,7 +165,7 @@ async fn sandbox_checks_a_consent_string_if_present() {
 async fn sandbox_distinguishes_a_wrong_api_key_from_a_wrong_secret() {
     let server = serve(sandbox()).await;
     let secret = server.sandbox().client_secret();
-    let other_key = client_builder(&server).credentials("EUID-C-T-124-unknown.key", secret);
+    let other_key = client_builder(&server).credentials(format!("{}-C-T-124-unknown.key", scope()), secret);
     assert_eq!(generate_error_kind(other_key).await, ErrorKind::Unauthorized);
 
     let other_secret = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -175,7 +176,7 @@ async fn sandbox_distinguishes_a_wrong_api_key_from_a_wrong_secret() {
 #[tokio::test]
 async fn clock_drift_is_refused_from_the_exact_millisecond() {
     let now = UnixMillis::from_millis(1_800_000_000_000);
-    let sandbox = Sandbox::builder().clock(ManualClock::at(now)).build().unwrap();
+    let sandbox = Sandbox::builder().scope(scope()).clock(ManualClock::at(now)).build().unwrap();
     let server = serve(sandbox).await;
     let outcome = |offset: i64| {
         let clock = ManualClock::at(UnixMillis::from_millis(now.as_millis() + offset));
@@ -445,7 +446,7 @@ async fn sandbox_reads_a_path_like_the_operators_router() {
 
 #[test]
 fn sandbox_shares_its_clock() {
-    let sandbox = Sandbox::builder().clock(ManualClock::at(UnixMillis::from_millis(0))).build().unwrap();
+    let sandbox = Sandbox::builder().scope(scope()).clock(ManualClock::at(UnixMillis::from_millis(0))).build().unwrap();
     let clock = sandbox.clock();
     sandbox.clone().advance(Duration::from_secs(1));
     assert_eq!(clock.now(), UnixMillis::from_millis(1000));

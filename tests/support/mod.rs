@@ -2,7 +2,8 @@
 //!
 //! 1. Time is [`START`] plus milliseconds; only the [`ManualClock`] of the site moves it.
 //! 2. Cookies are made as for browsers: by a login through the layer.
-//! 3. [`Visit`] holds the visible results: the state that the handler saw, and the cookies that the response writes.
+//! 3. The scope is that of [`scope`](scope::scope), so the tests run in either.
+//! 4. [`Visit`] holds the visible results: the state that the handler saw, and the cookies that the response writes.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
@@ -14,6 +15,7 @@ pub(crate) mod jar;
 #[cfg(feature = "client")]
 pub(crate) mod peer;
 pub(crate) mod requests;
+pub(crate) mod scope;
 pub(crate) mod sdk;
 #[cfg(feature = "client")]
 pub(crate) mod server;
@@ -30,6 +32,7 @@ use std::time::Duration;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 pub(crate) use jar::Jar;
+pub(crate) use scope::{InScope, Literal, scope};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_euid::clock::{ManualClock, UnixMillis};
 use tower_euid::error::{ErrorKind, EuidError};
@@ -49,16 +52,22 @@ pub(crate) const DUE: i64 = 1_800_000;
 pub(crate) const EXPIRED: i64 = 7_200_000;
 
 /// What the name of an identity begins with; the tag of its login follows.
-pub(crate) const IDENTITY: &str = "__Host-euid.";
-pub(crate) const ANCHOR: &str = "__Host-euid-login";
+pub(crate) const IDENTITY: Literal = Literal { euid: "__Host-euid.", uid2: "__Host-uid2." };
+pub(crate) const ANCHOR: Literal = Literal { euid: "__Host-euid-login", uid2: "__Host-uid2-login" };
 /// What the name of an opt-out record begins with; the tag of its login follows.
-pub(crate) const OPT_OUT: &str = "__Host-euid-optout.";
-/// The cookie of EUID's JavaScript SDK.
-pub(crate) const SDK: &str = "__euid";
+pub(crate) const OPT_OUT: Literal = Literal { euid: "__Host-euid-optout.", uid2: "__Host-uid2-optout." };
+/// The part of these names between the prefix and the use.
+pub(crate) const STEM: Literal = Literal { euid: "euid", uid2: "uid2" };
+/// The cookie of the JavaScript SDK.
+pub(crate) const SDK: Literal = Literal { euid: "__euid", uid2: "__uid_2" };
 /// The identity that was migrated from it.
-pub(crate) const MIGRATED: &str = "__Host-euid.sdk";
+pub(crate) const MIGRATED: Literal = Literal { euid: "__Host-euid.sdk", uid2: "__Host-uid2.sdk" };
+/// The record of an opt-out of the migrated identity.
+pub(crate) const MIGRATED_OPT_OUT: Literal = Literal { euid: "__Host-euid-optout.sdk", uid2: "__Host-uid2-optout.sdk" };
 /// The token that scripts may read.
-pub(crate) const SCRIPT_TOKEN: &str = "__euid_advertising_token";
+pub(crate) const SCRIPT_TOKEN: Literal = Literal { euid: "__euid_advertising_token", uid2: "__uid2_advertising_token" };
+/// The scope in metrics and events.
+pub(crate) const SCOPE: Literal = Literal { euid: "euid", uid2: "uid2" };
 
 /// A first login, a logout, and a login that replaces another, in the words of [`writes`].
 pub(crate) const LOGIN_WRITTEN: &str = "identity set, anchor set";
@@ -252,12 +261,12 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
         let line = line.to_str().unwrap();
         let (name, rest) = line.split_once('=').unwrap();
         let which = match name {
-            ANCHOR => "anchor",
-            SDK => "sdk",
-            SCRIPT_TOKEN => "token",
-            MIGRATED => "migrated",
-            _ if name.starts_with(IDENTITY) => "identity",
-            _ if name.starts_with(OPT_OUT) => "opt-out",
+            _ if name == ANCHOR => "anchor",
+            _ if name == SDK => "sdk",
+            _ if name == SCRIPT_TOKEN => "token",
+            _ if name == MIGRATED => "migrated",
+            _ if name.starts_with(&*IDENTITY) => "identity",
+            _ if name.starts_with(&*OPT_OUT) => "opt-out",
             _ => return None,
         };
         let what = match rest.split(';').next().unwrap() {
@@ -292,7 +301,7 @@ impl Site {
 
     pub(crate) fn with_keys(keys: KeyRing, refresh: impl Refresh) -> Self {
         let clock = ManualClock::at(START);
-        let layer = EuidLayer::new(keys, refresh).clock(clock.clone());
+        let layer = EuidLayer::new(keys, InScope(refresh)).clock(clock.clone());
         // Times are exact to the millisecond: no margin, no jitter.
         let layer = layer.expiry_margin(Duration::ZERO).refresh_jitter(Duration::ZERO);
         Self { clock, layer, jar: Jar::default(), is_offline: false }
