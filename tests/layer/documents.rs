@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::Response;
 use tower_euid::{CookieConfig, EuidUpdate, Identity, Refreshed};
 
-use crate::support::{Operator, Site, identity_until, set_cookies};
+use crate::support::{Operator, SCRIPT_TOKEN, SDK, STEM, Site, identity_until, set_cookies};
 
 const PRIVACY: &str = include_str!("../../src/docs/privacy.md");
 const TROUBLESHOOTING: &str = include_str!("../../src/docs/troubleshooting.md");
@@ -70,14 +70,16 @@ async fn every_cookie(config: CookieConfig) -> Vec<String> {
     lines
 }
 
-/// Returns the name as the guides write it: with `TAG` in place of a login's tag.
-fn untagged(name: &str) -> String {
+/// Returns the name as the guides write it: that of EUID, with `TAG` in place of a login's tag.
+fn as_documented(name: &str) -> String {
+    let whole = [SDK, SCRIPT_TOKEN].into_iter().find(|cookie| *name == *cookie);
+    let name = whole.map_or_else(|| name.replacen(&*STEM, STEM.euid, 1), |cookie| cookie.euid.to_owned());
     match name.split_once('.') {
         Some((beginning, tag)) => {
             assert!(tag == "sdk" || tag.len() == 4, "{name}");
             format!("{beginning}.TAG")
         }
-        None => name.to_owned(),
+        None => name,
     }
 }
 
@@ -92,7 +94,7 @@ async fn privacy_table_lists_every_cookie_with_its_lifetime_and_http_only() {
     let domain = CookieConfig::default().domain("publisher.example").unwrap();
     for config in [CookieConfig::default(), domain, CookieConfig::insecure()] {
         for line in every_cookie(config).await {
-            let name = untagged(line.split('=').next().unwrap());
+            let name = as_documented(line.split('=').next().unwrap());
             let row = rows.iter().find(|row| row.names.contains(&&*name)).unwrap();
             assert_eq!(line.contains("; HttpOnly"), row.http_only, "{line}");
             let max_age = line.split("; Max-Age=").nth(1).unwrap().split(';').next().unwrap();

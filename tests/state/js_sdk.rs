@@ -14,9 +14,9 @@ use tower_euid::{Consent, EuidLogoutHandle, EuidUpdate, Refresh, RefreshMode, Re
 
 use crate::support::sdk::{encoded, sdk_json};
 use crate::support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, Literal, MIGRATED, MIGRATED_OPT_OUT, NOTHING, OPT_OUT, Operator, REFRESH_EXPIRES,
-    SCRIPT_TOKEN, SDK, Site, Visit, at, expect, failure, identity, identity_until, new_pair, outcome, ring,
-    set_cookies, writes,
+    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, Literal, MIGRATED, MIGRATED_OPT_OUT, NOTHING, OPT_OUT, Operator,
+    REFRESH_EXPIRES, SCRIPT_TOKEN, SDK, Site, Visit, at, expect, failure, identity, identity_until, new_pair, outcome,
+    ring, set_cookies, writes,
 };
 
 /// The changes of a page that takes the SDK's identity over.
