@@ -22,11 +22,6 @@ use tower_euid::{Dii, EuidClient, EuidClientBuilder, GenerateRequest, Generated,
 use crate::support::scope;
 use crate::support::server::{client, client_builder, email, sandbox, serve, user};
 
-/// Returns a sandbox of EUID and one of UID2.
-fn sandboxes() -> [Sandbox; 2] {
-    Scope::ALL.map(|scope| Sandbox::builder().scope(scope).build().unwrap())
-}
-
 /// Returns a sandbox of EUID, whose operator reads consent strings of the TCF. That of UID2 ignores them.
 fn sandbox_of_euid() -> Sandbox {
     Sandbox::builder().scope(Scope::Euid).build().unwrap()
@@ -49,96 +44,84 @@ async fn generate_error_kind(builder: EuidClientBuilder) -> ErrorKind {
 
 #[tokio::test]
 async fn sandbox_generates_refreshes_and_validates_an_identity() {
-    for (sandbox, length) in sandboxes().into_iter().zip([219, 218]) {
-        let server = serve(sandbox).await;
-        let client = client(&server);
-        let first = generate(&client, user()).await;
-        let second = refresh(&client, &first).await;
-        let again = refresh(&client, &first).await;
-        let third = refresh(&client, &second).await;
-        for identity in [&first, &second, &again, &third] {
-            assert!(client.validate(identity.advertising_token(), user()).await.unwrap());
-            assert!(!client.validate(identity.advertising_token(), email("other@example.com")).await.unwrap());
-            assert_eq!(identity.advertising_token().len(), length);
-            assert_eq!(identity.refresh_token().expose_secret().len(), 388);
-        }
-        let calls = server.sandbox().calls();
-        assert_eq!((calls.generate, calls.refresh, calls.validate, calls.other), (1, 3, 8, 0));
+    let server = serve(sandbox()).await;
+    let client = client(&server);
+    let first = generate(&client, user()).await;
+    let second = refresh(&client, &first).await;
+    let again = refresh(&client, &first).await;
+    let third = refresh(&client, &second).await;
+    for identity in [&first, &second, &again, &third] {
+        assert!(client.validate(identity.advertising_token(), user()).await.unwrap());
+        assert!(!client.validate(identity.advertising_token(), email("other@example.com")).await.unwrap());
+        assert_eq!(identity.advertising_token().len(), if scope() == Scope::Euid { 219 } else { 218 });
+        assert_eq!(identity.refresh_token().expose_secret().len(), 388);
     }
+    let calls = server.sandbox().calls();
+    assert_eq!((calls.generate, calls.refresh, calls.validate, calls.other), (1, 3, 8, 0));
 }
 
 #[tokio::test]
 async fn sandbox_opt_out_ends_the_identities_of_that_person_only() {
-    for sandbox in sandboxes() {
-        let server = serve(sandbox).await;
-        let client = client(&server);
-        let phone = Dii::phone("+12345678999").unwrap();
-        let (opted_out, other) = (generate(&client, user()).await, generate(&client, phone).await);
-        server.opt_out(user());
-        assert_eq!(client.refresh(&opted_out).await.unwrap(), Refreshed::OptedOut);
-        assert_eq!(client.generate(user()).await.unwrap(), Generated::OptedOut);
-        refresh(&client, &other).await;
-    }
+    let server = serve(sandbox()).await;
+    let client = client(&server);
+    let phone = Dii::phone("+12345678999").unwrap();
+    let (opted_out, other) = (generate(&client, user()).await, generate(&client, phone).await);
+    server.opt_out(user());
+    assert_eq!(client.refresh(&opted_out).await.unwrap(), Refreshed::OptedOut);
+    assert_eq!(client.generate(user()).await.unwrap(), Generated::OptedOut);
+    refresh(&client, &other).await;
 }
 
 #[tokio::test]
 async fn sandbox_refresh_token_is_valid_through_its_last_millisecond() {
-    for scope in Scope::ALL {
-        let start = UnixMillis::from_millis(1_800_000_000_000);
-        let seconds = Duration::from_secs;
-        let lifetimes =
-            Lifetimes { refresh_from: seconds(1), identity_expires: seconds(2), refresh_expires: seconds(3) };
-        let sandbox =
-            Sandbox::builder().scope(scope).clock(ManualClock::at(start)).lifetimes(lifetimes).build().unwrap();
-        let server = serve(sandbox).await;
-        let client = client(&server);
-        let identity = generate(&client, user()).await;
-        assert_eq!(identity.times().refresh_from, start.saturating_add(seconds(1)));
-        assert_eq!(identity.times().identity_expires, start.saturating_add(seconds(2)));
-        assert_eq!(identity.times().refresh_expires, start.saturating_add(seconds(3)));
+    let start = UnixMillis::from_millis(1_800_000_000_000);
+    let seconds = Duration::from_secs;
+    let lifetimes = Lifetimes { refresh_from: seconds(1), identity_expires: seconds(2), refresh_expires: seconds(3) };
+    let sandbox = Sandbox::builder().scope(scope()).clock(ManualClock::at(start)).lifetimes(lifetimes).build().unwrap();
+    let server = serve(sandbox).await;
+    let client = client(&server);
+    let identity = generate(&client, user()).await;
+    assert_eq!(identity.times().refresh_from, start.saturating_add(seconds(1)));
+    assert_eq!(identity.times().identity_expires, start.saturating_add(seconds(2)));
+    assert_eq!(identity.times().refresh_expires, start.saturating_add(seconds(3)));
 
-        server.advance(seconds(3));
-        let renewed = refresh(&client, &identity).await;
-        assert_eq!(renewed.times().refresh_expires, start.saturating_add(seconds(6)));
-        server.advance(Duration::from_millis(1));
-        assert_eq!(client.refresh(&identity).await.unwrap_err().kind(), ErrorKind::RejectedToken);
+    server.advance(seconds(3));
+    let renewed = refresh(&client, &identity).await;
+    assert_eq!(renewed.times().refresh_expires, start.saturating_add(seconds(6)));
+    server.advance(Duration::from_millis(1));
+    assert_eq!(client.refresh(&identity).await.unwrap_err().kind(), ErrorKind::RejectedToken);
 
-        let anonymous = EuidClient::builder(tower_euid::Environment::Url(server.base_url())).build().unwrap();
-        assert_eq!(anonymous.refresh(&identity).await.unwrap_err().kind(), ErrorKind::UnknownStatus);
-        refresh(&anonymous, &renewed).await;
-    }
+    let anonymous = EuidClient::builder(tower_euid::Environment::Url(server.base_url())).build().unwrap();
+    assert_eq!(anonymous.refresh(&identity).await.unwrap_err().kind(), ErrorKind::UnknownStatus);
+    refresh(&anonymous, &renewed).await;
 }
 
 #[tokio::test]
 async fn sandbox_tokens_are_valid_in_other_sandboxes() {
-    for (sandbox, other) in sandboxes().into_iter().zip(sandboxes()) {
-        let identity = generate(&client(&serve(sandbox).await), user()).await;
-        let server = serve(other).await;
-        let renewed = refresh(&client(&server), &identity).await;
-        assert!(client(&server).validate(renewed.advertising_token(), user()).await.unwrap());
-    }
+    let identity = generate(&client(&serve(sandbox()).await), user()).await;
+    let server = serve(sandbox()).await;
+    let renewed = refresh(&client(&server), &identity).await;
+    assert!(client(&server).validate(renewed.advertising_token(), user()).await.unwrap());
 }
 
 #[tokio::test]
 async fn sandbox_test_identities_opt_out_at_login_later_or_never() {
-    for sandbox in sandboxes() {
-        let server = serve(sandbox).await;
-        let client = client(&server);
-        let phone = |number| Dii::phone(number).unwrap();
-        for opted_out in [email("optout@example.com"), phone("+00000000000")] {
-            assert_eq!(client.generate(opted_out).await.unwrap(), Generated::OptedOut);
-        }
-        let later = [email("refresh-optout@example.com"), phone("+00000000002"), email("optout@email.com")];
-        for opts_out_later in later {
-            let identity = generate(&client, opts_out_later).await;
-            assert!(client.validate(identity.advertising_token(), opts_out_later).await.unwrap());
-            assert_eq!(client.refresh(&identity).await.unwrap(), Refreshed::OptedOut);
-        }
-        for active in [email("validate@example.com"), phone("+12345678901"), email("validate@email.com")] {
-            server.opt_out(active);
-            let identity = refresh(&client, &generate(&client, active).await).await;
-            assert!(client.validate(identity.advertising_token(), active).await.unwrap());
-        }
+    let server = serve(sandbox()).await;
+    let client = client(&server);
+    let phone = |number| Dii::phone(number).unwrap();
+    for opted_out in [email("optout@example.com"), phone("+00000000000")] {
+        assert_eq!(client.generate(opted_out).await.unwrap(), Generated::OptedOut);
+    }
+    let later = [email("refresh-optout@example.com"), phone("+00000000002"), email("optout@email.com")];
+    for opts_out_later in later {
+        let identity = generate(&client, opts_out_later).await;
+        assert!(client.validate(identity.advertising_token(), opts_out_later).await.unwrap());
+        assert_eq!(client.refresh(&identity).await.unwrap(), Refreshed::OptedOut);
+    }
+    for active in [email("validate@example.com"), phone("+12345678901"), email("validate@email.com")] {
+        server.opt_out(active);
+        let identity = refresh(&client, &generate(&client, active).await).await;
+        assert!(client.validate(identity.advertising_token(), active).await.unwrap());
     }
 }
 
@@ -262,16 +245,14 @@ async fn sandbox_serves_only_loopback_unless_insecure() {
 
 #[tokio::test]
 async fn sandbox_treats_a_refresh_token_of_the_old_format_as_opted_out() {
-    for scope in Scope::ALL {
-        let last_millisecond = ManualClock::at(UnixMillis::from_millis(1_615_222_799_999));
-        let server = serve(Sandbox::builder().scope(scope).clock(last_millisecond).build().unwrap()).await;
-        let client = client(&server);
-        let old_format = generate(&client, user()).await;
-        server.advance(Duration::from_millis(1));
-        let current_format = generate(&client, user()).await;
-        assert_eq!(client.refresh(&old_format).await.unwrap(), Refreshed::OptedOut);
-        refresh(&client, &current_format).await;
-    }
+    let last_millisecond = ManualClock::at(UnixMillis::from_millis(1_615_222_799_999));
+    let server = serve(Sandbox::builder().scope(scope()).clock(last_millisecond).build().unwrap()).await;
+    let client = client(&server);
+    let old_format = generate(&client, user()).await;
+    server.advance(Duration::from_millis(1));
+    let current_format = generate(&client, user()).await;
+    assert_eq!(client.refresh(&old_format).await.unwrap(), Refreshed::OptedOut);
+    refresh(&client, &current_format).await;
 }
 
 #[tokio::test]

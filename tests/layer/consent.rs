@@ -80,7 +80,7 @@ async fn consent_withdrawn_clears_every_state_and_makes_no_call() {
         ("unknown key", Site { jar: active.jar.clone(), ..Site::offline() }, LOGIN_REMOVED),
         ("identity alone", jar(active.jar.clone().without(ANCHOR)), LOGIN_REMOVED),
         ("anchor alone", jar(active.jar.clone().without(IDENTITY)), "anchor cleared"),
-        ("garbage", jar(Jar::default().with(&format!("{IDENTITY}abcd"), "x").with(ANCHOR, "x")), LOGIN_REMOVED),
+        ("garbage", jar(Jar::default().with(format!("{IDENTITY}abcd"), "x").with(ANCHOR, "x")), LOGIN_REMOVED),
         ("opt-out by the site", opted_out_by_site, record),
         ("opt-out found by a refresh", opted_out_by_refresh, record),
         ("bound to another user", of_ann, LOGIN_REMOVED),

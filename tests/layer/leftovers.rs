@@ -37,7 +37,7 @@ async fn with_leftover(site: Site) -> Site {
 /// Puts cookies of `count` other logins, which hold garbage, in front of those of the jar.
 fn behind_leftovers(jar: &Jar, count: usize) -> Jar {
     let leftovers =
-        (0..count).fold(Jar::default(), |jar, number| jar.with(&format!("{IDENTITY}{number:04}"), "garbage"));
+        (0..count).fold(Jar::default(), |jar, number| jar.with(format!("{IDENTITY}{number:04}"), "garbage"));
     jar.names().into_iter().fold(leftovers, |leftovers, name| leftovers.with_from(jar, name))
 }
 

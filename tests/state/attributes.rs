@@ -228,7 +228,7 @@ async fn identity_is_not_readable_under_a_configuration_with_another_prefix() {
             let names = [config.identity_prefix(scope()), config.anchor_name(scope())];
             let [identity, anchor] = names.map(|name| site.jar.value(&name).unwrap());
             let name = format!("{}{}", other.identity_prefix(scope()), &anchor[..4]);
-            let renamed = Jar::default().with(&name, identity).with(&other.anchor_name(scope()), anchor);
+            let renamed = Jar::default().with(&name, identity).with(other.anchor_name(scope()), anchor);
             let visit = other_site.send(renamed.request(), NOTHING).await;
             assert_eq!(visit.saw(), "absent", "{prefix} {other_prefix}");
         }

@@ -190,7 +190,7 @@ async fn identity_and_opt_out_record_do_not_open_under_the_names_of_another_conf
             let [value, anchor] = names.map(|name| site.jar.value(&name).unwrap());
             for to in configs().iter().filter(|to| *to != from) {
                 let name = format!("{}{}", prefix(to, scope()), &anchor[..4]);
-                let renamed = Jar::default().with(&name, value).with(&to.anchor_name(scope()), anchor);
+                let renamed = Jar::default().with(&name, value).with(to.anchor_name(scope()), anchor);
                 let other = site.clone().configured(|layer| layer.cookie(to.clone()));
                 assert_absent(&other, &renamed, &format!("{from:?} {to:?}")).await;
             }
@@ -228,10 +228,10 @@ async fn identity_and_opt_out_record_do_not_open_under_another_tag() {
         let mut other = site.clone();
         other.update(EuidUpdate::login(real_size())).await;
         let anchor = other.jar.value(ANCHOR).unwrap();
-        let renamed = Jar::default().with(&format!("{prefix}{}", &anchor[..4]), value).with(ANCHOR, anchor);
+        let renamed = Jar::default().with(format!("{prefix}{}", &anchor[..4]), value).with(ANCHOR, anchor);
         assert_absent(&site, &renamed, "the tag of another login").await;
         // What was migrated has no anchor, so no other comparison finds this.
-        let renamed = Jar::default().with(&format!("{prefix}sdk"), value);
+        let renamed = Jar::default().with(format!("{prefix}sdk"), value);
         let migrating = site.clone().migrating();
         let visit = migrating.send(renamed.request(), NOTHING).await;
         assert_eq!(visit.saw(), "absent", "the tag of a migrated login: {prefix}");
