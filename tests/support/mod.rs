@@ -32,6 +32,7 @@ use std::time::Duration;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 pub(crate) use jar::Jar;
+#[allow(unused_imports, reason = "each test binary uses a part of it")]
 pub(crate) use scope::{InScope, Literal, scope};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_euid::clock::{ManualClock, UnixMillis};
