@@ -4,9 +4,9 @@
 check:
     bash .ci/run format imports literals clippy docs
 
-# All tests.
+# All tests, in both scopes.
 test:
-    bash .ci/run tests metrics
+    bash .ci/run tests metrics scopes
 
 # Other languages and the publisher example.
 interop:

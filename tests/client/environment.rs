@@ -10,8 +10,9 @@ use std::process::Command;
 
 use tower_euid::clock::UnixMillis;
 use tower_euid::identity::{Identity, IdentityTimes};
-use tower_euid::{Environment, EuidClient, KeyRing, Scope};
+use tower_euid::{Environment, EuidClient, KeyRing};
 
+use crate::support::scope;
 use crate::support::server::{client, client_builder_at, generate, sandbox, serve, user};
 use crate::support::tls::{CA, Clients, TlsOperator};
 
@@ -84,7 +85,7 @@ async fn proxy_gets_no_calls_to_a_loopback_operator() {
 async fn client_without_ca_certificates_names_them_and_works_with_loopback() {
     if is_child() {
         call_loopback_operator().await;
-        let error = EuidClient::builder(Environment::Production(Scope::Euid)).build().expect_err("no certificates");
+        let error = EuidClient::builder(Environment::Production(scope())).build().expect_err("no certificates");
         println!("error: {error}");
         return;
     }

@@ -27,7 +27,7 @@ use crate::support::faulty::{FaultyOperator, Mode};
 use crate::support::server::{
     LOOPBACK, PATIENCE, client, client_builder, client_builder_at, email, generate, sandbox_at_start, serve, user,
 };
-use crate::support::{DUE, EXPIRED, START, Site, ring};
+use crate::support::{DUE, EXPIRED, START, Site, ring, scope};
 
 const MAX_WAIT: Duration = Duration::from_millis(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -199,7 +199,8 @@ async fn refusal_ends_the_identity_by_its_status() {
 async fn refused_refresh_token_ends_the_identity_only_for_a_client_with_an_api_key() {
     let minute = Duration::from_secs(60);
     let short = Lifetimes { refresh_from: minute, identity_expires: minute, refresh_expires: minute };
-    let sandbox_of_short = Sandbox::builder().clock(ManualClock::at(START)).lifetimes(short).build().unwrap();
+    let sandbox_of_short =
+        Sandbox::builder().scope(scope()).clock(ManualClock::at(START)).lifetimes(short).build().unwrap();
     let (server, short) = (serve(sandbox_at_start()).await, serve(sandbox_of_short).await);
     let issued = generate(&client(&server), user()).await.unwrap();
     let expired = generate(&client(&short), user()).await.unwrap().refresh_token().clone();

@@ -19,11 +19,12 @@ use tower_euid::error::ErrorKind;
 use tower_euid::identity::{Identity, RefreshToken};
 use tower_euid::{Dii, EuidClient, EuidClientBuilder, GenerateRequest, Generated, Refreshed, Scope};
 
+use crate::support::scope;
 use crate::support::server::{client, client_builder, email, sandbox, serve, user};
 
-/// Returns a sandbox of EUID and one of UID2.
-fn sandboxes() -> [Sandbox; 2] {
-    Scope::ALL.map(|scope| Sandbox::builder().scope(scope).build().unwrap())
+/// Returns a sandbox of EUID, whose operator reads consent strings of the TCF. That of UID2 ignores them.
+fn sandbox_of_euid() -> Sandbox {
+    Sandbox::builder().scope(Scope::Euid).build().unwrap()
 }
 
 async fn generate(client: &EuidClient, person: Dii) -> Identity {
@@ -43,102 +44,90 @@ async fn generate_error_kind(builder: EuidClientBuilder) -> ErrorKind {
 
 #[tokio::test]
 async fn sandbox_generates_refreshes_and_validates_an_identity() {
-    for (sandbox, length) in sandboxes().into_iter().zip([219, 218]) {
-        let server = serve(sandbox).await;
-        let client = client(&server);
-        let first = generate(&client, user()).await;
-        let second = refresh(&client, &first).await;
-        let again = refresh(&client, &first).await;
-        let third = refresh(&client, &second).await;
-        for identity in [&first, &second, &again, &third] {
-            assert!(client.validate(identity.advertising_token(), user()).await.unwrap());
-            assert!(!client.validate(identity.advertising_token(), email("other@example.com")).await.unwrap());
-            assert_eq!(identity.advertising_token().len(), length);
-            assert_eq!(identity.refresh_token().expose_secret().len(), 388);
-        }
-        let calls = server.sandbox().calls();
-        assert_eq!((calls.generate, calls.refresh, calls.validate, calls.other), (1, 3, 8, 0));
+    let server = serve(sandbox()).await;
+    let client = client(&server);
+    let first = generate(&client, user()).await;
+    let second = refresh(&client, &first).await;
+    let again = refresh(&client, &first).await;
+    let third = refresh(&client, &second).await;
+    for identity in [&first, &second, &again, &third] {
+        assert!(client.validate(identity.advertising_token(), user()).await.unwrap());
+        assert!(!client.validate(identity.advertising_token(), email("other@example.com")).await.unwrap());
+        assert_eq!(identity.advertising_token().len(), if scope() == Scope::Euid { 219 } else { 218 });
+        assert_eq!(identity.refresh_token().expose_secret().len(), 388);
     }
+    let calls = server.sandbox().calls();
+    assert_eq!((calls.generate, calls.refresh, calls.validate, calls.other), (1, 3, 8, 0));
 }
 
 #[tokio::test]
 async fn sandbox_opt_out_ends_the_identities_of_that_person_only() {
-    for sandbox in sandboxes() {
-        let server = serve(sandbox).await;
-        let client = client(&server);
-        let phone = Dii::phone("+12345678999").unwrap();
-        let (opted_out, other) = (generate(&client, user()).await, generate(&client, phone).await);
-        server.opt_out(user());
-        assert_eq!(client.refresh(&opted_out).await.unwrap(), Refreshed::OptedOut);
-        assert_eq!(client.generate(user()).await.unwrap(), Generated::OptedOut);
-        refresh(&client, &other).await;
-    }
+    let server = serve(sandbox()).await;
+    let client = client(&server);
+    let phone = Dii::phone("+12345678999").unwrap();
+    let (opted_out, other) = (generate(&client, user()).await, generate(&client, phone).await);
+    server.opt_out(user());
+    assert_eq!(client.refresh(&opted_out).await.unwrap(), Refreshed::OptedOut);
+    assert_eq!(client.generate(user()).await.unwrap(), Generated::OptedOut);
+    refresh(&client, &other).await;
 }
 
 #[tokio::test]
 async fn sandbox_refresh_token_is_valid_through_its_last_millisecond() {
-    for scope in Scope::ALL {
-        let start = UnixMillis::from_millis(1_800_000_000_000);
-        let seconds = Duration::from_secs;
-        let lifetimes =
-            Lifetimes { refresh_from: seconds(1), identity_expires: seconds(2), refresh_expires: seconds(3) };
-        let sandbox =
-            Sandbox::builder().scope(scope).clock(ManualClock::at(start)).lifetimes(lifetimes).build().unwrap();
-        let server = serve(sandbox).await;
-        let client = client(&server);
-        let identity = generate(&client, user()).await;
-        assert_eq!(identity.times().refresh_from, start.saturating_add(seconds(1)));
-        assert_eq!(identity.times().identity_expires, start.saturating_add(seconds(2)));
-        assert_eq!(identity.times().refresh_expires, start.saturating_add(seconds(3)));
+    let start = UnixMillis::from_millis(1_800_000_000_000);
+    let seconds = Duration::from_secs;
+    let lifetimes = Lifetimes { refresh_from: seconds(1), identity_expires: seconds(2), refresh_expires: seconds(3) };
+    let sandbox = Sandbox::builder().scope(scope()).clock(ManualClock::at(start)).lifetimes(lifetimes).build().unwrap();
+    let server = serve(sandbox).await;
+    let client = client(&server);
+    let identity = generate(&client, user()).await;
+    assert_eq!(identity.times().refresh_from, start.saturating_add(seconds(1)));
+    assert_eq!(identity.times().identity_expires, start.saturating_add(seconds(2)));
+    assert_eq!(identity.times().refresh_expires, start.saturating_add(seconds(3)));
 
-        server.advance(seconds(3));
-        let renewed = refresh(&client, &identity).await;
-        assert_eq!(renewed.times().refresh_expires, start.saturating_add(seconds(6)));
-        server.advance(Duration::from_millis(1));
-        assert_eq!(client.refresh(&identity).await.unwrap_err().kind(), ErrorKind::RejectedToken);
+    server.advance(seconds(3));
+    let renewed = refresh(&client, &identity).await;
+    assert_eq!(renewed.times().refresh_expires, start.saturating_add(seconds(6)));
+    server.advance(Duration::from_millis(1));
+    assert_eq!(client.refresh(&identity).await.unwrap_err().kind(), ErrorKind::RejectedToken);
 
-        let anonymous = EuidClient::builder(tower_euid::Environment::Url(server.base_url())).build().unwrap();
-        assert_eq!(anonymous.refresh(&identity).await.unwrap_err().kind(), ErrorKind::UnknownStatus);
-        refresh(&anonymous, &renewed).await;
-    }
+    let anonymous = EuidClient::builder(tower_euid::Environment::Url(server.base_url())).build().unwrap();
+    assert_eq!(anonymous.refresh(&identity).await.unwrap_err().kind(), ErrorKind::UnknownStatus);
+    refresh(&anonymous, &renewed).await;
 }
 
 #[tokio::test]
 async fn sandbox_tokens_are_valid_in_other_sandboxes() {
-    for (sandbox, other) in sandboxes().into_iter().zip(sandboxes()) {
-        let identity = generate(&client(&serve(sandbox).await), user()).await;
-        let server = serve(other).await;
-        let renewed = refresh(&client(&server), &identity).await;
-        assert!(client(&server).validate(renewed.advertising_token(), user()).await.unwrap());
-    }
+    let identity = generate(&client(&serve(sandbox()).await), user()).await;
+    let server = serve(sandbox()).await;
+    let renewed = refresh(&client(&server), &identity).await;
+    assert!(client(&server).validate(renewed.advertising_token(), user()).await.unwrap());
 }
 
 #[tokio::test]
 async fn sandbox_test_identities_opt_out_at_login_later_or_never() {
-    for sandbox in sandboxes() {
-        let server = serve(sandbox).await;
-        let client = client(&server);
-        let phone = |number| Dii::phone(number).unwrap();
-        for opted_out in [email("optout@example.com"), phone("+00000000000")] {
-            assert_eq!(client.generate(opted_out).await.unwrap(), Generated::OptedOut);
-        }
-        let later = [email("refresh-optout@example.com"), phone("+00000000002"), email("optout@email.com")];
-        for opts_out_later in later {
-            let identity = generate(&client, opts_out_later).await;
-            assert!(client.validate(identity.advertising_token(), opts_out_later).await.unwrap());
-            assert_eq!(client.refresh(&identity).await.unwrap(), Refreshed::OptedOut);
-        }
-        for active in [email("validate@example.com"), phone("+12345678901"), email("validate@email.com")] {
-            server.opt_out(active);
-            let identity = refresh(&client, &generate(&client, active).await).await;
-            assert!(client.validate(identity.advertising_token(), active).await.unwrap());
-        }
+    let server = serve(sandbox()).await;
+    let client = client(&server);
+    let phone = |number| Dii::phone(number).unwrap();
+    for opted_out in [email("optout@example.com"), phone("+00000000000")] {
+        assert_eq!(client.generate(opted_out).await.unwrap(), Generated::OptedOut);
+    }
+    let later = [email("refresh-optout@example.com"), phone("+00000000002"), email("optout@email.com")];
+    for opts_out_later in later {
+        let identity = generate(&client, opts_out_later).await;
+        assert!(client.validate(identity.advertising_token(), opts_out_later).await.unwrap());
+        assert_eq!(client.refresh(&identity).await.unwrap(), Refreshed::OptedOut);
+    }
+    for active in [email("validate@example.com"), phone("+12345678901"), email("validate@email.com")] {
+        server.opt_out(active);
+        let identity = refresh(&client, &generate(&client, active).await).await;
+        assert!(client.validate(identity.advertising_token(), active).await.unwrap());
     }
 }
 
 #[tokio::test]
 async fn sandbox_of_an_old_version_requires_the_optout_check() {
-    let server = serve(Sandbox::builder().wants_optout_check(true).build().unwrap()).await;
+    let server = serve(Sandbox::builder().scope(scope()).wants_optout_check(true).build().unwrap()).await;
     let error = client(&server).generate(user()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RejectedInput);
     assert!(error.to_string().contains("EuidClientBuilder::optout_check"), "{error}");
@@ -149,7 +138,7 @@ async fn sandbox_of_an_old_version_requires_the_optout_check() {
 
 #[tokio::test]
 async fn sandbox_checks_a_consent_string_if_present() {
-    let server = serve(sandbox()).await;
+    let server = serve(sandbox_of_euid()).await;
     let client = client(&server);
     let with = |consent: &str| GenerateRequest::from(user()).tcf_consent_string(consent);
     let generated = client.generate(with("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA")).await.unwrap();
@@ -164,7 +153,7 @@ async fn sandbox_checks_a_consent_string_if_present() {
 async fn sandbox_distinguishes_a_wrong_api_key_from_a_wrong_secret() {
     let server = serve(sandbox()).await;
     let secret = server.sandbox().client_secret();
-    let other_key = client_builder(&server).credentials("EUID-C-T-124-unknown.key", secret);
+    let other_key = client_builder(&server).credentials(format!("{}-C-T-124-unknown.key", scope()), secret);
     assert_eq!(generate_error_kind(other_key).await, ErrorKind::Unauthorized);
 
     let other_secret = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -175,7 +164,7 @@ async fn sandbox_distinguishes_a_wrong_api_key_from_a_wrong_secret() {
 #[tokio::test]
 async fn clock_drift_is_refused_from_the_exact_millisecond() {
     let now = UnixMillis::from_millis(1_800_000_000_000);
-    let sandbox = Sandbox::builder().clock(ManualClock::at(now)).build().unwrap();
+    let sandbox = Sandbox::builder().scope(scope()).clock(ManualClock::at(now)).build().unwrap();
     let server = serve(sandbox).await;
     let outcome = |offset: i64| {
         let clock = ManualClock::at(UnixMillis::from_millis(now.as_millis() + offset));
@@ -256,16 +245,14 @@ async fn sandbox_serves_only_loopback_unless_insecure() {
 
 #[tokio::test]
 async fn sandbox_treats_a_refresh_token_of_the_old_format_as_opted_out() {
-    for scope in Scope::ALL {
-        let last_millisecond = ManualClock::at(UnixMillis::from_millis(1_615_222_799_999));
-        let server = serve(Sandbox::builder().scope(scope).clock(last_millisecond).build().unwrap()).await;
-        let client = client(&server);
-        let old_format = generate(&client, user()).await;
-        server.advance(Duration::from_millis(1));
-        let current_format = generate(&client, user()).await;
-        assert_eq!(client.refresh(&old_format).await.unwrap(), Refreshed::OptedOut);
-        refresh(&client, &current_format).await;
-    }
+    let last_millisecond = ManualClock::at(UnixMillis::from_millis(1_615_222_799_999));
+    let server = serve(Sandbox::builder().scope(scope()).clock(last_millisecond).build().unwrap()).await;
+    let client = client(&server);
+    let old_format = generate(&client, user()).await;
+    server.advance(Duration::from_millis(1));
+    let current_format = generate(&client, user()).await;
+    assert_eq!(client.refresh(&old_format).await.unwrap(), Refreshed::OptedOut);
+    refresh(&client, &current_format).await;
 }
 
 #[tokio::test]
@@ -445,7 +432,7 @@ async fn sandbox_reads_a_path_like_the_operators_router() {
 
 #[test]
 fn sandbox_shares_its_clock() {
-    let sandbox = Sandbox::builder().clock(ManualClock::at(UnixMillis::from_millis(0))).build().unwrap();
+    let sandbox = Sandbox::builder().scope(scope()).clock(ManualClock::at(UnixMillis::from_millis(0))).build().unwrap();
     let clock = sandbox.clock();
     sandbox.clone().advance(Duration::from_secs(1));
     assert_eq!(clock.now(), UnixMillis::from_millis(1000));
@@ -454,7 +441,7 @@ fn sandbox_shares_its_clock() {
 #[tokio::test]
 async fn sandbox_gives_the_operators_recorded_answers_to_tc_strings() {
     let file: Value = serde_json::from_str(include_str!("../vectors/consent.json")).unwrap();
-    let sandbox = sandbox();
+    let sandbox = sandbox_of_euid();
     let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
     for case in file["cases"].as_array().unwrap() {
         let tc_string = case["text"].as_str().unwrap();

@@ -17,6 +17,7 @@ use tower_euid::{
 };
 
 use crate::support::server::{client_builder, generate, sandbox, serve, user};
+use crate::support::{SCRIPT_TOKEN, scope};
 
 const LOGGED_IN: [VisitorState; 3] = [VisitorState::Fresh, VisitorState::Due, VisitorState::Expired];
 
@@ -119,7 +120,7 @@ async fn visitor_has_the_script_cookie_until_the_token_expires() {
     let layer = layer(&sandbox).cookie(CookieConfig::default().expose_token_to_scripts());
     let has_token = |state| {
         let visitor = sandbox.visitor(&layer, state).unwrap();
-        visitor.cookie_header().contains("__euid_advertising_token=")
+        visitor.cookie_header().contains(&format!("{SCRIPT_TOKEN}="))
     };
     assert_eq!(LOGGED_IN.map(has_token), [true, true, false], "a browser drops the expired cookie");
 }
@@ -176,7 +177,7 @@ async fn visitor_works_with_a_sandbox_on_a_port() {
 
 #[test]
 fn visitor_is_refused_behind_a_layer_with_another_clock() {
-    let sandbox = Sandbox::builder().clock(ManualClock::at(UnixMillis::from_millis(1_800_000_000_000)));
+    let sandbox = Sandbox::builder().scope(scope()).clock(ManualClock::at(UnixMillis::from_millis(1_800_000_000_000)));
     let sandbox = sandbox.build().unwrap();
     let keys = KeyRing::from(CookieKey::generate().unwrap());
     let layer = EuidLayer::new(keys, client_in_memory(&sandbox));
@@ -190,7 +191,7 @@ fn visitor_state_is_refused_if_the_lifetimes_have_no_time_for_it() {
     let minted = |times: [Duration; 3]| {
         let [refresh_from, identity_expires, refresh_expires] = times;
         let lifetimes = Lifetimes { refresh_from, identity_expires, refresh_expires };
-        let sandbox = Sandbox::builder().lifetimes(lifetimes).build().unwrap();
+        let sandbox = Sandbox::builder().scope(scope()).lifetimes(lifetimes).build().unwrap();
         LOGGED_IN.map(|state| sandbox.visitor(&layer(&sandbox), state).is_ok())
     };
     assert_eq!(minted([hour, 2 * hour, 3 * hour]), [true, true, true]);
@@ -292,7 +293,8 @@ async fn timeout_of_a_client_in_memory_needs_no_real_time() {
 
 #[test]
 fn sandbox_builder_refuses_an_api_key_that_fits_into_no_header() {
-    let error = Sandbox::builder().credentials("no\nkey", Sandbox::DEFAULT_CLIENT_SECRET).build().unwrap_err();
+    let error =
+        Sandbox::builder().scope(scope()).credentials("no\nkey", Sandbox::DEFAULT_CLIENT_SECRET).build().unwrap_err();
     assert!(error.to_string().contains("API key"));
     assert_eq!(error.setting(), Some(Setting::ApiKey));
 }

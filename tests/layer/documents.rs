@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::Response;
-use tower_euid::{CookieConfig, EuidError, EuidUpdate, Identity, Refresh, Refreshed, Scope};
+use tower_euid::{CookieConfig, EuidUpdate, Identity, Refreshed, Scope};
 
 use crate::support::{Operator, Site, identity_until, set_cookies};
 
@@ -55,25 +55,12 @@ fn long_lived(name: &str) -> Identity {
     identity_until(name, [1, 2, 3].map(|years| years * 400 * 86_400_000))
 }
 
-/// An operator of this scope.
-struct InScope(Scope, Operator);
-
-impl Refresh for InScope {
-    async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
-        self.1.refresh(identity).await
-    }
-
-    fn scope(&self) -> Option<Scope> {
-        Some(self.0)
-    }
-}
-
 /// Returns the `Set-Cookie` lines of a whole login: login, refreshes, opt-outs, logout.
 async fn every_cookie(scope: Scope, config: CookieConfig) -> Vec<String> {
     let mut lines = Vec::new();
     let config = config.expose_token_to_scripts().migrate_js_sdk_cookie(None).unwrap();
     for answer in [Ok(Refreshed::Identity(long_lived("new"))), Ok(Refreshed::OptedOut)] {
-        let operator = InScope(scope, Operator::answering(answer));
+        let operator = Operator::answering(answer).of_scope(scope);
         let mut site = Site::new(operator).configured(|layer| layer.cookie(config.clone()));
         for update in [EuidUpdate::opt_out(), EuidUpdate::logout(), EuidUpdate::login(long_lived("old"))] {
             let visit = site.update(update).await;
@@ -85,7 +72,7 @@ async fn every_cookie(scope: Scope, config: CookieConfig) -> Vec<String> {
     lines
 }
 
-/// Returns the name as the guides write it: with `TAG` in place of a login's tag.
+/// Returns the name as the guides write it, with `TAG` in place of a login's tag.
 fn untagged(name: &str) -> String {
     match name.split_once('.') {
         Some((beginning, tag)) => {

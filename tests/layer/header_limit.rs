@@ -5,7 +5,7 @@
 use http::{HeaderName, HeaderValue, Response};
 use tower_euid::{Euid, EuidUpdate};
 
-use crate::support::{Log, Site, identity};
+use crate::support::{Log, SCOPE, Site, identity};
 
 /// Returns a response whose header map is full.
 fn full_response() -> Response<()> {
@@ -23,7 +23,8 @@ fn full_response() -> Response<()> {
 async fn response_with_a_full_header_map_passes_unchanged_with_a_warning() {
     let full = full_response();
     let names = full.headers().keys_len();
-    let unwritten = "WARN tower_euid: a response could not write its cookies scope=\"euid\" reason=\"headers_full\"";
+    let unwritten =
+        format!("WARN tower_euid: a response could not write its cookies scope=\"{SCOPE}\" reason=\"headers_full\"");
     let updates: [fn() -> EuidUpdate; 3] =
         [|| EuidUpdate::login(identity("x")), EuidUpdate::logout, EuidUpdate::opt_out];
     for update in updates {
@@ -37,7 +38,7 @@ async fn response_with_a_full_header_map_passes_unchanged_with_a_warning() {
         };
         let visit = site.visit(handler).await;
         assert_eq!((visit.writes(), visit.response.headers().keys_len()), (String::new(), names));
-        assert_eq!(log.take(), [unwritten]);
+        assert_eq!(log.take(), [unwritten.as_str()]);
     }
 }
 

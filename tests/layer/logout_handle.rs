@@ -58,7 +58,7 @@ async fn every_state() -> Vec<(&'static str, Site, &'static str)> {
     let foreign = Site { jar: active.jar.clone(), ..Site::offline() };
     let orphan = Site { jar: active.jar.clone().without(ANCHOR), ..active.clone() };
     let anchor_only = Site { jar: active.jar.clone().without(IDENTITY), ..active.clone() };
-    let garbage = Site { jar: Jar::default().with(&format!("{IDENTITY}abcd"), "garbage"), ..Site::offline() };
+    let garbage = Site { jar: Jar::default().with(format!("{IDENTITY}abcd"), "garbage"), ..Site::offline() };
     let with_consent = |consent: Consent| active.clone().configured(|layer| layer.consent(move |_| consent));
     vec![
         ("withheld", with_consent(Consent::Withheld), LOGIN_REMOVED),

@@ -16,7 +16,7 @@ use tower_euid::{
 };
 
 use crate::support::{
-    DUE, EXPIRED, IDENTITY, LOGIN_REMOVED, LOGIN_REPLACED, LOGIN_WRITTEN, Log, NOTHING, OPTED_OUT, Operator,
+    DUE, EXPIRED, IDENTITY, InScope, LOGIN_REMOVED, LOGIN_REPLACED, LOGIN_WRITTEN, Log, NOTHING, OPTED_OUT, Operator,
     SCRIPT_TOKEN, Seen, Site, User, Visit, consent_page, expect, identity, identity_until, new_pair, outcome, page,
     ring, with_method, writes,
 };
@@ -34,7 +34,7 @@ async fn logged_in_as(keys: &KeyRing, subject: Option<&str>) -> Site {
 
 /// Returns another layer with the same keys and clock.
 fn another_layer(site: &Site, keys: &KeyRing, configure: impl FnOnce(EuidLayer) -> EuidLayer) -> EuidLayer {
-    configure(EuidLayer::new(keys.clone(), Operator::never()).clock(site.clock.clone()))
+    configure(EuidLayer::new(keys.clone(), InScope(Operator::never())).clock(site.clock.clone()))
 }
 
 /// Returns the outcome of a request through both layers.

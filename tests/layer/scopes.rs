@@ -43,19 +43,6 @@ fn new_pair(scope: Scope) -> Result<Refreshed, EuidError> {
     Ok(Refreshed::Identity(identity_until(&token(scope, "new"), [from, token_expires, refresh_expires])))
 }
 
-/// A `Refresh` that says its scope.
-struct In(Scope, Operator);
-
-impl Refresh for In {
-    async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
-        self.1.refresh(identity).await
-    }
-
-    fn scope(&self) -> Option<Scope> {
-        Some(self.0)
-    }
-}
-
 /// The region of a visitor: `eu`, `us`, or one that no scope serves.
 #[derive(Clone, Copy)]
 struct Region(&'static str);
@@ -78,8 +65,8 @@ struct Both {
 impl Both {
     /// A site whose own scope is EUID, with these operators.
     fn new(euid: Operator, uid2: Operator) -> Self {
-        let site = Site::new(In(Scope::Euid, euid.clone()));
-        let other = In(Scope::Uid2, uid2.clone());
+        let site = Site::new(euid.clone().of_scope(Scope::Euid));
+        let other = uid2.clone().of_scope(Scope::Uid2);
         let site = site.configured(|layer| layer.scope(other, scope_of).unwrap());
         Self { site, euid, uid2 }
     }
@@ -349,7 +336,7 @@ async fn login_with_tokens_of_the_other_scope_is_refused() {
 #[tokio::test]
 async fn layer_of_one_scope_refuses_a_login_of_the_other() {
     for (own, wrong) in [(Scope::Euid, Scope::Uid2), (Scope::Uid2, Scope::Euid)] {
-        let mut site = Site::new(In(own, Operator::never()));
+        let mut site = Site::new(Operator::never().of_scope(own));
         let visit = site.update(EuidUpdate::login(identity(wrong, "old"))).await;
         assert_eq!(changes(visit.response.headers()).1, Vec::<String>::new(), "{own}");
         site.update(EuidUpdate::login(identity(own, "old"))).await;
@@ -397,20 +384,20 @@ async fn hooks_and_handlers_find_the_scope_in_the_request() {
 #[tokio::test]
 async fn two_clients_of_one_scope_are_refused() {
     for scope in Scope::ALL {
-        let layer = EuidLayer::new(ring(), In(scope, Operator::never()));
-        let error = layer.scope(In(scope, Operator::never()), |_| None).unwrap_err().to_string();
+        let layer = EuidLayer::new(ring(), Operator::never().of_scope(scope));
+        let error = layer.scope(Operator::never().of_scope(scope), |_| None).unwrap_err().to_string();
         assert!(error.starts_with(&format!("both clients are of {scope}")), "{error}");
     }
     // A `Refresh` that does not say its scope gets the one that is left.
     let silent = || refresh_fn(async |_: Identity| Ok(Refreshed::OptedOut));
     assert!(EuidLayer::new(ring(), silent()).scope(silent(), |_| None).is_ok());
-    assert!(EuidLayer::new(ring(), In(Scope::Uid2, Operator::never())).scope(silent(), |_| None).is_ok());
+    assert!(EuidLayer::new(ring(), Operator::never().of_scope(Scope::Uid2)).scope(silent(), |_| None).is_ok());
 }
 
 #[tokio::test]
 async fn layer_whose_own_scope_is_uid2_serves_both() {
-    let site = Site::new(In(Scope::Uid2, Operator::answering(new_pair(Scope::Uid2))));
-    let other = In(Scope::Euid, Operator::answering(new_pair(Scope::Euid)));
+    let site = Site::new(Operator::answering(new_pair(Scope::Uid2)).of_scope(Scope::Uid2));
+    let other = Operator::answering(new_pair(Scope::Euid)).of_scope(Scope::Euid);
     let site = site.configured(|layer| layer.scope(other, scope_of).unwrap());
     let mut both = Both { site, euid: Operator::never(), uid2: Operator::never() }.with_both_logins().await;
     both.site.wait_until(DUE);
@@ -421,8 +408,8 @@ async fn layer_whose_own_scope_is_uid2_serves_both() {
 
 #[tokio::test]
 async fn settings_of_refreshes_hold_in_both_scopes_in_any_order() {
-    let uid2 = || In(Scope::Uid2, Operator::answering(new_pair(Scope::Uid2)).after(Duration::from_secs(5)));
-    let euid = || In(Scope::Euid, Operator::never());
+    let uid2 = || Operator::answering(new_pair(Scope::Uid2)).of_scope(Scope::Uid2).after(Duration::from_secs(5));
+    let euid = || Operator::never().of_scope(Scope::Euid);
     let plain = |layer: EuidLayer| layer.expiry_margin(Duration::ZERO).refresh_jitter(Duration::ZERO);
     for scope_first in [false, true] {
         let site = Site::new(euid());
@@ -470,7 +457,7 @@ async fn tcf_string_decides_for_euid_only() {
     assert_eq!(both.send(request, None).await.saw(), "withheld");
     assert_eq!(both.site.jar.names(), Vec::<&str>::new(), "the visitor has withdrawn consent");
 
-    let mut site = Site::new(In(Scope::Uid2, Operator::never())).configured(EuidLayer::consent_from_tcf_cookie);
+    let mut site = Site::new(Operator::never().of_scope(Scope::Uid2)).configured(EuidLayer::consent_from_tcf_cookie);
     site.update(EuidUpdate::login(identity(Scope::Uid2, "old"))).await;
     let mut request = site.jar.request();
     request.headers_mut().append(COOKIE, HeaderValue::from_static(REFUSED));

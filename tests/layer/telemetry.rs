@@ -17,7 +17,7 @@ use tower_euid::error::ErrorKind;
 use tower_euid::{Consent, CookieKey, EuidUpdate, KeyRing, Refreshed};
 use tracing::subscriber::DefaultGuard;
 
-use crate::support::{ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, Site, failure, identity_until, new_pair};
+use crate::support::{ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, SCOPE, Site, failure, identity_until, new_pair};
 
 /// Records the events and metrics of this thread until it is dropped.
 struct Recording {
@@ -81,10 +81,16 @@ async fn requests_are_counted_by_the_state_in_their_handlers() {
         let recording = Recording::start();
         let mut site = Site::new(Operator::answering(answer));
         site.login("old").await;
-        assert_eq!(recording.metric("euid_requests_total"), ["euid_requests_total{state=absent} 1"]);
+        assert_eq!(
+            recording.metric("euid_requests_total"),
+            [format!("euid_requests_total{{scope={SCOPE},state=absent}} 1")]
+        );
         site.wait_until(millis);
         site.look().await;
-        assert_eq!(recording.metric("euid_requests_total"), [format!("euid_requests_total{{state={state}}} 1")]);
+        assert_eq!(
+            recording.metric("euid_requests_total"),
+            [format!("euid_requests_total{{scope={SCOPE},state={state}}} 1")]
+        );
     }
 }
 
@@ -93,7 +99,7 @@ async fn request_with_a_fresh_cookie_has_one_count_and_no_event() {
     let mut site = Site::offline().logged_in(0).await;
     let recording = Recording::start();
     site.look().await;
-    assert_eq!(recording.metrics(), ["euid_requests_total{state=active} 1"]);
+    assert_eq!(recording.metrics(), [format!("euid_requests_total{{scope={SCOPE},state=active}} 1")]);
     assert!(recording.events().is_empty());
 }
 
@@ -104,7 +110,7 @@ async fn request_through_nested_layers_counts_once() {
     let page = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
     let nested = site.layer.layer(site.layer.layer(page));
     nested.oneshot(site.jar.request()).await.unwrap();
-    assert_eq!(recording.metrics(), ["euid_requests_total{state=active} 1"]);
+    assert_eq!(recording.metrics(), [format!("euid_requests_total{{scope={SCOPE},state=active}} 1")]);
 }
 
 #[tokio::test]
@@ -119,11 +125,17 @@ async fn identities_under_an_old_key_are_counted_until_a_refresh_seals_them_agai
     keys.reload(KeyRing::new([new, old]).unwrap());
     for _ in 0..2 {
         site.look().await;
-        assert_eq!(recording.metric("euid_cookie_old_key_total"), ["euid_cookie_old_key_total{} 1"]);
+        assert_eq!(
+            recording.metric("euid_cookie_old_key_total"),
+            [format!("euid_cookie_old_key_total{{scope={SCOPE}}} 1")]
+        );
     }
     site.wait_until(DUE);
     site.look().await;
-    assert_eq!(recording.metric("euid_cookie_old_key_total"), ["euid_cookie_old_key_total{} 1"]);
+    assert_eq!(
+        recording.metric("euid_cookie_old_key_total"),
+        [format!("euid_cookie_old_key_total{{scope={SCOPE}}} 1")]
+    );
     site.look().await;
     assert!(recording.metric("euid_cookie_old_key_total").is_empty(), "the refresh has used the new key");
 }
@@ -154,10 +166,10 @@ async fn cookie_that_is_not_accepted_is_counted_and_logged_with_its_reason() {
         Site { jar, ..site.clone() }.look_once().await;
         assert_eq!(
             recording.events(),
-            [format!("DEBUG tower_euid: the identity cookie can't be used reason=\"{reason}\"")]
+            [format!("DEBUG tower_euid: the identity cookie can't be used scope=\"{SCOPE}\" reason=\"{reason}\"")]
         );
-        let rejected = format!("euid_cookie_rejected_total{{reason={reason}}} 1");
-        assert_eq!(recording.metrics(), [&rejected, "euid_requests_total{state=absent} 1"]);
+        let rejected = format!("euid_cookie_rejected_total{{scope={SCOPE},reason={reason}}} 1");
+        assert_eq!(recording.metrics(), [rejected, format!("euid_requests_total{{scope={SCOPE},state=absent}} 1")]);
     }
 }
 
@@ -171,10 +183,11 @@ async fn cookie_of_another_user_is_counted_and_logged_and_without_a_user_only_co
         let site = site.clone().configured(|layer| layer.subject(move |_| user));
         let recording = Recording::start();
         site.look_once().await;
-        let event = "DEBUG tower_euid: the identity cookie can't be used reason=\"subject\"";
+        let event = format!("DEBUG tower_euid: the identity cookie can't be used scope=\"{SCOPE}\" reason=\"subject\"");
         assert_eq!(recording.events(), Vec::from_iter((rejected == Some("subject")).then_some(event)));
-        let counted = rejected.map(|reason| format!("euid_cookie_rejected_total{{reason={reason}}} 1"));
-        let counted: Vec<_> = counted.into_iter().chain([format!("euid_requests_total{{state={state}}} 1")]).collect();
+        let counted = rejected.map(|reason| format!("euid_cookie_rejected_total{{scope={SCOPE},reason={reason}}} 1"));
+        let counted: Vec<_> =
+            counted.into_iter().chain([format!("euid_requests_total{{scope={SCOPE},state={state}}} 1")]).collect();
         assert_eq!(recording.metrics(), counted);
     }
 }
@@ -186,7 +199,7 @@ async fn request_without_consent_is_counted_as_withheld() {
         let site = site.clone().configured(|layer| layer.consent(move |_| consent));
         let recording = Recording::start();
         site.look_once().await;
-        assert_eq!(recording.metrics(), ["euid_requests_total{state=withheld} 1"]);
+        assert_eq!(recording.metrics(), [format!("euid_requests_total{{scope={SCOPE},state=withheld}} 1")]);
     }
 }
 
@@ -194,14 +207,16 @@ async fn request_without_consent_is_counted_as_withheld() {
 async fn identity_that_is_not_written_is_logged_and_one_too_large_is_also_counted() {
     let past = || identity_until("past", [-3, -2, -1].map(|days| days * 86_400_000));
     let large = || identity_until(&"large".repeat(1000), [1, 2, 3].map(|days| days * 86_400_000));
-    for (identity, reason, counted) in
-        [(large(), "too_large", vec!["euid_cookie_rejected_total{reason=too_large} 1"]), (past(), "expired", vec![])]
-    {
+    for (identity, reason, counted) in [
+        (large(), "too_large", vec![format!("euid_cookie_rejected_total{{scope={SCOPE},reason=too_large}} 1")]),
+        (past(), "expired", vec![]),
+    ] {
         let recording = Recording::start();
         Site::offline().update(EuidUpdate::login(identity)).await;
-        let event = format!("WARN tower_euid: a response could not write its cookies reason=\"{reason}\"");
+        let event =
+            format!("WARN tower_euid: a response could not write its cookies scope=\"{SCOPE}\" reason=\"{reason}\"");
         assert_eq!(recording.events(), [event]);
-        let requests = "euid_requests_total{state=absent} 1";
+        let requests = format!("euid_requests_total{{scope={SCOPE},state=absent}} 1");
         assert_eq!(recording.metrics(), [counted, vec![requests]].concat());
     }
 }
@@ -218,7 +233,7 @@ async fn cookie_size_counts_name_and_value() {
             site.look().await;
         }
         let size = site.jar.pair(IDENTITY).len() - "=".len();
-        assert_eq!(recording.metric("euid_cookie_bytes"), [format!("euid_cookie_bytes{{}} {size}")]);
+        assert_eq!(recording.metric("euid_cookie_bytes"), [format!("euid_cookie_bytes{{scope={SCOPE}}} {size}")]);
     }
     site.update(EuidUpdate::logout()).await;
     assert!(recording.metric("euid_cookie_bytes").is_empty());

@@ -60,7 +60,7 @@ async fn logout_clears_the_anchor_and_all_that_came_in_every_state() {
         ("readable", readable.clone(), LOGIN_REMOVED),
         ("identity only", readable.clone().without(ANCHOR), LOGIN_REMOVED),
         ("anchor only", readable.clone().without(IDENTITY), "anchor cleared"),
-        ("garbage", Jar::default().with(&format!("{IDENTITY}abcd"), "x").with(ANCHOR, "x"), LOGIN_REMOVED),
+        ("garbage", Jar::default().with(format!("{IDENTITY}abcd"), "x").with(ANCHOR, "x"), LOGIN_REMOVED),
         (
             "opt-out of another login",
             readable.with_from(&opted_out.jar, OPT_OUT),

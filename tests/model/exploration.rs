@@ -21,7 +21,7 @@ use euid_core::{Consent, CookieConfig, CookieKey, Euid, KeyRing, Refreshed};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::support::{ANCHOR, SDK, START};
+use crate::support::{ANCHOR, IDENTITY, OPT_OUT, SDK, START, scope};
 
 /// What is explored: bounds, features of the site, and the rule that is switched off.
 #[derive(Clone, Copy, Debug, Default)]
@@ -180,7 +180,9 @@ impl Explorer {
         let config = if setup.sdk { config.migrate_js_sdk_cookie(None).unwrap() } else { config };
         let rings = [vec![old.clone(), new.clone()], vec![new.clone(), old], vec![new]];
         let rings = rings.map(|keys| KeyRing::new(keys).unwrap());
-        let node = |ring| Engine::new(ring).with_cookie(config.clone()).with_refresh_jitter(Duration::ZERO);
+        let node = |ring| {
+            Engine::new(ring).with_scope(scope()).with_cookie(config.clone()).with_refresh_jitter(Duration::ZERO)
+        };
         let nodes = rings.into_iter().map(node).take(if setup.nodes { 3 } else { 1 }).collect();
         Self { setup, nodes }
     }
@@ -218,7 +220,7 @@ impl Explorer {
             let json = format!(
                 r#"{{"advertising_token":"sdk","refresh_token":"r","refresh_response_key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","refresh_from":{from},"identity_expires":{token},"refresh_expires":{refresh}}}"#
             );
-            let effect = Effect { slot: Slot::Sdk, name: SDK.to_owned(), value: Some(json), names: None };
+            let effect = Effect { slot: Slot::Sdk, name: SDK.to_string(), value: Some(json), names: None };
             jar.insert(Slot::Sdk, effect);
         }
         World {
@@ -554,14 +556,12 @@ fn effect(world: &World, line: &HeaderValue) -> Effect {
         Some(number) => Person::Login(u8::try_from(number + 1).unwrap()),
         None => Person::Login(u8::try_from(world.tags.len()).unwrap()),
     };
-    let slot = match name {
-        ANCHOR => Slot::Anchor,
-        SDK => Slot::Sdk,
-        _ => match (name.strip_prefix("__Host-euid."), name.strip_prefix("__Host-euid-optout.")) {
-            (Some(tag), _) => Slot::Identity(of_tag(tag)),
-            (_, Some(tag)) => Slot::OptOut(of_tag(tag)),
-            _ => panic!("{name}"),
-        },
+    let slot = match (name.strip_prefix(&*IDENTITY), name.strip_prefix(&*OPT_OUT)) {
+        (Some(tag), _) => Slot::Identity(of_tag(tag)),
+        (_, Some(tag)) => Slot::OptOut(of_tag(tag)),
+        _ if name == ANCHOR => Slot::Anchor,
+        _ if name == SDK => Slot::Sdk,
+        _ => panic!("{name}"),
     };
     let value = Some(value).filter(|_| !line.ends_with("; Max-Age=0"));
     let names = value.filter(|value| slot == Slot::Anchor && *value != "none").map(|value| of_tag(&value[..4]));

@@ -7,9 +7,11 @@
 use std::collections::BTreeSet;
 
 use http::HeaderMap;
-use tower_euid::{CookieConfig, EuidUpdate, Refreshed, SameSite, Scope};
+use tower_euid::{CookieConfig, EuidUpdate, Refreshed, SameSite};
 
-use crate::support::{DUE, Jar, NOTHING, Operator, SCRIPT_TOKEN, SDK, Site, identity, new_pair, ring, set_cookies};
+use crate::support::{
+    DUE, Jar, NOTHING, Operator, SCRIPT_TOKEN, SDK, STEM, Site, identity, new_pair, ring, scope, set_cookies,
+};
 
 /// Returns every valid configuration, with the prefix of its names and the attributes of all its cookies.
 fn configurations() -> Vec<(CookieConfig, String, String)> {
@@ -109,10 +111,10 @@ async fn lines_of_all_changes(config: CookieConfig) -> Vec<Written> {
 #[tokio::test]
 async fn cookies_and_their_removals_have_the_names_and_attributes_of_the_configuration() {
     for (config, prefix, attributes) in configurations() {
-        let [identity, anchor, record] = ["euid.", "euid-login", "euid-optout."].map(|name| format!("{prefix}{name}"));
-        assert_eq!(config.identity_prefix(Scope::Euid), identity);
-        assert_eq!(config.anchor_name(Scope::Euid), anchor);
-        assert_eq!(config.opt_out_prefix(Scope::Euid), record);
+        let [identity, anchor, record] = [".", "-login", "-optout."].map(|name| format!("{prefix}{STEM}{name}"));
+        assert_eq!(config.identity_prefix(scope()), identity);
+        assert_eq!(config.anchor_name(scope()), anchor);
+        assert_eq!(config.opt_out_prefix(scope()), record);
         for Written { change, before, after, lines } in lines_of_all_changes(config.clone()).await {
             let set = |name: &str| (after.name(name), false, format!("; HttpOnly{attributes}"));
             let cleared = |name: &str| (before.name(name), true, format!("; HttpOnly{attributes}"));
@@ -146,9 +148,9 @@ fn names_of(jar: &Jar, prefix: &str, tag: Option<&str>) -> Option<String> {
 async fn script_cookie_has_the_same_attributes_without_http_only() {
     for (config, _, attributes) in configurations() {
         for Written { change, lines, .. } in lines_of_all_changes(config.clone().expose_token_to_scripts()).await {
-            let lines: Vec<_> = lines.into_iter().filter(|(name, ..)| name == SCRIPT_TOKEN).collect();
+            let lines: Vec<_> = lines.into_iter().filter(|(name, ..)| *name == SCRIPT_TOKEN).collect();
             let is_removal = change.starts_with("logout") || change.starts_with("opt-out");
-            assert_eq!(lines, [(SCRIPT_TOKEN.to_owned(), is_removal, attributes.clone())], "{change}: {config:?}");
+            assert_eq!(lines, [(SCRIPT_TOKEN.to_string(), is_removal, attributes.clone())], "{change}: {config:?}");
         }
     }
 }
@@ -156,15 +158,15 @@ async fn script_cookie_has_the_same_attributes_without_http_only() {
 #[tokio::test]
 async fn js_sdk_cookie_is_removed_from_the_host_and_from_its_domain() {
     for (config, ..) in configurations() {
-        let secure = if config.identity_prefix(Scope::Euid) == "euid." { "" } else { "; Secure" };
+        let secure = if config.identity_prefix(scope()) == format!("{STEM}.") { "" } else { "; Secure" };
         for (domain, domains) in [(None, vec![""]), (Some("Publisher.Example"), vec!["", "; Domain=publisher.example"])]
         {
             let config = config.clone().migrate_js_sdk_cookie(domain).unwrap();
             for Written { change, lines, .. } in lines_of_all_changes(config.clone()).await {
-                let lines: Vec<_> = lines.into_iter().filter(|(name, ..)| name == SDK).collect();
+                let lines: Vec<_> = lines.into_iter().filter(|(name, ..)| *name == SDK).collect();
                 let removals = domains
                     .iter()
-                    .map(|domain| (SDK.to_owned(), true, format!("; SameSite=Lax{secure}; Path=/{domain}")));
+                    .map(|domain| (SDK.to_string(), true, format!("; SameSite=Lax{secure}; Path=/{domain}")));
                 // A refresh changes no login, so it leaves this cookie alone.
                 let expected = removals.filter(|_| !matches!(change, "refresh" | "opt-out of refresh"));
                 assert_eq!(lines, expected.collect::<Vec<_>>(), "{change}: {config:?}");
@@ -177,8 +179,7 @@ async fn js_sdk_cookie_is_removed_from_the_host_and_from_its_domain() {
 async fn leftovers_of_other_logins_are_removed_with_the_attributes_of_the_configuration() {
     for (config, prefix, attributes) in configurations() {
         let mut site = Site::offline().configured(|layer| layer.cookie(config.clone())).logged_in(0).await;
-        let names = ["euid.Az-_", "euid-optout.0000", "euid.sdk", "euid-optout.sdk"];
-        let names = names.map(|name| format!("{prefix}{name}"));
+        let names = [".Az-_", "-optout.0000", ".sdk", "-optout.sdk"].map(|name| format!("{prefix}{STEM}{name}"));
         names.iter().for_each(|name| site.jar.put(name, "of another login"));
         let expected: BTreeSet<_> = names.map(|name| (name, true, format!("; HttpOnly{attributes}"))).into();
         assert_eq!(lines(site.look_once().await.response.headers()), expected, "{config:?}");
@@ -189,18 +190,19 @@ async fn leftovers_of_other_logins_are_removed_with_the_attributes_of_the_config
 async fn cookies_of_a_migrated_identity_have_the_names_and_attributes_of_the_configuration() {
     for (config, prefix, attributes) in configurations() {
         let config = config.migrate_js_sdk_cookie(None).unwrap();
-        let line = |name: &str, is_removal| (format!("{prefix}{name}"), is_removal, format!("; HttpOnly{attributes}"));
+        let line =
+            |name: &str, is_removal| (format!("{prefix}{STEM}{name}"), is_removal, format!("; HttpOnly{attributes}"));
         let site = Site::new(Operator::answering(Ok(Refreshed::OptedOut)));
         let mut site = site.configured(|layer| layer.cookie(config.clone())).with_sdk_token("sdk");
         let own =
-            |written: Written| -> BTreeSet<_> { written.lines.into_iter().filter(|(name, ..)| name != SDK).collect() };
+            |written: Written| -> BTreeSet<_> { written.lines.into_iter().filter(|(name, ..)| *name != SDK).collect() };
         let migrated = own(written(&mut site, "migration", None).await);
-        assert_eq!(migrated, [line("euid.sdk", false)].into(), "{config:?}");
+        assert_eq!(migrated, [line(".sdk", false)].into(), "{config:?}");
         site.wait_until(DUE);
         let opted_out = own(written(&mut site, "opt-out", None).await);
-        assert_eq!(opted_out, [line("euid-optout.sdk", false), line("euid.sdk", true)].into(), "{config:?}");
+        assert_eq!(opted_out, [line("-optout.sdk", false), line(".sdk", true)].into(), "{config:?}");
         let ended = own(written(&mut site, "logout", Some(EuidUpdate::logout())).await);
-        assert_eq!(ended, [line("euid-login", false), line("euid-optout.sdk", true)].into(), "{config:?}");
+        assert_eq!(ended, [line("-login", false), line("-optout.sdk", true)].into(), "{config:?}");
     }
 }
 
@@ -223,10 +225,10 @@ async fn identity_is_not_readable_under_a_configuration_with_another_prefix() {
             let other_site = site.clone().configured(|layer| layer.cookie(other.clone()));
             assert_eq!(other_site.look_once().await.saw(), "absent");
             // The name is sealed, so the values are not readable under the other names either.
-            let names = [config.identity_prefix(Scope::Euid), config.anchor_name(Scope::Euid)];
+            let names = [config.identity_prefix(scope()), config.anchor_name(scope())];
             let [identity, anchor] = names.map(|name| site.jar.value(&name).unwrap());
-            let name = format!("{}{}", other.identity_prefix(Scope::Euid), &anchor[..4]);
-            let renamed = Jar::default().with(&name, identity).with(&other.anchor_name(Scope::Euid), anchor);
+            let name = format!("{}{}", other.identity_prefix(scope()), &anchor[..4]);
+            let renamed = Jar::default().with(&name, identity).with(other.anchor_name(scope()), anchor);
             let visit = other_site.send(renamed.request(), NOTHING).await;
             assert_eq!(visit.saw(), "absent", "{prefix} {other_prefix}");
         }

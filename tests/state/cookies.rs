@@ -9,7 +9,7 @@ use http::{HeaderValue, Request};
 use tower_euid::{CookieConfig, EuidUpdate, Refreshed};
 
 use crate::support::{
-    ANCHOR, DUE, IDENTITY, NOTHING, OPT_OUT, Operator, SCRIPT_TOKEN, Site, Visit, expect, new_pair, outcome,
+    ANCHOR, DUE, IDENTITY, NOTHING, OPT_OUT, Operator, SCRIPT_TOKEN, SDK, Site, Visit, expect, new_pair, outcome,
     set_cookies,
 };
 
@@ -55,10 +55,9 @@ fn in_order(visit: &Visit) -> Vec<String> {
 
 #[tokio::test]
 async fn anchor_is_set_first_and_removed_last() {
-    const KINDS: [&str; 3] = ["__Host-euid-login", "__Host-euid", "__Host-euid-optout"];
-    let [anchor, identity, record] = KINDS;
-    let [no_anchor, no_identity, no_record] = KINDS.map(|kind| format!("-{kind}"));
-    let (no_token, token) = (format!("-{SCRIPT_TOKEN}"), SCRIPT_TOKEN);
+    let kinds = [&*ANCHOR, IDENTITY.trim_end_matches('.'), OPT_OUT.trim_end_matches('.'), &*SCRIPT_TOKEN, &*SDK];
+    let [anchor, identity, record, token, _] = kinds;
+    let [no_anchor, no_identity, no_record, no_token, no_sdk] = kinds.map(|kind| format!("-{kind}"));
     let config = CookieConfig::default().expose_token_to_scripts();
     let mut site = Site::new(Operator::answering(Ok(Refreshed::OptedOut))).configured(|layer| layer.cookie(config));
     assert_eq!(in_order(&site.login("old").await), [anchor, identity, token]);
@@ -72,8 +71,8 @@ async fn anchor_is_set_first_and_removed_last() {
     assert_eq!(in_order(&site.look().await), [record, &no_identity, &no_token]);
 
     let mut migrating = Site::offline().migrating().with_sdk_token("sdk");
-    assert_eq!(in_order(&migrating.look().await), [identity, "-__euid"]);
-    assert_eq!(in_order(&migrating.update(EuidUpdate::logout()).await), [anchor, &no_identity, "-__euid"]);
+    assert_eq!(in_order(&migrating.look().await), [identity, &no_sdk]);
+    assert_eq!(in_order(&migrating.update(EuidUpdate::logout()).await), [anchor, &no_identity, &no_sdk]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The cookie of EUID's JavaScript SDK, `__euid`: its identity is taken over.
+//! The cookie of the JavaScript SDK, `__euid` or `__uid_2`: its identity is taken over.
 //!
 //! The layer reads it if the request has no anchor and nothing that was migrated before. It seals the identity in a
 //! cookie of its own, without an anchor, and deletes the SDK's. What was migrated counts while no anchor comes: a login
@@ -14,8 +14,9 @@ use tower_euid::{Consent, EuidLogoutHandle, EuidUpdate, Refresh, RefreshMode, Re
 
 use crate::support::sdk::{encoded, sdk_json};
 use crate::support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, MIGRATED, NOTHING, OPT_OUT, Operator, REFRESH_EXPIRES, SCRIPT_TOKEN, SDK,
-    Site, Visit, at, expect, failure, identity, identity_until, new_pair, outcome, ring, set_cookies, writes,
+    ANCHOR, DUE, EXPIRED, IDENTITY, Jar, Literal, MIGRATED, MIGRATED_OPT_OUT, NOTHING, OPT_OUT, Operator,
+    REFRESH_EXPIRES, SCRIPT_TOKEN, SDK, Site, Visit, at, expect, failure, identity, identity_until, new_pair, outcome,
+    ring, set_cookies, writes,
 };
 
 /// The changes of a page that takes the SDK's identity over.
@@ -191,7 +192,7 @@ async fn js_sdk_cookie_that_is_malformed_is_absent_until_a_login_removes_it() {
 
 #[tokio::test]
 async fn first_js_sdk_cookie_counts_among_several_even_if_it_is_not_readable() {
-    let cookie = |name: &str, token: &str| format!("{name}={}", encoded(&json_of(token)));
+    let cookie = |name: Literal, token: &str| format!("{name}={}", encoded(&json_of(token)));
     let site = with_sdk_identity(Operator::never());
     for (cookies, saw) in [
         (vec![cookie(SDK, "first"), cookie(SDK, "second")], "active(first)"),
@@ -271,7 +272,7 @@ async fn logout_leaves_an_anchor_that_names_nothing_for_400_days() {
     let visit = site.update(EuidUpdate::logout()).await;
     assert_eq!(visit.writes(), "migrated cleared, anchor ended, sdk cleared");
     let line = set_cookies(visit.response.headers())[0].to_str().unwrap();
-    assert_eq!(line, "__Host-euid-login=none; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=34560000");
+    assert_eq!(line, format!("{ANCHOR}=none; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=34560000"));
     assert_eq!(site.jar.names(), [ANCHOR]);
     for _ in 0..2 {
         assert_eq!(outcome(&site.look().await), expect("absent", ""), "no page removes it");
@@ -352,7 +353,7 @@ async fn opt_out_found_in_one_tab_counts_whenever_the_migration_of_another_arriv
         assert_eq!(outcome(&visit), expect("opted_out", "migrated cleared, sdk cleared"));
         assert_eq!(outcome(&browser.look().await), expect("opted_out", ""));
         assert_eq!(browser.jar.names(), [browser.jar.name(OPT_OUT)]);
-        assert_eq!(browser.jar.name(OPT_OUT), "__Host-euid-optout.sdk");
+        assert_eq!(browser.jar.name(OPT_OUT), MIGRATED_OPT_OUT);
     }
 }
 

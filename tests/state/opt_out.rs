@@ -209,7 +209,7 @@ async fn stated_opt_out_ends_the_login_or_opt_out_before_it() {
     assert_ne!(site.jar.name(OPT_OUT), first.name(OPT_OUT));
     assert_eq!(site.jar.names().len(), 2);
     // Late responses of both come back.
-    site.jar = site.jar.with_from(&identity, IDENTITY).with(&first.name(OPT_OUT), first.value(OPT_OUT).unwrap());
+    site.jar = site.jar.with_from(&identity, IDENTITY).with(first.name(OPT_OUT), first.value(OPT_OUT).unwrap());
     assert_eq!(outcome(&site.look().await), expect("opted_out", "identity cleared, opt-out cleared"));
     assert_eq!(outcome(&site.look().await), expect("opted_out", ""));
 }

@@ -74,7 +74,7 @@ async fn with_two_identities() -> Site {
     site.login("first").await;
     let first = site.jar.clone();
     site.login("second").await;
-    site.jar = site.jar.with(&first.name(IDENTITY), first.value(IDENTITY).unwrap());
+    site.jar = site.jar.with(first.name(IDENTITY), first.value(IDENTITY).unwrap());
     site
 }
 
@@ -190,7 +190,7 @@ async fn leftover_is_cleared_unopened_beside_the_login_that_counts() {
     assert_eq!(outcome(&site.look().await), expect("active(second)", "identity cleared"));
     assert_eq!(outcome(&site.look().await), expect("active(second)", ""));
     for name in [IDENTITY, OPT_OUT] {
-        let jar = site.jar.clone().with(&format!("{name}zzzz"), "garbled");
+        let jar = site.jar.clone().with(format!("{name}zzzz"), "garbled");
         let visit = site.send(jar.request(), NOTHING).await;
         let writes = if name == IDENTITY { "identity cleared" } else { "opt-out cleared" };
         assert_eq!(outcome(&visit), expect("active(second)", writes));
@@ -215,9 +215,9 @@ async fn leftover_is_cleared_by_a_refreshing_page_whatever_the_outcome() {
         (Ok(Refreshed::OptedOut), "opted_out", "identity cleared, opt-out set"),
     ] {
         let mut site = Site::new(Operator::answering(answer)).logged_in(DUE).await;
-        site.jar.put(&format!("{IDENTITY}zzzz"), "of another login");
+        site.jar.put(format!("{IDENTITY}zzzz"), "of another login");
         assert_eq!(outcome(&site.look().await), expect(saw, writes));
-        assert_eq!(site.jar.value(&format!("{IDENTITY}zzzz")), None, "{saw}");
+        assert_eq!(site.jar.value(format!("{IDENTITY}zzzz")), None, "{saw}");
     }
 }
 

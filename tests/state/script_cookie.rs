@@ -1,4 +1,4 @@
-//! The script cookie, `__euid_advertising_token`: scripts may read it, and it follows the identity.
+//! The script cookie, `__euid_advertising_token` or `__uid2_advertising_token`: scripts may read it, and it follows the identity.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -35,7 +35,7 @@ fn script_token(site: &Site) -> Option<&str> {
 /// Returns the `Set-Cookie` line of the script cookie.
 fn line(visit: &Visit) -> Option<&str> {
     let mut lines = set_cookies(visit.response.headers()).into_iter().map(|line| line.to_str().unwrap());
-    lines.find(|line| line.starts_with(SCRIPT_TOKEN))
+    lines.find(|line| line.starts_with(&*SCRIPT_TOKEN))
 }
 
 /// A handler whose page has not changed.
@@ -49,8 +49,8 @@ async fn script_cookie_is_set_by_a_login_and_expires_with_its_token() {
     let login = site.login("old").await;
     assert_eq!(outcome(&login), expect("absent", "identity set, anchor set, token set"));
     assert_eq!(script_token(&site), Some("old"));
-    let expected = "__euid_advertising_token=old; SameSite=Lax; Secure; Path=/; Max-Age=3600";
-    assert_eq!(line(&login), Some(expected));
+    let expected = format!("{SCRIPT_TOKEN}=old; SameSite=Lax; Secure; Path=/; Max-Age=3600");
+    assert_eq!(line(&login), Some(&*expected));
 }
 
 #[tokio::test]

@@ -23,14 +23,14 @@ use tower_euid::error::ErrorKind;
 use tower_euid::identity::{Identity, RefreshToken, ResponseKey};
 use tower_euid::{AdvertisingToken, CookieKey, Euid, EuidUpdate, KeyRing, Refreshed};
 #[cfg(feature = "client")]
-use tower_euid::{Dii, Environment, EuidClient, EuidError, GenerateRequest, Generated, Scope};
+use tower_euid::{Dii, Environment, EuidClient, EuidError, GenerateRequest, Generated};
 
-#[cfg(feature = "client")]
-use crate::support::server::client_builder;
 use crate::support::{
     ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Log, OPT_OUT, Operator, REFRESH_EXPIRES, REFRESH_FROM, Site,
     failure, identity_until,
 };
+#[cfg(feature = "client")]
+use crate::support::{scope, server::client_builder};
 
 const ADVERTISING: &str = "advertising-secret-of-one-visitor";
 /// The refresh token of [`identity_until`] for it.
@@ -198,7 +198,7 @@ fn debug_of_the_client_and_its_requests_holds_no_secret() {
     let bad_address = Dii::email("jane.saoirse.example.com").unwrap_err();
     let as_error = EuidError::from(bad_address);
     let bad_secret =
-        EuidClient::builder(Environment::Integration(Scope::Euid)).credentials("the-api-key", "hunter2").build();
+        EuidClient::builder(Environment::Integration(scope())).credentials("the-api-key", "hunter2").build();
     let bad_secret = bad_secret.unwrap_err();
 
     let mut secrets = secrets();
@@ -289,7 +289,7 @@ async fn log_of_an_unreachable_operator_holds_no_secret() {
 async fn log_of_the_client_and_its_libraries_holds_no_address_and_no_secret() {
     const EMAIL: &str = "jane.saoirse@example.com";
     let loopback = (Ipv4Addr::LOCALHOST, 0).into();
-    let server = Sandbox::builder().build().unwrap().serve(loopback).await.unwrap();
+    let server = Sandbox::builder().scope(scope()).build().unwrap().serve(loopback).await.unwrap();
     let client = client_builder(&server).build().unwrap();
     let clock = server.sandbox().clock();
     let key = CookieKey::generate().unwrap();

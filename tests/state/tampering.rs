@@ -14,7 +14,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::{CookieConfig, CookieKey, Euid, EuidUpdate, Identity, KeyRing, Refreshed, Scope};
 
 use crate::support::{
-    ANCHOR, IDENTITY, Jar, NOTHING, OPT_OUT, Operator, Site, expect, identity, outcome, ring, set_cookies, writes,
+    ANCHOR, IDENTITY, Jar, Literal, NOTHING, OPT_OUT, Operator, Site, expect, identity, outcome, ring, scope,
+    set_cookies, writes,
 };
 
 /// Returns an identity as large as those of the real operator: its tokens have 219 and 388 characters.
@@ -39,7 +40,7 @@ async fn with_record() -> Site {
 }
 
 /// Returns a browser with an identity and one with a record, each with the name of that cookie.
-async fn with_each_kind() -> [(Site, &'static str); 2] {
+async fn with_each_kind() -> [(Site, Literal); 2] {
     [(with_identity().await, IDENTITY), (with_record().await, OPT_OUT)]
 }
 
@@ -70,7 +71,7 @@ async fn assert_absent(site: &Site, jar: &Jar, case: &str) {
 }
 
 /// Asserts that a cookie does not open with these bytes as its value.
-async fn assert_does_not_open(site: &Site, name: &str, bytes: &[u8], case: &str) {
+async fn assert_does_not_open(site: &Site, name: Literal, bytes: &[u8], case: &str) {
     assert_absent(site, &site.jar.clone().with(name, &BASE64_URL_SAFE_NO_PAD.encode(bytes)), case).await;
 }
 
@@ -126,7 +127,7 @@ async fn identity_and_anchor_do_not_open_when_replaced_by_five_kilobytes() {
     let value = site.jar.value(IDENTITY).unwrap();
     for garbage in ["A".repeat(5000), "%".repeat(5000), format!("{}{}", &value[..40], "A".repeat(5000))] {
         for name in [IDENTITY, ANCHOR] {
-            assert_absent(&site, &site.jar.clone().with(name, &garbage), name).await;
+            assert_absent(&site, &site.jar.clone().with(name, &garbage), &name).await;
         }
     }
 }
@@ -185,11 +186,11 @@ async fn identity_and_opt_out_record_do_not_open_under_the_names_of_another_conf
     let keys = ring();
     for from in &configs() {
         for (site, prefix) in under(from, &keys).await {
-            let names = [prefix(from, Scope::Euid), from.anchor_name(Scope::Euid)];
+            let names = [prefix(from, scope()), from.anchor_name(scope())];
             let [value, anchor] = names.map(|name| site.jar.value(&name).unwrap());
             for to in configs().iter().filter(|to| *to != from) {
-                let name = format!("{}{}", prefix(to, Scope::Euid), &anchor[..4]);
-                let renamed = Jar::default().with(&name, value).with(&to.anchor_name(Scope::Euid), anchor);
+                let name = format!("{}{}", prefix(to, scope()), &anchor[..4]);
+                let renamed = Jar::default().with(&name, value).with(to.anchor_name(scope()), anchor);
                 let other = site.clone().configured(|layer| layer.cookie(to.clone()));
                 assert_absent(&other, &renamed, &format!("{from:?} {to:?}")).await;
             }
@@ -202,9 +203,9 @@ async fn identity_and_opt_out_record_do_not_open_under_the_name_of_another_cooki
     let keys = ring();
     for config in &configs() {
         for (site, prefix) in under(config, &keys).await {
-            let (prefix, anchor_name) = (prefix(config, Scope::Euid), &*config.anchor_name(Scope::Euid));
+            let (prefix, anchor_name) = (prefix(config, scope()), &*config.anchor_name(scope()));
             let [value, anchor] = [&prefix, anchor_name].map(|name| site.jar.value(name).unwrap());
-            let prefixes = [config.identity_prefix(Scope::Euid), config.opt_out_prefix(Scope::Euid)];
+            let prefixes = [config.identity_prefix(scope()), config.opt_out_prefix(scope())];
             let other_prefix = prefixes.iter().find(|other| **other != prefix).unwrap();
             let [name, other_name] = [&prefix, other_prefix].map(|prefix| format!("{prefix}{}", &anchor[..4]));
             assert_eq!(name, site.jar.name(&prefix), "the tag is the beginning of the anchor");
@@ -227,10 +228,10 @@ async fn identity_and_opt_out_record_do_not_open_under_another_tag() {
         let mut other = site.clone();
         other.update(EuidUpdate::login(real_size())).await;
         let anchor = other.jar.value(ANCHOR).unwrap();
-        let renamed = Jar::default().with(&format!("{prefix}{}", &anchor[..4]), value).with(ANCHOR, anchor);
+        let renamed = Jar::default().with(format!("{prefix}{}", &anchor[..4]), value).with(ANCHOR, anchor);
         assert_absent(&site, &renamed, "the tag of another login").await;
         // What was migrated has no anchor, so no other comparison finds this.
-        let renamed = Jar::default().with(&format!("{prefix}sdk"), value);
+        let renamed = Jar::default().with(format!("{prefix}sdk"), value);
         let migrating = site.clone().migrating();
         let visit = migrating.send(renamed.request(), NOTHING).await;
         assert_eq!(visit.saw(), "absent", "the tag of a migrated login: {prefix}");

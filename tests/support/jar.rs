@@ -111,12 +111,13 @@ impl Jar {
     }
 
     /// Drops a cookie, as browsers do if they have too many.
-    pub(crate) fn evict(&mut self, name: &str) {
-        self.cookies.retain(|cookie| !cookie.is_named(name));
+    pub(crate) fn evict(&mut self, name: impl AsRef<str>) {
+        self.cookies.retain(|cookie| !cookie.is_named(name.as_ref()));
     }
 
     /// Inserts a session cookie of the site directly. A [prefix](Self::name) names the cookie that is there.
-    pub(crate) fn put(&mut self, name: &str, value: &str) {
+    pub(crate) fn put(&mut self, name: impl AsRef<str>, value: &str) {
+        let name = name.as_ref();
         let name = if name.ends_with('.') { self.name(name) } else { name.to_owned() };
         self.evict(&name);
         self.cookies.push(Cookie {
@@ -130,28 +131,28 @@ impl Jar {
         });
     }
 
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: impl AsRef<str>, value: &str) -> Self {
         self.put(name, value);
         self
     }
 
-    pub(crate) fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: impl AsRef<str>) -> Self {
         self.evict(name);
         self
     }
 
-    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+    pub(crate) fn value(&self, name: impl AsRef<str>) -> Option<&str> {
         self.find(name).map(|cookie| cookie.value.as_str())
     }
 
     /// Returns `name=value` as a browser sends it.
-    pub(crate) fn pair(&self, name: &str) -> String {
+    pub(crate) fn pair(&self, name: impl AsRef<str>) -> String {
         let cookie = self.find(name).unwrap();
         format!("{}={}", cookie.name, cookie.value)
     }
 
     /// Returns the whole name of a cookie. A name that ends with a dot is a prefix, which the tag of a login follows.
-    pub(crate) fn name(&self, name: &str) -> String {
+    pub(crate) fn name(&self, name: impl AsRef<str>) -> String {
         self.find(name).unwrap().name.clone()
     }
 
@@ -161,13 +162,14 @@ impl Jar {
     }
 
     /// Takes a cookie over from another jar.
-    pub(crate) fn with_from(self, other: &Self, name: &str) -> Self {
+    pub(crate) fn with_from(self, other: &Self, name: impl AsRef<str>) -> Self {
         let cookie = other.find(name).unwrap();
         self.with(&cookie.name, &cookie.value)
     }
 
     /// Finds a cookie by its name, or the only one whose name has this prefix.
-    fn find(&self, name: &str) -> Option<&Cookie> {
+    fn find(&self, name: impl AsRef<str>) -> Option<&Cookie> {
+        let name = name.as_ref();
         let mut found = self.cookies.iter().filter(|cookie| cookie.is_named(name));
         let first = found.next();
         assert!(!name.ends_with('.') || found.next().is_none(), "several cookies begin with {name}");

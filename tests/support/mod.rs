@@ -2,7 +2,8 @@
 //!
 //! 1. Time is [`START`] plus milliseconds; only the [`ManualClock`] of the site moves it.
 //! 2. Cookies are made as for browsers: by a login through the layer.
-//! 3. [`Visit`] holds the visible results: the state that the handler saw, and the cookies that the response writes.
+//! 3. The scope is that of [`scope`](scope::scope), so the tests run in either.
+//! 4. [`Visit`] holds the visible results: the state that the handler saw, and the cookies that the response writes.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
@@ -14,6 +15,7 @@ pub(crate) mod jar;
 #[cfg(feature = "client")]
 pub(crate) mod peer;
 pub(crate) mod requests;
+pub(crate) mod scope;
 pub(crate) mod sdk;
 #[cfg(feature = "client")]
 pub(crate) mod server;
@@ -30,11 +32,15 @@ use std::time::Duration;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 pub(crate) use jar::Jar;
+#[allow(unused_imports, reason = "each test binary uses a part of it")]
+pub(crate) use scope::{InScope, Literal, scope};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_euid::clock::{ManualClock, UnixMillis};
 use tower_euid::error::{ErrorKind, EuidError};
 use tower_euid::identity::{Identity, IdentityTimes};
-use tower_euid::{AdvertisingToken, Consent, CookieKey, Euid, EuidLayer, EuidUpdate, KeyRing, Refresh, Refreshed};
+use tower_euid::{
+    AdvertisingToken, Consent, CookieKey, Euid, EuidLayer, EuidUpdate, KeyRing, Refresh, Refreshed, Scope,
+};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The time at which every site starts; a whole second.
@@ -49,16 +55,22 @@ pub(crate) const DUE: i64 = 1_800_000;
 pub(crate) const EXPIRED: i64 = 7_200_000;
 
 /// What the name of an identity begins with; the tag of its login follows.
-pub(crate) const IDENTITY: &str = "__Host-euid.";
-pub(crate) const ANCHOR: &str = "__Host-euid-login";
+pub(crate) const IDENTITY: Literal = Literal { euid: "__Host-euid.", uid2: "__Host-uid2." };
+pub(crate) const ANCHOR: Literal = Literal { euid: "__Host-euid-login", uid2: "__Host-uid2-login" };
 /// What the name of an opt-out record begins with; the tag of its login follows.
-pub(crate) const OPT_OUT: &str = "__Host-euid-optout.";
-/// The cookie of EUID's JavaScript SDK.
-pub(crate) const SDK: &str = "__euid";
+pub(crate) const OPT_OUT: Literal = Literal { euid: "__Host-euid-optout.", uid2: "__Host-uid2-optout." };
+/// The part of these names between the prefix and the use.
+pub(crate) const STEM: Literal = Literal { euid: "euid", uid2: "uid2" };
+/// The cookie of the JavaScript SDK.
+pub(crate) const SDK: Literal = Literal { euid: "__euid", uid2: "__uid_2" };
 /// The identity that was migrated from it.
-pub(crate) const MIGRATED: &str = "__Host-euid.sdk";
+pub(crate) const MIGRATED: Literal = Literal { euid: "__Host-euid.sdk", uid2: "__Host-uid2.sdk" };
+/// The record of an opt-out of the migrated identity.
+pub(crate) const MIGRATED_OPT_OUT: Literal = Literal { euid: "__Host-euid-optout.sdk", uid2: "__Host-uid2-optout.sdk" };
 /// The token that scripts may read.
-pub(crate) const SCRIPT_TOKEN: &str = "__euid_advertising_token";
+pub(crate) const SCRIPT_TOKEN: Literal = Literal { euid: "__euid_advertising_token", uid2: "__uid2_advertising_token" };
+/// The scope in metrics and events.
+pub(crate) const SCOPE: Literal = Literal { euid: "euid", uid2: "uid2" };
 
 /// A first login, a logout, and a login that replaces another, in the words of [`writes`].
 pub(crate) const LOGIN_WRITTEN: &str = "identity set, anchor set";
@@ -103,6 +115,7 @@ pub(crate) fn ring() -> KeyRing {
 pub(crate) struct Operator {
     answer: Option<Result<Refreshed, EuidError>>,
     delay: Duration,
+    scope: Option<Scope>,
     counts: Arc<Counts>,
 }
 
@@ -115,11 +128,17 @@ struct Counts {
 
 impl Operator {
     pub(crate) fn answering(answer: Result<Refreshed, EuidError>) -> Self {
-        Self { answer: Some(answer), delay: Duration::ZERO, counts: Arc::default() }
+        Self { answer: Some(answer), delay: Duration::ZERO, scope: None, counts: Arc::default() }
     }
 
     pub(crate) fn never() -> Self {
-        Self { answer: None, delay: Duration::ZERO, counts: Arc::default() }
+        Self { answer: None, delay: Duration::ZERO, scope: None, counts: Arc::default() }
+    }
+
+    /// Says that its identities are of this scope.
+    pub(crate) fn of_scope(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self
     }
 
     /// Delays each answer by `delay` of tokio's time.
@@ -157,6 +176,10 @@ impl Refresh for Operator {
                 answer.clone()
             }
         }
+    }
+
+    fn scope(&self) -> Option<Scope> {
+        self.scope
     }
 }
 
@@ -252,12 +275,12 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
         let line = line.to_str().unwrap();
         let (name, rest) = line.split_once('=').unwrap();
         let which = match name {
-            ANCHOR => "anchor",
-            SDK => "sdk",
-            SCRIPT_TOKEN => "token",
-            MIGRATED => "migrated",
-            _ if name.starts_with(IDENTITY) => "identity",
-            _ if name.starts_with(OPT_OUT) => "opt-out",
+            _ if name == ANCHOR => "anchor",
+            _ if name == SDK => "sdk",
+            _ if name == SCRIPT_TOKEN => "token",
+            _ if name == MIGRATED => "migrated",
+            _ if name.starts_with(&*IDENTITY) => "identity",
+            _ if name.starts_with(&*OPT_OUT) => "opt-out",
             _ => return None,
         };
         let what = match rest.split(';').next().unwrap() {
@@ -292,7 +315,7 @@ impl Site {
 
     pub(crate) fn with_keys(keys: KeyRing, refresh: impl Refresh) -> Self {
         let clock = ManualClock::at(START);
-        let layer = EuidLayer::new(keys, refresh).clock(clock.clone());
+        let layer = EuidLayer::new(keys, InScope(refresh)).clock(clock.clone());
         // Times are exact to the millisecond: no margin, no jitter.
         let layer = layer.expiry_margin(Duration::ZERO).refresh_jitter(Duration::ZERO);
         Self { clock, layer, jar: Jar::default(), is_offline: false }

@@ -9,7 +9,7 @@ use tower_euid::error::EuidError;
 use tower_euid::identity::Identity;
 use tower_euid::{Dii, Environment, EuidClient, EuidClientBuilder, Generated};
 
-use super::START;
+use super::{START, scope};
 
 /// A free port of this machine.
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -18,12 +18,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Returns a sandbox with all defaults. Its clock runs.
 pub(crate) fn sandbox() -> Sandbox {
-    Sandbox::builder().build().unwrap()
+    Sandbox::builder().scope(scope()).build().unwrap()
 }
 
 /// Returns a sandbox whose clock stands still at [`START`].
 pub(crate) fn sandbox_at_start() -> Sandbox {
-    Sandbox::builder().clock(ManualClock::at(START)).build().unwrap()
+    Sandbox::builder().scope(scope()).clock(ManualClock::at(START)).build().unwrap()
 }
 
 /// Serves a sandbox on a port of its own.

@@ -1,9 +1,13 @@
 //! Tests of exchanges between a visitor and the engine. They use only the public API, as a host does.
+//!
+//! The tests write the names of EUID's cookies. If the variable `TEST_SCOPE` is `uid2`, the engine is of UID2, and
+//! [`Visit`] replaces the names in requests and responses.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::env::VarError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +18,7 @@ use euid_core::engine::{
 };
 use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::{Identity, IdentityTimes};
-use euid_core::{AdvertisingToken, Consent, CookieConfig, CookieKey, Euid, KeyRing, Refreshed};
+use euid_core::{AdvertisingToken, Consent, CookieConfig, CookieKey, Euid, KeyRing, Refreshed, Scope};
 use http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
@@ -46,7 +50,42 @@ fn failure(kind: ErrorKind) -> Result<Refreshed, EuidError> {
 }
 
 fn new_engine() -> Engine {
-    Engine::new(CookieKey::generate().unwrap().into())
+    engine_with(CookieKey::generate().unwrap().into())
+}
+
+fn engine_with(keys: KeyRing) -> Engine {
+    Engine::new(keys).with_scope(scope())
+}
+
+/// Returns the scope that the tests run in.
+fn scope() -> Scope {
+    match std::env::var("TEST_SCOPE").as_deref() {
+        Ok("euid") | Err(VarError::NotPresent) => Scope::Euid,
+        Ok("uid2") => Scope::Uid2,
+        other => panic!("TEST_SCOPE must be `euid` or `uid2`, or not set; it is {other:?}"),
+    }
+}
+
+/// What differs in the names of the cookies: in EUID, and in UID2.
+const NAMES: [(&str, &str); 3] =
+    [("__Host-euid", "__Host-uid2"), (SCRIPTS, "__uid2_advertising_token"), (SDK, "__uid_2")];
+
+/// Returns the name in the tests' scope of a cookie of EUID. Leaves other cookies alone.
+fn in_scope(name: &str) -> String {
+    let replaced = NAMES.iter().find_map(|(euid, uid2)| Some(format!("{uid2}{}", name.strip_prefix(euid)?)));
+    replaced.filter(|_| scope() == Scope::Uid2).unwrap_or_else(|| name.to_owned())
+}
+
+/// Returns the name in EUID of a cookie in the tests' scope. Fails for a name of the other scope.
+fn in_euid(name: &str) -> String {
+    let of = |own: fn(&(&'static str, &'static str)) -> &'static str| {
+        NAMES.iter().find_map(|names| Some(format!("{}{}", names.0, name.strip_prefix(own(names))?)))
+    };
+    let found = match scope() {
+        Scope::Euid => of(|names| names.0),
+        Scope::Uid2 => of(|names| names.1),
+    };
+    found.unwrap_or_else(|| panic!("{name} is no cookie of {}", scope()))
 }
 
 /// A browser, and the engine of the site that it visits.
@@ -85,7 +124,7 @@ impl Visit {
 
     fn request(&self, more: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{}={value}", in_scope(name))).collect();
         if !cookies.is_empty() {
             headers.insert(COOKIE, HeaderValue::try_from(cookies.join("; ")).unwrap());
         }
@@ -120,15 +159,16 @@ impl Visit {
     fn keep_cookie(&mut self, line: &HeaderValue) -> String {
         let line = line.to_str().unwrap();
         let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+        let name = in_euid(name);
         let without_tag = match name.split_once('.') {
             Some((without_tag, tag)) if tag != "sdk" => without_tag,
-            _ => name,
+            _ => &name,
         };
         if line.contains("Max-Age=0") {
-            self.cookies.remove(name);
+            self.cookies.remove(&name);
             format!("{without_tag} removed")
         } else {
-            self.cookies.insert(name.to_owned(), value.to_owned());
+            self.cookies.insert(name.clone(), value.to_owned());
             without_tag.to_owned()
         }
     }
@@ -314,8 +354,8 @@ fn opt_out_found_by_a_refresh_is_remembered_for_its_login() {
 #[test]
 fn identity_under_an_old_key_is_resealed_unless_the_host_defers_it() {
     let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
-    let mut visit = Visit::logged_in(Engine::new(old.clone().into()));
-    visit.engine = Engine::new(KeyRing::new([new, old]).unwrap());
+    let mut visit = Visit::logged_in(engine_with(old.clone().into()));
+    visit.engine = engine_with(KeyRing::new([new, old]).unwrap());
     assert_eq!(visit.page(&GRANTED, None), ("active", nothing()), "reseal is off by default");
 
     visit.engine = visit.engine.clone().with_reseal(true);

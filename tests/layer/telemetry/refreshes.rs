@@ -10,7 +10,7 @@ use tower_euid::error::{ErrorKind, EuidError};
 use tower_euid::{Refreshed, refresh_fn};
 
 use super::Recording;
-use crate::support::{DUE, Operator, START, Site, failure, new_pair};
+use crate::support::{DUE, Operator, SCOPE, START, Site, failure, new_pair};
 
 /// Returns another visitor of the site, whose refresh is due.
 async fn due(site: &Site, name: &str) -> Site {
@@ -27,35 +27,48 @@ fn panics() -> Result<Refreshed, EuidError> {
 #[tokio::test]
 async fn refresh_has_one_event_and_one_count_by_its_outcome() {
     for (answer, outcome, event) in [
-        (new_pair("new"), "refreshed", "DEBUG tower_euid: an identity was refreshed outcome=\"refreshed\""),
+        (
+            new_pair("new"),
+            "refreshed",
+            format!("DEBUG tower_euid: an identity was refreshed scope=\"{SCOPE}\" outcome=\"refreshed\""),
+        ),
         (
             Ok(Refreshed::OptedOut),
             "optout",
-            "DEBUG tower_euid: a refresh found the person opted out outcome=\"optout\"",
+            format!("DEBUG tower_euid: a refresh found the person opted out scope=\"{SCOPE}\" outcome=\"optout\""),
         ),
         (
             failure(ErrorKind::RejectedToken),
             "rejected",
-            "INFO tower_euid: the operator rejected a refresh token outcome=\"rejected\" error=as the test wants it",
+            format!(
+                "INFO tower_euid: the operator rejected a refresh token scope=\"{SCOPE}\" outcome=\"rejected\" error=as the test wants it"
+            ),
         ),
         (
             failure(ErrorKind::RejectedInput),
             "failed",
-            "WARN tower_euid: an identity could not be refreshed outcome=\"failed\" kind=RejectedInput \
-             error=as the test wants it",
+            format!(
+                "WARN tower_euid: an identity could not be refreshed scope=\"{SCOPE}\" outcome=\"failed\" kind=RejectedInput \
+             error=as the test wants it"
+            ),
         ),
         (
             failure(ErrorKind::Transient),
             "failed",
-            "WARN tower_euid: an identity could not be refreshed outcome=\"failed\" kind=Transient \
-             error=as the test wants it",
+            format!(
+                "WARN tower_euid: an identity could not be refreshed scope=\"{SCOPE}\" outcome=\"failed\" kind=Transient \
+             error=as the test wants it"
+            ),
         ),
     ] {
         let mut site = Site::new(Operator::answering(answer)).logged_in(DUE).await;
         let recording = Recording::start();
         site.look().await;
         assert_eq!(recording.events(), [event]);
-        assert_eq!(recording.metric("euid_refresh_total"), [format!("euid_refresh_total{{outcome={outcome}}} 1")]);
+        assert_eq!(
+            recording.metric("euid_refresh_total"),
+            [format!("euid_refresh_total{{scope={SCOPE},outcome={outcome}}} 1")]
+        );
     }
 }
 
@@ -65,10 +78,15 @@ async fn refresh_that_exceeds_its_deadline_is_a_timeout() {
     let mut site = site.logged_in(DUE).await;
     let recording = Recording::start();
     site.look().await;
-    let event = "WARN tower_euid: an identity could not be refreshed outcome=\"timeout\" kind=Transient \
-                 error=no answer within the deadline";
+    let event = format!(
+        "WARN tower_euid: an identity could not be refreshed scope=\"{SCOPE}\" outcome=\"timeout\" kind=Transient \
+                 error=no answer within the deadline"
+    );
     assert_eq!(recording.events(), [event]);
-    assert_eq!(recording.metric("euid_refresh_total"), ["euid_refresh_total{outcome=timeout} 1"]);
+    assert_eq!(
+        recording.metric("euid_refresh_total"),
+        [format!("euid_refresh_total{{scope={SCOPE},outcome=timeout}} 1")]
+    );
 }
 
 #[tokio::test]
@@ -76,9 +94,12 @@ async fn refresh_that_panics_is_a_failure_and_an_error() {
     let mut site = Site::new(refresh_fn(|_| async { panics() })).logged_in(DUE).await;
     let recording = Recording::start();
     site.look().await;
-    let event = "ERROR tower_euid: a refresh panicked outcome=\"failed\"";
+    let event = format!("ERROR tower_euid: a refresh panicked scope=\"{SCOPE}\" outcome=\"failed\"");
     assert_eq!(recording.events(), [event]);
-    assert_eq!(recording.metric("euid_refresh_total"), ["euid_refresh_total{outcome=failed} 1"]);
+    assert_eq!(
+        recording.metric("euid_refresh_total"),
+        [format!("euid_refresh_total{{scope={SCOPE},outcome=failed}} 1")]
+    );
 }
 
 #[tokio::test]
@@ -88,7 +109,7 @@ async fn refreshes_that_panic_open_the_breaker() {
     for name in ["a", "b", "c", "d", "e"] {
         due(&site, name).await.look().await;
     }
-    assert_eq!(recording.metric("euid_breaker_state"), ["euid_breaker_state{} 2"]);
+    assert_eq!(recording.metric("euid_breaker_state"), [format!("euid_breaker_state{{scope={SCOPE}}} 2")]);
 }
 
 #[test]
@@ -103,9 +124,14 @@ fn refreshes_that_end_with_their_runtime_do_not_open_the_breaker() {
     });
     drop(recording.events());
     drop(runtime);
-    let event = "DEBUG tower_euid: a refresh ended with its runtime, which is shutting down outcome=\"failed\"";
-    assert_eq!(recording.events(), [event; 6]);
-    assert_eq!(recording.metric("euid_refresh_total"), ["euid_refresh_total{outcome=failed} 6"]);
+    let event = format!(
+        "DEBUG tower_euid: a refresh ended with its runtime, which is shutting down scope=\"{SCOPE}\" outcome=\"failed\""
+    );
+    assert_eq!(recording.events(), vec![event; 6]);
+    assert_eq!(
+        recording.metric("euid_refresh_total"),
+        [format!("euid_refresh_total{{scope={SCOPE},outcome=failed}} 6")]
+    );
 }
 
 #[tokio::test]
@@ -120,7 +146,10 @@ async fn refresh_duration_is_that_of_the_clock_of_the_layer() {
     let mut site = site.logged_in(DUE).await;
     let recording = Recording::start();
     site.look().await;
-    assert_eq!(recording.metric("euid_refresh_duration_seconds"), ["euid_refresh_duration_seconds{} 0.25"]);
+    assert_eq!(
+        recording.metric("euid_refresh_duration_seconds"),
+        [format!("euid_refresh_duration_seconds{{scope={SCOPE}}} 0.25")]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,11 +169,11 @@ async fn requests_that_join_a_refresh_are_counted_and_have_no_event() {
     assert_eq!(
         counted,
         [
-            "euid_breaker_state{} 0",
-            "euid_refresh_coalesced_total{} 9",
-            "euid_refresh_duration_seconds{} 0",
-            "euid_refresh_total{outcome=refreshed} 1",
-            "euid_requests_total{state=active} 10",
+            format!("euid_breaker_state{{scope={SCOPE}}} 0"),
+            format!("euid_refresh_coalesced_total{{scope={SCOPE}}} 9"),
+            format!("euid_refresh_duration_seconds{{scope={SCOPE}}} 0"),
+            format!("euid_refresh_total{{scope={SCOPE},outcome=refreshed}} 1"),
+            format!("euid_requests_total{{scope={SCOPE},state=active}} 10"),
         ]
     );
 }
@@ -169,7 +198,7 @@ async fn breaker_reports_its_state_and_the_calls_that_it_refuses() {
     let [failing @ .., refused, probing] = &mut *visitors else { panic!("seven visitors") };
     site.wait_until(DUE);
     let recording = Recording::start();
-    let assert_breaker = |counted: &[&str], events: &[&str]| {
+    let assert_breaker = |counted: &[String], events: &[String]| {
         let mut lines = recording.metrics();
         lines.retain(|line| line.starts_with("euid_breaker_state") || line.contains("outcome=breaker_open"));
         assert_eq!(lines, counted);
@@ -182,11 +211,17 @@ async fn breaker_reports_its_state_and_the_calls_that_it_refuses() {
         visitor.look().await;
     }
     assert_breaker(
-        &["euid_breaker_state{} 2"],
-        &["WARN tower_euid: the operator's breaker changed state from=Closed to=Open"],
+        &[format!("euid_breaker_state{{scope={SCOPE}}} 2")],
+        &[format!("WARN tower_euid: the operator's breaker changed state scope=\"{SCOPE}\" from=Closed to=Open")],
     );
     refused.look().await;
-    assert_breaker(&["euid_breaker_state{} 2", "euid_refresh_total{outcome=breaker_open} 1"], &[]);
+    assert_breaker(
+        &[
+            format!("euid_breaker_state{{scope={SCOPE}}} 2"),
+            format!("euid_refresh_total{{scope={SCOPE},outcome=breaker_open}} 1"),
+        ],
+        &[],
+    );
 
     site.wait_until(DUE + 5_000);
     *answer.lock().unwrap() = new_pair("new");
@@ -197,15 +232,18 @@ async fn breaker_reports_its_state_and_the_calls_that_it_refuses() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         refused.look().await;
         assert_breaker(
-            &["euid_breaker_state{} 1", "euid_refresh_total{outcome=breaker_open} 1"],
-            &["WARN tower_euid: the operator's breaker changed state from=Open to=HalfOpen"],
+            &[
+                format!("euid_breaker_state{{scope={SCOPE}}} 1"),
+                format!("euid_refresh_total{{scope={SCOPE},outcome=breaker_open}} 1"),
+            ],
+            &[format!("WARN tower_euid: the operator's breaker changed state scope=\"{SCOPE}\" from=Open to=HalfOpen")],
         );
     };
     tokio::join!(probe, half_open);
     refused.look().await;
     assert_breaker(
-        &["euid_breaker_state{} 0"],
-        &["WARN tower_euid: the operator's breaker changed state from=HalfOpen to=Closed"],
+        &[format!("euid_breaker_state{{scope={SCOPE}}} 0")],
+        &[format!("WARN tower_euid: the operator's breaker changed state scope=\"{SCOPE}\" from=HalfOpen to=Closed")],
     );
 }
 
@@ -222,13 +260,14 @@ async fn request_beyond_the_limit_of_calls_under_way_counts_as_no_refresh() {
 async fn failed_refreshes_of_sdk_identities_are_all_counted_and_logged_once_a_minute() {
     let answering = |kind| Site::new(Operator::answering(failure(kind)));
     let rejected = |kind, outcome| {
-        let event =
-            format!("INFO tower_euid: the operator rejected a migrated identity outcome=\"{outcome}\" kind={kind:?}");
+        let event = format!(
+            "INFO tower_euid: the operator rejected a migrated identity scope=\"{SCOPE}\" outcome=\"{outcome}\" kind={kind:?}"
+        );
         (answering(kind), outcome, format!("{event} error=as the test wants it"))
     };
     let not_refreshed = |site: Site, outcome, kind, error| {
         let event = "WARN tower_euid: a migrated identity could not be refreshed";
-        (site, outcome, format!("{event} outcome=\"{outcome}\" kind={kind:?} error={error}"))
+        (site, outcome, format!("{event} scope=\"{SCOPE}\" outcome=\"{outcome}\" kind={kind:?} error={error}"))
     };
     let failed = |kind| not_refreshed(answering(kind), "failed", kind, "as the test wants it");
     let unanswered = Site::unanswered().configured(|layer| layer.refresh_deadline(Duration::from_millis(100)));
@@ -246,7 +285,7 @@ async fn failed_refreshes_of_sdk_identities_are_all_counted_and_logged_once_a_mi
         (
             Site::new(refresh_fn(|_| async { panics() })),
             "failed",
-            "ERROR tower_euid: a refresh of a migrated identity panicked outcome=\"failed\"".to_owned(),
+            format!("ERROR tower_euid: a refresh of a migrated identity panicked scope=\"{SCOPE}\" outcome=\"failed\""),
         ),
     ] {
         let site = site.migrating();
@@ -259,7 +298,7 @@ async fn failed_refreshes_of_sdk_identities_are_all_counted_and_logged_once_a_mi
             }
             let event = left_out.map(|left_out| format!("{event} left_out={left_out}"));
             assert_eq!(recording.events(), Vec::from_iter(event), "{seconds}");
-            let counted = format!("euid_refresh_total{{outcome={outcome}}} {count}");
+            let counted = format!("euid_refresh_total{{scope={SCOPE},outcome={outcome}}} {count}");
             assert_eq!(recording.metric("euid_refresh_total"), [counted]);
         }
     }
@@ -277,10 +316,15 @@ fn refreshes_of_sdk_identities_that_end_with_their_runtime_are_all_counted_and_l
     });
     drop(recording.events());
     drop(runtime);
-    let event = "DEBUG tower_euid: a refresh of a migrated identity ended with its runtime, which is shutting down \
-                 outcome=\"failed\" left_out=0";
+    let event = format!(
+        "DEBUG tower_euid: a refresh of a migrated identity ended with its runtime, which is shutting down scope=\"{SCOPE}\" \
+                 outcome=\"failed\" left_out=0"
+    );
     assert_eq!(recording.events(), [event]);
-    assert_eq!(recording.metric("euid_refresh_total"), ["euid_refresh_total{outcome=failed} 6"]);
+    assert_eq!(
+        recording.metric("euid_refresh_total"),
+        [format!("euid_refresh_total{{scope={SCOPE},outcome=failed}} 6")]
+    );
 }
 
 #[tokio::test]
@@ -300,12 +344,16 @@ async fn failed_refresh_of_a_login_is_logged_beside_those_of_sdk_identities() {
     for (kind, event) in [
         (
             ErrorKind::RejectedToken,
-            "INFO tower_euid: the operator rejected a refresh token outcome=\"rejected\" error=as the test wants it",
+            format!(
+                "INFO tower_euid: the operator rejected a refresh token scope=\"{SCOPE}\" outcome=\"rejected\" error=as the test wants it"
+            ),
         ),
         (
             ErrorKind::Transient,
-            "WARN tower_euid: an identity could not be refreshed outcome=\"failed\" kind=Transient \
-             error=as the test wants it",
+            format!(
+                "WARN tower_euid: an identity could not be refreshed scope=\"{SCOPE}\" outcome=\"failed\" kind=Transient \
+             error=as the test wants it"
+            ),
         ),
     ] {
         let site = Site::new(Operator::answering(failure(kind))).migrating();
@@ -324,15 +372,21 @@ async fn failed_refresh_of_a_login_is_logged_beside_those_of_sdk_identities() {
 #[tokio::test]
 async fn refreshes_of_sdk_identities_that_succeed_or_find_an_opt_out_are_each_logged() {
     for (answer, event) in [
-        (new_pair("new"), "DEBUG tower_euid: an identity was refreshed outcome=\"refreshed\""),
-        (Ok(Refreshed::OptedOut), "DEBUG tower_euid: a refresh found the person opted out outcome=\"optout\""),
+        (
+            new_pair("new"),
+            format!("DEBUG tower_euid: an identity was refreshed scope=\"{SCOPE}\" outcome=\"refreshed\""),
+        ),
+        (
+            Ok(Refreshed::OptedOut),
+            format!("DEBUG tower_euid: a refresh found the person opted out scope=\"{SCOPE}\" outcome=\"optout\""),
+        ),
     ] {
         let site = Site::new(Operator::answering(answer)).migrating();
         let recording = Recording::start();
         for visitor in site.due_sdk_visitors(3) {
             visitor.look_once().await;
         }
-        assert_eq!(recording.events(), [event; 3]);
+        assert_eq!(recording.events(), vec![event; 3]);
     }
 }
 
@@ -343,5 +397,8 @@ async fn sdk_identities_beyond_their_permits_are_counted() {
     for visitor in site.due_sdk_visitors(20) {
         visitor.look_once().await;
     }
-    assert_eq!(recording.metric("euid_refresh_total"), ["euid_refresh_total{outcome=migration_limit} 4"]);
+    assert_eq!(
+        recording.metric("euid_refresh_total"),
+        [format!("euid_refresh_total{{scope={SCOPE},outcome=migration_limit}} 4")]
+    );
 }

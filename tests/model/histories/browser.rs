@@ -10,7 +10,7 @@ use tower_euid::clock::UnixMillis;
 use super::MIGRATED_LOGIN;
 use super::operator::{Login, Pair, User};
 use super::steps::Setup;
-use crate::support::{ANCHOR, IDENTITY, Jar, OPT_OUT, SDK};
+use crate::support::{ANCHOR, IDENTITY, Jar, Literal, OPT_OUT, SDK};
 
 /// The browser, and what is known of its cookies.
 #[derive(Default)]
@@ -68,7 +68,7 @@ impl Browser {
     /// Returns the cookies that a request brings. Without the comparison of anchor and identity, its anchor is that of
     /// its newest identity.
     pub(super) fn cookies(&self, setup: Setup) -> Cookies {
-        let named = |prefix| self.jar.names().into_iter().filter(move |name| name.starts_with(prefix));
+        let named = |prefix: Literal| self.jar.names().into_iter().filter(move |name| name.starts_with(&*prefix));
         let value = |name| self.jar.value(name).unwrap();
         let identities: Vec<_> = named(IDENTITY).map(|name| (name.to_owned(), self.identities[value(name)])).collect();
         let records = named(OPT_OUT).map(|name| (name.to_owned(), self.records[value(name)])).collect();
@@ -99,7 +99,7 @@ impl Browser {
     pub(super) fn note(&mut self, headers: &HeaderMap, writes: &Writes, login: Option<Login>) {
         let mut set = Jar::default();
         set.apply(headers);
-        let value = |prefix| set.value(prefix).map(str::to_owned);
+        let value = |prefix: Literal| set.value(prefix).map(str::to_owned);
         self.identities.extend(value(IDENTITY).zip(writes.identity));
         self.records.extend(value(OPT_OUT).zip(writes.record));
         self.anchors.extend(value(ANCHOR).zip(login));
@@ -119,10 +119,10 @@ impl Browser {
         self.jar.apply(&untagged);
         for line in headers.get_all(SET_COOKIE) {
             let (name, _) = line.to_str().unwrap().split_once('=').unwrap();
-            if let Some(kind) = [IDENTITY, OPT_OUT].into_iter().find(|kind| name.starts_with(kind)) {
+            if let Some(kind) = [IDENTITY, OPT_OUT].into_iter().find(|kind| name.starts_with(&**kind)) {
                 // Under one name, the value that a response sets is the only change.
                 if writes.removed.iter().any(|removed| removed == name)
-                    && writes.set.iter().any(|set| set.starts_with(kind))
+                    && writes.set.iter().any(|set| set.starts_with(&*kind))
                 {
                     continue;
                 }
@@ -164,7 +164,7 @@ impl Cookies {
     }
 
     /// Returns the name of an identity, or a record, of the request's login.
-    pub(super) fn own_name(&self, kind: &str) -> Option<String> {
+    pub(super) fn own_name(&self, kind: Literal) -> Option<String> {
         let tag = self.anchor.as_ref().map_or("sdk", |anchor| &anchor[..4]);
         self.login.map(|_| format!("{kind}{tag}"))
     }
@@ -177,7 +177,7 @@ impl Writes {
         for line in headers.get_all(SET_COOKIE) {
             let line = line.to_str().unwrap();
             let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
-            let is_tagged = name.starts_with(IDENTITY) || name.starts_with(OPT_OUT);
+            let is_tagged = name.starts_with(&*IDENTITY) || name.starts_with(&*OPT_OUT);
             match value {
                 "" if is_tagged => writes.removed.push(name.to_owned()),
                 value if name == ANCHOR && !value.is_empty() => writes.anchor = Some(value.to_owned()),

@@ -40,7 +40,7 @@ pub(crate) use self::steps::{Arrival, Page, Setup, Step, steps};
 use self::steps::{NODES, TABS};
 pub(crate) use self::tally::Tally;
 use crate::support::sdk::sdk_value;
-use crate::support::{ANCHOR, IDENTITY, MIGRATED, OPT_OUT, SDK, START, Site};
+use crate::support::{ANCHOR, IDENTITY, MIGRATED, MIGRATED_OPT_OUT, OPT_OUT, SDK, START, Site};
 
 /// The state that counts for the visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -391,10 +391,10 @@ impl Model {
             Some(Current::NoLogin) | None => None,
         };
         for name in &writes.set {
-            if name.starts_with(IDENTITY) {
+            if name.starts_with(&*IDENTITY) {
                 // A page writes the pair that its handler saw, or migrates one that is unavailable.
                 let first = |login: Login| self.operator().login(login).first;
-                let seen = || self.pair_in(saw).or_else(|| first(MIGRATED_LOGIN).filter(|_| name == MIGRATED));
+                let seen = || self.pair_in(saw).or_else(|| first(MIGRATED_LOGIN).filter(|_| *name == MIGRATED));
                 let pair = begun.and_then(first).or_else(seen).unwrap();
                 let login = self.operator().pair(pair).login;
                 let user = self.bound_to(name, login, cookies);
@@ -477,16 +477,16 @@ impl Model {
         if *page == Page::ClearSiteData {
             self.migrated = Held::default();
         }
-        if writes.sets(MIGRATED) {
+        if writes.sets(&MIGRATED) {
             self.migrated.identity = writes.identity;
             self.count_migration(exchange);
-        } else if writes.removes(Some(MIGRATED)) {
+        } else if writes.removes(Some(&MIGRATED)) {
             self.migrated.identity = None;
         }
-        if writes.sets(MIGRATED_OPT_OUT) {
+        if writes.sets(&MIGRATED_OPT_OUT) {
             (self.migrated.record, self.migrated.record_until) = (writes.record, record_until);
             self.tally.note("applied: opt-out found for the migrated identity");
-        } else if writes.removes(Some(MIGRATED_OPT_OUT)) {
+        } else if writes.removes(Some(&MIGRATED_OPT_OUT)) {
             (self.migrated.record, self.migrated.record_until) = (None, None);
         }
     }
@@ -579,8 +579,6 @@ fn keys(stage: usize) -> KeyRing {
 
 /// The login of the identity in the SDK's cookie: the first, on a site that migrates.
 const MIGRATED_LOGIN: Login = 0;
-/// The record of its opt-out.
-const MIGRATED_OPT_OUT: &str = "__Host-euid-optout.sdk";
 pub(crate) const OPT_OUT_REMEMBERED: Duration = Duration::from_secs(72 * 3600);
 const ANCHOR_LIFETIME: Duration = Duration::from_secs(400 * 86_400);
 const KEYS: [&str; 3] = [

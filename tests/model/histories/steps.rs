@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use tower_euid::Consent;
 
-use crate::support::{ANCHOR, IDENTITY, OPT_OUT};
+use crate::support::{ANCHOR, IDENTITY, Literal, OPT_OUT};
 
 use super::operator::{MINUTES, Mode, REFRESH_FROM, User};
 
@@ -27,7 +27,7 @@ pub(crate) enum Step {
     /// A node makes the next step of its key rotation without a restart.
     Reload(usize),
     /// The browser drops a cookie.
-    Evict(&'static str),
+    Evict(Literal),
     /// The visitor's consent changes. All later requests bring it.
     SetConsent(Consent),
     /// The user opts out at the operator. The site is not informed.
