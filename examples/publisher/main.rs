@@ -1,40 +1,50 @@
-//! A publisher's site: visitors log in, and every page has their current advertising token.
+//! A publisher's site: visitors log in, and every page has their current advertising token. Visitors in the EU have an EUID,
+//! those in the US a UID2.
 //!
 //! ```console
 //! $ cargo run --example publisher
 //! ```
 //!
-//! This starts an embedded sandbox operator and the site, and prints the address. You need nothing else. The front page
-//! shows the visitor's state, and has buttons to control the time and the operator.
+//! This starts two embedded sandbox operators, one for each scope, and the site, and prints the addresses. You need nothing
+//! else. The front page shows the visitor's state, and has buttons to control the region, the time and the operator.
 //!
 //! | variable | meaning |
 //! | --- | --- |
 //! | `PORT` | the site's port; 3000 if not set, 0 for any |
 //! | `SITE_NAME` | another host name that the site answers to; by default only `localhost` and loopback addresses |
-//! | `OPERATOR_PORT` | the port of the embedded sandbox; any if not set |
-//! | `EUID_OPERATOR_URL`, `EUID_API_KEY`, `EUID_CLIENT_SECRET` | all three: the site uses that operator and starts no sandbox |
-//! | `EUID_COOKIE_KEYS` | cookie keys, newest first; a fresh one if not set |
+//! | `EUID_OPERATOR_URL`, `EUID_API_KEY`, `EUID_CLIENT_SECRET` | all three: the site uses that operator of EUID and starts no sandbox |
+//! | `UID2_OPERATOR_URL`, `UID2_API_KEY`, `UID2_CLIENT_SECRET` | the same for UID2; with both operators the site has two regions, with one of them it serves that scope everywhere |
+//! | `SCOPE` | `euid` or `uid2`: a sandbox of that scope only; both if not set |
+//! | `EUID_SANDBOX_PORT`, `UID2_SANDBOX_PORT` | the ports of the embedded sandboxes; any if not set |
+//! | `EUID_COOKIE_KEYS` | cookie keys, newest first; a fresh one if not set; for a site of UID2 alone `UID2_COOKIE_KEYS` |
 //! | `RUST_LOG` | the filter of the log on stderr, such as `tower_euid=debug`; `info` if not set |
-//! | `COOKIES_FOR_SCRIPTS` | if set, the site hands the token to Prebid and takes over logins from EUID's JavaScript SDK |
+//! | `COOKIES_FOR_SCRIPTS` | if set, the site hands the token to Prebid and takes over logins from the JavaScript SDK, with two regions only while a visitor is logged in |
 //!
 //! With curl and a cookie jar (`-b jar -c jar`):
 //!
 //! | arguments | effect |
 //! | --- | --- |
 //! | `-d email=user@example.com …/login` | log in; for a phone number use `--data-urlencode phone=+442345678901`, because a bare `+` is a space |
+//! | `-H 'X-Region: us' …` | send any of these requests from the US |
+//! | `-d region=us …/region` | the same for all later requests without the header |
 //! | `…/api/identity` | show the state and the token that a page sees |
 //! | `-d seconds=600 …/sandbox/advance` | advance the clock |
-//! | `-d operator=down …/sandbox/operator` | make the operator `up`, `slow` or `down` |
-//! | `-X POST …/sandbox/opt-out` | opt the logged-in person out |
+//! | `-d operator=down …/sandbox/operator` | make the region's operator `up`, `slow` or `down` |
+//! | `-X POST …/sandbox/opt-out` | opt the logged-in person out of the region's scope |
 //! | `-X POST …/logout` | log out |
 //!
-//! curl 7 writes some removed cookies back into its jar. They have no effect.
+//! curl 7 writes some removed cookies back into its jar. After a logout in both regions one of the logins is among them: it
+//! counts again if the same visitor logs in in the other region. A browser removes all of them.
 
 mod host;
+mod login;
 mod page;
+mod region;
 mod requests;
 mod sandbox;
+mod session;
 
+use std::collections::HashMap;
 use std::env;
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -42,22 +52,18 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Form, State};
-use axum::http::StatusCode;
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::response::Html;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router, middleware};
-use euid_sandbox::{Sandbox, SandboxServer};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_euid::clock::{Clock, ManualClock};
-use tower_euid::error::{ConfigError, ErrorKind, EuidError, InvalidDii};
+use tower_euid::error::ConfigError;
 use tower_euid::identity::IdentityTimes;
-use tower_euid::{
-    AdvertisingToken, CookieConfig, CookieKey, Dii, Euid, EuidClient, EuidClientBuilder, EuidLayer, EuidUpdate, KeyRing,
-};
+use tower_euid::{AdvertisingToken, CookieConfig, CookieKey, Euid, EuidLayer, KeyRing, Scope};
 use tower_http::csrf::CsrfLayer;
 use tower_http::trace::TraceLayer;
 use tracing::Level;
@@ -65,34 +71,32 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::region::Regions;
+use crate::session::{Sessions, Visitor};
+
 #[derive(Clone)]
 struct Site {
-    client: EuidClient,
+    regions: Arc<Regions>,
     clock: ManualClock,
     /// A host name that the site answers to, in addition to `localhost`.
     name: Option<String>,
-    /// `None` with an external operator.
-    sandbox: Option<Arc<SandboxServer>>,
     notes: Arc<Mutex<Notes>>,
 }
 
-/// The other contents of the front page. All visitors share them, because the demo is for one person.
+/// The site's memory. All visitors share it except for the sessions, because the demo is for one person.
 #[derive(Default)]
 struct Notes {
-    /// The logged-in visitor. A real site keeps this in its own session.
-    visitor: Option<Visitor>,
-    /// The times of the last token that a page saw.
-    times: Option<IdentityTimes>,
-    operator: sandbox::Operator,
+    sessions: Sessions,
+    of: HashMap<Scope, ScopeNotes>,
     requests: requests::Requests,
 }
 
-#[derive(Clone)]
-struct Visitor {
-    address: String,
-    dii: Dii,
-    /// Whether the visitor pressed the sandbox's button.
-    opted_out: bool,
+/// What the front page shows of a scope.
+#[derive(Clone, Copy, Default)]
+struct ScopeNotes {
+    /// The times of the last token that a page saw.
+    times: Option<IdentityTimes>,
+    operator: sandbox::Operator,
 }
 
 impl Site {
@@ -118,28 +122,13 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let wanted: Targets = wanted.map_err(|error| format!("RUST_LOG: {error}"))?;
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(log).with(wanted).init();
-    // The sandbox and the site share a clock, so "10 minutes later" moves both.
+    // The sandboxes and the site share a clock, so "10 minutes later" moves all of them.
     let clock = ManualClock::running();
-    let (client, sandbox) = if OPERATOR.iter().any(|name| variable(name).is_some()) {
-        let client = EuidClientBuilder::from_env().map_err(|error| format!("{error} (set all of them, or none)"))?;
-        println!("operator: {}", variable("EUID_OPERATOR_URL").unwrap_or_default());
-        (client.clock(clock.clone()).build()?, None)
-    } else {
-        let port = port("OPERATOR_PORT", 0)?;
-        let sandbox = Sandbox::builder().clock(clock.clone()).build()?;
-        let sandbox = sandbox.serve((Ipv4Addr::LOCALHOST, port).into()).await;
-        let sandbox = sandbox.map_err(|error| format!("OPERATOR_PORT {port}: {error}"))?;
-        println!("operator: {} (an embedded sandbox)", sandbox.base_url());
-        (
-            EuidClientBuilder::from_operator(sandbox.operator()).clock(sandbox.sandbox().clock()).build()?,
-            Some(Arc::new(sandbox)),
-        )
-    };
-    // No jitter, so that a refresh is due at the time that the page shows.
-    let layer = EuidLayer::new(cookie_keys()?, client.clone()).clock(clock.clone()).refresh_jitter(Duration::ZERO);
-    let layer = layer.cookie(cookies()?);
-    let name = variable("SITE_NAME");
-    let app = app(Site { client, clock, name, sandbox, notes: Arc::default() }, layer);
+    let regions = Regions::from_env(&clock).await?;
+    let keys = cookie_keys(regions.first.scope)?;
+    let site = Site { regions: Arc::new(regions), clock, name: variable("SITE_NAME"), notes: Arc::default() };
+    let layer = layer(&site, keys, cookies()?)?;
+    let app = app(site, layer);
 
     let port = port("PORT", 3000)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
@@ -148,21 +137,36 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(axum::serve(listener, app).await?)
 }
 
+/// The layer of a site with two regions serves both scopes: [`region::choose`] has found that of the request.
+fn layer(site: &Site, keys: KeyRing, cookies: CookieConfig) -> Result<EuidLayer, ConfigError> {
+    let Regions { first, second } = &*site.regions;
+    let layer = EuidLayer::new(keys, first.client.clone()).clock(site.clock.clone()).cookie(cookies);
+    // No jitter, so that a refresh is due at the time that the page shows.
+    let layer = layer.refresh_jitter(Duration::ZERO);
+    let Some(second) = second else { return Ok(layer) };
+    let layer = layer.scope(second.client.clone(), |request| request.extensions.get::<Scope>().copied())?;
+    Ok(layer.subject(|request| Some(request.extensions.get::<Visitor>()?.address.clone())))
+}
+
 fn app(site: Site, layer: EuidLayer) -> Router {
     let mut app = Router::new()
         .route("/", get(home))
-        .route("/login", post(login))
-        .route("/logout", post(logout))
+        .route("/login", post(login::login))
+        .route("/logout", post(login::logout))
         .route("/api/identity", get(identity))
         .layer(layer)
         .layer(middleware::from_fn_with_state(site.clone(), requests::note));
-    if site.sandbox.is_some() {
+    if site.regions.first.sandbox.is_some() {
         app = app
             .route("/sandbox/advance", post(sandbox::advance))
             .route("/sandbox/operator", post(sandbox::operator))
             .route("/sandbox/opt-out", post(sandbox::opt_out));
     }
-    app
+    if site.regions.second.is_some() {
+        app = app.route("/region", post(region::switch));
+    }
+    app.layer(middleware::from_fn_with_state(site.clone(), session::find))
+        .layer(middleware::from_fn_with_state(site.clone(), region::choose))
         // A page of another site must not log a visitor in or out.
         .layer(CsrfLayer::new())
         .route("/page.css", get(([(CONTENT_TYPE, "text/css")], include_str!("page.css"))))
@@ -174,8 +178,14 @@ fn app(site: Site, layer: EuidLayer) -> Router {
 }
 
 /// The front page, without the effect of this request on the cookies: [`requests::note`] adds that.
-async fn home(State(site): State<Site>, euid: Euid) -> (Extension<page::Home>, Html<()>) {
+async fn home(
+    State(site): State<Site>,
+    Extension(scope): Extension<Scope>,
+    visitor: Option<Extension<Visitor>>,
+    euid: Euid,
+) -> (Extension<page::Home>, Html<()>) {
     let mut notes = site.notes();
+    let notes = notes.of.entry(scope).or_default();
     match &euid {
         Euid::Active(token) => notes.times = Some(token.times()),
         Euid::Unavailable => {}
@@ -183,9 +193,11 @@ async fn home(State(site): State<Site>, euid: Euid) -> (Extension<page::Home>, H
     }
     let home = page::Home {
         now: site.clock.now(),
+        scope,
+        is_choice: site.regions.second.is_some(),
         times: notes.times,
-        visitor: notes.visitor.clone(),
-        operator: site.sandbox.is_some().then_some(notes.operator),
+        visitor: visitor.map(|Extension(visitor)| visitor),
+        operator: site.regions.of(scope).sandbox.is_some().then_some(notes.operator),
         bid_request: format!("{:#}", bid_request(&euid)),
         euid,
     };
@@ -208,77 +220,12 @@ struct IdentityJson {
     advertising_token: Option<AdvertisingToken>,
 }
 
-#[derive(Deserialize)]
-struct Login {
-    email: Option<String>,
-    phone: Option<String>,
-}
-
-async fn login(State(site): State<Site>, Form(form): Form<Login>) -> Result<(EuidUpdate, Redirect), LoginError> {
-    // A new person is logging in: the previous visitor is gone, even if this login fails.
-    site.notes().visitor = None;
-    let given = |field: Option<String>| field.filter(|text| !text.trim().is_empty());
-    let (dii, address) = match (given(form.email), given(form.phone)) {
-        (Some(email), None) => (Dii::email(&email)?, email),
-        (None, Some(phone)) => (Dii::phone(&phone)?, phone),
-        _ => return Err(LoginError::Address("give an email address or a phone number".to_owned())),
-    };
-    let generated = site.client.generate(dii).await?;
-    site.notes().visitor = Some(Visitor { address, dii, opted_out: false });
-    Ok((EuidUpdate::from(generated), Redirect::to("/")))
-}
-
-/// Ends the login at this site. The operator takes no part in it.
-async fn logout(State(site): State<Site>) -> (EuidUpdate, Redirect) {
-    site.notes().visitor = None;
-    (EuidUpdate::logout(), Redirect::to("/"))
-}
-
-enum LoginError {
-    /// The visitor can correct it.
-    Address(String),
-    /// The visitor can't correct it.
-    Operator(EuidError),
-}
-
-impl From<InvalidDii> for LoginError {
-    fn from(error: InvalidDii) -> Self {
-        Self::Address(error.to_string())
+fn cookie_keys(scope: Scope) -> Result<KeyRing, Box<dyn Error>> {
+    let name = region::setting(scope, "COOKIE_KEYS");
+    if variable(&name).is_some() {
+        return Ok(KeyRing::from_env(&name)?);
     }
-}
-
-impl From<EuidError> for LoginError {
-    fn from(error: EuidError) -> Self {
-        match error.kind() {
-            ErrorKind::RejectedInput => Self::Address(error.to_string()),
-            _ => Self::Operator(error),
-        }
-    }
-}
-
-impl IntoResponse for LoginError {
-    fn into_response(self) -> Response {
-        let (status, page) = match self {
-            Self::Address(rule) => (StatusCode::BAD_REQUEST, page::error("That did not work", &rule)),
-            Self::Operator(error) => {
-                tracing::error!(kind = ?error.kind(), %error, "no identity at login");
-                let page = page::error("Please try again later", "The identity service does not answer.");
-                (StatusCode::SERVICE_UNAVAILABLE, page)
-            }
-        };
-        // This response ends the identity of the previous visitor.
-        (status, EuidUpdate::logout(), Html(page)).into_response()
-    }
-}
-
-/// The variables of [`EuidClientBuilder::from_env`]. If none is set, the site starts a sandbox.
-const OPERATOR: [&str; 3] = ["EUID_OPERATOR_URL", "EUID_API_KEY", "EUID_CLIENT_SECRET"];
-
-fn cookie_keys() -> Result<KeyRing, Box<dyn Error>> {
-    if variable("EUID_COOKIE_KEYS").is_some() {
-        return Ok(KeyRing::from_env("EUID_COOKIE_KEYS")?);
-    }
-    println!("cookies:  under a fresh key, so a restart forgets every login; set EUID_COOKIE_KEYS to keep them");
+    println!("cookies:  under a fresh key; set {name} for one that outlives a restart");
     Ok(CookieKey::generate()?.into())
 }
 
@@ -301,71 +248,220 @@ fn variable(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-    use axum::http::Request;
-    use axum::http::header::HOST;
-    use euid_sandbox::{Visitor, VisitorState};
+    use axum::body::{Body, to_bytes};
+    use axum::http::header::{COOKIE, HOST, SET_COOKIE};
+    use axum::http::{Method, Request};
+    use axum::response::Response;
+    use euid_sandbox::{Sandbox, Visitor, VisitorState};
+    use tower::ServiceExt;
 
     use super::*;
+    use crate::region::Region;
     use crate::requests::Cookies;
 
     pub(crate) type Tested<T = ()> = Result<T, Box<dyn Error>>;
 
+    /// A visitor of the operator with this scope.
+    fn visitor(sandboxes: &[Sandbox; 2], layer: &EuidLayer, scope: Scope, state: VisitorState) -> Tested<Visitor> {
+        let sandbox = sandboxes.iter().find(|sandbox| sandbox.scope() == scope).ok_or("no sandbox")?;
+        Ok(sandbox.visitor(layer, state)?)
+    }
+
     /// The site without the buttons for the sandbox.
     pub(crate) fn app(name: &str) -> Tested<Router> {
-        let (site, layer) = site(&Sandbox::builder().build()?)?;
+        let (site, layer) = site(&sandboxes()?)?;
         Ok(super::app(Site { name: Some(name.to_owned()), ..site }, layer))
     }
 
-    fn site(sandbox: &Sandbox) -> Tested<(Site, EuidLayer)> {
-        let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
-        Ok((Site { client, clock: sandbox.clock(), name: None, sandbox: None, notes: Arc::default() }, layer))
+    /// The operators of both scopes, with one clock.
+    fn sandboxes() -> Tested<[Sandbox; 2]> {
+        let clock = ManualClock::running();
+        let [euid, uid2] = Scope::ALL.map(|scope| Sandbox::builder().scope(scope).clock(clock.clone()).build());
+        Ok([euid?, uid2?])
     }
 
-    async fn send(
-        visitor: &mut Visitor,
-        app: &Router,
-        request: axum::http::request::Builder,
-        body: &'static str,
-    ) -> Tested<Response> {
-        Ok(visitor.send(app, request.header(HOST, "localhost").body(Body::from(body))?).await?)
+    /// A site with both regions.
+    fn site([euid, uid2]: &[Sandbox; 2]) -> Tested<(Site, EuidLayer)> {
+        site_of(Regions { first: region(euid)?, second: Some(region(uid2)?) }, euid.clock())
+    }
+
+    fn site_of(regions: Regions, clock: ManualClock) -> Tested<(Site, EuidLayer)> {
+        let site = Site { regions: Arc::new(regions), clock, name: None, notes: Arc::default() };
+        let layer = layer(&site, CookieKey::generate()?.into(), CookieConfig::default())?;
+        Ok((site, layer))
+    }
+
+    fn region(sandbox: &Sandbox) -> Tested<Region> {
+        let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
+        Ok(Region { scope: sandbox.scope(), client, sandbox: None })
+    }
+
+    /// Sends a request from the region that has this scope.
+    async fn send(visitor: &mut Visitor, app: &Router, scope: Scope, path: &str, form: &str) -> Tested<Response> {
+        let method = if form.is_empty() { Method::GET } else { Method::POST };
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+        let request = request.header("x-region", region::name(scope)).header(CONTENT_TYPE, FORM);
+        Ok(visitor.send(app, request.body(Body::from(form.to_owned()))?).await?)
+    }
+
+    /// The scope, if there is one, and the token of a page.
+    async fn look(visitor: &mut Visitor, app: &Router, scope: Scope) -> Tested<(String, Value)> {
+        let text = async |path| -> Tested<String> {
+            let response = send(&mut visitor.clone(), app, scope, path, "").await?;
+            Ok(String::from_utf8(to_bytes(response.into_body(), 1 << 16).await?.into())?)
+        };
+        let page = text("/").await?;
+        let sources = Scope::ALL.map(Scope::eid_source).into_iter().filter(|source| page.contains(source));
+        let identity: Value = serde_json::from_str(&text("/api/identity").await?)?;
+        Ok((sources.collect(), identity["advertising_token"].clone()))
     }
 
     #[tokio::test]
     async fn request_log_shows_the_cookies_of_the_visitor() -> Tested {
-        let sandbox = Sandbox::builder().build()?;
-        for (state, expected) in [
-            (VisitorState::Absent, Cookies::None),
-            (VisitorState::Fresh, Cookies::Kept),
-            (VisitorState::Due, Cookies::Refreshed),
-            (VisitorState::OptedOut, Cookies::Kept),
-        ] {
-            let (site, layer) = site(&sandbox)?;
-            let mut visitor = sandbox.visitor(&layer, state)?;
-            let app = super::app(site.clone(), layer);
-            // A cookie of a third-party script, which is not valid text.
-            let request = Request::get("/").header("cookie", axum::http::HeaderValue::from_bytes(b"other=\xff")?);
-            send(&mut visitor, &app, request, "").await?;
-            let notes = site.notes();
-            let seen: Vec<_> = notes.requests.newest_first().map(|request| request.cookies).collect();
-            assert_eq!(seen, [expected], "{state:?}");
+        for scope in Scope::ALL {
+            for (state, expected) in [
+                (VisitorState::Absent, Cookies::None),
+                (VisitorState::Fresh, Cookies::Kept),
+                (VisitorState::Due, Cookies::Refreshed),
+                (VisitorState::OptedOut, Cookies::Kept),
+            ] {
+                let sandboxes = sandboxes()?;
+                let (site, layer) = site(&sandboxes)?;
+                let mut visitor = visitor(&sandboxes, &layer, scope, state)?;
+                let app = super::app(site.clone(), layer);
+                let request = Request::get("/").header(HOST, "localhost").header("x-region", region::name(scope));
+                // A cookie of a third-party script, which is not valid text.
+                let request = request.header("cookie", axum::http::HeaderValue::from_bytes(b"other=\xff")?);
+                visitor.send(&app, request.body(Body::empty())?).await?;
+                let notes = site.notes();
+                let seen: Vec<_> = notes.requests.newest_first().map(|request| request.cookies).collect();
+                assert_eq!(seen, [expected], "{scope} {state:?}");
+            }
         }
         Ok(())
     }
 
     #[tokio::test]
     async fn failed_login_ends_the_previous_identity() -> Tested {
-        for form in ["email=not-an-address", "phone=12345", "", "email=other%40example.com"] {
-            let sandbox = Sandbox::builder().build()?;
-            let (site, layer) = site(&sandbox)?;
-            let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?;
-            let app = super::app(site, layer);
-            sandbox.fault(euid_sandbox::Fault::Status(503));
-            let request = Request::post("/login").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-            let response = send(&mut visitor, &app, request, form).await?;
-            assert!(response.status().is_client_error() || response.status().is_server_error(), "{form}");
-            assert_eq!(visitor.cookie_header(), "", "{form}");
+        for scope in Scope::ALL {
+            for form in ["email=not-an-address", "phone=12345", "name=", "email=other%40example.com"] {
+                let sandboxes = sandboxes()?;
+                let (site, layer) = site(&sandboxes)?;
+                let mut visitor = visitor(&sandboxes, &layer, scope, VisitorState::Fresh)?;
+                let app = super::app(site, layer);
+                sandboxes.iter().for_each(|sandbox| sandbox.fault(euid_sandbox::Fault::Status(503)));
+                let response = send(&mut visitor, &app, scope, "/login", form).await?;
+                assert!(response.status().is_client_error() || response.status().is_server_error(), "{form}");
+                assert_eq!(visitor.cookie_header(), "", "{scope} {form}");
+            }
         }
         Ok(())
     }
+
+    #[tokio::test]
+    async fn each_region_has_its_own_identity_until_the_logout() -> Tested {
+        for scope in Scope::ALL {
+            let (here, there) = (scope.eid_source(), scope.other().eid_source());
+            let sandboxes = sandboxes()?;
+            let (site, layer) = site(&sandboxes)?;
+            let mut visitor = visitor(&sandboxes, &layer, scope, VisitorState::Absent)?;
+            let app = super::app(site, layer);
+
+            send(&mut visitor, &app, scope, "/login", "email=ann%40example.com").await?;
+            let (source, first) = look(&mut visitor, &app, scope).await?;
+            assert_eq!(source, here);
+            assert_eq!(look(&mut visitor, &app, scope.other()).await?, (String::new(), Value::Null));
+
+            send(&mut visitor, &app, scope.other(), "/login", "email=ann%40example.com").await?;
+            assert_eq!(look(&mut visitor, &app, scope.other()).await?.0, there);
+            assert_eq!(look(&mut visitor, &app, scope).await?, (here.to_owned(), first));
+
+            send(&mut visitor, &app, scope, "/logout", "submit=").await?;
+            assert_eq!(visitor.cookie_header(), "", "{scope}");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn identity_of_one_region_does_not_count_after_another_visitors_login_in_the_other() -> Tested {
+        for scope in Scope::ALL {
+            let sandboxes = sandboxes()?;
+            let (site, layer) = site(&sandboxes)?;
+            let mut visitor = visitor(&sandboxes, &layer, scope, VisitorState::Absent)?;
+            let app = super::app(site, layer);
+            send(&mut visitor, &app, scope, "/login", "email=ann%40example.com").await?;
+            send(&mut visitor, &app, scope.other(), "/login", "email=bob%40example.com").await?;
+            assert_eq!(look(&mut visitor, &app, scope).await?, (String::new(), Value::Null));
+            assert_eq!(look(&mut visitor, &app, scope.other()).await?.0, scope.other().eid_source());
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn region_is_that_of_the_header_then_of_the_visitors_choice_then_eu() -> Tested {
+        let (site, layer) = site(&sandboxes()?)?;
+        let app = super::app(site, layer);
+        for (header, choice, expected) in [
+            ("", "", "EUID in the EU"),
+            ("us", "", "UID2 in the US"),
+            ("", "us", "UID2 in the US"),
+            ("eu", "us", "EUID in the EU"),
+            ("us", "eu", "UID2 in the US"),
+            ("mars", "us", "UID2 in the US"),
+            ("US", "mars", "EUID in the EU"),
+        ] {
+            let request = Request::get("/").header(HOST, "localhost").header("x-region", header);
+            let request = request.header(COOKIE, format!("a=b; demo-region={choice}")).body(Body::empty())?;
+            let page = to_bytes(app.clone().oneshot(request).await?.into_body(), 1 << 16).await?;
+            assert!(String::from_utf8(page.into())?.contains(expected), "{header:?} {choice:?}");
+        }
+        for (choice, status, cookie) in
+            [("us", 303, Some("demo-region=us; HttpOnly; SameSite=Lax; Path=/")), ("mars", 400, None)]
+        {
+            let request = Request::post("/region").header(HOST, "localhost").header(CONTENT_TYPE, FORM);
+            let response = app.clone().oneshot(request.body(Body::from(format!("region={choice}")))?).await?;
+            assert_eq!(response.status(), status, "{choice}");
+            assert_eq!(response.headers().get(SET_COOKIE).map(|cookie| cookie.to_str().unwrap()), cookie);
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn site_with_one_operator_has_its_scope_in_every_region() -> Tested {
+        for sandbox in sandboxes()? {
+            let scope = sandbox.scope();
+            let (site, layer) = site_of(Regions { first: region(&sandbox)?, second: None }, sandbox.clock())?;
+            let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
+            let app = super::app(site, layer);
+            for region in Scope::ALL {
+                send(&mut visitor, &app, region, "/login", "email=ann%40example.com").await?;
+                assert_eq!(look(&mut visitor, &app, region.other()).await?.0, scope.eid_source());
+            }
+            assert_eq!(send(&mut visitor, &app, scope, "/region", "region=us").await?.status(), 404);
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn buttons_control_the_operator_of_the_region() -> Tested {
+        for scope in Scope::ALL {
+            let clock = ManualClock::running();
+            let [euid, uid2] = Scope::ALL.map(|scope| Region::embedded(scope, &clock));
+            let (site, layer) = site_of(Regions { first: euid.await?, second: Some(uid2.await?) }, clock)?;
+            let mut visitor = visitor(&sandboxes()?, &layer, scope, VisitorState::Absent)?;
+            let app = super::app(site, layer);
+            send(&mut visitor, &app, scope, "/login", "email=ann%40example.com").await?;
+            assert_eq!(send(&mut visitor, &app, scope, "/sandbox/opt-out", "submit=").await?.status(), 303);
+            send(&mut visitor, &app, scope, "/sandbox/operator", "operator=down").await?;
+            assert_eq!(send(&mut visitor, &app, scope, "/login", "email=ann%40example.com").await?.status(), 503);
+            send(&mut visitor, &app, scope, "/sandbox/operator", "operator=up").await?;
+            for (region, source) in [(scope, ""), (scope.other(), scope.other().eid_source())] {
+                send(&mut visitor, &app, region, "/login", "email=ann%40example.com").await?;
+                assert_eq!(look(&mut visitor, &app, region).await?.0, source, "opted out of {scope}");
+            }
+        }
+        Ok(())
+    }
+
+    const FORM: &str = "application/x-www-form-urlencoded";
 }

@@ -3,18 +3,22 @@
 use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
-use tower_euid::Euid;
 use tower_euid::clock::UnixMillis;
 use tower_euid::identity::IdentityTimes;
+use tower_euid::{Euid, Scope};
 
-use crate::Visitor;
+use crate::region;
 use crate::requests::{Calls, Cookies, Done, Requests};
 use crate::sandbox::Operator;
+use crate::session::Visitor;
 
 /// The facts that the front page's handler collects.
 #[derive(Clone)]
 pub(crate) struct Home {
     pub(crate) euid: Euid,
+    pub(crate) scope: Scope,
+    /// Whether the site has two regions to choose from.
+    pub(crate) is_choice: bool,
     pub(crate) now: UnixMillis,
     /// The times of the token, or of the last token if there is none now.
     pub(crate) times: Option<IdentityTimes>,
@@ -29,22 +33,30 @@ pub(crate) struct Home {
 impl Home {
     pub(crate) fn html(&self, requests: &Requests) -> String {
         let (name, headline, text) = self.words();
+        let scope = self.scope.to_string();
         let content = format!(
             include_str!("home.html"),
             state = self.euid.state(),
             name = name,
-            headline = headline,
-            text = text,
+            headline = headline.replace("SCOPE", &scope),
+            text = text.replace("SCOPE", &scope),
+            scope = scope,
+            place = if self.is_choice {
+                format!(" in the {}", region::name(self.scope).to_uppercase())
+            } else {
+                String::new()
+            },
             clock = short(self.now),
             times = self.times.map_or_else(String::new, |times| timeline(self.now, &times)),
             requests = requests.newest_first().map(request).collect::<String>(),
             bid_request = escaped(&self.bid_request),
+            region = if self.is_choice { self.region() } else { String::new() },
             sandbox = self.operator.map_or_else(String::new, |operator| self.sandbox(operator)),
         );
         frame(name, &content)
     }
 
-    /// The state's name, a headline, and an explanation.
+    /// The state's name, a headline, and an explanation, with `SCOPE` for the name of the scope.
     fn words(&self) -> (&'static str, &'static str, &'static str) {
         match &self.euid {
             Euid::Active(token) if token.times().is_due(self.now) => (
@@ -60,9 +72,9 @@ impl Home {
             ),
             Euid::OptedOut => (
                 "Opted out",
-                "This person opted out of EUID",
+                "This person opted out of SCOPE",
                 "The browser no longer has their identity. For 72 hours pages know of the opt-out, so that the site \
-                 does not request an EUID for this person again.",
+                 does not request SCOPE for this person again.",
             ),
             Euid::Unavailable => (
                 "Unavailable",
@@ -78,10 +90,15 @@ impl Home {
             _ => (
                 "Absent",
                 "There is no identity",
-                "The visitor has not logged in, or the login has ended. The bid request has no EUID. Log in to add \
-                 one.",
+                "The visitor has not logged in here, or the login has ended. The bid request has no SCOPE. Log in to \
+                 add one.",
             ),
         }
+    }
+
+    fn region(&self) -> String {
+        let pressed = |scope| if self.scope == scope { "true" } else { "false" };
+        format!(include_str!("region.html"), eu = pressed(Scope::Euid), us = pressed(Scope::Uid2))
     }
 
     fn sandbox(&self, operator: Operator) -> String {
@@ -99,7 +116,7 @@ impl Home {
     }
 
     fn who(&self, visitor: &Visitor) -> String {
-        let known = match (&self.euid, visitor.opted_out) {
+        let known = match (&self.euid, visitor.opted_out.contains(&self.scope)) {
             (Euid::OptedOut, _) => "has opted out, and the site knows it.",
             (_, true) => "has opted out. The site learns of it at the next refresh.",
             (_, false) => "is logged in.",

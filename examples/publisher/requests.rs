@@ -4,16 +4,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{COOKIE, SET_COOKIE};
+use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use cookie::Cookie;
 use tower_euid::clock::{Clock, SystemClock, UnixMillis};
+use tower_euid::{CookieConfig, Scope};
 
-use crate::{Site, page};
+use crate::{Site, page, region};
 
 /// The last few requests, newest first.
 #[derive(Default)]
@@ -67,17 +69,22 @@ impl Requests {
 }
 
 /// A middleware around the layer: records the request and, if the response is the front page, completes it.
-pub(crate) async fn note(State(site): State<Site>, request: Request, next: Next) -> Response {
+pub(crate) async fn note(
+    State(site): State<Site>,
+    Extension(scope): Extension<Scope>,
+    request: Request,
+    next: Next,
+) -> Response {
     let line = format!("{} {}", request.method(), request.uri().path());
     let brought = brings_cookies(request.headers());
-    let calls_before = calls(&site);
+    let calls_before = calls(&site, scope);
     // Not the site's clock, because another request may move it meanwhile.
     let begun = SystemClock.now();
 
     let mut response = next.run(request).await;
 
     let took = SystemClock.now().saturating_since(begun);
-    let calls = calls(&site).zip(calls_before).map(|(after, before)| Calls {
+    let calls = calls(&site, scope).zip(calls_before).map(|(after, before)| Calls {
         generate: after.generate - before.generate,
         refresh: after.refresh - before.refresh,
     });
@@ -93,14 +100,15 @@ pub(crate) async fn note(State(site): State<Site>, request: Request, next: Next)
 
 impl Cookies {
     fn of(response: &HeaderMap, brought: bool) -> Self {
-        let effect = |beginning: &str| written(response, |name| name.starts_with(beginning));
-        match [IDENTITY, ANCHOR, OPT_OUT].map(effect) {
+        let effect = |beginnings: Names| written(response, |name| begins_with(name, &beginnings));
+        let is_of_sdk = |name: &str| Scope::ALL.iter().any(|scope| name == scope.js_sdk_cookie());
+        match [identities(), anchors(), opt_outs()].map(effect) {
             [None, None, None] if brought => Self::Kept,
             [None, None, None] => Self::None,
             // The operator reported it at login, or a refresh found it.
             [_, _, Some(Written::Set)] => Self::OptedOut,
             [Some(Written::Set), Some(_), _] => Self::SetAtLogin,
-            [Some(Written::Set), None, _] if written(response, |name| name == "__euid").is_some() => Self::TakenOver,
+            [Some(Written::Set), None, _] if written(response, is_of_sdk).is_some() => Self::TakenOver,
             [Some(Written::Set), None, _] => Self::Refreshed,
             _ => Self::Cleared,
         }
@@ -122,19 +130,32 @@ fn written(response: &HeaderMap, is_one: impl Fn(&str) -> bool) -> Option<Writte
 }
 
 fn brings_cookies(request: &HeaderMap) -> bool {
-    // Cookies of third-party scripts may hold any bytes.
-    let texts = request.get_all(COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let mut cookies = texts.flat_map(Cookie::split_parse).flatten();
-    cookies.any(|cookie| [IDENTITY, ANCHOR, OPT_OUT].iter().any(|beginning| cookie.name().starts_with(beginning)))
+    region::cookies(request)
+        .any(|cookie| [identities(), anchors(), opt_outs()].iter().any(|names| begins_with(cookie.name(), names)))
 }
 
-fn calls(site: &Site) -> Option<Calls> {
-    let calls = site.sandbox.as_ref()?.sandbox().calls();
+fn begins_with(name: &str, beginnings: &Names) -> bool {
+    beginnings.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// What the names of the cookies begin with, in each scope. A logout removes those of both.
+type Names = [String; 2];
+
+fn identities() -> Names {
+    Scope::ALL.map(|scope| CookieConfig::default().identity_prefix(scope))
+}
+
+fn anchors() -> Names {
+    Scope::ALL.map(|scope| CookieConfig::default().anchor_name(scope))
+}
+
+fn opt_outs() -> Names {
+    Scope::ALL.map(|scope| CookieConfig::default().opt_out_prefix(scope))
+}
+
+fn calls(site: &Site, scope: Scope) -> Option<Calls> {
+    let calls = site.regions.of(scope).sandbox.as_ref()?.sandbox().calls();
     Some(Calls { generate: calls.generate, refresh: calls.refresh })
 }
 
 const SHOWN: usize = 5;
-/// What the names of the cookies begin with.
-const IDENTITY: &str = "__Host-euid.";
-const ANCHOR: &str = "__Host-euid-login";
-const OPT_OUT: &str = "__Host-euid-optout.";

@@ -1,12 +1,15 @@
-//! The buttons that control the sandbox: its time, its operator, its opt-outs.
+//! The buttons that control the sandbox of the request's region: its time, its operator, its opt-outs. The regions share the
+//! time.
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Form, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use euid_sandbox::Fault;
 use serde::Deserialize;
+use tower_euid::Scope;
 
 use crate::{Site, page};
 
@@ -40,24 +43,32 @@ pub(crate) enum Operator {
     Down,
 }
 
-pub(crate) async fn operator(State(site): State<Site>, Form(form): Form<Mood>) -> Redirect {
-    if let Some(sandbox) = &site.sandbox {
+pub(crate) async fn operator(
+    State(site): State<Site>,
+    Extension(scope): Extension<Scope>,
+    Form(form): Form<Mood>,
+) -> Redirect {
+    if let Some(sandbox) = &site.regions.of(scope).sandbox {
         sandbox.fault(match form.operator {
             Operator::Up => None,
             Operator::Slow => Some(Fault::Delay(SLOW)),
             Operator::Down => Some(Fault::Status(503)),
         });
-        site.notes().operator = form.operator;
+        site.notes().of.entry(scope).or_default().operator = form.operator;
     }
     Redirect::to("/")
 }
 
-/// A person opts out on EUID's own site; this site learns of it at the next refresh or login.
-pub(crate) async fn opt_out(State(site): State<Site>) -> Response {
-    match (&site.sandbox, &mut site.notes().visitor) {
+/// A person opts out on the scope's own site; this site learns of it at the next refresh or login.
+pub(crate) async fn opt_out(
+    State(site): State<Site>,
+    Extension(scope): Extension<Scope>,
+    headers: HeaderMap,
+) -> Response {
+    match (&site.regions.of(scope).sandbox, site.notes().sessions.visitor(&headers)) {
         (Some(sandbox), Some(visitor)) => {
             sandbox.opt_out(visitor.dii);
-            visitor.opted_out = true;
+            visitor.opted_out.push(scope);
             Redirect::to("/").into_response()
         }
         _ => refused(StatusCode::CONFLICT, "No visitor is logged in."),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests of the publisher example in a real browser, also with Prebid and EUID's JavaScript SDK. Pictures of each state
+# Tests of the publisher example in a real browser, also with Prebid and the JavaScript SDK. Pictures of each state
 # go to $BROWSER_SCREENSHOTS (target/browser).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -14,5 +14,5 @@ npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel=e
 
 cargo build --quiet --locked --example publisher --example sandbox_operator
 # The timeout is longer than a run takes. It also ends the processes that a run has started.
-timeout 180 node --test-reporter=spec tests/browser/visit.mjs
-timeout 180 node --test-reporter=spec tests/browser/scripts.mjs
+timeout 300 node --test-reporter=spec tests/browser/visit.mjs
+timeout 300 node --test-reporter=spec tests/browser/scripts.mjs

@@ -6,32 +6,33 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startProxy } from "./proxy.mjs";
-import { ANCHOR, IDENTITY, MIGRATED, OPT_OUT, SCRIPT_TOKEN } from "./stage.mjs";
-import { cookie, cookieNames, headline, lastRequest, later, login, press, state, token, visit, withoutTag } from "./stage.mjs";
+import { cookie, cookieNames, cookies, headline, lastRequest, later, login, press, source, state, token } from "./stage.mjs";
+import { visit, visitEach, withoutTag } from "./stage.mjs";
 
 const SCREENSHOTS = process.env.BROWSER_SCREENSHOTS || "target/browser";
 const WIDTHS = { desktop: 1280, phone: 360 };
 
-visit("a login by email or by phone gives the page a token", async ({ page }) => {
+visitEach("a login by email or by phone gives the page a token", async ({ page, scope }) => {
   assert.equal(await state(page), "Absent");
   assert.equal(await token(page), undefined);
   await login(page, "email", "user@example.com");
   assert.equal(await state(page), "Active");
   const first = await token(page);
   assert.ok(first.length > 100);
+  assert.equal(await source(page), scope.source);
   await login(page, "phone", "+442345678901");
   assert.equal(await state(page), "Active");
   assert.notEqual(await token(page), first);
 });
 
 visit("an invalid email address shows an error on the page", async ({ page }) => {
-  await page.locator("form").first().evaluate((form) => (form.noValidate = true));
+  await page.locator("form[action='/login']").first().evaluate((form) => (form.noValidate = true));
   await login(page, "email", "not-an-address");
   assert.match(await page.getByRole("alert").innerText(), /an email address has an @/);
   assert.equal(await state(page), "Absent");
 });
 
-visit("the token is refreshed when due, and kept before and after", async ({ page }) => {
+visitEach("the token is refreshed when due, and kept before and after", async ({ page }) => {
   await login(page, "email", "user@example.com");
   const first = await token(page);
   await later(page, "10 minutes later");
@@ -46,7 +47,7 @@ visit("the token is refreshed when due, and kept before and after", async ({ pag
   assert.equal(await token(page), second);
 });
 
-visit("an opt-out shows at the next refresh and stays", async ({ page, context }) => {
+visitEach("an opt-out shows at the next refresh and stays", async ({ page, context, scope: { ANCHOR, OPT_OUT } }) => {
   await login(page, "email", "user@example.com");
   await press(page, "Opt this person out");
   assert.equal(await state(page), "Active");
@@ -60,7 +61,7 @@ visit("an opt-out shows at the next refresh and stays", async ({ page, context }
   assert.equal(await token(page), undefined);
 });
 
-visit("a logout removes the cookies, and the page is absent", async ({ page, context }) => {
+visitEach("a logout removes the cookies, and the page is absent", async ({ page, context, scope: { ANCHOR, IDENTITY } }) => {
   await login(page, "email", "user@example.com");
   assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY]);
   await press(page, "Log out");
@@ -70,13 +71,13 @@ visit("a logout removes the cookies, and the page is absent", async ({ page, con
   assert.equal(await state(page), "Absent");
 });
 
-visit("scripts of the page can't read the cookies", async ({ page, context }) => {
+visitEach("scripts of the page can't read the cookies", async ({ page, context, scope: { ANCHOR, IDENTITY } }) => {
   await login(page, "email", "user@example.com");
   assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY]);
   assert.equal(await page.evaluate(() => document.cookie), "");
 });
 
-visit("pages keep the token while the operator is down, until it expires", async ({ page, context }) => {
+visitEach("pages keep the token while the operator is down, until it expires", async ({ page, context, scope: { IDENTITY } }) => {
   await login(page, "email", "user@example.com");
   const first = await token(page);
   const identity = () => cookie(context, (name) => name.startsWith(IDENTITY));
@@ -116,6 +117,9 @@ visit("the forms work without JavaScript", async ({ page }) => {
   };
   await submit("Log in with email");
   assert.equal(await state(page), "Active");
+  await submit("US");
+  assert.equal(await state(page), "Absent");
+  await submit("EU");
   await submit("10 minutes later");
   await submit("10 minutes later");
   assert.match(await lastRequest(page), /refreshed/);
@@ -125,14 +129,52 @@ visit("the forms work without JavaScript", async ({ page }) => {
   assert.equal(await state(page), "Absent");
 }, { javaScriptEnabled: false });
 
+visit("each region has its own identity until the logout, which ends both", async ({ page, context }) => {
+  const region = () => page.locator("#scope").textContent();
+  assert.equal(await region(), "EUID in the EU");
+  await login(page, "email", "user@example.com");
+  assert.equal(await source(page), "euid.eu");
+  const euid = await token(page);
+
+  await press(page, "US");
+  assert.equal(await region(), "UID2 in the US");
+  assert.equal(await state(page), "Absent");
+  await login(page, "email", "user@example.com");
+  assert.equal(await source(page), "uidapi.com");
+
+  await press(page, "EU");
+  assert.equal(await region(), "EUID in the EU");
+  assert.equal(await state(page), "Active");
+  assert.equal(await token(page), euid);
+  assert.deepEqual(await cookieNames(context), ["euid-login", "euid.", "uid2-login", "uid2."].map((end) => `__Host-${end}`));
+
+  await press(page, "Log out");
+  assert.deepEqual((await context.cookies()).map(({ name }) => name), ["demo-region"]);
+  for (const name of ["EU", "US"]) {
+    await press(page, name);
+    assert.equal(await state(page), "Absent");
+    assert.equal(await token(page), undefined);
+  }
+});
+
+visit("the identity of one region ends with another visitor's login in the other", async ({ page, context }) => {
+  await login(page, "email", "user@example.com");
+  await press(page, "US");
+  await login(page, "email", "other@example.com");
+  assert.equal(await state(page), "Active");
+  await press(page, "EU");
+  assert.equal(await state(page), "Absent");
+  assert.ok(!(await cookieNames(context)).includes("__Host-euid."));
+});
+
 // HTTPS
 
-function visitOverTls(name, run, options) {
-  visit(name, async ({ site, context, page }) => {
+function visitOverTlsEach(name, run, options) {
+  visitEach(name, async ({ site, scope, context, page }) => {
     const proxy = await startProxy(site.port, certificate());
     try {
       await page.goto(`https://publisher.example:${proxy.port}/`);
-      await run({ site, context, page, proxy });
+      await run({ site, scope, context, page, proxy });
     } finally {
       await proxy.stop();
     }
@@ -156,18 +198,18 @@ function certificate() {
 // Whether a `Set-Cookie` sets, and does not remove, a cookie whose name begins like this.
 const sets = (beginning, line) => line.startsWith(beginning) && !/^[^=]*=;/.test(line);
 
-visitOverTls("the browser stores the cookies over https with all attributes", async ({ page, context }) => {
+visitOverTlsEach("the browser stores the cookies over https with all attributes", async ({ page, context, scope: { ANCHOR, IDENTITY } }) => {
   await login(page, "email", "user@example.com");
   assert.equal(await state(page), "Active");
-  const cookies = (await context.cookies()).map(({ name, value, expires, ...attributes }) => ({ name: withoutTag(name), ...attributes }));
+  const stored = (await cookies(context)).map(({ name, value, expires, ...attributes }) => ({ name: withoutTag(name), ...attributes }));
   const expected = { domain: "publisher.example", path: "/", httpOnly: true, secure: true, sameSite: "Lax" };
-  assert.deepEqual(cookies.sort((a, b) => (a.name < b.name ? -1 : 1)), [
+  assert.deepEqual(stored.sort((a, b) => (a.name < b.name ? -1 : 1)), [
     { name: ANCHOR, ...expected },
     { name: IDENTITY, ...expected },
   ]);
 });
 
-visit("the browser refuses the cookies over plain http", async ({ site, page, context }) => {
+visitEach("the browser refuses the cookies over plain http", async ({ site, page, context, scope: { IDENTITY } }) => {
   await page.goto(`http://publisher.example:${site.port}/`);
   const answered = page.waitForResponse((response) => response.url().endsWith("/login"));
   await login(page, "email", "user@example.com");
@@ -200,7 +242,7 @@ async function holdBackRefresh(tab, proxy, beginning) {
   return holdBack(tab, proxy, beginning);
 }
 
-visitOverTls("a refresh that arrives late does not undo a logout in another tab", async ({ page: a, context, proxy }) => {
+visitOverTlsEach("a refresh that arrives late does not undo a logout in another tab", async ({ page: a, context, proxy, scope: { IDENTITY } }) => {
   await login(a, "email", "user@example.com");
   const b = await context.newPage();
   await b.goto(a.url());
@@ -220,11 +262,13 @@ visitOverTls("a refresh that arrives late does not undo a logout in another tab"
   assert.deepEqual(await cookieNames(context), []);
 });
 
-for (const [late, address, beginning] of [
-  ["a refresh", "user@example.com", IDENTITY],
-  ["an opt-out", "refresh-optout@example.com", OPT_OUT],
+for (const [late, address, isOptOut] of [
+  ["a refresh", "user@example.com", false],
+  ["an opt-out", "refresh-optout@example.com", true],
 ]) {
-  visitOverTls(`${late} that arrives late changes nothing of a login in another tab`, async ({ page: a, context, proxy }) => {
+  visitOverTlsEach(`${late} that arrives late changes nothing of a login in another tab`, async ({ page: a, context, proxy, scope }) => {
+    const { ANCHOR, IDENTITY, OPT_OUT } = scope;
+    const beginning = isOptOut ? OPT_OUT : IDENTITY;
     await login(a, "email", address);
     const b = await context.newPage();
     await b.goto(a.url());
@@ -233,7 +277,7 @@ for (const [late, address, beginning] of [
     await login(b, "phone", "+12345678901");
     assert.equal(await state(b), "Active");
     assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY]);
-    const [newer, before] = [await token(b), await context.cookies()];
+    const [newer, before] = [await token(b), await cookies(context)];
 
     await release();
     assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY, beginning].sort());
@@ -243,12 +287,12 @@ for (const [late, address, beginning] of [
       assert.equal(await token(tab), newer);
     }
     const byName = (a, b) => (a.name < b.name ? -1 : 1);
-    assert.deepEqual((await context.cookies()).sort(byName), before.sort(byName));
+    assert.deepEqual((await cookies(context)).sort(byName), before.sort(byName));
   });
 }
 
 // The identity of the JavaScript SDK's cookie is fresh, so a page takes it over without a call to the operator.
-async function addSdkCookie(context, page) {
+async function addSdkCookie(context, page, { SDK_COOKIE }) {
   const now = Date.now();
   const identity = {
     advertising_token: "QUFB",
@@ -258,15 +302,16 @@ async function addSdkCookie(context, page) {
     identity_expires: now + 7_200_000,
     refresh_expires: now + 86_400_000,
   };
-  await context.addCookies([{ name: "__euid", value: encodeURIComponent(JSON.stringify(identity)), url: page.url() }]);
+  await context.addCookies([{ name: SDK_COOKIE, value: encodeURIComponent(JSON.stringify(identity)), url: page.url() }]);
 }
 
 const MIGRATES = { env: { COOKIES_FOR_SCRIPTS: "1" } };
 
-visitOverTls("a late migration of the sdk's cookie does not undo a logout in another tab", async ({ page: a, context, proxy }) => {
+visitOverTlsEach("a late migration of the sdk's cookie does not undo a logout in another tab", async ({ page: a, context, proxy, scope }) => {
+  const { ANCHOR, MIGRATED, SCRIPT_TOKEN } = scope;
   const b = await context.newPage();
   await b.goto(a.url());
-  await addSdkCookie(context, a);
+  await addSdkCookie(context, a, scope);
   const release = await holdBack(a, proxy, MIGRATED);
   await press(b, "Log out");
   assert.deepEqual(await cookieNames(context), [ANCHOR]);
@@ -281,10 +326,11 @@ visitOverTls("a late migration of the sdk's cookie does not undo a logout in ano
   }
 }, MIGRATES);
 
-visitOverTls("a late migration of the sdk's cookie changes nothing of a login in another tab", async ({ page: a, context, proxy }) => {
+visitOverTlsEach("a late migration of the sdk's cookie changes nothing of a login in another tab", async ({ page: a, context, proxy, scope }) => {
+  const { ANCHOR, IDENTITY, MIGRATED, SCRIPT_TOKEN } = scope;
   const b = await context.newPage();
   await b.goto(a.url());
-  await addSdkCookie(context, a);
+  await addSdkCookie(context, a, scope);
   const release = await holdBack(a, proxy, MIGRATED);
   await login(b, "email", "user@example.com");
   assert.deepEqual(await cookieNames(context), [ANCHOR, IDENTITY, SCRIPT_TOKEN]);
@@ -318,6 +364,7 @@ visit("a page waits half a second for a slow operator, and a later page has the 
 visit("every control has a label, can be reached by keyboard and shows its focus", async ({ page }) => {
   const controls = [
     page.getByRole("link", { name: "The Daily Example" }),
+    ...["EU", "US"].map((name) => page.getByRole("button", { name, exact: true })),
     page.getByLabel("Email address"),
     page.getByLabel("Phone number"),
     ...["Log in with email", "Log in with phone", "Log out", "Load the page again", "10 minutes later", "1 hour later"]

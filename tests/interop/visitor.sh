@@ -21,9 +21,9 @@ is() { # is NAME ACTUAL EXPECTED
     [ "$2" = "$3" ] || fail "$1: got '$2', expected '$3'"
     passed=$((passed + 1))
 }
-start_site() { # start_site NAME: the publisher on its embedded sandbox; sets $site
+start_site() { # start_site NAME: the publisher on embedded sandboxes; sets $site
     PORT=0 start "$1" 'http://127.0.0.1:[0-9]+' "$examples/publisher"
-    # The first address is the operator's. The line of the site begins with its name.
+    # The first addresses are those of operators. The line of the site begins with its name.
     for _ in $(seq 100); do
         site=$(sed -nE 's/^site: +(http:.*)\/$/\1/p' "$scratch/$1.log")
         [ -n "$site" ] && return
@@ -63,9 +63,9 @@ key() { "$examples/keygen" | sed -n 's/EUID_COOKIE_KEYS=//p'; }
 value() { awk -F'\t' -v name="$1" '$6 == name { print $7 }' "$jar"; }
 with_cookies() { curl -s --max-time 10 -o "$scratch/body" -D "$scratch/head" -w '%{http_code}' -b "$1" "$site/api/identity"; }
 
-echo "-- the site on its embedded sandbox"
+echo "-- the site on an embedded sandbox"
 site_key=$(key)
-RUST_LOG=tower_euid=debug EUID_COOKIE_KEYS=$site_key start_site site
+SCOPE=euid RUST_LOG=tower_euid=debug EUID_COOKIE_KEYS=$site_key start_site site
 
 is "health" "$(visit "$site/health")" 200
 identity; is "state before any login" "$(state)" absent
@@ -192,7 +192,7 @@ is "cookies after the opt-out" "$(in_jar)" "$(names __Host-euid-login "$(cookie 
 
 echo "-- the same, with the cookie of the JavaScript SDK"
 plain_site=$site
-COOKIES_FOR_SCRIPTS=1 EUID_COOKIE_KEYS=$site_key start_site sdk_site
+SCOPE=euid COOKIES_FOR_SCRIPTS=1 EUID_COOKIE_KEYS=$site_key start_site sdk_site
 sdk_visitor() { # The identity is fresh, so the site takes it over without a call to the operator.
     local now text
     now=$(date +%s)
@@ -272,6 +272,42 @@ is "status for an invalid address" "$(visit -d email=not-an-address "$site/login
 is "status for an invalid number" "$(visit -d phone=12345 "$site/login")" 400
 identity; is "state after failed logins" "$(state)" absent
 is "status for another site's name" "$(visit -H 'Host: evil.example' "$site/api/identity")" 421
+
+echo "-- both regions"
+from() { visit -H "X-Region: $1" "${@:2}"; } # from REGION ARGUMENTS
+sees() { # sees REGION STATE: what a page sees there
+    is "status of a page from the $1" "$(from "$1" "$site/api/identity")" 200
+    is "state in the $1" "$(state)" "$2"
+}
+travel() { # logs in in both regions of $site, and out
+    local first second name region
+    rm -f "$jar"
+    is "status of a login from the EU" "$(from eu -d email=user@example.com "$site/login")" 303
+    sees eu active; first=$(token)
+    is "beginning of a token from the EU" "${first:0:2}" E4
+    sees us absent
+    is "status of a login from the US" "$(from us -d email=user@example.com "$site/login")" 303
+    sees us active; second=$(token)
+    is "beginning of a token from the US" "${second:0:2}" A4
+    sees eu active; is "token in the EU after the login in the US" "$(token)" "$first"
+    is "status of the choice of the US" "$(visit -d region=us "$site/region")" 303
+    identity; is "token after that choice" "$(token)" "$second"
+    set -- "$(cookie euid)" __Host-euid-login "__Host-uid2.$(value __Host-uid2-login | cut -c1-4)" __Host-uid2-login
+    is "status of the logout" "$(visit -X POST "$site/logout")" 303
+    for name in "$@"; do is "removals of $name by the logout" "$(removes "$name")" 1; done
+    # Curl has kept one anchor (see above), but the site's own session has ended.
+    for region in eu us; do sees $region absent; is "token in the $region" "$(token)" ""; done
+}
+start_site regions
+travel
+for scope in euid uid2; do
+    EUID_SANDBOX_SCOPE=$scope PORT=0 start "$scope" '_CLIENT_SECRET=.*' "$examples/sandbox_operator"
+    export $(grep -hE '^(EUID|UID2)_' "$scratch/$scope.log")
+done
+start_site regions_of_operators
+is "embedded sandboxes beside the operators" "$(grep -c embedded "$scratch/regions_of_operators.log" || true)" 0
+travel
+unset "${!UID2_@}" EUID_OPERATOR_URL EUID_API_KEY EUID_CLIENT_SECRET
 
 echo "-- the site with an operator that stops and starts again"
 EUID_SANDBOX_REFRESH_FROM=1 EUID_SANDBOX_IDENTITY_EXPIRES=6 EUID_SANDBOX_REFRESH_EXPIRES=600 PORT=0 \

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::error::{ErrorKind, EuidError};
 use tower_euid::{
-    Consent, CookieConfig, EuidLayer, EuidLogoutHandle, EuidUpdate, Identity, Refresh, Refreshed, Scope, refresh_fn,
+    Consent, CookieConfig, EuidLayer, EuidLogoutHandle, EuidUpdate, Identity, Refreshed, Scope, refresh_fn,
 };
 
 use crate::support::sdk::sdk_value;

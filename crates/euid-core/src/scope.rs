@@ -220,6 +220,19 @@ impl Scope {
         self.literals().variables
     }
 
+    /// The name of the cookie in which the JavaScript SDK of this scope keeps an identity: `__euid` or `__uid_2`. See
+    /// [`CookieConfig::migrate_js_sdk_cookie`](crate::CookieConfig::migrate_js_sdk_cookie).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::Scope;
+    /// assert_eq!(Scope::Uid2.js_sdk_cookie(), "__uid_2");
+    /// ```
+    #[must_use]
+    pub fn js_sdk_cookie(self) -> &'static str {
+        self.literals().js_sdk_cookie
+    }
+
     /// The scope of an advertising token, by its first two characters. Returns `None` if they tell nothing: publishers
     /// must treat tokens as opaque, and an operator may begin them otherwise some day.
     ///

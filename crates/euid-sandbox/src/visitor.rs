@@ -21,7 +21,7 @@ impl Sandbox {
     /// Makes a visitor of a site behind `layer`: a person of their own, and a browser with the cookies of a past login
     /// that fits this state. The sandbox issued the identity, so it can refresh it, and the identity is sealed as that
     /// layer seals: pass a clone of the site's own layer, with all its settings. A host without tower passes its own
-    /// [`Site`]: its engine and its clock.
+    /// [`Site`]: its engine and its clock. If the layer serves both scopes, the cookies are of the sandbox's scope.
     ///
     /// ```
     /// use tower_euid::CookieConfig;
@@ -278,3 +278,47 @@ fn unminted(why: impl fmt::Display) -> ConfigError {
 
 /// The most that two readings of one clock differ by on a busy machine.
 const SAME_CLOCK: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use euid_core::clock::ManualClock;
+    use euid_core::engine::{Engine, RequestContext, Step};
+    use euid_core::{CookieKey, Scope};
+    use http::Method;
+
+    use super::*;
+
+    struct Host {
+        engine: Engine,
+        clock: ManualClock,
+    }
+
+    impl Site for Host {
+        fn engine(&self) -> &Engine {
+            &self.engine
+        }
+
+        fn now(&self) -> UnixMillis {
+            self.clock.now()
+        }
+    }
+
+    #[test]
+    fn visitor_of_a_site_with_both_scopes_has_the_scope_of_the_sandbox() {
+        for scope in Scope::ALL {
+            let sandbox = Sandbox::builder().scope(scope).build().unwrap();
+            let engine = Engine::new(CookieKey::generate().unwrap().into()).with_both_scopes();
+            let host = Host { engine, clock: sandbox.clock() };
+            for (state, sees) in [(VisitorState::Fresh, "active"), (VisitorState::OptedOut, "opted_out")] {
+                let visitor = sandbox.visitor(&host, state).unwrap();
+                let headers = HeaderMap::from_iter([(COOKIE, visitor.cookie_header().parse().unwrap())]);
+                for (region, sees) in [(scope, sees), (scope.other(), "absent")] {
+                    let context = RequestContext { scope: Some(region), ..RequestContext::UNRESTRICTED };
+                    let step = host.engine.begin(&Method::GET, &headers, &context, || host.now());
+                    let Step::Ready(decision) = step else { panic!("{step:?}") };
+                    assert_eq!(decision.euid().state(), sees, "{scope} {state:?}, {region}");
+                }
+            }
+        }
+    }
+}
