@@ -15,7 +15,6 @@ use crate::sealed::login::{Lineage, Login};
 use crate::sealed::payload::{self, OptOut, Payload};
 use crate::transport::CookieConfig;
 use crate::transport::cookie::{AtMostOne, Hits};
-use crate::transport::js_sdk::{self, ScriptCookie};
 use crate::transport::slots::{Brought, Slot, Tag};
 
 /// The engine of one configuration, under the key of `tests/vectors/cookie-format.json`.
@@ -77,7 +76,10 @@ impl Site {
     pub fn read(&self, headers: &HeaderMap) -> (Option<Opened>, String) {
         let mut opened = None;
         let migrates = self.0.cookies.config().js_sdk_cookie().is_some();
-        let found = self.0.read(headers.get_all(COOKIE), migrates, |value, _| {
+        let cookies = headers.get_all(COOKIE);
+        let mut hits = Hits::default();
+        self.0.cookies.find(cookies.iter(), &mut hits);
+        let found = self.0.read(&self.0.cookies, &cookies, &hits, migrates, |value, _| {
             opened = Some(match value {
                 super::read::Opened::Identity { payload, .. } => {
                     Opened::Identity { identity: payload.identity()?, bound: payload.login.is_bound() }
