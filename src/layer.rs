@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use euid_core::clock::{Clock, SystemClock, UnixMillis};
 use euid_core::engine::{Engine, Site};
-use euid_core::{CookieConfig, KeyRing};
+use euid_core::{CookieConfig, HeaderConfig, KeyRing};
 use tower::Layer;
 
 use crate::config::{Config, RefreshMode};
@@ -137,6 +137,38 @@ impl EuidLayer {
     pub fn cookie(self, config: CookieConfig) -> Self {
         let has_domain = config.has_domain();
         self.set(|config| config.has_domain = has_domain).set_engine(|engine| engine.with_cookie(config))
+    }
+
+    /// Takes state in headers too, from apps and TV sets, which have no cookies: [`HeaderConfig`] has their names and what a
+    /// client does. Default: cookies alone.
+    ///
+    /// ```
+    /// # #[cfg(feature = "client")]
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use http::{Request, Response};
+    /// # use tower::{Layer, ServiceExt, service_fn};
+    /// # use euid_sandbox::Sandbox;
+    /// # use tower_euid::{Dii, EuidUpdate};
+    /// use tower_euid::HeaderConfig;
+    ///
+    /// # let sandbox = Sandbox::builder().build()?;
+    /// # let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
+    /// # let login = client.generate(Dii::email("user@example.com")?).await?;
+    /// # let handler = service_fn(move |_: Request<()>| {
+    /// #     let mut response = Response::new(());
+    /// #     EuidUpdate::from(login.clone()).attach(&mut response);
+    /// #     std::future::ready(Ok::<_, std::convert::Infallible>(response))
+    /// # });
+    /// let app = layer.headers(HeaderConfig::default()).layer(handler); // the handler of a login
+    /// // An app that has no state yet says that it wants headers:
+    /// let response = app.oneshot(Request::builder().method("POST").header("Euid-Login", "").body(())?).await?;
+    /// assert!(response.headers().contains_key("euid-login") && !response.headers().contains_key("set-cookie"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn headers(self, config: HeaderConfig) -> Self {
+        self.set_engine(|engine| engine.with_headers(config))
     }
 
     /// Sets how long before its expiry (`identity_expires`) handlers no longer get an advertising token. The margin

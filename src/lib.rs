@@ -195,8 +195,8 @@ pub use service::EuidService;
 pub use types::EuidLayerMissing;
 pub use types::{
     AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, Euid, EuidError,
-    EuidLogoutHandle, GenerateRequest, Generated, Identity, KeyRing, Operator, Refreshed, SameSite, Scope, Uid2Region,
-    clock, dii, engine, error, identity, openrtb, operator, tcf,
+    EuidLogoutHandle, GenerateRequest, Generated, HeaderConfig, Identity, KeyRing, Operator, Refreshed, SameSite,
+    Scope, Uid2Region, clock, dii, engine, error, identity, openrtb, operator, tcf,
 };
 pub use update::EuidUpdate;
 

@@ -52,8 +52,7 @@ class Exchange {
   async begin(request) {
     const headers = [];
     for (let i = 0; i < request.rawHeaders.length; i += 2) {
-      const name = request.rawHeaders[i].toLowerCase();
-      if (this.#reactor.configured.request_headers.includes(name)) headers.push([name, request.rawHeaders[i + 1]]);
+      headers.push([request.rawHeaders[i].toLowerCase(), request.rawHeaders[i + 1]]);
     }
     const begun = this.#reactor.call("begin", { now: this.#clock(), method: request.method, headers });
     this.#number = begun.exchange;

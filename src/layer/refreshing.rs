@@ -179,6 +179,22 @@ impl EuidLayer {
         self.set_engine(|engine| engine.with_refresh_jitter(most))
     }
 
+    /// Refreshes an identity this long before its refresh is due. Default: zero. It is for apps and TV sets that ask for
+    /// tokens shortly before an ad break: the request that is made some time before finds the identity due, and that of
+    /// the break finds a new token. A refresh is never further ahead than the token is usable after the refresh is due.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
+    /// use std::time::Duration;
+    ///
+    /// # let keeps_all = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), keeps_all).refresh_ahead(Duration::from_secs(300));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn refresh_ahead(self, ahead: Duration) -> Self {
+        self.set_engine(|engine| engine.with_refresh_ahead(ahead))
+    }
+
     /// Sets the hook that decides whether a request may refresh. Default: it may.
     ///
     /// The layer does not call the hook for requests that never refresh: prefetches and prerenders, `OPTIONS`,

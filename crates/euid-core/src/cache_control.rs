@@ -1,7 +1,7 @@
 //! The cache guard: no cache shows one visitor's response to another visitor.
 //!
 //! 1. A response that writes one of this crate's cookies becomes `private, no-store`.
-//! 2. A response whose handler read the token becomes `private, no-cache` and varies on `Cookie`: the
+//! 2. A response whose handler read the token becomes `private, no-cache` and varies on the header that brought the state: the
 //!    browser may store it, but must ask before it shows it again, for another person may have logged in.
 //! 3. The guard only makes a response stricter: it drops directives that allow more and keeps the others.
 //!    `Expires` may stay, because `no-cache` and `no-store` both overrule it.
@@ -24,20 +24,21 @@ pub(crate) enum Exposure {
 
 /// Makes the caching of a response strict enough for `exposure`. Returns false if there was no room for the headers.
 #[must_use]
-pub(crate) fn guard(exposure: Exposure, headers: &mut HeaderMap) -> bool {
+pub(crate) fn guard(exposure: Exposure, varies_on: HeaderValue, headers: &mut HeaderMap) -> bool {
     let steering = |name: &HeaderName| Some((name.clone(), forbidding(name.as_str())?));
     let steering: Vec<(HeaderName, &str)> = headers.keys().filter_map(steering).collect();
     for (name, forbidding) in steering {
         let value = with_includes(forbidding, headers.get_all(&name));
         replace(headers, name, value);
     }
-    let varies = exposure == Exposure::StateWritten || headers.get_all(VARY).iter().any(covers_cookies);
+    let varies =
+        exposure == Exposure::StateWritten || headers.get_all(VARY).iter().any(|vary| covers(vary, &varies_on));
     let restricted = if headers.contains_key(CACHE_CONTROL) {
         restricted(exposure, headers).is_none_or(|value| replace(headers, CACHE_CONTROL, value))
     } else {
         headers.try_insert(CACHE_CONTROL, exposure.requires().1).is_ok()
     };
-    let varies = varies || headers.try_append(VARY, COOKIE).is_ok();
+    let varies = varies || headers.try_append(VARY, varies_on).is_ok();
     restricted && varies
 }
 
@@ -128,9 +129,9 @@ fn directives(value: &str) -> Vec<&str> {
 }
 
 /// Whether `Vary` keeps the response from a request with other cookies.
-fn covers_cookies(vary: &HeaderValue) -> bool {
+fn covers(vary: &HeaderValue, header: &HeaderValue) -> bool {
     let mut names = vary.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-    names.any(|name| name == b"*" || name.eq_ignore_ascii_case(COOKIE.as_bytes()))
+    names.any(|name| name == b"*" || name.eq_ignore_ascii_case(header.as_bytes()))
 }
 
 /// Replaces a header that is present. A full map refuses even that, so the old one goes first.
@@ -162,18 +163,19 @@ const STEERING: &[(Steering, &str)] = &[
 ];
 /// Directives that switch Edge Side Includes on, of `Surrogate-Control`, `Edge-Control` and LiteSpeed.
 const INCLUDES: [&str; 3] = ["content", "dca", "esi"];
-const COOKIE: HeaderValue = HeaderValue::from_static("Cookie");
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const COOKIE: HeaderValue = HeaderValue::from_static("Cookie");
 
     fn guarded(exposure: Exposure, values: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(CACHE_CONTROL, HeaderValue::from_str(value).unwrap());
         }
-        assert!(guard(exposure, &mut headers));
+        assert!(guard(exposure, COOKIE, &mut headers));
         all(&headers, CACHE_CONTROL)
     }
 
@@ -233,7 +235,7 @@ mod tests {
                 headers.append(VARY, HeaderValue::from_static(value));
             }
             for _ in 0..2 {
-                assert!(guard(Exposure::TokenRead, &mut headers));
+                assert!(guard(Exposure::TokenRead, COOKIE, &mut headers));
                 assert_eq!(all(&headers, VARY), after, "{before:?}");
             }
         }
@@ -244,7 +246,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
         headers.append(CACHE_CONTROL, HeaderValue::from_bytes(b"public, x=\xe9").unwrap());
-        assert!(guard(Exposure::StateWritten, &mut headers));
+        assert!(guard(Exposure::StateWritten, COOKIE, &mut headers));
         assert_eq!(all(&headers, CACHE_CONTROL), "private, no-store");
     }
 
@@ -269,12 +271,12 @@ mod tests {
                 let mut headers = HeaderMap::new();
                 headers.append(name.clone(), HeaderValue::from_static(before));
                 headers.append(name.clone(), HeaderValue::from_static("x"));
-                assert!(guard(exposure, &mut headers));
+                assert!(guard(exposure, COOKIE, &mut headers));
                 assert_eq!(all(&headers, name.clone()), after, "{name}");
             }
         }
         let mut headers = HeaderMap::new();
-        assert!(guard(Exposure::StateWritten, &mut headers));
+        assert!(guard(Exposure::StateWritten, COOKIE, &mut headers));
         assert_eq!(headers.len(), 1, "no steering header is added");
     }
 
@@ -287,7 +289,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(before));
-            assert!(guard(Exposure::TokenRead, &mut headers));
+            assert!(guard(Exposure::TokenRead, COOKIE, &mut headers));
             assert_eq!(headers[name], after);
         }
     }
@@ -304,14 +306,14 @@ mod tests {
             }
         }
         let names = headers.keys_len();
-        assert!(!guard(Exposure::TokenRead, &mut headers));
+        assert!(!guard(Exposure::TokenRead, COOKIE, &mut headers));
         assert_eq!((all(&headers, CACHE_CONTROL), headers.keys_len()), ("private, no-cache".to_owned(), names));
         assert_eq!(headers["x-accel-expires"], "0");
         headers.remove("x-accel-expires");
         headers.insert("x-another", HeaderValue::from_static("x"));
         headers.remove(CACHE_CONTROL);
         headers.insert("x-yet-another", HeaderValue::from_static("x"));
-        assert!(!guard(Exposure::StateWritten, &mut headers));
+        assert!(!guard(Exposure::StateWritten, COOKIE, &mut headers));
         assert_eq!((headers.contains_key(CACHE_CONTROL), headers.keys_len()), (false, names));
     }
 }

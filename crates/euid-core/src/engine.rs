@@ -36,13 +36,14 @@ mod read;
 mod report;
 #[cfg(test)]
 mod round_trips;
+mod routes;
 mod source;
 mod write;
 
 use std::time::Duration;
 
 use http::header::COOKIE;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 pub use self::begin::Step;
 pub use self::candidate::RefreshCandidate;
@@ -50,9 +51,9 @@ pub use self::change::{Change, NewLogin, NewOptOut, Renewal};
 pub use self::context::{RequestContext, SignedIn, Site};
 pub use self::decision::Decision;
 pub use self::finish::Finish;
-use self::navigation::{REQUEST_HEADERS, RequestHeaders};
 pub use self::pending::{Pending, Watch};
 pub use self::report::{Findings, RejectReason, UserCheck, WriteError};
+use self::routes::Extras;
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
 #[cfg(doc)]
@@ -60,8 +61,8 @@ use crate::outcome::Refreshed;
 use crate::scope::Scope;
 use crate::sealed::KeyRing;
 pub use crate::sealed::login::{Lineage, Login};
-use crate::transport::CookieConfig;
-use crate::transport::slots::Cookies;
+use crate::transport::cookies::Cookies;
+use crate::transport::{CookieConfig, HeaderConfig, Transport};
 
 /// The engine of one site: it reads and writes the state of the site's visitors. Cheap to clone; clones share the keys.
 ///
@@ -83,10 +84,11 @@ use crate::transport::slots::Cookies;
 pub struct Engine {
     keys: KeyRing,
     cookies: Cookies,
-    /// Those of the other scope, if the engine serves both.
-    other_cookies: Option<Box<Cookies>>,
+    /// What few engines have.
+    extras: Option<Box<Extras>>,
     expiry_margin: Duration,
     refresh_jitter: Duration,
+    refresh_ahead: Duration,
     reseal: bool,
 }
 
@@ -95,8 +97,6 @@ impl Engine {
     pub const DEFAULT_EXPIRY_MARGIN: Duration = Duration::from_secs(1);
     /// The default of the longest random delay of a refresh: 10 min.
     pub const DEFAULT_REFRESH_JITTER: Duration = Duration::from_secs(600);
-    /// The names of the request headers that [`begin`](Self::begin) reads. A host with other header types copies these.
-    pub const REQUEST_HEADERS: RequestHeaders = REQUEST_HEADERS;
 
     /// An engine that seals under `keys`, with defaults for everything else.
     ///
@@ -114,9 +114,10 @@ impl Engine {
         Self {
             keys,
             cookies: Cookies::new(CookieConfig::default(), Scope::default()),
-            other_cookies: None,
+            extras: None,
             expiry_margin: Self::DEFAULT_EXPIRY_MARGIN,
             refresh_jitter: Self::DEFAULT_REFRESH_JITTER,
+            refresh_ahead: Duration::ZERO,
             reseal: false,
         }
     }
@@ -142,8 +143,8 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn with_cookie(self, config: CookieConfig) -> Self {
-        let other_cookies = self.other_cookies.map(|other| Box::new(Cookies::new(config.clone(), other.scope())));
-        Self { cookies: Cookies::new(config, self.cookies.scope()), other_cookies, ..self }
+        let (scope, both, headers) = (self.cookies.scope(), self.serves_both(), self.header_config());
+        self.routed(config, scope, both, headers)
     }
 
     /// Serves visitors of this scope only. Default: [`Scope::Euid`].
@@ -159,8 +160,8 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn with_scope(self, scope: Scope) -> Self {
-        let config = self.cookies.config().clone();
-        Self { cookies: Cookies::new(config, scope), other_cookies: None, ..self }
+        let (config, headers) = (self.cookies.config().clone(), self.header_config());
+        self.routed(config, scope, false, headers)
     }
 
     /// Serves visitors of both scopes: [`RequestContext::scope`] chooses one for each request. The cookies of the other
@@ -185,8 +186,36 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn with_both_scopes(self) -> Self {
-        let other = Cookies::new(self.cookies.config().clone(), self.cookies.scope().other());
-        Self { other_cookies: Some(Box::new(other)), ..self }
+        let (config, scope, headers) = (self.cookies.config().clone(), self.cookies.scope(), self.header_config());
+        self.routed(config, scope, true, headers)
+    }
+
+    /// Takes state in headers too, from apps and TV sets: see [`HeaderConfig`]. Default: cookies alone.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::{HeaderMap, HeaderValue, Method, StatusCode};
+    /// use tower_euid::HeaderConfig;
+    /// use tower_euid::engine::{Change, RequestContext, Step};
+    ///
+    /// let engine = engine.with_headers(HeaderConfig::default());
+    /// // An app without state says that it wants headers.
+    /// let request = HeaderMap::from_iter([("euid-login".parse()?, HeaderValue::from_static(""))]);
+    /// let step = engine.begin(&Method::POST, &request, &RequestContext::UNRESTRICTED, || at(0));
+    /// let Step::Ready(decision) = step else { panic!("{step:?}") };
+    /// let (_, pending) = decision.start();
+    /// let (login, mut response) = (Change::login(identity), HeaderMap::new());
+    /// engine.finish(pending, Some(&login), StatusCode::OK, &mut response, || at(0));
+    /// assert_eq!(response["euid-login"].len(), 22);
+    /// assert!(!response.contains_key("set-cookie"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_headers(self, config: HeaderConfig) -> Self {
+        let (cookies, scope, both) = (self.cookies.config().clone(), self.cookies.scope(), self.serves_both());
+        self.routed(cookies, scope, both, Some(config))
     }
 
     /// The scope that the engine serves; `None` if it serves both.
@@ -200,7 +229,7 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
-        self.other_cookies.is_none().then_some(self.cookies.scope())
+        (!self.serves_both()).then_some(self.cookies.scope())
     }
 
     /// Sets the expiry margin: the engine hands out no token within this time before the token expires. Default:
@@ -244,6 +273,30 @@ impl Engine {
     #[must_use]
     pub fn with_refresh_jitter(self, most: Duration) -> Self {
         Self { refresh_jitter: most, ..self }
+    }
+
+    /// Refreshes an identity this long before its refresh is due. Default: zero. It is for a TV programme or a game that asks
+    /// for tokens before an ad break, in which no page can wait for a refresh. A refresh is never further ahead than the
+    /// token is usable after the refresh is due.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use std::time::Duration;
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    ///
+    /// let engine = engine.with_refresh_ahead(Duration::from_secs(4));
+    /// // A refresh is due since the tenth second, and made since the sixth or a little later (`with_refresh_jitter`).
+    /// let begin = |now| engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(now));
+    /// assert!(matches!(begin(5_000), Step::Ready(_)));
+    /// assert!(matches!(begin(7_000), Step::Refresh(_)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_refresh_ahead(self, ahead: Duration) -> Self {
+        Self { refresh_ahead: ahead, ..self }
     }
 
     /// Sets whether the engine reseals an identity under the newest key at once. If not, the identity's next refresh
@@ -304,7 +357,7 @@ impl Engine {
     }
 
     /// Reads the state in a request, and decides what the handler may see or that a refresh is due. `headers` must hold
-    /// at least [the headers that the engine reads](Self::REQUEST_HEADERS).
+    /// at least [the headers that the engine reads](Self::reads).
     ///
     /// It never fails: state that it can't use counts as none, and [`Findings`] give the reason. It calls `now` at most
     /// a few times, only where the state depends on the time, and never for a request without cookies of this engine.
@@ -333,21 +386,41 @@ impl Engine {
         now: impl Fn() -> UnixMillis,
     ) -> Step {
         let cookies = headers.get_all(COOKIE);
-        if cookies.iter().next().is_none() && self.other_cookies.is_none() {
-            let scope = Some(self.cookies.scope());
+        if cookies.iter().next().is_none() && self.extras.is_none() {
+            let scope = self.cookies.scope();
             let withheld = self.withholds(context.consent);
             return Step::Ready(Decision::without_state(scope, context.consent, method, withheld));
         }
         self.begin_with_cookies(method, headers, cookies, context, &now)
     }
 
-    /// The cookies of a scope that the engine serves.
-    #[inline]
-    fn cookies_of(&self, scope: Scope) -> Option<&Cookies> {
-        if self.cookies.scope() == scope {
-            return Some(&self.cookies);
-        }
-        self.other_cookies.as_deref().filter(|other| other.scope() == scope)
+    /// Whether [`begin`](Self::begin) reads request headers with this name. A host with other header types copies these.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{CookieKey, HeaderConfig, engine::Engine};
+    /// use http::{HeaderMap, HeaderName};
+    ///
+    /// /// The headers that the engine needs, of a request in a host's own types.
+    /// fn copy<'a>(engine: &Engine, request: impl Iterator<Item = (&'a str, &'a [u8])>) -> HeaderMap {
+    ///     let mut headers = HeaderMap::new();
+    ///     for (name, value) in request {
+    ///         let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.try_into()) else { continue };
+    ///         if engine.reads(&name) {
+    ///             headers.append(name, value);
+    ///         }
+    ///     }
+    ///     headers
+    /// }
+    /// # let engine = Engine::new(CookieKey::generate()?.into());
+    /// # let request = [("Cookie", &b"a=b"[..]), ("Accept", b"*/*"), ("Euid-Login", b""), ("Euid-Identity-0123ab", b"x")];
+    /// # assert_eq!(copy(&engine, request.into_iter()).len(), 1);
+    /// # assert_eq!(copy(&engine.with_headers(HeaderConfig::default()), request.into_iter()).len(), 3);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn reads(&self, name: &HeaderName) -> bool {
+        *name == COOKIE || navigation::reads(name) || self.reads_as_transport(name)
     }
 
     /// Whether scripts must not get the token of a visitor with this consent, on a site that hands tokens to scripts.

@@ -215,4 +215,4 @@ pub use outcome::{GenerateRequest, Generated, Refreshed};
 pub use scope::Scope;
 pub use sealed::{CookieKey, KeyRing};
 pub use token::AdvertisingToken;
-pub use transport::{CookieConfig, SameSite};
+pub use transport::{CookieConfig, HeaderConfig, SameSite};

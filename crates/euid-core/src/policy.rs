@@ -273,6 +273,20 @@ pub(crate) fn refresh_again_from(times: &IdentityTimes, now: UnixMillis) -> Unix
     times.refresh_from.max(now.saturating_add(pause))
 }
 
+/// The time from which a refresh is due that is made `ahead` of its time. It is never further ahead than the token is
+/// usable after `refresh_from`, so that a pair can be made due [later](due_later).
+pub(crate) fn refresh_ahead(times: &IdentityTimes, ahead: Duration) -> UnixMillis {
+    times.refresh_from.saturating_sub(ahead.min(times.identity_expires.saturating_since(times.refresh_from)))
+}
+
+/// The `refresh_from` with which a pair that arrives at `now` is due, [ahead](refresh_ahead) of its time, at
+/// [`refresh_again_from`] and not before.
+pub(crate) fn due_later(times: &IdentityTimes, ahead: Duration, now: UnixMillis) -> UnixMillis {
+    let again = refresh_again_from(times, now);
+    let half = times.identity_expires.saturating_since(again) / 2;
+    again.saturating_add(ahead.min(half))
+}
+
 /// The longest wait of [`refresh_again_from`].
 const REFRESH_PAUSE: Duration = Duration::from_secs(60);
 
@@ -527,6 +541,28 @@ mod tests {
                 assert_eq!(withdrawn, if requested.is_some() { "end login" } else { planned });
             }
         }
+    }
+
+    #[test]
+    fn pair_that_is_due_ahead_as_it_arrives_is_due_later_and_not_on_every_page() {
+        let seconds = Duration::from_secs;
+        for (from, expires, ahead) in
+            [(900, 3_600, 60), (900, 3_600, 890), (900, 3_600, 3_000), (900, 3_600, 1 << 40), (5, 10, 60), (0, 10, 3)]
+        {
+            let arrived = times(from * 1000, expires * 1000, expires * 1000);
+            let (ahead, now) = (seconds(ahead), UnixMillis::from_millis(0));
+            let due = |refresh_from| refresh_ahead(&IdentityTimes { refresh_from, ..arrived }, ahead);
+            let later = due_later(&arrived, ahead, now);
+            assert!(later <= arrived.identity_expires, "{arrived:?} {ahead:?}");
+            assert!(due(later) > now, "{arrived:?} {ahead:?}");
+            assert!(
+                due(later) >= refresh_again_from(&arrived, now).saturating_sub(Duration::from_millis(1)),
+                "{arrived:?}"
+            );
+        }
+        assert_eq!(refresh_ahead(&times(900, 3_600, 9_000), Duration::ZERO), UnixMillis::from_millis(900));
+        assert_eq!(refresh_ahead(&times(900, 3_600, 9_000), Duration::from_millis(600)), UnixMillis::from_millis(300));
+        assert_eq!(refresh_ahead(&times(3_600, 3_600, 9_000), seconds(600)), UnixMillis::from_millis(3_600));
     }
 
     #[test]

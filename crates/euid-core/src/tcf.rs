@@ -64,7 +64,8 @@ use http::header::COOKIE;
 use memchr::memmem::Finder;
 
 use crate::consent::Consent;
-use crate::transport::cookie::{AtMostOne, for_each};
+use crate::transport::cookie::for_each;
+use crate::transport::slots::AtMostOne;
 
 /// The vendor that must be named: 21, The Trade Desk, which runs EUID's operator.
 ///

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes};
 use crate::scope::Scope;
-use crate::transport::slots::Brought;
+use crate::transport::slots::{Brought, Route};
 
 /// The current advertising token of a visitor: it goes into the bid request as it is.
 ///
@@ -53,8 +53,7 @@ struct Noted {
     host_id: AtomicUsize,
     /// The cookies that a response may remove.
     brought: Brought,
-    /// The scope that serves the request.
-    scope: Option<Scope>,
+    route: Route,
 }
 
 /// A text as the bytes that it encodes.
@@ -70,7 +69,7 @@ type Encode = fn(&[u8]) -> String;
 impl AdvertisingToken {
     /// The token whose text is `text`.
     pub(crate) fn new(text: impl Into<Box<str>>, times: IdentityTimes, scope: Scope) -> Self {
-        Self(Arc::new(Noted::new(OnceLock::from(text.into()), None, times, Some(scope))))
+        Self(Arc::new(Noted::new(OnceLock::from(text.into()), None, times, Route::by_cookies(scope))))
     }
 
     /// The token of an identity in the scope that serves the request.
@@ -83,7 +82,12 @@ impl AdvertisingToken {
         let (mut packed, length) = ([0; PACKED], bytes.len());
         let Some(room) = packed.get_mut(..length) else { return Self::new(encode(bytes), times, scope) };
         room.copy_from_slice(bytes);
-        Self(Arc::new(Noted::new(OnceLock::new(), Some(Packed { bytes: packed, length, encode }), times, Some(scope))))
+        Self(Arc::new(Noted::new(
+            OnceLock::new(),
+            Some(Packed { bytes: packed, length, encode }),
+            times,
+            Route::by_cookies(scope),
+        )))
     }
 
     /// The note in the token's allocation.
@@ -94,9 +98,10 @@ impl AdvertisingToken {
 
     /// Notes what the request brought, for the response. Only before a handler has the token.
     #[inline]
-    pub(crate) fn set_brought(&mut self, brought: Brought) {
+    pub(crate) fn set_brought(&mut self, brought: Brought, route: Route) {
         if let Some(noted) = Arc::get_mut(&mut self.0) {
             noted.brought = brought;
+            noted.route = route;
         }
     }
 
@@ -159,7 +164,7 @@ impl AdvertisingToken {
     /// ```
     #[must_use]
     pub fn scope(&self) -> Scope {
-        self.0.scope.unwrap_or_default()
+        self.0.route.scope.unwrap_or_default()
     }
 
     pub(crate) fn peek(&self) -> &str {
@@ -169,16 +174,15 @@ impl AdvertisingToken {
 
 impl Note {
     /// The note of a request without a token.
-    pub(crate) fn without_token(brought: Brought, scope: Option<Scope>) -> Self {
+    pub(crate) fn without_token(brought: Brought, route: Route) -> Self {
         let never = UnixMillis::from_millis(i64::MIN);
         let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
-        Self(Arc::new(Noted { brought, ..Noted::new(OnceLock::new(), None, times, scope) }))
+        Self(Arc::new(Noted { brought, ..Noted::new(OnceLock::new(), None, times, route) }))
     }
 
     /// The tagged cookies of the request.
-    /// The scope that serves the request, if any.
-    pub(crate) fn scope(&self) -> Option<Scope> {
-        self.0.scope
+    pub(crate) fn route(&self) -> Route {
+        self.0.route
     }
 
     pub(crate) fn brought(&self) -> &Brought {
@@ -235,7 +239,7 @@ impl Note {
 }
 
 impl Noted {
-    fn new(text: OnceLock<Box<str>>, packed: Option<Packed>, times: IdentityTimes, scope: Option<Scope>) -> Self {
+    fn new(text: OnceLock<Box<str>>, packed: Option<Packed>, times: IdentityTimes, route: Route) -> Self {
         let [read, logged_out, withheld] = [const { AtomicBool::new(false) }; 3];
         Self {
             text,
@@ -246,7 +250,7 @@ impl Noted {
             withheld,
             host_id: AtomicUsize::new(0),
             brought: Brought::NOTHING,
-            scope,
+            route,
         }
     }
 
@@ -319,6 +323,6 @@ mod tests {
             read(&token.clone());
             assert!(note.was_read() && !note.is_blank());
         }
-        assert_eq!(Note::without_token(Brought::NOTHING, None).token(), None);
+        assert_eq!(Note::without_token(Brought::NOTHING, Route::by_cookies(Scope::Euid)).token(), None);
     }
 }

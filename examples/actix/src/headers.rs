@@ -15,11 +15,12 @@ pub(crate) fn status(status: actix_web::http::StatusCode) -> StatusCode {
 }
 
 /// The headers of a request that the engine reads.
-pub(crate) fn of_request(headers: &actix::HeaderMap) -> HeaderMap {
+pub(crate) fn of_request(engine: &Engine, headers: &actix::HeaderMap) -> HeaderMap {
     let mut copied = HeaderMap::new();
-    for name in Engine::REQUEST_HEADERS {
-        for value in headers.get_all(name.as_str()) {
-            append(&mut copied, name.clone(), value);
+    for (name, value) in headers {
+        let Ok(name) = HeaderName::from_bytes(name.as_str().as_bytes()) else { continue };
+        if engine.reads(&name) {
+            append(&mut copied, name, value);
         }
     }
     copied

@@ -69,7 +69,8 @@ impl Host {
 
     /// Decides what the handler sees and what the response writes. Refreshes first if a refresh is due.
     async fn decide(&self, request: &ServiceRequest) -> Decision {
-        let (method, headers) = (headers::method(request.method()), headers::of_request(request.headers()));
+        let (method, headers) =
+            (headers::method(request.method()), headers::of_request(&self.engine, request.headers()));
         // A site with a consent banner or with sessions of its own passes here what it knows of the visitor.
         let context = RequestContext::UNRESTRICTED;
         let candidate = match self.engine.begin(&method, &headers, &context, || self.now()) {

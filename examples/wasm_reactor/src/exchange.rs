@@ -58,10 +58,7 @@ pub(crate) fn configure(message: Configure) -> Result<Configured, Failure> {
         .build()?;
     let reactor = Reactor { engine: Engine::new(keys), operator, exchanges: HashMap::new(), count: 0 };
     REACTOR.set(Some(reactor));
-    Ok(Configured {
-        request_headers: Engine::REQUEST_HEADERS.iter().map(ToString::to_string).collect(),
-        max_answer: Operator::MAX_ANSWER,
-    })
+    Ok(Configured { max_answer: Operator::MAX_ANSWER })
 }
 
 pub(crate) fn begin(message: Begin) -> Result<Reply, Failure> {

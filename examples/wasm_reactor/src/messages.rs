@@ -23,8 +23,6 @@ pub(crate) struct Configure {
 /// The reply to `configure`.
 #[derive(Serialize)]
 pub(crate) struct Configured {
-    /// The names of the headers that `begin` reads. The host need not pass others.
-    pub(crate) request_headers: Vec<String>,
     /// The number of bytes of an operator's answer that the module reads. A longer answer is too long, so the host can stop
     /// one byte later.
     pub(crate) max_answer: usize,

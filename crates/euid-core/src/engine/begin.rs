@@ -1,25 +1,30 @@
 //! Before the handler: turns a request's state into facts for the policy, and the policy's verdict into a decision.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{COOKIE, GetAll};
+use http::header::GetAll;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::decision::{Decision, Scripts, euid};
 use super::navigation::{is_conditional, is_navigation_or_fetch};
 use super::read::{FoundAnchor, Opened, ReadOutcome};
+use super::routes::Served;
 use super::source::Source;
 use super::{Change, Engine, Findings, RefreshCandidate, RejectReason, Renewal, RequestContext, SignedIn, UserCheck};
 use crate::clock::UnixMillis;
+use crate::consent::Consent;
 use crate::euid::Euid;
 use crate::identity::{Identity, IdentityTimes};
 use crate::policy::{self, Credential, Evaluation, SubjectMatch, Verdict, Visibility};
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
 use crate::token::AdvertisingToken;
-use crate::transport::cookie::Hits;
+use crate::transport::cookies::Cookies;
+use crate::transport::headers::Headers;
 use crate::transport::js_sdk::{JsSdk, ScriptCookie};
-use crate::transport::slots::{Brought, Cookies, Idle};
+use crate::transport::slots::{Brought, Carrier, Hits, Idle, Route};
+use crate::transport::{CookieConfig, Transport};
 
 /// The next step of a host.
 ///
@@ -55,10 +60,10 @@ pub enum Step {
 }
 
 /// A request that brought cookies.
-struct Exchange<'a> {
+struct Exchange<'a, T> {
     engine: &'a Engine,
-    /// Those of the scope that serves the request.
-    cookies: &'a Cookies,
+    /// That of the scope that serves the request.
+    transport: &'a T,
     /// The scopes that do not serve it, if the engine serves both.
     idle: Option<&'a Idle>,
     method: &'a Method,
@@ -76,37 +81,53 @@ impl Engine {
         context: &RequestContext<'_>,
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
-        if self.other_cookies.is_some() {
-            return self.begin_in_scope(method, headers, cookies, context, now);
+        if self.extras.is_some() {
+            return self.begin_on_route(method, headers, context, now);
         }
-        Exchange { engine: self, cookies: &self.cookies, idle: None, method, headers, context, now }.begin(cookies)
+        let transport = &self.cookies;
+        Exchange { engine: self, transport, idle: None, method, headers, context, now }.begin(cookies)
     }
 
-    /// Begins a request of an engine with both scopes.
+    /// Begins a request of an engine with both scopes or with headers.
     #[cold]
-    fn begin_in_scope(
+    fn begin_on_route(
         &self,
         method: &Method,
         headers: &HeaderMap,
-        cookies: GetAll<'_, HeaderValue>,
         context: &RequestContext<'_>,
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
-        let scope = context.scope;
-        let idle = self.find_idle(headers, scope);
-        let idle = Some(&idle);
-        if let Some(serving) = scope.and_then(|scope| self.cookies_of(scope)) {
-            return Exchange { engine: self, cookies: serving, idle, method, headers, context, now }.begin(cookies);
+        match self.carrier(headers) {
+            Carrier::Cookies => self.begin_in_scope::<Cookies>(method, headers, context, now),
+            Carrier::Headers => self.begin_in_scope::<Headers>(method, headers, context, now),
         }
-        let exchange = Exchange { engine: self, cookies: &self.cookies, idle, method, headers, context, now };
-        let verdict = policy::without_identity(Credential::Nothing, exchange.has_idle_state(), context.consent);
-        let mut step = exchange.without_token(verdict, true, &Brought::NOTHING, Findings::NONE);
-        if let Step::Ready(decision) = &mut step {
-            decision.scope = None;
-            // No cookie for scripts but those that are taken back.
-            decision.scripts = Scripts::default();
+    }
+
+    fn begin_in_scope<T: Served>(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        context: &RequestContext<'_>,
+        now: &dyn Fn() -> UnixMillis,
+    ) -> Step {
+        let own = self.cookies.scope();
+        let scope = if self.serves_both() { context.scope } else { Some(own) };
+        let idle = self.serves_both().then(|| self.find_idle::<T>(headers, scope));
+        let transport = T::of(self, scope.unwrap_or(own));
+        let exchange = transport.map(|transport| Exchange {
+            engine: self,
+            transport,
+            idle: idle.as_ref(),
+            method,
+            headers,
+            context,
+            now,
+        });
+        match exchange {
+            Some(exchange) if scope.is_some() => exchange.begin(T::values(headers)),
+            Some(exchange) => exchange.unserved(),
+            None => Step::Ready(Decision::without_state(own, context.consent, method, false)),
         }
-        step
     }
 
     /// Compares the user that a request's state is bound to with the signed-in user, and checks nothing else. For a
@@ -125,16 +146,20 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn check_user(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
-        // The other host may migrate, even if this one does not.
-        let serving = match self.scope() {
-            None => context.scope.and_then(|scope| self.cookies_of(scope)),
-            Some(_) => Some(&self.cookies),
-        };
-        let Some(cookies) = serving else { return UserCheck::NoState };
-        let values = headers.get_all(COOKIE);
+        match self.carrier(headers) {
+            Carrier::Cookies => self.check_user_in::<Cookies>(headers, context),
+            Carrier::Headers => self.check_user_in::<Headers>(headers, context),
+        }
+    }
+
+    fn check_user_in<T: Served>(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
+        let scope = if self.serves_both() { context.scope } else { Some(self.cookies.scope()) };
+        let Some(transport) = scope.and_then(|scope| T::of(self, scope)) else { return UserCheck::NoState };
+        let values = T::values(headers);
         let mut hits = Hits::default();
-        cookies.find(values.iter(), &mut hits);
-        let found = self.read(cookies, &values, &hits, true, |opened, _| {
+        transport.find(&values, &mut hits);
+        // The other host may migrate, even if this one does not.
+        let found = self.read(transport, &values, &hits, true, |opened, _| {
             let login = match opened {
                 Opened::Identity { payload, .. } => &payload.login,
                 Opened::OptOut(record) => &record.login,
@@ -152,18 +177,18 @@ impl Engine {
     }
 }
 
-impl Exchange<'_> {
+impl<T: Served> Exchange<'_, T> {
     #[inline]
-    fn begin(&self, values: GetAll<'_, HeaderValue>) -> Step {
-        let cookies = self.cookies;
+    fn begin(&self, values: T::Values<'_>) -> Step {
+        let transport = self.transport;
         let mut hits = Hits::default();
-        cookies.find(values.iter(), &mut hits);
-        if !cookies.config().knows_script_cookies() && hits.is_empty() && self.idle.is_none() {
-            let scope = Some(cookies.scope());
-            return Step::Ready(Decision::without_state(scope, self.context.consent, self.method, false));
+        transport.find(&values, &mut hits);
+        let config = transport.cookies().map(Cookies::config);
+        if !config.is_none_or(CookieConfig::knows_script_cookies) && hits.is_empty() && self.idle.is_none() {
+            return Step::Ready(Decision::without_state(transport.scope(), self.context.consent, self.method, false));
         }
-        let migrates = cookies.config().js_sdk_cookie().is_some();
-        let found = self.engine.read(cookies, &values, &hits, migrates, |opened, brought| match opened {
+        let migrates = config.is_some_and(|config| config.js_sdk_cookie().is_some());
+        let found = self.engine.read(transport, &values, &hits, migrates, |opened, brought| match opened {
             Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key, brought),
             Opened::OptOut(record) => Some(self.with_opt_out(record, brought)),
         });
@@ -181,8 +206,9 @@ impl Exchange<'_> {
         };
         let nothing_counts = found.anchor == FoundAnchor::None && credential == Credential::Nothing;
         let may_migrate = nothing_counts && migrates;
-        if let Some(sdk) = may_migrate.then(|| cookies.scripts().read_js_sdk(self.headers)).flatten() {
-            if sdk.scope().is_none_or(|scope| scope == cookies.scope()) {
+        let sdk_cookie = transport.cookies().filter(|_| may_migrate);
+        if let Some(sdk) = sdk_cookie.and_then(|cookies| cookies.scripts().read_js_sdk(self.headers)) {
+            if sdk.scope().is_none_or(|scope| scope == transport.scope()) {
                 if let Some(step) = self.with_js_sdk_cookie(sdk, &found.brought) {
                     return step;
                 }
@@ -192,8 +218,20 @@ impl Exchange<'_> {
         }
         let has_state = found.brought.any() || found.anchor.is_state() || self.has_idle_state();
         let verdict = policy::without_identity(credential, has_state, self.context.consent);
-        let may_end = has_state || found.anchor == FoundAnchor::Ended || self.idle.is_some();
+        let may_end = has_state || found.anchor == FoundAnchor::Ended;
         self.without_token(verdict, may_end, &found.brought, findings)
+    }
+
+    /// The decision on a request that no scope serves.
+    fn unserved(&self) -> Step {
+        let verdict = policy::without_identity(Credential::Nothing, self.has_idle_state(), self.context.consent);
+        let mut step = self.without_token(verdict, true, &Brought::NOTHING, Findings::NONE);
+        if let Step::Ready(decision) = &mut step {
+            decision.route.scope = None;
+            // No cookie for scripts but those that are taken back.
+            decision.scripts = Scripts::default();
+        }
+        step
     }
 
     fn has_idle_state(&self) -> bool {
@@ -212,8 +250,10 @@ impl Exchange<'_> {
         let Evaluation::Proceed(verdict) = evaluation else {
             return Some(self.candidate(Source::OwnState(payload.login), brought, identity()?, times, now, findings));
         };
-        let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token(self.cookies.scope()));
-        let change = if self.engine.reseal && old_key && token.is_some() {
+        let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token(self.transport.scope()));
+        let change = if Self::has_outlived(payload.times.refresh_expires, now) {
+            Change::ForgetIdentity
+        } else if self.engine.reseal && old_key && token.is_some() {
             Change::Renew(Box::new(Renewal { login: payload.login, identity: identity()? }))
         } else {
             verdict.action.into()
@@ -223,8 +263,13 @@ impl Exchange<'_> {
 
     fn with_opt_out(&self, record: &OptOut, brought: &Brought) -> Step {
         let (subject, rejected) = compare_user(self.context, &record.login);
-        let verdict = policy::opted_out(record.until, brought.identity, subject, self.context.consent, (self.now)());
-        self.without_token(verdict, true, brought, Findings { rejected, ..Findings::NONE })
+        let now = (self.now)();
+        let verdict = policy::opted_out(record.until, brought.identity, subject, self.context.consent, now);
+        let findings = Findings { rejected, ..Findings::NONE };
+        if Self::has_outlived(record.until, now) {
+            return self.without_token(verdict, true, &brought.clone().without_record(), findings);
+        }
+        self.without_token(verdict, true, brought, findings)
     }
 
     /// Judges the content of the JS SDK's cookie, if the site migrates it. Called only if the request brought no anchor,
@@ -250,8 +295,8 @@ impl Exchange<'_> {
         Some(match evaluation {
             Evaluation::Refresh => self.candidate(source, brought, identity, times, now, Findings::NONE),
             Evaluation::Proceed(verdict) => {
-                let token =
-                    (verdict.sees == Visibility::Active).then(|| AdvertisingToken::of(&identity, self.cookies.scope()));
+                let token = (verdict.sees == Visibility::Active)
+                    .then(|| AdvertisingToken::of(&identity, self.transport.scope()));
                 let change = source.apply(verdict, identity);
                 Step::Ready(self.decide(euid(verdict.sees, token), change, true, brought, Findings::NONE))
             }
@@ -269,6 +314,9 @@ impl Exchange<'_> {
         let now = (self.now)();
         let jitter = policy::jitter(times, chance, self.engine.refresh_jitter);
         let mut times = policy::with_margin(*times, self.engine.expiry_margin);
+        if !self.engine.refresh_ahead.is_zero() {
+            times.refresh_from = policy::refresh_ahead(&times, self.engine.refresh_ahead);
+        }
         times.refresh_from = times.refresh_from.saturating_add(jitter);
         (policy::evaluate(&times, subject, self.context.consent, now), times, now)
     }
@@ -286,13 +334,14 @@ impl Exchange<'_> {
         let cookie = self.script_cookie(may_write, Some(identity.advertising_token()));
         Step::Refresh(Box::new(RefreshCandidate {
             source,
-            scope: self.cookies.scope(),
+            route: self.route(),
             has_leftovers: self.has_leftovers(brought) && may_write,
             brought: self.with_idle(brought),
             identity,
             times,
             arrived: now,
             expiry_margin: self.engine.expiry_margin,
+            refresh_ahead: self.engine.refresh_ahead,
             may_write,
             may_wait: self.method.is_safe(),
             is_conditional: is_conditional(self.method, self.headers),
@@ -310,16 +359,17 @@ impl Exchange<'_> {
     #[inline(always)]
     fn decide(&self, euid: Euid, change: Change, may_end: bool, brought: &Brought, findings: Findings) -> Decision {
         let consent = self.context.consent;
-        let exposes_token = self.cookies.config().exposes_token();
+        let exposes_token = self.exposes_token();
         let mut decision = Decision {
-            scope: Some(self.cookies.scope()),
+            route: self.route(),
             euid,
             change,
             has_leftovers: self.has_leftovers(brought),
             brought: self.with_idle(brought),
             consent,
-            may_end: may_end || !self.method.is_safe(),
-            scripts: Scripts { sync: false, withheld: self.engine.withholds(consent) },
+            // An engine with one scope and cookies needs no note of the route.
+            may_end: may_end || self.engine.extras.is_some() || !self.method.is_safe(),
+            scripts: Scripts { sync: false, withheld: exposes_token && consent != Consent::Granted },
             findings,
         };
         if exposes_token || decision.has_leftovers || !matches!(decision.change, Change::Keep) {
@@ -357,13 +407,29 @@ impl Exchange<'_> {
 
     /// The cookie for scripts in the request, if the site uses one and the response may write it.
     fn script_cookie(&self, may_write: bool, token: Option<&str>) -> ScriptCookie {
-        if may_write && self.cookies.config().exposes_token() {
-            self.cookies.scripts().find(self.headers, token)
-        } else {
-            ScriptCookie::default()
-        }
+        let exposing = self.transport.cookies().filter(|cookies| may_write && cookies.config().exposes_token());
+        exposing.map(|cookies| cookies.scripts().find(self.headers, token)).unwrap_or_default()
+    }
+
+    /// Whether a page removes a value that ended then, as the client does not.
+    #[inline]
+    fn has_outlived(end: UnixMillis, now: UnixMillis) -> bool {
+        !T::EXPIRES && now.saturating_since(end) > LINGERS
+    }
+
+    #[inline]
+    fn exposes_token(&self) -> bool {
+        self.transport.cookies().is_some_and(|cookies| cookies.config().exposes_token())
+    }
+
+    #[inline]
+    fn route(&self) -> Route {
+        Route { scope: Some(self.transport.scope()), carrier: T::CARRIER }
     }
 }
+
+/// How long a value stays that a client does not delete by itself. A node whose clock is ahead removes nothing that lives.
+const LINGERS: Duration = Duration::from_secs(86_400);
 
 /// Compares the user that a login is bound to with the signed-in user.
 fn compare_user(context: &RequestContext<'_>, login: &Login) -> (SubjectMatch, Option<RejectReason>) {

@@ -16,7 +16,7 @@ use crate::scope::Scope;
 use crate::sealed::login::Lineage;
 use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::ScriptCookie;
-use crate::transport::slots::Brought;
+use crate::transport::slots::{Brought, Route};
 
 /// An identity that is due for a refresh, with the facts of its request that a later decision needs.
 ///
@@ -48,7 +48,7 @@ use crate::transport::slots::Brought;
 #[must_use = "the handler has to see its outcome: `settle`"]
 pub struct RefreshCandidate {
     pub(super) source: Source,
-    pub(super) scope: Scope,
+    pub(super) route: Route,
     pub(super) brought: Brought,
     pub(super) has_leftovers: bool,
     pub(super) identity: Arc<Identity>,
@@ -56,6 +56,7 @@ pub struct RefreshCandidate {
     pub(super) times: IdentityTimes,
     pub(super) arrived: UnixMillis,
     pub(super) expiry_margin: Duration,
+    pub(super) refresh_ahead: Duration,
     pub(super) may_write: bool,
     pub(super) may_wait: bool,
     pub(super) is_conditional: bool,
@@ -116,7 +117,8 @@ impl RefreshCandidate {
     /// ```
     #[must_use]
     pub fn scope(&self) -> Scope {
-        self.scope
+        // Without a scope nothing is due.
+        self.route.scope.unwrap_or_default()
     }
 
     /// The lineage of the identity's login; `None` for an identity without a login, such as one from the JS SDK's
@@ -310,7 +312,7 @@ impl RefreshCandidate {
         let source = self.source;
         let (sees, token, change) = match policy::settle(&self.times, now, answer) {
             Settled::Renewed(new) => {
-                let new = not_due_at(now, new);
+                let new = not_due_at(now, new, self.refresh_ahead);
                 (Visibility::Active, Some(AdvertisingToken::of(&new, self.scope())), source.renew(Arc::new(new)))
             }
             Settled::OptedOut => (Visibility::OptedOut, None, source.opt_out()),
@@ -322,7 +324,7 @@ impl RefreshCandidate {
         };
         let scripts = Scripts { sync: self.cookie.differs(token.is_some()), withheld: false };
         let mut decision = Decision {
-            scope: Some(self.scope),
+            route: self.route,
             euid: euid(sees, token),
             change,
             brought: self.brought.clone(),
@@ -366,8 +368,9 @@ impl RefreshCandidate {
 
 /// The pair, due a little later if it is due already. A host that has called [`Refreshed::received`] has such a pair;
 /// another host has not.
-fn not_due_at(now: UnixMillis, pair: &Identity) -> Identity {
+fn not_due_at(now: UnixMillis, pair: &Identity, ahead: Duration) -> Identity {
     let times = pair.times();
     let pair = pair.clone();
-    if times.is_due(now) { pair.with_refresh_from(policy::refresh_again_from(&times, now)) } else { pair }
+    let is_due = now >= policy::refresh_ahead(&times, ahead);
+    if is_due { pair.with_refresh_from(policy::due_later(&times, ahead, now)) } else { pair }
 }

@@ -8,7 +8,7 @@ use crate::euid::Euid;
 use crate::policy::{self, Credential, Visibility};
 use crate::scope::Scope;
 use crate::token::{AdvertisingToken, Note};
-use crate::transport::slots::Brought;
+use crate::transport::slots::{Brought, Route};
 
 /// The decision on a request: what its handler sees, and what its response will write unless the handler asks for
 /// something else.
@@ -32,7 +32,7 @@ use crate::transport::slots::Brought;
 #[derive(Debug)]
 #[must_use = "the handler has to see it, and the response has to write it"]
 pub struct Decision {
-    pub(super) scope: Option<Scope>,
+    pub(super) route: Route,
     pub(super) euid: Euid,
     pub(super) change: Change,
     pub(super) brought: Brought,
@@ -57,10 +57,10 @@ pub(super) struct Scripts {
 impl Decision {
     /// The decision on a request without state.
     #[inline]
-    pub(super) fn without_state(scope: Option<Scope>, consent: Consent, method: &Method, withheld: bool) -> Self {
+    pub(super) fn without_state(scope: Scope, consent: Consent, method: &Method, withheld: bool) -> Self {
         let verdict = policy::without_identity(Credential::Nothing, false, consent);
         Self {
-            scope,
+            route: Route::by_cookies(scope),
             euid: euid(verdict.sees, None),
             change: Change::Keep,
             brought: Brought::NOTHING,
@@ -125,7 +125,7 @@ impl Decision {
     #[inline]
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
-        self.scope
+        self.route.scope
     }
 
     /// The findings about the request's state, for logs and metrics. Empty after
@@ -217,13 +217,13 @@ impl Decision {
     /// ```
     #[inline]
     pub fn start(self) -> (Euid, Pending) {
-        let Self { scope, mut euid, change, brought, has_leftovers, consent, may_end, scripts, .. } = self;
+        let Self { route, mut euid, change, brought, has_leftovers, consent, may_end, scripts, .. } = self;
         let note = match &mut euid {
             Euid::Active(token) => {
-                token.set_brought(brought);
+                token.set_brought(brought, route);
                 Some(token.note())
             }
-            _ if may_end => Some(Note::without_token(brought, scope)),
+            _ if may_end => Some(Note::without_token(brought, route)),
             _ => None,
         };
         (euid, Pending { change, has_leftovers, note, consent, scripts })

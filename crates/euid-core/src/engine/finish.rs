@@ -2,9 +2,10 @@
 
 use std::mem;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::decision::Scripts;
+use super::routes::Served;
 use super::write::{Removals, ScriptWrite};
 use super::{Change, Engine, Pending, Renewal, WriteError, logout};
 use crate::cache_control::{self, Exposure};
@@ -13,7 +14,9 @@ use crate::consent::Consent;
 use crate::policy;
 use crate::scope::Scope;
 use crate::token::Note;
-use crate::transport::slots::Brought;
+use crate::transport::Transport;
+use crate::transport::headers::Headers;
+use crate::transport::slots::{Brought, Carrier, Route};
 
 /// A report of what a response wrote, for logs and metrics.
 ///
@@ -117,30 +120,43 @@ impl Engine {
             pending.withhold_token();
         }
         let change = policy::resolve(&pending.change, asked, pending.consent, &Change::EndLogin);
-        let scripts = self.script_write(change, pending.scripts, note);
+        // Without a note, the engine has one scope, and cookies only: see `Decision::start`.
+        let route = note.map_or(Route::by_cookies(self.cookies.scope()), Note::route);
+        finish.scope = route.scope;
+        let scripts = match route.carrier {
+            Carrier::Cookies => self.script_write(change, pending.scripts, note),
+            Carrier::Headers => ScriptWrite::Keep,
+        };
         // A 304 would change the headers of a page that is stored elsewhere; the next response brings the new token.
         let brings_token = change.stores() || matches!(scripts, ScriptWrite::Token(..));
         let postponed = status == StatusCode::NOT_MODIFIED && asked.is_none() && brings_token;
         let nothing = matches!((change, scripts), (Change::Keep, ScriptWrite::Keep)) && !pending.has_leftovers;
-        // Without a note, the engine has one scope: see `Decision::start`.
-        finish.scope = note.map_or(Some(self.cookies.scope()), Note::scope);
-        let removals = Removals {
-            scope: finish.scope,
-            brought: note.map_or(&NOTHING, Note::brought),
-            leftovers: pending.has_leftovers,
-        };
+        let removals =
+            Removals { route, brought: note.map_or(&NOTHING, Note::brought), leftovers: pending.has_leftovers };
         let wrote = !nothing && !postponed && self.write_or_end(change, removals, scripts, headers, now, &mut finish);
         let exposure = if wrote {
             Some(Exposure::StateWritten)
         } else {
             note.is_some_and(Note::was_read).then_some(Exposure::TokenRead)
         };
-        finish.unguarded = exposure.is_some_and(|exposure| !cache_control::guard(exposure, headers));
+        finish.unguarded =
+            exposure.is_some_and(|exposure| !cache_control::guard(exposure, self.varies_on(route), headers));
         let wrote_planned = wrote && finish.unwritten.is_none() && asked.is_none();
         if wrote_planned && let Change::Renew(renewal) = mem::replace(&mut pending.change, Change::Keep) {
             finish.renewed = Some(renewal);
         }
         finish
+    }
+
+    /// The name of the request header by which responses with a visitor's token differ.
+    #[inline]
+    fn varies_on(&self, route: Route) -> HeaderValue {
+        let by_headers = |scope| Headers::of(self, scope).map(Headers::varies_on);
+        match route {
+            Route { scope: Some(scope), carrier: Carrier::Headers } => by_headers(scope),
+            _ => None,
+        }
+        .unwrap_or_else(|| self.cookies.varies_on())
     }
 
     /// Decides what the response does with the cookie for scripts; no other code does. A login is kept while consent is

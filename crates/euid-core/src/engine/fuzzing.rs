@@ -14,8 +14,8 @@ use crate::sealed::aead::{self, Purpose};
 use crate::sealed::login::{Lineage, Login};
 use crate::sealed::payload::{self, OptOut, Payload};
 use crate::transport::CookieConfig;
-use crate::transport::cookie::{AtMostOne, Hits};
-use crate::transport::slots::{Brought, Slot, Tag};
+use crate::transport::Transport;
+use crate::transport::slots::{AtMostOne, Brought, Hits, Route, Slot, Tag};
 
 /// The engine of one configuration, under the key of `tests/vectors/cookie-format.json`.
 #[derive(Debug)]
@@ -60,13 +60,13 @@ impl Site {
     #[must_use]
     pub fn scan<'a>(&self, headers: &'a HeaderMap) -> Scan<'a> {
         let mut hits = Hits::default();
-        self.0.cookies.find(headers.get_all(COOKIE), &mut hits);
+        self.0.cookies.find(&headers.get_all(COOKIE), &mut hits);
         let (anchor, conflict) = match hits.anchor {
             AtMostOne::None => (None, false),
             AtMostOne::One(value) => (Some(value), false),
             AtMostOne::Conflict => (None, true),
         };
-        let name = |slot| String::from_utf8_lossy(&self.0.cookies.name(&slot).concat()).into_owned();
+        let name = |slot| self.0.cookies.with_name(&slot, |name| String::from_utf8_lossy(&name.concat()).into_owned());
         let tagged = hits.tagged.iter().map(|hit| (name(hit.slot), hit.value)).collect();
         Scan { tagged, anchor, conflict }
     }
@@ -78,7 +78,7 @@ impl Site {
         let migrates = self.0.cookies.config().js_sdk_cookie().is_some();
         let cookies = headers.get_all(COOKIE);
         let mut hits = Hits::default();
-        self.0.cookies.find(cookies.iter(), &mut hits);
+        self.0.cookies.find(&cookies, &mut hits);
         let found = self.0.read(&self.0.cookies, &cookies, &hits, migrates, |value, _| {
             opened = Some(match value {
                 super::read::Opened::Identity { payload, .. } => {
@@ -106,7 +106,7 @@ impl Site {
         let tag = Tag::of_lineage(&LOGIN.lineage_text());
         let (purpose, slot) =
             if opt_out { (Purpose::OptOut, Slot::OptOut(tag)) } else { (Purpose::Identity, Slot::Identity(tag)) };
-        aead::seal(&self.0.keys.keys(), purpose, self.0.cookies.name(&slot), nonce, plain)
+        self.0.cookies.with_name(&slot, |name| aead::seal(&self.0.keys.keys(), purpose, name, nonce, plain))
     }
 
     /// Writes the cookies, or nothing.
@@ -134,7 +134,8 @@ impl Site {
             Some((token, ends)) => ScriptWrite::Token(token, *ends),
             None => ScriptWrite::Remove,
         };
-        let removals = Removals { scope: self.0.scope(), brought: &Brought::NOTHING, leftovers: false };
+        let removals =
+            Removals { route: Route::by_cookies(self.0.cookies.scope()), brought: &Brought::NOTHING, leftovers: false };
         self.0.write(&change, removals, scripts, now, headers).is_ok()
     }
 }

@@ -6,31 +6,33 @@
 //!    its own scope only.
 
 use http::HeaderMap;
-use http::header::COOKIE;
 
 use super::Engine;
 use super::read::FoundAnchor;
+use super::routes::Served;
 use crate::scope::Scope;
-use crate::transport::cookie::Hits;
-use crate::transport::slots::{Brought, Cookies, Idle, IdleScope};
+use crate::transport::Transport;
+use crate::transport::cookies::Cookies;
+use crate::transport::slots::{Brought, Hits, Idle, IdleScope};
 
 impl Engine {
-    /// The cookies of all scopes but the one that serves the request.
-    pub(super) fn find_idle(&self, headers: &HeaderMap, serves: Option<Scope>) -> Idle {
+    /// The state of all scopes but the one that serves the request.
+    pub(super) fn find_idle<T: Served>(&self, headers: &HeaderMap, serves: Option<Scope>) -> Idle {
         let scopes = Scope::ALL.into_iter().filter(|scope| Some(*scope) != serves);
-        scopes.filter_map(|scope| self.cookies_of(scope)).map(|cookies| find(cookies, headers)).collect()
+        scopes.filter_map(|scope| T::of(self, scope)).map(|transport| find(transport, headers)).collect()
     }
 }
 
-fn find(cookies: &Cookies, headers: &HeaderMap) -> IdleScope {
-    let scope = cookies.scope();
+fn find<T: Transport>(transport: &T, headers: &HeaderMap) -> IdleScope {
+    let scope = transport.scope();
     let mut hits = Hits::default();
-    cookies.find(headers.get_all(COOKIE), &mut hits);
+    transport.find(&T::values(headers), &mut hits);
     let anchor = FoundAnchor::of(hits.anchor);
     let mut brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
     hits.tagged.iter().filter(|hit| hit.slot.has_valid_tag()).for_each(|hit| brought.note(hit.slot));
     let has_state = brought.any() || anchor.is_state() || hits.is_cut();
-    let exposes_token = cookies.config().exposes_token();
-    let has_script_cookie = exposes_token && cookies.scripts().find(headers, None).differs(false);
+    let came = |cookies: &Cookies| cookies.scripts().find(headers, None).differs(false);
+    let exposing = transport.cookies().filter(|cookies| cookies.config().exposes_token());
+    let has_script_cookie = exposing.is_some_and(came);
     IdleScope { scope, brought, has_state, has_script_cookie }
 }

@@ -7,37 +7,14 @@
 //! 2. A conditional request causes no call while its token is valid: its response is often a 304, which
 //!    can't bring the new pair.
 
-use http::header::{CONNECTION, COOKIE, IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
+use http::header::{CONNECTION, IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-
-/// The type of [`REQUEST_HEADERS`]. Not a slice, as a constant cannot refer to a `HeaderName`.
-pub(super) type RequestHeaders = [HeaderName; 13];
-
-/// The names of the request headers that the engine reads: the cookies, and those that the functions below read. A host
-/// with other header types copies these alone.
-///
-/// A new header goes into this list and into one of those functions, such as the `match` of [`is_navigation_or_fetch`].
-pub(super) const REQUEST_HEADERS: RequestHeaders = [
-    COOKIE,
-    CONNECTION,
-    UPGRADE,
-    IF_NONE_MATCH,
-    IF_MODIFIED_SINCE,
-    HeaderName::from_static("sec-fetch-dest"),
-    HeaderName::from_static("sec-purpose"),
-    HeaderName::from_static("purpose"),
-    HeaderName::from_static("x-purpose"),
-    HeaderName::from_static("x-sec-purpose"),
-    HeaderName::from_static("x-moz"),
-    HeaderName::from_static("next-router-prefetch"),
-    HeaderName::from_static("x-middleware-prefetch"),
-];
 
 /// Whether the response to a request is a page, or the answer to a script's own request.
 #[inline]
 pub(super) fn is_navigation_or_fetch(method: &Method, headers: &HeaderMap) -> bool {
     // One pass over all headers costs less than one search per name.
-    // Each name is in `REQUEST_HEADERS`, too.
+    // `reads` has each of these names, too.
     let no_page = |(name, value): (&HeaderName, &HeaderValue)| match name.as_str() {
         "sec-fetch-dest" => ASSETS.iter().any(|asset| value == asset),
         // From browsers, from older browsers, and from scripts, which may set neither of those.
@@ -58,6 +35,25 @@ pub(super) fn is_conditional(method: &Method, headers: &HeaderMap) -> bool {
 
 /// Whether the connection is to become a WebSocket. An offer of HTTP/2 (`Upgrade: h2c`), which curl and
 /// Java's client make with each request, is not an upgrade.
+/// Whether a request header with this name decides here.
+pub(super) fn reads(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "upgrade"
+            | "if-none-match"
+            | "if-modified-since"
+            | "sec-fetch-dest"
+            | "sec-purpose"
+            | "purpose"
+            | "x-purpose"
+            | "x-sec-purpose"
+            | "x-moz"
+            | "next-router-prefetch"
+            | "x-middleware-prefetch"
+    )
+}
+
 fn is_websocket(headers: &HeaderMap) -> bool {
     let lists = |name: HeaderName, token: &str| {
         let mut tokens = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));

@@ -11,16 +11,14 @@
 //!    removes nothing: a node with more keys, or a newer one, may be able to.
 
 use arrayvec::ArrayVec;
-use http::HeaderValue;
-use http::header::GetAll;
 
 use super::{Engine, RejectReason};
 use crate::sealed::aead::{Head, OpenError, Purpose};
 use crate::sealed::keys::Keys;
 use crate::sealed::login::{self, Anchor, LineageText, Login};
 use crate::sealed::payload::{OptOut, Payload};
-use crate::transport::cookie::{AtMostOne, Hits, MAX_TAGGED, Tagged};
-use crate::transport::slots::{Brought, Cookies, Migration, Slot, Tag};
+use crate::transport::Transport;
+use crate::transport::slots::{AtMostOne, Brought, Hits, MAX_TAGGED, Migration, Slot, Tag, Tagged};
 
 /// The state in a request.
 #[derive(Debug)]
@@ -77,11 +75,11 @@ impl Engine {
     /// Opens the state among the cookies that were found. Calls `judge` with the first record of an opt-out that opens and belongs to the login
     /// that counts, then with each such identity, until it returns a value. `judge` returns `None` for a value that
     /// breaks the rules of an identity. Without an anchor, migrated state counts if `migrates`.
-    pub(super) fn read<T>(
+    pub(super) fn read<'a, V: Transport, T>(
         &self,
-        cookies: &Cookies,
-        headers: &GetAll<'_, HeaderValue>,
-        hits: &Hits<'_>,
+        transport: &V,
+        values: &V::Values<'a>,
+        hits: &Hits<'a>,
         migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
     ) -> Found<T> {
@@ -100,17 +98,17 @@ impl Engine {
             let tag = counting.tag();
             if hit.slot == Slot::Identity(tag) {
                 let brought = Brought { tag, identity: true, ..Brought::NOTHING };
-                let outcome = open(cookies, &self.keys.keys(), hit, counting, |opened| judge(opened, &brought));
+                let outcome = open(transport, &self.keys.keys(), hit, counting, |opened| judge(opened, &brought));
                 return Found { outcome, anchor, brought }.unless_garbled();
             }
         }
-        self.read_tagged(cookies, headers, hits, anchor, migrates, judge)
+        self.read_tagged(transport, values, hits, anchor, migrates, judge)
     }
 
-    fn read_tagged<'a, T>(
+    fn read_tagged<'a, V: Transport, T>(
         &self,
-        cookies: &Cookies,
-        headers: &GetAll<'a, HeaderValue>,
+        transport: &V,
+        values: &V::Values<'a>,
         hits: &Hits<'a>,
         anchor: FoundAnchor,
         migrates: bool,
@@ -136,7 +134,7 @@ impl Engine {
         };
         // Those of the login that counts may stand behind the first eight.
         if hits.overflow {
-            cookies.for_each_tagged(headers.iter(), note);
+            transport.for_each_tagged(values, note);
         } else {
             hits.tagged.iter().copied().for_each(note);
         }
@@ -148,7 +146,7 @@ impl Engine {
         brought.ends_leftovers = anchor.is_readable() && brought.leftovers(false).next().is_some();
         let outcome = match counting {
             Some(counting) if brought.identity || brought.opt_out => {
-                self.open_own(cookies, &own, counting, |opened| judge(opened, &brought))
+                self.open_own(transport, &own, counting, |opened| judge(opened, &brought))
             }
             // Their tags are invalid.
             _ if !brought.any() => ReadOutcome::None,
@@ -166,7 +164,7 @@ impl Engine {
     /// Opens what belongs to the login that counts: its record first.
     fn open_own<T>(
         &self,
-        cookies: &Cookies,
+        transport: &impl Transport,
         tagged: &[Tagged<'_>],
         counting: Counting,
         mut judge: impl FnMut(&Opened<'_>) -> Option<T>,
@@ -176,7 +174,7 @@ impl Engine {
         let mut outcome = ReadOutcome::None;
         for slot in [Slot::OptOut(tag), Slot::Identity(tag)] {
             for hit in tagged.iter().filter(|hit| hit.slot == slot) {
-                let found = open(cookies, &keys, hit, counting, &mut judge);
+                let found = open(transport, &keys, hit, counting, &mut judge);
                 if matches!(found, ReadOutcome::Judged(_)) {
                     return found;
                 }
@@ -194,28 +192,29 @@ impl Engine {
 /// Opens a record or an identity of the login that counts.
 #[inline]
 fn open<T>(
-    cookies: &Cookies,
+    transport: &impl Transport,
     keys: &Keys,
     Tagged { slot, value }: &Tagged<'_>,
     counting: Counting,
     judge: impl FnOnce(&Opened<'_>) -> Option<T>,
 ) -> ReadOutcome<T> {
     let Some(head) = Head::read(keys, value) else { return ReadOutcome::Rejected(RejectReason::UnknownKey) };
-    let name = cookies.name(slot);
-    ReadOutcome::of(if let Slot::OptOut(_) = slot {
-        head.open(Purpose::OptOut, name, value, |plain| {
-            let mut record = OptOut::parse(plain).ok_or(RejectReason::Undecodable)?;
-            counting.check(&mut record.login)?;
-            judge(&Opened::OptOut(&record)).ok_or(RejectReason::Undecodable)
-        })
-    } else {
+    let opened = transport.with_name(slot, |name| {
+        if let Slot::OptOut(_) = slot {
+            return head.open(Purpose::OptOut, name, value, |plain| {
+                let mut record = OptOut::parse(plain).ok_or(RejectReason::Undecodable)?;
+                counting.check(&mut record.login)?;
+                judge(&Opened::OptOut(&record)).ok_or(RejectReason::Undecodable)
+            });
+        }
         let old_key = keys.is_old(head.key_id());
         head.open(Purpose::Identity, name, value, |plain| {
             let mut payload = Payload::parse(plain).ok_or(RejectReason::Undecodable)?;
             counting.check(&mut payload.login)?;
             judge(&Opened::Identity { payload: &payload, old_key }).ok_or(RejectReason::Undecodable)
         })
-    })
+    });
+    ReadOutcome::of(opened)
 }
 
 impl<T> Found<T> {

@@ -16,8 +16,8 @@ use crate::scope::Scope;
 use crate::sealed::CookieKey;
 use crate::sealed::aead::BASE64URL;
 use crate::sealed::login::{Lineage, Login};
-use crate::transport::cookie::Hits;
-use crate::transport::slots::Brought;
+use crate::transport::Transport;
+use crate::transport::slots::{Brought, Hits, Route};
 use crate::transport::{CookieConfig, SameSite};
 
 const NOW: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);
@@ -66,7 +66,7 @@ impl Site {
         let migrates = self.0.cookies.config().js_sdk_cookie().is_some();
         let cookies = headers.get_all(COOKIE);
         let mut hits = Hits::default();
-        self.0.cookies.find(cookies.iter(), &mut hits);
+        self.0.cookies.find(&cookies, &mut hits);
         self.0.read(&self.0.cookies, &cookies, &hits, migrates, |opened, _| {
             Some(match opened {
                 Opened::Identity { payload, .. } => payload.advertising_token(Scope::Euid).to_string(),
@@ -78,7 +78,8 @@ impl Site {
     /// The names that the response of a page removes.
     fn removed_by_page(&self, pairs: &[&str]) -> Vec<String> {
         let brought = self.find(pairs).brought;
-        let removals = Removals { scope: Some(Scope::Euid), brought: &brought, leftovers: brought.ends_leftovers };
+        let removals =
+            Removals { route: Route::by_cookies(Scope::Euid), brought: &brought, leftovers: brought.ends_leftovers };
         let mut headers = HeaderMap::new();
         self.0.write(&Change::Keep, removals, ScriptWrite::Keep, NOW, &mut headers).unwrap();
         let name = |line: &HeaderValue| {
@@ -91,7 +92,7 @@ impl Site {
 }
 
 const NO_REMOVALS: Removals<'static> =
-    Removals { scope: Some(Scope::Euid), brought: &Brought::NOTHING, leftovers: false };
+    Removals { route: Route::by_cookies(Scope::Euid), brought: &Brought::NOTHING, leftovers: false };
 
 /// The name in `name=value`.
 fn name(pair: &str) -> &str {
@@ -308,7 +309,7 @@ fn removal_cookie_repeats_the_attributes() {
         let pairs: Vec<_> = lines.iter().map(|line| line.split(';').next().unwrap()).collect();
         let brought = site.find(&pairs).brought;
         let mut headers = HeaderMap::new();
-        let removals = Removals { scope: Some(Scope::Euid), brought: &brought, leftovers: false };
+        let removals = Removals { route: Route::by_cookies(Scope::Euid), brought: &brought, leftovers: false };
         site.0.write(&Change::EndLogin, removals, ScriptWrite::Keep, NOW, &mut headers).unwrap();
         let removed = headers.get_all(SET_COOKIE).iter().map(|line| line.to_str().unwrap().to_owned());
         let removed: Vec<_> = removed.map(|line| attributes(&line)).collect();

@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use super::opt_out::{OPT_OUT_REMEMBERED, opted_out_until};
+use super::routes::Served;
 use super::{Change, Engine, WriteError};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::random;
-use crate::scope::Scope;
 use crate::sealed::aead::{self, Purpose, SealNonce};
 use crate::sealed::login::{self, Login};
 use crate::sealed::payload::{self, OptOut};
+use crate::transport::Transport;
 use crate::transport::cookie::{ANCHOR_MAX_AGE, IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE};
-use crate::transport::slots::{Brought, Cookies, Migration, Slot, Tag};
+use crate::transport::cookies::Cookies;
+use crate::transport::headers::Headers;
+use crate::transport::slots::{Brought, Carrier, Migration, Route, Slot, Tag};
 
 /// The change of the cookie for scripts, on a site that uses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +33,16 @@ pub(super) enum ScriptWrite<'a> {
 /// The cookies of a request, for the response that removes some of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Removals<'a> {
-    /// The scope that serves the request.
-    pub(super) scope: Option<Scope>,
+    pub(super) route: Route,
     pub(super) brought: &'a Brought,
     /// The response removes the cookies of other logins.
     pub(super) leftovers: bool,
 }
 
-/// Writes the cookies of one scope.
-struct Writer<'a> {
+/// Writes the state of one scope.
+struct Writer<'a, T> {
     engine: &'a Engine,
-    cookies: &'a Cookies,
+    transport: &'a T,
     now: UnixMillis,
 }
 
@@ -57,17 +58,31 @@ impl Engine {
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
-        let Removals { scope, brought, .. } = removals;
         if headers.keys_len() > MANY_HEADERS {
             return Err(WriteError::HeadersFull);
         }
-        let serving = scope.and_then(|scope| self.cookies_of(scope));
-        // First, because curl's jar file keeps the last removal only, and a login that counts now must end.
-        if !brought.idle().is_empty() {
-            self.write_idle(change, removals, now, headers)?;
+        match removals.route.carrier {
+            Carrier::Cookies => self.write_by::<Cookies>(change, removals, scripts, now, headers),
+            Carrier::Headers => self.write_by::<Headers>(change, removals, scripts, now, headers),
         }
+    }
+
+    #[inline]
+    fn write_by<T: Served>(
+        &self,
+        change: &Change,
+        removals: Removals<'_>,
+        scripts: ScriptWrite<'_>,
+        now: UnixMillis,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<usize>, WriteError> {
+        // First, because curl's jar file keeps the last removal only, and a login that counts now must end.
+        if !removals.brought.idle().is_empty() {
+            self.write_idle::<T>(change, removals, now, headers)?;
+        }
+        let serving = removals.route.scope.and_then(|scope| T::of(self, scope));
         match (serving, change) {
-            (Some(cookies), _) => Writer { engine: self, cookies, now }.write(change, removals, scripts, headers),
+            (Some(transport), _) => Writer { engine: self, transport, now }.write(change, removals, scripts, headers),
             (None, Change::Keep | Change::EndLogin) => Ok(None),
             (None, _) => Err(WriteError::NoScope),
         }
@@ -75,7 +90,7 @@ impl Engine {
 
     /// Writes what a change means for the scopes that do not serve the request.
     #[cold]
-    fn write_idle(
+    fn write_idle<T: Served>(
         &self,
         change: &Change,
         removals: Removals<'_>,
@@ -85,19 +100,20 @@ impl Engine {
         let ends = matches!(change, Change::EndLogin);
         let change = if ends { &Change::EndLogin } else { &Change::Keep };
         for idle in removals.brought.idle() {
-            let Some(cookies) = self.cookies_of(idle.scope) else { continue };
-            let exposes_token = cookies.config().exposes_token();
+            let Some(transport) = T::of(self, idle.scope) else { continue };
+            let exposes_token = transport.cookies().is_some_and(|cookies| cookies.config().exposes_token());
             let takes_back = exposes_token && (ends || (removals.leftovers && idle.has_script_cookie));
             let scripts = if takes_back { ScriptWrite::Remove } else { ScriptWrite::Keep };
-            let removals = Removals { scope: Some(idle.scope), brought: &idle.brought, leftovers: ends };
-            Writer { engine: self, cookies, now }.write(change, removals, scripts, headers)?;
+            let route = Route { scope: Some(idle.scope), ..removals.route };
+            let removals = Removals { route, brought: &idle.brought, leftovers: ends };
+            Writer { engine: self, transport, now }.write(change, removals, scripts, headers)?;
         }
         Ok(())
     }
 }
 
-impl Writer<'_> {
-    /// Appends the `Set-Cookie` headers of the scope, in this order:
+impl<T: Transport> Writer<'_, T> {
+    /// Appends the scope's lines, in this order:
     ///
     /// 1. The anchor comes first: until the browser has it, the state that it ends must stay.
     /// 2. The removals follow. The anchor's own removal comes last: curl's jar file forgets all removals but the last.
@@ -111,14 +127,15 @@ impl Writer<'_> {
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
         let now = self.now;
-        let set = |slot, value: &str, age| self.cookies.set(slot, value, age).ok_or(WriteError::TooLarge);
-        let config = self.cookies.config();
+        let set = |slot, value: &str, age| self.transport.set(slot, value, age).ok_or(WriteError::TooLarge);
+        let sdk_cookie =
+            self.transport.cookies().and_then(|cookies| Some((cookies, cookies.config().js_sdk_cookie()?)));
         let (mut anchor, mut state, mut size) = (None, None, None);
         match change {
             Change::Keep | Change::ForgetIdentity => {}
             Change::EndLogin => {
                 // Without an anchor, a migrated identity that a late response brings would count.
-                if config.js_sdk_cookie().is_some() || removals.brought.migration != Migration::Unseen {
+                if sdk_cookie.is_some() || removals.brought.migration != Migration::Unseen {
                     anchor = Some(set(Slot::Anchor, login::ENDED, ANCHOR_MAX_AGE)?);
                 }
             }
@@ -133,7 +150,7 @@ impl Writer<'_> {
                 (state, size) = (Some((cookie, slot)), Some(bytes));
             }
             Change::Begin(new) => {
-                if new.identity.scope().is_some_and(|scope| scope != self.cookies.scope()) {
+                if new.identity.scope().is_some_and(|scope| scope != self.transport.scope()) {
                     return Err(WriteError::WrongScope);
                 }
                 let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
@@ -142,50 +159,56 @@ impl Writer<'_> {
                 (state, size) = (Some((cookie, slot)), Some(bytes));
             }
         }
-        let names = self.cookies.scripts();
+        let expose = |token| {
+            let cookies = self.transport.cookies()?;
+            Some(cookies.scripts().expose_token(cookies.config(), token, now).ok_or(WriteError::TooLarge))
+        };
         let scripts = match scripts {
             ScriptWrite::Keep => None,
-            ScriptWrite::Token(token, ends) => Some(names.expose_token(config, Some((token, ends)), now)),
-            ScriptWrite::Remove => Some(names.expose_token(config, None, now)),
+            ScriptWrite::Token(token, ends) => expose(Some((token, ends))),
+            ScriptWrite::Remove => expose(None),
         };
-        let scripts = scripts.map(|cookie| cookie.ok_or(WriteError::TooLarge)).transpose()?;
+        let scripts = scripts.transpose()?;
         let ends_login = change.ends_login();
         let removes_anchor = matches!(change, Change::EndLogin) && anchor.is_none();
         let written = state.as_ref().map(|(_, slot)| *slot);
 
-        let mut append = |cookie| _ = headers.try_append(SET_COOKIE, cookie);
+        let append = |line| T::append(line, headers);
+        let mut append = append;
+        let remove = |slot| self.transport.remove(slot);
         if removes_anchor && removals.brought.opt_out {
-            append(self.cookies.remove(Slot::Anchor));
+            remove(Slot::Anchor).into_iter().for_each(&mut append);
         }
         anchor.into_iter().for_each(&mut append);
-        state.into_iter().for_each(|(cookie, _)| append(cookie));
+        state.into_iter().for_each(|(line, _)| append(line));
         removals.for_each(change, |slot| {
             // A new login may have the tag of the ended one: what was just set must stay.
             if Some(slot) != written {
-                append(self.cookies.remove(slot));
+                remove(slot).into_iter().for_each(&mut append);
             }
         });
-        scripts.into_iter().for_each(&mut append);
-        if let Some(sdk) = config.js_sdk_cookie()
+        let mut append_cookie = |cookie| Cookies::append(cookie, headers);
+        scripts.into_iter().for_each(&mut append_cookie);
+        if let Some((cookies, sdk)) = sdk_cookie
             && (ends_login || removals.migrates(change))
         {
-            names.delete_js_sdk(config, sdk).for_each(&mut append);
+            cookies.scripts().delete_js_sdk(cookies.config(), sdk).for_each(&mut append_cookie);
         }
         if removes_anchor {
-            append(self.cookies.remove(Slot::Anchor));
+            remove(Slot::Anchor).into_iter().for_each(|line| T::append(line, headers));
         }
         Ok(size)
     }
 
     /// The anchor that names a login.
-    fn anchor(&self, login: &Login, max_age: Duration) -> Result<HeaderValue, WriteError> {
+    fn anchor(&self, login: &Login, max_age: Duration) -> Result<T::Line, WriteError> {
         let lineage = login.lineage_text();
         let lineage = std::str::from_utf8(&lineage).unwrap_or_default();
-        self.cookies.set(Slot::Anchor, lineage, max_age).ok_or(WriteError::TooLarge)
+        self.transport.set(Slot::Anchor, lineage, max_age).ok_or(WriteError::TooLarge)
     }
 
     /// The cookie of a login's opt-out, and its slot.
-    fn seal_opt_out(&self, login: Login) -> Result<(HeaderValue, Slot), WriteError> {
+    fn seal_opt_out(&self, login: Login) -> Result<(T::Line, Slot), WriteError> {
         let plain = OptOut { login, until: opted_out_until(self.now) }.write();
         let slot = Slot::OptOut(tag(&login));
         let (cookie, _) = self.seal(Purpose::OptOut, slot, &plain, OPT_OUT_REMEMBERED)?;
@@ -193,7 +216,7 @@ impl Writer<'_> {
     }
 
     /// The cookie of an identity, its slot, and the size of its name and value.
-    fn seal_identity(&self, login: &Login, identity: &Identity) -> Result<(HeaderValue, Slot, usize), WriteError> {
+    fn seal_identity(&self, login: &Login, identity: &Identity) -> Result<(T::Line, Slot, usize), WriteError> {
         let rest = identity.times().refresh_expires.saturating_since(self.now);
         if rest < Duration::from_secs(1) {
             // A Max-Age of zero would remove the cookie.
@@ -212,15 +235,18 @@ impl Writer<'_> {
         slot: Slot,
         plain: &[u8],
         max_age: Duration,
-    ) -> Result<(HeaderValue, usize), WriteError> {
+    ) -> Result<(T::Line, usize), WriteError> {
         let nonce: SealNonce = random::bytes().map_err(|_| WriteError::NoRandomness)?;
-        let name = self.cookies.name(&slot);
-        let value = aead::seal(&self.engine.keys.keys(), purpose, name, nonce, plain).ok_or(WriteError::TooLarge)?;
-        let size = name.iter().map(|part| part.len()).sum::<usize>() + value.len();
+        let (value, name_size) = self.transport.with_name(&slot, |name| {
+            let value = aead::seal(&self.engine.keys.keys(), purpose, name, nonce, plain);
+            (value, name.iter().map(|part| part.len()).sum::<usize>())
+        });
+        let value = value.ok_or(WriteError::TooLarge)?;
+        let size = name_size + value.len();
         if size > MAX_NAME_AND_VALUE {
             return Err(WriteError::TooLarge);
         }
-        Ok((self.cookies.set(slot, &value, max_age).ok_or(WriteError::TooLarge)?, size))
+        Ok((self.transport.set(slot, &value, max_age).ok_or(WriteError::TooLarge)?, size))
     }
 }
 

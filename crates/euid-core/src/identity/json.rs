@@ -1,11 +1,13 @@
-//! Reads an identity from the operator's JSON.
+//! Reads an identity from the operator's JSON, and writes it for the operator's SDKs.
 
 use std::fmt;
 use std::marker::PhantomData;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Identity, IdentityTimes, RefreshToken, ResponseKey};
@@ -19,6 +21,51 @@ impl<'de> Deserialize<'de> for Identity {
             .map_err(|_| D::Error::custom("not an identity: not an object"))?;
         parts.identity().map_err(D::Error::custom)
     }
+}
+
+impl Identity {
+    /// The identity as the JSON object that EUID's and UID2's SDKs for Android, iOS and TV sets take, with the names of the
+    /// operator's answer. **It hands out everything**: whoever has it can refresh the identity until `refresh_expires`. It
+    /// is for an app that the SDK then keeps fresh by itself, over a connection that is encrypted and authenticated; such
+    /// an app needs neither cookies nor headers of this crate.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::identity::{Identity, IdentityTimes};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+    /// # let identity = Identity::new("E4AAAABl", "EAAAAGZ".to_owned().into(), [5; 32].into(), times)?;
+    /// let json = identity.to_sdk_json();
+    /// assert!(json.starts_with(r#"{"advertising_token":"E4AAAABl","refresh_token":"EAAAAGZ","#));
+    /// assert_eq!(serde_json::from_str::<Identity>(&json)?, identity);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn to_sdk_json(&self) -> Zeroizing<String> {
+        let times = self.times();
+        let response_key = Zeroizing::new(BASE64_STANDARD.encode(self.response_key().expose_secret()));
+        let members = Members {
+            advertising_token: self.advertising_token(),
+            refresh_token: self.refresh_token().expose_secret(),
+            refresh_response_key: &response_key,
+            identity_expires: times.identity_expires.as_millis(),
+            refresh_expires: times.refresh_expires.as_millis(),
+            refresh_from: times.refresh_from.as_millis(),
+        };
+        // Texts and numbers always fit into JSON.
+        Zeroizing::new(serde_json::to_string(&members).unwrap_or_default())
+    }
+}
+
+/// The operator's names, for writing.
+#[derive(Serialize)]
+struct Members<'a> {
+    advertising_token: &'a str,
+    refresh_token: &'a str,
+    refresh_response_key: &'a str,
+    identity_expires: i64,
+    refresh_expires: i64,
+    refresh_from: i64,
 }
 
 /// A struct read from an object only: a derived `Deserialize` reads it from an array as well.

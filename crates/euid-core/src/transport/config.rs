@@ -78,6 +78,56 @@ pub enum SameSite {
     Partitioned,
 }
 
+/// State in headers, for apps and TV sets, beside the cookies of browsers.
+///
+/// | | identity | login that counts | record of an opt-out |
+/// | --- | --- | --- | --- |
+/// | EUID | `Euid-Identity-TAG` | `Euid-Login` | `Euid-Opt-Out-TAG` |
+/// | UID2 | `Uid2-Identity-TAG` | `Uid2-Login` | `Uid2-Opt-Out-TAG` |
+///
+/// `TAG` is six hexadecimal digits, which differ from login to login. A value has at most 4096 bytes; that of a usual
+/// identity has 771.
+///
+/// The client keeps every response header whose name begins with `Euid-` or `Uid2-` under its name, deletes it if its
+/// value is empty, and sends all of them with every request. It always sends `Euid-Login`, with an empty value while it has
+/// none: that says that it wants headers. It saves them before it reports a logout as done.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// use tower_euid::{CookieKey, HeaderConfig, engine::Engine};
+///
+/// let engine = Engine::new(CookieKey::generate()?.into()).with_headers(HeaderConfig::default());
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeaderConfig {
+    web_views: bool,
+}
+
+impl HeaderConfig {
+    /// Also takes and writes headers for requests that a browser's script makes, such as one in an app's web view. Without
+    /// it a request with `Sec-Fetch-Site` is one from a browser, and its state is in cookies: otherwise any script of a page
+    /// could ask for the sealed pair and keep it.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{CookieKey, HeaderConfig, engine::Engine};
+    /// # let engine = Engine::new(CookieKey::generate()?.into());
+    /// // All pages of this site are shown in the app only.
+    /// let engine = engine.with_headers(HeaderConfig::default().web_views());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn web_views(self) -> Self {
+        Self { web_views: true }
+    }
+
+    /// Whether requests from scripts get headers, too.
+    pub(crate) const fn has_web_views(self) -> bool {
+        self.web_views
+    }
+}
+
 impl CookieConfig {
     /// Cookies without `Secure` and prefix, for plain http on a host other than this machine.
     /// Anyone on the network can take them. Chromium, Firefox and curl do not need this for `http://localhost`

@@ -9,13 +9,12 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use arrayvec::ArrayVec;
 use cookie::{Cookie, time};
 use http::HeaderValue;
 use memchr::memmem::Finder;
 
 use super::config::{CookieConfig, SameSite};
-use super::slots::{Slot, Tag};
+use super::slots::{Hits, Slot, Tag, Tagged};
 use crate::scope::Scope;
 
 /// The names of the layer's cookies, and how to find them. One search finds them, as they begin alike.
@@ -27,36 +26,6 @@ pub(crate) struct Names {
     /// What the name of the record of an opt-out begins with; its login's tag follows.
     pub opt_out: Box<str>,
     finder: Finder<'static>,
-}
-
-/// The layer's cookies in a request, as they came.
-#[derive(Debug, Default)]
-pub(crate) struct Hits<'a> {
-    pub anchor: AtMostOne<'a>,
-    /// The first ones that have a tag, in order; a name may occur twice.
-    pub tagged: ArrayVec<Tagged<'a>, MAX_TAGGED>,
-    /// The request brought more of these than were kept.
-    pub overflow: bool,
-    /// The bytes of the request's `Cookie` headers, up to the first one that was not searched.
-    pub length: usize,
-}
-
-/// A cookie whose name has a tag.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tagged<'a> {
-    pub slot: Slot,
-    pub value: &'a [u8],
-}
-
-/// A cookie of which a request should hold at most one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum AtMostOne<'a> {
-    #[default]
-    None,
-    /// Its value; it may have come more than once.
-    One(&'a [u8]),
-    /// Two values that differ.
-    Conflict,
 }
 
 impl Names {
@@ -97,30 +66,6 @@ fn tagged(rest_of_name: &[u8]) -> Option<Slot> {
     match rest_of_name {
         [b'.', tag @ ..] => Tag::parse(tag).map(Slot::Identity),
         _ => rest_of_name.strip_prefix(OPT_OUT).and_then(Tag::parse).map(Slot::OptOut),
-    }
-}
-
-impl Hits<'_> {
-    /// Whether the request brought no cookie of this crate, for certain.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.anchor == AtMostOne::None && self.tagged.is_empty() && !self.is_cut()
-    }
-
-    /// Whether the request brought more bytes than were searched.
-    #[inline]
-    pub(crate) fn is_cut(&self) -> bool {
-        self.length > MAX_SCANNED
-    }
-}
-
-impl<'a> AtMostOne<'a> {
-    pub(crate) fn push(&mut self, value: &'a [u8]) {
-        *self = match *self {
-            Self::None => Self::One(value),
-            Self::One(other) if other == value => Self::One(value),
-            Self::One(_) | Self::Conflict => Self::Conflict,
-        };
     }
 }
 
@@ -252,8 +197,6 @@ pub(crate) fn set_cookie(
 /// What follows the beginning that all names share, in those of the anchor and of a record.
 const ANCHOR: &[u8] = b"-login";
 const OPT_OUT: &[u8] = b"-optout.";
-/// The number of tagged cookies that are kept of a request. A page removes at most as many leftovers.
-pub(crate) const MAX_TAGGED: usize = 8;
 /// The longest `Max-Age` that browsers accept. The anchor is never sent again, so no login lasts longer.
 pub(crate) const ANCHOR_MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
 /// Shorter than the anchor's. If a refresh late in a login sets more than the anchor has left, the anchor still ends
@@ -262,7 +205,7 @@ pub(crate) const IDENTITY_MAX_AGE: Duration = Duration::from_secs(390 * 86_400);
 /// The most bytes that browsers keep of one cookie (RFC 6265bis §5.6), attributes apart.
 pub(crate) const MAX_NAME_AND_VALUE: usize = 4096;
 /// The most bytes of `Cookie` headers that are searched. Servers cap a request's head far below.
-const MAX_SCANNED: usize = 64 * 1024;
+pub(super) const MAX_SCANNED: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -271,6 +214,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::transport::slots::{AtMostOne, MAX_TAGGED};
 
     fn find(headers: &[&[u8]]) -> (Vec<Vec<u8>>, String) {
         let mut map = HeaderMap::new();

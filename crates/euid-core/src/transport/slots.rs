@@ -1,35 +1,20 @@
-//! The slots for state in cookies: found in a request, set and removed in a response.
+//! The slots for a visitor's state: what a request brought in them, in whatever transport.
 //!
 //! 1. The anchor has one name. The name of an identity, or of the record of an opt-out, ends with the *tag* of its
-//!    login. So a late response of one login never overwrites a cookie of another.
-//! 2. A name whose tag is not four characters of base64url, or `sdk`, is not one of this crate: it is neither read nor
-//!    removed.
+//!    login. So a late response of one login never overwrites the value of another.
+//! 2. A name whose tag is not valid is not one of this crate: it is neither read nor removed.
 
+use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
-use arrayvec::ArrayVec;
-use bytes::Bytes;
-use http::HeaderValue;
+use arrayvec::{ArrayString, ArrayVec};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
 
-use super::config::CookieConfig;
-use super::cookie::{Hits, MAX_TAGGED, Names, Readers, Tagged, set_cookie};
-use super::js_sdk::ScriptNames;
+use super::cookie::MAX_SCANNED;
 use crate::scope::Scope;
 
-/// The cookies of one configuration in one scope.
-#[derive(Clone, Debug)]
-pub(crate) struct Cookies {
-    scope: Scope,
-    names: Names,
-    scripts: ScriptNames,
-    config: CookieConfig,
-    removed_anchor: HeaderValue,
-    /// All of a removal but the name.
-    removal: Box<str>,
-}
-
-/// The purpose of a cookie.
+/// The purpose of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     /// The name of the login that counts.
@@ -40,10 +25,40 @@ pub(crate) enum Slot {
     OptOut(Tag),
 }
 
-/// The end of a cookie's name, which says to which login the cookie belongs: the first four characters of the lineage's
-/// text. Two logins of a browser have the same tag once in 2^24; the second then overwrites what is left of the first.
+/// The end of a name, which says to which login the value belongs: 24 bits of the lineage. They are held as the first four
+/// characters of the lineage's text, as cookies write them; headers write six hexadecimal digits. Two logins of a browser have the same tag once in 2^24; the second then overwrites what is left of the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag([u8; 4]);
+
+/// The layer's values in a request, as they came.
+#[derive(Debug, Default)]
+pub(crate) struct Hits<'a> {
+    pub anchor: AtMostOne<'a>,
+    /// The first ones that have a tag, in order; a name may occur twice.
+    pub tagged: ArrayVec<Tagged<'a>, MAX_TAGGED>,
+    /// The request brought more of these than were kept.
+    pub overflow: bool,
+    /// The bytes of the request's `Cookie` headers, up to the first one that was not searched.
+    pub length: usize,
+}
+
+/// A value whose name has a tag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tagged<'a> {
+    pub slot: Slot,
+    pub value: &'a [u8],
+}
+
+/// A value of which a request should hold at most one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AtMostOne<'a> {
+    #[default]
+    None,
+    /// Its value; it may have come more than once.
+    One(&'a [u8]),
+    /// Two values that differ.
+    Conflict,
+}
 
 /// The tagged cookies of a request, by their names. The response removes those that it ends.
 #[derive(Clone, Debug)]
@@ -86,6 +101,29 @@ pub(crate) struct IdleScope {
     pub has_script_cookie: bool,
 }
 
+/// How the state of a request comes and goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// The scope that serves the request. `None` if the engine serves both scopes, and neither serves this request.
+    pub scope: Option<Scope>,
+    pub carrier: Carrier,
+}
+
+impl Route {
+    /// In this scope, in cookies.
+    #[inline]
+    pub(crate) const fn by_cookies(scope: Scope) -> Self {
+        Self { scope: Some(scope), carrier: Carrier::Cookies }
+    }
+}
+
+/// What carries the state of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Cookies,
+    Headers,
+}
+
 /// What a request says of migration from the JS SDK's cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Migration {
@@ -99,6 +137,30 @@ pub(crate) enum Migration {
 
 /// The slots of leftovers, each once.
 pub(crate) type Leftovers = ArrayVec<Slot, MAX_TAGGED>;
+
+impl Hits<'_> {
+    /// Whether the request brought no cookie of this crate, for certain.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.anchor == AtMostOne::None && self.tagged.is_empty() && !self.is_cut()
+    }
+
+    /// Whether the request brought more bytes than were searched.
+    #[inline]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.length > MAX_SCANNED
+    }
+}
+
+impl<'a> AtMostOne<'a> {
+    pub(crate) fn push(&mut self, value: &'a [u8]) {
+        *self = match *self {
+            Self::None => Self::One(value),
+            Self::One(other) if other == value => Self::One(value),
+            Self::One(_) | Self::Conflict => Self::Conflict,
+        };
+    }
+}
 
 impl Tag {
     /// The tag of what was migrated from the JS SDK's cookie, which no anchor names. It is shorter than any other.
@@ -128,8 +190,28 @@ impl Tag {
         self == Self::SDK || self.0.iter().all(is_base64url)
     }
 
+    /// Reads six hexadecimal digits, in lower case.
+    pub(crate) fn from_hex(digits: &str) -> Option<Self> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_tag = digits.len() == 6 && digits.bytes().all(is_digit);
+        let bits = is_tag.then(|| u32::from_str_radix(digits, 16).ok()).flatten()?;
+        let mut text = [0; 4];
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        BASE64URL.encode_slice(bytes, &mut text).ok()?;
+        Some(Self(text))
+    }
+
+    /// The tag as six hexadecimal digits; `None` for the tag of no login.
+    pub(crate) fn to_hex(self) -> Option<ArrayString<6>> {
+        let mut bytes = [0; 4];
+        BASE64URL.decode_slice(self.0, bytes.get_mut(1..)?).ok()?;
+        let mut digits = ArrayString::new();
+        write!(digits, "{:06x}", u32::from_be_bytes(bytes)).ok()?;
+        Some(digits)
+    }
+
     #[inline]
-    fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             [rest @ .., 0] => rest,
             all => all,
@@ -181,6 +263,15 @@ impl Brought {
         }
     }
 
+    /// Makes a leftover of the record of the login that counts: pages remove it.
+    #[cold]
+    pub(crate) fn without_record(mut self) -> Self {
+        self.opt_out = false;
+        self.ends_leftovers = true;
+        self.push_leftover(Slot::OptOut(self.tag));
+        self
+    }
+
     /// Whether the request brought any tagged cookie.
     #[inline]
     pub(crate) fn any(&self) -> bool {
@@ -206,120 +297,24 @@ impl Brought {
     }
 }
 
-impl Cookies {
-    pub(crate) fn new(config: CookieConfig, scope: Scope) -> Self {
-        let names = Names::new(&config, scope);
-        // Rendered once: a forged cookie must not cost more than a good one. This crate's names and attributes fit into
-        // a header.
-        let removed = set_cookie(&config, Readers::ServerOnly, &names.anchor, "", Duration::ZERO);
-        let removed_anchor = removed.unwrap_or(HeaderValue::from_static(""));
-        let removal = removed_anchor.to_str().ok().and_then(|text| text.strip_prefix(&*names.anchor));
-        let removal = removal.unwrap_or_default().into();
-        Self { scope, names, scripts: ScriptNames::new(scope), config, removed_anchor, removal }
-    }
-
-    #[inline]
-    pub(crate) fn scope(&self) -> Scope {
-        self.scope
-    }
-
-    /// The cookies that scripts know.
-    pub(crate) fn scripts(&self) -> &ScriptNames {
-        &self.scripts
-    }
-
-    pub(crate) fn config(&self) -> &CookieConfig {
-        &self.config
-    }
-
-    /// The name of a slot, in two parts.
-    #[inline]
-    pub(crate) fn name<'a>(&'a self, slot: &'a Slot) -> [&'a [u8]; 2] {
-        match slot {
-            Slot::Anchor => [self.names.anchor.as_bytes(), &[]],
-            Slot::Identity(tag) => [self.names.identity.as_bytes(), tag.as_bytes()],
-            Slot::OptOut(tag) => [self.names.opt_out.as_bytes(), tag.as_bytes()],
-        }
-    }
-
-    /// Adds the cookies in a request's `Cookie` headers.
-    #[inline]
-    pub(crate) fn find<'a>(&self, headers: impl IntoIterator<Item = &'a HeaderValue>, hits: &mut Hits<'a>) {
-        self.names.find(headers, hits);
-    }
-
-    /// Calls `found` with every cookie that has a tag.
-    pub(crate) fn for_each_tagged<'a>(
-        &self,
-        headers: impl IntoIterator<Item = &'a HeaderValue>,
-        found: impl FnMut(Tagged<'a>),
-    ) {
-        self.names.for_each_tagged(headers, found);
-    }
-
-    /// The `Set-Cookie` that puts `value` into a slot; `None` for a value that no header takes; this crate's values all
-    /// fit.
-    pub(crate) fn set(&self, slot: Slot, value: &str, max_age: Duration) -> Option<HeaderValue> {
-        let name = self.name(&slot).concat();
-        set_cookie(&self.config, Readers::ServerOnly, std::str::from_utf8(&name).ok()?, value, max_age)
-    }
-
-    /// The `Set-Cookie` that empties a slot, with the attributes of [`set`](Self::set).
-    pub(crate) fn remove(&self, slot: Slot) -> HeaderValue {
-        if slot == Slot::Anchor {
-            return self.removed_anchor.clone();
-        }
-        let [prefix, tag] = self.name(&slot);
-        // Slices' `concat` costs 60 instructions more.
-        let mut line = Vec::with_capacity(prefix.len() + tag.len() + self.removal.len());
-        line.extend_from_slice(prefix);
-        line.extend_from_slice(tag);
-        line.extend_from_slice(self.removal.as_bytes());
-        let mut header = HeaderValue::from_maybe_shared(Bytes::from(line)).unwrap_or(HeaderValue::from_static(""));
-        header.set_sensitive(true);
-        header
-    }
-}
+/// The number of tagged cookies that are kept of a request. A page removes at most as many leftovers.
+pub(crate) const MAX_TAGGED: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
-    use crate::transport::cookie::AtMostOne;
 
-    /// The independent implementation in `tests/interop` makes the vectors.
     #[test]
-    fn cookie_name_vectors_are_slots_or_not_as_recorded() {
-        let file: Value = serde_json::from_str(include_str!("../../tests/vectors/cookie-format.json")).unwrap();
-        let vectors = file["names"].as_array().unwrap();
-        assert_eq!(vectors.len(), 63);
-        for vector in vectors {
-            let cookies = Cookies::new(
-                match vector["prefix"].as_str().unwrap() {
-                    "__Host-" => CookieConfig::default(),
-                    "__Secure-" => CookieConfig::default().domain("example.com").unwrap(),
-                    _ => CookieConfig::insecure(),
-                },
-                Scope::Euid,
-            );
-            let name = vector["name"].as_str().unwrap();
-            let header = HeaderValue::try_from(format!("{name}=value")).unwrap();
-            let mut hits = Hits::default();
-            cookies.find([&header], &mut hits);
-            let anchor = (hits.anchor == AtMostOne::One(b"value")).then_some(Slot::Anchor);
-            let tagged = hits.tagged.iter().map(|hit| hit.slot);
-            // No other tag belongs to a login, and no response removes such a cookie.
-            let slots: Vec<Slot> = tagged.chain(anchor).filter(|slot| slot.tag().is_none_or(Tag::is_valid)).collect();
-            let tag = || Tag::parse(vector["tag"].as_str().unwrap().as_bytes()).unwrap();
-            let expected = match vector["kind"].as_str() {
-                Some("identity") => vec![Slot::Identity(tag())],
-                Some("record") => vec![Slot::OptOut(tag())],
-                Some(_) => vec![Slot::Anchor],
-                None => Vec::new(),
-            };
-            assert_eq!(slots, expected, "{name}");
-            assert!(slots.iter().all(|slot| cookies.name(slot).concat() == name.as_bytes()), "{name}");
+    fn tag_in_hexadecimal_has_the_same_bits() {
+        for (text, digits) in [(*b"AAAA", "000000"), (*b"____", "ffffff"), (*b"AQID", "010203"), (*b"q80-", "abcd3e")] {
+            assert_eq!(Tag(text).to_hex().as_deref(), Some(digits));
+            assert_eq!(Tag::from_hex(digits), Some(Tag(text)));
+        }
+        for wrong in ["", "00000", "0000000", "00000g", "ABCDEF", "+12345", "0x1234"] {
+            assert_eq!(Tag::from_hex(wrong), None, "{wrong}");
+        }
+        for none in [Tag::SDK, Tag::NONE, Tag(*b"ab!d")] {
+            assert_eq!(none.to_hex(), None, "{none:?}");
         }
     }
 }

@@ -1,0 +1,106 @@
+//! Which scope serves a request, and what carries its state.
+//!
+//! 1. An engine serves one scope, or both: then the host chooses one for each request.
+//! 2. State is in cookies. If the engine takes headers too, a request that brings one of these has its state in headers
+//!    alone: the two never mix.
+//! 3. A request with `Sec-Fetch-Site` is one from a browser, whose scripts must not get sealed values to keep. Its state is
+//!    in cookies, unless the site says that its pages are in web views.
+
+use http::{HeaderMap, HeaderName};
+
+use super::Engine;
+use crate::scope::Scope;
+use crate::transport::cookies::Cookies;
+use crate::transport::headers::Headers;
+use crate::transport::slots::Carrier;
+use crate::transport::{CookieConfig, HeaderConfig, Transport};
+
+/// What few engines have: another scope, and headers.
+#[derive(Clone, Debug)]
+pub(super) struct Extras {
+    other_cookies: Option<Cookies>,
+    headers: Option<HeaderSide>,
+}
+
+/// The headers of an engine that takes them.
+#[derive(Clone, Debug)]
+struct HeaderSide {
+    config: HeaderConfig,
+    own: Headers,
+    other: Option<Headers>,
+}
+
+/// A transport of an engine, found by scope.
+pub(super) trait Served: Transport + Sized {
+    const CARRIER: Carrier;
+
+    /// The transport for a scope that the engine serves.
+    fn of(engine: &Engine, scope: Scope) -> Option<&Self>;
+}
+
+impl Served for Cookies {
+    const CARRIER: Carrier = Carrier::Cookies;
+
+    #[inline]
+    fn of(engine: &Engine, scope: Scope) -> Option<&Self> {
+        if engine.cookies.scope() == scope {
+            return Some(&engine.cookies);
+        }
+        engine.extras.as_ref()?.other_cookies.as_ref().filter(|other| other.scope() == scope)
+    }
+}
+
+impl Served for Headers {
+    const CARRIER: Carrier = Carrier::Headers;
+
+    fn of(engine: &Engine, scope: Scope) -> Option<&Self> {
+        engine.extras.as_ref()?.headers.as_ref()?.all().find(|headers| headers.scope() == scope)
+    }
+}
+
+impl HeaderSide {
+    fn all(&self) -> impl Iterator<Item = &Headers> {
+        std::iter::once(&self.own).chain(&self.other)
+    }
+}
+
+impl Engine {
+    /// The engine with these settings, which depend on each other.
+    pub(super) fn routed(self, config: CookieConfig, scope: Scope, both: bool, headers: Option<HeaderConfig>) -> Self {
+        let other = both.then(|| scope.other());
+        let headers = headers.and_then(|config| {
+            Some(HeaderSide { config, own: Headers::new(scope)?, other: other.and_then(Headers::new) })
+        });
+        let other_cookies = other.map(|other| Cookies::new(config.clone(), other));
+        let has_extras = headers.is_some() || other_cookies.is_some();
+        let extras = has_extras.then(|| Box::new(Extras { other_cookies, headers }));
+        Self { cookies: Cookies::new(config, scope), extras, ..self }
+    }
+
+    pub(super) fn serves_both(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.other_cookies.is_some())
+    }
+
+    pub(super) fn header_config(&self) -> Option<HeaderConfig> {
+        Some(self.extras.as_ref()?.headers.as_ref()?.config)
+    }
+
+    /// What carries the state of a request.
+    pub(super) fn carrier(&self, request: &HeaderMap) -> Carrier {
+        let side = self.extras.as_ref().and_then(|extras| extras.headers.as_ref());
+        let takes_headers = |side: &HeaderSide| side.config.has_web_views() || !request.contains_key(SEC_FETCH_SITE);
+        match side {
+            Some(side) if takes_headers(side) && side.all().any(|headers| headers.came_in(request)) => Carrier::Headers,
+            _ => Carrier::Cookies,
+        }
+    }
+
+    /// Whether a request header with this name carries state, or decides what carries it.
+    pub(super) fn reads_as_transport(&self, name: &HeaderName) -> bool {
+        let side = self.extras.as_ref().and_then(|extras| extras.headers.as_ref());
+        side.is_some_and(|side| *name == SEC_FETCH_SITE || side.all().any(|headers| headers.reads(name)))
+    }
+}
+
+/// From browsers only; scripts may not set it.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -1,0 +1,124 @@
+//! The transport by headers of its own, for apps and TV sets, which have no cookies.
+//!
+//! 1. The client keeps each response header whose name begins with `Euid-` (in the scope UID2 with `Uid2-`) under its name,
+//!    deletes it if the value is empty, and sends all of them with every request. That is a cookie jar without expiry.
+//! 2. The tag of a name is six hexadecimal digits in lower case, because names of headers ignore case.
+//! 3. A client that has no state sends `Euid-Login` with an empty value: it says that it wants headers.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::Transport;
+use super::slots::{Hits, Slot, Tag, Tagged};
+use crate::scope::Scope;
+
+/// The headers of one scope.
+#[derive(Clone, Debug)]
+pub(crate) struct Headers {
+    scope: Scope,
+    login: HeaderName,
+    /// What the name of an identity begins with; its login's tag follows.
+    identity: Box<str>,
+    /// What the name of the record of an opt-out begins with.
+    opt_out: Box<str>,
+}
+
+impl Headers {
+    /// The headers of a scope; `None` never happens, as the names of this crate are valid.
+    pub(crate) fn new(scope: Scope) -> Option<Self> {
+        let stem = scope.literals().cookie;
+        let login = HeaderName::try_from(format!("{stem}-login")).ok()?;
+        let [identity, opt_out] = ["identity", "opt-out"].map(|what| format!("{stem}-{what}-").into());
+        Some(Self { scope, login, identity, opt_out })
+    }
+
+    /// Whether a request brings a header of this crate in this scope.
+    pub(crate) fn came_in(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key(&self.login) || headers.keys().any(|name| self.slot(name).is_some())
+    }
+
+    /// Whether a request's header with this name is read.
+    pub(crate) fn reads(&self, name: &HeaderName) -> bool {
+        *name == self.login || self.slot(name).is_some()
+    }
+
+    /// The slot with a tag that a header is.
+    fn slot(&self, name: &HeaderName) -> Option<Slot> {
+        let name = name.as_str();
+        let identity = || name.strip_prefix(&*self.identity).and_then(Tag::from_hex).map(Slot::Identity);
+        let opt_out = || name.strip_prefix(&*self.opt_out).and_then(Tag::from_hex).map(Slot::OptOut);
+        identity().or_else(opt_out)
+    }
+
+    fn line(&self, slot: Slot, value: &str) -> Option<(HeaderName, HeaderValue)> {
+        let name = match slot {
+            Slot::Anchor => self.login.clone(),
+            Slot::Identity(_) | Slot::OptOut(_) => {
+                self.with_name(&slot, |name| HeaderName::from_bytes(&name.concat())).ok()?
+            }
+        };
+        let mut value = HeaderValue::try_from(value).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    }
+}
+
+impl Transport for Headers {
+    type Values<'a> = &'a HeaderMap;
+    type Line = (HeaderName, HeaderValue);
+
+    const EXPIRES: bool = false;
+
+    #[inline]
+    fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    fn values<'a>(headers: &'a HeaderMap) -> Self::Values<'a> {
+        headers
+    }
+
+    fn varies_on(&self) -> HeaderValue {
+        self.login.clone().into()
+    }
+
+    fn find<'a>(&self, values: &Self::Values<'a>, hits: &mut Hits<'a>) {
+        // An empty value says only that the client wants headers.
+        let anchors = values.get_all(&self.login).iter().map(HeaderValue::as_bytes).filter(|value| !value.is_empty());
+        anchors.for_each(|anchor| hits.anchor.push(anchor));
+        self.for_each_tagged(values, |hit| hits.overflow |= hits.tagged.try_push(hit).is_err());
+    }
+
+    fn for_each_tagged<'a>(&self, values: &Self::Values<'a>, mut found: impl FnMut(Tagged<'a>)) {
+        for (name, value) in *values {
+            // An empty value is what a client would delete.
+            if let Some(slot) = self.slot(name).filter(|_| !value.is_empty()) {
+                found(Tagged { slot, value: value.as_bytes() });
+            }
+        }
+    }
+
+    fn with_name<R>(&self, slot: &Slot, take: impl FnOnce([&[u8]; 2]) -> R) -> R {
+        // Only a garbled anchor has a tag without digits, and no name ends with that.
+        let digits = slot.tag().and_then(Tag::to_hex).unwrap_or_default();
+        match slot {
+            Slot::Anchor => take([self.login.as_str().as_bytes(), &[]]),
+            Slot::Identity(_) => take([self.identity.as_bytes(), digits.as_bytes()]),
+            Slot::OptOut(_) => take([self.opt_out.as_bytes(), digits.as_bytes()]),
+        }
+    }
+
+    fn set(&self, slot: Slot, value: &str, _: Duration) -> Option<Self::Line> {
+        self.line(slot, value)
+    }
+
+    fn remove(&self, slot: Slot) -> Option<Self::Line> {
+        self.line(slot, "")
+    }
+
+    fn append((name, value): Self::Line, headers: &mut HeaderMap) {
+        // A client keeps one value for a name.
+        let _ = headers.try_insert(name, value);
+    }
+}
