@@ -17,6 +17,7 @@ use euid_core::error::{ErrorKind, EuidError};
 use self::meter::{count, count_by, record, set};
 
 /// The handler of a request is called with this state.
+#[inline]
 pub(crate) fn request(scope: Option<Scope>, euid: &Euid) {
     count_by("euid_requests_total", word(scope), "state", euid.state());
 }
@@ -296,6 +297,7 @@ pub(crate) fn uid2_with_tcf_string() {
     );
 }
 
+#[inline]
 fn word(scope: Option<Scope>) -> &'static str {
     scope.map_or("none", Scope::as_str)
 }

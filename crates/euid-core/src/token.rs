@@ -164,7 +164,7 @@ impl AdvertisingToken {
     /// ```
     #[must_use]
     pub fn scope(&self) -> Scope {
-        self.0.route.scope.unwrap_or_default()
+        self.0.route.scope().unwrap_or_default()
     }
 
     pub(crate) fn peek(&self) -> &str {

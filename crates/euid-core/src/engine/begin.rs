@@ -227,7 +227,7 @@ impl<T: Served> Exchange<'_, T> {
         let verdict = policy::without_identity(Credential::Nothing, self.has_idle_state(), self.context.consent);
         let mut step = self.without_token(verdict, true, &Brought::NOTHING, Findings::NONE);
         if let Step::Ready(decision) = &mut step {
-            decision.route.scope = None;
+            decision.route = Route::new(None, T::CARRIER);
             // No cookie for scripts but those that are taken back.
             decision.scripts = Scripts::default();
         }
@@ -315,10 +315,15 @@ impl<T: Served> Exchange<'_, T> {
         let jitter = policy::jitter(times, chance, self.engine.refresh_jitter);
         let mut times = policy::with_margin(*times, self.engine.expiry_margin);
         if !self.engine.refresh_ahead.is_zero() {
-            times.refresh_from = policy::refresh_ahead(&times, self.engine.refresh_ahead);
+            times = self.ahead(times);
         }
         times.refresh_from = times.refresh_from.saturating_add(jitter);
         (policy::evaluate(&times, subject, self.context.consent, now), times, now)
+    }
+
+    #[cold]
+    fn ahead(&self, times: IdentityTimes) -> IdentityTimes {
+        IdentityTimes { refresh_from: policy::refresh_ahead(&times, self.engine.refresh_ahead), ..times }
     }
 
     fn candidate(
@@ -424,7 +429,7 @@ impl<T: Served> Exchange<'_, T> {
 
     #[inline]
     fn route(&self) -> Route {
-        Route { scope: Some(self.transport.scope()), carrier: T::CARRIER }
+        Route::new(Some(self.transport.scope()), T::CARRIER)
     }
 }
 

@@ -118,7 +118,7 @@ impl RefreshCandidate {
     #[must_use]
     pub fn scope(&self) -> Scope {
         // Without a scope nothing is due.
-        self.route.scope.unwrap_or_default()
+        self.route.scope().unwrap_or_default()
     }
 
     /// The lineage of the identity's login; `None` for an identity without a login, such as one from the JS SDK's

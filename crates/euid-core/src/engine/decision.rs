@@ -125,7 +125,7 @@ impl Decision {
     #[inline]
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
-        self.route.scope
+        self.route.scope()
     }
 
     /// The findings about the request's state, for logs and metrics. Empty after

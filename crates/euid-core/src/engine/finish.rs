@@ -122,8 +122,8 @@ impl Engine {
         let change = policy::resolve(&pending.change, asked, pending.consent, &Change::EndLogin);
         // Without a note, the engine has one scope, and cookies only: see `Decision::start`.
         let route = note.map_or(Route::by_cookies(self.cookies.scope()), Note::route);
-        finish.scope = route.scope;
-        let scripts = match route.carrier {
+        finish.scope = route.scope();
+        let scripts = match route.carrier() {
             Carrier::Cookies => self.script_write(change, pending.scripts, note),
             Carrier::Headers => ScriptWrite::Keep,
         };
@@ -151,12 +151,9 @@ impl Engine {
     /// The name of the request header by which responses with a visitor's token differ.
     #[inline]
     fn varies_on(&self, route: Route) -> HeaderValue {
-        let by_headers = |scope| Headers::of(self, scope).map(Headers::varies_on);
-        match route {
-            Route { scope: Some(scope), carrier: Carrier::Headers } => by_headers(scope),
-            _ => None,
-        }
-        .unwrap_or_else(|| self.cookies.varies_on())
+        let scope = route.scope().filter(|_| route.carrier() == Carrier::Headers);
+        let headers = scope.and_then(|scope| Headers::of(self, scope));
+        headers.map_or_else(|| self.cookies.varies_on(), Headers::varies_on)
     }
 
     /// Decides what the response does with the cookie for scripts; no other code does. A login is kept while consent is

@@ -61,7 +61,7 @@ impl Engine {
         if headers.keys_len() > MANY_HEADERS {
             return Err(WriteError::HeadersFull);
         }
-        match removals.route.carrier {
+        match removals.route.carrier() {
             Carrier::Cookies => self.write_by::<Cookies>(change, removals, scripts, now, headers),
             Carrier::Headers => self.write_by::<Headers>(change, removals, scripts, now, headers),
         }
@@ -80,7 +80,7 @@ impl Engine {
         if !removals.brought.idle().is_empty() {
             self.write_idle::<T>(change, removals, now, headers)?;
         }
-        let serving = removals.route.scope.and_then(|scope| T::of(self, scope));
+        let serving = removals.route.scope().and_then(|scope| T::of(self, scope));
         match (serving, change) {
             (Some(transport), _) => Writer { engine: self, transport, now }.write(change, removals, scripts, headers),
             (None, Change::Keep | Change::EndLogin) => Ok(None),
@@ -104,7 +104,7 @@ impl Engine {
             let exposes_token = transport.cookies().is_some_and(|cookies| cookies.config().exposes_token());
             let takes_back = exposes_token && (ends || (removals.leftovers && idle.has_script_cookie));
             let scripts = if takes_back { ScriptWrite::Remove } else { ScriptWrite::Keep };
-            let route = Route { scope: Some(idle.scope), ..removals.route };
+            let route = Route::new(Some(idle.scope), T::CARRIER);
             let removals = Removals { route, brought: &idle.brought, leftovers: ends };
             Writer { engine: self, transport, now }.write(change, removals, scripts, headers)?;
         }

@@ -99,6 +99,7 @@ impl Transport for Cookies {
         set_cookie(&self.config, Readers::ServerOnly, std::str::from_utf8(&name).ok()?, value, max_age)
     }
 
+    #[inline]
     fn remove(&self, slot: Slot) -> Option<HeaderValue> {
         if slot == Slot::Anchor {
             return Some(self.removed_anchor.clone());

@@ -101,20 +101,47 @@ pub(crate) struct IdleScope {
     pub has_script_cookie: bool,
 }
 
-/// How the state of a request comes and goes.
+/// How the state of a request comes and goes: which scope serves it, and what carries the state. It is one byte, for which a
+/// decision has room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
-    /// The scope that serves the request. `None` if the engine serves both scopes, and neither serves this request.
-    pub scope: Option<Scope>,
-    pub carrier: Carrier,
-}
+pub(crate) struct Route(u8);
 
 impl Route {
+    /// `scope` is `None` if the engine serves both scopes, and neither serves this request.
+    #[inline]
+    pub(crate) const fn new(scope: Option<Scope>, carrier: Carrier) -> Self {
+        let scope = match scope {
+            None => 0,
+            Some(Scope::Euid) => 1,
+            Some(Scope::Uid2) => 2,
+        };
+        Self(match carrier {
+            Carrier::Cookies => scope,
+            Carrier::Headers => scope | Self::HEADERS,
+        })
+    }
+
     /// In this scope, in cookies.
     #[inline]
     pub(crate) const fn by_cookies(scope: Scope) -> Self {
-        Self { scope: Some(scope), carrier: Carrier::Cookies }
+        Self::new(Some(scope), Carrier::Cookies)
     }
+
+    #[inline]
+    pub(crate) const fn scope(self) -> Option<Scope> {
+        match self.0 & !Self::HEADERS {
+            1 => Some(Scope::Euid),
+            2 => Some(Scope::Uid2),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn carrier(self) -> Carrier {
+        if self.0 & Self::HEADERS == 0 { Carrier::Cookies } else { Carrier::Headers }
+    }
+
+    const HEADERS: u8 = 4;
 }
 
 /// What carries the state of a request.
@@ -303,6 +330,16 @@ pub(crate) const MAX_TAGGED: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn route_holds_scope_and_carrier() {
+        for scope in [None, Some(Scope::Euid), Some(Scope::Uid2)] {
+            for carrier in [Carrier::Cookies, Carrier::Headers] {
+                let route = Route::new(scope, carrier);
+                assert_eq!((route.scope(), route.carrier()), (scope, carrier));
+            }
+        }
+    }
 
     #[test]
     fn tag_in_hexadecimal_has_the_same_bits() {
