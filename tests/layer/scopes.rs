@@ -542,3 +542,42 @@ async fn identity_of_the_other_scope_in_the_cookie_of_the_sdk_is_ignored() {
     let lines = log.take();
     assert!(lines.iter().any(|line| line.contains("scope=\"uid2\" reason=\"wrong_scope\"")), "{lines:?}");
 }
+
+#[tokio::test]
+async fn withdrawn_consent_ends_the_cookie_of_the_sdk_in_every_scope() {
+    let cookies = [("__euid", Scope::Euid), ("__uid_2", Scope::Uid2)];
+    for (region, (name, scope)) in
+        ["eu", "us", "elsewhere"].iter().flat_map(|region| cookies.map(|cookie| (region, cookie)))
+    {
+        let migrating = CookieConfig::default().migrate_js_sdk_cookie(None).unwrap();
+        let mut both = Both::refreshing().configured(|layer| layer.cookie(migrating));
+        let consenting = both.site.layer.clone();
+        let sdk = sdk_value(&identity(scope, "sdk"));
+        both.site.jar.put(name, &sdk);
+        both = both.configured(|layer| layer.consent(|_| Consent::Withdrawn));
+        assert_eq!(both.look(region).await, "withheld");
+        // A late page may bring it back.
+        both.site.jar.put(name, &sdk);
+        both.site.layer = consenting;
+        for region in ["eu", "us"] {
+            assert_eq!(both.look(region).await, "absent", "{name} {region}");
+        }
+    }
+}
+
+/// Neither would a page of its own scope take it over.
+#[tokio::test]
+async fn withdrawn_consent_leaves_a_cookie_of_the_sdk_that_is_not_migrated() {
+    let other = sdk_value(&identity(Scope::Euid, "sdk"));
+    for (name, value, migrates) in
+        [("__uid_2", &*other, true), ("__uid_2", "garbled", true), ("__euid", &*other, false)]
+    {
+        let mut both = Both::refreshing().configured(|layer| layer.consent(|_| Consent::Withdrawn));
+        if migrates {
+            both = both.configured(|layer| layer.cookie(CookieConfig::default().migrate_js_sdk_cookie(None).unwrap()));
+        }
+        both.site.jar.put(name, value);
+        assert_eq!(both.look("elsewhere").await, "withheld");
+        assert_eq!(both.site.jar.names(), [name], "{migrates}");
+    }
+}

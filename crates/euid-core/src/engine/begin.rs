@@ -182,7 +182,7 @@ impl Exchange<'_> {
         let nothing_counts = found.anchor == FoundAnchor::None && credential == Credential::Nothing;
         let may_migrate = nothing_counts && migrates;
         if let Some(sdk) = may_migrate.then(|| cookies.scripts().read_js_sdk(self.headers)).flatten() {
-            if sdk.scope().is_none_or(|scope| scope == cookies.scope()) {
+            if sdk.can_be_of(cookies.scope()) {
                 if let Some(step) = self.with_js_sdk_cookie(sdk, &found.brought) {
                     return step;
                 }

@@ -29,8 +29,15 @@ fn find(cookies: &Cookies, headers: &HeaderMap) -> IdleScope {
     let anchor = FoundAnchor::of(hits.anchor);
     let mut brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
     hits.tagged.iter().filter(|hit| hit.slot.has_valid_tag()).for_each(|hit| brought.note(hit.slot));
-    let has_state = brought.any() || anchor.is_state() || hits.is_cut();
+    let has_state = brought.any() || anchor.is_state() || hits.is_cut() || brings_migration(cookies, anchor, headers);
     let exposes_token = cookies.config().exposes_token();
     let has_script_cookie = exposes_token && cookies.scripts().find(headers, None).differs(false);
     IdleScope { scope, brought, has_state, has_script_cookie }
+}
+
+/// Whether a page of the scope would take over the JS SDK's cookie, if no tagged cookie of the scope came.
+fn brings_migration(cookies: &Cookies, anchor: FoundAnchor, headers: &HeaderMap) -> bool {
+    let migrates = anchor == FoundAnchor::None && cookies.config().js_sdk_cookie().is_some();
+    let sdk = migrates.then(|| cookies.scripts().read_js_sdk(headers)).flatten();
+    sdk.is_some_and(|sdk| sdk.can_be_of(cookies.scope()))
 }
