@@ -581,3 +581,68 @@ async fn withdrawn_consent_leaves_a_cookie_of_the_sdk_that_is_not_migrated() {
         assert_eq!(both.site.jar.names(), [name], "{migrates}");
     }
 }
+
+/// A logout removes at most eight other cookies of a scope, and always those of the login that counts.
+#[tokio::test]
+async fn logout_removes_a_login_behind_many_cookies_of_the_other_scope() {
+    let mut both = Both::refreshing().with_both_logins().await;
+    let logins = std::mem::take(&mut both.site.jar);
+    (0..8).for_each(|number| both.site.jar.put(format!("__Host-uid2.old{number}"), "x"));
+    for name in logins.names() {
+        both.site.jar.put(name, logins.value(name).unwrap());
+    }
+    both.update("eu", EuidUpdate::logout()).await;
+    assert_eq!(both.site.jar.names(), Vec::<&str>::new());
+}
+
+/// A node that does not migrate keeps the logout for those that do.
+#[tokio::test]
+async fn logout_ends_a_migrated_identity_behind_many_cookies_of_the_other_scope() {
+    let migrating = CookieConfig::default().migrate_js_sdk_cookie(None).unwrap();
+    let mut both = Both::refreshing();
+    let not_migrating = both.site.layer.clone();
+    both = both.configured(|layer| layer.cookie(migrating));
+    both.site.jar.put("__uid_2", &sdk_value(&identity(Scope::Uid2, "sdk")));
+    both.look("us").await;
+    let migrated = both.site.jar.value("__Host-uid2.sdk").unwrap().to_owned();
+    (0..8).for_each(|number| both.site.jar.put(format!("__Host-uid2.old{number}"), "x"));
+    both.site.jar.put("__Host-uid2.sdk", &migrated);
+    let migrating = std::mem::replace(&mut both.site.layer, not_migrating);
+    both.update("eu", EuidUpdate::logout()).await;
+    both.site.layer = migrating;
+    assert_eq!(both.look("us").await, "absent");
+}
+
+/// The browser may send a request between two lines of a response.
+#[tokio::test]
+async fn no_line_of_a_logout_lets_an_identity_count_without_its_record_in_either_scope() {
+    for region in ["eu", "us", "elsewhere"] {
+        let opted_out = || Operator::answering(Ok(Refreshed::OptedOut));
+        let mut both = Both::new(opted_out(), opted_out()).with_both_logins().await;
+        let down = |scope| Operator::answering(failure(ErrorKind::Transient)).of_scope(scope);
+        let another_node = EuidLayer::new(both.site.layer.keys(), down(Scope::Euid)).clock(both.site.clock.clone());
+        let another_node = another_node.scope(down(Scope::Uid2), scope_of).unwrap();
+        let late = both.site.jar.clone();
+        both.site.wait_until(DUE);
+        for region in ["eu", "us"] {
+            assert_eq!(both.look(region).await, "opted_out");
+        }
+        let before = both.site.jar.clone();
+        let logout = both.update(region, EuidUpdate::logout()).await;
+        both.site.layer = another_node;
+        let lines: Vec<_> = logout.response.headers().get_all(SET_COOKIE).iter().collect();
+        for stored in 0..=lines.len() {
+            both.site.jar = before.clone();
+            for name in late.names().into_iter().filter(|name| !name.ends_with("-login")) {
+                both.site.jar.put(name, late.value(name).unwrap());
+            }
+            for line in lines.iter().take(stored) {
+                both.site.jar.apply(&HeaderMap::from_iter([(SET_COOKIE, (*line).clone())]));
+            }
+            for scope in ["eu", "us"] {
+                let saw = both.site.send(both.request(scope), NOTHING).await.saw();
+                assert!(!saw.starts_with("active"), "{region}, after {stored} lines: {saw} in {scope}");
+            }
+        }
+    }
+}

@@ -24,11 +24,17 @@ impl Engine {
 
 fn find(cookies: &Cookies, headers: &HeaderMap) -> IdleScope {
     let scope = cookies.scope();
+    let values = headers.get_all(COOKIE);
     let mut hits = Hits::default();
-    cookies.find(headers.get_all(COOKIE), &mut hits);
+    cookies.find(values.iter(), &mut hits);
     let anchor = FoundAnchor::of(hits.anchor);
-    let mut brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
-    hits.tagged.iter().filter(|hit| hit.slot.has_valid_tag()).for_each(|hit| brought.note(hit.slot));
+    let tag = anchor.tag(cookies.config().js_sdk_cookie().is_some());
+    let mut brought = Brought { tag, migration: anchor.migration(), ..Brought::NOTHING };
+    cookies.for_each_tagged(values.iter(), &hits, |hit| {
+        if hit.slot.has_valid_tag() {
+            brought.note(hit.slot);
+        }
+    });
     let has_state = brought.any() || anchor.is_state() || hits.is_cut() || brings_migration(cookies, anchor, headers);
     let exposes_token = cookies.config().exposes_token();
     let has_script_cookie = exposes_token && cookies.scripts().find(headers, None).differs(false);

@@ -116,13 +116,8 @@ impl Engine {
         migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
     ) -> Found<T> {
-        let counting = match anchor {
-            FoundAnchor::Login(lineage) => Some(Counting::Lineage(lineage)),
-            FoundAnchor::None if migrates => Some(Counting::Migrated),
-            FoundAnchor::None | FoundAnchor::Ended | FoundAnchor::Unreadable => None,
-        };
-        let tag = counting.map_or(Tag::NONE, Counting::tag);
-        let mut brought = Brought { tag, ..Brought::NOTHING };
+        let counting = anchor.counting(migrates);
+        let mut brought = Brought { tag: anchor.tag(migrates), ..Brought::NOTHING };
         let mut own = ArrayVec::<_, MAX_TAGGED>::new();
         let note = |hit: Tagged<'a>| {
             // Another name is not one of this crate.
@@ -135,11 +130,7 @@ impl Engine {
             }
         };
         // Those of the login that counts may stand behind the first eight.
-        if hits.overflow {
-            cookies.for_each_tagged(headers.iter(), note);
-        } else {
-            hits.tagged.iter().copied().for_each(note);
-        }
+        cookies.for_each_tagged(headers.iter(), hits, note);
         if brought.migration == Migration::Unseen {
             brought.migration = anchor.migration();
         } else if anchor == FoundAnchor::None && counting.is_none() {
@@ -293,6 +284,20 @@ impl FoundAnchor {
                 None => Self::Unreadable,
             },
         }
+    }
+
+    /// The login that counts, on a site that migrates or not.
+    fn counting(self, migrates: bool) -> Option<Counting> {
+        match self {
+            Self::Login(lineage) => Some(Counting::Lineage(lineage)),
+            Self::None if migrates => Some(Counting::Migrated),
+            Self::None | Self::Ended | Self::Unreadable => None,
+        }
+    }
+
+    /// The tag of the login that counts.
+    pub(super) fn tag(self, migrates: bool) -> Tag {
+        self.counting(migrates).map_or(Tag::NONE, Counting::tag)
     }
 
     pub(super) fn migration(&self) -> Migration {

@@ -249,13 +249,18 @@ impl Cookies {
         self.names.find(headers, hits);
     }
 
-    /// Calls `found` with every cookie that has a tag.
+    /// Calls `found` with every cookie that has a tag: those in `hits`, and those behind them.
     pub(crate) fn for_each_tagged<'a>(
         &self,
         headers: impl IntoIterator<Item = &'a HeaderValue>,
+        hits: &Hits<'a>,
         found: impl FnMut(Tagged<'a>),
     ) {
-        self.names.for_each_tagged(headers, found);
+        if hits.overflow {
+            self.names.for_each_tagged(headers, found);
+        } else {
+            hits.tagged.iter().copied().for_each(found);
+        }
     }
 
     /// The `Set-Cookie` that puts `value` into a slot; `None` for a value that no header takes; this crate's values all
