@@ -646,3 +646,17 @@ async fn no_line_of_a_logout_lets_an_identity_count_without_its_record_in_either
         }
     }
 }
+
+/// A response that can't write a new pair writes nothing at all: it is not kept from caches.
+#[tokio::test]
+async fn pair_that_fits_into_no_cookie_takes_no_token_back_from_scripts() {
+    let too_long = identity(Scope::Euid, &"x".repeat(5000));
+    let both = Both::new(Operator::answering(Ok(Refreshed::Identity(too_long))), Operator::never());
+    let both = both.configured(|layer| layer.cookie(CookieConfig::default().expose_token_to_scripts()));
+    let mut both = both.with_both_logins().await;
+    both.site.wait_until(DUE);
+    let request = both.request("eu");
+    let page = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
+    let response = both.site.layer.layer(page).oneshot(request).await.unwrap();
+    assert!(response.headers().is_empty(), "{:?}", response.headers());
+}

@@ -57,24 +57,51 @@ impl Engine {
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
-        let Removals { scope, brought, .. } = removals;
         if headers.keys_len() > MANY_HEADERS {
             return Err(WriteError::HeadersFull);
         }
-        let serving = scope.and_then(|scope| self.cookies_of(scope));
-        // First, because curl's jar file keeps the last removal only, and a login that counts now must end.
-        if !brought.idle().is_empty() {
-            self.write_idle(change, removals, now, headers)?;
+        if removals.brought.idle().is_empty() {
+            return self.write_serving(change, removals, scripts, now, headers);
         }
-        match (serving, change) {
+        self.write_all(change, removals, scripts, now, headers)
+    }
+
+    /// Writes a change for the scope that serves the request.
+    #[inline]
+    fn write_serving(
+        &self,
+        change: &Change,
+        removals: Removals<'_>,
+        scripts: ScriptWrite<'_>,
+        now: UnixMillis,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<usize>, WriteError> {
+        match (removals.scope.and_then(|scope| self.cookies_of(scope)), change) {
             (Some(cookies), _) => Writer { engine: self, cookies, now }.write(change, removals, scripts, headers),
             (None, Change::Keep | Change::EndLogin) => Ok(None),
             (None, _) => Err(WriteError::NoScope),
         }
     }
 
-    /// Writes what a change means for the scopes that do not serve the request.
+    /// Writes a change for every scope.
     #[cold]
+    fn write_all(
+        &self,
+        change: &Change,
+        removals: Removals<'_>,
+        scripts: ScriptWrite<'_>,
+        now: UnixMillis,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<usize>, WriteError> {
+        let mut serving = HeaderMap::new();
+        let size = self.write_serving(change, removals, scripts, now, &mut serving)?;
+        // First, because curl's jar file keeps the last removal only, and a login that counts now must end.
+        self.write_idle(change, removals, now, headers)?;
+        serving.into_iter().for_each(|(_, cookie)| _ = headers.try_append(SET_COOKIE, cookie));
+        Ok(size)
+    }
+
+    /// Writes what a change means for the scopes that do not serve the request.
     fn write_idle(
         &self,
         change: &Change,
