@@ -16,13 +16,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::error::{ErrorKind, EuidError};
 use tower_euid::{
-    Consent, CookieConfig, EuidLayer, EuidLogoutHandle, EuidUpdate, Identity, Refresh, Refreshed, Scope, refresh_fn,
+    Consent, CookieConfig, EuidLayer, EuidLogoutHandle, EuidUpdate, Identity, Refreshed, Scope, refresh_fn,
 };
 
 use crate::support::sdk::sdk_value;
 use crate::support::{
-    DUE, IDENTITY_EXPIRES, Jar, Log, NOTHING, Operator, REFRESH_EXPIRES, REFRESH_FROM, Site, User, Visit, failure,
-    identity_until, ring, set_cookies, with_method,
+    DUE, IDENTITY_EXPIRES, Jar, Log, NOTHING, Operator, REFRESH_EXPIRES, REFRESH_FROM, Seen, Site, User, Visit,
+    failure, identity_until, page, ring, set_cookies, with_method,
 };
 
 /// A token of a scope, as its operator begins it.
@@ -653,10 +653,43 @@ async fn pair_that_fits_into_no_cookie_takes_no_token_back_from_scripts() {
     let too_long = identity(Scope::Euid, &"x".repeat(5000));
     let both = Both::new(Operator::answering(Ok(Refreshed::Identity(too_long))), Operator::never());
     let both = both.configured(|layer| layer.cookie(CookieConfig::default().expose_token_to_scripts()));
-    let mut both = both.with_both_logins().await;
+    let both = both.with_both_logins().await;
     both.site.wait_until(DUE);
     let request = both.request("eu");
     let page = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
     let response = both.site.layer.layer(page).oneshot(request).await.unwrap();
     assert!(response.headers().is_empty(), "{:?}", response.headers());
+}
+
+/// The layer inside knows the user. It compares the user with the login of the scope that the page sees.
+#[tokio::test]
+async fn layer_inside_shows_no_token_of_another_user_in_a_scope_that_it_does_not_choose() {
+    let mut both = Both::refreshing();
+    both.update("eu", EuidUpdate::login(identity(Scope::Euid, "ann")).subject("ann")).await;
+    both.update("us", EuidUpdate::login(identity(Scope::Uid2, "bob")).subject("bob")).await;
+    let keys = both.site.layer.keys();
+    for user in ["ann", "bob"] {
+        let layer =
+            |scope| EuidLayer::new(keys.clone(), Operator::never().of_scope(scope)).clock(both.site.clock.clone());
+        let [euid, uid2] = Scope::ALL.map(|scope| layer(scope).subject(move |_| Some(user)));
+        let chooses = |scope| euid.clone().scope(Operator::never().of_scope(Scope::Uid2), move |_| scope).unwrap();
+        let (ann, bob) = match user {
+            "ann" => ("active(E4ann)", "absent"),
+            _ => ("absent", "active(A4bob)"),
+        };
+        for (inner, sees_euid, sees_uid2) in [
+            (&euid, ann, "absent"),
+            (&uid2, "absent", bob),
+            (&chooses(Some(Scope::Euid)), ann, bob),
+            (&chooses(Some(Scope::Uid2)), ann, bob),
+            (&chooses(None), ann, bob),
+        ] {
+            for (region, expected) in [("eu", sees_euid), ("us", sees_uid2)] {
+                let seen = Seen::default();
+                let service = both.site.layer.layer(inner.layer(page(Arc::clone(&seen), NOTHING)));
+                let response = service.oneshot(both.request(region)).await.unwrap();
+                assert_eq!(Visit::of(&seen, response).saw(), expected, "{user} {region} {inner:?}");
+            }
+        }
+    }
 }
