@@ -376,8 +376,13 @@ async fn hooks_and_handlers_find_the_scope_in_the_request() {
             assert_eq!(request.extensions().get::<Scope>().copied(), scope);
             ready(Ok::<_, Infallible>(Response::new(())))
         });
-        both.site.layer.layer(page).oneshot(both.request(region)).await.unwrap();
-        assert_eq!(in_hook.lock().unwrap().pop(), Some(scope));
+        // Whatever scope a middleware outside has put there.
+        for outside in [None, Some(Scope::Euid), Some(Scope::Uid2)] {
+            let mut request = both.request(region);
+            outside.map(|scope| request.extensions_mut().insert(scope));
+            both.site.layer.layer(page).oneshot(request).await.unwrap();
+            assert_eq!(in_hook.lock().unwrap().pop(), Some(scope));
+        }
     }
 }
 
