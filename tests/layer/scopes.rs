@@ -698,3 +698,19 @@ async fn layer_inside_shows_no_token_of_another_user_in_a_scope_that_it_does_not
         }
     }
 }
+
+/// The anchors are in the part that was searched, and there is nothing to end.
+#[tokio::test]
+async fn withdrawn_consent_writes_nothing_beside_ended_logins_and_64_kib_of_cookies() {
+    let both = Both::refreshing().configured(|layer| layer.consent(|_| Consent::Withdrawn));
+    for region in ["eu", "us", "elsewhere"] {
+        let mut request = both.request(region);
+        for cookies in
+            ["__Host-euid-login=none; __Host-uid2-login=none".to_owned(), format!("a={}", "x".repeat(65_536))]
+        {
+            request.headers_mut().append(COOKIE, HeaderValue::try_from(cookies).unwrap());
+        }
+        let visit = both.site.send(request, NOTHING).await;
+        assert!(set_cookies(visit.response.headers()).is_empty(), "{region}: {visit:?}");
+    }
+}

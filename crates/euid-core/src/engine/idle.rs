@@ -27,7 +27,7 @@ fn find(cookies: &Cookies, headers: &HeaderMap) -> IdleScope {
     let values = headers.get_all(COOKIE);
     let mut hits = Hits::default();
     cookies.find(values.iter(), &mut hits);
-    let anchor = FoundAnchor::of(hits.anchor);
+    let anchor = FoundAnchor::of(&hits);
     let tag = anchor.tag(cookies.config().js_sdk_cookie().is_some());
     let mut brought = Brought { tag, migration: anchor.migration(), ..Brought::NOTHING };
     cookies.for_each_tagged(values.iter(), &hits, |hit| {
@@ -35,7 +35,7 @@ fn find(cookies: &Cookies, headers: &HeaderMap) -> IdleScope {
             brought.note(hit.slot);
         }
     });
-    let has_state = brought.any() || anchor.is_state() || hits.is_cut() || brings_migration(cookies, anchor, headers);
+    let has_state = brought.any() || anchor.is_state() || brings_migration(cookies, anchor, headers);
     let exposes_token = cookies.config().exposes_token();
     let has_script_cookie = exposes_token && cookies.scripts().find(headers, None).differs(false);
     IdleScope { scope, brought, has_state, has_script_cookie }

@@ -85,11 +85,7 @@ impl Engine {
         migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
     ) -> Found<T> {
-        let mut anchor = FoundAnchor::of(hits.anchor);
-        if anchor == FoundAnchor::None && hits.is_cut() {
-            // It may be in the part that was not searched.
-            anchor = FoundAnchor::Unreadable;
-        }
+        let anchor = FoundAnchor::of(hits);
         if hits.tagged.is_empty() {
             let brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
             return Found { outcome: ReadOutcome::None, anchor, brought };
@@ -274,8 +270,10 @@ impl Counting {
 impl FoundAnchor {
     // Out of line it costs each request with cookies some 20 instructions more.
     #[inline(always)]
-    pub(super) fn of(hit: AtMostOne<'_>) -> Self {
-        match hit {
+    pub(super) fn of(hits: &Hits<'_>) -> Self {
+        match hits.anchor {
+            // It may be in the part that was not searched.
+            AtMostOne::None if hits.is_cut() => Self::Unreadable,
             AtMostOne::None => Self::None,
             AtMostOne::Conflict => Self::Unreadable,
             AtMostOne::One(value) => match login::parse_anchor(value) {
