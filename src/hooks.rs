@@ -51,9 +51,13 @@ pub(crate) fn answers<B>(config: &Config, request: Request<B>) -> (Request<B>, H
     let (mut consent, mut user) = (Consent::Granted, UserAnswer::Unchecked);
     let (mut parts, body) = request.into_parts();
     let scope = config.other_scope.as_ref().and_then(|other| (other.choose)(&parts));
-    // A layer further out has chosen the scope already.
-    if let (Some(scope), None) = (scope, parts.extensions.get::<Euid>()) {
-        parts.extensions.insert(scope);
+    // A layer further out has chosen the scope already, if there is one.
+    if config.other_scope.is_some() && parts.extensions.get::<Euid>().is_none() {
+        // The application may have one of its own there, for the hook to read.
+        match scope {
+            Some(scope) => parts.extensions.insert(scope),
+            None => parts.extensions.remove(),
+        };
     }
     if let Some(hook) = &config.subject {
         user = hook(&parts).map_or(UserAnswer::NoUser, UserAnswer::SignedIn);

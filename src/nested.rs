@@ -10,9 +10,9 @@
 
 use std::sync::Arc;
 
-use euid_core::engine::{Change, UserCheck};
-use euid_core::{AdvertisingToken, Consent, Euid, EuidLogoutHandle};
-use http::{Extensions, HeaderMap, Request, Response};
+use euid_core::engine::{Change, RequestContext, UserCheck};
+use euid_core::{AdvertisingToken, Consent, Euid, EuidLogoutHandle, Scope};
+use http::{Extensions, Request, Response};
 
 use crate::config::Config;
 use crate::hooks::{self, HookAnswers, HooksOf};
@@ -76,7 +76,7 @@ fn restrict<B>(config: &Config, request: &mut Request<B>, answers: &HookAnswers,
         logout.logout();
     }
     let Some(shown) = request.extensions().get::<Euid>() else { return };
-    let is_barred = is_of_another(config, request.headers(), answers, shown);
+    let is_barred = is_of_another(config, request, answers, shown);
     let euid = match (answers.consent, shown) {
         (Consent::Withheld, Euid::OptedOut) if !is_barred => return,
         (Consent::Withheld | Consent::Withdrawn, _) => Euid::Withheld,
@@ -94,21 +94,32 @@ fn restrict<B>(config: &Config, request: &mut Request<B>, answers: &HookAnswers,
 }
 
 /// Returns whether the identity, or the opt-out, is bound to a user who is not signed in. One that this layer can't open
-/// counts as bound to another user.
-fn is_of_another(config: &Config, headers: &HeaderMap, answers: &HookAnswers, shown: &Euid) -> bool {
+/// counts as bound to another user. So does one of a scope that this layer does not serve.
+fn is_of_another<B>(config: &Config, request: &Request<B>, answers: &HookAnswers, shown: &Euid) -> bool {
     if config.subject.is_none() || matches!(shown, Euid::Absent | Euid::Withheld) {
         return false;
     }
-    match config.engine.check_user(headers, &answers.context()) {
+    let (own, served) = (config.engine.scope(), scope_served(request.extensions(), shown).or(answers.scope));
+    if own.is_some() && served.is_some() && own != served {
+        return true;
+    }
+    let context = RequestContext { scope: served, ..answers.context() };
+    match config.engine.check_user(request.headers(), &context) {
         UserCheck::Same => false,
         UserCheck::Rejected(reason) => {
-            report_rejected(config, config.engine.scope().or(answers.scope), reason);
+            report_rejected(config, own.or(served), reason);
             true
         }
         // An opt-out in the JS SDK's own cookie is bound to no user.
         UserCheck::NoState => !matches!(shown, Euid::OptedOut),
         _ => true,
     }
+}
+
+/// The scope that the layer outside has chosen, whatever the hook of this layer says.
+fn scope_served(extensions: &Extensions, shown: &Euid) -> Option<Scope> {
+    let of_token = shown.advertising_token().map(AdvertisingToken::scope);
+    of_token.or_else(|| extensions.get().copied())
 }
 
 impl Inner {

@@ -186,6 +186,16 @@ fn visitor_is_refused_behind_a_layer_with_another_clock() {
 }
 
 #[test]
+fn visitor_in_any_state_is_refused_behind_a_layer_of_the_other_scope() {
+    let [sandbox, other] = [scope(), scope().other()].map(|scope| Sandbox::builder().scope(scope).build().unwrap());
+    for state in [VisitorState::Absent, VisitorState::OptedOut].into_iter().chain(LOGGED_IN) {
+        let error = sandbox.visitor(&layer(&other), state).unwrap_err().to_string();
+        let expected = format!("the layer serves {}, and the sandbox plays {}", other.scope(), sandbox.scope());
+        assert_eq!(error, expected, "{state:?}");
+    }
+}
+
+#[test]
 fn visitor_state_is_refused_if_the_lifetimes_have_no_time_for_it() {
     let hour = Duration::from_secs(3600);
     let minted = |times: [Duration; 3]| {

@@ -21,8 +21,8 @@ use tower_euid::{
 
 use crate::support::sdk::sdk_value;
 use crate::support::{
-    DUE, IDENTITY_EXPIRES, Jar, Log, NOTHING, Operator, REFRESH_EXPIRES, REFRESH_FROM, Site, User, Visit, failure,
-    identity_until, ring, set_cookies, with_method,
+    DUE, IDENTITY_EXPIRES, Jar, Log, NOTHING, Operator, REFRESH_EXPIRES, REFRESH_FROM, Seen, Site, User, Visit,
+    failure, identity_until, page, ring, set_cookies, with_method,
 };
 
 /// A token of a scope, as its operator begins it.
@@ -376,8 +376,13 @@ async fn hooks_and_handlers_find_the_scope_in_the_request() {
             assert_eq!(request.extensions().get::<Scope>().copied(), scope);
             ready(Ok::<_, Infallible>(Response::new(())))
         });
-        both.site.layer.layer(page).oneshot(both.request(region)).await.unwrap();
-        assert_eq!(in_hook.lock().unwrap().pop(), Some(scope));
+        // Whatever scope a middleware outside has put there.
+        for outside in [None, Some(Scope::Euid), Some(Scope::Uid2)] {
+            let mut request = both.request(region);
+            outside.map(|scope| request.extensions_mut().insert(scope));
+            both.site.layer.layer(page).oneshot(request).await.unwrap();
+            assert_eq!(in_hook.lock().unwrap().pop(), Some(scope));
+        }
     }
 }
 
@@ -541,4 +546,171 @@ async fn identity_of_the_other_scope_in_the_cookie_of_the_sdk_is_ignored() {
     assert_eq!(both.site.jar.names(), ["__uid_2"]);
     let lines = log.take();
     assert!(lines.iter().any(|line| line.contains("scope=\"uid2\" reason=\"wrong_scope\"")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn withdrawn_consent_ends_the_cookie_of_the_sdk_in_every_scope() {
+    let cookies = [("__euid", Scope::Euid), ("__uid_2", Scope::Uid2)];
+    for (region, (name, scope)) in
+        ["eu", "us", "elsewhere"].iter().flat_map(|region| cookies.map(|cookie| (region, cookie)))
+    {
+        let migrating = CookieConfig::default().migrate_js_sdk_cookie(None).unwrap();
+        let mut both = Both::refreshing().configured(|layer| layer.cookie(migrating));
+        let consenting = both.site.layer.clone();
+        let sdk = sdk_value(&identity(scope, "sdk"));
+        both.site.jar.put(name, &sdk);
+        both = both.configured(|layer| layer.consent(|_| Consent::Withdrawn));
+        assert_eq!(both.look(region).await, "withheld");
+        // A late page may bring it back.
+        both.site.jar.put(name, &sdk);
+        both.site.layer = consenting;
+        for region in ["eu", "us"] {
+            assert_eq!(both.look(region).await, "absent", "{name} {region}");
+        }
+    }
+}
+
+/// Neither would a page of its own scope take it over.
+#[tokio::test]
+async fn withdrawn_consent_leaves_a_cookie_of_the_sdk_that_is_not_migrated() {
+    let other = sdk_value(&identity(Scope::Euid, "sdk"));
+    for (name, value, migrates) in
+        [("__uid_2", &*other, true), ("__uid_2", "garbled", true), ("__euid", &*other, false)]
+    {
+        let mut both = Both::refreshing().configured(|layer| layer.consent(|_| Consent::Withdrawn));
+        if migrates {
+            both = both.configured(|layer| layer.cookie(CookieConfig::default().migrate_js_sdk_cookie(None).unwrap()));
+        }
+        both.site.jar.put(name, value);
+        assert_eq!(both.look("elsewhere").await, "withheld");
+        assert_eq!(both.site.jar.names(), [name], "{migrates}");
+    }
+}
+
+/// A logout removes at most eight other cookies of a scope, and always those of the login that counts.
+#[tokio::test]
+async fn logout_removes_a_login_behind_many_cookies_of_the_other_scope() {
+    let mut both = Both::refreshing().with_both_logins().await;
+    let logins = std::mem::take(&mut both.site.jar);
+    (0..8).for_each(|number| both.site.jar.put(format!("__Host-uid2.old{number}"), "x"));
+    for name in logins.names() {
+        both.site.jar.put(name, logins.value(name).unwrap());
+    }
+    both.update("eu", EuidUpdate::logout()).await;
+    assert_eq!(both.site.jar.names(), Vec::<&str>::new());
+}
+
+/// A node that does not migrate keeps the logout for those that do.
+#[tokio::test]
+async fn logout_ends_a_migrated_identity_behind_many_cookies_of_the_other_scope() {
+    let migrating = CookieConfig::default().migrate_js_sdk_cookie(None).unwrap();
+    let mut both = Both::refreshing();
+    let not_migrating = both.site.layer.clone();
+    both = both.configured(|layer| layer.cookie(migrating));
+    both.site.jar.put("__uid_2", &sdk_value(&identity(Scope::Uid2, "sdk")));
+    both.look("us").await;
+    let migrated = both.site.jar.value("__Host-uid2.sdk").unwrap().to_owned();
+    (0..8).for_each(|number| both.site.jar.put(format!("__Host-uid2.old{number}"), "x"));
+    both.site.jar.put("__Host-uid2.sdk", &migrated);
+    let migrating = std::mem::replace(&mut both.site.layer, not_migrating);
+    both.update("eu", EuidUpdate::logout()).await;
+    both.site.layer = migrating;
+    assert_eq!(both.look("us").await, "absent");
+}
+
+/// The browser may send a request between two lines of a response.
+#[tokio::test]
+async fn no_line_of_a_logout_lets_an_identity_count_without_its_record_in_either_scope() {
+    for region in ["eu", "us", "elsewhere"] {
+        let opted_out = || Operator::answering(Ok(Refreshed::OptedOut));
+        let mut both = Both::new(opted_out(), opted_out()).with_both_logins().await;
+        let down = |scope| Operator::answering(failure(ErrorKind::Transient)).of_scope(scope);
+        let another_node = EuidLayer::new(both.site.layer.keys(), down(Scope::Euid)).clock(both.site.clock.clone());
+        let another_node = another_node.scope(down(Scope::Uid2), scope_of).unwrap();
+        let late = both.site.jar.clone();
+        both.site.wait_until(DUE);
+        for region in ["eu", "us"] {
+            assert_eq!(both.look(region).await, "opted_out");
+        }
+        let before = both.site.jar.clone();
+        let logout = both.update(region, EuidUpdate::logout()).await;
+        both.site.layer = another_node;
+        let lines: Vec<_> = logout.response.headers().get_all(SET_COOKIE).iter().collect();
+        for stored in 0..=lines.len() {
+            both.site.jar = before.clone();
+            for name in late.names().into_iter().filter(|name| !name.ends_with("-login")) {
+                both.site.jar.put(name, late.value(name).unwrap());
+            }
+            for line in lines.iter().take(stored) {
+                both.site.jar.apply(&HeaderMap::from_iter([(SET_COOKIE, (*line).clone())]));
+            }
+            for scope in ["eu", "us"] {
+                let saw = both.site.send(both.request(scope), NOTHING).await.saw();
+                assert!(!saw.starts_with("active"), "{region}, after {stored} lines: {saw} in {scope}");
+            }
+        }
+    }
+}
+
+/// A response that can't write a new pair writes nothing at all: it is not kept from caches.
+#[tokio::test]
+async fn pair_that_fits_into_no_cookie_takes_no_token_back_from_scripts() {
+    let too_long = identity(Scope::Euid, &"x".repeat(5000));
+    let both = Both::new(Operator::answering(Ok(Refreshed::Identity(too_long))), Operator::never());
+    let both = both.configured(|layer| layer.cookie(CookieConfig::default().expose_token_to_scripts()));
+    let both = both.with_both_logins().await;
+    both.site.wait_until(DUE);
+    let request = both.request("eu");
+    let page = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
+    let response = both.site.layer.layer(page).oneshot(request).await.unwrap();
+    assert!(response.headers().is_empty(), "{:?}", response.headers());
+}
+
+/// The layer inside knows the user. It compares the user with the login of the scope that the page sees.
+#[tokio::test]
+async fn layer_inside_shows_no_token_of_another_user_in_a_scope_that_it_does_not_choose() {
+    let mut both = Both::refreshing();
+    both.update("eu", EuidUpdate::login(identity(Scope::Euid, "ann")).subject("ann")).await;
+    both.update("us", EuidUpdate::login(identity(Scope::Uid2, "bob")).subject("bob")).await;
+    let keys = both.site.layer.keys();
+    for user in ["ann", "bob"] {
+        let layer =
+            |scope| EuidLayer::new(keys.clone(), Operator::never().of_scope(scope)).clock(both.site.clock.clone());
+        let [euid, uid2] = Scope::ALL.map(|scope| layer(scope).subject(move |_| Some(user)));
+        let chooses = |scope| euid.clone().scope(Operator::never().of_scope(Scope::Uid2), move |_| scope).unwrap();
+        let (ann, bob) = match user {
+            "ann" => ("active(E4ann)", "absent"),
+            _ => ("absent", "active(A4bob)"),
+        };
+        for (inner, sees_euid, sees_uid2) in [
+            (&euid, ann, "absent"),
+            (&uid2, "absent", bob),
+            (&chooses(Some(Scope::Euid)), ann, bob),
+            (&chooses(Some(Scope::Uid2)), ann, bob),
+            (&chooses(None), ann, bob),
+        ] {
+            for (region, expected) in [("eu", sees_euid), ("us", sees_uid2)] {
+                let seen = Seen::default();
+                let service = both.site.layer.layer(inner.layer(page(Arc::clone(&seen), NOTHING)));
+                let response = service.oneshot(both.request(region)).await.unwrap();
+                assert_eq!(Visit::of(&seen, response).saw(), expected, "{user} {region} {inner:?}");
+            }
+        }
+    }
+}
+
+/// The anchors are in the part that was searched, and there is nothing to end.
+#[tokio::test]
+async fn withdrawn_consent_writes_nothing_beside_ended_logins_and_64_kib_of_cookies() {
+    let both = Both::refreshing().configured(|layer| layer.consent(|_| Consent::Withdrawn));
+    for region in ["eu", "us", "elsewhere"] {
+        let mut request = both.request(region);
+        for cookies in
+            ["__Host-euid-login=none; __Host-uid2-login=none".to_owned(), format!("a={}", "x".repeat(65_536))]
+        {
+            request.headers_mut().append(COOKIE, HeaderValue::try_from(cookies).unwrap());
+        }
+        let visit = both.site.send(request, NOTHING).await;
+        assert!(set_cookies(visit.response.headers()).is_empty(), "{region}: {visit:?}");
+    }
 }

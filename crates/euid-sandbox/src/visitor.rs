@@ -37,8 +37,9 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// If the clocks of layer and sandbox show different times, if the sandbox's [`Lifetimes`](super::Lifetimes) leave no time for this
-    /// state, or if the operating system gives no random bytes.
+    /// If the clocks of layer and sandbox show different times, if the layer does not serve the sandbox's scope, if the
+    /// sandbox's [`Lifetimes`](super::Lifetimes) leave no time for this state, or if the operating system gives no random
+    /// bytes.
     pub fn visitor(&self, layer: &impl Site, state: VisitorState) -> Result<Visitor, ConfigError> {
         self.mint(layer, state, None)
     }
@@ -82,6 +83,9 @@ impl Sandbox {
         let (now, sites) = (self.0.clock.now(), site.now());
         if now.saturating_since(sites).max(sites.saturating_since(now)) > SAME_CLOCK {
             return Err(ConfigError::new("the layer goes by another clock: give it `.clock(sandbox.clock())`"));
+        }
+        if let Some(scope) = site.engine().scope().filter(|scope| *scope != self.scope()) {
+            return Err(ConfigError::new(format!("the layer serves {scope}, and the sandbox plays {}", self.scope())));
         }
         let number = u128::from_ne_bytes(random().map_err(unminted)?);
         let dii = Dii::email(&format!("visitor-{number}@example.com")).map_err(unminted)?;

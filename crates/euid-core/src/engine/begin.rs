@@ -208,7 +208,7 @@ impl<T: Served> Exchange<'_, T> {
         let may_migrate = nothing_counts && migrates;
         let sdk_cookie = transport.cookies().filter(|_| may_migrate);
         if let Some(sdk) = sdk_cookie.and_then(|cookies| cookies.scripts().read_js_sdk(self.headers)) {
-            if sdk.scope().is_none_or(|scope| scope == transport.scope()) {
+            if sdk.can_be_of(transport.scope()) {
                 if let Some(step) = self.with_js_sdk_cookie(sdk, &found.brought) {
                     return step;
                 }

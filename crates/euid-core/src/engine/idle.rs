@@ -25,14 +25,29 @@ impl Engine {
 
 fn find<T: Transport>(transport: &T, headers: &HeaderMap) -> IdleScope {
     let scope = transport.scope();
+    let values = T::values(headers);
     let mut hits = Hits::default();
-    transport.find(&T::values(headers), &mut hits);
-    let anchor = FoundAnchor::of(hits.anchor);
-    let mut brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
-    hits.tagged.iter().filter(|hit| hit.slot.has_valid_tag()).for_each(|hit| brought.note(hit.slot));
-    let has_state = brought.any() || anchor.is_state() || hits.is_cut();
+    transport.find(&values, &mut hits);
+    let anchor = FoundAnchor::of(&hits);
+    let config = transport.cookies().map(Cookies::config);
+    let tag = anchor.tag(config.is_some_and(|config| config.js_sdk_cookie().is_some()));
+    let mut brought = Brought { tag, migration: anchor.migration(), ..Brought::NOTHING };
+    transport.for_each_tagged(&values, &hits, |hit| {
+        if hit.slot.has_valid_tag() {
+            brought.note(hit.slot);
+        }
+    });
+    let cookies = transport.cookies();
+    let migrates = cookies.is_some_and(|cookies| brings_migration(cookies, anchor, headers));
+    let has_state = brought.any() || anchor.is_state() || migrates;
     let came = |cookies: &Cookies| cookies.scripts().find(headers, None).differs(false);
-    let exposing = transport.cookies().filter(|cookies| cookies.config().exposes_token());
-    let has_script_cookie = exposing.is_some_and(came);
+    let has_script_cookie = cookies.filter(|cookies| cookies.config().exposes_token()).is_some_and(came);
     IdleScope { scope, brought, has_state, has_script_cookie }
+}
+
+/// Whether a page of the scope would take over the JS SDK's cookie, if no tagged cookie of the scope came.
+fn brings_migration(cookies: &Cookies, anchor: FoundAnchor, headers: &HeaderMap) -> bool {
+    let migrates = anchor == FoundAnchor::None && cookies.config().js_sdk_cookie().is_some();
+    let sdk = migrates.then(|| cookies.scripts().read_js_sdk(headers)).flatten();
+    sdk.is_some_and(|sdk| sdk.can_be_of(cookies.scope()))
 }

@@ -83,11 +83,7 @@ impl Engine {
         migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
     ) -> Found<T> {
-        let mut anchor = FoundAnchor::of(hits.anchor);
-        if anchor == FoundAnchor::None && hits.is_cut() {
-            // It may be in the part that was not searched.
-            anchor = FoundAnchor::Unreadable;
-        }
+        let anchor = FoundAnchor::of(hits);
         if hits.tagged.is_empty() {
             let brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
             return Found { outcome: ReadOutcome::None, anchor, brought };
@@ -114,13 +110,8 @@ impl Engine {
         migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
     ) -> Found<T> {
-        let counting = match anchor {
-            FoundAnchor::Login(lineage) => Some(Counting::Lineage(lineage)),
-            FoundAnchor::None if migrates => Some(Counting::Migrated),
-            FoundAnchor::None | FoundAnchor::Ended | FoundAnchor::Unreadable => None,
-        };
-        let tag = counting.map_or(Tag::NONE, Counting::tag);
-        let mut brought = Brought { tag, ..Brought::NOTHING };
+        let counting = anchor.counting(migrates);
+        let mut brought = Brought { tag: anchor.tag(migrates), ..Brought::NOTHING };
         let mut own = ArrayVec::<_, MAX_TAGGED>::new();
         let note = |hit: Tagged<'a>| {
             // Another name is not one of this crate.
@@ -133,11 +124,7 @@ impl Engine {
             }
         };
         // Those of the login that counts may stand behind the first eight.
-        if hits.overflow {
-            transport.for_each_tagged(values, note);
-        } else {
-            hits.tagged.iter().copied().for_each(note);
-        }
+        transport.for_each_tagged(values, hits, note);
         if brought.migration == Migration::Unseen {
             brought.migration = anchor.migration();
         } else if anchor == FoundAnchor::None && counting.is_none() {
@@ -282,8 +269,10 @@ impl Counting {
 impl FoundAnchor {
     // Out of line it costs each request with cookies some 20 instructions more.
     #[inline(always)]
-    pub(super) fn of(hit: AtMostOne<'_>) -> Self {
-        match hit {
+    pub(super) fn of(hits: &Hits<'_>) -> Self {
+        match hits.anchor {
+            // It may be in the part that was not searched.
+            AtMostOne::None if hits.is_cut() => Self::Unreadable,
             AtMostOne::None => Self::None,
             AtMostOne::Conflict => Self::Unreadable,
             AtMostOne::One(value) => match login::parse_anchor(value) {
@@ -292,6 +281,20 @@ impl FoundAnchor {
                 None => Self::Unreadable,
             },
         }
+    }
+
+    /// The login that counts, on a site that migrates or not.
+    fn counting(self, migrates: bool) -> Option<Counting> {
+        match self {
+            Self::Login(lineage) => Some(Counting::Lineage(lineage)),
+            Self::None if migrates => Some(Counting::Migrated),
+            Self::None | Self::Ended | Self::Unreadable => None,
+        }
+    }
+
+    /// The tag of the login that counts.
+    pub(super) fn tag(self, migrates: bool) -> Tag {
+        self.counting(migrates).map_or(Tag::NONE, Counting::tag)
     }
 
     pub(super) fn migration(&self) -> Migration {

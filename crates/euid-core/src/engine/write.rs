@@ -76,20 +76,55 @@ impl Engine {
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
-        // First, because curl's jar file keeps the last removal only, and a login that counts now must end.
-        if !removals.brought.idle().is_empty() {
-            self.write_idle::<T>(change, removals, now, headers)?;
+        if removals.brought.idle().is_empty() {
+            return self.write_serving::<T>(change, removals, scripts, now, headers);
         }
-        let serving = removals.route.scope().and_then(|scope| T::of(self, scope));
-        match (serving, change) {
+        self.write_all::<T>(change, removals, scripts, now, headers)
+    }
+
+    /// Writes a change for the scope that serves the request.
+    #[inline]
+    fn write_serving<T: Served>(
+        &self,
+        change: &Change,
+        removals: Removals<'_>,
+        scripts: ScriptWrite<'_>,
+        now: UnixMillis,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<usize>, WriteError> {
+        match (removals.route.scope().and_then(|scope| T::of(self, scope)), change) {
             (Some(transport), _) => Writer { engine: self, transport, now }.write(change, removals, scripts, headers),
             (None, Change::Keep | Change::EndLogin) => Ok(None),
             (None, _) => Err(WriteError::NoScope),
         }
     }
 
-    /// Writes what a change means for the scopes that do not serve the request.
+    /// Writes a change for every scope.
     #[cold]
+    fn write_all<T: Served>(
+        &self,
+        change: &Change,
+        removals: Removals<'_>,
+        scripts: ScriptWrite<'_>,
+        now: UnixMillis,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<usize>, WriteError> {
+        let mut serving = HeaderMap::new();
+        let size = self.write_serving::<T>(change, removals, scripts, now, &mut serving)?;
+        // First, because curl's jar file keeps the last removal only, and a login that counts now must end.
+        self.write_idle::<T>(change, removals, now, headers)?;
+        let mut last = None;
+        for (name, value) in serving {
+            // An iterator of headers names each only once.
+            last = name.or(last);
+            if let Some(name) = &last {
+                let _ = headers.try_append(name, value);
+            }
+        }
+        Ok(size)
+    }
+
+    /// Writes what a change means for the scopes that do not serve the request.
     fn write_idle<T: Served>(
         &self,
         change: &Change,

@@ -85,8 +85,12 @@ impl Transport for Cookies {
         self.names.find(values.iter(), hits);
     }
 
-    fn for_each_tagged<'a>(&self, values: &Self::Values<'a>, found: impl FnMut(Tagged<'a>)) {
-        self.names.for_each_tagged(values.iter(), found);
+    fn for_each_tagged<'a>(&self, values: &Self::Values<'a>, hits: &Hits<'a>, found: impl FnMut(Tagged<'a>)) {
+        if hits.overflow {
+            self.names.for_each_tagged(values.iter(), found);
+        } else {
+            hits.tagged.iter().copied().for_each(found);
+        }
     }
 
     #[inline]

@@ -51,6 +51,12 @@ impl Headers {
         identity().or_else(opt_out)
     }
 
+    /// The values that have a tag. An empty one is what a client would delete.
+    fn tagged<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = Tagged<'a>> {
+        let filled = headers.iter().filter(|(_, value)| !value.is_empty());
+        filled.filter_map(|(name, value)| Some(Tagged { slot: self.slot(name)?, value: value.as_bytes() }))
+    }
+
     fn line(&self, slot: Slot, value: &str) -> Option<(HeaderName, HeaderValue)> {
         let name = match slot {
             Slot::Anchor => self.login.clone(),
@@ -87,16 +93,13 @@ impl Transport for Headers {
         // An empty value says only that the client wants headers.
         let anchors = values.get_all(&self.login).iter().map(HeaderValue::as_bytes).filter(|value| !value.is_empty());
         anchors.for_each(|anchor| hits.anchor.push(anchor));
-        self.for_each_tagged(values, |hit| hits.overflow |= hits.tagged.try_push(hit).is_err());
+        for hit in self.tagged(values) {
+            hits.overflow |= hits.tagged.try_push(hit).is_err();
+        }
     }
 
-    fn for_each_tagged<'a>(&self, values: &Self::Values<'a>, mut found: impl FnMut(Tagged<'a>)) {
-        for (name, value) in *values {
-            // An empty value is what a client would delete.
-            if let Some(slot) = self.slot(name).filter(|_| !value.is_empty()) {
-                found(Tagged { slot, value: value.as_bytes() });
-            }
-        }
+    fn for_each_tagged<'a>(&self, values: &Self::Values<'a>, _: &Hits<'a>, found: impl FnMut(Tagged<'a>)) {
+        self.tagged(values).for_each(found);
     }
 
     fn with_name<R>(&self, slot: &Slot, take: impl FnOnce([&[u8]; 2]) -> R) -> R {

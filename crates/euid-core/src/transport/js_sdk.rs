@@ -38,11 +38,11 @@ pub(crate) enum JsSdk {
 }
 
 impl JsSdk {
-    /// The scope that its tokens tell.
-    pub(crate) fn scope(&self) -> Option<Scope> {
+    /// Whether it can be of this scope: its tokens do not tell the other one.
+    pub(crate) fn can_be_of(&self, scope: Scope) -> bool {
         match self {
-            Self::Identity(identity) => identity.scope(),
-            Self::OptedOut { .. } => None,
+            Self::Identity(identity) => identity.scope().is_none_or(|other| other == scope),
+            Self::OptedOut { .. } => true,
         }
     }
 }

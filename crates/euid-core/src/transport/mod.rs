@@ -41,8 +41,8 @@ pub(crate) trait Transport {
     /// Adds the values of this crate in a request.
     fn find<'a>(&self, values: &Self::Values<'a>, hits: &mut Hits<'a>);
 
-    /// Calls `found` with every value that has a tag.
-    fn for_each_tagged<'a>(&self, values: &Self::Values<'a>, found: impl FnMut(Tagged<'a>));
+    /// Calls `found` with every value that has a tag: those in `hits`, and those behind them.
+    fn for_each_tagged<'a>(&self, values: &Self::Values<'a>, hits: &Hits<'a>, found: impl FnMut(Tagged<'a>));
 
     /// Calls `take` with the name of a slot, in two parts.
     fn with_name<R>(&self, slot: &Slot, take: impl FnOnce([&[u8]; 2]) -> R) -> R;

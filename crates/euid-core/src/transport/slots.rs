@@ -95,7 +95,8 @@ pub(crate) type Idle = ArrayVec<IdleScope, 2>;
 pub(crate) struct IdleScope {
     pub scope: Scope,
     pub brought: Brought,
-    /// The request brought an anchor of this scope that may name a login, or a tagged cookie.
+    /// The request brought an anchor of this scope that may name a login, a tagged cookie, or a cookie of the JS SDK that
+    /// a page of this scope would take over.
     pub has_state: bool,
     /// The request brought the cookie in which scripts find this scope's token.
     pub has_script_cookie: bool,
