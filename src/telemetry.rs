@@ -9,6 +9,8 @@
 use std::time::Duration;
 
 use euid_core::Euid;
+#[cfg(feature = "client")]
+use euid_core::Generated;
 use euid_core::Refreshed;
 use euid_core::Scope;
 use euid_core::engine::{RejectReason, WriteError};
@@ -109,6 +111,36 @@ fn word_of_failure(ending: Ending, error: &EuidError) -> &'static str {
 fn count_refresh(scope: &'static str, outcome: &'static str, took: Duration) {
     count_by(REFRESHES, scope, "outcome", outcome);
     record("euid_refresh_duration_seconds", scope, took.as_secs_f64());
+}
+
+/// A login has asked the operator for an identity. `took` is the time until the answer, or until the client gave up.
+#[cfg(feature = "client")]
+pub(crate) fn generated(scope: Option<Scope>, outcome: &Result<Generated, EuidError>, took: Duration) {
+    let scope = self::word(scope);
+    let word = match outcome {
+        Ok(Generated::Identity(_)) => "generated",
+        Ok(Generated::OptedOut) => "optout",
+        Ok(Generated::InsufficientConsent) => "insufficient_consent",
+        Ok(_) => "other",
+        Err(error) => match error.kind() {
+            ErrorKind::RejectedInput => "rejected_input",
+            ErrorKind::Unauthorized => "unauthorized",
+            _ => "failed",
+        },
+    };
+    match outcome {
+        Ok(_) => tracing::debug!(target: TARGET, scope, outcome = word, "the operator answered to a login"),
+        // The visitor's mistake.
+        Err(error) if error.kind() == ErrorKind::RejectedInput => {
+            tracing::info!(target: TARGET, scope, outcome = word, %error, "the operator rejected the data of a login");
+        }
+        Err(error) => {
+            let kind = error.kind();
+            tracing::warn!(target: TARGET, scope, outcome = word, ?kind, %error, "no identity could be generated for a login");
+        }
+    }
+    count_by("euid_generate_total", scope, "outcome", word);
+    record("euid_generate_duration_seconds", scope, took.as_secs_f64());
 }
 
 /// A due page made no call to the operator, because the breaker is open.

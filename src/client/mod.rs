@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use euid_core::clock::Clock;
+use euid_core::clock::{Clock, UnixMillis};
 #[cfg(doc)]
 use euid_core::error::ErrorKind;
 use euid_core::error::EuidError;
@@ -151,8 +151,15 @@ impl EuidClient {
     ///
     /// If it would call the operator outside a tokio runtime with I/O and time enabled.
     pub async fn generate(&self, request: impl Into<GenerateRequest>) -> Result<Generated, EuidError> {
-        let Inner { operator, clock, .. } = &*self.0;
-        self.ask(&operator.generate(request, clock.now())?).await?.generated()
+        let begun = self.0.clock.now();
+        let outcome = self.generate_uncounted(request.into(), begun).await;
+        let took = self.0.clock.now().saturating_since(begun);
+        telemetry::generated(self.scope(), &outcome, took);
+        outcome
+    }
+
+    async fn generate_uncounted(&self, request: GenerateRequest, now: UnixMillis) -> Result<Generated, EuidError> {
+        self.ask(&self.0.operator.generate(request, now)?).await?.generated()
     }
 
     /// Validates that this publisher got `advertising_token` for this person: `POST /v2/token/validate`. It is for

@@ -238,3 +238,44 @@ async fn cookie_size_counts_name_and_value() {
     site.update(EuidUpdate::logout()).await;
     assert!(recording.metric("euid_cookie_bytes").is_empty());
 }
+
+#[cfg(feature = "client")]
+#[tokio::test]
+async fn calls_for_logins_are_counted_and_logged_by_their_outcome() {
+    use euid_sandbox::{Fault, Sandbox};
+    use tower_euid::{Dii, GenerateRequest};
+
+    let sandbox = Sandbox::builder().scope(crate::support::scope()).build().unwrap();
+    let (client, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
+    let person = |address| GenerateRequest::from(Dii::email(address).unwrap());
+    let recording = Recording::start();
+    let outcomes = [
+        ("user@example.com", None, "DEBUG tower_euid: the operator answered to a login", "generated"),
+        ("optout@example.com", None, "DEBUG tower_euid: the operator answered to a login", "optout"),
+        (
+            "user@example.com",
+            Some(Fault::Status(503)),
+            "WARN tower_euid: no identity could be generated for a login",
+            "failed",
+        ),
+        (
+            "user@example.com",
+            Some(Fault::Status(401)),
+            "WARN tower_euid: no identity could be generated for a login",
+            "unauthorized",
+        ),
+    ];
+    for (address, fault, event, outcome) in outcomes {
+        let is_error = fault.is_some();
+        fault.into_iter().for_each(|fault| sandbox.fault(fault));
+        assert_eq!(client.generate(person(address)).await.is_err(), is_error, "{outcome}");
+        sandbox.fault(None);
+        let events = recording.events();
+        let [line] = &events[..] else { panic!("{events:?}") };
+        assert!(line.starts_with(&format!("{event} scope=\"{SCOPE}\" outcome=\"{outcome}\"")), "{line}");
+        assert!(!line.contains("example.com"), "{line}");
+        let metrics = recording.metrics();
+        assert_eq!(metrics[0].split_once("} ").unwrap().0, format!("euid_generate_duration_seconds{{scope={SCOPE}"));
+        assert_eq!(metrics[1..], [format!("euid_generate_total{{scope={SCOPE},outcome={outcome}}} 1")]);
+    }
+}
