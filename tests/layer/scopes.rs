@@ -535,6 +535,39 @@ async fn cookie_of_the_sdk_of_each_scope_is_migrated_in_its_scope() {
     }
 }
 
+/// The SDK's cookie names no user: it may be of another person than the one who logs in.
+#[tokio::test]
+async fn login_ends_what_was_migrated_in_the_other_scope() {
+    let migrating = CookieConfig::default().migrate_js_sdk_cookie(None).unwrap();
+    for (taken_over, update) in [
+        (false, EuidUpdate::login(identity(Scope::Euid, "bob"))),
+        (true, EuidUpdate::login(identity(Scope::Euid, "bob"))),
+        (false, EuidUpdate::opt_out()),
+    ] {
+        let mut both = Both::refreshing().configured(|layer| layer.cookie(migrating.clone()));
+        both.site.jar.put("__uid_2", &sdk_value(&identity(Scope::Uid2, "ann")));
+        if taken_over {
+            assert_eq!(both.look("us").await, "active(A4ann)");
+        }
+        let before = both.site.jar.clone();
+        both.update("eu", update).await;
+        assert_eq!(both.look("us").await, "absent");
+        // A late response of Ann's page brings nothing back.
+        for name in before.names().into_iter().filter(|name| name.contains("uid2") || name.contains("uid_2")) {
+            both.site.jar.put(name, before.value(name).unwrap());
+        }
+        assert_eq!(both.look("us").await, "absent");
+    }
+}
+
+#[tokio::test]
+async fn login_keeps_a_login_of_the_other_scope_on_a_site_that_migrates() {
+    let migrating = CookieConfig::default().migrate_js_sdk_cookie(None).unwrap();
+    let mut both = Both::refreshing().configured(|layer| layer.cookie(migrating)).with_both_logins().await;
+    both.update("eu", EuidUpdate::login(identity(Scope::Euid, "again"))).await;
+    assert_eq!(both.look("us").await, "active(A4old)");
+}
+
 #[tokio::test]
 async fn identity_of_the_other_scope_in_the_cookie_of_the_sdk_is_ignored() {
     let log = Log::default();

@@ -2,7 +2,9 @@
 //!
 //! 1. Pages leave the state of an idle scope alone: its identity is there when the visitor comes back.
 //! 2. A logout and withdrawn consent end the login of every scope.
-//! 3. A page takes back the token that scripts of another page got: `expose_token_to_scripts` shows a page the token of
+//! 3. A login and a stated opt-out end what was migrated from the JS SDK's cookie in every scope: it names no user, and may
+//!    be another person's.
+//! 4. A page takes back the token that scripts of another page got: `expose_token_to_scripts` shows a page the token of
 //!    its own scope only.
 
 use http::HeaderMap;
@@ -42,7 +44,7 @@ fn find<T: Transport>(transport: &T, headers: &HeaderMap) -> IdleScope {
     let has_state = brought.any() || anchor.is_state() || migrates;
     let came = |cookies: &Cookies| cookies.scripts().find(headers, None).differs(false);
     let has_script_cookie = cookies.filter(|cookies| cookies.config().exposes_token()).is_some_and(came);
-    IdleScope { scope, brought, has_state, has_script_cookie }
+    IdleScope { scope, brought, has_anchor: anchor != FoundAnchor::None, has_state, has_script_cookie }
 }
 
 /// Whether a page of the scope would take over the JS SDK's cookie, if no tagged cookie of the scope came.

@@ -132,10 +132,12 @@ impl Engine {
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<(), WriteError> {
-        let ends = matches!(change, Change::EndLogin);
-        let change = if ends { &Change::EndLogin } else { &Change::Keep };
         for idle in removals.brought.idle() {
             let Some(transport) = T::of(self, idle.scope) else { continue };
+            let migrates = transport.cookies().is_some_and(|cookies| cookies.config().js_sdk_cookie().is_some());
+            let counts_migrated = !idle.has_anchor && (migrates || idle.brought.migration != Migration::Unseen);
+            let ends = matches!(change, Change::EndLogin) || (change.ends_login() && counts_migrated);
+            let change = if ends { &Change::EndLogin } else { &Change::Keep };
             let exposes_token = transport.cookies().is_some_and(|cookies| cookies.config().exposes_token());
             let takes_back = exposes_token && (ends || (removals.leftovers && idle.has_script_cookie));
             let scripts = if takes_back { ScriptWrite::Remove } else { ScriptWrite::Keep };

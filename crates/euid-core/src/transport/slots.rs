@@ -95,6 +95,9 @@ pub(crate) type Idle = ArrayVec<IdleScope, 2>;
 pub(crate) struct IdleScope {
     pub scope: Scope,
     pub brought: Brought,
+    /// The request brought an anchor of this scope, of whatever value. Without one, what was migrated from the JS SDK's
+    /// cookie counts.
+    pub has_anchor: bool,
     /// The request brought an anchor of this scope that may name a login, a tagged cookie, or a cookie of the JS SDK that
     /// a page of this scope would take over.
     pub has_state: bool,
