@@ -8,9 +8,9 @@ check:
 test:
     bash .ci/run tests metrics scopes
 
-# Other languages and the publisher example.
+# Other languages, the publisher example and clients of apps.
 interop:
-    bash .ci/run visitor languages consent
+    bash .ci/run visitor languages clients consent
 
 # Instructions and allocations of a request, held against the recorded ones.
 bench:

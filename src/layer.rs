@@ -140,7 +140,7 @@ impl EuidLayer {
     }
 
     /// Takes state in headers too, from apps and TV sets, which have no cookies: [`HeaderConfig`] has their names and what a
-    /// client does. Default: cookies alone.
+    /// client does, and [the guide](crate::docs::apps) all else. Default: cookies alone.
     ///
     /// ```
     /// # #[cfg(feature = "client")]

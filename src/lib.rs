@@ -138,6 +138,7 @@ pub mod docs {
     //! | AWS Lambda and other processes that are frozen | [`serverless`] |
     //! | The cookies, for a privacy policy | [`privacy`] |
     //! | EUID and UID2 on one site | [`scopes`] |
+    //! | Apps and TV sets: state in headers | [`apps`] |
     //! | The threat model: protection against each attacker, and its limits | [`threat_model`] |
     //! | How to migrate from another solution | [`migrating`] |
     //! | How to test a site | [`testing`] |
@@ -145,6 +146,8 @@ pub mod docs {
     //! | Events and metrics | [`metrics`] |
     //! | The cookies, byte by byte | [`cookie_format`] |
 
+    #[doc = include_str!("docs/apps.md")]
+    pub mod apps {}
     #[doc = include_str!("docs/cookie_format.md")]
     pub mod cookie_format {}
     #[doc = include_str!("docs/failures.md")]

@@ -2,6 +2,7 @@
 
 use axum::Extension;
 use axum::extract::{Form, State};
+use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use serde::Deserialize;
@@ -22,11 +23,11 @@ pub(crate) async fn login(
     Extension(scope): Extension<Scope>,
     headers: HeaderMap,
     Form(form): Form<Login>,
-) -> Result<(EuidUpdate, SessionCookie, Redirect), (EuidUpdate, SessionCookie, LoginError)> {
+) -> Result<(EuidUpdate, SessionCookie, Response), (EuidUpdate, SessionCookie, LoginError)> {
     // A new person is logging in: the previous visitor is gone, even if this login fails.
     let ended = site.notes().sessions.end(&headers);
     match begin(&site, scope, form).await {
-        Ok((update, session)) => Ok((update, session, Redirect::to("/"))),
+        Ok((update, session)) => Ok((update, session, done(&headers))),
         Err(error) => Err((EuidUpdate::logout(), ended, error)),
     }
 }
@@ -46,9 +47,18 @@ async fn begin(site: &Site, scope: Scope, form: Login) -> Result<(EuidUpdate, Se
 }
 
 /// Ends the login at this site, in both regions. The operators take no part in it.
-pub(crate) async fn logout(State(site): State<Site>, headers: HeaderMap) -> (EuidUpdate, SessionCookie, Redirect) {
+pub(crate) async fn logout(State(site): State<Site>, headers: HeaderMap) -> (EuidUpdate, SessionCookie, Response) {
     let ended = site.notes().sessions.end(&headers);
-    (EuidUpdate::logout(), ended, Redirect::to("/"))
+    (EuidUpdate::logout(), ended, done(&headers))
+}
+
+/// Sends a browser to the front page. An app gets no redirect: many HTTP clients follow one and hide its headers.
+fn done(request: &HeaderMap) -> Response {
+    if request.get(ACCEPT).is_some_and(|accept| accept == "application/json") {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        Redirect::to("/").into_response()
+    }
 }
 
 pub(crate) enum LoginError {

@@ -33,6 +33,10 @@
 //! | `-X POST …/sandbox/opt-out` | opt the logged-in person out of the region's scope |
 //! | `-X POST …/logout` | log out |
 //!
+//! An app sends its state in headers, as `docs::apps` says: `-H 'Euid-Login;'` makes curl send the header that is empty at
+//! first. With `Accept: application/json`, login and logout answer 204 in place of a redirect. A site with two regions also
+//! needs the app's session, which is a cookie here: keep the jar, or set `SCOPE`.
+//!
 //! curl 7 writes some removed cookies back into its jar. After a logout in both regions one of the logins is among them: it
 //! counts again if the same visitor logs in in the other region. A browser removes all of them.
 
@@ -63,7 +67,8 @@ use tokio::net::TcpListener;
 use tower_euid::clock::{Clock, ManualClock};
 use tower_euid::error::ConfigError;
 use tower_euid::identity::IdentityTimes;
-use tower_euid::{AdvertisingToken, CookieConfig, CookieKey, Euid, EuidLayer, KeyRing, Scope};
+use tower_euid::openrtb::Eids;
+use tower_euid::{AdvertisingToken, CookieConfig, CookieKey, Euid, EuidLayer, HeaderConfig, KeyRing, Scope};
 use tower_http::csrf::CsrfLayer;
 use tower_http::trace::TraceLayer;
 use tracing::Level;
@@ -141,6 +146,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
 fn layer(site: &Site, keys: KeyRing, cookies: CookieConfig) -> Result<EuidLayer, ConfigError> {
     let Regions { first, second } = &*site.regions;
     let layer = EuidLayer::new(keys, first.client.clone()).clock(site.clock.clone()).cookie(cookies);
+    // Apps and TV sets have no cookies.
+    let layer = layer.headers(HeaderConfig::default());
     // No jitter, so that a refresh is due at the time that the page shows.
     let layer = layer.refresh_jitter(Duration::ZERO);
     let Some(second) = second else { return Ok(layer) };
@@ -209,15 +216,19 @@ fn bid_request(euid: &Euid) -> Value {
     json!({ "user": euid.eids() })
 }
 
-/// An endpoint for the site's scripts, or for the ad server.
+/// An endpoint for the site's scripts, its apps, or the ad server.
 async fn identity(euid: Euid) -> Json<IdentityJson> {
-    Json(IdentityJson { state: euid.state(), advertising_token: euid.advertising_token().cloned() })
+    let eids = euid.eids();
+    Json(IdentityJson { state: euid.state(), advertising_token: euid.advertising_token().cloned(), eids })
 }
 
 #[derive(Serialize)]
 struct IdentityJson {
     state: &'static str,
     advertising_token: Option<AdvertisingToken>,
+    /// The member `eids` of a bid request, if there is a token.
+    #[serde(flatten)]
+    eids: Eids,
 }
 
 fn cookie_keys(scope: Scope) -> Result<KeyRing, Box<dyn Error>> {
@@ -249,8 +260,8 @@ fn variable(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use axum::body::{Body, to_bytes};
-    use axum::http::header::{COOKIE, HOST, SET_COOKIE};
-    use axum::http::{Method, Request};
+    use axum::http::header::{ACCEPT, COOKIE, HOST, SET_COOKIE};
+    use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
     use axum::response::Response;
     use euid_sandbox::{Sandbox, Visitor, VisitorState};
     use tower::ServiceExt;
@@ -438,6 +449,46 @@ mod tests {
                 assert_eq!(look(&mut visitor, &app, region.other()).await?.0, scope.eid_source());
             }
             assert_eq!(send(&mut visitor, &app, scope, "/region", "region=us").await?.status(), 404);
+        }
+        Ok(())
+    }
+
+    /// Sends a request of an app, which keeps the headers of each response.
+    async fn send_from_app(state: &mut HeaderMap, app: &Router, path: &str, form: &str) -> Tested<Value> {
+        let method = if form.is_empty() { Method::GET } else { Method::POST };
+        let mut request = Request::builder().method(method).uri(path).body(Body::from(form.to_owned()))?;
+        *request.headers_mut() = state.clone();
+        let site = [(HOST, "localhost"), (CONTENT_TYPE, FORM), (ACCEPT, "application/json")];
+        request.headers_mut().extend(site.map(|(name, value)| (name, HeaderValue::from_static(value))));
+        let response = app.clone().oneshot(request).await?;
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+        let beginning = |name: &HeaderName| name.as_str().split('-').next().and_then(|word| word.parse::<Scope>().ok());
+        for (name, value) in response.headers().iter().filter(|(name, _)| beginning(name).is_some()) {
+            state.insert(name, value.clone());
+        }
+        let body = to_bytes(response.into_body(), 1 << 16).await?;
+        Ok(if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? })
+    }
+
+    #[tokio::test]
+    async fn app_keeps_its_state_in_headers_and_gets_no_redirect() -> Tested {
+        for sandbox in sandboxes()? {
+            let scope = sandbox.scope();
+            let (site, layer) = site_of(Regions { first: region(&sandbox)?, second: None }, sandbox.clock())?;
+            let app = super::app(site, layer);
+            let mut state = HeaderMap::new();
+            let login = HeaderName::try_from(format!("{scope}-login"))?;
+            state.insert(login.clone(), HeaderValue::from_static(""));
+
+            send_from_app(&mut state, &app, "/login", "email=ann%40example.com").await?;
+            assert_eq!(state[&login].len(), 22, "{scope}");
+            let page = send_from_app(&mut state, &app, "/api/identity", "").await?;
+            assert_eq!(page["eids"][0]["uids"][0]["id"], page["advertising_token"]);
+            assert_eq!(page["eids"][0]["source"], scope.eid_source());
+
+            send_from_app(&mut state, &app, "/logout", "submit=").await?;
+            assert!(state.values().all(HeaderValue::is_empty), "{state:?}");
+            assert_eq!(send_from_app(&mut state, &app, "/api/identity", "").await?["state"], "absent");
         }
         Ok(())
     }

@@ -7,11 +7,15 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use http::Response;
-use tower_euid::{CookieConfig, EuidUpdate, Identity, Refreshed, Scope};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use tower_euid::clock::UnixMillis;
+use tower_euid::engine::{Change, Engine, RequestContext, Step};
+use tower_euid::{CookieConfig, CookieKey, EuidUpdate, HeaderConfig, Identity, Refreshed, Scope};
 
 use crate::support::{Operator, Site, identity_until, set_cookies};
 
+const APPS: &str = include_str!("../../src/docs/apps.md");
 const PRIVACY: &str = include_str!("../../src/docs/privacy.md");
 const SCOPES: &str = include_str!("../../src/docs/scopes.md");
 const TROUBLESHOOTING: &str = include_str!("../../src/docs/troubleshooting.md");
@@ -115,6 +119,47 @@ async fn guides_name_every_cookie_of_uid2() {
     for name in names {
         assert!(PRIVACY.contains(&format!("`{name}`")), "{name}");
         assert!(column_of(Scope::Uid2).contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+/// Returns the names of the headers that an app keeps, as the guides write them: of a login, an opt-out and a logout.
+fn every_header(scope: Scope) -> BTreeSet<String> {
+    let engine = Engine::new(CookieKey::generate().unwrap().into()).with_scope(scope);
+    let engine = engine.with_headers(HeaderConfig::default());
+    let wants = HeaderName::try_from(format!("{scope}-login")).unwrap();
+    let wants = HeaderMap::from_iter([(wants, HeaderValue::from_static(""))]);
+    let token = if scope == Scope::Euid { "E4long" } else { "A4long" };
+    let mut names = BTreeSet::new();
+    for change in [Change::login(long_lived(token)), Change::opt_out(), Change::EndLogin] {
+        let now = || UnixMillis::from_millis(0);
+        let step = engine.begin(&Method::POST, &wants, &RequestContext::UNRESTRICTED, now);
+        let Step::Ready(decision) = step else { unreachable!("it brought nothing") };
+        let mut response = HeaderMap::new();
+        engine.finish(decision.start().1, Some(&change), StatusCode::OK, &mut response, now);
+        names
+            .extend(response.keys().filter(|name| **name != CACHE_CONTROL).map(|name| header_in_guides(name.as_str())));
+    }
+    names
+}
+
+/// Returns the name as the guides write it: words with a capital, and `TAG` in place of a login's tag.
+fn header_in_guides(name: &str) -> String {
+    let is_tag = |word: &str| word.len() == 6 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let word = |word: &str| match word.split_at(1) {
+        _ if is_tag(word) => "TAG".to_owned(),
+        (first, rest) => first.to_ascii_uppercase() + rest,
+    };
+    name.split('-').map(word).collect::<Vec<_>>().join("-")
+}
+
+#[test]
+fn guides_name_every_header_of_apps() {
+    for scope in Scope::ALL {
+        let names = every_header(scope);
+        assert_eq!(names.len(), 3, "{names:?}");
+        for name in names.iter().map(|name| format!("`{name}`")) {
+            assert!([APPS, PRIVACY, &column_of(scope)].iter().all(|guide| guide.contains(&name)), "{name}");
+        }
     }
 }
 

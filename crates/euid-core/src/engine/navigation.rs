@@ -33,8 +33,6 @@ pub(super) fn is_conditional(method: &Method, headers: &HeaderMap) -> bool {
     reads && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| headers.contains_key(name))
 }
 
-/// Whether the connection is to become a WebSocket. An offer of HTTP/2 (`Upgrade: h2c`), which curl and
-/// Java's client make with each request, is not an upgrade.
 /// Whether a request header with this name decides here.
 pub(super) fn reads(name: &HeaderName) -> bool {
     matches!(
@@ -54,6 +52,8 @@ pub(super) fn reads(name: &HeaderName) -> bool {
     )
 }
 
+/// Whether the connection is to become a WebSocket. An offer of HTTP/2 (`Upgrade: h2c`), which curl and
+/// Java's client make with each request, is not an upgrade.
 fn is_websocket(headers: &HeaderMap) -> bool {
     let lists = |name: HeaderName, token: &str| {
         let mut tokens = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
