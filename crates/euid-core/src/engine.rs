@@ -276,7 +276,8 @@ impl Engine {
     }
 
     /// Refreshes an identity this long before its refresh is due. Default: zero. It is for a TV programme or a game that asks
-    /// for tokens before an ad break, in which no page can wait for a refresh. A refresh is never further ahead than the
+    /// for tokens before an ad break, in which no page can wait for a refresh. Such refreshes have no
+    /// [jitter](Self::with_refresh_jitter). A refresh is never further ahead than the
     /// token is usable after the refresh is due.
     ///
     /// ```
@@ -288,10 +289,10 @@ impl Engine {
     /// use tower_euid::engine::{RequestContext, Step};
     ///
     /// let engine = engine.with_refresh_ahead(Duration::from_secs(4));
-    /// // A refresh is due since the tenth second, and made since the sixth or a little later (`with_refresh_jitter`).
+    /// // A refresh is due since the tenth second, and made since the sixth.
     /// let begin = |now| engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(now));
     /// assert!(matches!(begin(5_000), Step::Ready(_)));
-    /// assert!(matches!(begin(7_000), Step::Refresh(_)));
+    /// assert!(matches!(begin(6_000), Step::Refresh(_)));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]

@@ -273,7 +273,7 @@ pub(crate) fn refresh_again_from(times: &IdentityTimes, now: UnixMillis) -> Unix
     times.refresh_from.max(now.saturating_add(pause))
 }
 
-/// The time from which a refresh is due that is made `ahead` of its time. It is never further ahead than the token is
+/// The time from which a refresh is due that is made `ahead` of its time, without [`jitter`]. It is never further ahead than the token is
 /// usable after `refresh_from`, so that a pair can be made due [later](due_later).
 pub(crate) fn refresh_ahead(times: &IdentityTimes, ahead: Duration) -> UnixMillis {
     times.refresh_from.saturating_sub(ahead.min(times.identity_expires.saturating_since(times.refresh_from)))

@@ -314,16 +314,12 @@ impl<T: Served> Exchange<'_, T> {
         let now = (self.now)();
         let jitter = policy::jitter(times, chance, self.engine.refresh_jitter);
         let mut times = policy::with_margin(*times, self.engine.expiry_margin);
-        if !self.engine.refresh_ahead.is_zero() {
-            times = self.ahead(times);
-        }
-        times.refresh_from = times.refresh_from.saturating_add(jitter);
+        times.refresh_from = if self.engine.refresh_ahead.is_zero() {
+            times.refresh_from.saturating_add(jitter)
+        } else {
+            policy::refresh_ahead(&times, self.engine.refresh_ahead)
+        };
         (policy::evaluate(&times, subject, self.context.consent, now), times, now)
-    }
-
-    #[cold]
-    fn ahead(&self, times: IdentityTimes) -> IdentityTimes {
-        IdentityTimes { refresh_from: policy::refresh_ahead(&times, self.engine.refresh_ahead), ..times }
     }
 
     fn candidate(
