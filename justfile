@@ -6,7 +6,7 @@ check:
 
 # All tests.
 test:
-    bash .ci/run tests metrics
+    bash .ci/run tests metrics redis
 
 # Other languages and the publisher example.
 interop:

@@ -14,9 +14,9 @@
 //!   leads to the primary.
 //! * `maxmemory-policy noeviction`. An evicted value can bring back a login that had ended, or forget an opt-out. A server
 //!   without memory then refuses to write, and each write is an error.
-//! * The commands `GET`, `EVALSHA`, `EVAL`, and in the script `EXISTS`, `GETRANGE`, `SET`; for one server also `ROLE`, if it may
-//!   be used. With access control lists: `~euid:* +get +evalsha +eval +exists +getrange +set +role`, and for a cluster
-//!   `+cluster|slots`.
+//! * The commands `GET`, `EVALSHA`, `EVAL`, and in the script `EXISTS`, `GETRANGE`, `SET`; for one server also `ROLE`, if
+//!   the user may use it. As an access control list: `~euid:* +get +evalsha +eval +exists +getrange +set +role`, and for a
+//!   cluster `+cluster|slots`.
 //! * About 900 bytes of memory for each visitor who is logged in.
 //!
 //! # What it does

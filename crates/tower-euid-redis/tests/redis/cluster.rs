@@ -2,11 +2,13 @@
 
 use tower_euid_redis::RedisStore;
 
-use crate::server::Server;
+use crate::server::{Server, USER, USER_URL};
 use crate::{PATIENT, SOON, conformance, now, put, read, until};
 
+const CLUSTER: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"];
+
 fn start() -> Option<Server> {
-    Server::start(&["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"])
+    Server::start(&CLUSTER)
 }
 
 fn store(server: &Server) -> RedisStore {
@@ -74,4 +76,14 @@ async fn cluster_without_a_node_fails_soon() {
         assert!(read(&store).await.is_err());
         assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     }
+}
+
+#[tokio::test]
+async fn user_who_may_only_use_what_the_store_needs_is_enough() {
+    let Some(server) = Server::start(&[&CLUSTER[..], &USER, &["+cluster|slots"]].concat()) else { return };
+    add_slots(&server).await;
+    let url = format!("{USER_URL}{}", server.port());
+    let store = RedisStore::builder(url).cluster().timeout(PATIENT).build().unwrap();
+    put(&store, 1).await.unwrap();
+    assert_eq!(read(&store).await.unwrap(), Some(1));
 }

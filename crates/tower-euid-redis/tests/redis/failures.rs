@@ -8,7 +8,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tower_euid_redis::RedisStore;
 
-use crate::server::Server;
+use crate::server::{Server, USER, USER_URL};
 use crate::{PATIENT, SOON, now, put, read, until};
 
 /// A forwarder that leads new connections to a port which the test may change, as a name in the DNS does. Connections that
@@ -169,11 +169,9 @@ async fn store_connects_again_after_the_server_has_refused_its_login() {
 
 #[tokio::test]
 async fn user_who_may_only_use_what_the_store_needs_is_enough() {
-    let acl =
-        ["--user", "site", "on", ">hunter2", "~euid:*", "+get", "+evalsha", "+eval", "+exists", "+getrange", "+set"];
     for (role, works) in [("+role", true), ("-role", true), ("-set", false)] {
-        let Some(server) = Server::start(&[&acl[..], &[role]].concat()) else { return };
-        let url = format!("redis://site:hunter2@127.0.0.1:{}", server.port());
+        let Some(server) = Server::start(&[&USER[..], &[role]].concat()) else { return };
+        let url = format!("{USER_URL}{}", server.port());
         let store = RedisStore::builder(url).timeout(PATIENT).build().unwrap();
         assert_eq!(put(&store, 1).await.is_ok(), works, "{role}");
         assert_eq!(read(&store).await.unwrap(), works.then_some(1), "{role}");

@@ -1,4 +1,5 @@
-//! How long calls take on a server of the same machine: `cargo test --release -p tower-euid-redis latency -- --ignored --nocapture`.
+//! How long calls take on a server of the same machine:
+//! `cargo test --release -p tower-euid-redis latency -- --ignored --nocapture`.
 
 use tower_euid::store::Store;
 

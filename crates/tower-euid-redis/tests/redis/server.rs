@@ -16,6 +16,12 @@ use redis::{AsyncConnectionConfig, Client, FromRedisValue};
 use crate::PATIENT;
 use tower_euid_redis::{RedisStore, RedisStoreBuilder};
 
+/// Arguments for a user who may use what the docs of the crate list, but for what depends on the kind of server.
+pub(crate) const USER: [&str; 11] =
+    ["--user", "site", "on", ">hunter2", "~euid:*", "+get", "+evalsha", "+eval", "+exists", "+getrange", "+set"];
+/// What the URL of this user begins with; the port follows.
+pub(crate) const USER_URL: &str = "redis://site:hunter2@127.0.0.1:";
+
 pub(crate) struct Server {
     port: u16,
     folder: PathBuf,
