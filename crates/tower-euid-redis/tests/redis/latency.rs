@@ -12,7 +12,8 @@ async fn latency_of_get_and_put() {
     let Some(server) = Server::start(&[]) else { return };
     let store = server.store();
     put(&store, 1).await.unwrap();
-    let mut times = [Vec::new(), Vec::new()];
+    let (mut connection, name) = (server.connect().await, format!("euid:{}", key(1).to_hex()));
+    let mut times = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..10_000 {
         let began = now();
         store.get(&key(1)).await.unwrap();
@@ -20,8 +21,11 @@ async fn latency_of_get_and_put() {
         let began = now();
         put(&store, 1).await.unwrap();
         times[1].push(began.elapsed());
+        let began = now();
+        let _: Vec<u8> = redis::cmd("GET").arg(&name).query_async(&mut connection).await.unwrap();
+        times[2].push(began.elapsed());
     }
-    for (name, mut times) in ["get", "put"].into_iter().zip(times) {
+    for (name, mut times) in ["get", "put", "GET by the crate redis alone"].into_iter().zip(times) {
         times.sort_unstable();
         println!("{name}: median {:?}, 99 % {:?}", times[5_000], times[9_900]);
     }
