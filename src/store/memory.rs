@@ -8,7 +8,8 @@
 //!    There is no task. Reading forgets nothing.
 //! 4. Time is the clock's. If that jumps back, entries are kept for longer.
 //!
-//! A call takes one step in a hash map and, for a put, two in a tree of at most as many places as there are entries.
+//! A get is one look-up in a hash map. A put is also a few steps in a tree that is sorted by expiry, so its time grows
+//! with the logarithm of the number of entries.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

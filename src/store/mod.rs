@@ -64,7 +64,7 @@ pub use self::memory::MemoryStore;
 /// use std::time::Duration;
 /// use tower_euid::store::{Put, Store, StoreError, StoreKey, Stored, When};
 ///
-/// /// Takes one node out of the store's use, for a maintenance.
+/// /// A store that can be taken out of use, for maintenance.
 /// struct Paused<S>(S, bool);
 ///
 /// impl<S: Store> Store for Paused<S> {

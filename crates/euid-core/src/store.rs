@@ -154,8 +154,8 @@ pub enum When {
 
 /// The outcome of a write.
 ///
-/// The enum is exhaustive: whoever writes must know whether the value is in the store, and there is no third outcome. A
-/// store that does not know it returns an error.
+/// The enum is exhaustive: a writer must know whether the value is in the store, and there is no third outcome. A store
+/// that does not know it returns an error.
 ///
 /// ```
 /// # use euid_core as tower_euid;

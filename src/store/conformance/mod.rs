@@ -118,7 +118,7 @@ impl fmt::Display for Rule {
 /// use tower_euid::store::conformance::{self, Rule};
 /// use tower_euid::store::{Put, Store, StoreError, StoreKey, Stored, When};
 ///
-/// /// Forgets all it is given.
+/// /// A store that keeps nothing.
 /// struct Nowhere;
 ///
 /// impl Store for Nowhere {
