@@ -26,6 +26,7 @@
 //! ```
 
 mod checks;
+mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +35,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::checks::Check;
+use self::probe::Check;
 use super::{Store, StoreError};
 
 /// A rule that a check is about. Its text says what a store must do.
