@@ -6,7 +6,7 @@ check:
 
 # All tests, in both scopes.
 test:
-    bash .ci/run tests metrics scopes
+    bash .ci/run tests metrics scopes redis
 
 # Other languages, the publisher example and clients of apps.
 interop:

@@ -86,6 +86,7 @@
 //! | none | | 62 | the layer, cookies, [`openrtb`], [`tcf`] |
 //! | `client` | yes | 131 | [`EuidClient`], on reqwest and rustls (needs a C compiler) |
 //! | `axum` | yes | 68 | extractors and response parts for axum 0.8 |
+//! | `conformance` | no | 62 | the checks that every [`store`] must pass, for the tests of one |
 //! | `metrics` | no | 64 | counters, histograms and a gauge through the `metrics` facade: [`docs::metrics`] |
 //!
 //! The column "packages" counts the packages that cargo builds for the feature alone, on x86-64 Linux.
@@ -120,6 +121,7 @@ mod refresh;
 mod request;
 mod response;
 mod service;
+pub mod store;
 mod telemetry;
 mod types;
 mod update;

@@ -6,6 +6,7 @@
 
 use http::Request;
 use tower::Service;
+use tower_euid::store::{MemoryStore, Store, StoreError, StoreKey};
 use tower_euid::{EuidLayer, EuidService, EuidUpdate, Identity, Refresh, RefreshFn, RefreshMode, ResponseFuture};
 
 const fn value<T: Send + Sync + Unpin + 'static>() {}
@@ -17,8 +18,10 @@ const _: () = {
     value::<EuidLayer>();
     value::<EuidService<()>>();
     value::<EuidUpdate>();
+    value::<MemoryStore>();
     value::<RefreshFn<fn()>>();
     value::<RefreshMode>();
+    value::<StoreError>();
 };
 
 #[cfg(feature = "client")]
@@ -26,6 +29,12 @@ const _: () = {
     value::<tower_euid::Environment>();
     value::<tower_euid::EuidClient>();
     value::<tower_euid::EuidClientBuilder>();
+};
+
+#[cfg(feature = "conformance")]
+const _: () = {
+    value::<tower_euid::store::conformance::Rule>();
+    value::<tower_euid::store::conformance::Violation>();
 };
 
 /// `EuidService` has each trait if the inner service has that one.
@@ -50,4 +59,10 @@ where
 #[expect(dead_code, reason = "this only has to compile")]
 fn refresh<R: Refresh>(refresh: &R, identity: &Identity) -> impl Send {
     refresh.refresh(identity)
+}
+
+/// A store may be called on any thread of the runtime.
+#[expect(dead_code, reason = "this only has to compile")]
+fn store<S: Store>(store: &S, key: &StoreKey) -> impl Send {
+    store.get(key)
 }

@@ -143,6 +143,7 @@
 //! | [`tcf`] | consent from the TC string of a consent banner |
 //! | [`clock`] | moments and clocks |
 //! | [`error`] | all errors |
+//! | [`store`] | what a store of visitors' states holds: keys, values, conditions of a write |
 //! | `protocol` | with the feature `operator`: the operator's side of the wire format |
 //!
 //! [`Scope`] in the root says which of the two an item is for, and holds what only a scope decides, such as the `source` of its
@@ -185,6 +186,7 @@ mod euid;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hex;
 pub mod identity;
 pub mod openrtb;
 pub mod operator;
@@ -199,6 +201,7 @@ mod random;
 mod scope;
 mod sealed;
 mod secret;
+pub mod store;
 pub mod tcf;
 mod token;
 mod transport;

@@ -12,6 +12,7 @@ use euid_core::error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
 use euid_core::identity::{Identity, IdentityTimes, RefreshToken, ResponseKey};
 use euid_core::openrtb::{Eid, Eids, MatchMethod};
 use euid_core::operator::{Answered, Call, ClockSkew};
+use euid_core::store::{Put, StoreKey, Stored, When};
 use euid_core::tcf::{ConflictingCookies, Verdict};
 use euid_core::{
     AdvertisingToken, Consent, CookieConfig, CookieKey, Environment, Euid, EuidLogoutHandle, GenerateRequest,
@@ -71,6 +72,11 @@ const _: () = {
     value::<Eid>();
     value::<Eids>();
     value::<MatchMethod>();
+
+    value::<Put>();
+    value::<StoreKey>();
+    value::<Stored>();
+    value::<When>();
 
     value::<ConflictingCookies>();
     value::<Verdict>();

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::weak;
 use crate::error::{ConfigError, Setting};
+use crate::hex::hex;
 use crate::random;
 use crate::secret::key_from_base64;
 
@@ -121,7 +122,7 @@ impl CookieKey {
     /// ```
     #[must_use]
     pub fn id(&self) -> String {
-        hex(self.key_id())
+        hex(&self.key_id())
     }
 
     /// The key of 32 bytes, which are not checked.
@@ -144,11 +145,6 @@ impl fmt::Debug for CookieKey {
 
 /// The first four bytes of SHA-256 over a label and the key.
 pub(crate) type KeyId = [u8; 4];
-
-/// An id as text, as logs show it.
-pub(super) fn hex(id: KeyId) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// The error of a setting that holds cookie keys.
 pub(super) fn refused(what: impl Into<Cow<'static, str>>) -> ConfigError {

@@ -17,8 +17,9 @@ use xaes_256_gcm::aead::KeyInit;
 use zeroize::Zeroizing;
 
 use super::aead::{self, HeadText};
-use super::cookie_key::{CookieKey, KeyId, hex, refused};
+use super::cookie_key::{CookieKey, KeyId, refused};
 use crate::error::ConfigError;
+use crate::hex::hex;
 use crate::scope::Scope;
 
 /// The keys of a site, newest first: the first seals, all open. A clone is cheap and shares the keys: after
@@ -210,7 +211,7 @@ impl Keys {
 /// Shows the id only.
 impl fmt::Debug for RingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RingKey").field("id", &hex(self.id)).finish_non_exhaustive()
+        f.debug_struct("RingKey").field("id", &hex(&self.id)).finish_non_exhaustive()
     }
 }
 
@@ -240,7 +241,7 @@ impl From<CookieKey> for KeyRing {
 /// Shows the [ids](CookieKey::id) of the keys, newest first.
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids: Vec<String> = self.keys().0.iter().map(|key| hex(key.id)).collect();
+        let ids: Vec<String> = self.keys().0.iter().map(|key| hex(&key.id)).collect();
         f.debug_struct("KeyRing").field("keys", &ids).finish_non_exhaustive()
     }
 }

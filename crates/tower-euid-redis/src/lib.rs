@@ -1,0 +1,56 @@
+//! A [`Store`](tower_euid::store::Store) on Redis or Valkey, for [tower-euid](tower_euid): the states of visitors on the
+//! side of the site, shared by all its nodes. `EuidLayer` does not use a store yet.
+//!
+//! ```
+//! use tower_euid_redis::RedisStore;
+//!
+//! let store = RedisStore::new("redis://:password@redis.internal:6379/0")?;
+//! # Ok::<_, tower_euid::ConfigError>(())
+//! ```
+//!
+//! # What the server needs
+//!
+//! * Redis 6 to 8 or Valkey, as one server or as a cluster. With Sentinel or a managed service, give the address that
+//!   leads to the primary.
+//! * `maxmemory-policy noeviction`. An evicted value can bring back a login that had ended, or forget an opt-out. A server
+//!   without memory then refuses to write, and each write is an error.
+//! * The commands `GET`, `EVALSHA`, `EVAL`, and in the script `EXISTS`, `GETRANGE`, `SET`; for one server also `ROLE`, if
+//!   the user may use it. As an access control list: `~euid:* +get +evalsha +eval +exists +getrange +set +role`, and for a
+//!   cluster `+cluster|slots`.
+//! * About 900 bytes of memory for each visitor who is logged in.
+//!
+//! # What it does
+//!
+//! 1. A key is a [prefix](RedisStoreBuilder::prefix) and 64 hexadecimal digits. Its value is one string: 16 bytes of
+//!    version, then the sealed state. It expires by itself (`PX`).
+//! 2. A `get` is a `GET` to the primary. One server that has become a replica is not read: the store asks for its role
+//!    together with each value.
+//! 3. A `put` is one script, which compares and writes in one step.
+//! 4. A call takes at most the [`timeout`](RedisStoreBuilder::timeout), 50 ms by default, whatever the server does. It repeats
+//!    itself once, within that time, if its connection is lost. The script knows a `put` that has been done before by its
+//!    version, so the second attempt does not refuse what the first one has written.
+//! 5. A connection is made in a task of its own, so a call that waits too long for it does not end it. The store connects
+//!    at the first call, and again after a connection is lost. It also replaces a connection at most once a second if the
+//!    server does not answer, or says that it is a replica: after a failover the address may lead to another server.
+//! 6. Errors hold a fixed text and the code of the server's error. They never hold the URL, an address, a key or a value.
+//!
+//! # What a failover can lose
+//!
+//! Redis replicates after it has answered. A replica that becomes the primary may lack the last writes, and the command
+//! `WAIT` does not prevent it. So a failover can lose a login: the visitor is logged out. It can also lose the end of a login:
+//! then a copied cookie of that login works again until the login expires.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod builder;
+mod failure;
+mod link;
+mod store;
+
+pub use self::builder::RedisStoreBuilder;
+pub use self::store::RedisStore;
+
+/// Compiles the README's code unchanged.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
