@@ -9,7 +9,7 @@ use http::{Request, Response};
 
 use crate::config::{Config, LogoutWhen};
 
-/// The answers of the hooks `consent` and `subject` for a request.
+/// The answers of the hooks `scope`, `subject` and `consent` for a request.
 pub(crate) struct HookAnswers {
     pub(crate) consent: Consent,
     user: UserAnswer,
@@ -46,14 +46,15 @@ pub(crate) fn has_hooks(config: &Config) -> bool {
     config.consent.is_some() || config.subject.is_some() || config.other_scope.is_some()
 }
 
-/// Calls the hooks `subject` and `consent`, and returns their answers. Handlers find the consent in the extensions.
+/// Calls the hooks `scope`, `subject` and `consent`, in this order, and returns their answers. Later hooks and handlers find
+/// the scope in the extensions, and handlers the consent.
 pub(crate) fn answers<B>(config: &Config, request: Request<B>) -> (Request<B>, HookAnswers) {
     let (mut consent, mut user) = (Consent::Granted, UserAnswer::Unchecked);
     let (mut parts, body) = request.into_parts();
     let scope = config.other_scope.as_ref().and_then(|other| (other.choose)(&parts));
-    // A layer further out has chosen the scope already, if there is one.
+    // Inside another layer, the scope in the extensions stays that of the page.
     if config.other_scope.is_some() && parts.extensions.get::<Euid>().is_none() {
-        // The application may have one of its own there, for the hook to read.
+        // The application may have put a scope there for the hook to read, so `None` removes it.
         match scope {
             Some(scope) => parts.extensions.insert(scope),
             None => parts.extensions.remove(),

@@ -3,7 +3,7 @@
 //! gives every handler the current advertising token. It serves [UID2](https://unifiedid.com) (Unified ID 2.0) as well,
 //! alone or beside EUID: these two are the *scopes*, and [`docs::scopes`] shows a site with both.
 //!
-//! The EUID *operator* issues an [`Identity`] for a person who logs in with an email address or a phone
+//! The *operator* of EUID or UID2 issues an [`Identity`] for a person who logs in with an email address or a phone
 //! number. It consists of two tokens, a key and three times. The *advertising token* goes into bid
 //! requests. The *refresh token* is exchanged for the next pair of tokens, which the operator encrypts
 //! under the key. The times say when a refresh is due, and when each token expires.
@@ -65,6 +65,8 @@
 //!    cookies. Logout takes precedence over login.
 //! 5. A response that sets a cookie of the layer is `private, no-store`. A response whose handler read the
 //!    token is at least `private, no-cache`, and varies on `Cookie`.
+//!
+//! An app or a TV set can have the same state in headers, in place of cookies: [`docs::apps`].
 //!
 //! [`docs::request_flow`] has these steps in detail, and the purpose of each cookie. [`docs::glossary`] explains the
 //! words, and [`docs`] lists all guides.

@@ -4,7 +4,7 @@
 //! 2. A different layer calls its own hooks. Their answers count if they are stricter than those of the layer outside:
 //!    without consent the handler sees `Withheld`; if the identity is bound to a user and that user is not the one
 //!    signed in, it sees `Absent`; `logout_when` is obeyed.
-//! 3. The layer outside writes all cookies. It treats consent that is withdrawn inside as a logout, and gives
+//! 3. The layer outside writes all state. It treats consent that is withdrawn inside as a logout, and gives
 //!    scripts no token while consent is withheld inside.
 //! 4. The other settings of a layer inside have no effect. It warns of that once.
 
@@ -55,8 +55,8 @@ pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Reques
     (request, Inner(Some(Stricter { config: Arc::clone(config), consent, logout })))
 }
 
-/// Returns the layer whose hooks were called last, or else the one that reads and writes the cookies. `None` if that
-/// one left no mark: it has no hooks, and the request has a safe method and brings no cookie of the layer.
+/// Returns the layer whose hooks were called last, or else the one that reads and writes the state. `None` if that one
+/// left no mark: it has no hooks, and the request has a safe method and brings no state of the layer.
 fn layer_outside(extensions: &Extensions) -> Option<usize> {
     let with_hooks = extensions.get::<HooksOf>().map(|HooksOf(layer)| *layer);
     with_hooks.or_else(|| EuidLogoutHandle::of(extensions)?.host_id())

@@ -63,7 +63,7 @@ fn finish_headers(
     report(config, &finish);
 }
 
-/// Logs and counts the cookies that a response wrote.
+/// Logs and counts what a response wrote.
 #[inline]
 fn report(config: &Config, finish: &Finish) {
     if finish.login_without_consent {

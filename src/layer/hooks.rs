@@ -9,8 +9,8 @@ use super::EuidLayer;
 
 /// The hooks of the application.
 impl EuidLayer {
-    /// Sets the hook that returns the visitor's consent. The hook runs for each request, before the layer reads its
-    /// cookies. The hook reads consent from where the application keeps it; for the TC string of a consent banner, use
+    /// Sets the hook that returns the visitor's consent. The hook runs for each request, before the layer reads the
+    /// visitor's state. The hook reads consent from where the application keeps it; for the TC string of a consent banner, use
     /// [`consent_from_tcf_cookie`](Self::consent_from_tcf_cookie). Handlers find the answer in the request's
     /// extensions, as [`Consent`]. Default: granted, and no `Consent` in the extensions.
     ///
@@ -40,9 +40,9 @@ impl EuidLayer {
 
     /// Sets the hook that returns the id of the signed-in user, in any form that the application uses. A login can
     /// [bind](crate::EuidUpdate::subject) its identity, or the opt-out that it reports, to a user (the *subject*). Then
-    /// pages use it only while that user is signed in. If another user is signed in, the layer removes it. While no user is signed in,
-    /// the layer keeps it, and pages see `Absent`. The cookie holds a keyed digest of the id, not the id. Default: no
-    /// identity is bound to a user.
+    /// pages use it only while that user is signed in. If another user is signed in, the layer removes it. While no user
+    /// is signed in, the layer keeps it, and pages see `Absent`. The sealed value holds a keyed digest of the id, not the
+    /// id. Default: no identity is bound to a user.
     ///
     /// The hook sees the extensions that layers further out have put into the request, so the session layer must be
     /// outside. In axum, the layer that is added later is outside: `.layer(euid).layer(session)`. In the opposite order

@@ -181,7 +181,8 @@ impl EuidLayer {
 
     /// Refreshes an identity this long before its refresh is due. Default: zero. It is for apps and TV sets that ask for
     /// tokens shortly before an ad break: the request that is made some time before finds the identity due, and that of
-    /// the break finds a new token. Such refreshes have no [jitter](Self::refresh_jitter). A refresh is never further ahead than the token is usable after the refresh is due.
+    /// the break finds a new token. Such refreshes have no [jitter](Self::refresh_jitter). A refresh is never
+    /// further ahead than the token is usable after the refresh is due.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};

@@ -21,7 +21,7 @@ impl EuidLayer {
     /// a handler that logs a visitor in chooses the client by it. If the answer is `None`, no scope serves the request:
     /// the handler sees [`Absent`](crate::Euid::Absent), and a login is not written.
     ///
-    /// Each scope has its own cookies, refreshes and breaker. A page leaves the state of the other scope alone, so a
+    /// Each scope has its own cookies (or headers), refreshes and breaker. A page leaves the state of the other scope alone, so a
     /// visitor who travels from one region to the other and back has each identity again. A logout and withdrawn consent
     /// end the logins of both scopes. A login does not end that of another person in the other scope, so set
     /// [`subject`](Self::subject) too: a layer without it warns when it is first applied.

@@ -14,7 +14,7 @@
 //! 2. [`RefreshCandidate::settle`] takes the outcome of the operator's call, or a failure if the page waits no longer.
 //! 3. [`Decision::start`] splits what the handler sees from what the response does. A host may [defer](Decision::defer)
 //!    what can wait for the next page.
-//! 4. [`Engine::finish`] writes `Set-Cookie` and restricts how caches may store the response.
+//! 4. [`Engine::finish`] writes `Set-Cookie`, or the headers of an app, and restricts how caches may store the response.
 //! 5. Time is an argument: a closure where it is rarely needed. Randomness comes from the operating system.
 //! 6. The engine logs nothing. [`Findings`] and [`Finish`] hold the facts for a host's logs and metrics.
 
@@ -164,9 +164,9 @@ impl Engine {
         self.routed(config, scope, false, headers)
     }
 
-    /// Serves visitors of both scopes: [`RequestContext::scope`] chooses one for each request. The cookies of the other
-    /// scope stay as they are, except that a logout and withdrawn consent remove them too. So a visitor who travels from
-    /// one region to another and back has each identity again.
+    /// Serves visitors of both scopes: [`RequestContext::scope`] chooses one for each request. The state of the other
+    /// scope stays as it is, except that a logout and withdrawn consent end it too. So a visitor who travels from one
+    /// region to another and back has each identity again.
     ///
     /// Bind logins to users with [`RequestContext::user`]: a login in one scope does not end that of another person in the
     /// other scope.
@@ -275,10 +275,10 @@ impl Engine {
         Self { refresh_jitter: most, ..self }
     }
 
-    /// Refreshes an identity this long before its refresh is due. Default: zero. It is for a TV programme or a game that asks
-    /// for tokens before an ad break, in which no page can wait for a refresh. Such refreshes have no
-    /// [jitter](Self::with_refresh_jitter). A refresh is never further ahead than the
-    /// token is usable after the refresh is due.
+    /// Refreshes an identity this long before its refresh is due. Default: zero. It is for a TV programme or a game that
+    /// asks for tokens before an ad break, in which no page can wait for a refresh. Such refreshes have no
+    /// [jitter](Self::with_refresh_jitter). A refresh is never further ahead than the token is usable after the refresh
+    /// is due.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -361,7 +361,7 @@ impl Engine {
     /// at least [the headers that the engine reads](Self::reads).
     ///
     /// It never fails: state that it can't use counts as none, and [`Findings`] give the reason. It calls `now` at most
-    /// a few times, only where the state depends on the time, and never for a request without cookies of this engine.
+    /// a few times, only where the state depends on the time, and never for a request without state of this engine.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -392,7 +392,7 @@ impl Engine {
             let withheld = self.withholds(context.consent);
             return Step::Ready(Decision::without_state(scope, context.consent, method, withheld));
         }
-        self.begin_with_cookies(method, headers, cookies, context, &now)
+        self.begin_exchange(method, headers, cookies, context, &now)
     }
 
     /// Whether [`begin`](Self::begin) reads request headers with this name. A host with other header types copies these.

@@ -36,8 +36,8 @@
 //!    **postpone** does.
 //! 4. **start** splits the decision: the host shows an [`Euid`] to the handler, and keeps the rest (*pending*).
 //! 5. The handler makes the response. It may ask for a change: a login, a logout, an opt-out.
-//! 6. **finish** writes into the headers of the response: cookies, and a `Cache-Control` that keeps caches from
-//!    showing one visitor's page to another.
+//! 6. **finish** writes into the headers of the response: cookies (or, for an app, headers of its own), and a
+//!    `Cache-Control` that keeps caches from showing one visitor's page to another.
 //!
 //! ```
 //! use euid_core::clock::UnixMillis;

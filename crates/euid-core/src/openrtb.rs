@@ -286,7 +286,6 @@ impl Serialize for MatchMethod {
     }
 }
 
-/// The source of an EUID.
 /// The agent type of an id that stands for a person, on whatever device.
 const PERSON: u8 = 3;
 

@@ -34,7 +34,8 @@
 //! State of any other login is removed, unless "keep all" applies; migrated state stays where the site does not migrate
 //! and no anchor comes. Without consent, `Absent` becomes `Withheld`: handlers may generate on `Absent`. The record is
 //! bound to login and subject of the identity. Only a handler or withdrawn consent writes the anchor. No identity is
-//! removed because of the time alone: this machine's clock may be wrong, and the client drops it in time anyway.
+//! removed because of the time alone: this machine's clock may be wrong, and the browser drops it in time anyway. An app
+//! does not, so there a page removes what ended more than a day ago (`has_outlived` in `engine/begin.rs`).
 
 use std::time::Duration;
 
@@ -101,7 +102,7 @@ pub(crate) enum Action {
 
 /// The change for an identity that is migrated and so not sealed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Migration {
+pub(crate) enum MigrationAction {
     Keep,
     /// Seal it.
     Seal,
@@ -215,12 +216,12 @@ fn barred(subject: SubjectMatch, consent: Consent) -> Option<Verdict> {
 
 /// Applies the verdict to an identity that is migrated: a verdict that keeps the identity seals it, because there is no
 /// state for it yet.
-pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> Migration {
+pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> MigrationAction {
     match (sees, action) {
-        (Visibility::Active | Visibility::Unavailable, Action::Keep) => Migration::Seal,
-        (_, Action::Keep) => Migration::Keep,
-        (_, Action::ForgetIdentity) => Migration::Forget,
-        (_, Action::EndLogin) => Migration::EndLogin,
+        (Visibility::Active | Visibility::Unavailable, Action::Keep) => MigrationAction::Seal,
+        (_, Action::Keep) => MigrationAction::Keep,
+        (_, Action::ForgetIdentity) => MigrationAction::Forget,
+        (_, Action::EndLogin) => MigrationAction::EndLogin,
     }
 }
 
@@ -273,8 +274,8 @@ pub(crate) fn refresh_again_from(times: &IdentityTimes, now: UnixMillis) -> Unix
     times.refresh_from.max(now.saturating_add(pause))
 }
 
-/// The time from which a refresh is due that is made `ahead` of its time, without [`jitter`]. It is never further ahead than the token is
-/// usable after `refresh_from`, so that a pair can be made due [later](due_later).
+/// The time from which a refresh is due that is made `ahead` of its time, without [`jitter`]. It is never further ahead
+/// than the token is usable after `refresh_from`, so that a pair can be made due [later](due_later).
 pub(crate) fn refresh_ahead(times: &IdentityTimes, ahead: Duration) -> UnixMillis {
     times.refresh_from.saturating_sub(ahead.min(times.identity_expires.saturating_since(times.refresh_from)))
 }
@@ -425,13 +426,13 @@ mod tests {
     #[test]
     fn migrated_identity_begins_a_login_waits_or_ends() {
         for (sees, planned, migration) in [
-            (Visibility::Active, Action::Keep, Migration::Seal),
-            (Visibility::Unavailable, Action::Keep, Migration::Seal),
-            (Visibility::Absent, Action::ForgetIdentity, Migration::Forget),
-            (Visibility::Withheld, Action::EndLogin, Migration::EndLogin),
+            (Visibility::Active, Action::Keep, MigrationAction::Seal),
+            (Visibility::Unavailable, Action::Keep, MigrationAction::Seal),
+            (Visibility::Absent, Action::ForgetIdentity, MigrationAction::Forget),
+            (Visibility::Withheld, Action::EndLogin, MigrationAction::EndLogin),
             // The identity is kept: no user is signed in, or consent is withheld.
-            (Visibility::Absent, Action::Keep, Migration::Keep),
-            (Visibility::Withheld, Action::Keep, Migration::Keep),
+            (Visibility::Absent, Action::Keep, MigrationAction::Keep),
+            (Visibility::Withheld, Action::Keep, MigrationAction::Keep),
         ] {
             assert_eq!(as_migration(verdict(sees, planned)), migration);
         }

@@ -55,8 +55,8 @@ pub(crate) struct Literals {
     /// What advertising tokens of version 3 and 4 begin with: for an email address, then for a phone number.
     pub(crate) advertising_tokens: [[&'static str; 2]; 2],
     pub(crate) refresh_tokens: &'static str,
-    /// The part of cookie names between a prefix, as `__Host-`, and what the cookie is for.
-    pub(crate) cookie: &'static str,
+    /// The scope's part in the names of cookies, after a prefix such as `__Host-`, and what an app's headers begin with.
+    pub(crate) stem: &'static str,
     /// The cookie in which the JavaScript SDK keeps a whole identity.
     pub(crate) js_sdk_cookie: &'static str,
     /// The cookie from which Prebid takes the bare advertising token.
@@ -81,7 +81,7 @@ static EUID: Literals = Literals {
     api_key: "EUID-",
     advertising_tokens: [["E3", "E4"], ["F3", "F4"]],
     refresh_tokens: "EA",
-    cookie: "euid",
+    stem: "euid",
     js_sdk_cookie: "__euid",
     token_cookie: "__euid_advertising_token",
     variables: "EUID_",
@@ -99,7 +99,7 @@ static UID2: Literals = Literals {
     api_key: "UID2-",
     advertising_tokens: [["A3", "A4"], ["B3", "B4"]],
     refresh_tokens: "AA",
-    cookie: "uid2",
+    stem: "uid2",
     js_sdk_cookie: "__uid_2",
     token_cookie: "__uid2_advertising_token",
     variables: "UID2_",

@@ -13,14 +13,15 @@ use serde::{Serialize, Serializer};
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes};
 use crate::scope::Scope;
-use crate::transport::slots::{Brought, Route};
+use crate::transport::route::Route;
+use crate::transport::slots::Brought;
 
 /// The current advertising token of a visitor: it goes into the bid request as it is.
 ///
 /// It is opaque: any length, case-sensitive. Do not parse it, and do not compare two to tell people apart,
 /// for one person gets many. A read, through [`as_str`](Self::as_str), `Display` or `Serialize`, makes the
 /// response `Cache-Control: private, no-cache` with `Vary: Cookie` (or stricter), if it happens before
-/// the response head is made.
+/// the response head is made. For an app with its state in headers, it is `Vary: Euid-Login` or `Vary: Uid2-Login`.
 ///
 /// `Debug` does not show the token, so that no log holds it by accident.
 ///
@@ -51,7 +52,7 @@ struct Noted {
     withheld: AtomicBool,
     /// A number of the host's.
     host_id: AtomicUsize,
-    /// The cookies that a response may remove.
+    /// What the request brought: the response may remove some of it.
     brought: Brought,
     route: Route,
 }
@@ -144,7 +145,6 @@ impl AdvertisingToken {
         self.0.times
     }
 
-    /// The token, without a mark that it has been read: for code that is not the handler's.
     /// The scope of the token, which decides the `source` of its [`Eid`](crate::openrtb::Eid).
     ///
     /// ```
@@ -167,6 +167,7 @@ impl AdvertisingToken {
         self.0.route.scope().unwrap_or_default()
     }
 
+    /// The token, without a mark that it has been read: for code that is not the handler's.
     pub(crate) fn peek(&self) -> &str {
         self.0.text()
     }
@@ -180,11 +181,12 @@ impl Note {
         Self(Arc::new(Noted { brought, ..Noted::new(OnceLock::new(), None, times, route) }))
     }
 
-    /// The tagged cookies of the request.
+    /// Which scope serves the request, and what carries its state.
     pub(crate) fn route(&self) -> Route {
         self.0.route
     }
 
+    /// What the request brought.
     pub(crate) fn brought(&self) -> &Brought {
         &self.0.brought
     }

@@ -20,11 +20,12 @@ use crate::policy::{self, Credential, Evaluation, SubjectMatch, Verdict, Visibil
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
 use crate::token::AdvertisingToken;
+use crate::transport::Transport;
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
 use crate::transport::js_sdk::{JsSdk, ScriptCookie};
-use crate::transport::slots::{Brought, Carrier, Hits, Idle, Route};
-use crate::transport::{CookieConfig, Transport};
+use crate::transport::route::{Carrier, Route};
+use crate::transport::slots::{Brought, Hits, Idle};
 
 /// The next step of a host.
 ///
@@ -59,10 +60,10 @@ pub enum Step {
     Refresh(Box<RefreshCandidate>),
 }
 
-/// A request that brought cookies.
+/// A request that may have brought state.
 struct Exchange<'a, T> {
     engine: &'a Engine,
-    /// That of the scope that serves the request.
+    /// That of the scope that serves the request; if none does, that of the engine's first scope.
     transport: &'a T,
     /// The scopes that do not serve it, if the engine serves both.
     idle: Option<&'a Idle>,
@@ -73,7 +74,8 @@ struct Exchange<'a, T> {
 }
 
 impl Engine {
-    pub(super) fn begin_with_cookies(
+    /// Begins a request that may have brought state.
+    pub(super) fn begin_exchange(
         &self,
         method: &Method,
         headers: &HeaderMap,
@@ -111,7 +113,7 @@ impl Engine {
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         let own = self.cookies.scope();
-        let scope = if self.serves_both() { context.scope } else { Some(own) };
+        let scope = self.serving(context);
         let idle = self.serves_both().then(|| self.find_idle::<T>(headers, scope));
         let transport = T::of(self, scope.unwrap_or(own));
         let exchange = transport.map(|transport| Exchange {
@@ -126,6 +128,7 @@ impl Engine {
         match exchange {
             Some(exchange) if scope.is_some() => exchange.begin(T::values(headers)),
             Some(exchange) => exchange.unserved(),
+            // Never: an engine with a carrier has it in every scope.
             None => Step::Ready(Decision::without_state(own, context.consent, method, false)),
         }
     }
@@ -153,8 +156,9 @@ impl Engine {
     }
 
     fn check_user_in<T: Served>(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
-        let scope = if self.serves_both() { context.scope } else { Some(self.cookies.scope()) };
-        let Some(transport) = scope.and_then(|scope| T::of(self, scope)) else { return UserCheck::NoState };
+        let Some(transport) = self.serving(context).and_then(|scope| T::of(self, scope)) else {
+            return UserCheck::NoState;
+        };
         let values = T::values(headers);
         let mut hits = Hits::default();
         transport.find(&values, &mut hits);
@@ -184,7 +188,8 @@ impl<T: Served> Exchange<'_, T> {
         let mut hits = Hits::default();
         transport.find(&values, &mut hits);
         let config = transport.cookies().map(Cookies::config);
-        if !config.is_none_or(CookieConfig::knows_script_cookies) && hits.is_empty() && self.idle.is_none() {
+        // In headers, even a request without state goes on: the response must know that headers carry it.
+        if config.is_some_and(|config| !config.knows_script_cookies()) && hits.is_empty() && self.idle.is_none() {
             return Step::Ready(Decision::without_state(transport.scope(), self.context.consent, self.method, false));
         }
         let migrates = config.is_some_and(|config| config.js_sdk_cookie().is_some());
@@ -332,7 +337,7 @@ impl<T: Served> Exchange<'_, T> {
         findings: Findings,
     ) -> Step {
         let may_write = is_navigation_or_fetch(self.method, self.headers);
-        let cookie = self.script_cookie(may_write, Some(identity.advertising_token()));
+        let script_cookie = self.script_cookie(may_write, Some(identity.advertising_token()));
         Step::Refresh(Box::new(RefreshCandidate {
             source,
             route: self.route(),
@@ -346,7 +351,7 @@ impl<T: Served> Exchange<'_, T> {
             may_write,
             may_wait: self.method.is_safe(),
             is_conditional: is_conditional(self.method, self.headers),
-            cookie,
+            script_cookie,
             findings,
         }))
     }
@@ -355,7 +360,7 @@ impl<T: Served> Exchange<'_, T> {
         Step::Ready(self.decide(euid(verdict.sees, None), verdict.action.into(), may_end, brought, findings))
     }
 
-    /// The decision without a refresh. Beside an image, only withdrawn consent is obeyed; the next page does the rest.
+    /// The decision without a refresh. The response to an image obeys only withdrawn consent; the next page does the rest.
     // Out of line it costs each request with cookies some 30 instructions more.
     #[inline(always)]
     fn decide(&self, euid: Euid, change: Change, may_end: bool, brought: &Brought, findings: Findings) -> Decision {
@@ -388,7 +393,7 @@ impl<T: Served> Exchange<'_, T> {
         }
     }
 
-    /// Whether the response removes cookies that are left over: of other logins, or a token that scripts of a page in
+    /// Whether the response removes what is left over: values of other logins, or a token that scripts of a page in
     /// another scope got.
     #[inline]
     fn has_leftovers(&self, brought: &Brought) -> bool {
@@ -412,7 +417,7 @@ impl<T: Served> Exchange<'_, T> {
         exposing.map(|cookies| cookies.scripts().find(self.headers, token)).unwrap_or_default()
     }
 
-    /// Whether a page removes a value that ended then, as the client does not.
+    /// Whether a page removes a value that ended at `end`, because an app does not.
     #[inline]
     fn has_outlived(end: UnixMillis, now: UnixMillis) -> bool {
         !T::EXPIRES && now.saturating_since(end) > LINGERS
@@ -429,7 +434,7 @@ impl<T: Served> Exchange<'_, T> {
     }
 }
 
-/// How long a value stays that a client does not delete by itself. A node whose clock is ahead removes nothing that lives.
+/// How long after its end a value stays in an app. A node whose clock is ahead must not remove one that is valid.
 const LINGERS: Duration = Duration::from_secs(86_400);
 
 /// Compares the user that a login is bound to with the signed-in user.

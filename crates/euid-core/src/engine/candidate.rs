@@ -16,7 +16,8 @@ use crate::scope::Scope;
 use crate::sealed::login::Lineage;
 use crate::token::AdvertisingToken;
 use crate::transport::js_sdk::ScriptCookie;
-use crate::transport::slots::{Brought, Route};
+use crate::transport::route::Route;
+use crate::transport::slots::Brought;
 
 /// An identity that is due for a refresh, with the facts of its request that a later decision needs.
 ///
@@ -60,7 +61,7 @@ pub struct RefreshCandidate {
     pub(super) may_write: bool,
     pub(super) may_wait: bool,
     pub(super) is_conditional: bool,
-    pub(super) cookie: ScriptCookie,
+    pub(super) script_cookie: ScriptCookie,
     pub(super) findings: Findings,
 }
 
@@ -322,7 +323,7 @@ impl RefreshCandidate {
                 (verdict.sees, token, source.apply(verdict, Arc::clone(&self.identity)))
             }
         };
-        let scripts = Scripts { sync: self.cookie.differs(token.is_some()), withheld: false };
+        let scripts = Scripts { sync: self.script_cookie.differs(token.is_some()), withheld: false };
         let mut decision = Decision {
             route: self.route,
             euid: euid(sees, token),

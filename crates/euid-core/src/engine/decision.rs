@@ -8,7 +8,8 @@ use crate::euid::Euid;
 use crate::policy::{self, Credential, Visibility};
 use crate::scope::Scope;
 use crate::token::{AdvertisingToken, Note};
-use crate::transport::slots::{Brought, Route};
+use crate::transport::route::Route;
+use crate::transport::slots::Brought;
 
 /// The decision on a request: what its handler sees, and what its response will write unless the handler asks for
 /// something else.

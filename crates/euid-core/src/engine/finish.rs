@@ -16,7 +16,8 @@ use crate::scope::Scope;
 use crate::token::Note;
 use crate::transport::Transport;
 use crate::transport::headers::Headers;
-use crate::transport::slots::{Brought, Carrier, Route};
+use crate::transport::route::{Carrier, Route};
+use crate::transport::slots::Brought;
 
 /// A report of what a response wrote, for logs and metrics.
 ///
@@ -62,8 +63,9 @@ pub struct Finish {
 
 impl Engine {
     /// Writes the state into the response's headers and restricts how caches may store the response. It appends
-    /// `Set-Cookie`, and replaces `Cache-Control` if that is not strict enough; all other headers stay. It never fails:
-    /// the [`Finish`] reports what it could not write.
+    /// `Set-Cookie`, or sets the headers of an app ([`HeaderConfig`](crate::HeaderConfig)). It replaces `Cache-Control` and
+    /// other headers that steer caches, if they are not strict enough, and may append `Vary`; all other headers stay. It
+    /// never fails: the [`Finish`] reports what it could not write.
     ///
     /// `asked` is the change that the handler asks for, if any. These take precedence over it: withdrawn consent, a
     /// logout that the handler noted with [`EuidLogoutHandle::logout`](crate::EuidLogoutHandle::logout), and the header

@@ -15,7 +15,8 @@ use crate::sealed::login::{Lineage, Login};
 use crate::sealed::payload::{self, OptOut, Payload};
 use crate::transport::CookieConfig;
 use crate::transport::Transport;
-use crate::transport::slots::{AtMostOne, Brought, Hits, Route, Slot, Tag};
+use crate::transport::route::Route;
+use crate::transport::slots::{AtMostOne, Brought, Hits, Slot, Tag};
 
 /// The engine of one configuration, under the key of `tests/vectors/cookie-format.json`.
 #[derive(Debug)]

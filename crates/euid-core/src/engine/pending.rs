@@ -29,7 +29,7 @@ use crate::token::Note;
 #[must_use = "the response has to write it: `Engine::finish`"]
 pub struct Pending {
     pub(super) change: Change,
-    /// The response removes the cookies of other logins.
+    /// The response removes the values of other logins.
     pub(super) has_leftovers: bool,
     /// Notes what the handler does with the token or the login, if there is one.
     pub(super) note: Option<Note>,

@@ -5,7 +5,8 @@
 //!    stated opt-out writes it; a refresh never does. An identity is usable only if the anchor names its lineage, so a
 //!    late response may bring back an old identity, but not the anchor that it needs.
 //! 3. An opt-out is *recorded* in a slot of its own, sealed, of the same login.
-//! 4. The names of an identity and of a record carry the login's tag, so a late response of one login replaces and removes nothing of another.
+//! 4. The names of an identity and of a record carry the login's tag, so a late response of one login replaces and
+//!    removes nothing of another.
 //! 5. Without any anchor, what was migrated from the JS SDK's cookie counts, if the site migrates.
 //! 6. If this node can't judge the state of the login that counts, the request has no usable state, and the response
 //!    removes nothing: a node with more keys, or a newer one, may be able to.
@@ -72,9 +73,9 @@ enum Counting {
 }
 
 impl Engine {
-    /// Opens the state among the cookies that were found. Calls `judge` with the first record of an opt-out that opens and belongs to the login
-    /// that counts, then with each such identity, until it returns a value. `judge` returns `None` for a value that
-    /// breaks the rules of an identity. Without an anchor, migrated state counts if `migrates`.
+    /// Opens the state among the values that were found. Calls `judge` with the first record of an opt-out that opens
+    /// and belongs to the login that counts, then with each such identity, until it returns a value. `judge` returns
+    /// `None` for a value that breaks the rules of an identity. Without an anchor, migrated state counts if `migrates`.
     pub(super) fn read<'a, V: Transport, T>(
         &self,
         transport: &V,

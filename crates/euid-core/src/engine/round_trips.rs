@@ -17,7 +17,8 @@ use crate::sealed::CookieKey;
 use crate::sealed::aead::BASE64URL;
 use crate::sealed::login::{Lineage, Login};
 use crate::transport::Transport;
-use crate::transport::slots::{Brought, Hits, Route};
+use crate::transport::route::Route;
+use crate::transport::slots::{Brought, Hits};
 use crate::transport::{CookieConfig, SameSite};
 
 const NOW: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);

@@ -8,11 +8,11 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::Engine;
+use super::{Engine, RequestContext};
 use crate::scope::Scope;
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
-use crate::transport::slots::Carrier;
+use crate::transport::route::Carrier;
 use crate::transport::{CookieConfig, HeaderConfig, Transport};
 
 /// What few engines have: another scope, and headers.
@@ -54,7 +54,7 @@ impl Served for Headers {
     const CARRIER: Carrier = Carrier::Headers;
 
     fn of(engine: &Engine, scope: Scope) -> Option<&Self> {
-        engine.extras.as_ref()?.headers.as_ref()?.all().find(|headers| headers.scope() == scope)
+        engine.header_side()?.all().find(|headers| headers.scope() == scope)
     }
 }
 
@@ -82,14 +82,22 @@ impl Engine {
     }
 
     pub(super) fn header_config(&self) -> Option<HeaderConfig> {
-        Some(self.extras.as_ref()?.headers.as_ref()?.config)
+        Some(self.header_side()?.config)
+    }
+
+    fn header_side(&self) -> Option<&HeaderSide> {
+        self.extras.as_ref()?.headers.as_ref()
+    }
+
+    /// The scope that serves a request; `None` if the engine serves both, and neither serves this request.
+    pub(super) fn serving(&self, context: &RequestContext<'_>) -> Option<Scope> {
+        if self.serves_both() { context.scope } else { Some(self.cookies.scope()) }
     }
 
     /// What carries the state of a request.
     pub(super) fn carrier(&self, request: &HeaderMap) -> Carrier {
-        let side = self.extras.as_ref().and_then(|extras| extras.headers.as_ref());
         let takes_headers = |side: &HeaderSide| side.config.has_web_views() || !request.contains_key(SEC_FETCH_SITE);
-        match side {
+        match self.header_side() {
             Some(side) if takes_headers(side) && side.all().any(|headers| headers.came_in(request)) => Carrier::Headers,
             _ => Carrier::Cookies,
         }
@@ -97,8 +105,7 @@ impl Engine {
 
     /// Whether a request header with this name carries state, or decides what carries it.
     pub(super) fn reads_as_transport(&self, name: &HeaderName) -> bool {
-        let side = self.extras.as_ref().and_then(|extras| extras.headers.as_ref());
-        side.is_some_and(|side| *name == SEC_FETCH_SITE || side.all().any(|headers| headers.reads(name)))
+        self.header_side().is_some_and(|side| *name == SEC_FETCH_SITE || side.all().any(|headers| headers.reads(name)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Change, Renewal};
 use crate::identity::Identity;
-use crate::policy::{self, Migration, Verdict};
+use crate::policy::{self, MigrationAction, Verdict};
 use crate::sealed::login::Login;
 
 /// The source of an identity.
@@ -29,10 +29,10 @@ impl Source {
         match self {
             Self::OwnState(_) => verdict.action.into(),
             Self::JsSdkCookie(login) => match policy::as_migration(verdict) {
-                Migration::Keep => Change::Keep,
-                Migration::Seal => Change::Renew(Box::new(Renewal { login, identity })),
-                Migration::Forget => Change::ForgetIdentity,
-                Migration::EndLogin => Change::EndLogin,
+                MigrationAction::Keep => Change::Keep,
+                MigrationAction::Seal => Change::Renew(Box::new(Renewal { login, identity })),
+                MigrationAction::Forget => Change::ForgetIdentity,
+                MigrationAction::EndLogin => Change::EndLogin,
             },
         }
     }

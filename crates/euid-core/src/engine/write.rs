@@ -1,4 +1,5 @@
-//! Writes a change into a response's headers. A value that no browser would keep whole is not sent at all.
+//! Writes a change into a response's headers, as cookies or as headers of an app. A value that no browser would keep
+//! whole is not sent at all.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use crate::transport::Transport;
 use crate::transport::cookie::{ANCHOR_MAX_AGE, IDENTITY_MAX_AGE, MAX_NAME_AND_VALUE};
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
-use crate::transport::slots::{Brought, Carrier, Migration, Route, Slot, Tag};
+use crate::transport::route::{Carrier, Route};
+use crate::transport::slots::{Brought, Migration, Slot, Tag};
 
 /// The change of the cookie for scripts, on a site that uses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +32,12 @@ pub(super) enum ScriptWrite<'a> {
     Remove,
 }
 
-/// The cookies of a request, for the response that removes some of them.
+/// The values of a request, for the response that removes some of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Removals<'a> {
     pub(super) route: Route,
     pub(super) brought: &'a Brought,
-    /// The response removes the cookies of other logins.
+    /// The response removes the values of other logins.
     pub(super) leftovers: bool,
 }
 
@@ -47,7 +49,7 @@ struct Writer<'a, T> {
 }
 
 impl Engine {
-    /// Appends the `Set-Cookie` headers; returns the size of the identity's name and value, if one was written. On an error
+    /// Appends the lines of a change; returns the size of the identity's name and value, if one was written. On an error
     /// nothing was written. A logout ends the login of every scope.
     #[inline]
     pub(super) fn write(
@@ -111,7 +113,8 @@ impl Engine {
     ) -> Result<Option<usize>, WriteError> {
         let mut serving = HeaderMap::new();
         let size = self.write_serving::<T>(change, removals, scripts, now, &mut serving)?;
-        // First, because curl's jar file keeps the last removal only, and a login that counts now must end.
+        // The idle scopes come first: curl's jar file keeps the last removal only, and that must be of the login that
+        // counts now.
         self.write_idle::<T>(change, removals, now, headers)?;
         let mut last = None;
         for (name, value) in serving {
@@ -183,8 +186,8 @@ impl<T: Transport> Writer<'_, T> {
             }
             Change::RecordOptOut(login) => state = Some(self.seal_opt_out(**login)?),
             Change::Renew(renewal) => {
-                let (cookie, slot, bytes) = self.seal_identity(&renewal.login, &renewal.identity)?;
-                (state, size) = (Some((cookie, slot)), Some(bytes));
+                let (line, slot, bytes) = self.seal_identity(&renewal.login, &renewal.identity)?;
+                (state, size) = (Some((line, slot)), Some(bytes));
             }
             Change::Begin(new) => {
                 if new.identity.scope().is_some_and(|scope| scope != self.transport.scope()) {
@@ -192,8 +195,8 @@ impl<T: Transport> Writer<'_, T> {
                 }
                 let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
                 anchor = Some(self.anchor(&login, ANCHOR_MAX_AGE)?);
-                let (cookie, slot, bytes) = self.seal_identity(&login, &new.identity)?;
-                (state, size) = (Some((cookie, slot)), Some(bytes));
+                let (line, slot, bytes) = self.seal_identity(&login, &new.identity)?;
+                (state, size) = (Some((line, slot)), Some(bytes));
             }
         }
         let expose = |token| {
@@ -210,8 +213,7 @@ impl<T: Transport> Writer<'_, T> {
         let removes_anchor = matches!(change, Change::EndLogin) && anchor.is_none();
         let written = state.as_ref().map(|(_, slot)| *slot);
 
-        let append = |line| T::append(line, headers);
-        let mut append = append;
+        let mut append = |line| T::append(line, headers);
         let remove = |slot| self.transport.remove(slot);
         if removes_anchor && removals.brought.opt_out {
             remove(Slot::Anchor).into_iter().for_each(&mut append);
@@ -244,15 +246,15 @@ impl<T: Transport> Writer<'_, T> {
         self.transport.set(Slot::Anchor, lineage, max_age).ok_or(WriteError::TooLarge)
     }
 
-    /// The cookie of a login's opt-out, and its slot.
+    /// The line of a login's opt-out, and its slot.
     fn seal_opt_out(&self, login: Login) -> Result<(T::Line, Slot), WriteError> {
         let plain = OptOut { login, until: opted_out_until(self.now) }.write();
         let slot = Slot::OptOut(tag(&login));
-        let (cookie, _) = self.seal(Purpose::OptOut, slot, &plain, OPT_OUT_REMEMBERED)?;
-        Ok((cookie, slot))
+        let (line, _) = self.seal(Purpose::OptOut, slot, &plain, OPT_OUT_REMEMBERED)?;
+        Ok((line, slot))
     }
 
-    /// The cookie of an identity, its slot, and the size of its name and value.
+    /// The line of an identity, its slot, and the size of its name and value.
     fn seal_identity(&self, login: &Login, identity: &Identity) -> Result<(T::Line, Slot, usize), WriteError> {
         let rest = identity.times().refresh_expires.saturating_since(self.now);
         if rest < Duration::from_secs(1) {
@@ -261,11 +263,11 @@ impl<T: Transport> Writer<'_, T> {
         }
         let plain = payload::write(login, identity).ok_or(WriteError::TooLarge)?;
         let slot = Slot::Identity(tag(login));
-        let (cookie, bytes) = self.seal(Purpose::Identity, slot, &plain, rest.min(IDENTITY_MAX_AGE))?;
-        Ok((cookie, slot, bytes))
+        let (line, bytes) = self.seal(Purpose::Identity, slot, &plain, rest.min(IDENTITY_MAX_AGE))?;
+        Ok((line, slot, bytes))
     }
 
-    /// The cookie of a slot with `plain` sealed in it, and the size of its name and value.
+    /// The line of a slot with `plain` sealed in it, and the size of its name and value.
     fn seal(
         &self,
         purpose: Purpose,
@@ -317,7 +319,7 @@ impl Removals<'_> {
     }
 }
 
-/// The tag in the names of a login's cookies.
+/// The tag in the names of a login's values.
 fn tag(login: &Login) -> Tag {
     if login.migrated { Tag::SDK } else { Tag::of_lineage(&login.lineage_text()) }
 }

@@ -214,9 +214,9 @@ impl CookieConfig {
     ///
     /// A cookie that scripts can write proves nothing about its sender. It brings an advertising identity, not a
     /// login to the site. Of several such cookies in a request only the first counts. It is ignored if its value is
-    /// longer than 4096 bytes, or if its tokens are not base64 or longer than an identity cookie can hold. Its refreshes use at most a quarter of
-    /// `EuidLayer::max_concurrent_refreshes`, and the breaker does not count their outcome, so forged cookies do not
-    /// stop the refreshes of others.
+    /// longer than 4096 bytes, or if its tokens are not base64 or longer than an identity cookie can hold. Its
+    /// refreshes use at most a quarter of `EuidLayer::max_concurrent_refreshes`, and the breaker does not count their
+    /// outcome, so forged cookies do not stop the refreshes of others.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -235,8 +235,8 @@ impl CookieConfig {
     }
 
     /// Hands the advertising token to scripts in the browser, in the cookie `__euid_advertising_token`
-    /// (in the scope UID2: `__uid2_advertising_token`), from which Prebid's module takes it. *Every* script on the page can read it, on purpose; the
-    /// refresh token and the response key stay sealed.
+    /// (in the scope UID2: `__uid2_advertising_token`), from which Prebid's module takes it. *Every* script on the page
+    /// can read it, on purpose; the refresh token and the response key stay sealed.
     ///
     /// The cookie is set, replaced and cleared with the identity. If it does not match, the next page
     /// corrects it. It expires with the token, at `identity_expires`, or earlier. The promises for tokens in
@@ -297,7 +297,7 @@ impl CookieConfig {
             Self { domain: Some(_), .. } => "__Secure-",
             Self { domain: None, .. } => "__Host-",
         };
-        format!("{prefix}{}{end}", scope.literals().cookie)
+        format!("{prefix}{}{end}", scope.literals().stem)
     }
 
     /// Whether the cookies are for a [`domain`](Self::domain) and its sub-domains.

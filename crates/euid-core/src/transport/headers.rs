@@ -27,7 +27,7 @@ pub(crate) struct Headers {
 impl Headers {
     /// The headers of a scope; `None` never happens, as the names of this crate are valid.
     pub(crate) fn new(scope: Scope) -> Option<Self> {
-        let stem = scope.literals().cookie;
+        let stem = scope.literals().stem;
         let login = HeaderName::try_from(format!("{stem}-login")).ok()?;
         let [identity, opt_out] = ["identity", "opt-out"].map(|what| format!("{stem}-{what}-").into());
         Some(Self { scope, login, identity, opt_out })
@@ -103,7 +103,7 @@ impl Transport for Headers {
     }
 
     fn with_name<R>(&self, slot: &Slot, take: impl FnOnce([&[u8]; 2]) -> R) -> R {
-        // Only a garbled anchor has a tag without digits, and no name ends with that.
+        // Only the tag of a garbled anchor has no digits. The name is then that of no value.
         let digits = slot.tag().and_then(Tag::to_hex).unwrap_or_default();
         match slot {
             Slot::Anchor => take([self.login.as_str().as_bytes(), &[]]),

@@ -1,14 +1,16 @@
 //! The transport of values: finds and renders the layer's cookies and headers, and the cookies of scripts. It never
 //! interprets a value.
 //!
-//! [`slots`] is what a request brought, whatever carried it. [`cookies`] and [`headers`] are the two [`Transport`]s.
-//! [`cookie`] finds and renders single cookies, [`js_sdk`] those of scripts, and [`config`] has the settings.
+//! [`slots`] is what a request brought, whatever carried it. [`cookies`] and [`headers`] are the two [`Transport`]s, and
+//! [`route`] says which of them a request has. [`cookie`] finds and renders single cookies, [`js_sdk`] those of scripts,
+//! and [`config`] has the settings.
 
 pub(crate) mod config;
 pub(crate) mod cookie;
 pub(crate) mod cookies;
 pub(crate) mod headers;
 pub(crate) mod js_sdk;
+pub(crate) mod route;
 pub(crate) mod slots;
 
 use std::time::Duration;

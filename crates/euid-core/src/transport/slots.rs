@@ -25,8 +25,9 @@ pub(crate) enum Slot {
     OptOut(Tag),
 }
 
-/// The end of a name, which says to which login the value belongs: 24 bits of the lineage. They are held as the first four
-/// characters of the lineage's text, as cookies write them; headers write six hexadecimal digits. Two logins of a browser have the same tag once in 2^24; the second then overwrites what is left of the first.
+/// The end of a name, which says to which login the value belongs: 24 bits of the lineage. They are held as the first
+/// four characters of the lineage's text, as cookies write them; headers write six hexadecimal digits. Two logins of a
+/// browser have the same tag once in 2^24; the second then overwrites what is left of the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag([u8; 4]);
 
@@ -38,7 +39,7 @@ pub(crate) struct Hits<'a> {
     pub tagged: ArrayVec<Tagged<'a>, MAX_TAGGED>,
     /// The request brought more of these than were kept.
     pub overflow: bool,
-    /// The bytes of the request's `Cookie` headers, up to the first one that was not searched.
+    /// The bytes of the request's `Cookie` headers, up to the first one that was not searched; 0 for an app's headers.
     pub length: usize,
 }
 
@@ -60,7 +61,7 @@ pub(crate) enum AtMostOne<'a> {
     Conflict,
 }
 
-/// The tagged cookies of a request, by their names. The response removes those that it ends.
+/// The tagged values of a request, by their names. The response removes those that it ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Brought {
     /// The tag of the login that counts, or [`Tag::NONE`].
@@ -69,7 +70,7 @@ pub(crate) struct Brought {
     pub identity: bool,
     /// The request brought a record with this tag.
     pub opt_out: bool,
-    /// The cookies of other logins and other scopes, if there are any.
+    /// The values of other logins and other scopes, if there are any.
     pub others: Option<Arc<Others>>,
     /// Any page removes the leftovers; if not, only a login or a logout does.
     pub ends_leftovers: bool,
@@ -77,7 +78,7 @@ pub(crate) struct Brought {
     pub migration: Migration,
 }
 
-/// The cookies of a request that are not of the login that counts.
+/// The values of a request that are not of the login that counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Others {
     /// Those of other logins.
@@ -86,11 +87,11 @@ pub(crate) struct Others {
     pub idle: Idle,
 }
 
-/// The cookies of the scopes that do not serve a request: one scope, or both.
+/// The state of the scopes that do not serve a request: one scope, or both.
 pub(crate) type Idle = ArrayVec<IdleScope, 2>;
 
-/// The cookies of a scope that does not serve the request. Pages leave its state alone; a logout and withdrawn consent
-/// end it too.
+/// The state of a scope that does not serve the request. Pages leave it alone; a logout and withdrawn consent end it
+/// too.
 #[derive(Clone, Debug)]
 pub(crate) struct IdleScope {
     pub scope: Scope,
@@ -98,61 +99,11 @@ pub(crate) struct IdleScope {
     /// The request brought an anchor of this scope, of whatever value. Without one, what was migrated from the JS SDK's
     /// cookie counts.
     pub has_anchor: bool,
-    /// The request brought an anchor of this scope that may name a login, a tagged cookie, or a cookie of the JS SDK that
+    /// The request brought an anchor of this scope that may name a login, a tagged value, or a cookie of the JS SDK that
     /// a page of this scope would take over.
     pub has_state: bool,
     /// The request brought the cookie in which scripts find this scope's token.
     pub has_script_cookie: bool,
-}
-
-/// How the state of a request comes and goes: which scope serves it, and what carries the state. It is one byte, for which a
-/// decision has room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Route(u8);
-
-impl Route {
-    /// `scope` is `None` if the engine serves both scopes, and neither serves this request.
-    #[inline]
-    pub(crate) const fn new(scope: Option<Scope>, carrier: Carrier) -> Self {
-        let scope = match scope {
-            None => 0,
-            Some(Scope::Euid) => 1,
-            Some(Scope::Uid2) => 2,
-        };
-        Self(match carrier {
-            Carrier::Cookies => scope,
-            Carrier::Headers => scope | Self::HEADERS,
-        })
-    }
-
-    /// In this scope, in cookies.
-    #[inline]
-    pub(crate) const fn by_cookies(scope: Scope) -> Self {
-        Self::new(Some(scope), Carrier::Cookies)
-    }
-
-    #[inline]
-    pub(crate) const fn scope(self) -> Option<Scope> {
-        match self.0 & !Self::HEADERS {
-            1 => Some(Scope::Euid),
-            2 => Some(Scope::Uid2),
-            _ => None,
-        }
-    }
-
-    #[inline]
-    pub(crate) const fn carrier(self) -> Carrier {
-        if self.0 & Self::HEADERS == 0 { Carrier::Cookies } else { Carrier::Headers }
-    }
-
-    const HEADERS: u8 = 4;
-}
-
-/// What carries the state of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Carrier {
-    Cookies,
-    Headers,
 }
 
 /// What a request says of migration from the JS SDK's cookie.
@@ -170,7 +121,7 @@ pub(crate) enum Migration {
 pub(crate) type Leftovers = ArrayVec<Slot, MAX_TAGGED>;
 
 impl Hits<'_> {
-    /// Whether the request brought no cookie of this crate, for certain.
+    /// Whether the request brought no value of this crate, for certain.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.anchor == AtMostOne::None && self.tagged.is_empty() && !self.is_cut()
@@ -274,7 +225,7 @@ impl Brought {
         migration: Migration::Unseen,
     };
 
-    /// Notes a cookie, whose tag is valid.
+    /// Notes a value, whose tag is valid.
     pub(crate) fn note(&mut self, slot: Slot) {
         match slot {
             Slot::Identity(tag) if tag == self.tag => self.identity = true,
@@ -303,7 +254,7 @@ impl Brought {
         self
     }
 
-    /// Whether the request brought any tagged cookie.
+    /// Whether the request brought any tagged value.
     #[inline]
     pub(crate) fn any(&self) -> bool {
         self.identity || self.opt_out || self.others.as_ref().is_some_and(|others| !others.leftovers.is_empty())
@@ -328,22 +279,12 @@ impl Brought {
     }
 }
 
-/// The number of tagged cookies that are kept of a request. A page removes at most as many leftovers.
+/// The number of tagged values that are kept of a request. A page removes at most as many leftovers.
 pub(crate) const MAX_TAGGED: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn route_holds_scope_and_carrier() {
-        for scope in [None, Some(Scope::Euid), Some(Scope::Uid2)] {
-            for carrier in [Carrier::Cookies, Carrier::Headers] {
-                let route = Route::new(scope, carrier);
-                assert_eq!((route.scope(), route.carrier()), (scope, carrier));
-            }
-        }
-    }
 
     #[test]
     fn tag_in_hexadecimal_has_the_same_bits() {
