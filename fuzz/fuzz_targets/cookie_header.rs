@@ -5,8 +5,8 @@
 
 #![no_main]
 
-use euid_core::{CookieConfig, Scope};
 use euid_core::fuzzing::{Scan, Site};
+use euid_core::{CookieConfig, Scope};
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};

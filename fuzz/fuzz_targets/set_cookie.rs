@@ -110,7 +110,8 @@ fn check(config: &CookieConfig, line: &HeaderValue) -> (String, String) {
     let is_octet = |byte| matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e);
     assert!(value.bytes().all(is_octet), "{line}");
     assert!(name.len() + value.len() <= 4096);
-    let is_tagged = has_tag(name, &config.identity_prefix(Scope::Euid)) || has_tag(name, &config.opt_out_prefix(Scope::Euid));
+    let is_tagged =
+        has_tag(name, &config.identity_prefix(Scope::Euid)) || has_tag(name, &config.opt_out_prefix(Scope::Euid));
     let is_ours = name == config.anchor_name(Scope::Euid) || is_tagged;
     assert!(is_ours || ["__euid", "__euid_advertising_token"].contains(&name), "{line}");
 
