@@ -8,6 +8,8 @@
 //! pass  validate: its token is recognized as that person's
 //! …
 //! 10 passed, 0 failed
+//! operator of UID2: http://127.0.0.1:40231 (an embedded sandbox)
+//! …
 //! ```
 //!
 //! Without `--sandbox`, it checks the operator that `EUID_OPERATOR_URL` (`production`, `integration` or a URL),
@@ -53,14 +55,16 @@ async fn run() -> Result<u32, Box<dyn Error>> {
             _ => return Err("known arguments: --sandbox, --optout-check".into()),
         }
     }
-    // The sandbox must live as long as the checks run.
-    let _sandbox: SandboxServer;
+    // The sandboxes must live as long as the checks run.
+    let mut sandboxes: Vec<SandboxServer> = Vec::new();
     let mut operators = Vec::new();
     if in_sandbox {
-        let sandbox = Sandbox::builder().build()?.serve(([127, 0, 0, 1], 0).into()).await?;
-        let name = format!("{} (an embedded sandbox)", sandbox.base_url());
-        operators.push((Scope::Euid, client_builder(&sandbox), sandbox.sandbox().api_key().to_owned(), name));
-        _sandbox = sandbox;
+        for scope in Scope::ALL {
+            let sandbox = Sandbox::builder().scope(scope).build()?.serve(([127, 0, 0, 1], 0).into()).await?;
+            let name = format!("{} (an embedded sandbox)", sandbox.base_url());
+            operators.push((scope, client_builder(&sandbox), sandbox.sandbox().api_key().to_owned(), name));
+            sandboxes.push(sandbox);
+        }
     } else {
         let variable = |scope: Scope, name: &str| variable(&format!("{}{name}", scope.env_prefix()));
         for scope in scopes(|scope| SETTINGS.iter().any(|name| !variable(scope, name).is_empty())) {
@@ -372,7 +376,7 @@ mod tests {
     ) -> Tested<Report> {
         let server = sandbox.build()?.serve(([127, 0, 0, 1], 0).into()).await?;
         server.fault(fault);
-        report(Scope::Euid, &configure(client_builder(&server)), server.sandbox().api_key()).await
+        report(server.sandbox().scope(), &configure(client_builder(&server)), server.sandbox().api_key()).await
     }
 
     async fn report(scope: Scope, operator: &EuidClientBuilder, api_key: &str) -> Tested<Report> {
@@ -388,8 +392,10 @@ mod tests {
 
     #[tokio::test]
     async fn good_operator_passes_every_check() -> Tested {
-        let report = checked(Sandbox::builder(), None, |client| client).await?;
-        assert_eq!(report.lines.last().map(String::as_str), Some("10 passed, 0 failed"), "{:?}", report.lines);
+        for scope in Scope::ALL {
+            let report = checked(Sandbox::builder().scope(scope), None, |client| client).await?;
+            assert_eq!(report.lines.last().map(String::as_str), Some("10 passed, 0 failed"), "{:?}", report.lines);
+        }
         Ok(())
     }
 

@@ -69,6 +69,11 @@ impl Environment {
             url if url.contains("://") => return Ok(Self::Url(text.to_owned())),
             _ => {}
         }
+        if regions.is_empty() && Uid2Region::ALL.iter().any(|region| region.literals().word == word) {
+            return Err(
+                ConfigError::new("a region of UID2, and this is the operator of EUID").about(Setting::OperatorUrl)
+            );
+        }
         let region = regions.iter().find(|region| region.literals().word == word);
         region.map(|region| Self::Uid2Region(*region)).ok_or_else(|| {
             let words: String = regions.iter().map(|region| format!(", `{}`", region.literals().word)).collect();
@@ -330,7 +335,7 @@ mod tests {
             let operator = Operator::builder(environment).build().unwrap();
             assert_eq!((operator.base_url().to_string().as_str(), operator.scope()), (url, Some(Scope::Uid2)));
             let error = Environment::parse(Scope::Euid, name).unwrap_err().to_string();
-            assert_eq!(error, "neither `production`, `integration` nor a URL, which begins with https://");
+            assert_eq!(error, "a region of UID2, and this is the operator of EUID");
         }
         let error = Environment::parse(Scope::Uid2, "nowhere").unwrap_err().to_string();
         assert!(error.contains(", `usw`, `au`, `jp`, `sg`, `global` nor a URL"), "{error}");
