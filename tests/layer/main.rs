@@ -11,6 +11,7 @@ mod consent;
 mod documents;
 mod future;
 mod header_limit;
+mod headers;
 mod leftovers;
 mod logout_handle;
 mod nested;

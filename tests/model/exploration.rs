@@ -1,11 +1,13 @@
-//! Explores exhaustively what a browser makes of the engine's responses, in every order in which they can arrive.
+//! Explores exhaustively what a client makes of the engine's responses, in every order in which they can arrive.
 //!
-//! 1. A *state* is the browser's cookies, the responses under way, and what the browser was last told. From each state
+//! 1. A *state* is the client's cookies, the responses under way, and what the client was last told. From each state
 //!    the exploration sends every request and applies every response under way; equal states are visited once.
 //! 2. Requests and responses are those of the real engine. States are compared by what the cookies are (which login's
 //!    identity, record or anchor, sealed under which key), not by their random values.
 //! 3. In each state the next page is asked for what it sees. Five things must never happen: see [`Violation`].
 //! 4. With a rule switched off, the same exploration finds what the rule is there for.
+//! 5. The client is a browser, or an app that keeps headers as a browser keeps cookies. It may restart once, and then has
+//!    what it saved at some moment. Headers do not expire by themselves, so in one set-up five days pass.
 //!
 //! `EXPLORE=3,7,3 cargo test --release --test model exploration -- --nocapture` explores every set-up with that many
 //! logins, requests, and responses under way, and prints the number of states.
@@ -17,11 +19,12 @@ use std::time::Duration;
 use euid_core::engine::{Change, Decision, Engine, NewLogin, RequestContext, SignedIn, Step};
 use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::{Identity, IdentityTimes};
-use euid_core::{Consent, CookieConfig, CookieKey, Euid, KeyRing, Refreshed};
+use euid_core::{Consent, CookieConfig, CookieKey, Euid, HeaderConfig, KeyRing, Refreshed};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::support::{ANCHOR, IDENTITY, OPT_OUT, SDK, START, scope};
+use crate::support::keeper::{IDENTITY_HEADER, Keeper, LOGIN_HEADER, OPT_OUT_HEADER};
+use crate::support::{ANCHOR, IDENTITY, Literal, OPT_OUT, SDK, START, scope};
 
 /// What is explored: bounds, features of the site, and the rule that is switched off.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +43,12 @@ struct Setup {
     subject: bool,
     /// Pages whose visitor withholds or has withdrawn consent.
     consent: bool,
+    /// The client is an app, which keeps headers instead of cookies.
+    app: bool,
+    /// The app is killed once, and then has what it saved at some moment.
+    restart: bool,
+    /// Once, five days pass.
+    wait: bool,
     off: Option<Rule>,
 }
 
@@ -52,6 +61,10 @@ enum Rule {
     EndedAnchor,
     /// The anchor of a login is set before the state that it ends is removed.
     AnchorFirst,
+    /// An app saves before it reports a logout.
+    LogoutSaved,
+    /// An app saves before it reports a login or an opt-out.
+    LoginSaved,
 }
 
 /// Whom a cookie belongs to: a login by its number, or the migrated identity.
@@ -82,7 +95,7 @@ enum Told {
     Removed(Person),
 }
 
-/// One `Set-Cookie`.
+/// One `Set-Cookie`, or one header of an app.
 #[derive(Clone, Debug)]
 struct Effect {
     slot: Slot,
@@ -124,9 +137,23 @@ struct World {
     opted_out: BTreeSet<Person>,
     /// Whose identity was removed, because it is refused or another user's.
     removed: BTreeSet<Person>,
-    /// The tag of each login, by its number less one.
-    tags: Vec<String>,
+    /// The names of each login, by its number less one.
+    logins: Vec<Names>,
     requests: usize,
+    /// The number of logins that had begun before five days passed.
+    waited: Option<usize>,
+    /// What an app has saved; at first it has nothing.
+    saved: BTreeMap<Slot, Effect>,
+    /// The app was killed.
+    restarted: bool,
+}
+
+/// How cookies name a login.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    tag: String,
+    /// The value of its anchor.
+    anchor: String,
 }
 
 /// A cookie, for comparison: whether it is set, the login that an anchor names, and the key that seals it.
@@ -143,6 +170,9 @@ struct Key {
     removed: Vec<Person>,
     logins: usize,
     requests: usize,
+    waited: Option<usize>,
+    saved: Vec<Cookie>,
+    restarted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -181,7 +211,9 @@ impl Explorer {
         let rings = [vec![old.clone(), new.clone()], vec![new.clone(), old], vec![new]];
         let rings = rings.map(|keys| KeyRing::new(keys).unwrap());
         let node = |ring| {
-            Engine::new(ring).with_scope(scope()).with_cookie(config.clone()).with_refresh_jitter(Duration::ZERO)
+            let engine = Engine::new(ring).with_scope(scope()).with_cookie(config.clone());
+            let engine = engine.with_refresh_jitter(Duration::ZERO);
+            if setup.app { engine.with_headers(HeaderConfig::default()) } else { engine }
         };
         let nodes = rings.into_iter().map(node).take(if setup.nodes { 3 } else { 1 }).collect();
         Self { setup, nodes }
@@ -230,8 +262,11 @@ impl Explorer {
             decided: false,
             opted_out: BTreeSet::new(),
             removed: BTreeSet::new(),
-            tags: Vec::new(),
+            logins: Vec::new(),
             requests: 0,
+            waited: None,
+            saved: BTreeMap::new(),
+            restarted: false,
         }
     }
 
@@ -240,10 +275,10 @@ impl Explorer {
         let mut all = Vec::new();
         if world.requests < self.setup.requests && world.under_way.len() < self.setup.under_way {
             for (node, engine) in self.nodes.iter().enumerate() {
-                for (what, response, tag) in self.requests(world, engine) {
+                for (what, response, names) in self.requests(world, engine) {
                     let mut next = world.clone();
                     next.requests += 1;
-                    next.tags.extend(tag);
+                    next.logins.extend(names);
                     let step = format!("node {node}: {what} -> {response}");
                     next.under_way.push(response);
                     all.push((step, next));
@@ -256,26 +291,36 @@ impl Explorer {
             let step = self.apply(&mut next, response);
             all.push((format!("apply {step}"), next));
         }
+        if self.setup.wait && world.waited.is_none() {
+            all.push(("five days pass".to_owned(), World { waited: Some(world.logins.len()), ..world.clone() }));
+        }
+        if self.setup.restart && !world.restarted {
+            all.push(("save".to_owned(), World { saved: world.jar.clone(), ..world.clone() }));
+            let (jar, saved) = (world.saved.clone(), BTreeMap::new());
+            all.push(("restart".to_owned(), World { jar, saved, restarted: true, ..world.clone() }));
+        }
         all
     }
 
-    /// The responses of one node to everything that a browser can request: what it was, and the tag of a new login.
-    fn requests(&self, world: &World, engine: &Engine) -> Vec<(&'static str, Response, Option<String>)> {
+    /// The responses of one node to everything that a client can request: what it was, and the names of a new login.
+    fn requests(&self, world: &World, engine: &Engine) -> Vec<(&'static str, Response, Option<Names>)> {
         let context = self.context(world);
         let mut all = Vec::new();
         let mut add = |what, response| all.push((what, response, None));
         for response in self.pages(world, engine, &context) {
             add("page", response);
         }
+        if self.setup.app {
+            self.assert_images_write_nothing(world, engine, &context);
+        }
         // The SDK's cookie names no user: it would count for this one, if they came first.
         if self.setup.subject && !world.jar.contains_key(&Slot::Sdk) {
             let another = RequestContext { user: SignedIn::User(user(ANOTHER_USER)), ..context };
-            let before = world.jar.keys().copied().collect::<Vec<_>>();
-            let mut response = self.finish(world, engine, settled(world, engine, &another), None, None);
-            let removed = response.effects.iter().find_map(|effect| match effect.slot {
-                Slot::Identity(person) if effect.value.is_none() && before.contains(&effect.slot) => Some(person),
-                _ => None,
-            });
+            let counting = world.jar.get(&Slot::Anchor).map_or(Some(Person::Migrated), |anchor| anchor.names);
+            let decision = self.settled(world, engine, &another);
+            let mut response = self.finish(world, engine, decision, None, None);
+            let removes = |slot| response.effects.iter().any(|effect| effect.slot == slot && effect.value.is_none());
+            let removed = counting.filter(|person| removes(Slot::Identity(*person)));
             response.told = removed.map(Told::Removed);
             if !response.effects.is_empty() {
                 add("page of another user", response);
@@ -283,22 +328,21 @@ impl Explorer {
         }
         if self.setup.consent {
             let withheld = RequestContext { consent: Consent::Withheld, ..context };
-            let response = self.finish(world, engine, ready(begin(world, engine, &withheld)), None, None);
+            let response = self.finish(world, engine, ready(self.begin(world, engine, &withheld)), None, None);
             if !response.effects.is_empty() {
                 add("page, consent withheld", response);
             }
             let withdrawn = RequestContext { consent: Consent::Withdrawn, ..context };
-            let decision = ready(begin(world, engine, &withdrawn));
+            let decision = ready(self.begin(world, engine, &withdrawn));
             let response = self.finish(world, engine, decision, None, Some(Told::Logout));
             if !response.effects.is_empty() {
                 add("page, consent withdrawn", response);
             }
         }
-        let logout =
-            self.finish(world, engine, settled(world, engine, &context), Some(&Change::EndLogin), Some(Told::Logout));
-        add("logout", logout);
-        if world.tags.len() < self.setup.logins {
-            let login = u8::try_from(world.tags.len() + 1).unwrap();
+        let decision = self.settled(world, engine, &context);
+        add("logout", self.finish(world, engine, decision, Some(&Change::EndLogin), Some(Told::Logout)));
+        if world.logins.len() < self.setup.logins {
+            let login = u8::try_from(world.logins.len() + 1).unwrap();
             let subject = self.setup.subject.then(|| user(login));
             let begin = Change::Begin(
                 NewLogin { identity: identity(&token(Person::Login(login)), now(world)).into(), subject: None }.into(),
@@ -308,16 +352,34 @@ impl Explorer {
             {
                 let change = subject.iter().fold(change, |change, subject| change.subject(subject));
                 let mut world = world.clone();
-                // Its tag is not known before the response.
-                world.tags.push(String::new());
-                let decision = settled(&world, engine, &context);
+                // Its names are not known before the response.
+                world.logins.push(Names::default());
+                let decision = self.settled(&world, engine, &context);
                 let response = self.finish(&world, engine, decision, Some(&change), Some(told));
-                let anchor = response.effects.iter().find(|effect| effect.slot == Slot::Anchor).unwrap();
-                let tag = anchor.value.as_ref().unwrap()[..4].to_owned();
-                all.push((what, response, Some(tag)));
+                let set = response.effects.iter().filter(|effect| effect.value.is_some());
+                let (anchor, tagged): (Vec<_>, Vec<_>) = set.partition(|effect| effect.slot == Slot::Anchor);
+                let tag = tagged.iter().find_map(|effect| tag_of(&effect.name, TAGGED)).unwrap().to_owned();
+                let names = Names { tag, anchor: anchor[0].value.clone().unwrap() };
+                all.push((what, response, Some(names)));
             }
         }
         all
+    }
+
+    /// The response to an image writes nothing, whatever its refresh finds: only withdrawn consent ends a login there.
+    fn assert_images_write_nothing(&self, world: &World, engine: &Engine, context: &RequestContext<'_>) {
+        let mut image = self.request(world);
+        image.insert("sec-fetch-dest", HeaderValue::from_static("image"));
+        let decisions = match engine.begin(&Method::GET, &image, context, || now(world)) {
+            Step::Ready(decision) => vec![decision],
+            Step::Refresh(candidate) => {
+                vec![candidate.settle(&Ok(Refreshed::OptedOut), now(world)), candidate.postpone(now(world))]
+            }
+        };
+        for decision in decisions {
+            let response = self.finish(world, engine, decision, None, None);
+            assert!(response.effects.is_empty(), "{response}");
+        }
     }
 
     /// What the application knows of the browser's user.
@@ -340,7 +402,7 @@ impl Explorer {
             let is_new = !world.jar.contains_key(&Slot::Identity(Person::Migrated));
             (is_new && response.effects.iter().any(migrated)).then_some(Told::Migration)
         };
-        match begin(world, engine, context) {
+        match self.begin(world, engine, context) {
             Step::Ready(decision) => {
                 let mut response = self.finish(world, engine, decision, None, None);
                 response.told = migrates(&response);
@@ -372,7 +434,7 @@ impl Explorer {
         let mut headers = HeaderMap::new();
         let (_, pending) = decision.start();
         engine.finish(pending, requested, StatusCode::OK, &mut headers, || now(world));
-        let mut effects: Vec<_> = headers.get_all(SET_COOKIE).iter().map(|line| effect(world, line)).collect();
+        let mut effects = effects(world, &headers, self.setup.app);
         if self.setup.off == Some(Rule::EndedAnchor) {
             for effect in &mut effects {
                 if effect.value.as_deref() == Some("none") {
@@ -428,6 +490,14 @@ impl Explorer {
             Some(Told::Removed(person)) => _ = world.removed.insert(person),
             Some(Told::Migration) | None => {}
         }
+        let saves = match told {
+            Some(Told::Logout) => self.setup.off != Some(Rule::LogoutSaved),
+            Some(Told::Login(_) | Told::OptOut(_) | Told::FoundOptOut(_)) => self.setup.off != Some(Rule::LoginSaved),
+            Some(Told::Migration | Told::Removed(_)) | None => false,
+        };
+        if saves && self.setup.restart && !world.restarted {
+            world.saved = world.jar.clone();
+        }
         step
     }
 
@@ -449,7 +519,7 @@ impl Explorer {
     }
 
     fn judge_on(&self, world: &World, node: usize) -> Option<Violation> {
-        let (shows_opt_out, token) = match begin(world, &self.nodes[node], &self.context(world)) {
+        let (shows_opt_out, token) = match self.begin(world, &self.nodes[node], &self.context(world)) {
             Step::Refresh(candidate) => (false, Some(person_of(candidate.identity().advertising_token()))),
             Step::Ready(decision) => match decision.euid() {
                 Euid::Active(token) => (false, Some(person_of(token.as_str()))),
@@ -476,6 +546,7 @@ impl Explorer {
             (Some(Current::OptedOut(_)), true) => None,
             (None, true) => (!may_miss).then_some(Violation::WrongOptOut),
             _ if may_miss => None,
+            (Some(current), false) if has_ended(world, current) => None,
             (Some(Current::Login(person)), false) if world.opted_out.contains(&person) => {
                 Some(Violation::ForgottenOptOut)
             }
@@ -484,24 +555,41 @@ impl Explorer {
             (None, false) => None,
         }
     }
-}
 
-/// The decision on a page whose refresh has no outcome.
-fn settled(world: &World, engine: &Engine, context: &RequestContext<'_>) -> Decision {
-    match begin(world, engine, context) {
-        Step::Ready(decision) => decision,
-        Step::Refresh(candidate) => candidate.postpone(now(world)),
+    /// The decision on a page whose refresh has no outcome.
+    fn settled(&self, world: &World, engine: &Engine, context: &RequestContext<'_>) -> Decision {
+        match self.begin(world, engine, context) {
+            Step::Ready(decision) => decision,
+            Step::Refresh(candidate) => candidate.postpone(now(world)),
+        }
+    }
+
+    fn begin(&self, world: &World, engine: &Engine, context: &RequestContext<'_>) -> Step {
+        engine.begin(&Method::GET, &self.request(world), context, || now(world))
+    }
+
+    /// The headers of a request.
+    fn request(&self, world: &World) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let kept = world.jar.values().map(|effect| (&*effect.name, effect.value.as_deref().unwrap_or_default()));
+        if self.setup.app {
+            headers = kept.collect::<Keeper>().request().into_parts().0.headers;
+        } else if !world.jar.is_empty() {
+            let pairs: Vec<String> = kept.map(|(name, value)| format!("{name}={value}")).collect();
+            headers.insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
+        }
+        headers
     }
 }
 
-fn begin(world: &World, engine: &Engine, context: &RequestContext<'_>) -> Step {
-    let mut headers = HeaderMap::new();
-    let pair = |effect: &Effect| format!("{}={}", effect.name, effect.value.as_deref().unwrap_or_default());
-    let cookies: Vec<String> = world.jar.values().map(pair).collect();
-    if !cookies.is_empty() {
-        headers.insert(COOKIE, HeaderValue::try_from(cookies.join("; ")).unwrap());
+/// Whether all state of a login has expired.
+fn has_ended(world: &World, current: Current) -> bool {
+    match current {
+        Current::Login(Person::Login(login)) | Current::OptedOut(login) => {
+            world.waited.is_some_and(|before| usize::from(login) <= before)
+        }
+        Current::Login(Person::Migrated) => world.waited.is_some(),
     }
-    engine.begin(&Method::GET, &headers, context, || now(world))
 }
 
 fn ready(step: Step) -> Decision {
@@ -513,7 +601,8 @@ fn ready(step: Step) -> Decision {
 
 /// Each request comes an hour after the one before, so that every pair is due.
 fn now(world: &World) -> euid_core::clock::UnixMillis {
-    START.saturating_add(Duration::from_secs(3_600) * u32::try_from(world.requests).unwrap())
+    let hours = u32::try_from(world.requests).unwrap() + if world.waited.is_some() { 5 * 24 } else { 0 };
+    START.saturating_add(Duration::from_secs(3_600) * hours)
 }
 
 fn identity(token: &str, now: euid_core::clock::UnixMillis) -> Identity {
@@ -547,25 +636,55 @@ const ANOTHER_USER: u8 = 4;
 /// The node that can't open what the first one seals.
 const LACKS_A_KEY: usize = 2;
 
-/// Reads a `Set-Cookie`. A tag that no login has belongs to the one that begins now.
-fn effect(world: &World, line: &HeaderValue) -> Effect {
-    let line = line.to_str().unwrap();
-    let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
-    let of_tag = |tag: &str| match world.tags.iter().position(|known| known == tag) {
-        _ if tag == "sdk" => Person::Migrated,
-        Some(number) => Person::Login(u8::try_from(number + 1).unwrap()),
-        None => Person::Login(u8::try_from(world.tags.len()).unwrap()),
+/// The changes of a response, to cookies or to headers.
+fn effects(world: &World, headers: &HeaderMap, app: bool) -> Vec<Effect> {
+    if app {
+        // They apply at once, so their order makes no other state.
+        let mut all: Vec<_> = Keeper::lines(headers).map(|(name, value)| effect(world, name.as_str(), value)).collect();
+        all.sort_by_key(|effect| effect.slot);
+        return all;
+    }
+    let line = |line: &HeaderValue| {
+        let line = line.to_str().unwrap();
+        let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+        assert_eq!(value.is_empty(), line.ends_with("; Max-Age=0"), "{line}");
+        effect(world, name, value)
     };
-    let slot = match (name.strip_prefix(&*IDENTITY), name.strip_prefix(&*OPT_OUT)) {
-        (Some(tag), _) => Slot::Identity(of_tag(tag)),
-        (_, Some(tag)) => Slot::OptOut(of_tag(tag)),
-        _ if name == ANCHOR => Slot::Anchor,
+    headers.get_all(SET_COOKIE).iter().map(line).collect()
+}
+
+/// A change, which without a value is a removal.
+fn effect(world: &World, name: &str, value: &str) -> Effect {
+    let [identity, opt_out] = [&TAGGED[..2], &TAGGED[2..]].map(|prefixes| tag_of(name, prefixes));
+    let slot = match (identity, opt_out) {
+        (Some(tag), _) => Slot::Identity(of_tag(world, tag)),
+        (_, Some(tag)) => Slot::OptOut(of_tag(world, tag)),
+        _ if name == ANCHOR || name == LOGIN_HEADER => Slot::Anchor,
         _ if name == SDK => Slot::Sdk,
         _ => panic!("{name}"),
     };
-    let value = Some(value).filter(|_| !line.ends_with("; Max-Age=0"));
-    let names = value.filter(|value| slot == Slot::Anchor && *value != "none").map(|value| of_tag(&value[..4]));
+    let value = Some(value).filter(|value| !value.is_empty());
+    let names = value.filter(|value| slot == Slot::Anchor && *value != "none");
+    let names = names.map(|anchor| login_of(world, |known| known.anchor == anchor));
     Effect { slot, name: name.to_owned(), value: value.map(str::to_owned), names }
+}
+
+/// The tag in a name that begins with one of these.
+fn tag_of<'a>(name: &'a str, prefixes: &[Literal]) -> Option<&'a str> {
+    prefixes.iter().find_map(|prefix| name.strip_prefix(&**prefix))
+}
+
+/// What the names with a tag begin with: those of identities, then those of records.
+const TAGGED: &[Literal] = &[IDENTITY, IDENTITY_HEADER, OPT_OUT, OPT_OUT_HEADER];
+
+fn of_tag(world: &World, tag: &str) -> Person {
+    if tag == "sdk" { Person::Migrated } else { login_of(world, |known| known.tag == tag) }
+}
+
+/// The login that has these names, or else the one that begins now.
+fn login_of(world: &World, has: impl FnMut(&Names) -> bool) -> Person {
+    let number = world.logins.iter().position(has).map_or(world.logins.len(), |position| position + 1);
+    Person::Login(u8::try_from(number).unwrap())
 }
 
 /// Whether it is this cookie that tells what the response tells.
@@ -591,8 +710,11 @@ fn key(world: &World) -> Key {
         decided: world.decided,
         opted_out: world.opted_out.iter().copied().collect(),
         removed: world.removed.iter().copied().collect(),
-        logins: world.tags.len(),
+        logins: world.logins.len(),
         requests: world.requests,
+        waited: world.waited,
+        saved: world.saved.values().map(cookie).collect(),
+        restarted: world.restarted,
     }
 }
 
@@ -656,10 +778,43 @@ fn no_order_of_responses_breaks_a_promise() {
 }
 
 #[test]
+fn no_order_of_responses_to_an_app_breaks_a_promise() {
+    for setup in [
+        Setup { app: true, ..bounded(2, 4, 3) },
+        Setup { app: true, restart: true, ..bounded(2, 4, 2) },
+        Setup { app: true, wait: true, ..bounded(2, 4, 2) },
+        Setup { app: true, nodes: true, ..bounded(2, 3, 2) },
+        Setup { app: true, subject: true, ..bounded(2, 4, 2) },
+        Setup { app: true, consent: true, wait: true, ..bounded(2, 3, 2) },
+        Setup { app: true, restart: true, wait: true, nodes: true, subject: true, consent: true, ..bounded(1, 3, 2) },
+    ] {
+        assert_eq!(explore(setup).violations, BTreeMap::new(), "{setup:?}");
+    }
+}
+
+#[test]
 fn without_tags_a_pair_is_lost_and_opt_outs_are_forgotten() {
-    let setup = Setup { off: Some(Rule::Tags), logins: 2, requests: 5, under_way: 3, ..Setup::default() };
+    for app in [false, true] {
+        let setup = Setup { off: Some(Rule::Tags), app, logins: 2, requests: 5, under_way: 3, ..Setup::default() };
+        let met: Vec<_> = explore(setup).violations.into_keys().collect();
+        assert_eq!(met, [Violation::TokenAfterOptOut, Violation::LostPair, Violation::ForgottenOptOut], "{app}");
+    }
+}
+
+#[test]
+fn logout_that_an_app_has_not_saved_is_undone_by_a_restart() {
+    let setup = Setup { off: Some(Rule::LogoutSaved), app: true, restart: true, ..bounded(1, 3, 2) };
     let met: Vec<_> = explore(setup).violations.into_keys().collect();
-    assert_eq!(met, [Violation::TokenAfterOptOut, Violation::LostPair, Violation::ForgottenOptOut]);
+    assert_eq!(met, [Violation::WrongToken, Violation::WrongOptOut]);
+}
+
+#[test]
+fn login_or_opt_out_that_an_app_has_not_saved_is_undone_by_a_restart() {
+    let setup = Setup { off: Some(Rule::LoginSaved), app: true, restart: true, ..bounded(2, 3, 2) };
+    let met: Vec<_> = explore(setup).violations.into_keys().collect();
+    for violation in [Violation::WrongToken, Violation::TokenAfterOptOut, Violation::ForgottenOptOut] {
+        assert!(met.contains(&violation), "{violation:?} {met:?}");
+    }
 }
 
 #[test]

@@ -4,13 +4,13 @@
 //! 1. A history has logins, logouts, refreshes, opt-outs, changes of user and consent, key rotations, evictions and
 //!    waits. A response may reach the browser at any later time, or never. The layer is the real one; the browser,
 //!    the operator and the clock are models, in `histories`.
-//! 2. Three set-ups must hold: with bound identities, with these on a site that migrates the JS SDK's cookie, and with
-//!    an update for every change of user.
+//! 2. Four set-ups must hold: with bound identities, with these in an app, which keeps headers, with these on a site that
+//!    migrates the JS SDK's cookie, and with an update for every change of user.
 //! 3. Four set-ups must fail, which shows that the model finds such failures: without the comparison of anchor and
 //!    identity, without tags in the cookies' names, without the anchor `none` after a logout of a site that migrates,
 //!    and with pages that generate again without [`subject`](tower_euid::EuidLayer::subject).
-//! 4. `exploration.rs` explores every order of responses, exhaustively, up to bounds on logins, requests and responses
-//!    under way. Random histories are longer, and have more kinds of events.
+//! 4. `exploration.rs` explores every order of responses to a browser and to an app, exhaustively, up to bounds on logins,
+//!    requests and responses under way. Random histories are longer, and have more kinds of events.
 //! 5. `jar.rs` tests that the browser's cookie jar keeps the rules of RFC 6265bis.
 //!
 //! `PROPTEST_CASES=100000 cargo test --release --test model -- --nocapture` plays that many histories of each set-up
@@ -66,13 +66,14 @@ fn assert_fails(setup: Setup, reasons: &[&str]) {
 }
 
 /// Asserts that all histories of a set-up pass, and that they reach every situation in [`REACHED`]; on a site that
-/// migrates, also in [`REACHED_BY_MIGRATION`].
+/// migrates, also in [`REACHED_BY_MIGRATION`], and of an app, also in [`REACHED_BY_APP`].
 #[track_caller]
 fn assert_holds(setup: Setup) {
     let tally = play(setup).unwrap_or_else(|(steps, failure)| panic!("{failure}\n{steps:#?}"));
     println!("{setup:?}\n{tally}");
     let migration = REACHED_BY_MIGRATION.iter().filter(|_| setup.migrates());
-    let missed: Vec<_> = REACHED.iter().chain(migration).filter(|event| tally.of(event) == 0).collect();
+    let app = REACHED_BY_APP.iter().filter(|_| setup == Setup::App);
+    let missed: Vec<_> = REACHED.iter().chain(migration).chain(app).filter(|event| tally.of(event) == 0).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}");
 }
 
@@ -139,9 +140,18 @@ const REACHED_BY_MIGRATION: [&str; 10] = [
     "seen: migrated identity",
 ];
 
+/// The situations that a run must reach with an app, in whose headers nothing expires.
+const REACHED_BY_APP: [&str; 2] =
+    ["applied: removal of a record that ended", "applied: removal of an identity that ended"];
+
 #[test]
 fn only_the_current_login_is_seen_and_never_lost_if_identities_are_bound() {
     assert_holds(Setup::Bound);
+}
+
+#[test]
+fn only_the_current_login_of_an_app_is_seen_and_never_lost() {
+    assert_holds(Setup::App);
 }
 
 #[test]

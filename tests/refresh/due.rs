@@ -60,3 +60,47 @@ async fn refreshed_pair_that_is_due_on_arrival_is_refreshed_once_a_minute_with_o
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("clock is ahead") && warnings[0].contains("due_by_seconds=300"), "{warnings:?}");
 }
+
+#[tokio::test]
+async fn refresh_ahead_makes_a_refresh_due_earlier_by_this_time() {
+    let operator = Operator::answering(new_pair("new"));
+    let ahead = Duration::from_secs(10 * 60);
+    let mut site = Site::new(operator.clone()).configured(|layer| layer.refresh_ahead(ahead)).logged_in(0).await;
+    for (millis, calls) in [(0, 0), (REFRESH_FROM - 10 * MINUTE - 1, 0), (REFRESH_FROM - 10 * MINUTE, 1)] {
+        site.wait_until(millis);
+        site.look().await;
+        assert_eq!(operator.calls(), calls, "{millis}");
+    }
+}
+
+/// Returns the number of calls for a page a minute, 100 times, with pairs like those of EUID's operator.
+async fn calls_of_100_pages(ahead: Duration) -> usize {
+    let issuer = Issuer::new([15 * MINUTE, 60 * MINUTE, 90 * MINUTE]);
+    let mut site = issuer.due_site().await.configured(|layer| layer.refresh_ahead(ahead));
+    for minute in 0..100 {
+        site.wait_until(DUE + minute * MINUTE);
+        assert!(site.look().await.saw().starts_with("active(pair"));
+    }
+    issuer.calls()
+}
+
+#[tokio::test]
+async fn refresh_that_is_absurdly_far_ahead_causes_no_call_on_every_page() {
+    assert_eq!(calls_of_100_pages(Duration::ZERO).await, 7, "one in 15 minutes");
+    assert_eq!(calls_of_100_pages(Duration::from_secs(5 * 60)).await, 10, "one in 10 minutes");
+    // A pair that would be due ahead within a minute of its arrival is due in its own time.
+    for seconds in [15 * 60 - 59, 15 * 60 - 1, 15 * 60, 60 * 60, 1 << 40, u64::MAX] {
+        assert_eq!(calls_of_100_pages(Duration::from_secs(seconds)).await, 7, "{seconds}");
+    }
+}
+
+#[tokio::test]
+async fn pair_of_a_login_that_is_due_ahead_is_refreshed_once() {
+    let operator = Operator::answering(new_pair("new"));
+    let site = Site::new(operator.clone()).configured(|layer| layer.refresh_ahead(Duration::MAX));
+    let mut site = site.logged_in(0).await;
+    for _ in 0..100 {
+        assert_eq!(site.look().await.saw(), "active(new)");
+    }
+    assert_eq!(operator.calls(), 1);
+}

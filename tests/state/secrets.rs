@@ -21,10 +21,11 @@ use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_euid::error::ErrorKind;
 use tower_euid::identity::{Identity, RefreshToken, ResponseKey};
-use tower_euid::{AdvertisingToken, CookieKey, Euid, EuidUpdate, KeyRing, Refreshed};
+use tower_euid::{AdvertisingToken, CookieKey, Euid, EuidUpdate, HeaderConfig, KeyRing, Refreshed};
 #[cfg(feature = "client")]
 use tower_euid::{Dii, Environment, EuidClient, EuidError, GenerateRequest, Generated};
 
+use crate::support::keeper::{Keeper, LOGIN_HEADER};
 use crate::support::{
     ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, Log, OPT_OUT, Operator, REFRESH_EXPIRES, REFRESH_FROM, Site,
     failure, identity_until,
@@ -114,6 +115,25 @@ async fn debug_of_states_updates_and_answers_holds_no_secret() {
     let login = EuidUpdate::login(identity());
     let refreshed = Refreshed::Identity(identity());
     assert_holds_none(&debug(&[&Euid::Active(token), &login, &refreshed]), &secrets());
+}
+
+#[tokio::test]
+async fn debug_of_a_response_to_an_app_and_of_its_layer_holds_no_value() {
+    let site = Site::new(Operator::answering(Ok(Refreshed::OptedOut)));
+    let site = site.configured(|layer| layer.headers(HeaderConfig::default()));
+    let mut keeper = Keeper::default();
+    for (update, millis) in [(Some(EuidUpdate::login(identity())), 0), (None, DUE), (Some(EuidUpdate::logout()), DUE)] {
+        site.wait_until(millis);
+        let handler =
+            move |_: &Euid, response: &mut Response<()>| update.iter().for_each(|new| new.clone().attach(response));
+        let visit = site.send(keeper.request(), handler).await;
+        keeper.apply(visit.response.headers());
+        let debug = debug(&[&visit.response, &visit, &site.layer]);
+        assert!(debug.contains(&*LOGIN_HEADER) || millis > 0, "{debug}");
+        assert_holds_none(&debug, &secrets());
+        let values: Vec<String> = keeper.names().into_iter().map(|name| keeper.value(name).to_owned()).collect();
+        assert_holds_none(&debug, &values);
+    }
 }
 
 #[test]

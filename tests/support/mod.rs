@@ -12,6 +12,7 @@
 pub(crate) mod faulty;
 pub(crate) mod issuer;
 pub(crate) mod jar;
+pub(crate) mod keeper;
 #[cfg(feature = "client")]
 pub(crate) mod peer;
 pub(crate) mod requests;
@@ -271,7 +272,7 @@ pub(crate) const NOTHING: fn(&Euid, &mut Response<()>) = |_, _| ();
 /// Returns a response's changes of the layer's cookies, in words, each once. They do not say which login's cookies
 /// these are.
 pub(crate) fn writes(headers: &HeaderMap) -> String {
-    let said = headers.get_all(SET_COOKIE).iter().filter_map(|line| {
+    in_words(headers.get_all(SET_COOKIE).iter().filter_map(|line| {
         let line = line.to_str().unwrap();
         let (name, rest) = line.split_once('=').unwrap();
         let which = match name {
@@ -289,7 +290,11 @@ pub(crate) fn writes(headers: &HeaderMap) -> String {
             _ => "set",
         };
         Some(format!("{which} {what}"))
-    });
+    }))
+}
+
+/// Returns changes in a fixed order, each once.
+fn in_words(said: impl Iterator<Item = String>) -> String {
     let mut said: Vec<String> = said.collect();
     let order = ["identity set", "identity cleared", "migrated", "anchor", "opt-out", "token", "sdk"];
     said.sort_by_key(|said| order.iter().position(|which| said.starts_with(which)));

@@ -23,6 +23,7 @@ mod candidate;
 mod change;
 mod context;
 mod decision;
+mod exchange;
 mod finish;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -32,6 +33,7 @@ mod logout;
 mod navigation;
 mod opt_out;
 mod pending;
+mod plan;
 mod read;
 mod report;
 #[cfg(test)]

@@ -367,6 +367,28 @@ mod tests {
     }
 
     #[test]
+    fn identity_as_json_for_an_sdk_has_the_operators_six_members_and_is_read_back() {
+        let identity = parse(|_| ()).unwrap();
+        let json = identity.to_sdk_json();
+        assert_eq!(serde_json::from_str::<Identity>(&json).unwrap(), identity);
+        let expected = serde_json::json!({
+            "advertising_token": "advertising-secret", "refresh_token": "refresh-secret", "refresh_response_key": KEY,
+            "refresh_from": 1, "identity_expires": 2, "refresh_expires": 3
+        });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), expected);
+        // Every character that a token may have, and the least and the greatest time.
+        let allowed: String = ('!'..='~').filter(|character| is_token(character.encode_utf8(&mut [0; 4]))).collect();
+        let odd = parse(|json| {
+            json["advertising_token"] = allowed.as_str().into();
+            json["refresh_token"] = allowed.as_str().into();
+            json["refresh_from"] = i64::MIN.into();
+            json["refresh_expires"] = i64::MAX.into();
+        });
+        let odd = odd.unwrap();
+        assert_eq!(serde_json::from_str::<Identity>(&odd.to_sdk_json()).unwrap(), odd);
+    }
+
+    #[test]
     fn debug_of_an_identity_shows_no_secret() {
         let identity = parse(|_| ()).unwrap();
         let token = AdvertisingToken::from(&identity);

@@ -35,7 +35,7 @@
 //! and no anchor comes. Without consent, `Absent` becomes `Withheld`: handlers may generate on `Absent`. The record is
 //! bound to login and subject of the identity. Only a handler or withdrawn consent writes the anchor. No identity is
 //! removed because of the time alone: this machine's clock may be wrong, and the browser drops it in time anyway. An app
-//! does not, so there a page removes what ended more than a day ago (`has_outlived` in `engine/begin.rs`).
+//! does not, so there a page removes what ended more than a day ago (`has_outlived`).
 
 use std::time::Duration;
 
@@ -270,14 +270,24 @@ pub(crate) fn jitter(times: &IdentityTimes, chance: u32, most: Duration) -> Dura
 /// a minute or a tenth of its token's remaining time, whichever is less. Otherwise a clock ahead of the operator's
 /// would refresh on every page.
 pub(crate) fn refresh_again_from(times: &IdentityTimes, now: UnixMillis) -> UnixMillis {
-    let pause = REFRESH_PAUSE.min(times.identity_expires.saturating_since(now) / 10);
-    times.refresh_from.max(now.saturating_add(pause))
+    times.refresh_from.max(after_pause(times, now))
+}
+
+/// The earliest time at which a pair that arrives at `now` is due.
+fn after_pause(times: &IdentityTimes, now: UnixMillis) -> UnixMillis {
+    now.saturating_add(REFRESH_PAUSE.min(times.identity_expires.saturating_since(now) / 10))
 }
 
 /// The time from which a refresh is due that is made `ahead` of its time, without [`jitter`]. It is never further ahead
 /// than the token is usable after `refresh_from`, so that a pair can be made due [later](due_later).
 pub(crate) fn refresh_ahead(times: &IdentityTimes, ahead: Duration) -> UnixMillis {
     times.refresh_from.saturating_sub(ahead.min(times.identity_expires.saturating_since(times.refresh_from)))
+}
+
+/// Whether a pair that arrives at `now` is due, or will be [ahead](refresh_ahead) of its time before
+/// [`refresh_again_from`] allows any refresh.
+pub(crate) fn is_due_at_once(times: &IdentityTimes, ahead: Duration, now: UnixMillis) -> bool {
+    times.is_due(now) || (!ahead.is_zero() && refresh_ahead(times, ahead) < after_pause(times, now))
 }
 
 /// The `refresh_from` with which a pair that arrives at `now` is due, [ahead](refresh_ahead) of its time, at
@@ -290,6 +300,15 @@ pub(crate) fn due_later(times: &IdentityTimes, ahead: Duration, now: UnixMillis)
 
 /// The longest wait of [`refresh_again_from`].
 const REFRESH_PAUSE: Duration = Duration::from_secs(60);
+
+/// Whether a page removes a value that ended at `end`, because its client does not.
+pub(crate) fn has_outlived(end: UnixMillis, now: UnixMillis) -> bool {
+    now.saturating_since(end) > LINGERS
+}
+
+/// How long after its end a value stays that a client does not delete. A node whose clock is ahead must not remove one that
+/// is valid.
+const LINGERS: Duration = Duration::from_secs(86_400);
 
 /// The same times, with the token's end brought forward.
 pub(crate) fn with_margin(mut times: IdentityTimes, margin: Duration) -> IdentityTimes {
@@ -560,6 +579,17 @@ mod tests {
                 due(later) >= refresh_again_from(&arrived, now).saturating_sub(Duration::from_millis(1)),
                 "{arrived:?}"
             );
+        }
+        for (ahead, now, is_due) in [
+            (0, 899_999, false),
+            (0, 900_000, true),
+            (840, 0, false), // due after a minute
+            (841, 0, true),
+            (60, 780_000, false),
+            (60, 780_001, true),
+        ] {
+            let times = times(900_000, 3_600_000, 9_000_000);
+            assert_eq!(is_due_at_once(&times, seconds(ahead), UnixMillis::from_millis(now)), is_due, "{ahead} {now}");
         }
         assert_eq!(refresh_ahead(&times(900, 3_600, 9_000), Duration::ZERO), UnixMillis::from_millis(900));
         assert_eq!(refresh_ahead(&times(900, 3_600, 9_000), Duration::from_millis(600)), UnixMillis::from_millis(300));

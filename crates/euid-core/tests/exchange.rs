@@ -18,7 +18,7 @@ use euid_core::engine::{
 };
 use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::{Identity, IdentityTimes};
-use euid_core::{AdvertisingToken, Consent, CookieConfig, CookieKey, Euid, KeyRing, Refreshed, Scope};
+use euid_core::{AdvertisingToken, Consent, CookieConfig, CookieKey, Euid, HeaderConfig, KeyRing, Refreshed, Scope};
 use http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
@@ -724,6 +724,49 @@ fn each_request_header_changes_a_decision() {
         let [all, fewer] = compare(&visit, &Method::GET, &headers, |other| reads(other) && *other != name);
         assert_ne!(all, fewer, "{name}");
     }
+}
+
+/// Returns the headers with which an app logs in, and then has the record of an opt-out beside its identity.
+fn app_headers(visit: &Visit) -> HeaderMap {
+    let stem = if scope() == Scope::Uid2 { "uid2" } else { "euid" };
+    let mut request = HeaderMap::new();
+    request.insert(HeaderName::try_from(format!("{stem}-login")).unwrap(), HeaderValue::from_static(""));
+    let step = visit.engine.begin(&Method::POST, &request, &GRANTED, || visit.now);
+    let login = Change::login(identity_of("old", visit.now));
+    visit.engine.finish(ready(step).start().1, Some(&login), StatusCode::OK, &mut request, || visit.now);
+    request.remove(CACHE_CONTROL);
+    let due = due(visit.engine.begin(&Method::GET, &request, &GRANTED, || visit.now.saturating_add(DUE)));
+    let found = due.settle(&Ok(Refreshed::OptedOut), visit.now);
+    let mut response = HeaderMap::new();
+    visit.engine.finish(found.start().1, None, StatusCode::OK, &mut response, || visit.now);
+    request.extend(response.into_iter().filter(|(_, value)| !value.is_empty()));
+    request.remove(CACHE_CONTROL);
+    assert_eq!(request.len(), 3, "login, identity, record: {request:?}");
+    request
+}
+
+#[test]
+fn each_header_of_an_app_changes_a_decision() {
+    let visit = Visit::new(new_engine().with_headers(HeaderConfig::default()));
+    let headers = app_headers(&visit);
+    let plain = new_engine();
+    // What the handler sees, and the names of the headers that the response writes.
+    let outcome = |without: Option<&HeaderName>| {
+        let named = headers.iter().filter(|(name, _)| Some(*name) != without && visit.engine.reads(name));
+        let request = named.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let (euid, pending) = ready(visit.engine.begin(&Method::GET, &request, &GRANTED, || visit.now)).start();
+        let mut response = HeaderMap::new();
+        visit.engine.finish(pending, None, StatusCode::OK, &mut response, || visit.now);
+        format!("{} {:?}", euid.state(), response.keys().collect::<Vec<_>>())
+    };
+    let all = outcome(None);
+    assert!(all.starts_with("opted_out"), "{all}");
+    for name in headers.keys() {
+        assert!(visit.engine.reads(name) && !plain.reads(name), "{name}");
+        assert_ne!(outcome(Some(name)), all, "{name}");
+    }
+    let browser = HeaderName::from_static("sec-fetch-site");
+    assert!(visit.engine.reads(&browser) && !plain.reads(&browser));
 }
 
 proptest! {

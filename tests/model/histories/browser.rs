@@ -1,15 +1,18 @@
 //! The browser's cookies of the layer, with the origin of each value. The model notes an origin when the layer writes
 //! the value.
+//!
+//! An app's headers stand in the jar as cookies of the same login that do not expire. Only its requests have headers.
 
 use std::collections::BTreeMap;
 
 use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tower_euid::clock::UnixMillis;
 
 use super::MIGRATED_LOGIN;
 use super::operator::{Login, Pair, User};
 use super::steps::Setup;
+use crate::support::keeper::{IDENTITY_HEADER, Keeper, LOGIN_HEADER, OPT_OUT_HEADER, cookie_tag, hex_tag};
 use crate::support::{ANCHOR, IDENTITY, Jar, Literal, OPT_OUT, SDK};
 
 /// The browser, and what is known of its cookies.
@@ -88,11 +91,21 @@ impl Browser {
     }
 
     /// Returns a request with these cookies.
-    pub(super) fn request(&self, cookies: &Cookies) -> Request<()> {
-        match &cookies.anchor {
-            Some(anchor) => self.jar.clone().with(ANCHOR, anchor).request(),
-            None => self.jar.request(),
+    pub(super) fn request(&self, cookies: &Cookies, setup: Setup) -> Request<()> {
+        let jar = match &cookies.anchor {
+            Some(anchor) => &self.jar.clone().with(ANCHOR, anchor),
+            None => &self.jar,
+        };
+        if setup != Setup::App {
+            return jar.request();
         }
+        let as_header = |name: &str| match (name.strip_prefix(&*IDENTITY), name.strip_prefix(&*OPT_OUT)) {
+            (Some(tag), _) => format!("{IDENTITY_HEADER}{}", hex_tag(tag)),
+            (_, Some(tag)) => format!("{OPT_OUT_HEADER}{}", hex_tag(tag)),
+            _ => LOGIN_HEADER.to_string(),
+        };
+        let keep = |keeper: Keeper, name: &str| keeper.with(as_header(name), jar.value(name).unwrap());
+        jar.names().into_iter().fold(Keeper::default(), keep).request()
     }
 
     /// Notes the origins of a response's values.
@@ -131,6 +144,20 @@ impl Browser {
             self.jar.apply(&HeaderMap::from_iter([(SET_COOKIE, HeaderValue::clone(line))]));
         }
     }
+}
+
+/// Returns the headers of a response to an app as `Set-Cookie`s.
+pub(super) fn as_cookies(headers: &HeaderMap) -> HeaderMap {
+    let line = |(name, value): (&HeaderName, &str)| {
+        let name = match (name.as_str().strip_prefix(&*IDENTITY_HEADER), name.as_str().strip_prefix(&*OPT_OUT_HEADER)) {
+            (Some(hex), _) => format!("{IDENTITY}{}", cookie_tag(hex)),
+            (_, Some(hex)) => format!("{OPT_OUT}{}", cookie_tag(hex)),
+            _ => ANCHOR.to_string(),
+        };
+        let end = if value.is_empty() { "; Max-Age=0" } else { "" };
+        (SET_COOKIE, HeaderValue::try_from(format!("{name}={value}; Path=/; Secure{end}")).unwrap())
+    };
+    Keeper::lines(headers).map(line).collect()
 }
 
 impl Cookies {

@@ -31,16 +31,17 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue, Request, Response, request};
 use proptest::prelude::*;
 use tower_euid::clock::{Clock, ManualClock, UnixMillis};
-use tower_euid::{Consent, CookieKey, Euid, EuidUpdate, KeyRing, RefreshMode};
+use tower_euid::{Consent, CookieKey, Euid, EuidUpdate, HeaderConfig, KeyRing, RefreshMode};
 
-use self::browser::{Browser, Cookies, IdentityOrigin, RecordOrigin, Writes};
+use self::browser::{Browser, Cookies, IdentityOrigin, RecordOrigin, Writes, as_cookies};
 pub(crate) use self::operator::User;
 use self::operator::{Generated, Login, MINUTES, Mode, Operator, OperatorConnection, Pair, Process, SLOW_DELAY};
 pub(crate) use self::steps::{Arrival, Page, Setup, Step, steps};
 use self::steps::{NODES, TABS};
 pub(crate) use self::tally::Tally;
+use crate::support::keeper::LOGIN_HEADER;
 use crate::support::sdk::sdk_value;
-use crate::support::{ANCHOR, IDENTITY, MIGRATED, MIGRATED_OPT_OUT, OPT_OUT, SDK, START, Site};
+use crate::support::{ANCHOR, IDENTITY, MIGRATED, MIGRATED_OPT_OUT, OPT_OUT, SDK, START, Site, writes as in_words};
 
 /// The state that counts for the visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +210,7 @@ impl Model {
         let mode = if number == 2 { RefreshMode::Concurrent } else { RefreshMode::Blocking };
         let site = Site::with_keys(keys.clone(), connection).configured(|layer| {
             let layer = layer.clock(self.clock.clone()).refresh_mode(mode).reseal(number == 1).consent(consent_of);
+            let layer = if self.setup == Setup::App { layer.headers(HeaderConfig::default()) } else { layer };
             if self.setup.is_bound() { layer.subject(signed_in_user) } else { layer }
         });
         let site = if self.setup.migrates() { site.migrating() } else { site };
@@ -319,9 +321,10 @@ impl Model {
             let ends = cookies.has_state() || page == Page::TwoAnchors || effect.current.is_some();
             effect.current = ends.then_some(Current::NoLogin);
         }
-        let headers = visit.response.headers().clone();
+        let headers = visit.response.headers();
+        let headers = if self.setup == Setup::App { as_cookies(headers) } else { headers.clone() };
         let writes = self.note_origins(&headers, node, &cookies, &saw, effect);
-        let (number, written) = (self.requests, visit.writes());
+        let (number, written) = (self.requests, in_words(&headers));
         let exchange = Exchange { number, page, node, cookies, saw, effect, writes, written, headers };
         self.count(&exchange);
         let may_call = self.consent == Consent::Granted || self.operator().refresh_calls == calls;
@@ -331,11 +334,15 @@ impl Model {
     }
 
     fn request(&self, page: Page, cookies: &Cookies) -> Request<()> {
-        let mut request = self.browser.request(cookies);
+        let mut request = self.browser.request(cookies, self.setup);
         let headers = request.headers_mut();
         if page == Page::TwoAnchors {
-            let other = HeaderValue::try_from(format!("{ANCHOR}=AAAAAAAAAAAAAAAAAAAAAA")).unwrap();
-            headers.append(COOKIE, other);
+            let other = "AAAAAAAAAAAAAAAAAAAAAA";
+            if self.setup == Setup::App {
+                headers.append(LOGIN_HEADER.as_str(), HeaderValue::from_static(other));
+            } else {
+                headers.append(COOKIE, HeaderValue::try_from(format!("{ANCHOR}={other}")).unwrap());
+            }
         }
         if let Some(user) = self.signed_in {
             headers.insert("x-user", HeaderValue::from_static(user.id()));
@@ -444,14 +451,15 @@ impl Model {
             self.tally.note("applied late: sent before the current state began");
         }
         let now = self.clock.now();
-        let record_until = writes.record.map(|_| now.saturating_add(OPT_OUT_REMEMBERED));
+        let lasts = |lifetime| if self.setup == Setup::App { Duration::MAX } else { lifetime };
+        let record_until = writes.record.map(|_| now.saturating_add(lasts(OPT_OUT_REMEMBERED)));
         let login = cookies.login.filter(|_| *page != Page::TwoAnchors);
         if let Some(current) = effect.current {
             (self.current, self.changed_at) = (current, self.requests);
             let lifetime = if writes.record.is_some() { OPT_OUT_REMEMBERED } else { ANCHOR_LIFETIME };
             // On a site that migrates, the anchor `none` stays after a logout.
             let has_anchor = writes.anchor.is_some() || self.setup.migrates();
-            let anchor_until = has_anchor.then(|| now.saturating_add(lifetime));
+            let anchor_until = has_anchor.then(|| now.saturating_add(lasts(lifetime)));
             self.held = Held { anchor_until, identity: writes.identity, record: writes.record, record_until };
             self.tally.note(match (current, page) {
                 (Current::Login(_), _) if writes.record.is_some() => "applied: opt-out stated at a login",
@@ -511,6 +519,10 @@ impl Model {
             if is_renewed && self.held.identity.is_some() {
                 self.tally.note("applied: removal, by an older answer for the current login");
             }
+            let ends = self.held.identity.map(|held| self.operator().pair(held.pair).times.refresh_expires);
+            if ends.is_some_and(|ends| ends < self.clock.now()) {
+                self.tally.note("applied: removal of an identity that ended");
+            }
             self.held.identity = None;
         }
         if writes.record.is_some() {
@@ -519,6 +531,9 @@ impl Model {
                 None => "applied: opt-out found by a refresh",
             });
             (self.held.record, self.held.record_until) = (writes.record, record_until);
+        } else if writes.removes(cookies.own_name(OPT_OUT).as_deref()) {
+            self.tally.note("applied: removal of a record that ended");
+            (self.held.record, self.held.record_until) = (None, None);
         }
     }
 

@@ -8,13 +8,15 @@
 //!    brought, unless the node can't judge them. On a site that migrates, a login or logout also removes the SDK's
 //!    cookie, and a logout leaves the anchor `none`.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use tower_euid::Consent;
 use tower_euid::clock::Clock;
 
 use super::browser::IdentityOrigin;
 use super::operator::{Login, Mode, Outcome, Pair, Process};
-use super::{Current, Exchange, Held, MIGRATED_LOGIN, Model, OPT_OUT_REMEMBERED, Page};
+use super::{Current, Exchange, Held, MIGRATED_LOGIN, Model, OPT_OUT_REMEMBERED, Page, Setup};
 use crate::support::{IDENTITY, OPT_OUT};
 
 impl Model {
@@ -181,6 +183,16 @@ impl Model {
         leftovers.sort_unstable();
         prop_assert_eq!(removed, leftovers, "the cookies of other logins, and no others, are removed");
 
+        let now = self.clock.now();
+        // An app does not delete what has ended. Its record stands in for the identity.
+        let ends = identity.map(|identity| self.operator().pair(identity.pair).times.refresh_expires);
+        let ends = record.map(|record| record.until).or(ends).filter(|_| self.setup == Setup::App);
+        if ends.is_some_and(|ends| now.saturating_since(ends) > LINGERS) {
+            let kept = cookies.tagged().map(|(name, _)| name).find(|name| !writes.removes(Some(name)));
+            prop_assert_eq!(kept, None, "{} keeps what ended more than a day ago", written);
+            prop_assert!(writes.set.is_empty(), "{written}");
+            return Ok(());
+        }
         let changes_own = !writes.set.is_empty() || writes.removed.iter().any(|name| is_own(&name));
         if self.setup.is_bound() && self.signed_in.is_none() {
             prop_assert!(!changes_own, "{written}: without a signed-in user the state is kept");
@@ -190,7 +202,6 @@ impl Model {
         let Some(identity) = identity.filter(|it| self.login() == Some(it.login)) else {
             return Ok(());
         };
-        let now = self.clock.now();
         let times = self.operator().pair(identity.pair).times;
         let answer = self.operator().last_answer(self.nodes[*node].process, identity.pair).map(|answer| answer.outcome);
         let ended = self.has_ended(self.nodes[*node].process, identity.login, identity.pair)
@@ -282,5 +293,7 @@ impl Model {
     }
 }
 
+/// How long an app keeps what has ended.
+const LINGERS: Duration = Duration::from_secs(86_400);
 /// The number of tagged cookies that a response removes at most.
 const MOST_TAGGED: usize = 8;

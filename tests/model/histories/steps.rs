@@ -76,6 +76,9 @@ pub(crate) enum Setup {
     /// Like [`Bound`](Self::Bound), and the site migrates the SDK's cookie. The browser begins with this cookie, and
     /// with a signed-in user. All rules must hold.
     Migrating,
+    /// Like [`Bound`](Self::Bound), and the client is an app, which keeps headers. They do not expire. All rules must
+    /// hold.
+    App,
     /// Identities are not bound. Every sign-in and sign-out is also an update of the layer. All rules must hold.
     Unbound,
     /// Identities are not bound, and a page generates again for the user of its request without signing them in. This
@@ -131,7 +134,7 @@ pub(crate) fn steps(setup: Setup) -> impl Strategy<Value = Vec<Step>> {
 impl Setup {
     /// Returns whether all rules must hold. The other set-ups must fail.
     pub(crate) fn must_hold(self) -> bool {
-        matches!(self, Self::Bound | Self::Migrating | Self::Unbound)
+        matches!(self, Self::Bound | Self::App | Self::Migrating | Self::Unbound)
     }
 
     /// Returns whether a handler must see the current login. A set-up without this rule shows an ended one.
@@ -140,7 +143,7 @@ impl Setup {
     }
 
     pub(super) fn is_bound(self) -> bool {
-        self == Self::Bound || self.migrates()
+        matches!(self, Self::Bound | Self::App) || self.migrates()
     }
 
     pub(crate) fn migrates(self) -> bool {

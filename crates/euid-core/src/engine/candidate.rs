@@ -367,11 +367,11 @@ impl RefreshCandidate {
     }
 }
 
-/// The pair, due a little later if it is due already. A host that has called [`Refreshed::received`] has such a pair;
-/// another host has not.
+/// The pair, due a little later if it would be due again at once. A host that has called [`Refreshed::received`] has
+/// such a pair, unless it refreshes ahead; another host has not.
 fn not_due_at(now: UnixMillis, pair: &Identity, ahead: Duration) -> Identity {
     let times = pair.times();
     let pair = pair.clone();
-    let is_due = now >= policy::refresh_ahead(&times, ahead);
+    let is_due = policy::is_due_at_once(&times, ahead, now);
     if is_due { pair.with_refresh_from(policy::due_later(&times, ahead, now)) } else { pair }
 }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use super::Engine;
+use super::{Engine, RejectReason};
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
+use crate::policy::SubjectMatch;
 use crate::scope::Scope;
+use crate::sealed::login::Login;
 
 /// The host's facts about a request's visitor. Borrows the user's id.
 ///
@@ -129,6 +131,19 @@ pub trait Site {
 impl RequestContext<'_> {
     /// Consent is given, identities are not bound to users, and the engine has one scope.
     pub const UNRESTRICTED: Self = Self { consent: Consent::Granted, user: SignedIn::Unchecked, scope: None };
+}
+
+impl RequestContext<'_> {
+    /// Compares the user that a login is bound to with the signed-in user.
+    pub(super) fn compare_user(&self, login: &Login) -> (SubjectMatch, Option<RejectReason>) {
+        match self.user {
+            _ if !login.is_bound() => (SubjectMatch::Same, None),
+            SignedIn::Unchecked => (SubjectMatch::Same, None),
+            SignedIn::NoUser => (SubjectMatch::NoUser, Some(RejectReason::NoUser)),
+            SignedIn::User(id) if login.is_bound_to(id) => (SubjectMatch::Same, None),
+            SignedIn::User(_) => (SubjectMatch::Other, Some(RejectReason::OtherUser)),
+        }
+    }
 }
 
 impl fmt::Debug for SignedIn<'_> {

@@ -16,10 +16,9 @@ use crate::scope::Scope;
 use crate::sealed::CookieKey;
 use crate::sealed::aead::BASE64URL;
 use crate::sealed::login::{Lineage, Login};
-use crate::transport::Transport;
-use crate::transport::route::Route;
+use crate::transport::route::{Carrier, Route};
 use crate::transport::slots::{Brought, Hits};
-use crate::transport::{CookieConfig, SameSite};
+use crate::transport::{CookieConfig, HeaderConfig, SameSite, Transport};
 
 const NOW: UnixMillis = UnixMillis::from_millis(1_795_371_587_000);
 
@@ -378,12 +377,17 @@ fn identity_with_less_than_a_second_left_is_not_written() {
     assert_eq!(write(last_second.saturating_add(Duration::from_millis(1))), Err(WriteError::Expired));
 }
 
+/// An identity as long as the operator's.
+fn real() -> Identity {
+    let advertising = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode([0x13; 164]);
+    let refresh = base64::prelude::BASE64_STANDARD.encode([0x10; 291]);
+    Identity::new(advertising, refresh.into(), [5; 32].into(), identity("x").times()).unwrap()
+}
+
 #[test]
 fn real_identity_cookie_has_771_characters_and_792_if_bound() {
     let site = Site::new();
-    let advertising = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode([0x13; 164]);
-    let refresh = base64::prelude::BASE64_STANDARD.encode([0x10; 291]);
-    let real = Arc::new(Identity::new(advertising, refresh.into(), [5; 32].into(), identity("x").times()).unwrap());
+    let real = Arc::new(real());
     for (subject, expected) in [(None, 771), (Some(&b"17"[..]), 792)] {
         let value_length = site.pairs(&Change::Begin(Arc::new(NewLogin {
             identity: Arc::clone(&real),
@@ -392,5 +396,21 @@ fn real_identity_cookie_has_771_characters_and_792_if_bound() {
             .len()
             - "__Host-euid.abcd=".len();
         assert_eq!(value_length, expected);
+    }
+}
+
+#[test]
+fn header_of_an_identity_is_named_by_its_lineage_and_has_771_characters() {
+    let route = Route::new(Some(Scope::Euid), Carrier::Headers);
+    let removals = Removals { route, ..NO_REMOVALS };
+    let engine = Site::new().0.with_headers(HeaderConfig::default());
+    for _ in 0..100 {
+        let mut headers = HeaderMap::new();
+        let size = engine.write(&begin(real()), removals, ScriptWrite::Keep, NOW, &mut headers).unwrap();
+        let lineage = BASE64URL.decode(&headers["euid-login"]).unwrap();
+        let digits: String = lineage[..3].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("euid-identity-{digits}");
+        assert_eq!((headers.len(), headers[&name].len()), (2, 771), "{headers:?}");
+        assert_eq!(size, Some(name.len() + 771));
     }
 }

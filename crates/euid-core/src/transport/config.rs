@@ -90,7 +90,8 @@ pub enum SameSite {
 ///
 /// The client keeps every response header whose name begins with `Euid-` or `Uid2-` under its name, deletes it if its
 /// value is empty, and sends all of them with every request. It always sends `Euid-Login`, with an empty value while it has
-/// none: that says that it wants headers. It saves them before it reports a logout as done.
+/// none: that says that it wants headers. It saves them before it reports a login, an opt-out or a logout as done:
+/// otherwise a restart brings the previous state back.
 ///
 /// ```
 /// # use euid_core as tower_euid;

@@ -125,3 +125,61 @@ impl Transport for Headers {
         let _ = headers.try_insert(name, value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> HeaderName {
+        HeaderName::try_from(name).unwrap()
+    }
+
+    #[test]
+    fn header_names_are_those_of_the_scope_and_name_a_slot_in_one_way() {
+        for (scope, other, stem) in [(Scope::Euid, Scope::Uid2, "Euid"), (Scope::Uid2, Scope::Euid, "Uid2")] {
+            let [own, other] = [scope, other].map(|scope| Headers::new(scope).unwrap());
+            let tag = Tag::from_hex("0a1b2c").unwrap();
+            for (slot, name) in [
+                (Slot::Anchor, format!("{stem}-Login")),
+                (Slot::Identity(tag), format!("{stem}-Identity-0a1b2c")),
+                (Slot::OptOut(tag), format!("{stem}-Opt-Out-0A1B2C")), // names ignore case
+            ] {
+                let name = named(&name);
+                assert_eq!(own.with_name(&slot, |parts| parts.concat()), name.as_str().as_bytes());
+                assert_eq!(own.set(slot, "x", Duration::ZERO), Some((name.clone(), HeaderValue::from_static("x"))));
+                assert_eq!(own.remove(slot), Some((name.clone(), HeaderValue::from_static(""))));
+                assert_eq!(own.slot(&name), Some(slot).filter(|slot| *slot != Slot::Anchor));
+                let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(""))]);
+                assert!(own.reads(&name) && own.came_in(&headers), "{name}");
+                assert!(!other.reads(&name) && !other.came_in(&headers), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_header_names_are_not_read() {
+        let headers = Headers::new(Scope::Euid).unwrap();
+        for name in [
+            "euid",
+            "euid-",
+            "euid_login",
+            "euid-logins",
+            "euid-login-",
+            "x-euid-login",
+            "euid-identity",
+            "euid-identity-",
+            "euid-identity-0a1b2",
+            "euid-identity-0a1b2c3",
+            "euid-identity-0a1b2g",
+            "euid-identity-sdk",
+            "euid-identity_0a1b2c",
+            "euid-identity--a1b2c",
+            "euid-identity-+a1b2c",
+            "euid-opt-out-",
+            "euid-optout-0a1b2c",
+            "euid-opt-out-0a1b2c-",
+        ] {
+            assert!(!headers.reads(&named(name)), "{name}");
+        }
+    }
+}
