@@ -230,8 +230,7 @@ pub(crate) fn cookie_not_written(scope: Option<Scope>, reason: WriteError) {
             target: TARGET,
             scope,
             reason = word,
-            "a login was not written: its tokens are of the other scope; check the operator's URL and the API key, or \
-             set the client's scope"
+            "a login was not written: its tokens are of the other scope; check the operator's URL, key and scope"
         ),
         WriteError::NoScope => tracing::warn!(
             target: TARGET,
