@@ -756,3 +756,24 @@ async fn withdrawn_consent_ends_a_login_whose_identity_ended_more_than_a_day_ago
     assert_eq!(outcome(&app.look().await), expect("withheld", "identity cleared, anchor cleared"));
     assert_eq!(app.keeper, Keeper::default());
 }
+
+#[tokio::test]
+async fn logout_and_login_replace_a_header_that_the_response_of_another_server_brought() {
+    let (region, token) = match scope() {
+        Scope::Euid => ("eu", "E4new"),
+        Scope::Uid2 => ("us", "A4new"),
+    };
+    for app in [App::new(Site::offline()).logged_in(0).await, in_both_scopes().await] {
+        for update in [EuidUpdate::logout(), EuidUpdate::login(fresh(token))] {
+            let other = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA");
+            let brought = other.clone();
+            let handler = move |_: &Euid, response: &mut Response<()>| {
+                response.headers_mut().insert(&*LOGIN_HEADER, brought.clone());
+                update.clone().attach(response);
+            };
+            let visit = app.send(app.keeper.request_with(&[("x-region", region)]), handler).await;
+            let values: Vec<_> = visit.response.headers().get_all(&*LOGIN_HEADER).iter().collect();
+            assert_eq!((values.len(), values.contains(&&other)), (1, false), "{values:?}");
+        }
+    }
+}

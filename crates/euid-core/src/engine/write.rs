@@ -121,7 +121,7 @@ impl Engine {
             // An iterator of headers names each only once.
             last = name.or(last);
             if let Some(name) = &last {
-                let _ = headers.try_append(name, value);
+                T::append(T::line(name, value), headers);
             }
         }
         Ok(size)

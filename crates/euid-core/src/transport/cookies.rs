@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{GetAll, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Transport;
 use super::config::CookieConfig;
@@ -117,6 +117,10 @@ impl Transport for Cookies {
         let mut header = HeaderValue::from_maybe_shared(Bytes::from(line)).unwrap_or(HeaderValue::from_static(""));
         header.set_sensitive(true);
         Some(header)
+    }
+
+    fn line(_: &HeaderName, value: HeaderValue) -> HeaderValue {
+        value
     }
 
     #[inline]

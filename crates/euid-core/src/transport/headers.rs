@@ -57,7 +57,7 @@ impl Headers {
         filled.filter_map(|(name, value)| Some(Tagged { slot: self.slot(name)?, value: value.as_bytes() }))
     }
 
-    fn line(&self, slot: Slot, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    fn slot_line(&self, slot: Slot, value: &str) -> Option<(HeaderName, HeaderValue)> {
         let name = match slot {
             Slot::Anchor => self.login.clone(),
             Slot::Identity(_) | Slot::OptOut(_) => {
@@ -113,11 +113,15 @@ impl Transport for Headers {
     }
 
     fn set(&self, slot: Slot, value: &str, _: Duration) -> Option<Self::Line> {
-        self.line(slot, value)
+        self.slot_line(slot, value)
     }
 
     fn remove(&self, slot: Slot) -> Option<Self::Line> {
-        self.line(slot, "")
+        self.slot_line(slot, "")
+    }
+
+    fn line(name: &HeaderName, value: HeaderValue) -> Self::Line {
+        (name.clone(), value)
     }
 
     fn append((name, value): Self::Line, headers: &mut HeaderMap) {

@@ -15,7 +15,7 @@ pub(crate) mod slots;
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::config::{CookieConfig, HeaderConfig, SameSite};
 use self::cookies::Cookies;
@@ -54,6 +54,9 @@ pub(crate) trait Transport {
 
     /// The line that empties a slot; `None` never happens, as for [`set`](Self::set).
     fn remove(&self, slot: Slot) -> Option<Self::Line>;
+
+    /// The line that [`append`](Self::append) wrote as this header.
+    fn line(name: &HeaderName, value: HeaderValue) -> Self::Line;
 
     /// Adds a line to a response.
     fn append(line: Self::Line, headers: &mut HeaderMap);
