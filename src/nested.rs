@@ -76,7 +76,7 @@ fn restrict<B>(config: &Config, request: &mut Request<B>, answers: &HookAnswers,
         logout.logout();
     }
     let Some(shown) = request.extensions().get::<Euid>() else { return };
-    let is_barred = is_of_another(config, request, answers, shown);
+    let is_barred = is_of_another(config, request, answers, shown, logout);
     let euid = match (answers.consent, shown) {
         (Consent::Withheld, Euid::OptedOut) if !is_barred => return,
         (Consent::Withheld | Consent::Withdrawn, _) => Euid::Withheld,
@@ -94,13 +94,23 @@ fn restrict<B>(config: &Config, request: &mut Request<B>, answers: &HookAnswers,
 }
 
 /// Returns whether the identity, or the opt-out, is bound to a user who is not signed in. One that this layer can't open
-/// counts as bound to another user. So does one of a scope that this layer does not serve.
-fn is_of_another<B>(config: &Config, request: &Request<B>, answers: &HookAnswers, shown: &Euid) -> bool {
+/// counts as bound to another user. So does one of a scope that this layer does not serve, and one in headers if
+/// this layer reads cookies, or the other way round.
+fn is_of_another<B>(
+    config: &Config,
+    request: &Request<B>,
+    answers: &HookAnswers,
+    shown: &Euid,
+    logout: Option<&EuidLogoutHandle>,
+) -> bool {
     if config.subject.is_none() || matches!(shown, Euid::Absent | Euid::Withheld) {
         return false;
     }
     let (own, served) = (config.engine.scope(), scope_served(request.extensions(), shown).or(answers.scope));
     if own.is_some() && served.is_some() && own != served {
+        return true;
+    }
+    if logout.is_some_and(|logout| !config.engine.looks_where_state_was(request.headers(), logout)) {
         return true;
     }
     let context = RequestContext { scope: served, ..answers.context() };

@@ -705,6 +705,29 @@ async fn layer_inside_another_compares_the_user_of_an_app() {
 }
 
 #[tokio::test]
+async fn layer_inside_another_does_not_compare_the_user_of_state_that_is_not_shown() {
+    for outer_takes_headers in [true, false] {
+        let mut browser = Site::offline();
+        let mut app = App::new(browser.clone());
+        let with_headers = app.site.clone();
+        let (outer, inner) = if outer_takes_headers {
+            (with_headers.layer, browser.clone().with_subject().layer)
+        } else {
+            (browser.layer.clone(), with_headers.with_subject().layer)
+        };
+        let (in_headers, in_cookies) = if outer_takes_headers { ("bob", "ann") } else { ("ann", "bob") };
+        app.update(EuidUpdate::login(identity(in_headers)).subject(in_headers)).await;
+        browser.update(EuidUpdate::login(identity(in_cookies)).subject(in_cookies)).await;
+        let mut request = with_cookies(&app.keeper, &browser.jar);
+        request.extensions_mut().insert(User("ann"));
+        let seen = Seen::default();
+        let service = outer.layer(inner.layer(page(Arc::clone(&seen), NOTHING)));
+        let response = service.oneshot(request).await.unwrap();
+        assert_eq!(Visit::of(&seen, response).saw(), "absent", "{outer_takes_headers}");
+    }
+}
+
+#[tokio::test]
 async fn traveller_has_each_identity_again() {
     let app = in_both_scopes().await;
     assert_eq!(app.keeper.names().len(), 4);

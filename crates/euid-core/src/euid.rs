@@ -229,6 +229,10 @@ impl EuidLogoutHandle {
         self.0.as_ref().map(Note::host_id)
     }
 
+    pub(crate) fn note(&self) -> Option<&Note> {
+        self.0.as_ref()
+    }
+
     #[inline]
     pub(crate) fn of_note(note: Note) -> Self {
         Self(Some(note))

@@ -9,6 +9,7 @@ use super::read::{Opened, ReadOutcome};
 use super::routes::Served;
 use super::{Engine, RefreshCandidate, RequestContext, UserCheck};
 use crate::clock::UnixMillis;
+use crate::euid::EuidLogoutHandle;
 use crate::transport::Transport;
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
@@ -128,6 +129,14 @@ impl Engine {
             Carrier::Cookies => self.check_user_in::<Cookies>(headers, context),
             Carrier::Headers => self.check_user_in::<Headers>(headers, context),
         }
+    }
+
+    /// Whether this engine looks for a request's state where the host outside found it: in cookies, or in headers. If not,
+    /// [`check_user`](Self::check_user) says nothing about the state that is shown. `logout` is the handle of that host.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn looks_where_state_was(&self, headers: &HeaderMap, logout: &EuidLogoutHandle) -> bool {
+        logout.note().is_none_or(|note| note.route().carrier() == self.carrier(headers))
     }
 
     fn check_user_in<T: Served>(&self, headers: &HeaderMap, context: &RequestContext<'_>) -> UserCheck {
