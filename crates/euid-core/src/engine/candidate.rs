@@ -56,8 +56,8 @@ pub struct RefreshCandidate {
     /// With margin and jitter.
     pub(super) times: IdentityTimes,
     pub(super) arrived: UnixMillis,
-    pub(super) expiry_margin: Duration,
-    pub(super) refresh_ahead: Duration,
+    pub(super) expiry_margin: Millis,
+    pub(super) refresh_ahead: Millis,
     pub(super) may_write: bool,
     pub(super) may_wait: bool,
     pub(super) is_conditional: bool,
@@ -306,14 +306,14 @@ impl RefreshCandidate {
     pub fn settle(&self, outcome: &Result<Refreshed, EuidError>, now: UnixMillis) -> Decision {
         let answer = match RefreshOutcome::of(outcome) {
             RefreshOutcome::NewPair(times, new) => {
-                RefreshOutcome::NewPair(policy::with_margin(times, self.expiry_margin), new)
+                RefreshOutcome::NewPair(policy::with_margin(times, self.expiry_margin.into()), new)
             }
             other => other,
         };
         let source = self.source;
         let (sees, token, change) = match policy::settle(&self.times, now, answer) {
             Settled::Renewed(new) => {
-                let new = not_due_at(now, new, self.refresh_ahead);
+                let new = not_due_at(now, new, self.refresh_ahead.into());
                 (Visibility::Active, Some(AdvertisingToken::of(&new, self.scope())), source.renew(Arc::new(new)))
             }
             Settled::OptedOut => (Visibility::OptedOut, None, source.opt_out()),
@@ -364,6 +364,22 @@ impl RefreshCandidate {
     pub fn postpone(&self, now: UnixMillis) -> Decision {
         let not_made = Err(EuidError::new(ErrorKind::Transient, "a later page refreshes"));
         self.settle(&not_made, now)
+    }
+}
+
+/// A duration in whole milliseconds, as the times are. Many candidates wait at once, and a `Duration` has twice its size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Millis(u64);
+
+impl From<Duration> for Millis {
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Millis> for Duration {
+    fn from(Millis(millis): Millis) -> Self {
+        Self::from_millis(millis)
     }
 }
 
