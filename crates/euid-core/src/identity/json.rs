@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for Identity {
 
 impl Identity {
     /// The identity as the JSON object that EUID's and UID2's SDKs for Android, iOS and TV sets take, with the names of the
-    /// operator's answer. **It hands out everything**: whoever has it can refresh the identity until `refresh_expires`. It
+    /// operator's answer. **It hands out everything**: a reader of it can refresh the identity until `refresh_expires`. It
     /// is for an app that the SDK then keeps fresh by itself, over a connection that is encrypted and authenticated; such
     /// an app needs neither cookies nor headers of this crate.
     ///
