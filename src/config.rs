@@ -10,6 +10,7 @@ use euid_core::{Consent, Scope};
 use http::{request, response};
 
 use crate::mistakes::Mistakes;
+use crate::records::Records;
 use crate::refresh::Coordinator;
 
 /// The state that all requests share. Read-only once the layer is built.
@@ -23,6 +24,8 @@ pub(crate) struct Config {
     pub(crate) coordinator: Arc<Coordinator>,
     /// The other scope, if the layer serves both.
     pub(crate) other_scope: Option<OtherScope>,
+    /// The store, if the layer uses one.
+    pub(crate) records: Option<Arc<Records>>,
     pub(crate) refresh_mode: RefreshMode,
     pub(crate) refresh_when: Option<Arc<RefreshWhen>>,
     pub(crate) consent: Option<Arc<ConsentOf>>,
@@ -116,6 +119,7 @@ impl fmt::Debug for Config {
             .field("refresh_when", &self.refresh_when.is_some())
             .field("coordinator", &self.coordinator)
             .field("other_scope", &self.other_scope.as_ref().map(|other| &other.coordinator))
+            .field("records", &self.records)
             .field("consent", &self.consent.is_some())
             .field("subject", &self.subject.is_some())
             .field("logout_when", &self.logout_when.is_some())

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! Hot ──────────────────────────────► response        nothing is planned for the state
-//! Cold: Refreshing ──► Calling ─────► response        a refresh was due
+//! Cold: Loading ─────► Loaded: any of these           the identity is in the store
+//!       Refreshing ──► Calling ─────► response        a refresh was due
 //!                      Calling ─────► response        state to write, or a refresh runs beside
 //!       Nested ─────────────────────► response        another layer outside does the work
+//!                      Saving ──────► response        a login or a logout goes to the store first
 //! ```
 //!
 //! The hot future is the inner one, the layer's configuration and the watch on the handler: two words more. All rare
@@ -17,17 +19,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use euid_core::engine::{Pending, RefreshCandidate, Watch};
+use euid_core::engine::{Load, Pending, RefreshCandidate, Watch};
 use http::{Request, Response};
 use pin_project::pin_project;
 use tower::Service;
 
 use crate::config::Config;
 use crate::deadline::Deadline;
+use crate::hooks::HookAnswers;
 use crate::nested::Inner;
+use crate::records;
 use crate::refresh::{self, Waiter};
 use crate::request::start_decision;
-use crate::response;
+use crate::response::{self, Finished, Saving};
+use crate::step::Ready;
 
 /// The future of [`EuidService`](crate::EuidService).
 ///
@@ -74,6 +79,10 @@ enum RequestState<S: Service<Request<B>>, B> {
 #[pin_project(project = ColdProj)]
 #[expect(clippy::large_enum_variant, reason = "it is boxed as a whole, once")]
 enum Cold<S: Service<Request<B>>, B> {
+    /// The record of the visitor is looked for, and the handler has not been called.
+    Loading(Loading<S, B>),
+    /// That is done, and the rest is as without a store.
+    Loaded(#[pin] ResponseFuture<S, B>),
     /// A refresh is under way, and the handler has not been called.
     Refreshing(#[pin] Refreshing<S, B>),
     /// The handler runs, and its response may write state.
@@ -92,6 +101,16 @@ enum Cold<S: Service<Request<B>>, B> {
         /// The additions of this layer to its response.
         layer: Inner,
     },
+    /// The handler has answered, and the store is told of a login or a logout.
+    Saving(Saving<S::Response>),
+}
+
+/// A request whose record is looked for in the store.
+pub(crate) struct Loading<S, B> {
+    pub(crate) config: Arc<Config>,
+    pub(crate) record: records::Loading,
+    /// Taken out when the record has come.
+    pub(crate) suspended: Option<(S, Request<B>, Box<Load>, Option<HookAnswers>)>,
 }
 
 /// A request that waits for a refresh.
@@ -135,6 +154,10 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
         }
     }
 
+    pub(crate) fn loading(loading: Loading<S, B>) -> Self {
+        Self::cold(Cold::Loading(loading))
+    }
+
     pub(crate) fn refreshing(refreshing: Refreshing<S, B>) -> Self {
         Self::cold(Cold::Refreshing(refreshing))
     }
@@ -150,41 +173,52 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
 
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<B>, Response = Response<R>> + Clone,
 {
     type Output = Result<Response<R>, S::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().0.project() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let saving = match self.as_mut().project().0.project() {
             RequestStateProj::Hot { inner, config, watch } => {
                 let response = ready!(inner.poll(cx))?;
                 if response::is_untouched(config, &response, watch) {
                     return Poll::Ready(Ok(response));
                 }
-                Poll::Ready(Ok(response::finish(config, response, mem::take(watch).into())))
+                match response::finish(config, response, mem::take(watch).into()) {
+                    Finished::Done(response) => return Poll::Ready(Ok(response)),
+                    Finished::Saving(saving) => saving,
+                }
             }
-            RequestStateProj::Cold(cold) => cold.as_mut().poll(cx),
-        }
+            RequestStateProj::Cold(cold) => return cold.as_mut().poll(cx),
+        };
+        self.set(Self::cold(Cold::Saving(saving)));
+        self.poll(cx)
     }
 }
 
 impl<S, B, R> Future for Cold<S, B>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<B>, Response = Response<R>> + Clone,
 {
     type Output = Result<Response<R>, S::Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let next = match self.as_mut().project() {
+                ColdProj::Loading(loading) => Cold::Loaded(ready!(loading.poll(cx))),
+                ColdProj::Loaded(future) => return future.poll(cx),
                 ColdProj::Refreshing(refreshing) => ready!(refreshing.poll(cx)),
                 ColdProj::Calling { inner, config, pending, concurrent } => {
                     let response = ready!(inner.poll(cx))?;
                     if let Some(concurrent) = concurrent.take() {
                         concurrent.adopt(config, pending);
                     }
-                    return Poll::Ready(Ok(response::finish(config, response, mem::take(pending))));
+                    match response::finish(config, response, mem::take(pending)) {
+                        Finished::Done(response) => return Poll::Ready(Ok(response)),
+                        Finished::Saving(saving) => Cold::Saving(saving),
+                    }
                 }
+                ColdProj::Saving(saving) => return saving.poll(cx).map(Ok),
                 ColdProj::Nested { inner, layer } => {
                     let response = ready!(inner.poll(cx))?;
                     return Poll::Ready(Ok(layer.leave(response)));
@@ -192,6 +226,22 @@ where
             };
             self.set(next);
         }
+    }
+}
+
+impl<S, B> Loading<S, B> {
+    /// Waits for the record, then goes on with the request.
+    fn poll<R>(&mut self, cx: &mut Context<'_>) -> Poll<ResponseFuture<S, B>>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+    {
+        let loaded = ready!(Pin::new(&mut self.record).poll(cx));
+        let Some((mut inner, request, load, answers)) = self.suspended.take() else {
+            // This is unreachable: the state changes as soon as the record has come.
+            return Poll::Pending;
+        };
+        let ready = Ready { inner: &mut inner, config: Arc::clone(&self.config) };
+        Poll::Ready(ready.resume(request, load, answers.as_ref(), loaded))
     }
 }
 
@@ -240,6 +290,9 @@ impl<S: Service<Request<B>>, B> fmt::Debug for ResponseFuture<S, B> {
         let state = match &self.0 {
             RequestState::Hot { .. } => "Hot",
             RequestState::Cold(cold) => match &**cold {
+                Cold::Loading(_) => "Loading",
+                Cold::Loaded(_) => "Loaded",
+                Cold::Saving(_) => "Saving",
                 Cold::Refreshing(_) => "Refreshing",
                 Cold::Calling { .. } => "Calling",
                 Cold::Nested { .. } => "Nested",

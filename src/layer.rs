@@ -1,9 +1,10 @@
 //! The layer and its settings. [`refreshing`] has the settings of refreshes, [`hooks`] the hooks of the application,
-//! [`scopes`] the choice between EUID and UID2.
+//! [`scopes`] the choice between EUID and UID2, [`storing`] the store.
 
 mod hooks;
 mod refreshing;
 mod scopes;
+mod storing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -91,6 +92,7 @@ impl EuidLayer {
             clock,
             coordinator: Arc::new(Coordinator::new(settings)),
             other_scope: None,
+            records: None,
             refresh_mode: RefreshMode::default(),
             refresh_when: None,
             consent: None,
@@ -217,6 +219,7 @@ impl EuidLayer {
         let clock: Arc<dyn Clock> = Arc::new(clock);
         self.set(|config| config.clock = Arc::clone(&clock))
             .set_coordinator(|settings| settings.clock = Arc::clone(&clock))
+            .set_records(|settings| settings.clock = Arc::clone(&clock))
     }
 
     /// Sets whether the next page encrypts an identity again, under the newest key, if it is under an older key. By

@@ -119,10 +119,12 @@ mod hooks;
 mod layer;
 mod mistakes;
 mod nested;
+mod records;
 mod refresh;
 mod request;
 mod response;
 mod service;
+mod step;
 pub mod store;
 mod telemetry;
 mod types;
@@ -143,6 +145,7 @@ pub mod docs {
     //! | The cookies, for a privacy policy | [`privacy`] |
     //! | EUID and UID2 on one site | [`scopes`] |
     //! | Apps and TV sets: state in headers | [`apps`] |
+    //! | State in a store, on the site's side | [`stores`] |
     //! | The threat model: protection against each attacker, and its limits | [`threat_model`] |
     //! | How to migrate from another solution | [`migrating`] |
     //! | How to test a site | [`testing`] |
@@ -177,6 +180,8 @@ pub mod docs {
     pub mod scopes {}
     #[doc = include_str!("docs/serverless.md")]
     pub mod serverless {}
+    #[doc = include_str!("docs/stores.md")]
+    pub mod stores {}
     #[doc = include_str!("docs/testing.md")]
     #[cfg_attr(all(feature = "client", feature = "axum"), doc = concat!("```no_run\n", include_str!("../tests/site.rs"), "```"))]
     #[cfg_attr(not(all(feature = "client", feature = "axum")), doc = concat!("```ignore\n", include_str!("../tests/site.rs"), "```"))]

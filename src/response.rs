@@ -12,11 +12,16 @@
 //!
 //! Any of them takes precedence over a login.
 
-use euid_core::engine::{Change, Engine, Finish, Pending, Watch};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use euid_core::engine::{Change, Engine, Finish, Pending, Report, Save, Watch};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::config::Config;
 use crate::hooks;
+use crate::records;
 use crate::telemetry;
 use crate::update::EuidUpdate;
 
@@ -28,20 +33,36 @@ pub(crate) fn is_untouched<R>(config: &Config, response: &Response<R>, watch: &W
         && !Engine::may_be_logout(response.headers())
 }
 
+/// A response whose state is written, or goes to the store first.
+pub(crate) enum Finished<R> {
+    Done(R),
+    Saving(Saving<R>),
+}
+
+/// A response that waits for the store.
+pub(crate) struct Saving<R> {
+    config: Arc<Config>,
+    /// Taken out once the store has answered.
+    response: Option<R>,
+    save: records::Saving,
+}
+
 /// Takes the handler's update out of its response, writes the state, and sets the headers that restrict caches.
 #[inline]
-pub(crate) fn finish<R>(config: &Config, mut response: Response<R>, pending: Pending) -> Response<R> {
+pub(crate) fn finish<R>(config: &Arc<Config>, mut response: Response<R>, pending: Pending) -> Finished<Response<R>> {
     let mut is_logout = false;
     if let Some(hook) = &config.logout_when {
         (response, is_logout) = hooks::is_logout(&**hook, response);
     }
     let update = EuidUpdate::take_from(response.extensions_mut());
     let status = response.status();
-    finish_headers(config, update, is_logout, pending, status, response.headers_mut());
-    response
+    match finish_headers(config, update, is_logout, pending, status, response.headers_mut()) {
+        Ok(()) => Finished::Done(response),
+        Err(save) => Finished::Saving(Saving { config: Arc::clone(config), response: Some(response), save }),
+    }
 }
 
-/// Lets the engine write the headers, and passes on its report.
+/// Lets the engine write the headers, and passes on its report. Or begins to tell the store first.
 fn finish_headers(
     config: &Config,
     update: Option<EuidUpdate>,
@@ -49,34 +70,64 @@ fn finish_headers(
     mut pending: Pending,
     status: StatusCode,
     headers: &mut HeaderMap,
-) {
+) -> Result<(), records::Saving> {
     if update.as_ref().is_some_and(EuidUpdate::is_withheld) {
         pending.withhold_token();
     }
     let requested = if is_logout { Some(&Change::EndLogin) } else { update.as_ref().map(EuidUpdate::change) };
-    let finish = config.engine.finish(pending, requested, status, headers, || config.now());
-    if let Some(renewal) = &finish.renewed {
-        // The browser has this pair now, so the coordinator need not keep it until it is due.
-        let scope = finish.scope.unwrap_or_default();
-        config.coordinator(scope).delivered(*renewal.login.lineage().as_bytes(), &renewal.identity);
+    match config.engine.finish(pending, requested, status, headers, || config.now()) {
+        Finish::Done(written) => report(config, &written),
+        Finish::Save(save) => match &config.records {
+            Some(records) => match records.save(save) {
+                Ok(saving) => return Err(saving),
+                Err(save) => finish_saved(config, save, headers),
+            },
+            // Never: the layer has a store if the engine has one.
+            None => finish_saved(config, save, headers),
+        },
     }
-    report(config, &finish);
+    Ok(())
+}
+
+/// Lets the engine write the headers after the store's answers.
+fn finish_saved(config: &Config, save: Box<Save>, headers: &mut HeaderMap) {
+    let written = config.engine.saved(save, headers, || config.now());
+    report(config, &written);
+}
+
+impl<R> Saving<Response<R>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<R>> {
+        let saved = ready!(Pin::new(&mut self.save).poll(cx));
+        let Some(mut response) = self.response.take() else {
+            // This is unreachable: the response is returned at once.
+            return Poll::Pending;
+        };
+        if let Some(saved) = saved {
+            finish_saved(&self.config, saved, response.headers_mut());
+        }
+        Poll::Ready(response)
+    }
 }
 
 /// Logs and counts what a response wrote.
 #[inline]
-fn report(config: &Config, finish: &Finish) {
-    if finish.login_without_consent {
+fn report(config: &Config, written: &Report) {
+    if let Some(renewal) = &written.renewed {
+        // The browser has this pair now, so the coordinator need not keep it until it is due.
+        let scope = written.scope.unwrap_or_default();
+        config.coordinator(scope).delivered(*renewal.login.lineage().as_bytes(), &renewal.identity);
+    }
+    if written.login_without_consent {
         telemetry::login_without_consent();
     }
-    if finish.login_without_subject && config.subject.is_some() {
+    if written.login_without_subject && config.subject.is_some() {
         telemetry::login_without_subject();
     }
-    finish.identity_bytes.into_iter().for_each(|bytes| telemetry::cookie_written(finish.scope, bytes));
-    if let Some(reason) = finish.unwritten {
-        telemetry::cookie_not_written(finish.scope, reason);
+    written.identity_bytes.into_iter().for_each(|bytes| telemetry::cookie_written(written.scope, bytes));
+    if let Some(reason) = written.unwritten {
+        telemetry::cookie_not_written(written.scope, reason);
     }
-    if finish.unguarded {
+    if written.unguarded {
         telemetry::cache_not_guarded();
     }
 }

@@ -1,22 +1,19 @@
-//! The service, which calls the handler at once or after a refresh.
+//! The service: it asks the engine about each request, and does what the [`step`](crate::step) says.
 
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use euid_core::Euid;
-use euid_core::engine::{Decision, RefreshCandidate, RequestContext, Step};
+use euid_core::engine::{RequestContext, Step};
 use http::{Request, Response};
 use tower::Service;
 
-use crate::config::{Config, RefreshMode};
-use crate::future::{ConcurrentRefresh, Refreshing, ResponseFuture, Suspended};
-use crate::hooks;
+use crate::config::Config;
+use crate::future::ResponseFuture;
+use crate::hooks::{self, HookAnswers};
 use crate::nested;
-use crate::refresh::{Origin, Outcome, RefreshKey, Reply, transient};
-use crate::request::{report, start_decision};
-use crate::telemetry;
+use crate::step::Ready;
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
 ///
@@ -72,129 +69,20 @@ where
             return ResponseFuture::nested(self.inner.call(request), layer);
         }
         let config = Arc::clone(&self.config);
-        let answers;
-        let mut context = RequestContext::UNRESTRICTED;
+        let mut answers = None;
         if hooks::has_hooks(&config) {
-            (request, answers) = hooks::answers(&config, request);
-            context = answers.context();
+            let (with_answers, given) = hooks::answers(&config, request);
+            (request, answers) = (with_answers, Some(given));
         }
+        let context = answers.as_ref().map_or(RequestContext::UNRESTRICTED, HookAnswers::context);
         let step = config.engine.begin(request.method(), request.headers(), &context, || config.now());
+        let ready = Ready { inner: &mut self.inner, config };
         match step {
-            Step::Ready(decision) => {
-                if !decision.findings().is_empty() {
-                    report(&config, decision.scope(), decision.findings());
-                }
-                if decision.stores_identity() {
-                    return self.call_to_store(config, request, decision);
-                }
-                // The usual case, as in `call_now`, but in place: another function would copy the request once more.
-                let pending = start_decision(&config, &mut request, decision);
-                ResponseFuture::running(self.inner.call(request), config, pending, None)
-            }
-            Step::Refresh(candidate) => {
-                if !candidate.findings().is_empty() {
-                    report(&config, Some(candidate.scope()), candidate.findings());
-                }
-                self.call_due(config, request, candidate)
-            }
+            Step::Ready(decision) => ready.call_decided(request, decision),
+            Step::Refresh(candidate) => ready.call_due(request, candidate),
+            Step::Load(load) => ready.call_loaded(request, load, answers),
         }
     }
-}
-
-impl<S> EuidService<S> {
-    /// Calls the handler without a wait.
-    fn call_now<B>(
-        &mut self,
-        config: Arc<Config>,
-        mut request: Request<B>,
-        decision: Decision,
-        concurrent: Option<Box<ConcurrentRefresh>>,
-    ) -> ResponseFuture<S, B>
-    where
-        S: Service<Request<B>>,
-    {
-        let pending = start_decision(&config, &mut request, decision);
-        ResponseFuture::running(self.inner.call(request), config, pending, concurrent)
-    }
-
-    /// Calls the handler of a request whose identity must be written without a refresh: under a new key, or because it
-    /// was migrated from the JS SDK.
-    fn call_to_store<B>(
-        &mut self,
-        config: Arc<Config>,
-        request: Request<B>,
-        mut decision: Decision,
-    ) -> ResponseFuture<S, B>
-    where
-        S: Service<Request<B>>,
-    {
-        let (request, hook_allows) = hooks::allows_writes(&config, request);
-        if !hook_allows {
-            decision.defer();
-        }
-        self.call_now(config, request, decision, None)
-    }
-
-    /// Calls the handler of a request whose identity is due: at once, or after the operator has answered.
-    fn call_due<B>(
-        &mut self,
-        config: Arc<Config>,
-        mut request: Request<B>,
-        mut candidate: Box<RefreshCandidate>,
-    ) -> ResponseFuture<S, B>
-    where
-        S: Service<Request<B>> + Clone,
-    {
-        // The hook is not called for a response that may not write anyway, such as that to a request for an image:
-        // `may_refresh` is false, and `settle` defers the write.
-        let mut hook_allows = true;
-        if candidate.may_write() {
-            (request, hook_allows) = hooks::allows_writes(&config, request);
-        }
-        let now = candidate.arrived();
-        // As bytes, since `refresh` must not import the engine.
-        let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
-        let coordinator = config.coordinator(candidate.scope());
-        let key = RefreshKey::new(candidate.identity(), lineage);
-        let outcome = if hook_allows && candidate.may_refresh() {
-            let origin = if candidate.is_migrated() { Origin::Migrated } else { Origin::Login };
-            match coordinator.ask(&key, candidate.identity(), origin, now) {
-                Reply::Known(outcome) => outcome,
-                Reply::Refused(why) => refused(why),
-                Reply::Waiting { waiter, patience, shared } => {
-                    candidate.share(shared);
-                    let is_concurrent = config.refresh_mode == RefreshMode::Concurrent && candidate.is_usable();
-                    if is_concurrent || !candidate.may_wait() {
-                        // The handler is called now, with the old token. `ConcurrentRefresh::adopt` settles the
-                        // candidate again, if the operator has answered before the handler's response.
-                        let unanswered = candidate.settle(&transient("not answered yet"), now);
-                        let concurrent = Box::new(ConcurrentRefresh { waiter, candidate });
-                        return self.call_now(config, request, unanswered, Some(concurrent));
-                    }
-                    // Only the service that `poll_ready` was called on is ready; a clone is not. The ready one moves
-                    // into the request's future; the clone stays for the next `poll_ready`.
-                    let clone = self.inner.clone();
-                    let ready = mem::replace(&mut self.inner, clone);
-                    let refreshing = Refreshing::new(config, waiter, patience, Suspended { candidate, ready, request });
-                    return ResponseFuture::refreshing(refreshing);
-                }
-            }
-        } else {
-            // The outcome of another request's refresh applies to this one too.
-            coordinator.recall(&key, now).unwrap_or_else(|| refused("this request may not refresh"))
-        };
-        let mut decision = candidate.settle(&outcome, now);
-        if !hook_allows {
-            decision.defer();
-        }
-        self.call_now(config, request, decision, None)
-    }
-}
-
-/// Reports that no call is made, and returns that as the outcome.
-fn refused(why: &'static str) -> Outcome {
-    telemetry::refresh_refused(why);
-    Arc::new(transient(why))
 }
 
 impl<S: fmt::Debug> fmt::Debug for EuidService<S> {

@@ -1,6 +1,6 @@
-//! A circuit breaker for the operator. It decides whether a call may be made at all.
+//! A circuit breaker for the operator, or for a store. It decides whether a call may be made at all.
 //!
-//! A closed breaker opens after [`FAILURES_TO_OPEN`] failures in a row. An open one refuses calls for [`COOLDOWN`],
+//! A closed breaker opens after [`FAILURES_TO_OPEN`] failures in a row. An open one refuses calls for its cooldown,
 //! then lets one call pass, the probe. While the probe is under way the breaker is half open and refuses all other
 //! calls; the outcome of the probe closes it or opens it again. A probe that reports nothing for [`PROBE_LOST_AFTER`]
 //! is on a runtime that does not run, and another one takes its place.
@@ -15,7 +15,13 @@ use super::backoff::{self, Span};
 
 /// A circuit breaker.
 #[derive(Debug)]
-pub(super) enum Breaker {
+pub(crate) struct Breaker {
+    position: Position,
+    cooldown: Duration,
+}
+
+#[derive(Debug)]
+enum Position {
     Closed {
         /// Failures in a row.
         failures: u32,
@@ -30,7 +36,7 @@ pub(super) enum Breaker {
 
 /// The state of a breaker, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BreakerState {
+pub(crate) enum BreakerState {
     Closed,
     HalfOpen,
     Open,
@@ -38,7 +44,7 @@ pub(super) enum BreakerState {
 
 impl BreakerState {
     /// Returns the name of the state in logs.
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Closed => "Closed",
             Self::HalfOpen => "HalfOpen",
@@ -47,7 +53,7 @@ impl BreakerState {
     }
 
     /// Returns the number of the state in the gauge.
-    pub(super) fn number(self) -> u8 {
+    pub(crate) fn number(self) -> u8 {
         match self {
             Self::Closed => 0,
             Self::HalfOpen => 1,
@@ -58,7 +64,7 @@ impl BreakerState {
 
 /// Whether a call may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(crate) enum Admission {
     Call,
     /// The one call that tests whether the operator is back.
     Probe,
@@ -66,14 +72,21 @@ pub(super) enum Admission {
 }
 
 impl Breaker {
+    /// A closed breaker that refuses calls for `cooldown` once it has opened.
+    pub(crate) fn new(cooldown: Duration) -> Self {
+        Self { position: Position::Closed { failures: 0 }, cooldown }
+    }
+
     /// Decides whether a call may be made. The outcome of a probe must be reported: until then all other calls are
     /// refused.
-    pub(super) fn admit(&mut self, now: UnixMillis) -> Admission {
-        match self {
-            Self::Closed { .. } => Admission::Call,
-            Self::Open { cooldown: wait } | Self::HalfOpen { probe: wait } if wait.contains(now) => Admission::Refused,
-            Self::Open { .. } | Self::HalfOpen { .. } => {
-                *self = Self::HalfOpen { probe: Span::new(now, PROBE_LOST_AFTER) };
+    pub(crate) fn admit(&mut self, now: UnixMillis) -> Admission {
+        match &self.position {
+            Position::Closed { .. } => Admission::Call,
+            Position::Open { cooldown: wait } | Position::HalfOpen { probe: wait } if wait.contains(now) => {
+                Admission::Refused
+            }
+            Position::Open { .. } | Position::HalfOpen { .. } => {
+                self.position = Position::HalfOpen { probe: Span::new(now, PROBE_LOST_AFTER) };
                 Admission::Probe
             }
         }
@@ -81,48 +94,41 @@ impl Breaker {
 
     /// Notes the success of a call. It also closes an open breaker, if the call was slow and began before the breaker
     /// opened.
-    pub(super) fn success(&mut self) {
-        *self = Self::Closed { failures: 0 };
+    pub(crate) fn success(&mut self) {
+        self.position = Position::Closed { failures: 0 };
     }
 
     /// Notes the failure of a call. `retry_after` is the operator's `Retry-After`, if it sent one.
-    pub(super) fn failure(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
-        match self {
-            Self::Closed { failures } => {
+    pub(crate) fn failure(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
+        match &mut self.position {
+            Position::Closed { failures } => {
                 *failures += 1;
                 if *failures >= FAILURES_TO_OPEN {
                     self.open(now, retry_after);
                 }
             }
-            Self::HalfOpen { .. } => self.open(now, retry_after),
+            Position::HalfOpen { .. } => self.open(now, retry_after),
             // A call that began before the breaker opened does not prolong the cooldown.
-            Self::Open { .. } => {}
+            Position::Open { .. } => {}
         }
     }
 
     /// Opens the breaker at once, without counting failures.
     pub(super) fn open(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
-        let length = COOLDOWN.max(backoff::heeded(retry_after));
-        *self = Self::Open { cooldown: Span::new(now, length) };
+        let length = self.cooldown.max(backoff::heeded(retry_after));
+        self.position = Position::Open { cooldown: Span::new(now, length) };
     }
 
-    pub(super) fn state(&self) -> BreakerState {
-        match self {
-            Self::Closed { .. } => BreakerState::Closed,
-            Self::HalfOpen { .. } => BreakerState::HalfOpen,
-            Self::Open { .. } => BreakerState::Open,
+    pub(crate) fn state(&self) -> BreakerState {
+        match self.position {
+            Position::Closed { .. } => BreakerState::Closed,
+            Position::HalfOpen { .. } => BreakerState::HalfOpen,
+            Position::Open { .. } => BreakerState::Open,
         }
     }
 }
 
-impl Default for Breaker {
-    fn default() -> Self {
-        Self::Closed { failures: 0 }
-    }
-}
-
 const FAILURES_TO_OPEN: u32 = 5;
-const COOLDOWN: Duration = Duration::from_secs(5);
 /// Far longer than a runtime that runs needs to find a probe slow.
 const PROBE_LOST_AFTER: Duration = Duration::from_secs(60);
 
@@ -135,14 +141,14 @@ mod tests {
     }
 
     fn opened(now: i64, retry_after: Option<Duration>) -> Breaker {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(Duration::from_secs(5));
         (0..5).for_each(|_| breaker.failure(at(now), retry_after));
         breaker
     }
 
     #[test]
     fn breaker_opens_after_five_failures_in_a_row_and_not_before() {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(Duration::from_secs(5));
         for _ in 0..4 {
             breaker.failure(at(0), None);
         }

@@ -99,6 +99,16 @@ impl Coordinator {
         Self::new(settings)
     }
 
+    /// What makes its calls.
+    pub(crate) fn refresh(&self) -> &Arc<dyn ErasedRefresh> {
+        &self.settings.refresh
+    }
+
+    /// How long a call may take.
+    pub(crate) fn call_deadline(&self) -> Duration {
+        self.settings.call_deadline
+    }
+
     /// The scope of the identities that it refreshes.
     pub(crate) fn scope(&self) -> Scope {
         self.settings.scope
@@ -113,12 +123,14 @@ impl Coordinator {
         lock(&self.table).known(key, now)
     }
 
-    /// Starts or joins the refresh of `identity`, if its outcome is not known. Never blocks.
+    /// Starts or joins the refresh of `identity`, if its outcome is not known. Never blocks. The call is made by `by`, which
+    /// may ask others first; without it by this coordinator's own [`Refresh`](super::Refresh).
     pub(crate) fn ask(
         self: &Arc<Self>,
         key: &RefreshKey,
         identity: &Arc<Identity>,
         origin: Origin,
+        by: Option<Arc<dyn ErasedRefresh>>,
         now: UnixMillis,
     ) -> Reply {
         // This check is first, as a known outcome needs neither runtime nor timer.
@@ -140,7 +152,7 @@ impl Coordinator {
                 let leader = Leader::new(Arc::clone(self), *key, Arc::clone(&flight), origin, probe, now);
                 moved.report();
                 let shared = flight.share(identity);
-                runtime.spawn(leader.lead(Arc::clone(&shared)));
+                runtime.spawn(leader.lead(Arc::clone(&shared), by));
                 return Reply::Waiting { waiter: flight.wait(), patience, shared };
             }
             NextStep::Join(flight) => {

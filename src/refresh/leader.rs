@@ -21,7 +21,7 @@ use super::flight::Flight;
 use super::memo::RefreshKey;
 use super::sync::lock;
 use super::table::{CallProgress, Origin, RefreshTable};
-use super::transient;
+use super::{Called, ErasedRefresh, transient};
 use crate::deadline;
 use crate::telemetry::{self, Ending};
 
@@ -63,10 +63,21 @@ impl Leader {
     }
 
     #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice")]
-    pub(super) fn lead(mut self, identity: Arc<Identity>) -> impl Future<Output = ()> {
+    pub(super) fn lead(
+        mut self,
+        identity: Arc<Identity>,
+        by: Option<Arc<dyn ErasedRefresh>>,
+    ) -> impl Future<Output = ()> {
         async move {
-            let (ending, outcome) = match self.queue_and_call(identity).await {
-                Some(outcome) => (Ending::Answered, outcome),
+            let (ending, outcome) = match self.queue_and_call(identity, by).await {
+                Some(Called::Answered(outcome)) => (Ending::Answered, outcome),
+                Some(Called::NotMade(why)) => {
+                    // A probe that was not made leaves the breaker open.
+                    if !self.probe {
+                        self.progress = self.progress.undone();
+                    }
+                    (Ending::NotMade, transient(why))
+                }
                 None => (Ending::Deadline, transient("no answer within the deadline")),
             };
             let now = self.coordinator.settings().clock.now();
@@ -75,7 +86,7 @@ impl Leader {
     }
 
     /// Waits for a permit and makes the call. Returns `None` at the deadline.
-    async fn queue_and_call(&mut self, identity: Arc<Identity>) -> Option<Result<Refreshed, EuidError>> {
+    async fn queue_and_call(&mut self, identity: Arc<Identity>, by: Option<Arc<dyn ErasedRefresh>>) -> Option<Called> {
         let coordinator = Arc::clone(&self.coordinator);
         let Settings { refresh, max_wait, call_deadline, .. } = coordinator.settings();
         let mut timers = Timers { slow: None, end: deadline::moment_after(*call_deadline) };
@@ -84,13 +95,14 @@ impl Leader {
             if self.probe { None } else { self.watch(&mut timers, pin!(coordinator.permits.acquire())).await?.ok() };
         if !self.probe && lock(&coordinator.table).breaker() != BreakerState::Closed {
             // The breaker opened while this call queued.
-            return Some(transient("the operator is down"));
+            return Some(Called::Answered(transient("the operator is down")));
         }
         if self.progress != CallProgress::Migrated {
             self.progress = CallProgress::OnTime;
             timers.slow = Some(deadline::moment_after((*max_wait).max(SLOW_AT_LEAST)));
         }
-        self.watch(&mut timers, Arc::clone(refresh).call(identity).as_mut()).await
+        let by = by.unwrap_or_else(|| Arc::clone(refresh));
+        self.watch(&mut timers, by.call(identity).as_mut()).await
     }
 
     /// Awaits `step`; returns `None` at the deadline. Reports to the table when the call becomes slow. Runs one timer

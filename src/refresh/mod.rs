@@ -33,9 +33,11 @@ use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::Identity;
 use euid_core::{Refreshed, Scope};
 
+pub(crate) use self::breaker::{Admission, Breaker};
 pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
 pub(crate) use self::flight::{Outcome, Waiter};
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
+pub(crate) use self::sync::{Mutex, lock};
 pub(crate) use self::table::Origin;
 
 /// Refreshes identities. Implemented by [`EuidClient`](crate::EuidClient).
@@ -193,11 +195,18 @@ pub(crate) trait ErasedRefresh: Send + Sync {
     fn call(self: Arc<Self>, identity: Arc<Identity>) -> BoxedCall;
 }
 
-pub(crate) type BoxedCall = Pin<Box<dyn Future<Output = Result<Refreshed, EuidError>> + Send>>;
+pub(crate) type BoxedCall = Pin<Box<dyn Future<Output = Called> + Send>>;
+
+/// What became of a call.
+pub(crate) enum Called {
+    Answered(Result<Refreshed, EuidError>),
+    /// The operator was not asked, for this reason, which says nothing about it.
+    NotMade(&'static str),
+}
 
 impl<R: Refresh> ErasedRefresh for R {
     fn call(self: Arc<Self>, identity: Arc<Identity>) -> BoxedCall {
-        Box::pin(async move { self.refresh(&identity).await })
+        Box::pin(async move { Called::Answered(self.refresh(&identity).await) })
     }
 }
 

@@ -101,7 +101,7 @@ impl RefreshTable {
     pub(super) fn new(limit: MemoLimit, max_wait: Duration, call_deadline: Duration, max_concurrent: usize) -> Self {
         Self {
             memo: Memo::new(limit),
-            breaker: Breaker::default(),
+            breaker: Breaker::new(COOLDOWN),
             max_wait,
             call_deadline,
             max_concurrent,
@@ -246,6 +246,8 @@ fn is_failure_of_the_operator(outcome: &Outcome) -> bool {
 /// A call ends at its deadline. If it has not ended this long after it, its runtime does not run, and another call
 /// takes its place.
 const LOST_AFTER: Duration = Duration::from_secs(60);
+/// How long no call is made once the operator is down.
+const COOLDOWN: Duration = Duration::from_secs(5);
 /// Calls for migrated identities hold at most one permit in this many.
 const MIGRATED_SHARE: usize = 4;
 /// How long after the success of a slow call slowness is no failure.

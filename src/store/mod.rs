@@ -4,8 +4,8 @@
 //! [tower-euid-redis](https://docs.rs/tower-euid-redis) has one for Redis and Valkey. For a store of your own,
 //! the feature `conformance` adds `conformance`, the checks that every store must pass.
 //!
-//! **[`EuidLayer`](crate::EuidLayer) does not use a store yet.** It keeps all state in cookies and headers; a host that
-//! drives the engine itself can use one.
+//! [`EuidLayer::store`](crate::EuidLayer::store) uses one: then a visitor's client has only a handle. The guide
+//! [*State in a store*](crate::docs::stores) says when that is worth it.
 //!
 //! # The contract
 //!
@@ -55,7 +55,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use euid_core::store::{Put, StoreKey, Stored, When};
+pub use euid_core::store::{Put, StoreKey, StoreMode, Stored, When};
 
 pub use self::memory::MemoryStore;
 
@@ -207,7 +207,6 @@ impl Error for StoreError {
 }
 
 /// A [`Store`] with its type erased: each call is one box.
-#[cfg_attr(not(test), expect(dead_code, reason = "the layer does not use a store yet"))]
 pub(crate) trait ErasedStore: Send + Sync {
     fn get(self: Arc<Self>, key: StoreKey) -> BoxedCall<Option<Stored>>;
 

@@ -375,6 +375,7 @@ impl Explorer {
             Step::Refresh(candidate) => {
                 vec![candidate.settle(&Ok(Refreshed::OptedOut), now(world)), candidate.postpone(now(world))]
             }
+            Step::Load(load) => panic!("{load:?} without a store"),
         };
         for decision in decisions {
             let response = self.finish(world, engine, decision, None, None);
@@ -420,6 +421,7 @@ impl Explorer {
                 let refused = candidate.settle(&refused, now(world));
                 vec![renewed, found, self.finish(world, engine, refused, None, Some(Told::Removed(person)))]
             }
+            Step::Load(load) => panic!("{load:?} without a store"),
         }
     }
 
@@ -521,6 +523,7 @@ impl Explorer {
     fn judge_on(&self, world: &World, node: usize) -> Option<Violation> {
         let (shows_opt_out, token) = match self.begin(world, &self.nodes[node], &self.context(world)) {
             Step::Refresh(candidate) => (false, Some(person_of(candidate.identity().advertising_token()))),
+            Step::Load(load) => panic!("{load:?} without a store"),
             Step::Ready(decision) => match decision.euid() {
                 Euid::Active(token) => (false, Some(person_of(token.as_str()))),
                 Euid::OptedOut => (true, None),
@@ -561,6 +564,7 @@ impl Explorer {
         match self.begin(world, engine, context) {
             Step::Ready(decision) => decision,
             Step::Refresh(candidate) => candidate.postpone(now(world)),
+            Step::Load(load) => load.unavailable(),
         }
     }
 
@@ -595,7 +599,7 @@ fn has_ended(world: &World, current: Current) -> bool {
 fn ready(step: Step) -> Decision {
     match step {
         Step::Ready(decision) => decision,
-        Step::Refresh(candidate) => panic!("{candidate:?} without consent"),
+        step => panic!("{step:?} without consent"),
     }
 }
 

@@ -5,9 +5,11 @@
 //!
 //! ```text
 //!  begin(request) ──┬─ Ready(decision) ─────────────────────────────────┐
-//!                   └─ Refresh(candidate) ─► the operator ─► settle ────┴─► decision
+//!                   ├─ Refresh(candidate) ─► the operator ─► settle ────┴─► decision
+//!                   └─ Load ─► the store ─► resume ─► one of the two above
 //!  decision.start() ──► Euid for the handler, Pending for the response
-//!  finish(pending, what the handler asks for, response headers) ──► Finish: what was written, for logs and metrics
+//!  finish(pending, what the handler asks for, response headers) ──┬─ Done(report for logs and metrics)
+//!                                                                 └─ Save ─► the store ─► saved ─► report
 //! ```
 //!
 //! 1. [`Engine::begin`] reads the request's headers; nothing reads them again later.
@@ -16,7 +18,8 @@
 //!    what can wait for the next page.
 //! 4. [`Engine::finish`] writes `Set-Cookie`, or the headers of an app, and restricts how caches may store the response.
 //! 5. Time is an argument: a closure where it is rarely needed. Randomness comes from the operating system.
-//! 6. The engine logs nothing. [`Findings`] and [`Finish`] hold the facts for a host's logs and metrics.
+//! 6. The engine logs nothing. [`Findings`] and [`Report`] hold the facts for a host's logs and metrics.
+//! 7. `Load` and `Save` are for an engine [with a store](Engine::with_store) only.
 
 mod begin;
 mod candidate;
@@ -29,6 +32,7 @@ mod finish;
 #[doc(hidden)]
 pub mod fuzzing;
 mod idle;
+mod load;
 mod logout;
 mod navigation;
 mod opt_out;
@@ -39,7 +43,10 @@ mod report;
 #[cfg(test)]
 mod round_trips;
 mod routes;
+mod save;
 mod source;
+mod stored;
+mod stored_refresh;
 mod write;
 
 use std::time::Duration;
@@ -52,10 +59,14 @@ pub use self::candidate::RefreshCandidate;
 pub use self::change::{Change, NewLogin, NewOptOut, Renewal};
 pub use self::context::{RequestContext, SignedIn, Site};
 pub use self::decision::Decision;
-pub use self::finish::Finish;
+pub use self::finish::{Finish, Report};
+pub use self::load::Load;
 pub use self::pending::{Pending, Watch};
 pub use self::report::{Findings, RejectReason, UserCheck, WriteError};
 use self::routes::Extras;
+pub use self::save::Save;
+pub use self::stored::{Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
+pub use self::stored_refresh::StoredRefresh;
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
 #[cfg(doc)]
@@ -63,6 +74,7 @@ use crate::outcome::Refreshed;
 use crate::scope::Scope;
 use crate::sealed::KeyRing;
 pub use crate::sealed::login::{Lineage, Login};
+use crate::store::StoreMode;
 use crate::transport::cookies::Cookies;
 use crate::transport::{CookieConfig, HeaderConfig, Transport};
 
@@ -145,8 +157,7 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn with_cookie(self, config: CookieConfig) -> Self {
-        let (scope, both, headers) = (self.cookies.scope(), self.serves_both(), self.header_config());
-        self.routed(config, scope, both, headers)
+        self.set_up(|setup| setup.cookies = config)
     }
 
     /// Serves visitors of this scope only. Default: [`Scope::Euid`].
@@ -162,8 +173,7 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn with_scope(self, scope: Scope) -> Self {
-        let (config, headers) = (self.cookies.config().clone(), self.header_config());
-        self.routed(config, scope, false, headers)
+        self.set_up(|setup| (setup.scope, setup.both_scopes) = (scope, false))
     }
 
     /// Serves visitors of both scopes: [`RequestContext::scope`] chooses one for each request. The state of the other
@@ -188,8 +198,7 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn with_both_scopes(self) -> Self {
-        let (config, scope, headers) = (self.cookies.config().clone(), self.cookies.scope(), self.header_config());
-        self.routed(config, scope, true, headers)
+        self.set_up(|setup| setup.both_scopes = true)
     }
 
     /// Takes state in headers too, from apps and TV sets: see [`HeaderConfig`]. Default: cookies alone.
@@ -216,8 +225,36 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn with_headers(self, config: HeaderConfig) -> Self {
-        let (cookies, scope, both) = (self.cookies.config().clone(), self.cookies.scope(), self.serves_both());
-        self.routed(cookies, scope, both, Some(config))
+        self.set_up(|setup| setup.headers = Some(config))
+    }
+
+    /// Keeps the identity of each login in the host's store: the client has only the login slot, whose value is the
+    /// handle. [`Step::Load`] asks the host for a record, [`Finish::Save`] has it write some, and
+    /// [`RefreshCandidate::stored`] guides a refresh. Default: no store.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_euid::engine::{Change, Finish, Pending, StoreAnswer, StoreCall};
+    /// use tower_euid::store::{Put, StoreMode, When};
+    ///
+    /// let engine = engine.with_store(StoreMode::ReadWrite);
+    /// let (login, mut response) = (Change::login(identity), HeaderMap::new());
+    /// let finish = engine.finish(Pending::default(), Some(&login), StatusCode::OK, &mut response, || at(0));
+    /// let Finish::Save(mut save) = finish else { panic!("a login is saved") };
+    /// let Some(StoreCall::Put(write)) = save.call() else { panic!("the identity is put") };
+    /// assert_eq!(write.when, When::Absent);
+    /// save.answer(StoreAnswer::Put(Ok(Put::Done)));
+    /// engine.saved(save, &mut response, || at(0));
+    /// let cookies: Vec<_> = response.get_all("set-cookie").iter().collect();
+    /// assert_eq!(cookies.len(), 1); // the handle
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_store(self, mode: StoreMode) -> Self {
+        self.set_up(|setup| setup.store = Some(mode))
     }
 
     /// The scope that the engine serves; `None` if it serves both.

@@ -197,7 +197,7 @@ impl EuidLogoutHandle {
     /// let (_, pending) = decision.start();
     /// pending.logout().unwrap().withhold_token();
     /// let mut response = HeaderMap::new();
-    /// let finish = engine.finish(pending, None, StatusCode::OK, &mut response, || at(5_000));
+    /// let report = engine.finish(pending, None, StatusCode::OK, &mut response, || at(5_000)).report();
     /// assert!(response["set-cookie"].as_bytes().starts_with(b"__euid_advertising_token=;")); // empty
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```

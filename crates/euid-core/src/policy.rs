@@ -26,6 +26,8 @@
 //! | | | optout | `OptedOut` | clear identity, record the opt-out |
 //! | | | invalid_token, expired_token, client_error | `Absent` | clear identity |
 //! | | | anything else, or not in time | `Unavailable` | keep |
+//! | a handle, and the store does not answer | | | `Unavailable` | keep |
+//! | a handle, and no record, or an ended one, or one of another user | | | `Absent` | keep |
 //! | identity < refresh_expires | consent withheld | not called | `Withheld` | keep |
 //! | any state | consent withdrawn | not called | `Withheld` | clear all |
 //!
@@ -167,6 +169,15 @@ pub(crate) fn without_identity(presented: Credential, has_state: bool, consent: 
         Credential::Unusable => Action::ForgetIdentity,
     };
     verdict(Visibility::Absent, action).restricted_by(consent)
+}
+
+/// Judges a request whose identity is in a store that does not answer. Nothing ends because of that.
+pub(crate) fn store_unavailable(consent: Consent) -> Verdict {
+    match consent {
+        Consent::Granted => verdict(Visibility::Unavailable, Action::Keep),
+        Consent::Withheld => verdict(Visibility::Withheld, Action::Keep),
+        Consent::Withdrawn => verdict(Visibility::Withheld, Action::EndLogin),
+    }
 }
 
 /// Judges a request with an identity that its anchor names. Jitter may move `times.refresh_from`, and a margin may

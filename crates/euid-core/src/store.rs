@@ -179,6 +179,33 @@ pub enum Put {
     Refused,
 }
 
+/// How an engine uses its host's store. A site of many nodes begins to use a store, or stops, in two steps, as with a
+/// new key: first all nodes only read it, then they change to the other end.
+///
+/// Exhaustive: there is nothing between reading and writing.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # use tower_euid::{CookieKey, engine::Engine};
+/// use tower_euid::store::StoreMode;
+///
+/// # let keys = || CookieKey::generate().map(Into::into);
+/// let [old, both, new] = [
+///     Engine::new(keys()?), // sealed cookies
+///     Engine::new(keys()?).with_store(StoreMode::ReadOnly), // both are read; sealed cookies are written
+///     Engine::new(keys()?).with_store(StoreMode::ReadWrite), // both are read; the store is written
+/// ];
+/// # let _ = (old, both, new);
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreMode {
+    /// Records are read, and end at a logout. Identities are sealed at the client; a refresh moves a record there.
+    ReadOnly,
+    /// Identities are kept in the store. A refresh moves a sealed one there.
+    ReadWrite,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,9 @@
 use euid_core::clock::{Clock, ManualClock, SystemClock, UnixMillis};
 use euid_core::dii::{Dii, DiiKind, InvalidDii};
 use euid_core::engine::{
-    Change, Decision, Engine, Findings, Finish, Lineage, Login, NewLogin, Pending, RefreshCandidate, RejectReason,
-    Renewal, RequestContext, SignedIn, Step, UserCheck, Watch, WriteError,
+    Change, Decision, Engine, Findings, Finish, Lineage, Load, Login, NewLogin, Pending, RefreshCandidate,
+    RejectReason, Renewal, Report, RequestContext, Save, SignedIn, Step, StoreAnswer, StoreCall, StoreWrite,
+    StoredRefresh, UserCheck, Watch, WriteError,
 };
 use euid_core::error::Setting;
 use euid_core::error::{ConfigError, ErrorKind, EuidError, InvalidIdentity};
@@ -37,6 +38,13 @@ const _: () = {
     value::<Engine>();
     value::<Findings>();
     value::<Finish>();
+    value::<Report>();
+    value::<Load>();
+    value::<Save>();
+    value::<StoreCall>();
+    value::<StoreAnswer>();
+    value::<StoreWrite>();
+    value::<StoredRefresh>();
     value::<Lineage>();
     value::<Login>();
     value::<NewLogin>();

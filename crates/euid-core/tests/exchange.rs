@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use euid_core::clock::UnixMillis;
 use euid_core::engine::{
-    Change, Decision, Engine, Findings, Finish, NewLogin, Pending, RefreshCandidate, RejectReason, RequestContext,
+    Change, Decision, Engine, Findings, NewLogin, Pending, RefreshCandidate, RejectReason, Report, RequestContext,
     SignedIn, Step, UserCheck, Watch, WriteError,
 };
 use euid_core::error::{ErrorKind, EuidError};
@@ -143,9 +143,9 @@ impl Visit {
     }
 
     /// Writes a response and keeps its cookies.
-    fn finish(&mut self, pending: Pending, requested: Option<&Change>, status: StatusCode) -> (Finish, Vec<String>) {
+    fn finish(&mut self, pending: Pending, requested: Option<&Change>, status: StatusCode) -> (Report, Vec<String>) {
         let mut headers = HeaderMap::new();
-        let finish = self.engine.finish(pending, requested, status, &mut headers, || self.now);
+        let finish = self.engine.finish(pending, requested, status, &mut headers, || self.now).report();
         (finish, self.keep(&headers))
     }
 
@@ -191,14 +191,14 @@ impl Visit {
 fn ready(step: Step) -> Decision {
     match step {
         Step::Ready(decision) => decision,
-        Step::Refresh(candidate) => panic!("{candidate:?} is due"),
+        step => panic!("{step:?} is not ready"),
     }
 }
 
 fn due(step: Step) -> Box<RefreshCandidate> {
     match step {
         Step::Refresh(candidate) => candidate,
-        Step::Ready(decision) => panic!("{decision:?} is not due"),
+        step => panic!("{step:?} is not due"),
     }
 }
 
@@ -242,7 +242,8 @@ fn page_that_reads_the_token_is_private_and_one_that_writes_is_no_store() {
             assert_eq!(euid.advertising_token().unwrap().as_str(), "old");
         }
         let mut headers = HeaderMap::new();
-        let finish = visit.engine.finish(pending, requested.as_ref(), StatusCode::OK, &mut headers, || visit.now);
+        let finish =
+            visit.engine.finish(pending, requested.as_ref(), StatusCode::OK, &mut headers, || visit.now).report();
         let cache = headers.get(CACHE_CONTROL).map(|value| value.to_str().unwrap());
         assert_eq!((cache, finish.unguarded), (expected, false));
         assert_eq!(headers.get(VARY).is_some_and(|vary| vary == "cookie" || vary == "Cookie"), reads);
@@ -678,6 +679,7 @@ fn outcome(visit: &Visit, step: Step) -> String {
             let new = Refreshed::Identity(identity_of("new", visit.now));
             (format!("{facts:?} {:?}", candidate.lineage().is_some()), candidate.settle(&Ok(new), visit.now))
         }
+        Step::Load(load) => panic!("{load:?} of an engine without a store"),
     };
     let (euid, pending) = decision.start();
     let token = euid.advertising_token().map(AdvertisingToken::as_str);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cookie::{Cookie, time};
 use euid_core::clock::{Clock, UnixMillis};
-use euid_core::engine::{Change, NewLogin, RequestContext, Site, Step};
+use euid_core::engine::{Change, Finish, NewLogin, RequestContext, Site, Step};
 use euid_core::{ConfigError, Dii, Identity};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -108,8 +108,12 @@ impl Sandbox {
         };
         let (_, pending) = decision.start();
         let mut headers = HeaderMap::new();
-        let finish = site.engine().finish(pending, Some(&change), StatusCode::OK, &mut headers, || now);
-        if let Some(reason) = finish.unwritten {
+        let report = match site.engine().finish(pending, Some(&change), StatusCode::OK, &mut headers, || now) {
+            Finish::Done(report) => report,
+            // As if the site's store were down: the visitor brings a sealed identity, which every node takes.
+            Finish::Save(save) => site.engine().saved(save, &mut headers, || now),
+        };
+        if let Some(reason) = report.unwritten {
             return Err(unminted(format_args!("{reason:?}")));
         }
         visitor.keep_cookies(&headers);

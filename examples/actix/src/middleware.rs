@@ -76,6 +76,8 @@ impl Host {
         let candidate = match self.engine.begin(&method, &headers, &context, || self.now()) {
             Step::Ready(decision) => return decision,
             Step::Refresh(candidate) => candidate,
+            // This host has no store.
+            Step::Load(load) => return load.unavailable(),
         };
         if !candidate.may_refresh() || !candidate.may_wait() {
             return candidate.postpone(self.now());
@@ -88,9 +90,9 @@ impl Host {
         let asked = response.extensions_mut().remove::<Change>();
         let status = headers::status(response.status());
         let mut headers = headers::of_response(response.headers());
-        let finish = self.engine.finish(pending, asked.as_ref(), status, &mut headers, || self.now());
+        let report = self.engine.finish(pending, asked.as_ref(), status, &mut headers, || self.now()).report();
         headers::put_back(&headers, response.headers_mut());
-        if let Some(reason) = finish.unwritten {
+        if let Some(reason) = report.unwritten {
             eprintln!("the login was not written: {reason:?}");
         }
     }

@@ -74,6 +74,8 @@ pub(crate) fn begin(message: Begin) -> Result<Reply, Failure> {
             }
             // An image, a prefetch, a POST: the next page brings the refresh.
             Begun::Refresh(candidate) => handle(candidate.postpone(now)),
+            // This host has no store.
+            Begun::Load(load) => handle(load.unavailable()),
         };
         reactor.count += 1;
         reactor.exchanges.insert(reactor.count, exchange);
@@ -145,7 +147,7 @@ pub(crate) fn finish(message: Finish) -> Result<Finished, Failure> {
             (Asked::OptOut, _) => Some(Change::opt_out()),
         };
         let Headers(mut headers) = message.headers;
-        let report = reactor.engine.finish(pending, asked.as_ref(), status, &mut headers, || now);
+        let report = reactor.engine.finish(pending, asked.as_ref(), status, &mut headers, || now).report();
         let unwritten = report.unwritten.map(|reason| format!("the state was not written: {reason:?}"));
         let unguarded = report.unguarded.then(|| "a cache may store this response: it has too many headers".to_owned());
         Ok(Finished { headers: Headers(headers), log: unwritten.into_iter().chain(unguarded).collect() })

@@ -7,14 +7,15 @@ use super::decision::Decision;
 use super::exchange::Exchange;
 use super::read::{Opened, ReadOutcome};
 use super::routes::Served;
-use super::{Engine, RefreshCandidate, RequestContext, UserCheck};
+use super::{Engine, Load, RefreshCandidate, RequestContext, UserCheck};
 use crate::clock::UnixMillis;
 use crate::euid::EuidLogoutHandle;
+use crate::store::Stored;
 use crate::transport::Transport;
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
 use crate::transport::route::Carrier;
-use crate::transport::slots::Hits;
+use crate::transport::slots::{Hits, Idle, Others};
 
 /// The next step of a host.
 ///
@@ -35,6 +36,7 @@ use crate::transport::slots::Hits;
 ///     match step {
 ///         Step::Ready(decision) => decision,
 ///         Step::Refresh(candidate) => candidate.settle(&call(candidate.identity()), candidate.arrived()),
+///         Step::Load(load) => load.unavailable(), // only for an engine with a store
 ///     }
 /// }
 /// # let decision = decide(step, |_| Ok(Refreshed::OptedOut));
@@ -47,6 +49,9 @@ pub enum Step {
     Ready(Decision),
     /// A refresh is due. The host calls the operator, or not, and [settles](RefreshCandidate::settle) the outcome.
     Refresh(Box<RefreshCandidate>),
+    /// A record in the store is needed first. The host gets it, and [resumes](Engine::resume). Only for an engine
+    /// [with a store](Engine::with_store).
+    Load(Box<Load>),
 }
 
 impl Engine {
@@ -60,24 +65,26 @@ impl Engine {
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         if self.extras.is_some() {
-            return self.begin_on_route(method, headers, context, now);
+            return self.begin_on_route(method, headers, context, None, now);
         }
         let transport = &self.cookies;
-        Exchange { engine: self, transport, idle: None, method, headers, context, now }.begin(cookies)
+        Exchange { engine: self, transport, others: None, loaded: None, method, headers, context, now }.begin(cookies)
     }
 
-    /// Begins a request of an engine with both scopes or with headers.
+    /// Begins a request of an engine with both scopes, with headers or with a store; or goes on with one whose record has
+    /// been loaded.
     #[cold]
-    fn begin_on_route(
+    pub(super) fn begin_on_route(
         &self,
         method: &Method,
         headers: &HeaderMap,
         context: &RequestContext<'_>,
+        loaded: Option<Option<&Stored>>,
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         match self.carrier(headers) {
-            Carrier::Cookies => self.begin_in_scope::<Cookies>(method, headers, context, now),
-            Carrier::Headers => self.begin_in_scope::<Headers>(method, headers, context, now),
+            Carrier::Cookies => self.begin_in_scope::<Cookies>(method, headers, context, loaded, now),
+            Carrier::Headers => self.begin_in_scope::<Headers>(method, headers, context, loaded, now),
         }
     }
 
@@ -86,23 +93,29 @@ impl Engine {
         method: &Method,
         headers: &HeaderMap,
         context: &RequestContext<'_>,
+        loaded: Option<Option<&Stored>>,
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         let own = self.cookies.scope();
         let scope = self.serving(context);
-        let idle = self.serves_both().then(|| self.find_idle::<T>(headers, scope));
         let transport = T::of(self, scope.unwrap_or(own));
+        let others = (self.serves_both() || self.store().is_some()).then(|| Others {
+            idle: if self.serves_both() { self.find_idle::<T>(headers, scope) } else { Idle::default() },
+            held: transport.filter(|_| scope.is_some()).and_then(|transport| self.held_of(transport, headers)),
+            ..Others::default()
+        });
         let exchange = transport.map(|transport| Exchange {
             engine: self,
             transport,
-            idle: idle.as_ref(),
+            others: others.as_ref(),
+            loaded,
             method,
             headers,
             context,
             now,
         });
         match exchange {
-            Some(exchange) if scope.is_some() => exchange.begin(T::values(headers)),
+            Some(exchange) if scope.is_some() => self.moving(exchange.begin(T::values(headers))),
             Some(exchange) => exchange.unserved(),
             // Never: an engine with a carrier has it in every scope.
             None => Step::Ready(Decision::without_state(own, context.consent, method, false)),

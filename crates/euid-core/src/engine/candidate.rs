@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Findings;
 use super::decision::{Decision, Scripts, euid};
 use super::source::Source;
+use super::stored_refresh::StoredRefresh;
+use super::{Change, Findings};
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
 use crate::error::{ErrorKind, EuidError};
@@ -63,6 +64,8 @@ pub struct RefreshCandidate {
     pub(super) is_conditional: bool,
     pub(super) script_cookie: ScriptCookie,
     pub(super) findings: Findings,
+    /// With a store: the identity is there, or moves there.
+    pub(super) stored: Option<Box<StoredRefresh>>,
 }
 
 impl RefreshCandidate {
@@ -137,7 +140,7 @@ impl RefreshCandidate {
     #[must_use]
     pub fn lineage(&self) -> Option<Lineage> {
         match &self.source {
-            Source::OwnState(login) => Some(login.lineage),
+            Source::OwnState(login) | Source::Stored(login) => Some(login.lineage),
             Source::JsSdkCookie(_) => None,
         }
     }
@@ -169,6 +172,20 @@ impl RefreshCandidate {
     #[must_use]
     pub fn is_migrated(&self) -> bool {
         self.source.login().migrated
+    }
+
+    /// The refresh by way of the host's store; `None` if only the operator is to be called. A host with a store makes the
+    /// calls of this in place of that one.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// assert!(candidate.stored().is_none()); // of an engine without a store
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stored(&self) -> Option<&StoredRefresh> {
+        self.stored.as_deref()
     }
 
     /// When the request arrived: what `now` returned to [`begin`](super::Engine::begin).
@@ -323,7 +340,10 @@ impl RefreshCandidate {
                 (verdict.sees, token, source.apply(verdict, Arc::clone(&self.identity)))
             }
         };
-        let scripts = Scripts { sync: self.script_cookie.differs(token.is_some()), withheld: false };
+        // A pair in the store is new to scripts, too, but no change says so.
+        let is_stored = matches!((&source, &change, &token), (Source::Stored(_), Change::Keep, Some(_)));
+        let is_new = is_stored && self.script_cookie.came() && matches!(outcome, Ok(Refreshed::Identity(_)));
+        let scripts = Scripts { sync: is_new || self.script_cookie.differs(token.is_some()), withheld: false };
         let mut decision = Decision {
             route: self.route,
             euid: euid(sees, token),
@@ -367,19 +387,20 @@ impl RefreshCandidate {
     }
 }
 
-/// A duration in whole milliseconds, as the times are. Many candidates wait at once, and a `Duration` has twice its size.
+/// A duration in whole milliseconds, as the times are, of at most 49 days. Many candidates wait at once, and a `Duration`
+/// has four times its size.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Millis(u64);
+pub(super) struct Millis(u32);
 
 impl From<Duration> for Millis {
     fn from(duration: Duration) -> Self {
-        Self(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+        Self(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX))
     }
 }
 
 impl From<Millis> for Duration {
     fn from(Millis(millis): Millis) -> Self {
-        Self::from_millis(millis)
+        Self::from_millis(millis.into())
     }
 }
 

@@ -85,8 +85,8 @@ pub struct Renewal {
 ///
 /// let login = NewLogin { identity: Arc::new(identity), subject: Some(b"17"[..].into()) };
 /// let (asked, mut response) = (Change::Begin(Arc::new(login)), HeaderMap::new());
-/// let finish = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
-/// assert!(finish.identity_bytes.is_some() && !finish.login_without_subject);
+/// let report = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0)).report();
+/// assert!(report.identity_bytes.is_some() && !report.login_without_subject);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -109,8 +109,8 @@ pub struct NewLogin {
 ///
 /// let opt_out = NewOptOut { subject: Some(b"17"[..].into()) };
 /// let (asked, mut response) = (Change::OptOut(Arc::new(opt_out)), HeaderMap::new());
-/// let finish = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
-/// assert!(finish.unwritten.is_none() && !finish.login_without_subject);
+/// let report = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0)).report();
+/// assert!(report.unwritten.is_none() && !report.login_without_subject);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]

@@ -15,19 +15,23 @@ use crate::identity::IdentityTimes;
 use crate::policy::{self, Action, Credential, Evaluation, SubjectMatch, Visibility};
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
+use crate::store::Stored;
 use crate::token::AdvertisingToken;
 use crate::transport::cookies::Cookies;
 use crate::transport::js_sdk::JsSdk;
 use crate::transport::route::Route;
-use crate::transport::slots::{Brought, Hits, Idle};
+use crate::transport::slots::{Brought, Hits, IdleScope, Others};
 
 /// A request that may have brought state.
+#[derive(Clone, Copy)]
 pub(super) struct Exchange<'a, T> {
     pub(super) engine: &'a Engine,
     /// That of the scope that serves the request; if none does, that of the engine's first scope.
     pub(super) transport: &'a T,
-    /// The scopes that do not serve it, if the engine serves both.
-    pub(super) idle: Option<&'a Idle>,
+    /// The scopes that do not serve it, and the place of its login in a store, if the engine has any of these.
+    pub(super) others: Option<&'a Others>,
+    /// The record of its login, if it has been looked for.
+    pub(super) loaded: Option<Option<&'a Stored>>,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
     pub(super) context: &'a RequestContext<'a>,
@@ -42,7 +46,7 @@ impl<T: Served> Exchange<'_, T> {
         transport.find(&values, &mut hits);
         let config = transport.cookies().map(Cookies::config);
         // In headers, even a request without state goes on: the response must know that headers carry it.
-        if config.is_some_and(|config| !config.knows_script_cookies()) && hits.is_empty() && self.idle.is_none() {
+        if config.is_some_and(|config| !config.knows_script_cookies()) && hits.is_empty() && self.others.is_none() {
             return Step::Ready(Decision::without_state(transport.scope(), self.context.consent, self.method, false));
         }
         let migrates = config.is_some_and(|config| config.js_sdk_cookie().is_some());
@@ -50,6 +54,11 @@ impl<T: Served> Exchange<'_, T> {
             Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key, brought),
             Opened::OptOut(record) => Some(self.with_opt_out(record, brought)),
         });
+        if self.others.is_some()
+            && let Some(step) = self.with_handle(&found)
+        {
+            return step;
+        }
         let (credential, mut findings) = match found.outcome {
             ReadOutcome::Judged(step) => return step,
             ReadOutcome::None => (Credential::Nothing, Findings::NONE),
@@ -92,18 +101,20 @@ impl<T: Served> Exchange<'_, T> {
         step
     }
 
+    /// The scopes that do not serve it.
+    pub(super) fn idle(&self) -> &[IdleScope] {
+        self.others.map_or(&[], |others| &others.idle)
+    }
+
     fn has_idle_state(&self) -> bool {
-        self.idle.is_some_and(|idle| idle.iter().any(|scope| scope.has_state))
+        self.idle().iter().any(|scope| scope.has_state)
     }
 
     /// Judges an identity that opened; `None` if it is not a valid [`Identity`](crate::Identity).
     fn with_identity(&self, payload: &Payload<'_>, old_key: bool, brought: &Brought) -> Option<Step> {
         let (subject, rejected) = self.context.compare_user(&payload.login);
         let findings = Findings { old_key, rejected };
-        // The lineage is random, and the same in all requests of the login.
-        let [a, b, c, d, ..] = *payload.login.lineage.as_bytes();
-        let chance = u32::from_be_bytes([a, b, c, d]);
-        let (evaluation, times, now) = self.evaluate(subject, &payload.times, chance);
+        let (evaluation, times, now) = self.evaluate(subject, &payload.times, payload.login.lineage.chance());
         let identity = || payload.identity().map(Arc::new);
         let Evaluation::Proceed(verdict) = evaluation else {
             return Some(self.candidate(Source::OwnState(payload.login), brought, identity()?, times, now, findings));
@@ -164,7 +175,7 @@ impl<T: Served> Exchange<'_, T> {
 
     /// Applies [`policy::evaluate`] to an identity. Also returns its times with margin and jitter, and the time
     /// that they were compared with.
-    fn evaluate(
+    pub(super) fn evaluate(
         &self,
         subject: SubjectMatch,
         times: &IdentityTimes,

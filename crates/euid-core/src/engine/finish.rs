@@ -6,8 +6,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::decision::Scripts;
 use super::routes::Served;
-use super::write::{Removals, ScriptWrite};
-use super::{Change, Engine, Pending, Renewal, WriteError, logout};
+use super::save::{SavePlan, Saved};
+use super::write::{Removals, ScriptWrite, Writing};
+use super::{Change, Engine, Pending, Renewal, Save, WriteError, logout};
 use crate::cache_control::{self, Exposure};
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
@@ -19,6 +20,71 @@ use crate::transport::headers::Headers;
 use crate::transport::route::{Carrier, Route};
 use crate::transport::slots::Brought;
 
+/// The end of an exchange.
+///
+/// Exhaustive: an engine with a store needs both.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// use tower_euid::engine::{Engine, Finish, Report, StoreAnswer, StoreCall};
+///
+/// /// Makes the calls to the store, if there are any.
+/// fn end(
+///     engine: &Engine,
+///     finish: Finish,
+///     headers: &mut http::HeaderMap,
+///     mut call: impl FnMut(&StoreCall) -> StoreAnswer,
+/// ) -> Report {
+///     # let now = || tower_euid::clock::UnixMillis::from_millis(0);
+///     match finish {
+///         Finish::Done(report) => report,
+///         Finish::Save(mut save) => {
+///             while let Some(next) = save.call() {
+///                 let answer = call(next);
+///                 save.answer(answer);
+///             }
+///             engine.saved(save, headers, now)
+///         }
+///     }
+/// }
+/// # let _ = end;
+/// ```
+#[derive(Debug)]
+pub enum Finish {
+    /// The headers are written.
+    Done(Report),
+    /// The headers are not written yet: the host makes these calls, and then calls [`Engine::saved`]. Only for an engine
+    /// [with a store](Engine::with_store).
+    Save(Box<Save>),
+}
+
+impl Finish {
+    /// The report of an engine without a store, whose headers are always written. With a store the report of a save is
+    /// empty here: match on it instead.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_euid::engine::{Change, Pending};
+    ///
+    /// let mut headers = HeaderMap::new();
+    /// let asked = Some(&Change::EndLogin);
+    /// let report = engine.finish(Pending::default(), asked, StatusCode::OK, &mut headers, || at(0)).report();
+    /// assert_eq!(report.unwritten, None);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn report(self) -> Report {
+        match self {
+            Self::Done(report) => report,
+            Self::Save(_) => Report::default(),
+        }
+    }
+}
+
 /// A report of what a response wrote, for logs and metrics.
 ///
 /// ```
@@ -26,16 +92,17 @@ use crate::transport::slots::Brought;
 /// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
 /// # let at = tower_euid::clock::UnixMillis::from_millis;
 /// use http::{HeaderMap, StatusCode};
-/// use tower_euid::engine::{Change, Finish, Pending, WriteError};
+/// use tower_euid::engine::{Change, Pending, Report, WriteError};
 ///
 /// /// What a log might say of a response.
-/// fn event(finish: &Finish) -> Option<String> {
-///     let written = finish.identity_bytes.map(|bytes| format!("wrote {bytes} bytes"));
-///     written.or_else(|| finish.unwritten.map(|reason| format!("wrote no identity: {reason:?}")))
+/// fn event(report: &Report) -> Option<String> {
+///     let written = report.identity_bytes.map(|bytes| format!("wrote {bytes} bytes"));
+///     written.or_else(|| report.unwritten.map(|reason| format!("wrote no identity: {reason:?}")))
 /// }
 ///
 /// let login = Change::login(identity);
-/// let finish = |now| engine.finish(Pending::default(), Some(&login), StatusCode::OK, &mut HeaderMap::new(), || at(now));
+/// # let mut headers = HeaderMap::new();
+/// let mut finish = |now| engine.finish(Pending::default(), Some(&login), StatusCode::OK, &mut headers, || at(now)).report();
 /// # assert_eq!(event(&finish(0)).map(|text| text.starts_with("wrote 1")), Some(true));
 /// assert_eq!(finish(30_000).unwritten, Some(WriteError::Expired));
 /// # assert_eq!(event(&finish(30_000)).as_deref(), Some("wrote no identity: Expired"));
@@ -43,7 +110,7 @@ use crate::transport::slots::Brought;
 /// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
-pub struct Finish {
+pub struct Report {
     /// The scope that served the request, if any.
     pub scope: Option<Scope>,
     /// The size of the identity's name and value in bytes, if one was written.
@@ -65,7 +132,7 @@ impl Engine {
     /// Writes the state into the response's headers and restricts how caches may store the response. It appends
     /// `Set-Cookie`, or sets the headers of an app ([`HeaderConfig`](crate::HeaderConfig)). It replaces `Cache-Control` and
     /// other headers that steer caches, if they are not strict enough, and may append `Vary`; all other headers stay. It
-    /// never fails: the [`Finish`] reports what it could not write.
+    /// never fails: the [`Report`] says what it could not write. With a store, it may write nothing yet: [`Finish::Save`].
     ///
     /// `asked` is the change that the handler asks for, if any. These take precedence over it: withdrawn consent, a
     /// logout that the handler noted with [`EuidLogoutHandle::logout`](crate::EuidLogoutHandle::logout), and the header
@@ -100,20 +167,25 @@ impl Engine {
         headers: &mut HeaderMap,
         now: impl Fn() -> UnixMillis,
     ) -> Finish {
-        self.finish_with(&mut pending, asked, status, headers, &now)
+        match self.finish_with(&mut pending, asked, status, headers, &now, None) {
+            Ok(report) => Finish::Done(report),
+            Err(plan) => Finish::Save(Box::new(Save::new(plan, pending, asked, status))),
+        }
     }
 
-    fn finish_with(
+    /// Writes the headers; or returns what has to be saved first, if `saved` does not say what became of that.
+    pub(super) fn finish_with(
         &self,
         pending: &mut Pending,
         asked: Option<&Change>,
         status: StatusCode,
         headers: &mut HeaderMap,
         now: &dyn Fn() -> UnixMillis,
-    ) -> Finish {
-        let mut finish = Finish::default();
-        let note = pending.note.take();
-        let note = note.as_ref();
+        saved: Option<&Saved>,
+    ) -> Result<Report, SavePlan> {
+        let mut finish = Report::default();
+        let taken = pending.note.take();
+        let note = taken.as_ref();
         let logged_out = note.is_some_and(Note::was_logged_out) || logout::is_logout(headers);
         let asked = if logged_out { Some(&Change::EndLogin) } else { asked };
         let asked = asked.filter(|change| !matches!(change, Change::Keep));
@@ -135,7 +207,17 @@ impl Engine {
         let nothing = matches!((change, scripts), (Change::Keep, ScriptWrite::Keep)) && !pending.has_leftovers;
         let removals =
             Removals { route, brought: note.map_or(&NOTHING, Note::brought), leftovers: pending.has_leftovers };
-        let wrote = !nothing && !postponed && self.write_or_end(change, removals, scripts, headers, now, &mut finish);
+        if self.extras.is_some()
+            && saved.is_none()
+            && !nothing
+            && !postponed
+            && let Some(plan) = self.plan_save(change, &removals, now())
+        {
+            pending.note = taken;
+            return Err(plan);
+        }
+        let writing = Writing { change, removals, scripts, saved };
+        let wrote = !nothing && !postponed && self.write_or_end(writing, headers, now, &mut finish);
         let exposure = if wrote {
             Some(Exposure::StateWritten)
         } else {
@@ -147,7 +229,7 @@ impl Engine {
         if wrote_planned && let Change::Renew(renewal) = mem::replace(&mut pending.change, Change::Keep) {
             finish.renewed = Some(renewal);
         }
-        finish
+        Ok(finish)
     }
 
     /// The name of the request header by which responses with a visitor's token differ.
@@ -176,35 +258,34 @@ impl Engine {
     /// anything.
     fn write_or_end(
         &self,
-        change: &Change,
-        removals: Removals<'_>,
-        scripts: ScriptWrite<'_>,
+        writing: Writing<'_>,
         headers: &mut HeaderMap,
         now: &dyn Fn() -> UnixMillis,
-        finish: &mut Finish,
+        finish: &mut Report,
     ) -> bool {
         let now = now();
-        finish.login_without_subject = match change {
+        finish.login_without_subject = match writing.change {
             Change::Begin(login) => login.subject.is_none(),
             Change::OptOut(opt_out) => opt_out.subject.is_none(),
             _ => false,
         };
-        match self.write(change, removals, scripts, now, headers) {
+        match self.write(writing, now, headers) {
             Ok(size) => {
                 finish.identity_bytes = size;
                 return true;
             }
             Err(reason) => finish.unwritten = Some(reason),
         }
-        let instead = match change {
+        let instead = match writing.change {
             // Another person may have logged in: the old identity must not stand for them.
             Change::Begin(_) | Change::OptOut(_) => Change::EndLogin,
             // The identity ends even if the opt-out can't be recorded.
             Change::RecordOptOut(_) => Change::ForgetIdentity,
             _ => return false,
         };
-        let scripts = if scripts == ScriptWrite::Keep { ScriptWrite::Keep } else { ScriptWrite::Remove };
-        self.write(&instead, removals, scripts, now, headers).is_ok()
+        let keeps = writing.scripts == ScriptWrite::Keep;
+        let scripts = if keeps { ScriptWrite::Keep } else { ScriptWrite::Remove };
+        self.write(Writing { change: &instead, scripts, ..writing }, now, headers).is_ok()
     }
 }
 

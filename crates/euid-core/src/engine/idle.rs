@@ -15,13 +15,21 @@ use super::routes::Served;
 use crate::scope::Scope;
 use crate::transport::Transport;
 use crate::transport::cookies::Cookies;
-use crate::transport::slots::{Brought, Hits, Idle, IdleScope};
+use crate::transport::slots::{Brought, Hits, Idle, IdleScope, Others};
 
 impl Engine {
     /// The state of all scopes but the one that serves the request.
     pub(super) fn find_idle<T: Served>(&self, headers: &HeaderMap, serves: Option<Scope>) -> Idle {
         let scopes = Scope::ALL.into_iter().filter(|scope| Some(*scope) != serves);
-        scopes.filter_map(|scope| T::of(self, scope)).map(|transport| find(transport, headers)).collect()
+        let transports = scopes.filter_map(|scope| T::of(self, scope));
+        let idle = |transport: &T| {
+            let mut idle = find(transport, headers);
+            if let Some(held) = self.held_of(transport, headers) {
+                idle.brought = idle.brought.with_others(&Others { held: Some(held), ..Others::default() });
+            }
+            idle
+        };
+        transports.map(idle).collect()
     }
 }
 

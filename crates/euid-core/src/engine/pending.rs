@@ -129,8 +129,8 @@ impl Pending {
     ///
     /// // By the time of its response the operator has answered.
     /// pending.adopt(candidate.settle(&Ok(Refreshed::Identity(identity)), at(15_100)));
-    /// let finish = engine.finish(pending, None, StatusCode::OK, &mut HeaderMap::new(), || at(15_100));
-    /// assert!(finish.renewed.is_some());
+    /// let report = engine.finish(pending, None, StatusCode::OK, &mut HeaderMap::new(), || at(15_100)).report();
+    /// assert!(report.renewed.is_some());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn adopt(&mut self, decision: Decision) {

@@ -34,7 +34,7 @@ impl<T: Served> Exchange<'_, T> {
             source,
             route: self.route(),
             has_leftovers: self.has_leftovers(brought) && may_write,
-            brought: self.with_idle(brought),
+            brought: self.with_others(brought),
             identity,
             times,
             arrived: now,
@@ -45,6 +45,7 @@ impl<T: Served> Exchange<'_, T> {
             is_conditional: is_conditional(self.method, self.headers),
             script_cookie,
             findings,
+            stored: None,
         }))
     }
 
@@ -70,7 +71,7 @@ impl<T: Served> Exchange<'_, T> {
             euid,
             change,
             has_leftovers: self.has_leftovers(brought),
-            brought: self.with_idle(brought),
+            brought: self.with_others(brought),
             consent,
             // An engine with one scope and cookies needs no note of the route.
             may_end: may_end || self.engine.extras.is_some() || !self.method.is_safe(),
@@ -84,10 +85,10 @@ impl<T: Served> Exchange<'_, T> {
     }
 
     #[inline]
-    fn with_idle(&self, brought: &Brought) -> Brought {
+    fn with_others(&self, brought: &Brought) -> Brought {
         let brought = brought.clone();
-        match self.idle {
-            Some(idle) => brought.with_idle(idle),
+        match self.others {
+            Some(others) => brought.with_others(others),
             None => brought,
         }
     }
@@ -96,7 +97,7 @@ impl<T: Served> Exchange<'_, T> {
     /// another scope got.
     #[inline]
     fn has_leftovers(&self, brought: &Brought) -> bool {
-        brought.ends_leftovers || self.idle.is_some_and(|idle| idle.iter().any(|scope| scope.has_script_cookie))
+        brought.ends_leftovers || self.idle().iter().any(|scope| scope.has_script_cookie)
     }
 
     /// Leaves to the next page what this response must not write. Of a response that may write, decides whether it

@@ -109,8 +109,8 @@ pub enum UserCheck {
 /// let long = "x".repeat(4_000); // a browser would drop such a cookie
 /// let identity = Identity::new(long, "EAAAAGZ".to_owned().into(), [5; 32].into(), identity.times())?;
 /// let (asked, mut response) = (Change::login(identity), HeaderMap::new());
-/// let finish = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0));
-/// assert_eq!(finish.unwritten, Some(WriteError::TooLarge));
+/// let report = engine.finish(Pending::default(), Some(&asked), StatusCode::OK, &mut response, || at(0)).report();
+/// assert_eq!(report.unwritten, Some(WriteError::TooLarge));
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

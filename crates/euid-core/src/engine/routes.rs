@@ -10,16 +10,28 @@ use http::{HeaderMap, HeaderName};
 
 use super::{Engine, RequestContext};
 use crate::scope::Scope;
+use crate::store::StoreMode;
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
 use crate::transport::route::Carrier;
 use crate::transport::{CookieConfig, HeaderConfig, Transport};
 
-/// What few engines have: another scope, and headers.
+/// What few engines have: another scope, headers, and a store.
 #[derive(Clone, Debug)]
 pub(super) struct Extras {
     other_cookies: Option<Cookies>,
     headers: Option<HeaderSide>,
+    store: Option<StoreMode>,
+}
+
+/// The settings of an engine that depend on each other.
+pub(super) struct Setup {
+    pub(super) cookies: CookieConfig,
+    /// The first scope, or the only one.
+    pub(super) scope: Scope,
+    pub(super) both_scopes: bool,
+    pub(super) headers: Option<HeaderConfig>,
+    pub(super) store: Option<StoreMode>,
 }
 
 /// The headers of an engine that takes them.
@@ -65,24 +77,34 @@ impl HeaderSide {
 }
 
 impl Engine {
-    /// The engine with these settings, which depend on each other.
-    pub(super) fn routed(self, config: CookieConfig, scope: Scope, both: bool, headers: Option<HeaderConfig>) -> Self {
-        let other = both.then(|| scope.other());
+    /// The engine with other settings of those that depend on each other.
+    pub(super) fn set_up(self, change: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = Setup {
+            cookies: self.cookies.config().clone(),
+            scope: self.cookies.scope(),
+            both_scopes: self.serves_both(),
+            headers: self.header_side().map(|side| side.config),
+            store: self.store(),
+        };
+        change(&mut setup);
+        let Setup { cookies, scope, both_scopes, headers, store } = setup;
+        let other = both_scopes.then(|| scope.other());
         let headers = headers.and_then(|config| {
             Some(HeaderSide { config, own: Headers::new(scope)?, other: other.and_then(Headers::new) })
         });
-        let other_cookies = other.map(|other| Cookies::new(config.clone(), other));
-        let has_extras = headers.is_some() || other_cookies.is_some();
-        let extras = has_extras.then(|| Box::new(Extras { other_cookies, headers }));
-        Self { cookies: Cookies::new(config, scope), extras, ..self }
+        let other_cookies = other.map(|other| Cookies::new(cookies.clone(), other));
+        let has_extras = headers.is_some() || other_cookies.is_some() || store.is_some();
+        let extras = has_extras.then(|| Box::new(Extras { other_cookies, headers, store }));
+        Self { cookies: Cookies::new(cookies, scope), extras, ..self }
     }
 
     pub(super) fn serves_both(&self) -> bool {
         self.extras.as_ref().is_some_and(|extras| extras.other_cookies.is_some())
     }
 
-    pub(super) fn header_config(&self) -> Option<HeaderConfig> {
-        Some(self.header_side()?.config)
+    /// How the engine uses a store, if it does.
+    pub(super) fn store(&self) -> Option<StoreMode> {
+        self.extras.as_ref()?.store
     }
 
     fn header_side(&self) -> Option<&HeaderSide> {

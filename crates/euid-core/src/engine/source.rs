@@ -13,6 +13,8 @@ use crate::sealed::login::Login;
 pub(super) enum Source {
     /// The engine's own state, of this login.
     OwnState(Login),
+    /// The store, which has it for this login. The refresh itself writes the outcome there.
+    Stored(Login),
     /// The JS SDK's cookie. The identity will be sealed for this login.
     JsSdkCookie(Login),
 }
@@ -20,7 +22,7 @@ pub(super) enum Source {
 impl Source {
     pub(super) fn login(self) -> Login {
         match self {
-            Self::OwnState(login) | Self::JsSdkCookie(login) => login,
+            Self::OwnState(login) | Self::Stored(login) | Self::JsSdkCookie(login) => login,
         }
     }
 
@@ -28,6 +30,7 @@ impl Source {
     pub(super) fn apply(self, verdict: Verdict, identity: Arc<Identity>) -> Change {
         match self {
             Self::OwnState(_) => verdict.action.into(),
+            Self::Stored(_) => Change::Keep,
             Self::JsSdkCookie(login) => match policy::as_migration(verdict) {
                 MigrationAction::Keep => Change::Keep,
                 MigrationAction::Seal => Change::Renew(Box::new(Renewal { login, identity })),
@@ -39,7 +42,10 @@ impl Source {
 
     /// The change for its successor.
     pub(super) fn renew(self, identity: Arc<Identity>) -> Change {
-        Change::Renew(Box::new(Renewal { login: self.login(), identity }))
+        match self {
+            Self::OwnState(login) | Self::JsSdkCookie(login) => Change::Renew(Box::new(Renewal { login, identity })),
+            Self::Stored(_) => Change::Keep,
+        }
     }
 
     /// The change if the person opted out.
@@ -52,6 +58,7 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OwnState(_) => "OwnState(..)",
+            Self::Stored(_) => "Stored(..)",
             Self::JsSdkCookie(_) => "JsSdkCookie(..)",
         })
     }

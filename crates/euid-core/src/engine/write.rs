@@ -7,6 +7,7 @@ use http::HeaderMap;
 
 use super::opt_out::{OPT_OUT_REMEMBERED, opted_out_until};
 use super::routes::Served;
+use super::save::Saved;
 use super::{Change, Engine, WriteError};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
@@ -41,6 +42,16 @@ pub(super) struct Removals<'a> {
     pub(super) leftovers: bool,
 }
 
+/// What a response writes.
+#[derive(Clone, Copy)]
+pub(super) struct Writing<'a> {
+    pub(super) change: &'a Change,
+    pub(super) removals: Removals<'a>,
+    pub(super) scripts: ScriptWrite<'a>,
+    /// What became of it in the store, if it was to be saved there.
+    pub(super) saved: Option<&'a Saved>,
+}
+
 /// Writes the state of one scope.
 struct Writer<'a, T> {
     engine: &'a Engine,
@@ -54,48 +65,42 @@ impl Engine {
     #[inline]
     pub(super) fn write(
         &self,
-        change: &Change,
-        removals: Removals<'_>,
-        scripts: ScriptWrite<'_>,
+        writing: Writing<'_>,
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
         if headers.keys_len() > MANY_HEADERS {
             return Err(WriteError::HeadersFull);
         }
-        match removals.route.carrier() {
-            Carrier::Cookies => self.write_by::<Cookies>(change, removals, scripts, now, headers),
-            Carrier::Headers => self.write_by::<Headers>(change, removals, scripts, now, headers),
+        match writing.removals.route.carrier() {
+            Carrier::Cookies => self.write_by::<Cookies>(writing, now, headers),
+            Carrier::Headers => self.write_by::<Headers>(writing, now, headers),
         }
     }
 
     #[inline]
     fn write_by<T: Served>(
         &self,
-        change: &Change,
-        removals: Removals<'_>,
-        scripts: ScriptWrite<'_>,
+        writing: Writing<'_>,
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
-        if removals.brought.idle().is_empty() {
-            return self.write_serving::<T>(change, removals, scripts, now, headers);
+        if writing.removals.brought.idle().is_empty() {
+            return self.write_serving::<T>(writing, now, headers);
         }
-        self.write_all::<T>(change, removals, scripts, now, headers)
+        self.write_all::<T>(writing, now, headers)
     }
 
     /// Writes a change for the scope that serves the request.
     #[inline]
     fn write_serving<T: Served>(
         &self,
-        change: &Change,
-        removals: Removals<'_>,
-        scripts: ScriptWrite<'_>,
+        writing: Writing<'_>,
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
-        match (removals.route.scope().and_then(|scope| T::of(self, scope)), change) {
-            (Some(transport), _) => Writer { engine: self, transport, now }.write(change, removals, scripts, headers),
+        match (writing.removals.route.scope().and_then(|scope| T::of(self, scope)), writing.change) {
+            (Some(transport), _) => Writer { engine: self, transport, now }.write(writing, headers),
             (None, Change::Keep | Change::EndLogin) => Ok(None),
             (None, _) => Err(WriteError::NoScope),
         }
@@ -105,17 +110,15 @@ impl Engine {
     #[cold]
     fn write_all<T: Served>(
         &self,
-        change: &Change,
-        removals: Removals<'_>,
-        scripts: ScriptWrite<'_>,
+        writing: Writing<'_>,
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
         let mut serving = HeaderMap::new();
-        let size = self.write_serving::<T>(change, removals, scripts, now, &mut serving)?;
+        let size = self.write_serving::<T>(writing, now, &mut serving)?;
         // The idle scopes come first: curl's jar file keeps the last removal only, and that must be of the login that
         // counts now.
-        self.write_idle::<T>(change, removals, now, headers)?;
+        self.write_idle::<T>(writing, now, headers)?;
         let mut last = None;
         for (name, value) in serving {
             // An iterator of headers names each only once.
@@ -130,8 +133,7 @@ impl Engine {
     /// Writes what a change means for the scopes that do not serve the request.
     fn write_idle<T: Served>(
         &self,
-        change: &Change,
-        removals: Removals<'_>,
+        Writing { change, removals, .. }: Writing<'_>,
         now: UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<(), WriteError> {
@@ -146,7 +148,8 @@ impl Engine {
             let scripts = if takes_back { ScriptWrite::Remove } else { ScriptWrite::Keep };
             let route = Route::new(Some(idle.scope), T::CARRIER);
             let removals = Removals { route, brought: &idle.brought, leftovers: ends };
-            Writer { engine: self, transport, now }.write(change, removals, scripts, headers)?;
+            Writer { engine: self, transport, now }
+                .write(Writing { change, removals, scripts, saved: None }, headers)?;
         }
         Ok(())
     }
@@ -159,13 +162,8 @@ impl<T: Transport> Writer<'_, T> {
     /// 2. The removals follow. The anchor's own removal comes last: curl's jar file forgets all removals but the last.
     /// 3. A logout that removes a record also begins with the anchor's removal. Otherwise, between two `Set-Cookie`s, an
     ///    identity that another response has brought would count without its record.
-    fn write(
-        &self,
-        change: &Change,
-        removals: Removals<'_>,
-        scripts: ScriptWrite<'_>,
-        headers: &mut HeaderMap,
-    ) -> Result<Option<usize>, WriteError> {
+    fn write(&self, writing: Writing<'_>, headers: &mut HeaderMap) -> Result<Option<usize>, WriteError> {
+        let Writing { change, removals, scripts, saved } = writing;
         let now = self.now;
         let set = |slot, value: &str, age| self.transport.set(slot, value, age).ok_or(WriteError::TooLarge);
         let sdk_cookie =
@@ -193,10 +191,15 @@ impl<T: Transport> Writer<'_, T> {
                 if new.identity.scope().is_some_and(|scope| scope != self.transport.scope()) {
                     return Err(WriteError::WrongScope);
                 }
-                let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
+                let (login, is_stored) = match saved {
+                    Some(Saved::Login { login, is_stored }) => (*login, *is_stored),
+                    _ => (Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?, false),
+                };
                 anchor = Some(self.anchor(&login, ANCHOR_MAX_AGE)?);
-                let (line, slot, bytes) = self.seal_identity(&login, &new.identity)?;
-                (state, size) = (Some((line, slot)), Some(bytes));
+                if !is_stored {
+                    let (line, slot, bytes) = self.seal_identity(&login, &new.identity)?;
+                    (state, size) = (Some((line, slot)), Some(bytes));
+                }
             }
         }
         let expose = |token| {

@@ -9,6 +9,8 @@
 //! A random nonce of 192 bits is safe for 2^80 messages. The 96 bits of plain GCM are safe for 2^32, four days of a
 //! large publisher. Version, purpose, key and name are authenticated: a value under another name, or made for another
 //! purpose, does not open.
+//!
+//! A value in a store is sealed in the same way, but its bytes are not encoded, and its name is the store's key.
 
 use base64::Engine;
 use xaes_256_gcm::aead::AeadInOut;
@@ -35,6 +37,10 @@ pub(crate) enum Purpose {
     Identity = 1,
     /// The record of an opt-out.
     OptOut = 2,
+    /// An identity in a store.
+    StoredIdentity = 3,
+    /// The end of a login, in a store.
+    StoredEnd = 4,
 }
 
 /// Why a value under a known key does not open.
@@ -57,6 +63,17 @@ pub(crate) fn identity_head([a, b, c, d]: KeyId) -> HeadText {
 /// Seals `plain` under the newest key; `None` only if there is no key, which can't be, or the message is
 /// larger than any cookie.
 pub(crate) fn seal(keys: &Keys, purpose: Purpose, name: Name<'_>, nonce: SealNonce, plain: &[u8]) -> Option<String> {
+    Some(BASE64URL.encode(&seal_bytes(keys, purpose, name, nonce, plain)?))
+}
+
+/// Does the same, without the encoding.
+pub(crate) fn seal_bytes(
+    keys: &Keys,
+    purpose: Purpose,
+    name: Name<'_>,
+    nonce: SealNonce,
+    plain: &[u8],
+) -> Option<Vec<u8>> {
     let key = keys.newest()?;
     let [a, b, c, d] = key.id;
     let head = [VERSION, purpose as u8, a, b, c, d];
@@ -68,7 +85,7 @@ pub(crate) fn seal(keys: &Keys, purpose: Purpose, name: Name<'_>, nonce: SealNon
     let aad = AssociatedData::new(head, name)?;
     let tag = key.cipher.encrypt_inout_detached(&Nonce::from(nonce), aad.as_slice(), message.into()).ok()?;
     bytes.extend_from_slice(&tag);
-    Some(BASE64URL.encode(&bytes))
+    Some(bytes)
 }
 
 /// The first six bytes of a value: its purpose, and the known key that it claims.
@@ -91,6 +108,17 @@ impl<'a> Head<'a> {
         (BASE64URL.decode_slice(text, &mut head) == Ok(HEAD)).then_some(())?;
         let [version, purpose, id @ ..] = head;
         (version == VERSION).then(|| keys.find(id))?.map(|key| Self { purpose, key })
+    }
+
+    /// Reads the first six bytes of a value that is not encoded; `None` as [`read`](Self::read).
+    pub(crate) fn read_bytes(keys: &'a Keys, value: &[u8]) -> Option<Self> {
+        let &[version, purpose, ref id @ ..] = value.first_chunk::<HEAD>()?;
+        (version == VERSION).then(|| keys.find(*id))?.map(|key| Self { purpose, key })
+    }
+
+    /// Whether the value claims this purpose.
+    pub(crate) fn is_for(self, purpose: Purpose) -> bool {
+        self.purpose == purpose as u8
     }
 
     pub(crate) fn key_id(self) -> KeyId {
@@ -126,7 +154,18 @@ impl<'a> Head<'a> {
     ) -> Result<T, OpenError> {
         let length = BASE64URL.decode_slice(value, buffer).map_err(|_| OpenError::Undecodable)?;
         let bytes = buffer.get_mut(..length).ok_or(OpenError::Undecodable)?;
+        self.open_bytes(bytes, name, read)
+    }
 
+    /// Opens a value that is not encoded, in its own place. Its plaintext is wiped afterwards. The caller has checked its
+    /// [purpose](Self::is_for).
+    #[inline]
+    pub(crate) fn open_bytes<T>(
+        self,
+        bytes: &mut [u8],
+        name: Name<'_>,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, OpenError> {
         let (head, rest) = bytes.split_first_chunk_mut::<HEAD>().ok_or(OpenError::Undecodable)?;
         let (nonce, rest) = rest.split_first_chunk_mut::<NONCE>().ok_or(OpenError::Undecodable)?;
         let (message, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(OpenError::Undecodable)?;

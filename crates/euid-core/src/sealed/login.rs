@@ -88,6 +88,15 @@ impl Lineage {
     }
 }
 
+impl Lineage {
+    /// A number that is random, and the same in all requests of the login.
+    #[inline]
+    pub(crate) fn chance(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
+}
+
 impl fmt::Debug for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lineage(..)")
@@ -105,13 +114,13 @@ impl Login {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// use tower_euid::engine::{Finish, Lineage};
+    /// use tower_euid::engine::{Lineage, Report};
     ///
     /// /// The login whose new pair a response has brought to the browser.
-    /// fn delivered(finish: &Finish) -> Option<Lineage> {
-    ///     finish.renewed.as_ref().map(|record| record.login.lineage())
+    /// fn delivered(report: &Report) -> Option<Lineage> {
+    ///     report.renewed.as_ref().map(|record| record.login.lineage())
     /// }
-    /// assert_eq!(delivered(&Finish::default()), None);
+    /// assert_eq!(delivered(&Report::default()), None);
     /// ```
     #[inline]
     #[must_use]
@@ -130,14 +139,14 @@ impl Login {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// use tower_euid::engine::Finish;
+    /// use tower_euid::engine::Report;
     ///
     /// /// For a site that is about to bind its logins: how many are not yet?
-    /// fn count_unbound(finish: &Finish, unbound: &mut u64) {
-    ///     *unbound += finish.renewed.iter().filter(|record| !record.login.is_bound()).count() as u64;
+    /// fn count_unbound(report: &Report, unbound: &mut u64) {
+    ///     *unbound += report.renewed.iter().filter(|record| !record.login.is_bound()).count() as u64;
     /// }
     /// # let mut unbound = 0;
-    /// # count_unbound(&Finish::default(), &mut unbound);
+    /// # count_unbound(&Report::default(), &mut unbound);
     /// # assert_eq!(unbound, 0);
     /// ```
     #[must_use]
@@ -167,6 +176,12 @@ pub(crate) fn parse_anchor(value: &[u8]) -> Option<Anchor> {
         Ok(lineage) => Some(Anchor::Login(lineage)),
         Err(_) => (value == ENDED.as_bytes()).then_some(Anchor::Ended),
     }
+}
+
+/// Reads the text of a lineage; `None` if it is none.
+pub(crate) fn parse_lineage(text: &LineageText) -> Option<Lineage> {
+    let mut bytes = [0; 16];
+    (BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(16)).then_some(Lineage(bytes))
 }
 
 /// Whether a text is that of a lineage: base64url, of whose last character only the first two bits count.
@@ -203,6 +218,10 @@ mod tests {
             text[21] = last;
             let decodes = BASE64_URL_SAFE_NO_PAD.decode(text).is_ok();
             assert_eq!(is_lineage(&text), decodes, "{last}");
+            let lineage = parse_lineage(&text);
+            assert_eq!(lineage.is_some(), decodes, "{last}");
+            let login = lineage.map(|lineage| Login { lineage, subject: None, migrated: false });
+            assert!(login.is_none_or(|login| login.lineage_text() == text), "{last}");
             text = *b"AAAAAAAAAAAAAAAAAAAAAA";
             text[4] = last;
             assert_eq!(is_lineage(&text), BASE64_URL_SAFE_NO_PAD.decode(text).is_ok(), "{last}");

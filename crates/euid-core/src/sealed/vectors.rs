@@ -27,8 +27,8 @@ fn cookie_format_vectors_open_or_fail_as_recorded() {
         let purpose = if name.contains("-optout.") { Purpose::OptOut } else { Purpose::Identity };
         let opened = Head::read(&keys, value.as_bytes()).map(|head| {
             head.open(purpose, [name.as_bytes(), b""], value.as_bytes(), |plain| match purpose {
-                Purpose::Identity => Payload::parse(plain).map(|payload| (payload.login, payload.identity(), None)),
                 Purpose::OptOut => OptOut::parse(plain).map(|record| (record.login, None, Some(record))),
+                _ => Payload::parse(plain).map(|payload| (payload.login, payload.identity(), None)),
             })
         });
         if let Some(outcome) = vector["fails"].as_str() {

@@ -155,6 +155,11 @@ pub(crate) struct ScriptCookie {
 }
 
 impl ScriptCookie {
+    /// Whether the request brought one.
+    pub(crate) fn came(self) -> bool {
+        self.came
+    }
+
     /// Whether the response must set or remove the cookie.
     pub(crate) fn differs(self, has_token: bool) -> bool {
         if has_token { self.lacks_token } else { self.came }

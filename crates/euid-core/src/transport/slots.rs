@@ -13,6 +13,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
 
 use super::cookie::MAX_SCANNED;
 use crate::scope::Scope;
+use crate::store::StoreKey;
 
 /// The purpose of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,16 @@ pub(crate) struct Others {
     pub leftovers: Leftovers,
     /// Those of scopes that do not serve the request, if the engine serves both.
     pub idle: Idle,
+    /// The place of the login that counts in a store, if the engine uses one.
+    pub held: Option<Held>,
+}
+
+/// The place of a login in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub key: StoreKey,
+    /// The key of the login that this one replaced, which has not ended yet.
+    pub previous: Option<StoreKey>,
 }
 
 /// The state of the scopes that do not serve a request: one scope, or both.
@@ -260,11 +271,18 @@ impl Brought {
         self.identity || self.opt_out || self.others.as_ref().is_some_and(|others| !others.leftovers.is_empty())
     }
 
-    /// Adds the scopes that do not serve the request.
+    /// Adds the scopes that do not serve the request, and the place in a store.
     #[cold]
-    pub(crate) fn with_idle(mut self, idle: &Idle) -> Self {
-        Arc::make_mut(self.others.get_or_insert_default()).idle = idle.clone();
+    pub(crate) fn with_others(mut self, others: &Others) -> Self {
+        let Others { leftovers: _, idle, held } = others.clone();
+        let own = Arc::make_mut(self.others.get_or_insert_default());
+        (own.idle, own.held) = (idle, held);
         self
+    }
+
+    /// The place of the login that counts in a store.
+    pub(crate) fn held(&self) -> Option<&Held> {
+        self.others.as_ref()?.held.as_ref()
     }
 
     /// The scopes that do not serve the request.

@@ -1,0 +1,213 @@
+//! A request whose identity is in the store: the record that it needs, and the rest of its exchange once the record has
+//! come.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+
+use super::decision::{Decision, euid};
+use super::exchange::Exchange;
+use super::read::Found;
+use super::routes::Served;
+use super::source::Source;
+use super::stored_refresh::StoredRefresh;
+use super::{Change, Engine, Findings, RejectReason, RequestContext, Step};
+use crate::clock::UnixMillis;
+use crate::policy::{self, Action, Credential, Evaluation, Visibility};
+use crate::sealed::record::{self, Record, RecordError, StoredIdentity};
+use crate::store::{StoreKey, StoreMode, Stored};
+use crate::transport::slots::{Brought, Held, Others};
+
+/// A record that the engine needs before it can decide.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use http::{HeaderMap, Method};
+/// use tower_euid::engine::{Engine, Loaded, RequestContext, Step};
+/// use tower_euid::store::{StoreKey, StoreMode};
+///
+/// /// The step of a request, with the record from the store if it needs one.
+/// fn begin(engine: &Engine, request: &HeaderMap, get: impl FnOnce(&StoreKey) -> Loaded) -> Step {
+///     # let now = || tower_euid::clock::UnixMillis::from_millis(5_000);
+///     let context = RequestContext::UNRESTRICTED;
+///     match engine.begin(&Method::GET, request, &context, now) {
+///         Step::Load(load) => match get(load.key()) {
+///             Ok(stored) => engine.resume(&Method::GET, request, &context, stored.as_ref(), now),
+///             Err(_) => Step::Ready(load.unavailable()),
+///         },
+///         step => step,
+///     }
+/// }
+/// # let mut request = request;
+/// # let anchor = request.get_all("cookie").iter().next().unwrap().clone();
+/// # request.insert("cookie", anchor);
+/// let engine = engine.with_store(StoreMode::ReadWrite);
+/// let Step::Ready(decision) = begin(&engine, &request, |_| Ok(None)) else { unreachable!() };
+/// assert_eq!(decision.euid().state(), "absent"); // the store has no such login
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Load {
+    key: StoreKey,
+    unavailable: Decision,
+}
+
+impl Load {
+    /// The key of the record in the store.
+    #[must_use]
+    pub fn key(&self) -> &StoreKey {
+        &self.key
+    }
+
+    /// The decision if the store does not answer: the handler sees [`Unavailable`](crate::Euid::Unavailable), and all
+    /// state stays.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let anchor = request.get_all("cookie").iter().next().unwrap().clone();
+    /// # let request = http::HeaderMap::from_iter([(http::header::COOKIE, anchor)]);
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    /// use tower_euid::store::StoreMode;
+    ///
+    /// let engine = engine.with_store(StoreMode::ReadWrite);
+    /// let step = engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(5_000));
+    /// let Step::Load(load) = step else { panic!("{step:?}") };
+    /// assert_eq!(load.unavailable().euid().state(), "unavailable");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unavailable(self: Box<Self>) -> Decision {
+        self.unavailable
+    }
+}
+
+impl Engine {
+    /// Goes on with a request whose record has been loaded: `None` if the store has none. Everything else is as it was for
+    /// [`begin`](Self::begin), and the step is not [`Step::Load`] again.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let anchor = request.get_all("cookie").iter().next().unwrap().clone();
+    /// # let request = http::HeaderMap::from_iter([(http::header::COOKIE, anchor)]);
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    /// use tower_euid::store::StoreMode;
+    ///
+    /// let (engine, all) = (engine.with_store(StoreMode::ReadWrite), RequestContext::UNRESTRICTED);
+    /// assert!(matches!(engine.begin(&Method::GET, &request, &all, || at(5_000)), Step::Load(_)));
+    /// let step = engine.resume(&Method::GET, &request, &all, None, || at(5_000));
+    /// assert!(matches!(step, Step::Ready(decision) if decision.euid().state() == "absent"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resume(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        context: &RequestContext<'_>,
+        stored: Option<&Stored>,
+        now: impl Fn() -> UnixMillis,
+    ) -> Step {
+        self.begin_on_route(method, headers, context, Some(stored), &now)
+    }
+}
+
+impl<T: Served> Exchange<'_, T> {
+    /// The step of a request whose login has nothing at the client but its handle.
+    #[cold]
+    pub(super) fn with_handle(&self, found: &Found<Step>) -> Option<Step> {
+        let held = self.others?.held.as_ref()?;
+        if found.brought.identity || found.brought.opt_out {
+            return None;
+        }
+        let brought = &found.brought;
+        Some(match self.loaded {
+            None => {
+                let verdict = policy::store_unavailable(self.context.consent);
+                let (sees, change) = (euid(verdict.sees, None), verdict.action.into());
+                let unavailable = self.decide(sees, change, true, brought, Findings::NONE);
+                Step::Load(Box::new(Load { key: held.key.clone(), unavailable }))
+            }
+            Some(None) => self.without_record(brought, Findings::NONE),
+            Some(Some(stored)) => {
+                let keys = self.engine.keys.keys();
+                let opened = record::open(&keys, &held.key, stored, |record| match record {
+                    Record::Ended => Err(RejectReason::LoginEnded),
+                    Record::Identity(record) => {
+                        self.with_record(&record, held, stored.version, brought).ok_or(RejectReason::Undecodable)
+                    }
+                });
+                match opened {
+                    Ok(Ok(step)) => step,
+                    Ok(Err(reason)) => self.without_record(brought, Findings::rejected(reason)),
+                    Err(error) => self.without_record(brought, Findings::rejected(error.into())),
+                }
+            }
+        })
+    }
+
+    /// No usable record: nothing but withdrawn consent changes state because of it.
+    fn without_record(&self, brought: &Brought, findings: Findings) -> Step {
+        let verdict = policy::without_identity(Credential::Nothing, true, self.context.consent);
+        self.without_token(verdict, true, brought, findings)
+    }
+
+    /// Judges an identity in the store; `None` if the record is not of the login that asks for it.
+    fn with_record(
+        &self,
+        record: &StoredIdentity<'_>,
+        held: &Held,
+        version: [u8; 16],
+        brought: &Brought,
+    ) -> Option<Step> {
+        let StoredIdentity { asked_until, ref previous, ref payload, old_key } = *record;
+        let login = payload.login;
+        if StoreKey::of_login(self.transport.scope(), &login.lineage) != held.key {
+            return None;
+        }
+        // The response must know which login this one replaced.
+        let held = Held { previous: previous.clone(), ..held.clone() };
+        let others = Others { held: Some(held), ..self.others.cloned().unwrap_or_default() };
+        let exchange = Exchange { others: Some(&others), ..*self };
+        let (subject, rejected) = self.context.compare_user(&login);
+        let findings = Findings { old_key, rejected };
+        let (evaluation, times, now) = self.evaluate(subject, &payload.times, login.lineage.chance());
+        let Evaluation::Proceed(verdict) = evaluation else {
+            let identity = Arc::new(payload.identity()?);
+            if self.engine.store() == Some(StoreMode::ReadOnly) {
+                // The response seals the new pair at the client.
+                return Some(exchange.candidate(Source::OwnState(login), brought, identity, times, now, findings));
+            }
+            let refresh = StoredRefresh::of_record(self.transport.scope(), login, Arc::clone(&identity), version);
+            let refresh = refresh.replacing(previous.clone()).asked_until(asked_until);
+            let is_usable = times.is_usable(now);
+            let step = exchange.candidate(Source::Stored(login), brought, identity, times, now, findings);
+            let Step::Refresh(mut candidate) = step else { return Some(step) };
+            if now < asked_until && is_usable {
+                // Another node is refreshing it.
+                return Some(Step::Ready(Decision { findings, ..candidate.postpone(now) }));
+            }
+            candidate.stored = Some(Box::new(refresh.awaited(!is_usable)));
+            return Some(Step::Refresh(candidate));
+        };
+        let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token(self.transport.scope()));
+        // What has expired, and what is another user's, stays in the store until its time.
+        let change = if verdict.action == Action::EndLogin { Change::EndLogin } else { Change::Keep };
+        Some(Step::Ready(exchange.decide(euid(verdict.sees, token), change, true, brought, findings)))
+    }
+}
+
+impl From<RecordError> for RejectReason {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::UnknownKey => Self::UnknownKey,
+            RecordError::Forged => Self::Forged,
+            RecordError::Undecodable => Self::Undecodable,
+        }
+    }
+}

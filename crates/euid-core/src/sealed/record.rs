@@ -1,0 +1,196 @@
+//! The values in a store: an identity with what its refreshes need, and the end of a login.
+//!
+//! ```text
+//! identity: asked until(8) · count(1) of previous keys, 0 or 1 · [previous key(32)] · payload
+//! end:      nothing
+//! ```
+//!
+//! Each is sealed, with the store's key in the associated data: a value under another key does not open.
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::aead::{self, Head, OpenError, Purpose, SealNonce};
+use super::keys::Keys;
+use super::login::Login;
+use super::payload::{self, Payload};
+use crate::clock::UnixMillis;
+use crate::identity::Identity;
+use crate::store::{StoreKey, Stored};
+
+/// What a value in a store says.
+#[derive(Debug)]
+pub(crate) enum Record<'a> {
+    Identity(StoredIdentity<'a>),
+    /// The login has ended.
+    Ended,
+}
+
+/// An identity in a store, read in place.
+#[derive(Debug)]
+pub(crate) struct StoredIdentity<'a> {
+    /// A node has asked the operator for its successor, and waits for the answer until then.
+    pub asked_until: UnixMillis,
+    /// The key of the login that this one replaced. That login ends as soon as a request brings this one.
+    pub previous: Option<StoreKey>,
+    pub payload: Payload<'a>,
+    /// Under a key that is not the newest any more.
+    pub old_key: bool,
+}
+
+/// Why a value in a store can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordError {
+    /// It has a version or a key that this node does not know.
+    UnknownKey,
+    /// It does not open under its key and the key of the store.
+    Forged,
+    /// What it holds is no record.
+    Undecodable,
+}
+
+/// The plaintext of an identity; `None` if a token is too long for any store.
+pub(crate) fn write(
+    login: &Login,
+    identity: &Identity,
+    asked_until: UnixMillis,
+    previous: Option<&StoreKey>,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let payload = payload::write(login, identity)?;
+    let previous: &[[u8; 32]] = previous.map_or(&[], |key| std::slice::from_ref(key.as_bytes()));
+    let mut plain = Zeroizing::new(Vec::with_capacity(8 + 1 + 32 + payload.len()));
+    plain.extend_from_slice(&asked_until.as_millis().to_be_bytes());
+    plain.push(u8::from(!previous.is_empty()));
+    previous.iter().for_each(|key| plain.extend_from_slice(key));
+    plain.extend_from_slice(&payload);
+    Some(plain)
+}
+
+/// Seals a plaintext under the newest key; `None` if it is larger than a store takes.
+pub(crate) fn seal(keys: &Keys, key: &StoreKey, purpose: Purpose, nonce: SealNonce, plain: &[u8]) -> Option<Bytes> {
+    let sealed = aead::seal_bytes(keys, purpose, [key.as_bytes(), &[]], nonce, plain)?;
+    (sealed.len() <= Stored::MAX_BYTES).then(|| sealed.into())
+}
+
+/// Opens a value that the store has under `key`, and passes what it says to `read`.
+pub(crate) fn open<T>(
+    keys: &Keys,
+    key: &StoreKey,
+    stored: &Stored,
+    read: impl FnOnce(Record<'_>) -> T,
+) -> Result<T, RecordError> {
+    let head = Head::read_bytes(keys, &stored.bytes).ok_or(RecordError::UnknownKey)?;
+    let mut bytes = Zeroizing::new(stored.bytes.to_vec());
+    let opened = head.open_bytes(&mut bytes, [key.as_bytes(), &[]], |plain| {
+        let record = if head.is_for(Purpose::StoredIdentity) {
+            Record::Identity(StoredIdentity::parse(plain, keys.is_old(head.key_id()))?)
+        } else if head.is_for(Purpose::StoredEnd) {
+            plain.is_empty().then_some(Record::Ended)?
+        } else {
+            return None;
+        };
+        Some(read(record))
+    });
+    match opened {
+        Ok(read) => read.ok_or(RecordError::Undecodable),
+        Err(OpenError::Forged) => Err(RecordError::Forged),
+        Err(OpenError::Undecodable) => Err(RecordError::Undecodable),
+    }
+}
+
+impl<'a> StoredIdentity<'a> {
+    fn parse(plain: &'a [u8], old_key: bool) -> Option<Self> {
+        let (asked_until, rest) = plain.split_first_chunk()?;
+        let (previous, rest) = match rest.split_first()? {
+            (0, rest) => (None, rest),
+            (1, rest) => rest.split_first_chunk().map(|(key, rest)| (Some(StoreKey::new(*key)), rest))?,
+            _ => return None,
+        };
+        let asked_until = UnixMillis::from_millis(i64::from_be_bytes(*asked_until));
+        Some(Self { asked_until, previous, payload: Payload::parse(rest)?, old_key })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::IdentityTimes;
+    use crate::sealed::login::Lineage;
+    use crate::sealed::{CookieKey, KeyRing};
+
+    const KEY: StoreKey = StoreKey::new([7; 32]);
+
+    fn ring(byte: u8) -> KeyRing {
+        CookieKey::of([byte ^ 0x5a; 32].map(|byte| byte)).into()
+    }
+
+    fn identity() -> Identity {
+        let at = UnixMillis::from_millis;
+        let times = IdentityTimes { refresh_from: at(1), identity_expires: at(2), refresh_expires: at(3) };
+        Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap()
+    }
+
+    fn login() -> Login {
+        Login { lineage: Lineage::from_bytes([9; 16]), subject: Some([8; 16]), migrated: false }
+    }
+
+    fn stored(ring: &KeyRing, key: &StoreKey, purpose: Purpose, plain: &[u8]) -> Stored {
+        Stored { version: [1; 16], bytes: seal(&ring.keys(), key, purpose, [3; 24], plain).unwrap() }
+    }
+
+    #[test]
+    fn record_opens_as_what_was_written() {
+        let keys = KeyRing::from(CookieKey::generate().unwrap());
+        for previous in [None, Some(StoreKey::new([4; 32]))] {
+            let plain = write(&login(), &identity(), UnixMillis::from_millis(77), previous.as_ref()).unwrap();
+            let stored = stored(&keys, &KEY, Purpose::StoredIdentity, &plain);
+            let read = open(&keys.keys(), &KEY, &stored, |record| match record {
+                Record::Identity(read) => {
+                    (read.asked_until, read.previous, read.payload.login, read.payload.identity(), read.old_key)
+                }
+                Record::Ended => panic!("an identity was written"),
+            });
+            let at = UnixMillis::from_millis(77);
+            assert_eq!(read, Ok((at, previous, login(), Some(identity()), false)));
+        }
+        let ended = stored(&keys, &KEY, Purpose::StoredEnd, &[]);
+        assert_eq!(open(&keys.keys(), &KEY, &ended, |record| matches!(record, Record::Ended)), Ok(true));
+    }
+
+    #[test]
+    fn record_under_another_key_purpose_or_ring_does_not_open() {
+        let keys = KeyRing::from(CookieKey::generate().unwrap());
+        let plain = write(&login(), &identity(), UnixMillis::from_millis(0), None).unwrap();
+        let right = stored(&keys, &KEY, Purpose::StoredIdentity, &plain);
+        let fails = |keys: &KeyRing, key: &StoreKey, stored: &Stored| open(&keys.keys(), key, stored, |_| ()).err();
+        assert_eq!(fails(&keys, &KEY, &right), None);
+        assert_eq!(fails(&keys, &StoreKey::new([8; 32]), &right), Some(RecordError::Forged));
+        assert_eq!(fails(&CookieKey::generate().unwrap().into(), &KEY, &right), Some(RecordError::UnknownKey));
+        for (purpose, plain) in [
+            (Purpose::Identity, &plain[..]),
+            (Purpose::StoredEnd, &plain[..]),
+            (Purpose::StoredIdentity, &[]),
+            (Purpose::StoredIdentity, &plain[..plain.len() - 1]),
+        ] {
+            let wrong = stored(&keys, &KEY, purpose, plain);
+            assert_eq!(fails(&keys, &KEY, &wrong), Some(RecordError::Undecodable), "{purpose:?}");
+        }
+        for at in 0..right.bytes.len() {
+            let mut bytes = right.bytes.to_vec();
+            bytes[at] ^= 1;
+            let bent = Stored { bytes: bytes.into(), ..right.clone() };
+            assert!(fails(&keys, &KEY, &bent).is_some(), "{at}");
+        }
+        let empty = Stored { bytes: Bytes::new(), ..right };
+        assert_eq!(fails(&keys, &KEY, &empty), Some(RecordError::UnknownKey));
+    }
+
+    #[test]
+    fn record_with_an_unknown_count_of_previous_keys_is_refused() {
+        let keys = ring(1);
+        let mut plain = write(&login(), &identity(), UnixMillis::from_millis(0), None).unwrap();
+        plain[8] = 2;
+        let stored = stored(&keys, &KEY, Purpose::StoredIdentity, &plain);
+        assert_eq!(open(&keys.keys(), &KEY, &stored, |_| ()), Err(RecordError::Undecodable));
+    }
+}

@@ -1,0 +1,120 @@
+//! The store of a layer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use euid_core::store::StoreMode;
+
+use super::EuidLayer;
+use crate::records::{Records, Settings};
+use crate::store::Store;
+
+impl EuidLayer {
+    /// The default of [`store_timeout`](Self::store_timeout), 50 ms.
+    pub const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_millis(50);
+    /// The default of [`remember_for`](Self::remember_for), 1 s.
+    pub const DEFAULT_REMEMBER_FOR: Duration = Duration::from_secs(1);
+
+    /// Keeps the identity of each login in a store on the site's side. A visitor's client has only the login slot, whose
+    /// value is the handle, and after an opt-out its record. Default: no store, all state is sealed at the client.
+    ///
+    /// All nodes share one store, so one of them asks the operator for an identity, however many there are. If the store
+    /// is down, handlers see [`Euid::Unavailable`](crate::Euid::Unavailable), a login is sealed at the client as without a
+    /// store, and nobody is logged out. The guide [*State in a store*](crate::docs::stores) has the rest.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
+    /// # use tower::{Layer, ServiceExt, service_fn};
+    /// # let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// use tower_euid::store::MemoryStore;
+    ///
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), refresh).store(MemoryStore::new());
+    /// # let app = layer.layer(service_fn(async |_: http::Request<()>| Ok::<_, std::convert::Infallible>(http::Response::new(()))));
+    /// # app.oneshot(http::Request::new(())).await?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn store(self, store: impl Store) -> Self {
+        let store = Arc::new(store);
+        self.set(|config| {
+            config.records = Some(Arc::new(Records::new(Settings {
+                store,
+                clock: Arc::clone(&config.clock),
+                timeout: Self::DEFAULT_STORE_TIMEOUT,
+                remember_for: Self::DEFAULT_REMEMBER_FOR,
+            })));
+        })
+        .store_mode(StoreMode::ReadWrite)
+    }
+
+    /// Sets whether the layer writes its store, or only reads it. Default: it writes.
+    ///
+    /// A site of several nodes begins to use a store in two steps, as with a new cookie key: first all nodes only read
+    /// it, and go on to seal identities at the client; then they write it. It stops in the same two steps, backwards.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
+    /// # use tower_euid::store::MemoryStore;
+    /// # let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// use tower_euid::store::StoreMode;
+    ///
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), refresh).store(MemoryStore::new());
+    /// let first_step = layer.clone().store_mode(StoreMode::ReadOnly);
+    /// # let _ = first_step;
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn store_mode(self, mode: StoreMode) -> Self {
+        let has_store = self.config.records.is_some();
+        self.set_engine(|engine| if has_store { engine.with_store(mode) } else { engine })
+    }
+
+    /// Sets how long a call to the store may take, whatever timeouts the store has itself. A page waits for one call.
+    /// Default: [`DEFAULT_STORE_TIMEOUT`](Self::DEFAULT_STORE_TIMEOUT).
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
+    /// # use tower_euid::store::MemoryStore;
+    /// # let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// use std::time::Duration;
+    ///
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), refresh)
+    ///     .store(MemoryStore::new())
+    ///     .store_timeout(Duration::from_millis(100)); // it is in another region
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn store_timeout(self, timeout: Duration) -> Self {
+        self.set_records(|settings| settings.timeout = timeout)
+    }
+
+    /// Sets how long a node remembers a record that it has read, so that a page and its scripts cost one read. It never
+    /// remembers that there is none. Zero turns it off. Default: [`DEFAULT_REMEMBER_FOR`](Self::DEFAULT_REMEMBER_FOR).
+    ///
+    /// For that long another node may still show the token of a login that has ended, but only to a client that sends
+    /// its handle, which a logout removes.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
+    /// # use tower_euid::store::MemoryStore;
+    /// # let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// use std::time::Duration;
+    ///
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), refresh)
+    ///     .store(MemoryStore::new())
+    ///     .remember_for(Duration::ZERO);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn remember_for(self, time: Duration) -> Self {
+        self.set_records(|settings| settings.remember_for = time)
+    }
+
+    /// Changes the settings of the store, if there is one.
+    pub(super) fn set_records(self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.set(|config| {
+            if let Some(records) = &mut config.records {
+                *records = Arc::new(records.with(change));
+            }
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! Reads of records: requests of one login that come together share one read, in a task of its own, and what it found is
+//! remembered for a short time.
+//!
+//! 1. Absence is never remembered: a login that follows must be seen at once.
+//! 2. A write of this node forgets the record, and what a read that has begun before finds is not remembered.
+//! 3. The table is bounded. What does not fit is read each time.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use euid_core::clock::UnixMillis;
+use euid_core::engine::{Loaded, Unavailable};
+use euid_core::store::{StoreKey, Stored};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::Records;
+use crate::refresh::lock;
+
+/// The reads under way, and what was found lately.
+#[derive(Default)]
+pub(super) struct LoadTable {
+    entries: HashMap<StoreKey, Entry>,
+    /// The number of the last read.
+    reads: u64,
+    /// What is past its time is looked for again then.
+    swept_at: Option<UnixMillis>,
+}
+
+enum Entry {
+    UnderWay { read: u64, outcome: watch::Receiver<Option<Loaded>> },
+    Found { stored: Stored, from: UnixMillis },
+}
+
+impl LoadTable {
+    pub(super) fn forget(&mut self, key: &StoreKey) {
+        self.entries.remove(key);
+    }
+
+    /// Notes what a read has found, if nothing has happened to the record meanwhile.
+    fn complete(&mut self, key: &StoreKey, number: u64, loaded: &Loaded, remembers: bool, now: UnixMillis) {
+        let is_own = |entry: &Entry| matches!(entry, Entry::UnderWay { read, .. } if *read == number);
+        if !self.entries.get(key).is_some_and(is_own) {
+            return;
+        }
+        match loaded {
+            Ok(Some(stored)) if remembers => {
+                self.entries.insert(key.clone(), Entry::Found { stored: stored.clone(), from: now });
+            }
+            _ => self.forget(key),
+        }
+    }
+}
+
+impl Records {
+    /// The record, if it is known without a call.
+    pub(crate) fn remembered(&self, key: &StoreKey) -> Option<Loaded> {
+        if lock(&self.owed).contains(key) {
+            return Some(Ok(None));
+        }
+        let remember_for = self.settings.remember_for;
+        if remember_for.is_zero() {
+            return None;
+        }
+        let now = self.now();
+        match lock(&self.loads).entries.get(key) {
+            // If the clock is set back, the record is read again.
+            Some(Entry::Found { stored, from }) if *from <= now && now.saturating_since(*from) < remember_for => {
+                Some(Ok(Some(stored.clone())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Begins to read a record, or joins a read of it.
+    pub(crate) fn load(self: &Arc<Self>, key: &StoreKey) -> Loading {
+        let Ok(runtime) = Handle::try_current() else { return Loading(Box::pin(async { Err(Unavailable) })) };
+        let now = self.now();
+        let mut loads = lock(&self.loads);
+        if let Some(Entry::UnderWay { outcome, .. }) = loads.entries.get(key)
+            // Its task may have ended with another runtime.
+            && outcome.has_changed().is_ok()
+        {
+            return Loading::of(outcome.clone());
+        }
+        let is_due = loads.swept_at.is_none_or(|at| at > now || now.saturating_since(at) > self.settings.remember_for);
+        if loads.entries.len() >= MOST_ENTRIES && is_due {
+            let remember_for = self.settings.remember_for;
+            loads.swept_at = Some(now);
+            loads.entries.retain(|_, entry| match entry {
+                Entry::UnderWay { outcome, .. } => outcome.has_changed().is_ok(),
+                Entry::Found { from, .. } => *from <= now && now.saturating_since(*from) < remember_for,
+            });
+        }
+        let (sender, outcome) = watch::channel(None);
+        loads.reads += 1;
+        let read = loads.reads;
+        if loads.entries.len() < MOST_ENTRIES {
+            loads.entries.insert(key.clone(), Entry::UnderWay { read, outcome: outcome.clone() });
+        }
+        drop(loads);
+        let (records, key) = (Arc::clone(self), key.clone());
+        runtime.spawn(async move {
+            let loaded = records.get(&key).await;
+            let remembers = !records.settings.remember_for.is_zero();
+            lock(&records.loads).complete(&key, read, &loaded, remembers, records.now());
+            let _ = sender.send(Some(loaded));
+        });
+        Loading::of(outcome)
+    }
+}
+
+/// A future of a record.
+pub(crate) struct Loading(Pin<Box<dyn Future<Output = Loaded> + Send>>);
+
+impl Loading {
+    fn of(mut outcome: watch::Receiver<Option<Loaded>>) -> Self {
+        Self(Box::pin(async move {
+            match outcome.wait_for(Option::is_some).await {
+                Ok(loaded) => loaded.clone().unwrap_or(Err(Unavailable)),
+                // The runtime of its task has shut down.
+                Err(_) => Err(Unavailable),
+            }
+        }))
+    }
+}
+
+impl Future for Loading {
+    type Output = Loaded;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Loaded> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Loading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Loading(..)")
+    }
+}
+
+/// More records are never remembered at once: some 8 MiB.
+const MOST_ENTRIES: usize = 10_000;

@@ -1,0 +1,143 @@
+//! The records of visitors in the site's store: what the engine asks of it, with a limit of time and a breaker.
+//!
+//! 1. A call takes at most the store's timeout. After five failures in a row no call is made for a second, so that a store
+//!    that is down costs pages nothing.
+//! 2. [`loads`]: requests of one login that come together share one read, and a record is remembered for a short time.
+//! 3. [`refresh`] makes the calls of one refresh, [`saves`] those of one response.
+//! 4. [`owed`]: the end of a login that the store did not confirm is tried again until it does. Until then this node shows
+//!    nothing of that login.
+
+mod loads;
+mod owed;
+mod refresh;
+mod saves;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use euid_core::clock::{Clock, UnixMillis};
+use euid_core::engine::{Loaded, StoreWrite, Unavailable};
+use euid_core::store::{Put, StoreKey};
+
+use self::loads::LoadTable;
+pub(crate) use self::loads::Loading;
+use self::owed::Owed;
+pub(crate) use self::refresh::RefreshByStore;
+pub(crate) use self::saves::Saving;
+use crate::deadline::{self, before};
+use crate::refresh::{Admission, Breaker, Mutex, lock};
+use crate::store::{ErasedStore, StoreError};
+use crate::telemetry;
+
+/// The settings of [`Records`].
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) store: Arc<dyn ErasedStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// How long a call may take.
+    pub(crate) timeout: Duration,
+    /// How long a record is remembered.
+    pub(crate) remember_for: Duration,
+}
+
+/// The site's store, as all requests share it.
+pub(crate) struct Records {
+    settings: Settings,
+    breaker: Mutex<Breaker>,
+    loads: Mutex<LoadTable>,
+    owed: Mutex<Owed>,
+}
+
+impl Records {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings, breaker: Mutex::new(Breaker::new(COOLDOWN)), loads: Mutex::default(), owed: Mutex::default() }
+    }
+
+    /// The same store with changed settings. Nothing is remembered yet.
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        Self::new(settings)
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.settings.clock.now()
+    }
+
+    /// Reads a record, past what is remembered.
+    async fn get(&self, key: &StoreKey) -> Loaded {
+        if lock(&self.owed).contains(key) {
+            // It has ended, though the store does not know it yet.
+            return Ok(None);
+        }
+        self.guarded("get", Arc::clone(&self.settings.store).get(key.clone())).await
+    }
+
+    /// Writes a record. The end of a login that is not confirmed is owed from then on.
+    async fn put(self: &Arc<Self>, write: StoreWrite) -> Result<Put, Unavailable> {
+        lock(&self.loads).forget(&write.key);
+        let what = if write.ends_login { "end" } else { "put" };
+        let StoreWrite { key, when, stored, keep, .. } = write.clone();
+        let outcome = self.guarded(what, Arc::clone(&self.settings.store).put(key, when, stored, keep)).await;
+        if write.ends_login && outcome.is_err() {
+            owed::owe(self, write);
+        }
+        outcome
+    }
+
+    /// Makes a call, if the breaker lets it pass.
+    async fn guarded<T>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Unavailable> {
+        if lock(&self.breaker).admit(self.now()) == Admission::Refused {
+            telemetry::store_refused(what);
+            return Err(Unavailable);
+        }
+        self.timed(what, call).await
+    }
+
+    /// Makes a call, past the breaker.
+    async fn timed<T>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Unavailable> {
+        let begun = deadline::steady_now();
+        let end = deadline::moment_after(self.settings.timeout);
+        let outcome = before(end, std::pin::pin!(call)).await;
+        let outcome = outcome.unwrap_or_else(|| Err(StoreError::new("no answer within the timeout of the layer")));
+        let now = self.now();
+        let (from, to) = {
+            let mut breaker = lock(&self.breaker);
+            let from = breaker.state();
+            match outcome {
+                Ok(_) => breaker.success(),
+                Err(_) => breaker.failure(now, None),
+            }
+            (from, breaker.state())
+        };
+        // Last, as it runs the application's code.
+        let error = outcome.as_ref().err();
+        telemetry::store_called(what, error, deadline::steady_now().duration_since(begun));
+        if from != to {
+            telemetry::store_breaker_moved(from.word(), to.word(), error);
+        }
+        telemetry::store_breaker_is(to.number());
+        outcome.map_err(|_| Unavailable)
+    }
+}
+
+/// How long no call is made once the store is down.
+const COOLDOWN: Duration = Duration::from_secs(1);
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("timeout", &self.settings.timeout)
+            .field("remember_for", &self.settings.remember_for)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,58 @@
+//! The calls of one refresh: those to the store around that to the operator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use euid_core::engine::{Engine, StoreAnswer, StoreCall, StoredRefresh};
+use euid_core::identity::Identity;
+use tokio::time::sleep;
+
+use super::Records;
+use crate::refresh::{BoxedCall, Called, ErasedRefresh};
+
+/// Refreshes an identity by way of the store.
+pub(crate) struct RefreshByStore {
+    pub(crate) records: Arc<Records>,
+    pub(crate) engine: Engine,
+    pub(crate) stored: StoredRefresh,
+    /// Asks the operator.
+    pub(crate) refresh: Arc<dyn ErasedRefresh>,
+    /// How long the operator's answer is awaited.
+    pub(crate) call_deadline: Duration,
+}
+
+impl ErasedRefresh for RefreshByStore {
+    /// The engine names the identity to refresh: what is in the store by then may be newer than the page's own.
+    fn call(self: Arc<Self>, _: Arc<Identity>) -> BoxedCall {
+        Box::pin(async move { self.run().await })
+    }
+}
+
+impl RefreshByStore {
+    async fn run(&self) -> Called {
+        let Self { records, engine, stored, refresh, call_deadline } = self;
+        let mut stored = stored.clone();
+        let asked_until = records.now().saturating_add(call_deadline.saturating_add(AFTER_DEADLINE));
+        let mut next = stored.start(engine, asked_until, records.now());
+        loop {
+            let answer = match next {
+                Ok(StoreCall::Get(key)) => StoreAnswer::Got(records.get(&key).await),
+                Ok(StoreCall::Put(write)) => StoreAnswer::Put(records.put(write).await),
+                Ok(StoreCall::Wait(time)) => {
+                    sleep(time).await;
+                    StoreAnswer::Waited
+                }
+                Ok(StoreCall::Refresh(identity)) => match Arc::clone(refresh).call(identity).await {
+                    Called::Answered(outcome) => StoreAnswer::Refreshed(outcome),
+                    not_made @ Called::NotMade(_) => return not_made,
+                },
+                Err(Some(outcome)) => return Called::Answered(outcome),
+                Err(None) => return Called::NotMade("another node refreshes it, or the store does not answer"),
+            };
+            next = stored.next(engine, answer, records.now());
+        }
+    }
+}
+
+/// How much longer than the operator's answer the lease is: time to put the new pair.
+const AFTER_DEADLINE: Duration = Duration::from_secs(1);

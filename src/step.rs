@@ -1,0 +1,205 @@
+//! What a request does with the engine's step: its handler is called at once, after a refresh, or after a look into the
+//! store.
+
+use std::mem;
+use std::sync::Arc;
+
+use euid_core::engine::{Decision, Load, Loaded, RefreshCandidate, RequestContext, Step};
+use http::{Request, Response};
+use tower::Service;
+
+use crate::config::{Config, RefreshMode};
+use crate::future::{ConcurrentRefresh, Loading, Refreshing, ResponseFuture, Suspended};
+use crate::hooks::{self, HookAnswers};
+use crate::records::RefreshByStore;
+use crate::refresh::{ErasedRefresh, Origin, Outcome, RefreshKey, Reply, transient};
+use crate::request::{report, start_decision};
+use crate::telemetry;
+
+/// A service that is ready for a request, with the configuration of the layer around it.
+pub(crate) struct Ready<'a, S> {
+    pub(crate) inner: &'a mut S,
+    pub(crate) config: Arc<Config>,
+}
+
+impl<S> Ready<'_, S> {
+    /// Calls the handler of a request whose decision is made. The usual case.
+    // Another function would copy the request once more.
+    #[inline(always)]
+    pub(crate) fn call_decided<B, R>(self, mut request: Request<B>, decision: Decision) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>>,
+    {
+        let Self { inner, config } = self;
+        if !decision.findings().is_empty() {
+            report(&config, decision.scope(), decision.findings());
+        }
+        if decision.stores_identity() {
+            return Ready { inner, config }.call_to_store(request, decision);
+        }
+        let pending = start_decision(&config, &mut request, decision);
+        ResponseFuture::running(inner.call(request), config, pending, None)
+    }
+
+    /// Calls the handler without a wait.
+    fn call_now<B>(
+        self,
+        mut request: Request<B>,
+        decision: Decision,
+        concurrent: Option<Box<ConcurrentRefresh>>,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        let Self { inner, config } = self;
+        let pending = start_decision(&config, &mut request, decision);
+        ResponseFuture::running(inner.call(request), config, pending, concurrent)
+    }
+
+    /// Calls the handler of a request whose identity must be written without a refresh: under a new key, or because it
+    /// was migrated from the JS SDK.
+    fn call_to_store<B>(self, request: Request<B>, mut decision: Decision) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        let (request, hook_allows) = hooks::allows_writes(&self.config, request);
+        if !hook_allows {
+            decision.defer();
+        }
+        self.call_now(request, decision, None)
+    }
+
+    /// Calls the handler of a request whose identity is due: at once, or after the operator has answered.
+    pub(crate) fn call_due<B>(
+        self,
+        mut request: Request<B>,
+        mut candidate: Box<RefreshCandidate>,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let config = &self.config;
+        if !candidate.findings().is_empty() {
+            report(config, Some(candidate.scope()), candidate.findings());
+        }
+        // The hook is not called for a response that may not write anyway, such as that to a request for an image:
+        // `may_refresh` is false, and `settle` defers the write.
+        let mut hook_allows = true;
+        if candidate.may_write() {
+            (request, hook_allows) = hooks::allows_writes(config, request);
+        }
+        let now = candidate.arrived();
+        // As bytes, since `refresh` must not import the engine.
+        let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
+        let coordinator = config.coordinator(candidate.scope());
+        let key = RefreshKey::new(candidate.identity(), lineage);
+        let outcome = if hook_allows && candidate.may_refresh() {
+            let origin = if candidate.is_migrated() { Origin::Migrated } else { Origin::Login };
+            match coordinator.ask(&key, candidate.identity(), origin, by_store(config, &candidate), now) {
+                Reply::Known(outcome) => outcome,
+                Reply::Refused(why) => refused(why),
+                Reply::Waiting { waiter, patience, shared } => {
+                    candidate.share(shared);
+                    let is_concurrent = config.refresh_mode == RefreshMode::Concurrent && candidate.is_usable();
+                    if is_concurrent || !candidate.may_wait() {
+                        // The handler is called now, with the old token. `ConcurrentRefresh::adopt` settles the
+                        // candidate again, if the operator has answered before the handler's response.
+                        let unanswered = candidate.settle(&transient("not answered yet"), now);
+                        let concurrent = Box::new(ConcurrentRefresh { waiter, candidate });
+                        return self.call_now(request, unanswered, Some(concurrent));
+                    }
+                    let (ready, config) = self.take();
+                    let refreshing = Refreshing::new(config, waiter, patience, Suspended { candidate, ready, request });
+                    return ResponseFuture::refreshing(refreshing);
+                }
+            }
+        } else {
+            // The outcome of another request's refresh applies to this one too.
+            coordinator.recall(&key, now).unwrap_or_else(|| refused("this request may not refresh"))
+        };
+        let mut decision = candidate.settle(&outcome, now);
+        if !hook_allows {
+            decision.defer();
+        }
+        self.call_now(request, decision, None)
+    }
+
+    /// Calls the handler of a request whose record must be read first.
+    #[cold]
+    pub(crate) fn call_loaded<B, R>(
+        self,
+        request: Request<B>,
+        load: Box<Load>,
+        answers: Option<HookAnswers>,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+    {
+        let Some(records) = &self.config.records else {
+            // Never: the engine has a store if the layer has one.
+            return self.call_decided(request, load.unavailable());
+        };
+        if let Some(loaded) = records.remembered(load.key()) {
+            return self.resume(request, load, answers.as_ref(), loaded);
+        }
+        let record = records.load(load.key());
+        let (ready, config) = self.take();
+        ResponseFuture::loading(Loading { config, record, suspended: Some((ready, request, load, answers)) })
+    }
+
+    /// Calls the handler of a request whose record has been read.
+    pub(crate) fn resume<B, R>(
+        self,
+        request: Request<B>,
+        load: Box<Load>,
+        answers: Option<&HookAnswers>,
+        loaded: Loaded,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+    {
+        let context = answers.map_or(RequestContext::UNRESTRICTED, HookAnswers::context);
+        let Self { inner, config } = self;
+        let now = || config.now();
+        let step = match &loaded {
+            Ok(stored) => config.engine.resume(request.method(), request.headers(), &context, stored.as_ref(), now),
+            Err(_) => Step::Ready(load.unavailable()),
+        };
+        let ready = Ready { inner, config };
+        match step {
+            Step::Ready(decision) => ready.call_decided(request, decision),
+            Step::Refresh(candidate) => ready.call_due(request, candidate),
+            // Never: the record has been looked for.
+            Step::Load(load) => ready.call_decided(request, load.unavailable()),
+        }
+    }
+
+    /// The ready service. Only the one that `poll_ready` was called on is ready; a clone is not. The ready one moves into
+    /// the request's future; the clone stays for the next `poll_ready`.
+    fn take(self) -> (S, Arc<Config>)
+    where
+        S: Clone,
+    {
+        let clone = self.inner.clone();
+        (mem::replace(self.inner, clone), self.config)
+    }
+}
+
+/// The refresh by way of the store, if the identity is there or moves there.
+fn by_store(config: &Config, candidate: &RefreshCandidate) -> Option<Arc<dyn ErasedRefresh>> {
+    let (records, stored) = (config.records.as_ref()?, candidate.stored()?);
+    let coordinator = config.coordinator(candidate.scope());
+    Some(Arc::new(RefreshByStore {
+        records: Arc::clone(records),
+        engine: config.engine.clone(),
+        stored: stored.clone(),
+        refresh: Arc::clone(coordinator.refresh()),
+        call_deadline: coordinator.call_deadline(),
+    }))
+}
+
+/// Reports that no call is made, and returns that as the outcome.
+fn refused(why: &'static str) -> Outcome {
+    telemetry::refresh_refused(why);
+    Arc::new(transient(why))
+}
