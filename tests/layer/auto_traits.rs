@@ -45,11 +45,12 @@ const fn service<Sent: Send, Shared: Sync, Moved: Unpin>() {
     unpin::<EuidService<Moved>>();
 }
 
-/// `ResponseFuture` is `Send` if the inner service, its future and the body are. It promises no `Unpin`.
+/// `ResponseFuture` is `Send` if the inner service, its future, its response and the body are: it holds the response while
+/// a store is told of a login. It promises no `Unpin`.
 #[expect(dead_code, reason = "this only has to compile")]
 const fn future<S, B>()
 where
-    S: Service<Request<B>, Future: Send> + Send,
+    S: Service<Request<B>, Response: Send, Future: Send> + Send,
     B: Send,
 {
     send::<ResponseFuture<S, B>>();

@@ -22,6 +22,7 @@ mod replay;
 mod runtime;
 mod scopes;
 mod service;
+mod stores;
 mod subject;
 #[cfg(feature = "metrics")]
 mod telemetry;

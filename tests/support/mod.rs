@@ -20,6 +20,7 @@ pub(crate) mod scope;
 pub(crate) mod sdk;
 #[cfg(feature = "client")]
 pub(crate) mod server;
+pub(crate) mod stores;
 #[cfg(feature = "client")]
 pub(crate) mod tls;
 

@@ -1,0 +1,93 @@
+//! A store that fails as a test wants it, and counts its calls.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use std::sync::Mutex;
+use tower_euid::clock::ManualClock;
+use tower_euid::store::{MemoryStore, Put, Store, StoreError, StoreKey, Stored, When};
+
+/// What a store does with a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fault {
+    #[default]
+    None,
+    /// It refuses the connection.
+    Down,
+    /// It does what it is asked, and its answer is lost.
+    AnswerLost,
+    /// It never answers.
+    Hangs,
+    /// It reads, but fails to write.
+    ReadOnly,
+}
+
+/// A store in memory; clones share it.
+#[derive(Clone)]
+pub(crate) struct TestStore(Arc<Inner>);
+
+struct Inner {
+    memory: MemoryStore,
+    fault: Mutex<Fault>,
+    delay: Mutex<Duration>,
+    gets: AtomicUsize,
+    puts: AtomicUsize,
+}
+
+impl TestStore {
+    pub(crate) fn new(clock: &ManualClock) -> Self {
+        Self(Arc::new(Inner {
+            memory: MemoryStore::new().clock(clock.clone()),
+            fault: Mutex::default(),
+            delay: Mutex::default(),
+            gets: AtomicUsize::new(0),
+            puts: AtomicUsize::new(0),
+        }))
+    }
+
+    pub(crate) fn fault(&self, fault: Fault) {
+        *self.0.fault.lock().unwrap() = fault;
+    }
+
+    /// Delays each answer, by tokio's time.
+    pub(crate) fn delay(&self, delay: Duration) {
+        *self.0.delay.lock().unwrap() = delay;
+    }
+
+    /// Returns how many gets and puts there were.
+    pub(crate) fn calls(&self) -> (usize, usize) {
+        (self.0.gets.load(Ordering::SeqCst), self.0.puts.load(Ordering::SeqCst))
+    }
+
+    /// Makes a call as the fault says.
+    async fn call<T>(&self, writes: bool, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let (fault, delay) = (*self.0.fault.lock().unwrap(), *self.0.delay.lock().unwrap());
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        match fault {
+            Fault::None => call.await,
+            Fault::ReadOnly if !writes => call.await,
+            Fault::Down | Fault::ReadOnly => Err(StoreError::new("down, as the test wants it")),
+            Fault::AnswerLost => {
+                call.await?;
+                Err(StoreError::new("no answer, as the test wants it"))
+            }
+            Fault::Hangs => pending().await,
+        }
+    }
+}
+
+impl Store for TestStore {
+    async fn get(&self, key: &StoreKey) -> Result<Option<Stored>, StoreError> {
+        self.0.gets.fetch_add(1, Ordering::SeqCst);
+        self.call(false, self.0.memory.get(key)).await
+    }
+
+    async fn put(&self, key: &StoreKey, when: When, stored: &Stored, keep: Duration) -> Result<Put, StoreError> {
+        self.0.puts.fetch_add(1, Ordering::SeqCst);
+        self.call(true, self.0.memory.put(key, when, stored, keep)).await
+    }
+}
