@@ -124,6 +124,7 @@ mod refresh;
 mod request;
 mod response;
 mod service;
+mod sessions;
 mod step;
 pub mod store;
 mod telemetry;
@@ -203,6 +204,7 @@ pub use future::ResponseFuture;
 pub use layer::EuidLayer;
 pub use refresh::{Refresh, RefreshFn, refresh_fn};
 pub use service::EuidService;
+pub use sessions::EuidSessions;
 #[cfg(feature = "axum")]
 pub use types::EuidLayerMissing;
 pub use types::{

@@ -139,10 +139,14 @@ impl<S> Ready<'_, S> {
             // Never: the engine has a store if the layer has one.
             return self.call_decided(request, load.unavailable());
         };
-        if let Some(loaded) = records.remembered(load.key()) {
-            return self.resume(request, load, answers.as_ref(), loaded);
-        }
-        let record = records.load(load.key());
+        let record = if load.may_be_shared() {
+            if let Some(loaded) = records.remembered(load.key()) {
+                return self.resume(request, load, answers.as_ref(), loaded);
+            }
+            records.load(load.key())
+        } else {
+            records.load_alone(load.key())
+        };
         let (ready, config) = self.take();
         ResponseFuture::loading(Loading { config, record, suspended: Some((ready, request, load, answers)) })
     }

@@ -270,6 +270,7 @@ pub(crate) fn cookie_not_written(scope: Option<Scope>, reason: WriteError) {
         WriteError::HeadersFull => "headers_full",
         WriteError::WrongScope => "wrong_scope",
         WriteError::NoScope => "no_scope",
+        WriteError::NotStored => "not_stored",
         _ => "other",
     };
     let scope = self::word(scope);

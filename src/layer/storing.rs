@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use euid_core::store::StoreMode;
+use euid_core::store::{StoreMode, StoreSecret};
 
 use super::EuidLayer;
 use crate::records::{Records, Settings};
+use crate::sessions::EuidSessions;
 use crate::store::Store;
 
 impl EuidLayer {
@@ -37,6 +38,36 @@ impl EuidLayer {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn store(self, store: impl Store) -> Self {
+        self.set_store(store).set_engine(|engine| engine.with_store(StoreMode::ReadWrite))
+    }
+
+    /// Keeps one identity for each user of the application in a store on the site's side, for all their devices: a login, a
+    /// logout and an opt-out on one of them hold for the others. A client has no state but an opt-out that it was told of.
+    /// Default: no store.
+    ///
+    /// It needs the hook [`subject`](Self::subject), and every login needs the user's id:
+    /// [`EuidUpdate::subject`](crate::EuidUpdate::subject). A login that the store does not confirm is not kept, and
+    /// records are read for each request: there is no [`remember_for`](Self::remember_for). The `secret` never changes.
+    /// [`sessions`](Self::sessions) ends the login of a user from elsewhere.
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
+    /// # let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// use tower_euid::store::{MemoryStore, StoreSecret};
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String); // as a session layer further out has it
+    ///
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), refresh)
+    ///     .subject(|request| request.extensions.get::<User>().map(|user| user.0.clone()))
+    ///     .store_by_subject(MemoryStore::new(), StoreSecret::generate()?);
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    pub fn store_by_subject(self, store: impl Store, secret: StoreSecret) -> Self {
+        self.set_store(store).set_engine(|engine| engine.with_user_store(secret))
+    }
+
+    fn set_store(self, store: impl Store) -> Self {
         let store = Arc::new(store);
         self.set(|config| {
             config.records = Some(Arc::new(Records::new(Settings {
@@ -46,13 +77,31 @@ impl EuidLayer {
                 remember_for: Self::DEFAULT_REMEMBER_FOR,
             })));
         })
-        .store_mode(StoreMode::ReadWrite)
+    }
+
+    /// A handle that ends the logins of users from elsewhere. `None` unless the layer keeps them
+    /// [by subject](Self::store_by_subject).
+    ///
+    /// ```
+    /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
+    /// # use tower_euid::store::{MemoryStore, StoreSecret};
+    /// # let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+    /// let layer = EuidLayer::new(CookieKey::generate()?.into(), refresh);
+    /// assert!(layer.sessions().is_none());
+    /// let layer = layer.store_by_subject(MemoryStore::new(), StoreSecret::generate()?);
+    /// assert!(layer.sessions().is_some());
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn sessions(&self) -> Option<EuidSessions> {
+        EuidSessions::of(&self.config)
     }
 
     /// Sets whether the layer writes its store, or only reads it. Default: it writes.
     ///
     /// A site of several nodes begins to use a store in two steps, as with a new cookie key: first all nodes only read
     /// it, and go on to seal identities at the client; then they write it. It stops in the same two steps, backwards.
+    /// A store [by subject](Self::store_by_subject) has no such steps.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
@@ -66,8 +115,7 @@ impl EuidLayer {
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn store_mode(self, mode: StoreMode) -> Self {
-        let has_store = self.config.records.is_some();
-        self.set_engine(|engine| if has_store { engine.with_store(mode) } else { engine })
+        self.set_engine(|engine| if engine.has_store_by_handle() { engine.with_store(mode) } else { engine })
     }
 
     /// Sets how long a call to the store may take, whatever timeouts the store has itself. A page waits for one call.

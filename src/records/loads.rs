@@ -59,9 +59,6 @@ impl LoadTable {
 impl Records {
     /// The record, if it is known without a call.
     pub(crate) fn remembered(&self, key: &StoreKey) -> Option<Loaded> {
-        if lock(&self.owed).contains(key) {
-            return Some(Ok(None));
-        }
         let remember_for = self.settings.remember_for;
         if remember_for.is_zero() {
             return None;
@@ -74,6 +71,13 @@ impl Records {
             }
             _ => None,
         }
+    }
+
+    /// Reads a record for one request alone.
+    pub(crate) fn load_alone(self: &Arc<Self>, key: &StoreKey) -> Loading {
+        let (records, key) = (Arc::clone(self), key.clone());
+        let has_runtime = Handle::try_current().is_ok();
+        Loading(Box::pin(async move { if has_runtime { records.get(&key).await } else { Err(Unavailable) } }))
     }
 
     /// Begins to read a record, or joins a read of it.

@@ -67,11 +67,10 @@ impl Records {
 
     /// Reads a record, past what is remembered.
     async fn get(&self, key: &StoreKey) -> Loaded {
-        if lock(&self.owed).contains(key) {
-            // It has ended, though the store does not know it yet.
-            return Ok(None);
-        }
-        self.guarded("get", Arc::clone(&self.settings.store).get(key.clone())).await
+        let loaded = self.guarded("get", Arc::clone(&self.settings.store).get(key.clone())).await;
+        let owed = lock(&self.owed);
+        // What has ended is not shown, though the store does not know it yet.
+        loaded.map(|stored| stored.filter(|stored| !owed.hides(key, stored)))
     }
 
     /// Writes a record. The end of a login that is not confirmed is owed from then on.

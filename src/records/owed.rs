@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use euid_core::engine::StoreWrite;
-use euid_core::store::StoreKey;
+use euid_core::engine::{StoreWrite, Unavailable};
+use euid_core::store::{Put, StoreKey, Stored};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
@@ -22,8 +22,9 @@ pub(super) struct Owed {
 }
 
 impl Owed {
-    pub(super) fn contains(&self, key: &StoreKey) -> bool {
-        self.ends.contains_key(key)
+    /// Whether an end of this says that what the store has must not be shown.
+    pub(super) fn hides(&self, key: &StoreKey, stored: &Stored) -> bool {
+        self.ends.get(key).is_some_and(|end| end.hides(stored))
     }
 }
 
@@ -62,15 +63,17 @@ async fn try_again(trying: Trying) {
         sleep(EVERY).await;
         let ends: Vec<StoreWrite> = lock(&records.owed).ends.values().cloned().collect();
         for end in ends {
-            let StoreWrite { key, when, stored, keep, .. } = end;
-            let store = Arc::clone(&records.settings.store);
-            // Refused or done: the store has answered, and the login it was for has ended.
-            if records.timed("end", store.put(key.clone(), when, stored, keep)).await.is_err() {
+            let key = end.key.clone();
+            match records.end_again(end).await {
+                Ok(Put::Done) => {
+                    lock(&records.loads).forget(&key);
+                    lock(&records.owed).ends.remove(&key);
+                }
+                // Something else was written in between: the next attempt reads that.
+                Ok(Put::Refused) => {}
                 // The others would wait for their timeouts, too.
-                break;
+                Err(Unavailable) => break,
             }
-            lock(&records.loads).forget(&key);
-            lock(&records.owed).ends.remove(&key);
         }
         let number = {
             let mut owed = lock(&records.owed);
@@ -85,6 +88,33 @@ async fn try_again(trying: Trying) {
     }
 }
 
+impl Records {
+    /// Ends a login on behalf of no request. If the store does not confirm it, it is owed.
+    pub(crate) async fn end(self: &Arc<Self>, end: StoreWrite) -> Result<Put, Unavailable> {
+        let mut outcome = Err(Unavailable);
+        for _ in 0..TRIES {
+            outcome = self.end_again(end.clone()).await;
+            if outcome != Ok(Put::Refused) {
+                break;
+            }
+        }
+        if outcome != Ok(Put::Done) {
+            owe(self, end);
+        }
+        outcome
+    }
+
+    /// Tries an end, past the breaker. Done, if there is nothing to end any more.
+    async fn end_again(&self, end: StoreWrite) -> Result<Put, Unavailable> {
+        let store = || Arc::clone(&self.settings.store);
+        let there = if end.must_read() { self.timed("get", store().get(end.key.clone())).await? } else { None };
+        let Some(StoreWrite { key, when, stored, keep, .. }) = end.again(there.as_ref()) else { return Ok(Put::Done) };
+        self.timed("end", store().put(key, when, stored, keep)).await
+    }
+}
+
+/// How often an end is tried that other writes come before.
+const TRIES: usize = 3;
 const EVERY: Duration = Duration::from_secs(1);
 /// More are not kept, so that a store that is down for long does not take all memory: some 2 MiB.
 const MOST_OWED: usize = 10_000;

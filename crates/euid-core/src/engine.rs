@@ -22,6 +22,7 @@
 //! 7. `Load` and `Save` are for an engine [with a store](Engine::with_store) only.
 
 mod begin;
+mod by_user;
 mod candidate;
 mod change;
 mod context;
@@ -74,7 +75,7 @@ use crate::outcome::Refreshed;
 use crate::scope::Scope;
 use crate::sealed::KeyRing;
 pub use crate::sealed::login::{Lineage, Login};
-use crate::store::StoreMode;
+use crate::store::{StoreMode, StoreSecret};
 use crate::transport::cookies::Cookies;
 use crate::transport::{CookieConfig, HeaderConfig, Transport};
 
@@ -254,7 +255,29 @@ impl Engine {
     /// ```
     #[must_use]
     pub fn with_store(self, mode: StoreMode) -> Self {
-        self.set_up(|setup| setup.store = Some(mode))
+        self.set_up(|setup| (setup.store, setup.user_store) = (Some(mode), None))
+    }
+
+    /// Keeps one identity for each user of the application in the host's store, for all their devices. A client has nothing
+    /// but an opt-out. Each login needs a [subject](Change::subject), and each request its [user](RequestContext::user).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{CookieKey, engine::Engine};
+    /// use http::{HeaderMap, Method};
+    /// use tower_euid::engine::{RequestContext, SignedIn, Step};
+    /// use tower_euid::store::StoreSecret;
+    ///
+    /// let engine = Engine::new(CookieKey::generate()?.into()).with_user_store(StoreSecret::generate()?);
+    /// let context = RequestContext { user: SignedIn::User(b"17"), ..RequestContext::UNRESTRICTED };
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// let step = engine.begin(&Method::GET, &HeaderMap::new(), &context, || at(0));
+    /// assert!(matches!(step, Step::Load(_))); // the record of the user 17
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn with_user_store(self, secret: StoreSecret) -> Self {
+        self.set_up(|setup| (setup.store, setup.user_store) = (None, Some(secret)))
     }
 
     /// The scope that the engine serves; `None` if it serves both.

@@ -99,9 +99,9 @@ impl Engine {
         let own = self.cookies.scope();
         let scope = self.serving(context);
         let transport = T::of(self, scope.unwrap_or(own));
-        let others = (self.serves_both() || self.store().is_some()).then(|| Others {
-            idle: if self.serves_both() { self.find_idle::<T>(headers, scope) } else { Idle::default() },
-            held: transport.filter(|_| scope.is_some()).and_then(|transport| self.held_of(transport, headers)),
+        let others = (self.serves_both() || self.has_store()).then(|| Others {
+            idle: if self.serves_both() { self.find_idle::<T>(headers, context, scope) } else { Idle::default() },
+            held: transport.filter(|_| scope.is_some()).and_then(|transport| self.held_of(transport, headers, context)),
             ..Others::default()
         });
         let exchange = transport.map(|transport| Exchange {
@@ -115,6 +115,7 @@ impl Engine {
             now,
         });
         match exchange {
+            Some(exchange) if scope.is_some() && self.user_store().is_some() => exchange.begin_by_user(),
             Some(exchange) if scope.is_some() => self.moving(exchange.begin(T::values(headers))),
             Some(exchange) => exchange.unserved(),
             // Never: an engine with a carrier has it in every scope.

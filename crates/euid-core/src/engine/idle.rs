@@ -9,9 +9,9 @@
 
 use http::HeaderMap;
 
-use super::Engine;
 use super::read::FoundAnchor;
 use super::routes::Served;
+use super::{Engine, RequestContext};
 use crate::scope::Scope;
 use crate::transport::Transport;
 use crate::transport::cookies::Cookies;
@@ -19,12 +19,17 @@ use crate::transport::slots::{Brought, Hits, Idle, IdleScope, Others};
 
 impl Engine {
     /// The state of all scopes but the one that serves the request.
-    pub(super) fn find_idle<T: Served>(&self, headers: &HeaderMap, serves: Option<Scope>) -> Idle {
+    pub(super) fn find_idle<T: Served>(
+        &self,
+        headers: &HeaderMap,
+        context: &RequestContext<'_>,
+        serves: Option<Scope>,
+    ) -> Idle {
         let scopes = Scope::ALL.into_iter().filter(|scope| Some(*scope) != serves);
         let transports = scopes.filter_map(|scope| T::of(self, scope));
         let idle = |transport: &T| {
             let mut idle = find(transport, headers);
-            if let Some(held) = self.held_of(transport, headers) {
+            if let Some(held) = self.held_of(transport, headers, context) {
                 idle.brought = idle.brought.with_others(&Others { held: Some(held), ..Others::default() });
             }
             idle

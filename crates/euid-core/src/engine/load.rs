@@ -51,6 +51,7 @@ use crate::transport::slots::{Brought, Held, Others};
 #[derive(Debug)]
 pub struct Load {
     key: StoreKey,
+    is_of_user: bool,
     unavailable: Decision,
 }
 
@@ -59,6 +60,34 @@ impl Load {
     #[must_use]
     pub fn key(&self) -> &StoreKey {
         &self.key
+    }
+
+    /// The load of a user's record.
+    pub(super) fn of_user(key: StoreKey, unavailable: Decision) -> Self {
+        Self { key, is_of_user: true, unavailable }
+    }
+
+    /// Whether the host may share one read among the requests that come meanwhile, and remember what it has found for a
+    /// short time. A record that is keyed by the user is read for each request: a logout on one device holds for the others.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let anchor = request.get_all("cookie").iter().next().unwrap().clone();
+    /// # let request = http::HeaderMap::from_iter([(http::header::COOKIE, anchor)]);
+    /// use http::Method;
+    /// use tower_euid::engine::{RequestContext, Step};
+    /// use tower_euid::store::StoreMode;
+    ///
+    /// let by_handle = engine.with_store(StoreMode::ReadWrite);
+    /// let step = by_handle.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(5_000));
+    /// assert!(matches!(step, Step::Load(load) if load.may_be_shared()));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn may_be_shared(&self) -> bool {
+        !self.is_of_user
     }
 
     /// The decision if the store does not answer: the handler sees [`Unavailable`](crate::Euid::Unavailable), and all
@@ -131,13 +160,13 @@ impl<T: Served> Exchange<'_, T> {
                 let verdict = policy::store_unavailable(self.context.consent);
                 let (sees, change) = (euid(verdict.sees, None), verdict.action.into());
                 let unavailable = self.decide(sees, change, true, brought, Findings::NONE);
-                Step::Load(Box::new(Load { key: held.key.clone(), unavailable }))
+                Step::Load(Box::new(Load { key: held.key.clone(), is_of_user: false, unavailable }))
             }
             Some(None) => self.without_record(brought, Findings::NONE),
             Some(Some(stored)) => {
                 let keys = self.engine.keys.keys();
                 let opened = record::open(&keys, &held.key, stored, |record| match record {
-                    Record::Ended => Err(RejectReason::LoginEnded),
+                    Record::Ended | Record::OptedOut(_) => Err(RejectReason::LoginEnded),
                     Record::Identity(record) => {
                         self.with_record(&record, held, stored.version, brought).ok_or(RejectReason::Undecodable)
                     }
@@ -165,14 +194,14 @@ impl<T: Served> Exchange<'_, T> {
         version: [u8; 16],
         brought: &Brought,
     ) -> Option<Step> {
-        let StoredIdentity { asked_until, ref previous, ref payload, old_key } = *record;
+        let StoredIdentity { asked_until, since, ref previous, ref payload, old_key } = *record;
         let login = payload.login;
         if StoreKey::of_login(self.transport.scope(), &login.lineage) != held.key {
             return None;
         }
         // The response must know which login this one replaced.
-        let held = Held { previous: previous.clone(), ..held.clone() };
-        let others = Others { held: Some(held), ..self.others.cloned().unwrap_or_default() };
+        let with_previous = Held { previous: previous.clone(), ..held.clone() };
+        let others = Others { held: Some(with_previous), ..self.others.cloned().unwrap_or_default() };
         let exchange = Exchange { others: Some(&others), ..*self };
         let (subject, rejected) = self.context.compare_user(&login);
         let findings = Findings { old_key, rejected };
@@ -183,17 +212,11 @@ impl<T: Served> Exchange<'_, T> {
                 // The response seals the new pair at the client.
                 return Some(exchange.candidate(Source::OwnState(login), brought, identity, times, now, findings));
             }
-            let refresh = StoredRefresh::of_record(self.transport.scope(), login, Arc::clone(&identity), version);
+            let key = held.key.clone();
+            let refresh = StoredRefresh::of_record(key, login, Arc::clone(&identity), version, since);
             let refresh = refresh.replacing(previous.clone()).asked_until(asked_until);
-            let is_usable = times.is_usable(now);
             let step = exchange.candidate(Source::Stored(login), brought, identity, times, now, findings);
-            let Step::Refresh(mut candidate) = step else { return Some(step) };
-            if now < asked_until && is_usable {
-                // Another node is refreshing it.
-                return Some(Step::Ready(Decision { findings, ..candidate.postpone(now) }));
-            }
-            candidate.stored = Some(Box::new(refresh.awaited(!is_usable)));
-            return Some(Step::Refresh(candidate));
+            return Some(refresh.of_candidate(step, now));
         };
         let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token(self.transport.scope()));
         // What has expired, and what is another user's, stays in the store until its time.

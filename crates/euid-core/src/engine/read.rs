@@ -14,7 +14,7 @@
 use arrayvec::ArrayVec;
 
 use super::{Engine, RejectReason};
-use crate::sealed::aead::{Head, OpenError, Purpose};
+use crate::sealed::aead::{Head, Name, OpenError, Purpose};
 use crate::sealed::keys::Keys;
 use crate::sealed::login::{self, Anchor, LineageText, Login};
 use crate::sealed::payload::{OptOut, Payload};
@@ -174,6 +174,17 @@ impl Engine {
             }
         }
         outcome
+    }
+}
+
+impl Engine {
+    /// Opens the record of an opt-out, of whatever login.
+    pub(super) fn open_opt_out(&self, transport: &impl Transport, hit: &Tagged<'_>) -> Option<OptOut> {
+        let Slot::OptOut(_) = hit.slot else { return None };
+        let keys = self.keys.keys();
+        let head = Head::read(&keys, hit.value)?;
+        let open = |name: Name<'_>| head.open(Purpose::OptOut, name, hit.value, OptOut::parse);
+        transport.with_name(&hit.slot, open).ok().flatten()
     }
 }
 

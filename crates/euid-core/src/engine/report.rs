@@ -128,6 +128,9 @@ pub enum WriteError {
     WrongScope,
     /// No scope serves the request, so no login can be written.
     NoScope,
+    /// The store is keyed by the user, and did not confirm the login: it was unavailable, the login is bound to no user, or
+    /// the user has opted out meanwhile.
+    NotStored,
 }
 
 impl Findings {

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::{Engine, RequestContext};
 use crate::scope::Scope;
-use crate::store::StoreMode;
+use crate::store::{StoreMode, StoreSecret};
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
 use crate::transport::route::Carrier;
@@ -21,7 +21,10 @@ use crate::transport::{CookieConfig, HeaderConfig, Transport};
 pub(super) struct Extras {
     other_cookies: Option<Cookies>,
     headers: Option<HeaderSide>,
+    /// A store by handle.
     store: Option<StoreMode>,
+    /// A store by user.
+    user_store: Option<StoreSecret>,
 }
 
 /// The settings of an engine that depend on each other.
@@ -32,6 +35,7 @@ pub(super) struct Setup {
     pub(super) both_scopes: bool,
     pub(super) headers: Option<HeaderConfig>,
     pub(super) store: Option<StoreMode>,
+    pub(super) user_store: Option<StoreSecret>,
 }
 
 /// The headers of an engine that takes them.
@@ -85,16 +89,17 @@ impl Engine {
             both_scopes: self.serves_both(),
             headers: self.header_side().map(|side| side.config),
             store: self.store(),
+            user_store: self.user_store().cloned(),
         };
         change(&mut setup);
-        let Setup { cookies, scope, both_scopes, headers, store } = setup;
+        let Setup { cookies, scope, both_scopes, headers, store, user_store } = setup;
         let other = both_scopes.then(|| scope.other());
         let headers = headers.and_then(|config| {
             Some(HeaderSide { config, own: Headers::new(scope)?, other: other.and_then(Headers::new) })
         });
         let other_cookies = other.map(|other| Cookies::new(cookies.clone(), other));
-        let has_extras = headers.is_some() || other_cookies.is_some() || store.is_some();
-        let extras = has_extras.then(|| Box::new(Extras { other_cookies, headers, store }));
+        let has_extras = headers.is_some() || other_cookies.is_some() || store.is_some() || user_store.is_some();
+        let extras = has_extras.then(|| Box::new(Extras { other_cookies, headers, store, user_store }));
         Self { cookies: Cookies::new(cookies, scope), extras, ..self }
     }
 
@@ -102,9 +107,18 @@ impl Engine {
         self.extras.as_ref().is_some_and(|extras| extras.other_cookies.is_some())
     }
 
-    /// How the engine uses a store, if it does.
+    /// How the engine uses a store whose handle is the login slot, if it does.
     pub(super) fn store(&self) -> Option<StoreMode> {
         self.extras.as_ref()?.store
+    }
+
+    /// The secret of a store that is keyed by the user, if the engine uses one.
+    pub(super) fn user_store(&self) -> Option<&StoreSecret> {
+        self.extras.as_ref()?.user_store.as_ref()
+    }
+
+    pub(super) fn has_store(&self) -> bool {
+        self.store().is_some() || self.user_store().is_some()
     }
 
     fn header_side(&self) -> Option<&HeaderSide> {

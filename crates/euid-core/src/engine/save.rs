@@ -8,14 +8,15 @@
 use http::{HeaderMap, StatusCode};
 
 use super::finish::Report;
-use super::stored::{Loaded, StoreAnswer, StoreCall, Unavailable};
+use super::stored::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
 use super::write::Removals;
 use super::{Change, Engine, Pending, Renewal};
 use crate::clock::UnixMillis;
-use crate::sealed::login::Login;
-use crate::sealed::record::{self, Record};
-use crate::store::{Put, StoreKey, StoreMode, When};
-use crate::transport::slots::{Brought, IdleScope};
+use crate::identity::Identity;
+use crate::sealed::login::{Lineage, Login};
+use crate::sealed::record::{self, NewRecord, Record};
+use crate::store::{Put, StoreKey, StoreMode, StoreSecret, When};
+use crate::transport::slots::{Brought, HeldRecord, IdleScope};
 
 /// The calls to the store that a response needs before its headers are written.
 ///
@@ -47,6 +48,10 @@ pub struct Save {
     status: StatusCode,
     /// In the order in which they are made, the last one first.
     calls: Vec<StoreCall>,
+    /// Writes for which a record must be read first.
+    unread: Vec<StoreWrite>,
+    /// The write that waits for such a read, and how often it was refused.
+    waiting: Option<(StoreWrite, u8)>,
     outcome: Saved,
 }
 
@@ -54,6 +59,8 @@ pub struct Save {
 #[derive(Debug)]
 pub(super) struct SavePlan {
     calls: Vec<StoreCall>,
+    /// Keyed by the user: writes for which a record must be read first.
+    unread: Vec<StoreWrite>,
     outcome: Saved,
 }
 
@@ -70,8 +77,24 @@ pub(super) enum Saved {
 
 impl Save {
     pub(super) fn new(plan: SavePlan, pending: Pending, asked: Option<&Change>, status: StatusCode) -> Self {
-        let SavePlan { calls, outcome } = plan;
-        Self { pending, asked: asked.cloned(), status, calls, outcome }
+        let SavePlan { calls, unread, outcome } = plan;
+        let mut save = Self { pending, asked: asked.cloned(), status, calls, unread, waiting: None, outcome };
+        save.read_next();
+        save
+    }
+
+    /// Turns to the next write for which a record must be read, if no call is left.
+    fn read_next(&mut self) {
+        if self.calls.is_empty()
+            && let Some(write) = self.unread.pop()
+        {
+            self.read_for(write, 0);
+        }
+    }
+
+    fn read_for(&mut self, write: StoreWrite, refusals: u8) {
+        self.calls.push(StoreCall::Get(write.key.clone()));
+        self.waiting = Some((write, refusals));
     }
 
     /// The next call; `None` once the headers can be written.
@@ -82,11 +105,47 @@ impl Save {
 
     /// Takes the answer to the [call](Self::call).
     pub fn answer(&mut self, answer: StoreAnswer) {
-        self.calls.pop();
-        match (&mut self.outcome, answer) {
-            (Saved::Login { is_stored, .. }, StoreAnswer::Put(Ok(Put::Done))) => *is_stored = true,
-            (Saved::Move { loaded, .. }, StoreAnswer::Got(answer)) => *loaded = answer,
+        match (self.calls.pop(), answer) {
+            (Some(StoreCall::Put(write)), StoreAnswer::Put(answer)) => self.have_put(write, answer),
+            (Some(StoreCall::Get(_)), StoreAnswer::Got(answer)) => self.have_got(answer),
+            // No answer to what was asked: as if the store had not answered.
             _ => {}
+        }
+        self.read_next();
+    }
+
+    fn have_put(&mut self, write: StoreWrite, answer: Result<Put, Unavailable>) {
+        let waited = self.waiting.take();
+        match answer {
+            Ok(Put::Done) => {
+                if let Saved::Login { is_stored, .. } = &mut self.outcome {
+                    *is_stored |= !write.ends_login;
+                }
+            }
+            Ok(Put::Refused) if write.must_read() => {
+                let refusals = waited.map_or(0, |(_, refusals)| refusals) + 1;
+                if refusals <= MOST_TRIES {
+                    self.read_for(write, refusals);
+                }
+            }
+            Ok(Put::Refused) | Err(Unavailable) => {}
+        }
+    }
+
+    fn have_got(&mut self, answer: Loaded) {
+        if let Saved::Move { loaded, .. } = &mut self.outcome {
+            *loaded = answer;
+            return;
+        }
+        let Some((write, refusals)) = self.waiting.take() else { return };
+        let next = match answer {
+            Ok(stored) => write.again(stored.as_ref()),
+            // The host owes an end, so it must fail as a write.
+            Err(Unavailable) => Some(write).filter(|write| write.ends_login),
+        };
+        if let Some(write) = next {
+            self.calls.push(StoreCall::Put(write.clone()));
+            self.waiting = Some((write, refusals));
         }
     }
 }
@@ -106,6 +165,10 @@ impl Engine {
 
     /// The calls that a change needs; `None` if it needs none.
     pub(super) fn plan_save(&self, change: &Change, removals: &Removals<'_>, now: UnixMillis) -> Option<SavePlan> {
+        if let Some(secret) = self.user_store() {
+            // Without a call, the response says what could not be written.
+            return self.plan_user_save(secret, change, removals, now);
+        }
         let mode = self.store()?;
         let brought = removals.brought;
         let mut calls = Vec::new();
@@ -126,8 +189,8 @@ impl Engine {
                 {
                     let key = StoreKey::of_login(scope, &login.lineage);
                     let replaced = brought.held().map(|held| &held.key);
-                    let put = self.put_identity((&key, When::Absent), (&login, &new.identity), replaced, None, now);
-                    if let Some(put) = put {
+                    let record = NewRecord { previous: replaced, ..new_record(&login, &new.identity, now) };
+                    if let Some(put) = self.put_identity(&key, When::Absent, &record, now) {
                         calls.extend(brought.held().and_then(|held| self.end(held.previous.as_ref()?)));
                         // After the ends, as the last call is made first.
                         calls.push(StoreCall::Put(put));
@@ -138,7 +201,56 @@ impl Engine {
             Change::EndLogin => calls.extend(self.ends(brought).chain(self.idle_ends(brought))),
             Change::OptOut(_) => calls.extend(self.ends(brought)),
         }
-        (!calls.is_empty()).then_some(SavePlan { calls, outcome })
+        (!calls.is_empty()).then_some(SavePlan { calls, unread: Vec::new(), outcome })
+    }
+
+    /// The calls that a change needs in a store that is keyed by the user.
+    fn plan_user_save(
+        &self,
+        secret: &StoreSecret,
+        change: &Change,
+        removals: &Removals<'_>,
+        now: UnixMillis,
+    ) -> Option<SavePlan> {
+        let held = removals.brought.held();
+        // A login may be of another user than the one who was signed in when the request came.
+        let place = |subject: &Option<Box<[u8]>>| {
+            let (scope, subject) = (removals.route.scope()?, subject.as_deref()?);
+            let key = secret.key_of(scope, subject);
+            let read = held.filter(|held| held.key == key).and_then(|held| held.read);
+            Some((key, read, Login::new(Some(subject)).ok()?, scope))
+        };
+        let mut plan = SavePlan { calls: Vec::new(), unread: Vec::new(), outcome: Saved::Nothing };
+        match change {
+            Change::Begin(new) => {
+                let (key, read, login, scope) = place(&new.subject)?;
+                if new.identity.scope().is_some_and(|own| own != scope) {
+                    return None;
+                }
+                let (when, record) = (when_as_read(read), new_record(&login, &new.identity, now));
+                plan.add(self.put_user_login(&key, when, &record, now), read);
+                plan.outcome = Saved::Login { login, is_stored: false };
+            }
+            Change::OptOut(new) => {
+                let (key, read, login, _) = place(&new.subject)?;
+                let ended = Ended::Until(now);
+                plan.add(self.put_user_opt_out(&key, when_as_read(read), login, ended, now), read);
+            }
+            Change::EndLogin => {
+                let idle = removals.brought.idle().iter().filter_map(|idle| idle.brought.held());
+                for held in held.into_iter().chain(idle) {
+                    let ended = match held.read {
+                        // An opt-out stays, and what has ended has ended.
+                        Some(HeldRecord::OptedOut { .. } | HeldRecord::Ended { .. }) => continue,
+                        Some(HeldRecord::Login { lineage, .. }) => Ended::Login(Lineage::from_bytes(lineage)),
+                        Some(HeldRecord::Nothing) | None => Ended::Until(now),
+                    };
+                    plan.add(self.put_user_end(&held.key, when_as_read(held.read), ended), held.read);
+                }
+            }
+            _ => return None,
+        }
+        plan.has_calls().then_some(plan)
     }
 
     /// The ends of the login that the request named, and of the one before it.
@@ -161,9 +273,40 @@ impl Engine {
         let Ok(Some(stored)) = loaded else { return false };
         let expires = |record: Record<'_>| match record {
             Record::Identity(record) => Some(record.payload.times.identity_expires),
-            Record::Ended => None,
+            Record::Ended | Record::OptedOut(_) => None,
         };
         let there = record::open(&self.keys.keys(), key, stored, expires).ok().flatten();
         there.is_some_and(|there| there >= renewal.identity.times().identity_expires)
     }
 }
+
+impl SavePlan {
+    /// Adds a write, which takes place only if the record is as it was read.
+    fn add(&mut self, write: Option<StoreWrite>, read: Option<HeldRecord>) {
+        match read {
+            Some(_) => self.calls.extend(write.map(StoreCall::Put)),
+            None => self.unread.extend(write),
+        }
+    }
+
+    fn has_calls(&self) -> bool {
+        !self.calls.is_empty() || !self.unread.is_empty()
+    }
+}
+
+fn when_as_read(read: Option<HeldRecord>) -> When {
+    match read {
+        None | Some(HeldRecord::Nothing) => When::Absent,
+        Some(HeldRecord::Login { version, .. } | HeldRecord::Ended { version } | HeldRecord::OptedOut { version }) => {
+            When::Is(version)
+        }
+    }
+}
+
+/// A login that begins now.
+fn new_record<'a>(login: &'a Login, identity: &'a Identity, now: UnixMillis) -> NewRecord<'a> {
+    NewRecord { login, identity, since: now, asked_until: UnixMillis::from_millis(0), previous: None }
+}
+
+/// How often a refused write is tried again.
+const MOST_TRIES: u8 = 2;

@@ -7,7 +7,8 @@
 //!    replaces, because its own response may never arrive. It notes that key, and the first refresh, login or logout
 //!    that brings the new handle ends it.
 //! 4. What an opt-out means lives at the client, in every mode.
-//! 5. Nothing ends because the store failed. A login that the store did not confirm is sealed at the client, under the same
+//! 5. [`by_user`](super::by_user) has no handle: the key is of the signed-in user.
+//! 6. Nothing ends because the store failed. A login that the store did not confirm is sealed at the client, under the same
 //!    lineage. A sealed identity is used without the store; its next refresh moves it there.
 
 use std::sync::Arc;
@@ -16,19 +17,22 @@ use std::time::Duration;
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
+use super::opt_out::{OPT_OUT_REMEMBERED, opted_out_until};
 use super::read::FoundAnchor;
 use super::source::Source;
 use super::stored_refresh::StoredRefresh;
-use super::{Engine, Step};
+use super::{Engine, RequestContext, SignedIn, Step};
 use crate::clock::UnixMillis;
 use crate::error::EuidError;
 use crate::identity::Identity;
 use crate::outcome::Refreshed;
 use crate::random;
 use crate::scope::Scope;
+use crate::sealed::KeyRing;
 use crate::sealed::aead::Purpose;
 use crate::sealed::login::{self, Lineage, Login};
-use crate::sealed::record;
+use crate::sealed::payload::OptOut;
+use crate::sealed::record::{self, NewRecord, Record, StoredIdentity};
 use crate::store::{Put, StoreKey, StoreMode, Stored, When};
 use crate::transport::Transport;
 use crate::transport::slots::{Held, Hits};
@@ -77,7 +81,7 @@ pub type Loaded = Result<Option<Stored>, Unavailable>;
 ///     if holds { Put::Done } else { Put::Refused }
 /// }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreWrite {
     /// Where.
@@ -88,9 +92,118 @@ pub struct StoreWrite {
     pub stored: Stored,
     /// How long the store keeps it.
     pub keep: Duration,
-    /// It ends a login. If the store does not confirm it, the host must show nothing of this record any more, and try
-    /// again until the store does.
+    /// It ends a login. If the store does not confirm it, the host must [show nothing](Self::hides) of what it ends any
+    /// more, and try [again](Self::again) until the store does.
     pub ends_login: bool,
+    retry: Option<Retry>,
+}
+
+/// How a refused write is tried again, in a store that is keyed by the user: another login of the user may be there now.
+#[derive(Clone, Debug)]
+struct Retry {
+    keys: KeyRing,
+    what: Retried,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Retried {
+    /// A login that began then replaces every other, but no opt-out that may be newer.
+    Login(UnixMillis),
+    /// The end of a login.
+    End(Ended),
+    /// The opt-out of whoever has logged in.
+    OptOut(Ended),
+}
+
+/// Which login a write ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ended {
+    /// That of this lineage.
+    Login(Lineage),
+    /// Every one that began until then.
+    Until(UnixMillis),
+}
+
+impl StoreWrite {
+    /// Whether the store must be read before the write is tried again.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::engine::{Loaded, StoreWrite, Unavailable};
+    ///
+    /// /// The write to try now: `None` if there is nothing to do any more.
+    /// fn retry(write: &StoreWrite, get: impl FnOnce() -> Loaded) -> Result<Option<StoreWrite>, Unavailable> {
+    ///     let stored = if write.must_read() { get()? } else { None };
+    ///     Ok(write.again(stored.as_ref()))
+    /// }
+    /// # let _ = retry;
+    /// ```
+    #[must_use]
+    pub fn must_read(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    /// The same write, as it must be now that the store has `stored`. `None` if there is nothing to write any more.
+    ///
+    /// See [`must_read`](Self::must_read) for an example.
+    #[must_use]
+    pub fn again(&self, stored: Option<&Stored>) -> Option<Self> {
+        let Some(Retry { keys, what }) = &self.retry else { return Some(self.clone()) };
+        let Some(stored) = stored else {
+            return match what {
+                // What is not there needs no end.
+                Retried::End(_) => None,
+                Retried::Login(_) | Retried::OptOut(_) => self.when(When::Absent),
+            };
+        };
+        let replaces = |record: Record<'_>| match (what, record) {
+            (Retried::Login(began), Record::OptedOut(opt_out)) => {
+                opt_out.noted_at() < began.saturating_sub(OPT_OUT_WINS_FOR)
+            }
+            (Retried::Login(_), _) => true,
+            (Retried::End(ended) | Retried::OptOut(ended), Record::Identity(record)) => ended.is(&record),
+            (Retried::OptOut(Ended::Until(_)), Record::Ended | Record::OptedOut(_)) => true,
+            (Retried::End(_) | Retried::OptOut(_), Record::Ended | Record::OptedOut(_)) => false,
+        };
+        let replaces = record::open(&keys.keys(), &self.key, stored, replaces).unwrap_or(false);
+        replaces.then(|| self.when(When::Is(stored.version))).flatten()
+    }
+
+    /// Whether nothing of what the store has may be shown, because this write ends it.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use tower_euid::engine::{Loaded, StoreWrite};
+    ///
+    /// /// What a host that owes this end passes on of what it has read.
+    /// fn shown(owed: &StoreWrite, loaded: Loaded) -> Loaded {
+    ///     loaded.map(|stored| stored.filter(|stored| !owed.hides(stored)))
+    /// }
+    /// # let _ = shown;
+    /// ```
+    #[must_use]
+    pub fn hides(&self, stored: &Stored) -> bool {
+        let Some(Retry { keys, what: Retried::End(ended) | Retried::OptOut(ended) }) = &self.retry else {
+            return self.ends_login;
+        };
+        let is_it = |record: Record<'_>| matches!(record, Record::Identity(record) if ended.is(&record));
+        record::open(&keys.keys(), &self.key, stored, is_it).unwrap_or(false)
+    }
+
+    /// The same write on another condition; `None` if there is no randomness for its version.
+    fn when(&self, when: When) -> Option<Self> {
+        let stored = Stored { version: random::bytes().ok()?, ..self.stored.clone() };
+        Some(Self { when, stored, ..self.clone() })
+    }
+}
+
+impl Ended {
+    fn is(self, record: &StoredIdentity<'_>) -> bool {
+        match self {
+            Self::Login(lineage) => record.payload.login.lineage == lineage,
+            Self::Until(time) => record.since <= time,
+        }
+    }
 }
 
 /// A call that the host makes, on behalf of a refresh or a response.
@@ -113,7 +226,7 @@ pub struct StoreWrite {
 /// }
 /// # let _ = event;
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum StoreCall {
     /// Get a record.
     Get(StoreKey),
@@ -164,14 +277,58 @@ impl StoreKey {
 }
 
 impl Engine {
-    /// The place in the store of the login that a request's anchor names, if the engine uses a store.
-    pub(super) fn held_of<T: Transport>(&self, transport: &T, headers: &HeaderMap) -> Option<Held> {
+    /// Whether the engine has a store whose handle is the login slot.
+    #[must_use]
+    pub fn has_store_by_handle(&self) -> bool {
+        self.store().is_some()
+    }
+
+    /// Whether the engine has a store that is keyed by the user.
+    #[must_use]
+    pub fn has_store_by_user(&self) -> bool {
+        self.user_store().is_some()
+    }
+
+    /// The write that ends every login of a user that has begun by now, on behalf of no request. `None` if the engine has no
+    /// store that is keyed by the user, or if there is no randomness. The store must be [read](StoreWrite::must_read)
+    /// first.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{CookieKey, Scope, engine::Engine};
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::store::StoreSecret;
+    ///
+    /// let engine = Engine::new(CookieKey::generate()?.into()).with_user_store(StoreSecret::generate()?);
+    /// let end = engine.end_of_user(Scope::Euid, b"17", at(5_000)).ok_or("no randomness")?;
+    /// assert!(end.must_read());
+    /// assert!(end.again(None).is_none()); // nobody is logged in
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn end_of_user(&self, scope: Scope, user: &[u8], now: UnixMillis) -> Option<StoreWrite> {
+        let key = self.user_store()?.key_of(scope, user);
+        self.put_user_end(&key, When::Absent, Ended::Until(now))
+    }
+
+    /// The place in the store of a request's login, if the engine uses a store: the login that its anchor names, or that of
+    /// its user.
+    pub(super) fn held_of<T: Transport>(
+        &self,
+        transport: &T,
+        headers: &HeaderMap,
+        context: &RequestContext<'_>,
+    ) -> Option<Held> {
+        if let Some(secret) = self.user_store() {
+            let SignedIn::User(id) = context.user else { return None };
+            return Some(Held { key: secret.key_of(transport.scope(), id), previous: None, read: None });
+        }
         self.store()?;
         let mut hits = Hits::default();
         transport.find(&T::values(headers), &mut hits);
         let FoundAnchor::Login(text) = FoundAnchor::of(&hits) else { return None };
         let key = StoreKey::of_login(transport.scope(), &login::parse_lineage(&text)?);
-        Some(Held { key, previous: None })
+        Some(Held { key, previous: None, read: None })
     }
 
     /// The step, if it is the refresh of a sealed identity, with the move of that into the store.
@@ -181,7 +338,9 @@ impl Engine {
             && let Source::OwnState(login) = candidate.source
             && !login.migrated
         {
-            let refresh = StoredRefresh::of_sealed(candidate.scope(), login, Arc::clone(candidate.identity()));
+            let key = StoreKey::of_login(candidate.scope(), &login.lineage);
+            let (identity, since) = (Arc::clone(candidate.identity()), candidate.arrived());
+            let refresh = StoredRefresh::of_sealed(key, login, identity, since);
             candidate.stored = Some(Box::new(refresh.awaited(!candidate.is_usable())));
         }
         step
@@ -190,24 +349,59 @@ impl Engine {
     /// The write of an identity; `None` if there is no randomness, it has expired, or it is too large for a store.
     pub(super) fn put_identity(
         &self,
-        (key, when): (&StoreKey, When),
-        (login, identity): (&Login, &Identity),
-        previous: Option<&StoreKey>,
-        asked_until: Option<UnixMillis>,
+        key: &StoreKey,
+        when: When,
+        record: &NewRecord<'_>,
         now: UnixMillis,
     ) -> Option<StoreWrite> {
-        let keep = identity.times().refresh_expires.saturating_since(now);
-        let asked_until = asked_until.unwrap_or(UnixMillis::from_millis(0));
-        let plain = record::write(login, identity, asked_until, previous)?;
-        let stored = self.seal_record(key, Purpose::StoredIdentity, &plain)?;
-        let keep = keep.min(LONGEST_KEEP);
-        (keep >= SHORTEST_KEEP).then(|| StoreWrite { key: key.clone(), when, stored, keep, ends_login: false })
+        let keep = record.identity.times().refresh_expires.saturating_since(now).min(LONGEST_KEEP);
+        let stored = self.seal_record(key, Purpose::StoredIdentity, &record::write(record)?)?;
+        let write = StoreWrite { key: key.clone(), when, stored, keep, ends_login: false, retry: None };
+        (keep >= SHORTEST_KEEP).then_some(write)
     }
 
     /// The write that ends a login; `None` if there is no randomness.
     pub(super) fn put_end(&self, key: &StoreKey, when: When) -> Option<StoreWrite> {
         let stored = self.seal_record(key, Purpose::StoredEnd, &[])?;
-        Some(StoreWrite { key: key.clone(), when, stored, keep: END_REMEMBERED, ends_login: true })
+        let key = key.clone();
+        Some(StoreWrite { key, when, stored, keep: END_REMEMBERED, ends_login: true, retry: None })
+    }
+
+    /// The write that puts a login of a user in place of any other.
+    pub(super) fn put_user_login(
+        &self,
+        key: &StoreKey,
+        when: When,
+        record: &NewRecord<'_>,
+        now: UnixMillis,
+    ) -> Option<StoreWrite> {
+        let write = self.put_identity(key, when, record, now)?;
+        Some(self.with_retry(write, Retried::Login(record.since)))
+    }
+
+    /// The write that ends a login of a user.
+    pub(super) fn put_user_end(&self, key: &StoreKey, when: When, ended: Ended) -> Option<StoreWrite> {
+        Some(self.with_retry(self.put_end(key, when)?, Retried::End(ended)))
+    }
+
+    /// The write that remembers the opt-out of a user.
+    pub(super) fn put_user_opt_out(
+        &self,
+        key: &StoreKey,
+        when: When,
+        login: Login,
+        ended: Ended,
+        now: UnixMillis,
+    ) -> Option<StoreWrite> {
+        let plain = OptOut { login, until: opted_out_until(now) }.write();
+        let stored = self.seal_record(key, Purpose::StoredOptOut, &plain)?;
+        let (key, keep) = (key.clone(), OPT_OUT_REMEMBERED);
+        let write = StoreWrite { key, when, stored, keep, ends_login: true, retry: None };
+        Some(self.with_retry(write, Retried::OptOut(ended)))
+    }
+
+    fn with_retry(&self, write: StoreWrite, what: Retried) -> StoreWrite {
+        StoreWrite { retry: Some(Retry { keys: self.keys.clone(), what }), ..write }
     }
 
     fn seal_record(&self, key: &StoreKey, purpose: Purpose, plain: &[u8]) -> Option<Stored> {
@@ -217,6 +411,8 @@ impl Engine {
     }
 }
 
+/// An opt-out of this age or less may be newer than a login that is only now written: the login was generated before.
+const OPT_OUT_WINS_FOR: Duration = Duration::from_secs(60);
 const KEY_LABEL: &[u8] = b"tower-euid login";
 /// How long a store remembers that a login has ended: longer than any write of it can be late.
 const END_REMEMBERED: Duration = Duration::from_secs(3600);

@@ -10,22 +10,23 @@
 //!    only if the record is the one that was read, so it also proves that the login has not ended meanwhile.
 //! 2. A node without the lease makes no call. If the page's token has expired, it reads again for a short time.
 //! 3. A sealed identity is put where nothing is, with the lease. If something is there, that counts.
-//! 4. Without an answer of the store, an identity in the store is not refreshed: the page goes on with its token. A sealed
+//! 4. In a store that is keyed by the user, the record may be of a later login: that stays as it is.
+//! 5. Without an answer of the store, an identity in the store is not refreshed: the page goes on with its token. A sealed
 //!    one is, and its response seals the new pair.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Engine;
-use super::stored::{Loaded, StoreAnswer, StoreCall, Unavailable};
+use super::decision::Decision;
+use super::stored::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
+use super::{Engine, Step};
 use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
 use crate::outcome::Refreshed;
-use crate::scope::Scope;
 use crate::sealed::login::Login;
-use crate::sealed::record::{self, Record};
+use crate::sealed::record::{self, NewRecord, Record};
 use crate::store::{Put, StoreKey, Stored, When};
 
 /// The refresh of an identity with a store: the calls that a host makes in place of the single call to the operator.
@@ -64,7 +65,11 @@ use crate::store::{Put, StoreKey, Stored, When};
 #[must_use = "without it the identity is not refreshed"]
 pub struct StoredRefresh {
     key: StoreKey,
+    /// The key is of a user, not of a login.
+    is_of_user: bool,
     login: Login,
+    /// When the login began.
+    since: UnixMillis,
     identity: Arc<Identity>,
     /// The version of the record, as it was read or written last; `None` if nothing is there.
     version: Option<[u8; 16]>,
@@ -98,7 +103,17 @@ enum State {
     /// The new pair was refused.
     ReadForPair(Identity),
     /// Nothing more can change the outcome.
-    End(Result<Refreshed, EuidError>),
+    End {
+        outcome: Result<Refreshed, EuidError>,
+        write: StoreWrite,
+        tries: u8,
+    },
+    /// The end was refused.
+    ReadForEnd {
+        outcome: Result<Refreshed, EuidError>,
+        write: StoreWrite,
+        tries: u8,
+    },
     Done,
 }
 
@@ -107,16 +122,35 @@ type Next = Result<StoreCall, Option<Result<Refreshed, EuidError>>>;
 
 impl StoredRefresh {
     /// The refresh of an identity that was read in the store.
-    pub(super) fn of_record(scope: Scope, login: Login, identity: Arc<Identity>, version: [u8; 16]) -> Self {
-        Self { version: Some(version), ..Self::of_sealed(scope, login, identity) }
+    pub(super) fn of_record(
+        key: StoreKey,
+        login: Login,
+        identity: Arc<Identity>,
+        version: [u8; 16],
+        since: UnixMillis,
+    ) -> Self {
+        Self { version: Some(version), since, ..Self::of_sealed(key, login, identity, since) }
+    }
+
+    /// The refresh of a user's identity that was read in the store.
+    pub(super) fn of_user(
+        key: StoreKey,
+        login: Login,
+        identity: Arc<Identity>,
+        version: [u8; 16],
+        since: UnixMillis,
+    ) -> Self {
+        Self { is_of_user: true, ..Self::of_record(key, login, identity, version, since) }
     }
 
     /// The refresh of an identity that came from the client, and moves into the store.
-    pub(super) fn of_sealed(scope: Scope, login: Login, identity: Arc<Identity>) -> Self {
+    pub(super) fn of_sealed(key: StoreKey, login: Login, identity: Arc<Identity>, since: UnixMillis) -> Self {
         let never = UnixMillis::from_millis(i64::MIN);
         Self {
-            key: StoreKey::of_login(scope, &login.lineage),
+            key,
+            is_of_user: false,
             login,
+            since,
             identity,
             version: None,
             previous: None,
@@ -134,6 +168,18 @@ impl StoredRefresh {
 
     pub(super) fn asked_until(self, asked_until: UnixMillis) -> Self {
         Self { asked_until, ..self }
+    }
+
+    /// The step of a request that is due: its candidate, with this refresh.
+    pub(super) fn of_candidate(self, step: Step, now: UnixMillis) -> Step {
+        let Step::Refresh(mut candidate) = step else { return step };
+        let is_usable = candidate.is_usable();
+        if now < self.asked_until && is_usable {
+            // Another node is refreshing it.
+            return Step::Ready(Decision { findings: candidate.findings, ..candidate.postpone(now) });
+        }
+        candidate.stored = Some(Box::new(self.awaited(!is_usable)));
+        Step::Refresh(candidate)
     }
 
     pub(super) fn awaited(self, is_awaited: bool) -> Self {
@@ -181,7 +227,23 @@ impl StoredRefresh {
                 self.end_previous(engine, put, Ok(Refreshed::Identity(pair)))
             }
             (State::ReadForPair(pair), StoreAnswer::Got(loaded)) => self.have_read_for_pair(engine, pair, &loaded, now),
-            (State::End(outcome), StoreAnswer::Put(_)) => Err(Some(outcome)),
+            (State::End { outcome, write, tries }, StoreAnswer::Put(Ok(Put::Refused))) if write.must_read() => {
+                if tries >= MOST_TRIES {
+                    return Err(Some(outcome));
+                }
+                self.state = State::ReadForEnd { outcome, write, tries };
+                Ok(StoreCall::Get(self.key.clone()))
+            }
+            (State::ReadForEnd { outcome, write, tries }, StoreAnswer::Got(Ok(stored))) => {
+                match write.again(stored.as_ref()) {
+                    Some(write) => {
+                        self.state = State::End { outcome, write: write.clone(), tries: tries + 1 };
+                        Ok(StoreCall::Put(write))
+                    }
+                    None => Err(Some(outcome)),
+                }
+            }
+            (State::End { outcome, .. } | State::ReadForEnd { outcome, .. }, _) => Err(Some(outcome)),
             // The answer is not one to what was asked.
             _ => Err(None),
         }
@@ -193,10 +255,9 @@ impl StoredRefresh {
             return Err(None);
         }
         let when = self.version.map_or(When::Absent, When::Is);
-        let pair = (&self.login, &*self.identity);
-        let asked_until = Some(self.lease_until);
-        let write = engine.put_identity((&self.key, when), pair, self.previous.as_ref(), asked_until, now);
-        let write = write.ok_or(None)?;
+        let (asked_until, previous) = (self.lease_until, self.previous.as_ref());
+        let record = NewRecord { asked_until, previous, ..self.record(&self.identity) };
+        let write = engine.put_identity(&self.key, when, &record, now).ok_or(None)?;
         self.state = State::Lease { written: write.stored.version };
         Ok(StoreCall::Put(write))
     }
@@ -237,9 +298,14 @@ impl StoredRefresh {
             // The client still has a sealed identity, which a later page moves.
             Ok(None) if self.version.is_none() => return Err(None),
             Ok(None) => return Err(Some(ended())),
-            Ok(Some(stored)) => self.read(engine, stored).ok_or(None)?,
+            Ok(Some(stored)) => match self.read(engine, stored).ok_or(None)? {
+                There::Ended => return Err(Some(ended())),
+                There::OptedOut => return Err(Some(Ok(Refreshed::OptedOut))),
+                // A later page has the token of that login.
+                There::OtherLogin => return Err(None),
+                There::Pair(there) => there,
+            },
         };
-        let Some(there) = there else { return Err(Some(ended())) };
         if there.is_newer_than(&self.identity) {
             return Err(Some(Ok(Refreshed::Identity(there.identity))));
         }
@@ -255,6 +321,10 @@ impl StoredRefresh {
     fn refreshed(&mut self, engine: &Engine, outcome: Result<Refreshed, EuidError>, now: UnixMillis) -> Next {
         let end = match &outcome {
             Ok(Refreshed::Identity(pair)) => return self.put_pair(engine, pair.clone(), false, now),
+            Ok(Refreshed::OptedOut) if self.is_of_user => {
+                let (when, ended) = (self.version.map_or(When::Absent, When::Is), Ended::Login(self.login.lineage));
+                engine.put_user_opt_out(&self.key, when, self.login, ended, now)
+            }
             Ok(Refreshed::OptedOut) => engine.put_end(&self.key, When::Always),
             Err(error) if error.kind() == ErrorKind::RejectedToken => {
                 // Of this pair only: another node may have put a newer one.
@@ -262,15 +332,20 @@ impl StoredRefresh {
             }
             Err(_) => return Err(Some(outcome)),
         };
-        let Some(end) = end else { return Err(Some(outcome)) };
-        self.state = State::End(outcome);
-        Ok(StoreCall::Put(end))
+        self.end(end, outcome)
+    }
+
+    /// Ends a login, which does not change the outcome.
+    fn end(&mut self, write: Option<StoreWrite>, outcome: Result<Refreshed, EuidError>) -> Next {
+        let Some(write) = write else { return Err(Some(outcome)) };
+        self.state = State::End { outcome, write: write.clone(), tries: 0 };
+        Ok(StoreCall::Put(write))
     }
 
     fn put_pair(&mut self, engine: &Engine, pair: Identity, again: bool, now: UnixMillis) -> Next {
         // Without the lease, as after an outage, the client keeps the new pair.
         let Some(version) = self.version else { return Err(Some(Ok(Refreshed::Identity(pair)))) };
-        let write = engine.put_identity((&self.key, When::Is(version)), (&self.login, &pair), None, None, now);
+        let write = engine.put_identity(&self.key, When::Is(version), &self.record(&pair), now);
         let Some(write) = write else { return Err(Some(Ok(Refreshed::Identity(pair)))) };
         self.state = State::NewPair { pair, again };
         Ok(StoreCall::Put(write))
@@ -279,17 +354,18 @@ impl StoredRefresh {
     fn have_read_for_pair(&mut self, engine: &Engine, pair: Identity, loaded: &Loaded, now: UnixMillis) -> Next {
         let there = match loaded {
             Ok(Some(stored)) => self.read(engine, stored),
-            Ok(None) => Some(None),
+            Ok(None) => Some(There::Ended),
             Err(Unavailable) => None,
         };
         match there {
-            Some(Some(there)) if there.is_older_than(&pair) => {
+            Some(There::Pair(there)) if there.is_older_than(&pair) => {
                 self.version = Some(there.version);
                 self.put_pair(engine, pair, true, now)
             }
             // The login has ended meanwhile.
-            Some(None) => Err(Some(ended())),
-            Some(Some(_)) | None => Err(Some(Ok(Refreshed::Identity(pair)))),
+            Some(There::Ended) => Err(Some(ended())),
+            Some(There::OptedOut) => Err(Some(Ok(Refreshed::OptedOut))),
+            Some(There::Pair(_) | There::OtherLogin) | None => Err(Some(Ok(Refreshed::Identity(pair)))),
         }
     }
 
@@ -300,16 +376,22 @@ impl StoredRefresh {
         outcome: Result<Refreshed, EuidError>,
     ) -> Next {
         let previous = self.previous.take().filter(|_| put == Ok(Put::Done));
-        let Some(end) = previous.and_then(|key| engine.put_end(&key, When::Always)) else { return Err(Some(outcome)) };
-        self.state = State::End(outcome);
-        Ok(StoreCall::Put(end))
+        self.end(previous.and_then(|key| engine.put_end(&key, When::Always)), outcome)
     }
 
-    /// What the store has of this login: `None` if this node can't read it, `Some(None)` if the login has ended.
-    fn read(&self, engine: &Engine, stored: &Stored) -> Option<Option<There>> {
+    /// A pair as it is put, without a lease.
+    fn record<'a>(&'a self, identity: &'a Identity) -> NewRecord<'a> {
+        let no_lease = UnixMillis::from_millis(0);
+        NewRecord { login: &self.login, identity, since: self.since, asked_until: no_lease, previous: None }
+    }
+
+    /// What the store has now; `None` if this node can't read it.
+    fn read(&self, engine: &Engine, stored: &Stored) -> Option<There> {
         let there = record::open(&engine.keys().keys(), &self.key, stored, |record| match record {
-            Record::Ended => Some(None),
-            Record::Identity(record) => Some(Some(There {
+            Record::Ended => Some(There::Ended),
+            Record::OptedOut(_) => Some(There::OptedOut),
+            Record::Identity(record) if record.payload.login.lineage != self.login.lineage => Some(There::OtherLogin),
+            Record::Identity(record) => Some(There::Pair(Pair {
                 version: stored.version,
                 asked_until: record.asked_until,
                 previous: record.previous.clone(),
@@ -321,14 +403,23 @@ impl StoredRefresh {
 }
 
 /// What the store has now.
-struct There {
+enum There {
+    Pair(Pair),
+    /// A later login of the same user.
+    OtherLogin,
+    Ended,
+    OptedOut,
+}
+
+/// A pair of this login in the store.
+struct Pair {
     version: [u8; 16],
     asked_until: UnixMillis,
     previous: Option<StoreKey>,
     identity: Identity,
 }
 
-impl There {
+impl Pair {
     fn is_newer_than(&self, identity: &Identity) -> bool {
         self.identity.times().identity_expires > identity.times().identity_expires
     }

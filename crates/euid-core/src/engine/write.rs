@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::opt_out::{OPT_OUT_REMEMBERED, opted_out_until};
 use super::routes::Served;
@@ -164,22 +164,27 @@ impl<T: Transport> Writer<'_, T> {
     ///    identity that another response has brought would count without its record.
     fn write(&self, writing: Writing<'_>, headers: &mut HeaderMap) -> Result<Option<usize>, WriteError> {
         let Writing { change, removals, scripts, saved } = writing;
-        let now = self.now;
         let set = |slot, value: &str, age| self.transport.set(slot, value, age).ok_or(WriteError::TooLarge);
         let sdk_cookie =
             self.transport.cookies().and_then(|cookies| Some((cookies, cookies.config().js_sdk_cookie()?)));
         let (mut anchor, mut state, mut size) = (None, None, None);
+        let by_user = self.engine.user_store().is_some();
         match change {
             Change::Keep | Change::ForgetIdentity => {}
             Change::EndLogin => {
                 // Without an anchor, a migrated identity that a late response brings would count.
+                if by_user {
+                    return self.write_scripts(scripts, headers);
+                }
                 if sdk_cookie.is_some() || removals.brought.migration != Migration::Unseen {
                     anchor = Some(set(Slot::Anchor, login::ENDED, ANCHOR_MAX_AGE)?);
                 }
             }
             Change::OptOut(new) => {
                 let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
-                anchor = Some(self.anchor(&login, OPT_OUT_REMEMBERED)?);
+                if !by_user {
+                    anchor = Some(self.anchor(&login, OPT_OUT_REMEMBERED)?);
+                }
                 state = Some(self.seal_opt_out(login)?);
             }
             Change::RecordOptOut(login) => state = Some(self.seal_opt_out(**login)?),
@@ -190,6 +195,11 @@ impl<T: Transport> Writer<'_, T> {
             Change::Begin(new) => {
                 if new.identity.scope().is_some_and(|scope| scope != self.transport.scope()) {
                     return Err(WriteError::WrongScope);
+                }
+                if by_user {
+                    // The client keeps nothing of it.
+                    let is_stored = matches!(saved, Some(Saved::Login { is_stored: true, .. }));
+                    return if is_stored { self.write_scripts(scripts, headers) } else { Err(WriteError::NotStored) };
                 }
                 let (login, is_stored) = match saved {
                     Some(Saved::Login { login, is_stored }) => (*login, *is_stored),
@@ -202,16 +212,7 @@ impl<T: Transport> Writer<'_, T> {
                 }
             }
         }
-        let expose = |token| {
-            let cookies = self.transport.cookies()?;
-            Some(cookies.scripts().expose_token(cookies.config(), token, now).ok_or(WriteError::TooLarge))
-        };
-        let scripts = match scripts {
-            ScriptWrite::Keep => None,
-            ScriptWrite::Token(token, ends) => expose(Some((token, ends))),
-            ScriptWrite::Remove => expose(None),
-        };
-        let scripts = scripts.transpose()?;
+        let scripts = self.script_line(scripts)?;
         let ends_login = change.ends_login();
         let removes_anchor = matches!(change, Change::EndLogin) && anchor.is_none();
         let written = state.as_ref().map(|(_, slot)| *slot);
@@ -240,6 +241,25 @@ impl<T: Transport> Writer<'_, T> {
             remove(Slot::Anchor).into_iter().for_each(|line| T::append(line, headers));
         }
         Ok(size)
+    }
+
+    /// The line of the cookie for scripts, if it changes.
+    fn script_line(&self, scripts: ScriptWrite<'_>) -> Result<Option<HeaderValue>, WriteError> {
+        let token = match scripts {
+            ScriptWrite::Keep => return Ok(None),
+            ScriptWrite::Token(token, ends) => Some((token, ends)),
+            ScriptWrite::Remove => None,
+        };
+        let Some(cookies) = self.transport.cookies() else { return Ok(None) };
+        let line = cookies.scripts().expose_token(cookies.config(), token, self.now);
+        line.ok_or(WriteError::TooLarge).map(Some)
+    }
+
+    /// Writes the cookie for scripts, and nothing else.
+    #[cold]
+    fn write_scripts(&self, scripts: ScriptWrite<'_>, headers: &mut HeaderMap) -> Result<Option<usize>, WriteError> {
+        self.script_line(scripts)?.into_iter().for_each(|line| Cookies::append(line, headers));
+        Ok(None)
     }
 
     /// The anchor that names a login.

@@ -51,6 +51,8 @@ pub enum Setting {
     Cookies,
     /// Certificates for TLS.
     Certificates,
+    /// The store of visitors' states.
+    Store,
 }
 
 impl ConfigError {

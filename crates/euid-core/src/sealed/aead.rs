@@ -41,6 +41,8 @@ pub(crate) enum Purpose {
     StoredIdentity = 3,
     /// The end of a login, in a store.
     StoredEnd = 4,
+    /// The opt-out of a user, in a store.
+    StoredOptOut = 5,
 }
 
 /// Why a value under a known key does not open.

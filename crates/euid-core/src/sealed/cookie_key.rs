@@ -67,13 +67,7 @@ impl CookieKey {
 
     /// `noun` is the subject of an error.
     fn parse(text: &str, noun: &str) -> Result<Self, ConfigError> {
-        let key = key_from_base64(text, noun).map_err(|error| error.about(Setting::CookieKeys))?;
-        match weak::weakness(&key) {
-            Some(weakness) => {
-                Err(refused(format!("{noun} {weakness}; make one of your own, as with `openssl rand -base64 32`")))
-            }
-            None => Ok(Self(key)),
-        }
+        strong_key(text, noun).map(Self).map_err(|error| error.about(Setting::CookieKeys))
     }
 
     /// The keys of a list: newest first, standard base64 of 32 bytes each, separated by commas. Spaces
@@ -140,6 +134,18 @@ impl CookieKey {
 impl fmt::Debug for CookieKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieKey").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// Decodes a key of 32 bytes, and refuses a weak one. `noun` is the subject of an error.
+pub(super) fn strong_key(text: &str, noun: &str) -> Result<Zeroizing<[u8; 32]>, ConfigError> {
+    let key = key_from_base64(text, noun)?;
+    match weak::weakness(&key) {
+        Some(weakness) => {
+            let what = format!("{noun} {weakness}; make one of your own, as with `openssl rand -base64 32`");
+            Err(ConfigError::new(what))
+        }
+        None => Ok(key),
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod payload;
 pub(crate) mod record;
+mod store_secret;
 mod text;
 #[cfg(test)]
 mod vectors;
@@ -14,3 +15,4 @@ mod weak;
 
 pub use self::cookie_key::CookieKey;
 pub use self::keys::KeyRing;
+pub use self::store_secret::StoreSecret;

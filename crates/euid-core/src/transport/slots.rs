@@ -96,6 +96,25 @@ pub(crate) struct Held {
     pub key: StoreKey,
     /// The key of the login that this one replaced, which has not ended yet.
     pub previous: Option<StoreKey>,
+    /// Keyed by the user: what the store had, if it has been read.
+    pub read: Option<HeldRecord>,
+}
+
+/// What a store had for a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeldRecord {
+    Nothing,
+    /// A login, by its lineage.
+    Login {
+        version: [u8; 16],
+        lineage: [u8; 16],
+    },
+    Ended {
+        version: [u8; 16],
+    },
+    OptedOut {
+        version: [u8; 16],
+    },
 }
 
 /// The state of the scopes that do not serve a request: one scope, or both.
@@ -260,9 +279,15 @@ impl Brought {
     #[cold]
     pub(crate) fn without_record(mut self) -> Self {
         self.opt_out = false;
-        self.ends_leftovers = true;
-        self.push_leftover(Slot::OptOut(self.tag));
+        self.end_leftover(Slot::OptOut(self.tag));
         self
+    }
+
+    /// Makes a leftover of a value: pages remove it.
+    #[cold]
+    pub(crate) fn end_leftover(&mut self, slot: Slot) {
+        self.ends_leftovers = true;
+        self.push_leftover(slot);
     }
 
     /// Whether the request brought any tagged value.

@@ -1,0 +1,77 @@
+//! The logins of users, from elsewhere than a request of theirs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use euid_core::Scope;
+use euid_core::engine::Unavailable;
+use euid_core::store::Put;
+
+use crate::config::Config;
+use crate::store::StoreError;
+
+/// Ends the login of a user of the application, in a layer that keeps logins
+/// [by subject](crate::EuidLayer::store_by_subject): for a user who closes the account, or an opt-out that reaches the
+/// publisher in another way than through the operator. Cheap to clone.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
+/// # use tower_euid::store::{MemoryStore, StoreSecret};
+/// # let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+/// # let layer = EuidLayer::new(CookieKey::generate()?.into(), refresh);
+/// let layer = layer.store_by_subject(MemoryStore::new(), StoreSecret::generate()?);
+/// let sessions = layer.sessions().ok_or("the layer has a store by subject")?;
+/// sessions.end("17").await?; // on all devices
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct EuidSessions(Arc<Config>);
+
+impl EuidSessions {
+    pub(crate) fn of(config: &Arc<Config>) -> Option<Self> {
+        let keeps_users = config.records.is_some() && config.engine.has_store_by_user();
+        keeps_users.then(|| Self(Arc::clone(config)))
+    }
+
+    /// Ends every login of this user that has begun by now, in each scope that the layer serves, on all devices. An
+    /// opt-out of the user stays.
+    ///
+    /// ```
+    /// use tower_euid::EuidSessions;
+    /// use tower_euid::store::StoreError;
+    ///
+    /// async fn close_account(sessions: &EuidSessions, user_id: &str) -> Result<(), StoreError> {
+    ///     sessions.end(user_id).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the store did not confirm it. This node then shows nothing of those logins, and tries again every second, but a
+    /// restart of it would forget that, and other nodes do not know it: call again.
+    pub async fn end(&self, subject: impl AsRef<[u8]>) -> Result<(), StoreError> {
+        let (config, user) = (&self.0, subject.as_ref());
+        let mut outcome = Ok(());
+        let scopes = Scope::ALL.into_iter().filter(|scope| config.engine.scope().is_none_or(|own| own == *scope));
+        for scope in scopes {
+            let end = config.engine.end_of_user(scope, user, config.now());
+            let ended = match (&config.records, end) {
+                (Some(records), Some(end)) => records.end(end).await,
+                _ => Err(Unavailable),
+            };
+            if !matches!(ended, Ok(Put::Done)) {
+                outcome = Err(StoreError::new("the store did not confirm that the login has ended"));
+            }
+        }
+        outcome
+    }
+}
+
+impl fmt::Debug for EuidSessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EuidSessions(..)")
+    }
+}
