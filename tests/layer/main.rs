@@ -27,3 +27,4 @@ mod subject;
 #[cfg(feature = "metrics")]
 mod telemetry;
 mod update;
+mod user_stores;

@@ -1,0 +1,301 @@
+//! `EuidLayer::store_by_subject`: one identity for each user, for all their devices.
+//!
+//! 1. A device has no state but an opt-out that it was told of.
+//! 2. A login, a logout and an opt-out hold for all devices, and none of them undoes a later one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::sync::Notify;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_euid::store::StoreSecret;
+use tower_euid::{Consent, Euid, EuidUpdate, HeaderConfig, KeyRing, Refresh, Refreshed};
+
+use crate::support::keeper::{Keeper, header_writes};
+use crate::support::stores::{Fault, TestStore};
+use crate::support::{
+    DUE, Jar, Operator, Site, User, Visit, expect, identity, identity_until, new_pair, outcome, ring,
+};
+
+/// A site with a store that is keyed by the user, and devices of its visitors.
+struct Shop {
+    keys: KeyRing,
+    secret: StoreSecret,
+    site: Site,
+    store: TestStore,
+}
+
+/// A browser, with the user who is signed in.
+#[derive(Clone)]
+struct Device {
+    site: Site,
+    user: Option<&'static str>,
+}
+
+impl Shop {
+    fn new(refresh: impl Refresh) -> Self {
+        let (keys, secret) = (ring(), StoreSecret::generate().unwrap());
+        let site = Site::with_keys(keys.clone(), refresh).with_subject();
+        let store = TestStore::new(&site.clock);
+        let site = site.configured(|layer| layer.store_by_subject(store.clone(), secret.clone()));
+        Self { keys, secret, site, store }
+    }
+
+    fn device(&self, user: Option<&'static str>) -> Device {
+        Device { site: Site { jar: Jar::default(), ..self.site.clone() }, user }
+    }
+
+    /// A device whose requests come to another node.
+    fn device_elsewhere(&self, user: Option<&'static str>, refresh: impl Refresh) -> Device {
+        let site = Site::with_keys(self.keys.clone(), refresh).with_subject();
+        let (clock, store) = (self.site.clock.clone(), self.store.clone());
+        let layer = site.layer.clock(clock.clone()).store_by_subject(store, self.secret.clone());
+        Device { site: Site { clock, layer, jar: Jar::default(), is_offline: false }, user }
+    }
+}
+
+impl Device {
+    fn request(&self) -> Request<()> {
+        let mut request = self.site.jar.request();
+        if let Some(user) = self.user {
+            request.extensions_mut().insert(User(user));
+        }
+        request
+    }
+
+    async fn visit(&mut self, handler: impl Fn(&Euid, &mut Response<()>) + Clone + Send + 'static) -> Visit {
+        let visit = self.site.send(self.request(), handler).await;
+        self.site.jar.apply(visit.response.headers());
+        visit
+    }
+
+    async fn look(&mut self) -> (String, String) {
+        outcome(&self.visit(|_, _| ()).await)
+    }
+
+    async fn update(&mut self, update: EuidUpdate) -> (String, String) {
+        outcome(&self.visit(move |_, response| update.clone().attach(response)).await)
+    }
+
+    /// Logs the user in. The application has no session before that.
+    async fn login(&mut self, user: &'static str, name: &str) -> (String, String) {
+        self.user = None;
+        let outcome = self.update(EuidUpdate::login(identity(name)).subject(user)).await;
+        self.user = Some(user);
+        outcome
+    }
+}
+
+#[tokio::test]
+async fn login_is_seen_on_all_devices_of_the_user_and_no_device_has_state() {
+    let shop = Shop::new(Operator::never());
+    let (mut phone, mut laptop) = (shop.device(None), shop.device_elsewhere(Some("17"), Operator::never()));
+    assert_eq!(laptop.look().await, expect("absent", ""));
+    assert_eq!(phone.login("17", "old").await, expect("absent", ""));
+    assert_eq!(phone.look().await, expect("active(old)", ""));
+    assert_eq!(laptop.look().await, expect("active(old)", ""));
+    assert_eq!(shop.device(Some("18")).look().await, expect("absent", ""));
+    assert_eq!(shop.device(None).look().await, expect("absent", ""));
+    assert!(phone.site.jar.names().is_empty() && laptop.site.jar.names().is_empty());
+}
+
+#[tokio::test]
+async fn refresh_holds_for_all_devices() {
+    let operator = Operator::answering(new_pair("new"));
+    let shop = Shop::new(operator.clone());
+    let (mut phone, mut laptop) = (shop.device(None), shop.device_elsewhere(Some("17"), Operator::never()));
+    phone.login("17", "old").await;
+    shop.site.wait_until(DUE);
+    assert_eq!(phone.look().await, expect("active(new)", ""));
+    assert_eq!(laptop.look().await, expect("active(new)", ""));
+    assert_eq!(operator.calls(), 1);
+}
+
+#[tokio::test]
+async fn logout_and_withdrawn_consent_end_the_login_on_all_devices() {
+    for withdraws in [false, true] {
+        let mut shop = Shop::new(Operator::never());
+        let (mut phone, mut laptop) = (shop.device(None), shop.device_elsewhere(Some("17"), Operator::never()));
+        phone.login("17", "old").await;
+        if withdraws {
+            shop.site = shop.site.configured(|layer| layer.consent(|_| Consent::Withdrawn));
+            assert_eq!(shop.device(Some("17")).look().await, expect("withheld", ""));
+        } else {
+            assert_eq!(phone.update(EuidUpdate::logout()).await, expect("active(old)", ""));
+        }
+        assert_eq!(laptop.look().await, expect("absent", ""));
+        laptop.login("17", "next").await;
+        assert_eq!(laptop.look().await, expect("active(next)", ""));
+    }
+}
+
+#[tokio::test]
+async fn opt_out_is_told_to_each_device_and_carried_by_it() {
+    let shop = Shop::new(Operator::answering(Ok(Refreshed::OptedOut)));
+    let (mut phone, mut laptop) = (shop.device(None), shop.device_elsewhere(Some("17"), Operator::never()));
+    phone.login("17", "old").await;
+    shop.site.wait_until(DUE);
+    for device in [&mut phone, &mut laptop] {
+        assert_eq!(device.look().await, expect("opted_out", "opt-out set"));
+        assert_eq!(device.look().await, expect("opted_out", ""));
+    }
+    // A store that has lost the opt-out, as after a fail-over.
+    let empty = TestStore::new(&shop.site.clock);
+    let mut phone =
+        Device { site: phone.site.configured(|layer| layer.store_by_subject(empty, shop.secret.clone())), ..phone };
+    assert_eq!(phone.look().await, expect("opted_out", ""));
+    phone.user = Some("18");
+    assert_eq!(phone.look().await, expect("absent", ""), "another user has not opted out");
+    // A login after it counts: the person has opted in again.
+    shop.site.wait_until(DUE + 1);
+    let again = identity_until("again", [2 * DUE, 3 * DUE, 4 * DUE]);
+    phone.update(EuidUpdate::login(again).subject("17")).await;
+    phone.user = Some("17");
+    assert_eq!(phone.look().await, expect("active(again)", ""));
+}
+
+#[tokio::test]
+async fn opt_out_that_a_login_states_replaces_the_login() {
+    let shop = Shop::new(Operator::never());
+    let (mut phone, mut laptop) = (shop.device(None), shop.device_elsewhere(Some("17"), Operator::never()));
+    phone.login("17", "old").await;
+    assert_eq!(phone.update(EuidUpdate::opt_out().subject("17")).await, expect("active(old)", "opt-out set"));
+    assert_eq!(phone.look().await, expect("opted_out", ""));
+    assert_eq!(laptop.look().await, expect("opted_out", "opt-out set"));
+    assert_eq!(laptop.update(EuidUpdate::logout()).await, expect("opted_out", ""), "a logout leaves an opt-out alone");
+    assert_eq!(shop.device(Some("17")).look().await, expect("opted_out", "opt-out set"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn login_that_the_store_does_not_confirm_is_not_kept() {
+    for fault in [Fault::Down, Fault::Hangs, Fault::ReadOnly] {
+        let shop = Shop::new(Operator::never());
+        let mut phone = shop.device(None);
+        shop.store.fault(fault);
+        assert_eq!(phone.login("17", "old").await, expect("absent", ""), "{fault:?}");
+        shop.store.fault(Fault::None);
+        assert_eq!(phone.look().await, expect("absent", ""), "{fault:?}");
+    }
+    let unbound = Shop::new(Operator::never());
+    let mut phone = unbound.device(Some("17"));
+    assert_eq!(phone.update(EuidUpdate::login(identity("old"))).await, expect("absent", ""));
+    assert_eq!(phone.look().await, expect("absent", ""), "a login without a subject");
+}
+
+#[tokio::test(start_paused = true)]
+async fn logout_that_the_store_does_not_confirm_is_owed_and_spares_a_later_login() {
+    for logs_in_again in [false, true] {
+        let shop = Shop::new(Operator::never());
+        let (mut phone, mut laptop) = (shop.device(None), shop.device_elsewhere(Some("17"), Operator::never()));
+        phone.login("17", "old").await;
+        shop.store.fault(Fault::ReadOnly);
+        phone.update(EuidUpdate::logout()).await;
+        assert_eq!(phone.look().await, expect("absent", ""), "this node knows");
+        assert_eq!(laptop.look().await, expect("active(old)", ""), "another does not, yet");
+        shop.store.fault(Fault::None);
+        if logs_in_again {
+            laptop.login("17", "next").await;
+            assert_eq!(phone.look().await, expect("active(next)", ""));
+        }
+        tokio::time::sleep(Duration::from_millis(1001)).await;
+        let expected = if logs_in_again { "active(next)" } else { "absent" };
+        assert_eq!(laptop.look().await, expect(expected, ""));
+    }
+}
+
+#[tokio::test]
+async fn logout_ends_the_login_that_its_request_found_and_no_later_one() {
+    let shop = Shop::new(Operator::never());
+    let (mut phone, mut laptop) = (shop.device(None), shop.device(None));
+    phone.login("17", "old").await;
+    let (entered, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = service_fn({
+        let (entered, goes_on) = (Arc::clone(&entered), Arc::clone(&goes_on));
+        move |_: Request<()>| {
+            let (entered, goes_on) = (Arc::clone(&entered), Arc::clone(&goes_on));
+            async move {
+                entered.notify_one();
+                goes_on.notified().await;
+                let mut response = Response::new(());
+                EuidUpdate::logout().attach(&mut response);
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        }
+    });
+    let logout = tokio::spawn(phone.site.layer.layer(slow).oneshot(phone.request()));
+    entered.notified().await;
+    laptop.login("17", "next").await;
+    goes_on.notify_one();
+    logout.await.unwrap().unwrap();
+    assert_eq!(phone.look().await, expect("active(next)", ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_end_the_login_of_a_user_and_say_whether_the_store_knows() {
+    let shop = Shop::new(Operator::never());
+    let sessions = shop.site.layer.sessions().unwrap();
+    let mut phone = shop.device(None);
+    assert!(sessions.end("17").await.is_ok(), "nobody is logged in");
+    phone.login("17", "old").await;
+    assert!(sessions.end("18").await.is_ok());
+    assert_eq!(phone.look().await, expect("active(old)", ""));
+    shop.store.fault(Fault::ReadOnly);
+    assert!(sessions.end("17").await.is_err());
+    shop.store.fault(Fault::None);
+    assert_eq!(phone.look().await, expect("absent", ""));
+    assert!(sessions.end("17").await.is_ok());
+    let mut elsewhere = shop.device_elsewhere(Some("17"), Operator::never());
+    assert_eq!(elsewhere.look().await, expect("absent", ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn store_that_is_down_shows_no_token_and_ends_nothing() {
+    let shop = Shop::new(Operator::never());
+    let mut phone = shop.device(None);
+    phone.login("17", "old").await;
+    shop.store.fault(Fault::Hangs);
+    assert_eq!(phone.look().await, expect("unavailable", ""));
+    shop.store.fault(Fault::None);
+    assert_eq!(phone.look().await, expect("active(old)", ""));
+}
+
+#[tokio::test]
+async fn app_has_no_state_either_and_removes_an_old_opt_out() {
+    let shop = Shop::new(Operator::never());
+    let site = shop.site.clone().configured(|layer| layer.headers(HeaderConfig::default()));
+    let mut keeper = Keeper::default();
+    let request = |keeper: &Keeper| {
+        let mut request = keeper.request();
+        request.extensions_mut().insert(User("17"));
+        request
+    };
+    let pair = identity_until("old", [DUE, 20 * DUE, 9_000_000_000]);
+    for (update, writes) in
+        [(EuidUpdate::login(pair).subject("17"), ""), (EuidUpdate::opt_out().subject("17"), "opt-out set")]
+    {
+        let visit = site.send(request(&keeper), move |_, response| update.clone().attach(response)).await;
+        assert_eq!(header_writes(visit.response.headers()), writes);
+        keeper.apply(visit.response.headers());
+    }
+    let look = async |keeper: &mut Keeper| {
+        let visit = site.send(request(keeper), |_, _| ()).await;
+        keeper.apply(visit.response.headers());
+        (visit.saw(), header_writes(visit.response.headers()))
+    };
+    assert_eq!(look(&mut keeper).await, expect("opted_out", ""));
+    site.wait_until(5 * 86_400_000);
+    assert_eq!(look(&mut keeper).await, expect("absent", "opt-out cleared"));
+}
+
+/// Whether a page runs at all is not the store's business.
+#[tokio::test]
+async fn page_without_a_user_asks_the_store_nothing() {
+    let shop = Shop::new(Operator::never());
+    let ran = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&ran);
+    shop.device(None).visit(move |_, _| seen.store(true, Ordering::SeqCst)).await;
+    assert!(ran.load(Ordering::SeqCst));
+    assert_eq!(shop.store.calls(), (0, 0));
+}
