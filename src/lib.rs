@@ -210,7 +210,7 @@ pub use types::EuidLayerMissing;
 pub use types::{
     AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, Euid, EuidError,
     EuidLogoutHandle, GenerateRequest, Generated, HeaderConfig, Identity, KeyRing, Operator, Refreshed, SameSite,
-    Scope, Uid2Region, clock, dii, engine, error, identity, openrtb, operator, tcf,
+    Scope, StoreSecret, Uid2Region, clock, dii, engine, error, identity, openrtb, operator, tcf,
 };
 pub use update::EuidUpdate;
 

@@ -17,7 +17,8 @@ use crate::store::StoreError;
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
-/// # use tower_euid::store::{MemoryStore, StoreSecret};
+/// # use tower_euid::StoreSecret;
+/// # use tower_euid::store::MemoryStore;
 /// # let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
 /// # let layer = EuidLayer::new(CookieKey::generate()?.into(), refresh);
 /// let layer = layer.store_by_subject(MemoryStore::new(), StoreSecret::generate()?);

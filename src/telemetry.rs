@@ -281,6 +281,12 @@ pub(crate) fn cookie_not_written(scope: Option<Scope>, reason: WriteError) {
             reason = word,
             "a login was not written: its tokens are of the other scope; check the operator's URL, key and scope"
         ),
+        WriteError::NotStored => tracing::warn!(
+            target: TARGET,
+            scope,
+            reason = word,
+            "a login was not kept: the store did not confirm it, it has no subject, or its user has opted out"
+        ),
         WriteError::NoScope => tracing::warn!(
             target: TARGET,
             scope,

@@ -236,6 +236,6 @@ pub use euid_core::error;
 pub use euid_core::tcf;
 
 pub use euid_core::{
-    ConfigError, CookieKey, Dii, Environment, EuidError, HeaderConfig, Identity, SameSite, Scope, Uid2Region, dii,
-    engine, identity, openrtb, operator,
+    ConfigError, CookieKey, Dii, Environment, EuidError, HeaderConfig, Identity, SameSite, Scope, StoreSecret,
+    Uid2Region, dii, engine, identity, openrtb, operator,
 };

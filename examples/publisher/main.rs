@@ -16,6 +16,8 @@
 //! | `UID2_OPERATOR_URL`, `UID2_API_KEY`, `UID2_CLIENT_SECRET` | the same for UID2; with both operators the site has two regions, with one of them it serves that scope everywhere |
 //! | `SCOPE` | `euid` or `uid2`: a sandbox of that scope only; both if not set |
 //! | `EUID_SANDBOX_PORT`, `UID2_SANDBOX_PORT` | the ports of the embedded sandboxes; any if not set |
+//! | `EUID_STORE_URL` | `redis://…` or `memory:`: the identities are in that store, and browsers have a handle; all state is in cookies if not set |
+//! | `EUID_STORE_SECRET` | 32 bytes in base64: the store has one identity for each user, and browsers have nothing |
 //! | `EUID_COOKIE_KEYS` | cookie keys, newest first; a fresh one if not set; for a site of UID2 alone `UID2_COOKIE_KEYS` |
 //! | `RUST_LOG` | the filter of the log on stderr, such as `tower_euid=debug`; `info` if not set |
 //! | `COOKIES_FOR_SCRIPTS` | if set, the site hands the token to Prebid and takes over logins from the JavaScript SDK, with two regions only while a visitor is logged in |
@@ -150,8 +152,16 @@ fn layer(site: &Site, keys: KeyRing, cookies: CookieConfig) -> Result<EuidLayer,
     let layer = layer.headers(HeaderConfig::default());
     // No jitter, so that a refresh is due at the time that the page shows.
     let layer = layer.refresh_jitter(Duration::ZERO);
-    let Some(second) = second else { return Ok(layer) };
-    let layer = layer.scope(second.client.clone(), |request| request.extensions.get::<Scope>().copied())?;
+    // If the environment names a store, browsers have a handle in place of the identity.
+    let layer = tower_euid_redis::from_env(layer)?;
+    let keeps_users = layer.sessions().is_some();
+    let layer = match second {
+        Some(second) => layer.scope(second.client.clone(), |request| request.extensions.get::<Scope>().copied())?,
+        None => layer,
+    };
+    if second.is_none() && !keeps_users {
+        return Ok(layer);
+    }
     Ok(layer.subject(|request| Some(request.extensions.get::<Visitor>()?.address.clone())))
 }
 

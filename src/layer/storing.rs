@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use euid_core::store::{StoreMode, StoreSecret};
+use euid_core::StoreSecret;
+use euid_core::store::StoreMode;
 
 use super::EuidLayer;
 use crate::records::{Records, Settings};
@@ -53,7 +54,8 @@ impl EuidLayer {
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
     /// # let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
-    /// use tower_euid::store::{MemoryStore, StoreSecret};
+    /// use tower_euid::StoreSecret;
+    /// use tower_euid::store::MemoryStore;
     ///
     /// #[derive(Clone)]
     /// struct User(String); // as a session layer further out has it
@@ -84,7 +86,8 @@ impl EuidLayer {
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
-    /// # use tower_euid::store::{MemoryStore, StoreSecret};
+    /// # use tower_euid::StoreSecret;
+    /// # use tower_euid::store::MemoryStore;
     /// # let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
     /// let layer = EuidLayer::new(CookieKey::generate()?.into(), refresh);
     /// assert!(layer.sessions().is_none());

@@ -79,6 +79,8 @@ impl Records {
         let what = if write.ends_login { "end" } else { "put" };
         let StoreWrite { key, when, stored, keep, .. } = write.clone();
         let outcome = self.guarded(what, Arc::clone(&self.settings.store).put(key, when, stored, keep)).await;
+        // Once more: a read may have begun before the write.
+        lock(&self.loads).forget(&write.key);
         if write.ends_login && outcome.is_err() {
             owed::owe(self, write);
         }

@@ -63,14 +63,15 @@ async fn try_again(trying: Trying) {
         sleep(EVERY).await;
         let ends: Vec<StoreWrite> = lock(&records.owed).ends.values().cloned().collect();
         for end in ends {
-            let key = end.key.clone();
+            let (key, must_read) = (end.key.clone(), end.must_read());
             match records.end_again(end).await {
-                Ok(Put::Done) => {
+                // Something else was written in between: the next attempt reads that.
+                Ok(Put::Refused) if must_read => {}
+                // What it was to end is there no more.
+                Ok(Put::Done | Put::Refused) => {
                     lock(&records.loads).forget(&key);
                     lock(&records.owed).ends.remove(&key);
                 }
-                // Something else was written in between: the next attempt reads that.
-                Ok(Put::Refused) => {}
                 // The others would wait for their timeouts, too.
                 Err(Unavailable) => break,
             }

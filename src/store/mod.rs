@@ -55,7 +55,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use euid_core::store::{Put, StoreKey, StoreMode, StoreSecret, Stored, When};
+pub use euid_core::store::{Put, StoreKey, StoreMode, Stored, When};
 
 pub use self::memory::MemoryStore;
 

@@ -10,8 +10,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use tokio::sync::Notify;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_euid::store::StoreSecret;
-use tower_euid::{Consent, Euid, EuidUpdate, HeaderConfig, KeyRing, Refresh, Refreshed};
+use tower_euid::{Consent, Euid, EuidUpdate, HeaderConfig, KeyRing, Refresh, Refreshed, StoreSecret};
 
 use crate::support::keeper::{Keeper, header_writes};
 use crate::support::stores::{Fault, TestStore};

@@ -74,8 +74,9 @@ use crate::consent::Consent;
 use crate::outcome::Refreshed;
 use crate::scope::Scope;
 use crate::sealed::KeyRing;
+use crate::sealed::StoreSecret;
 pub use crate::sealed::login::{Lineage, Login};
-use crate::store::{StoreMode, StoreSecret};
+use crate::store::StoreMode;
 use crate::transport::cookies::Cookies;
 use crate::transport::{CookieConfig, HeaderConfig, Transport};
 
@@ -266,7 +267,7 @@ impl Engine {
     /// # use tower_euid::{CookieKey, engine::Engine};
     /// use http::{HeaderMap, Method};
     /// use tower_euid::engine::{RequestContext, SignedIn, Step};
-    /// use tower_euid::store::StoreSecret;
+    /// use tower_euid::StoreSecret;
     ///
     /// let engine = Engine::new(CookieKey::generate()?.into()).with_user_store(StoreSecret::generate()?);
     /// let context = RequestContext { user: SignedIn::User(b"17"), ..RequestContext::UNRESTRICTED };

@@ -217,6 +217,6 @@ pub use identity::Identity;
 pub use operator::{Environment, Operator, OperatorBuilder, Uid2Region};
 pub use outcome::{GenerateRequest, Generated, Refreshed};
 pub use scope::Scope;
-pub use sealed::{CookieKey, KeyRing};
+pub use sealed::{CookieKey, KeyRing, StoreSecret};
 pub use token::AdvertisingToken;
 pub use transport::{CookieConfig, HeaderConfig, SameSite};

@@ -24,7 +24,6 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::hex::hex;
-pub use crate::sealed::StoreSecret;
 
 /// The key of a visitor's state in a store: 32 bytes of a hash. Every bit counts.
 ///

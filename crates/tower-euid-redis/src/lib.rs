@@ -1,5 +1,5 @@
 //! A [`Store`](tower_euid::store::Store) on Redis or Valkey, for [tower-euid](tower_euid): the states of visitors on the
-//! side of the site, shared by all its nodes. `EuidLayer` does not use a store yet.
+//! side of the site, shared by all its nodes.
 //!
 //! ```
 //! use tower_euid_redis::RedisStore;
@@ -43,11 +43,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
+mod env;
 mod failure;
 mod link;
 mod store;
 
 pub use self::builder::RedisStoreBuilder;
+pub use self::env::from_env;
 pub use self::store::RedisStore;
 
 /// Compiles the README's code unchanged.

@@ -10,7 +10,8 @@ use http::{HeaderMap, HeaderName};
 
 use super::{Engine, RequestContext};
 use crate::scope::Scope;
-use crate::store::{StoreMode, StoreSecret};
+use crate::sealed::StoreSecret;
+use crate::store::StoreMode;
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
 use crate::transport::route::Carrier;

@@ -13,9 +13,10 @@ use super::write::Removals;
 use super::{Change, Engine, Pending, Renewal};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
+use crate::sealed::StoreSecret;
 use crate::sealed::login::{Lineage, Login};
 use crate::sealed::record::{self, NewRecord, Record};
-use crate::store::{Put, StoreKey, StoreMode, StoreSecret, When};
+use crate::store::{Put, StoreKey, StoreMode, When};
 use crate::transport::slots::{Brought, HeldRecord, IdleScope};
 
 /// The calls to the store that a response needs before its headers are written.

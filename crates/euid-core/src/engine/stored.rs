@@ -297,7 +297,7 @@ impl Engine {
     /// # use euid_core as tower_euid;
     /// # use tower_euid::{CookieKey, Scope, engine::Engine};
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
-    /// use tower_euid::store::StoreSecret;
+    /// use tower_euid::StoreSecret;
     ///
     /// let engine = Engine::new(CookieKey::generate()?.into()).with_user_store(StoreSecret::generate()?);
     /// let end = engine.end_of_user(Scope::Euid, b"17", at(5_000)).ok_or("no randomness")?;

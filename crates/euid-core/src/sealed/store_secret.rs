@@ -21,7 +21,7 @@ use crate::store::StoreKey;
 ///
 /// ```
 /// # use euid_core as tower_euid;
-/// use tower_euid::store::StoreSecret;
+/// use tower_euid::StoreSecret;
 ///
 /// let secret = StoreSecret::generate()?;
 /// println!("EUID_STORE_SECRET={}", secret.expose_base64().as_str());
@@ -35,7 +35,7 @@ impl StoreSecret {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # use tower_euid::store::StoreSecret;
+    /// # use tower_euid::StoreSecret;
     /// let (one, other) = (StoreSecret::generate()?, StoreSecret::generate()?);
     /// assert_ne!(one.expose_base64(), other.expose_base64());
     /// # Ok::<_, tower_euid::ConfigError>(())
@@ -53,7 +53,7 @@ impl StoreSecret {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # use tower_euid::store::StoreSecret;
+    /// # use tower_euid::StoreSecret;
     /// let error = StoreSecret::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap_err();
     /// assert!(error.to_string().contains("printed in documents"));
     /// ```
@@ -70,7 +70,7 @@ impl StoreSecret {
     ///
     /// ```
     /// # use euid_core as tower_euid;
-    /// # use tower_euid::store::StoreSecret;
+    /// # use tower_euid::StoreSecret;
     /// let secret = StoreSecret::generate()?;
     /// let same = StoreSecret::from_base64(&secret.expose_base64())?;
     /// assert_eq!(same.expose_base64(), secret.expose_base64());
