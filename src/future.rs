@@ -77,7 +77,6 @@ enum RequestState<S: Service<Request<B>>, B> {
 }
 
 #[pin_project(project = ColdProj)]
-#[expect(clippy::large_enum_variant, reason = "it is boxed as a whole, once")]
 enum Cold<S: Service<Request<B>>, B> {
     /// The record of the visitor is looked for, and the handler has not been called.
     Loading(Loading<S, B>),
@@ -241,7 +240,7 @@ impl<S, B> Loading<S, B> {
             return Poll::Pending;
         };
         let ready = Ready { inner: &mut inner, config: Arc::clone(&self.config) };
-        Poll::Ready(ready.resume(request, load, answers.as_ref(), loaded))
+        Poll::Ready(ready.resume(request, *load, answers.as_ref(), loaded))
     }
 }
 

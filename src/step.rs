@@ -141,7 +141,7 @@ impl<S> Ready<'_, S> {
         };
         let record = if load.may_be_shared() {
             if let Some(loaded) = records.remembered(load.key()) {
-                return self.resume(request, load, answers.as_ref(), loaded);
+                return self.resume(request, *load, answers.as_ref(), loaded);
             }
             records.load(load.key())
         } else {
@@ -155,7 +155,7 @@ impl<S> Ready<'_, S> {
     pub(crate) fn resume<B, R>(
         self,
         request: Request<B>,
-        load: Box<Load>,
+        load: Load,
         answers: Option<&HookAnswers>,
         loaded: Loaded,
     ) -> ResponseFuture<S, B>

@@ -4,13 +4,12 @@ use http::header::GetAll;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::decision::Decision;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Lookup};
 use super::read::{Opened, ReadOutcome};
 use super::routes::Served;
 use super::{Engine, Load, RefreshCandidate, RequestContext, UserCheck};
 use crate::clock::UnixMillis;
 use crate::euid::EuidLogoutHandle;
-use crate::store::Stored;
 use crate::transport::Transport;
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
@@ -65,10 +64,11 @@ impl Engine {
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         if self.extras.is_some() {
-            return self.begin_on_route(method, headers, context, None, now);
+            return self.begin_on_route(method, headers, context, Lookup::NotMade, now);
         }
         let transport = &self.cookies;
-        Exchange { engine: self, transport, others: None, loaded: None, method, headers, context, now }.begin(cookies)
+        Exchange { engine: self, transport, others: None, loaded: Lookup::NotMade, method, headers, context, now }
+            .begin(cookies)
     }
 
     /// Begins a request of an engine with both scopes, with headers or with a store; or goes on with one whose record has
@@ -79,7 +79,7 @@ impl Engine {
         method: &Method,
         headers: &HeaderMap,
         context: &RequestContext<'_>,
-        loaded: Option<Option<&Stored>>,
+        loaded: Lookup<'_>,
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         match self.carrier(headers) {
@@ -93,7 +93,7 @@ impl Engine {
         method: &Method,
         headers: &HeaderMap,
         context: &RequestContext<'_>,
-        loaded: Option<Option<&Stored>>,
+        loaded: Lookup<'_>,
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         let own = self.cookies.scope();

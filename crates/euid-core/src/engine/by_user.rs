@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::decision::{Decision, euid};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Lookup};
 use super::load::Load;
 use super::routes::Served;
 use super::source::Source;
@@ -34,14 +34,14 @@ impl<T: Served> Exchange<'_, T> {
         };
         let client = self.own_opt_out(user);
         match self.loaded {
-            None => {
+            Lookup::NotMade => {
                 let unavailable = self.decide_without_store(&client);
                 Step::Load(Box::new(Load::of_user(held.key.clone(), unavailable)))
             }
-            Some(None) => {
+            Lookup::Made(None) => {
                 self.knowing(held, HeldRecord::Nothing, |knowing| knowing.without_login(&client, Findings::NONE))
             }
-            Some(Some(stored)) => {
+            Lookup::Made(Some(stored)) => {
                 let keys = self.engine.keys.keys();
                 let step = |record: Record<'_>| self.with_user_record(record, stored.version, held, &client);
                 let opened = record::open(&keys, &held.key, stored, step);

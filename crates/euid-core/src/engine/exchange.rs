@@ -31,11 +31,18 @@ pub(super) struct Exchange<'a, T> {
     /// The scopes that do not serve it, and the place of its login in a store, if the engine has any of these.
     pub(super) others: Option<&'a Others>,
     /// The record of its login, if it has been looked for.
-    pub(super) loaded: Option<Option<&'a Stored>>,
+    pub(super) loaded: Lookup<'a>,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
     pub(super) context: &'a RequestContext<'a>,
     pub(super) now: &'a dyn Fn() -> UnixMillis,
+}
+
+/// Whether a store has been asked for a record, and what it has.
+#[derive(Clone, Copy)]
+pub(super) enum Lookup<'a> {
+    NotMade,
+    Made(Option<&'a Stored>),
 }
 
 impl<T: Served> Exchange<'_, T> {

@@ -169,7 +169,7 @@ impl Engine {
     ) -> Finish {
         match self.finish_with(&mut pending, asked, status, headers, &now, None) {
             Ok(report) => Finish::Done(report),
-            Err(plan) => Finish::Save(Box::new(Save::new(plan, pending, asked, status))),
+            Err(plan) => Finish::Save(Box::new(Save::new(*plan, pending, asked, status))),
         }
     }
 
@@ -182,7 +182,7 @@ impl Engine {
         headers: &mut HeaderMap,
         now: &dyn Fn() -> UnixMillis,
         saved: Option<&Saved>,
-    ) -> Result<Report, SavePlan> {
+    ) -> Result<Report, Box<SavePlan>> {
         let mut finish = Report::default();
         let taken = pending.note.take();
         let note = taken.as_ref();
@@ -214,7 +214,7 @@ impl Engine {
             && let Some(plan) = self.plan_save(change, &removals, now())
         {
             pending.note = taken;
-            return Err(plan);
+            return Err(Box::new(plan));
         }
         let writing = Writing { change, removals, scripts, saved };
         let wrote = !nothing && !postponed && self.write_or_end(writing, headers, now, &mut finish);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 
 use super::decision::{Decision, euid};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Lookup};
 use super::read::Found;
 use super::routes::Served;
 use super::source::Source;
@@ -109,7 +109,7 @@ impl Load {
     /// assert_eq!(load.unavailable().euid().state(), "unavailable");
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn unavailable(self: Box<Self>) -> Decision {
+    pub fn unavailable(self) -> Decision {
         self.unavailable
     }
 }
@@ -142,7 +142,7 @@ impl Engine {
         stored: Option<&Stored>,
         now: impl Fn() -> UnixMillis,
     ) -> Step {
-        self.begin_on_route(method, headers, context, Some(stored), &now)
+        self.begin_on_route(method, headers, context, Lookup::Made(stored), &now)
     }
 }
 
@@ -156,14 +156,14 @@ impl<T: Served> Exchange<'_, T> {
         }
         let brought = &found.brought;
         Some(match self.loaded {
-            None => {
+            Lookup::NotMade => {
                 let verdict = policy::store_unavailable(self.context.consent);
                 let (sees, change) = (euid(verdict.sees, None), verdict.action.into());
                 let unavailable = self.decide(sees, change, true, brought, Findings::NONE);
                 Step::Load(Box::new(Load { key: held.key.clone(), is_of_user: false, unavailable }))
             }
-            Some(None) => self.without_record(brought, Findings::NONE),
-            Some(Some(stored)) => {
+            Lookup::Made(None) => self.without_record(brought, Findings::NONE),
+            Lookup::Made(Some(stored)) => {
                 let keys = self.engine.keys.keys();
                 let opened = record::open(&keys, &held.key, stored, |record| match record {
                     Record::Ended | Record::OptedOut(_) => Err(RejectReason::LoginEnded),

@@ -85,7 +85,7 @@ impl StoreSecret {
     pub(crate) fn key_of(&self, scope: Scope, user: &[u8]) -> StoreKey {
         // HMAC pads a key with zeros itself; it never refuses a key of a whole block.
         let mut key = Zeroizing::new([0; 64]);
-        key[..32].copy_from_slice(self.0.as_slice());
+        key.iter_mut().zip(self.0.iter()).for_each(|(to, from)| *to = *from);
         let mac = Hmac::<Sha256>::new((&*key).into());
         let mac = mac.chain_update(USER_LABEL).chain_update([scope as u8]).chain_update(user);
         StoreKey::new(mac.finalize().into_bytes().into())
