@@ -72,13 +72,16 @@ where
             return ResponseFuture::nested(self.inner.call(request), layer);
         }
         let config = Arc::clone(&self.config);
-        let answers;
-        let mut context = RequestContext::UNRESTRICTED;
-        if hooks::has_hooks(&config) {
+        let begin = |request: &Request<B>, context: &RequestContext<'_>| {
+            config.engine.begin(request.method(), request.headers(), context, || config.now())
+        };
+        let step = if config.has_request_hooks {
+            let answers;
             (request, answers) = hooks::answers(&config, request);
-            context = answers.context();
-        }
-        let step = config.engine.begin(request.method(), request.headers(), &context, || config.now());
+            begin(&request, &answers.context())
+        } else {
+            begin(&request, &RequestContext::UNRESTRICTED)
+        };
         match step {
             Step::Ready(decision) => {
                 if !decision.findings().is_empty() {
