@@ -10,7 +10,7 @@
 //!    stay, else visitors would see the tags of the includes.
 //! 5. If the response has no room for another header, it passes as it is, and [`guard`] returns false.
 
-use http::header::{CACHE_CONTROL, GetAll, VARY};
+use http::header::{CACHE_CONTROL, Entry, GetAll, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Why a response must not be shared.
@@ -25,21 +25,29 @@ pub(crate) enum Exposure {
 /// Makes the caching of a response strict enough for `exposure`. Returns false if there was no room for the headers.
 #[must_use]
 pub(crate) fn guard(exposure: Exposure, varies_on: HeaderValue, headers: &mut HeaderMap) -> bool {
+    if headers.keys().any(|name| forbidding(name.as_str()).is_some()) {
+        forbid_steering(headers);
+    }
+    let varies =
+        exposure == Exposure::StateWritten || headers.get_all(VARY).iter().any(|vary| covers(vary, &varies_on));
+    let restricted = match headers.try_entry(CACHE_CONTROL) {
+        Ok(Entry::Vacant(entry)) => entry.try_insert(exposure.requires().1).is_ok(),
+        // Or the map is full; it may still have the header.
+        _ => restricted(exposure, headers).is_none_or(|value| replace(headers, CACHE_CONTROL, value)),
+    };
+    let varies = varies || headers.try_append(VARY, varies_on).is_ok();
+    restricted && varies
+}
+
+/// Gives each header that steers caches the value that forbids storing.
+#[cold]
+fn forbid_steering(headers: &mut HeaderMap) {
     let steering = |name: &HeaderName| Some((name.clone(), forbidding(name.as_str())?));
     let steering: Vec<(HeaderName, &str)> = headers.keys().filter_map(steering).collect();
     for (name, forbidding) in steering {
         let value = with_includes(forbidding, headers.get_all(&name));
         replace(headers, name, value);
     }
-    let varies =
-        exposure == Exposure::StateWritten || headers.get_all(VARY).iter().any(|vary| covers(vary, &varies_on));
-    let restricted = if headers.contains_key(CACHE_CONTROL) {
-        restricted(exposure, headers).is_none_or(|value| replace(headers, CACHE_CONTROL, value))
-    } else {
-        headers.try_insert(CACHE_CONTROL, exposure.requires().1).is_ok()
-    };
-    let varies = varies || headers.try_append(VARY, varies_on).is_ok();
-    restricted && varies
 }
 
 impl Exposure {
