@@ -209,21 +209,23 @@ impl<T> Found<T> {
     /// Corrects the findings for an anchor that has the length of a lineage and is none. An accepted value shows that it
     /// is one.
     #[inline]
-    fn unless_garbled(self) -> Self {
-        if matches!(self.outcome, ReadOutcome::Judged(_)) { self } else { self.correct_garbled_anchor() }
+    fn unless_garbled(mut self) -> Self {
+        if !matches!(self.outcome, ReadOutcome::Judged(_)) {
+            self.correct_garbled_anchor();
+        }
+        self
     }
 
     #[cold]
-    fn correct_garbled_anchor(mut self) -> Self {
+    fn correct_garbled_anchor(&mut self) {
         if !self.anchor.is_readable() {
             self.outcome = ReadOutcome::Rejected(RejectReason::UnreadableAnchor);
             self.anchor = FoundAnchor::Unreadable;
             if !self.brought.tag.is_valid() {
                 // A name that ends with it is not one of this crate.
-                self.brought = Brought { identity: false, opt_out: false, ..self.brought };
+                (self.brought.identity, self.brought.opt_out) = (false, false);
             }
         }
-        self
     }
 }
 
