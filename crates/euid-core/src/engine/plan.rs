@@ -30,11 +30,14 @@ impl<T: Served> Exchange<'_, T> {
     ) -> Step {
         let may_write = is_navigation_or_fetch(self.method, self.headers);
         let script_cookie = self.script_cookie(may_write, Some(identity.advertising_token()));
+        let has_leftovers = self.has_leftovers(brought) && may_write;
+        let mut brought = brought.clone();
+        self.note_idle(&mut brought);
         Step::Refresh(Box::new(RefreshCandidate {
             source,
             route: self.route(),
-            has_leftovers: self.has_leftovers(brought) && may_write,
-            brought: self.with_idle(brought),
+            has_leftovers,
+            brought,
             identity,
             times,
             arrived: now,
@@ -70,13 +73,14 @@ impl<T: Served> Exchange<'_, T> {
             euid,
             change,
             has_leftovers: self.has_leftovers(brought),
-            brought: self.with_idle(brought),
+            brought: brought.clone(),
             consent,
             // An engine with one scope and cookies needs no note of the route.
             may_end: may_end || self.engine.extras.is_some() || !self.method.is_safe(),
             scripts: Scripts { sync: false, withheld: exposes_token && consent != Consent::Granted },
             findings,
         };
+        self.note_idle(&mut decision.brought);
         if exposes_token || decision.has_leftovers || !matches!(decision.change, Change::Keep) {
             self.plan_writes(&mut decision, exposes_token);
         }
@@ -84,11 +88,9 @@ impl<T: Served> Exchange<'_, T> {
     }
 
     #[inline]
-    fn with_idle(&self, brought: &Brought) -> Brought {
-        let brought = brought.clone();
-        match self.idle {
-            Some(idle) => brought.with_idle(idle),
-            None => brought,
+    fn note_idle(&self, brought: &mut Brought) {
+        if let Some(idle) = self.idle {
+            brought.note_idle(idle);
         }
     }
 

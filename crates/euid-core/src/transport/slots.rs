@@ -262,9 +262,8 @@ impl Brought {
 
     /// Adds the scopes that do not serve the request.
     #[cold]
-    pub(crate) fn with_idle(mut self, idle: &Idle) -> Self {
+    pub(crate) fn note_idle(&mut self, idle: &Idle) {
         Arc::make_mut(self.others.get_or_insert_default()).idle = idle.clone();
-        self
     }
 
     /// The scopes that do not serve the request.
