@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) consent: Option<Arc<ConsentOf>>,
     pub(crate) subject: Option<Arc<UserOf>>,
     pub(crate) logout_when: Option<Arc<LogoutWhen>>,
+    /// Whether a request has hooks to call: `consent`, `subject` or `scope`. Kept, as each request asks.
+    pub(crate) has_request_hooks: bool,
     pub(crate) mistakes: Mistakes,
 }
 

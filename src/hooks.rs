@@ -41,11 +41,6 @@ impl HookAnswers {
     }
 }
 
-/// Returns whether a hook is set that [`answers`] calls.
-pub(crate) fn has_hooks(config: &Config) -> bool {
-    config.consent.is_some() || config.subject.is_some() || config.other_scope.is_some()
-}
-
 /// Calls the hooks `scope`, `subject` and `consent`, in this order, and returns their answers. Later hooks and handlers find
 /// the scope in the extensions, and handlers the consent.
 pub(crate) fn answers<B>(config: &Config, request: Request<B>) -> (Request<B>, HookAnswers) {

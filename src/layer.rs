@@ -98,6 +98,7 @@ impl EuidLayer {
             consent: None,
             subject: None,
             logout_when: None,
+            has_request_hooks: false,
             mistakes: Mistakes::default(),
         };
         Self { config: Arc::new(config) }
@@ -252,7 +253,9 @@ impl EuidLayer {
     }
 
     fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(Arc::make_mut(&mut self.config));
+        let config = Arc::make_mut(&mut self.config);
+        change(config);
+        config.has_request_hooks = config.consent.is_some() || config.subject.is_some() || config.other_scope.is_some();
         self
     }
 

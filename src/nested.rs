@@ -37,12 +37,12 @@ pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Reques
         Some(layer) if layer == config.layer_id() => return (request, Inner::default()),
         Some(_) => config.mistakes.inside_another(),
         // A layer with hooks would have left a mark.
-        None if hooks::has_hooks(config) => config.mistakes.inside_another(),
+        None if config.has_request_hooks => config.mistakes.inside_another(),
         None => {}
     }
     let logout = EuidLogoutHandle::of(request.extensions());
     let mut consent = Consent::Granted;
-    if hooks::has_hooks(config) {
+    if config.has_request_hooks {
         let outside = request.extensions().get::<Consent>().copied();
         let answers;
         (request, answers) = hooks::answers(config, request);

@@ -30,6 +30,7 @@ pub(crate) fn start_decision<B>(config: &Config, request: &mut Request<B>, decis
 }
 
 /// Logs and counts whether and how the state of a request was used.
+#[inline]
 pub(crate) fn report(config: &Config, scope: Option<Scope>, findings: Findings) {
     if findings.old_key {
         telemetry::cookie_of_old_key(scope);

@@ -11,7 +11,7 @@ use tower::Service;
 
 use crate::config::Config;
 use crate::future::ResponseFuture;
-use crate::hooks::{self, HookAnswers};
+use crate::hooks;
 use crate::nested;
 use crate::step::Ready;
 
@@ -69,13 +69,19 @@ where
             return ResponseFuture::nested(self.inner.call(request), layer);
         }
         let config = Arc::clone(&self.config);
+        let begin = |request: &Request<B>, context: &RequestContext<'_>| {
+            config.engine.begin(request.method(), request.headers(), context, || config.now())
+        };
         let mut answers = None;
-        if hooks::has_hooks(&config) {
-            let (with_answers, given) = hooks::answers(&config, request);
-            (request, answers) = (with_answers, Some(given));
-        }
-        let context = answers.as_ref().map_or(RequestContext::UNRESTRICTED, HookAnswers::context);
-        let step = config.engine.begin(request.method(), request.headers(), &context, || config.now());
+        let step = if config.has_request_hooks {
+            let given;
+            (request, given) = hooks::answers(&config, request);
+            let step = begin(&request, &given.context());
+            answers = Some(given);
+            step
+        } else {
+            begin(&request, &RequestContext::UNRESTRICTED)
+        };
         let ready = Ready { inner: &mut self.inner, config };
         match step {
             Step::Ready(decision) => ready.call_decided(request, decision),

@@ -236,7 +236,20 @@ pub(crate) fn store_end_lost() {
 
 /// An identity cookie was not used.
 pub(crate) fn cookie_rejected(scope: Option<Scope>, reason: RejectReason) {
-    let word = match reason {
+    count_by(REJECTED_COOKIES, word(scope), "reason", word_of_rejection(reason));
+    // Signed-out visitors are normal on a site that binds identities, so they are not logged.
+    if reason != RejectReason::NoUser {
+        tracing::debug!(
+            target: TARGET,
+            scope = word(scope),
+            reason = word_of_rejection(reason),
+            "the identity cookie can't be used"
+        );
+    }
+}
+
+fn word_of_rejection(reason: RejectReason) -> &'static str {
+    match reason {
         RejectReason::UnknownKey => "unknown_key",
         RejectReason::Undecodable => "undecodable",
         RejectReason::Forged => "forged",
@@ -246,12 +259,6 @@ pub(crate) fn cookie_rejected(scope: Option<Scope>, reason: RejectReason) {
         RejectReason::NoUser => "no_user",
         RejectReason::WrongScope => "wrong_scope",
         _ => "other",
-    };
-    let scope = self::word(scope);
-    count_by(REJECTED_COOKIES, scope, "reason", word);
-    // Signed-out visitors are normal on a site that binds identities, so they are not logged.
-    if reason != RejectReason::NoUser {
-        tracing::debug!(target: TARGET, scope, reason = word, "the identity cookie can't be used");
     }
 }
 

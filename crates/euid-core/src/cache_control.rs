@@ -10,7 +10,7 @@
 //!    stay, else visitors would see the tags of the includes.
 //! 5. If the response has no room for another header, it passes as it is, and [`guard`] returns false.
 
-use http::header::{CACHE_CONTROL, GetAll, VARY};
+use http::header::{CACHE_CONTROL, Entry, GetAll, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Why a response must not be shared.
@@ -22,24 +22,32 @@ pub(crate) enum Exposure {
     StateWritten,
 }
 
-/// Makes the caching of a response strict enough for `exposure`. Returns false if there was no room for the headers.
+/// Makes the caching of a response strict enough for `exposure`, and makes it vary on a header. Returns false if there was
+/// no room for the headers.
 #[must_use]
-pub(crate) fn guard(exposure: Exposure, varies_on: HeaderValue, headers: &mut HeaderMap) -> bool {
+pub(crate) fn guard(exposure: Exposure, varies_on: Option<HeaderValue>, headers: &mut HeaderMap) -> bool {
+    if headers.keys().any(|name| forbidding(name.as_str()).is_some()) {
+        forbid_steering(headers);
+    }
+    let varies_on = varies_on.filter(|header| !headers.get_all(VARY).iter().any(|vary| covers(vary, header)));
+    let restricted = match headers.try_entry(CACHE_CONTROL) {
+        Ok(Entry::Vacant(entry)) => entry.try_insert(exposure.requires().1).is_ok(),
+        // Or the map is full; it may still have the header.
+        _ => restricted(exposure, headers).is_none_or(|value| replace(headers, CACHE_CONTROL, value)),
+    };
+    let varies = varies_on.is_none_or(|header| headers.try_append(VARY, header).is_ok());
+    restricted && varies
+}
+
+/// Gives each header that steers caches the value that forbids storing.
+#[cold]
+fn forbid_steering(headers: &mut HeaderMap) {
     let steering = |name: &HeaderName| Some((name.clone(), forbidding(name.as_str())?));
     let steering: Vec<(HeaderName, &str)> = headers.keys().filter_map(steering).collect();
     for (name, forbidding) in steering {
         let value = with_includes(forbidding, headers.get_all(&name));
         replace(headers, name, value);
     }
-    let varies =
-        exposure == Exposure::StateWritten || headers.get_all(VARY).iter().any(|vary| covers(vary, &varies_on));
-    let restricted = if headers.contains_key(CACHE_CONTROL) {
-        restricted(exposure, headers).is_none_or(|value| replace(headers, CACHE_CONTROL, value))
-    } else {
-        headers.try_insert(CACHE_CONTROL, exposure.requires().1).is_ok()
-    };
-    let varies = varies || headers.try_append(VARY, varies_on).is_ok();
-    restricted && varies
 }
 
 impl Exposure {
@@ -175,7 +183,7 @@ mod tests {
         for value in values {
             headers.append(CACHE_CONTROL, HeaderValue::from_str(value).unwrap());
         }
-        assert!(guard(exposure, COOKIE, &mut headers));
+        assert!(guard(exposure, Some(COOKIE), &mut headers));
         all(&headers, CACHE_CONTROL)
     }
 
@@ -235,7 +243,7 @@ mod tests {
                 headers.append(VARY, HeaderValue::from_static(value));
             }
             for _ in 0..2 {
-                assert!(guard(Exposure::TokenRead, COOKIE, &mut headers));
+                assert!(guard(Exposure::TokenRead, Some(COOKIE), &mut headers));
                 assert_eq!(all(&headers, VARY), after, "{before:?}");
             }
         }
@@ -246,7 +254,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
         headers.append(CACHE_CONTROL, HeaderValue::from_bytes(b"public, x=\xe9").unwrap());
-        assert!(guard(Exposure::StateWritten, COOKIE, &mut headers));
+        assert!(guard(Exposure::StateWritten, None, &mut headers));
         assert_eq!(all(&headers, CACHE_CONTROL), "private, no-store");
     }
 
@@ -271,12 +279,12 @@ mod tests {
                 let mut headers = HeaderMap::new();
                 headers.append(name.clone(), HeaderValue::from_static(before));
                 headers.append(name.clone(), HeaderValue::from_static("x"));
-                assert!(guard(exposure, COOKIE, &mut headers));
+                assert!(guard(exposure, Some(COOKIE), &mut headers));
                 assert_eq!(all(&headers, name.clone()), after, "{name}");
             }
         }
         let mut headers = HeaderMap::new();
-        assert!(guard(Exposure::StateWritten, COOKIE, &mut headers));
+        assert!(guard(Exposure::StateWritten, None, &mut headers));
         assert_eq!(headers.len(), 1, "no steering header is added");
     }
 
@@ -289,7 +297,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(before));
-            assert!(guard(Exposure::TokenRead, COOKIE, &mut headers));
+            assert!(guard(Exposure::TokenRead, Some(COOKIE), &mut headers));
             assert_eq!(headers[name], after);
         }
     }
@@ -306,14 +314,14 @@ mod tests {
             }
         }
         let names = headers.keys_len();
-        assert!(!guard(Exposure::TokenRead, COOKIE, &mut headers));
+        assert!(!guard(Exposure::TokenRead, Some(COOKIE), &mut headers));
         assert_eq!((all(&headers, CACHE_CONTROL), headers.keys_len()), ("private, no-cache".to_owned(), names));
         assert_eq!(headers["x-accel-expires"], "0");
         headers.remove("x-accel-expires");
         headers.insert("x-another", HeaderValue::from_static("x"));
         headers.remove(CACHE_CONTROL);
         headers.insert("x-yet-another", HeaderValue::from_static("x"));
-        assert!(!guard(Exposure::StateWritten, COOKIE, &mut headers));
+        assert!(!guard(Exposure::StateWritten, None, &mut headers));
         assert_eq!((headers.contains_key(CACHE_CONTROL), headers.keys_len()), (false, names));
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use arrayvec::ArrayVec;
 use serde::{Serialize, Serializer};
 
 use crate::clock::UnixMillis;
@@ -59,13 +60,12 @@ struct Noted {
 
 /// A text as the bytes that it encodes.
 struct Packed {
-    bytes: [u8; PACKED],
-    length: usize,
+    bytes: ArrayVec<u8, PACKED>,
     encode: Encode,
 }
 
-/// Turns bytes into text.
-type Encode = fn(&[u8]) -> String;
+/// Writes the text of bytes into a buffer, and returns its length; `None` if the buffer is too small.
+type Encode = fn(&[u8], &mut [u8]) -> Option<usize>;
 
 impl AdvertisingToken {
     /// The token whose text is `text`.
@@ -78,17 +78,10 @@ impl AdvertisingToken {
         Self::new(identity.advertising_token(), identity.times(), scope)
     }
 
-    /// The token whose text `encode` makes of `bytes`.
-    pub(crate) fn packed(bytes: &[u8], encode: Encode, times: IdentityTimes, scope: Scope) -> Self {
-        let (mut packed, length) = ([0; PACKED], bytes.len());
-        let Some(room) = packed.get_mut(..length) else { return Self::new(encode(bytes), times, scope) };
-        room.copy_from_slice(bytes);
-        Self(Arc::new(Noted::new(
-            OnceLock::new(),
-            Some(Packed { bytes: packed, length, encode }),
-            times,
-            Route::by_cookies(scope),
-        )))
+    /// The token whose text `encode` makes of `bytes`; `None` if there are too many of them.
+    pub(crate) fn packed(bytes: &[u8], encode: Encode, times: IdentityTimes, scope: Scope) -> Option<Self> {
+        let packed = Packed { bytes: bytes.try_into().ok()?, encode };
+        Some(Self(Arc::new(Noted::new(OnceLock::new(), Some(packed), times, Route::by_cookies(scope)))))
     }
 
     /// The note in the token's allocation.
@@ -263,7 +256,10 @@ impl Noted {
 
 impl Packed {
     fn text(&self) -> Box<str> {
-        (self.encode)(self.bytes.get(..self.length).unwrap_or_default()).into()
+        // `encode` of the base64 crate returns a vector that was zeroed by the allocator, which costs more.
+        let mut buffer = [0; PACKED / 3 * 4];
+        let text = (self.encode)(&self.bytes, &mut buffer).and_then(|length| buffer.get(..length));
+        text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default().into()
     }
 }
 
@@ -300,7 +296,8 @@ impl Serialize for AdvertisingToken {
     }
 }
 
-/// Room for the bytes of a token as the operator issues it, 164.
+/// Room for the bytes of a token as the operator issues it, 164. A multiple of three, as base64 has four characters for
+/// three bytes.
 const PACKED: usize = 168;
 
 #[cfg(test)]

@@ -189,13 +189,15 @@ impl<T: Served> Exchange<'_, T> {
         chance: u32,
     ) -> (Evaluation, IdentityTimes, UnixMillis) {
         let now = (self.now)();
-        let jitter = policy::jitter(times, chance, self.engine.refresh_jitter);
-        let mut times = policy::with_margin(*times, self.engine.expiry_margin);
-        times.refresh_from = if self.engine.refresh_ahead.is_zero() {
-            times.refresh_from.saturating_add(jitter)
-        } else {
-            policy::refresh_ahead(&times, self.engine.refresh_ahead)
-        };
-        (policy::evaluate(&times, subject, self.context.consent, now), times, now)
+        let engine = self.engine;
+        let mut with_margin = policy::with_margin(*times, engine.expiry_margin);
+        if !engine.refresh_ahead.is_zero() {
+            with_margin.refresh_from = policy::refresh_ahead(&with_margin, engine.refresh_ahead);
+        } else if times.is_due(now) {
+            // An identity that is not due needs no delay.
+            let jitter = policy::jitter(times, chance, engine.refresh_jitter);
+            with_margin.refresh_from = times.refresh_from.saturating_add(jitter);
+        }
+        (policy::evaluate(&with_margin, subject, self.context.consent, now), with_margin, now)
     }
 }

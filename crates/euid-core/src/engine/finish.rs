@@ -218,13 +218,14 @@ impl Engine {
         }
         let writing = Writing { change, removals, scripts, saved };
         let wrote = !nothing && !postponed && self.write_or_end(writing, headers, now, &mut finish);
-        let exposure = if wrote {
-            Some(Exposure::StateWritten)
+        let guarded = if wrote {
+            cache_control::guard(Exposure::StateWritten, None, headers)
+        } else if note.is_some_and(Note::was_read) {
+            cache_control::guard(Exposure::TokenRead, Some(self.varies_on(route)), headers)
         } else {
-            note.is_some_and(Note::was_read).then_some(Exposure::TokenRead)
+            true
         };
-        finish.unguarded =
-            exposure.is_some_and(|exposure| !cache_control::guard(exposure, self.varies_on(route), headers));
+        finish.unguarded = !guarded;
         let wrote_planned = wrote && finish.unwritten.is_none() && asked.is_none();
         if wrote_planned && let Change::Renew(renewal) = mem::replace(&mut pending.change, Change::Keep) {
             finish.renewed = Some(renewal);

@@ -30,7 +30,7 @@ impl Engine {
         let idle = |transport: &T| {
             let mut idle = find(transport, headers);
             if let Some(held) = self.held_of(transport, headers, context) {
-                idle.brought = idle.brought.with_others(&Others { held: Some(held), ..Others::default() });
+                idle.brought.note_others(&Others { held: Some(held), ..Others::default() });
             }
             idle
         };
@@ -61,7 +61,7 @@ fn find<T: Transport>(transport: &T, headers: &HeaderMap) -> IdleScope {
 }
 
 /// Whether a page of the scope would take over the JS SDK's cookie, if no tagged cookie of the scope came.
-fn brings_migration(cookies: &Cookies, anchor: FoundAnchor, headers: &HeaderMap) -> bool {
+fn brings_migration(cookies: &Cookies, anchor: FoundAnchor<'_>, headers: &HeaderMap) -> bool {
     let migrates = anchor == FoundAnchor::None && cookies.config().js_sdk_cookie().is_some();
     let sdk = migrates.then(|| cookies.scripts().read_js_sdk(headers)).flatten();
     sdk.is_some_and(|sdk| sdk.can_be_of(cookies.scope()))

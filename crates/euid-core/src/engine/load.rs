@@ -149,7 +149,7 @@ impl Engine {
 impl<T: Served> Exchange<'_, T> {
     /// The step of a request whose login has nothing at the client but its handle.
     #[cold]
-    pub(super) fn with_handle(&self, found: &Found<Step>) -> Option<Step> {
+    pub(super) fn with_handle(&self, found: &Found<'_, Step>) -> Option<Step> {
         let held = self.others?.held.as_ref()?;
         if found.brought.identity || found.brought.opt_out {
             return None;

@@ -30,11 +30,14 @@ impl<T: Served> Exchange<'_, T> {
     ) -> Step {
         let may_write = is_navigation_or_fetch(self.method, self.headers);
         let script_cookie = self.script_cookie(may_write, Some(identity.advertising_token()));
+        let has_leftovers = self.has_leftovers(brought) && may_write;
+        let mut brought = brought.clone();
+        self.note_others(&mut brought);
         Step::Refresh(Box::new(RefreshCandidate {
             source,
             route: self.route(),
-            has_leftovers: self.has_leftovers(brought) && may_write,
-            brought: self.with_others(brought),
+            has_leftovers,
+            brought,
             identity,
             times,
             arrived: now,
@@ -71,13 +74,14 @@ impl<T: Served> Exchange<'_, T> {
             euid,
             change,
             has_leftovers: self.has_leftovers(brought),
-            brought: self.with_others(brought),
+            brought: brought.clone(),
             consent,
             // An engine with one scope and cookies needs no note of the route.
             may_end: may_end || self.engine.extras.is_some() || !self.method.is_safe(),
             scripts: Scripts { sync: false, withheld: exposes_token && consent != Consent::Granted },
             findings,
         };
+        self.note_others(&mut decision.brought);
         if exposes_token || decision.has_leftovers || !matches!(decision.change, Change::Keep) {
             self.plan_writes(&mut decision, exposes_token);
         }
@@ -85,11 +89,9 @@ impl<T: Served> Exchange<'_, T> {
     }
 
     #[inline]
-    fn with_others(&self, brought: &Brought) -> Brought {
-        let brought = brought.clone();
-        match self.others {
-            Some(others) => brought.with_others(others),
-            None => brought,
+    fn note_others(&self, brought: &mut Brought) {
+        if let Some(others) = self.others {
+            brought.note_others(others);
         }
     }
 

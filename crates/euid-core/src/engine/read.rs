@@ -23,9 +23,9 @@ use crate::transport::slots::{AtMostOne, Brought, Hits, MAX_TAGGED, Migration, S
 
 /// The state in a request.
 #[derive(Debug)]
-pub(super) struct Found<T> {
+pub(super) struct Found<'a, T> {
     pub(super) outcome: ReadOutcome<T>,
-    pub(super) anchor: FoundAnchor,
+    pub(super) anchor: FoundAnchor<'a>,
     pub(super) brought: Brought,
 }
 
@@ -42,10 +42,10 @@ pub(super) enum ReadOutcome<T> {
 
 /// The anchor of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FoundAnchor {
+pub(super) enum FoundAnchor<'a> {
     None,
     /// A value as long as the name of a login, which may be one.
-    Login(LineageText),
+    Login(&'a LineageText),
     /// The anchor names no login.
     Ended,
     /// A garbled value, two values that differ, or none in the part of the cookies that was searched.
@@ -65,9 +65,9 @@ pub(super) enum Opened<'a> {
 
 /// The login that counts, as the request names it.
 #[derive(Clone, Copy)]
-enum Counting {
+enum Counting<'a> {
     /// The anchor's.
-    Lineage(LineageText),
+    Lineage(&'a LineageText),
     /// The migrated one.
     Migrated,
 }
@@ -83,7 +83,7 @@ impl Engine {
         hits: &Hits<'a>,
         migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
-    ) -> Found<T> {
+    ) -> Found<'a, T> {
         let anchor = FoundAnchor::of(hits);
         if hits.tagged.is_empty() {
             let brought = Brought { migration: anchor.migration(), ..Brought::NOTHING };
@@ -107,10 +107,10 @@ impl Engine {
         transport: &V,
         values: &V::Values<'a>,
         hits: &Hits<'a>,
-        anchor: FoundAnchor,
+        anchor: FoundAnchor<'a>,
         migrates: bool,
         mut judge: impl FnMut(&Opened<'_>, &Brought) -> Option<T>,
-    ) -> Found<T> {
+    ) -> Found<'a, T> {
         let counting = anchor.counting(migrates);
         let mut brought = Brought { tag: anchor.tag(migrates), ..Brought::NOTHING };
         let mut own = ArrayVec::<_, MAX_TAGGED>::new();
@@ -154,7 +154,7 @@ impl Engine {
         &self,
         transport: &impl Transport,
         tagged: &[Tagged<'_>],
-        counting: Counting,
+        counting: Counting<'_>,
         mut judge: impl FnMut(&Opened<'_>) -> Option<T>,
     ) -> ReadOutcome<T> {
         let keys = self.keys.keys();
@@ -194,7 +194,7 @@ fn open<T>(
     transport: &impl Transport,
     keys: &Keys,
     Tagged { slot, value }: &Tagged<'_>,
-    counting: Counting,
+    counting: Counting<'_>,
     judge: impl FnOnce(&Opened<'_>) -> Option<T>,
 ) -> ReadOutcome<T> {
     let Some(head) = Head::read(keys, value) else { return ReadOutcome::Rejected(RejectReason::UnknownKey) };
@@ -216,25 +216,27 @@ fn open<T>(
     ReadOutcome::of(opened)
 }
 
-impl<T> Found<T> {
+impl<T> Found<'_, T> {
     /// Corrects the findings for an anchor that has the length of a lineage and is none. An accepted value shows that it
     /// is one.
     #[inline]
-    fn unless_garbled(self) -> Self {
-        if matches!(self.outcome, ReadOutcome::Judged(_)) { self } else { self.correct_garbled_anchor() }
+    fn unless_garbled(mut self) -> Self {
+        if !matches!(self.outcome, ReadOutcome::Judged(_)) {
+            self.correct_garbled_anchor();
+        }
+        self
     }
 
     #[cold]
-    fn correct_garbled_anchor(mut self) -> Self {
+    fn correct_garbled_anchor(&mut self) {
         if !self.anchor.is_readable() {
             self.outcome = ReadOutcome::Rejected(RejectReason::UnreadableAnchor);
             self.anchor = FoundAnchor::Unreadable;
             if !self.brought.tag.is_valid() {
                 // A name that ends with it is not one of this crate.
-                self.brought = Brought { identity: false, opt_out: false, ..self.brought };
+                (self.brought.identity, self.brought.opt_out) = (false, false);
             }
         }
-        self
     }
 }
 
@@ -257,11 +259,11 @@ impl<T> ReadOutcome<T> {
     }
 }
 
-impl Counting {
+impl Counting<'_> {
     #[inline]
     fn tag(self) -> Tag {
         match self {
-            Self::Lineage(lineage) => Tag::of_lineage(&lineage),
+            Self::Lineage(lineage) => Tag::of_lineage(lineage),
             Self::Migrated => Tag::SDK,
         }
     }
@@ -270,7 +272,7 @@ impl Counting {
     #[inline]
     fn check(self, login: &mut Login) -> Result<(), RejectReason> {
         match self {
-            Self::Lineage(lineage) if login.lineage_text() != lineage => return Err(RejectReason::LoginEnded),
+            Self::Lineage(lineage) if login.lineage_text() != *lineage => return Err(RejectReason::LoginEnded),
             Self::Lineage(_) => {}
             Self::Migrated => login.migrated = true,
         }
@@ -278,10 +280,10 @@ impl Counting {
     }
 }
 
-impl FoundAnchor {
+impl<'a> FoundAnchor<'a> {
     // Out of line it costs each request with cookies some 20 instructions more.
     #[inline(always)]
-    pub(super) fn of(hits: &Hits<'_>) -> Self {
+    pub(super) fn of(hits: &Hits<'a>) -> Self {
         match hits.anchor {
             // It may be in the part that was not searched.
             AtMostOne::None if hits.is_cut() => Self::Unreadable,
@@ -296,7 +298,7 @@ impl FoundAnchor {
     }
 
     /// The login that counts, on a site that migrates or not.
-    fn counting(self, migrates: bool) -> Option<Counting> {
+    fn counting(self, migrates: bool) -> Option<Counting<'a>> {
         match self {
             Self::Login(lineage) => Some(Counting::Lineage(lineage)),
             Self::None if migrates => Some(Counting::Migrated),

@@ -59,13 +59,14 @@ impl Site {
         self.write(change).iter().map(|line| line.split(';').next().unwrap().to_owned()).collect()
     }
 
-    fn read(&self, pairs: &[&str]) -> (ReadOutcome<String>, FoundAnchor) {
+    fn read(&self, pairs: &[&str]) -> (ReadOutcome<String>, FoundAnchor<'static>) {
         let found = self.find(pairs);
         (found.outcome, found.anchor)
     }
 
-    fn find(&self, pairs: &[&str]) -> Found<String> {
-        let mut headers = HeaderMap::new();
+    fn find(&self, pairs: &[&str]) -> Found<'static, String> {
+        // Leaked, as the anchor that is found borrows from it.
+        let headers = Box::leak(Box::new(HeaderMap::new()));
         headers.insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
         let migrates = self.0.cookies.config().js_sdk_cookie().is_some();
         let cookies = headers.get_all(COOKIE);

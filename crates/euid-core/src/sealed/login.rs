@@ -162,16 +162,16 @@ impl Login {
 
 /// The content of an anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Anchor {
+pub(crate) enum Anchor<'a> {
     /// The anchor names a login, if this is [the text of a lineage](is_lineage).
-    Login(LineageText),
+    Login(&'a LineageText),
     /// No login counts, also none that was migrated from the JS SDK's cookie.
     Ended,
 }
 
 /// Reads the value of an anchor; `None` if it is none.
 #[inline]
-pub(crate) fn parse_anchor(value: &[u8]) -> Option<Anchor> {
+pub(crate) fn parse_anchor(value: &[u8]) -> Option<Anchor<'_>> {
     match value.try_into() {
         Ok(lineage) => Some(Anchor::Login(lineage)),
         Err(_) => (value == ENDED.as_bytes()).then_some(Anchor::Ended),

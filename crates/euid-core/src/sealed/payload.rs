@@ -59,15 +59,18 @@ impl<'a> Payload<'a> {
 
     /// The advertising token in the scope of its cookie, for a handler. Its text is put together when it is first read.
     pub(crate) fn advertising_token(&self, scope: Scope) -> AdvertisingToken {
-        match self.advertising_token {
-            StoredToken::Text(text) => AdvertisingToken::new(text, self.times, scope),
+        let packed = match self.advertising_token {
+            StoredToken::Text(_) => None,
             StoredToken::Base64Url(bytes) => {
-                AdvertisingToken::packed(bytes, |bytes| aead::BASE64URL.encode(bytes), self.times, scope)
+                let encode = |bytes: &[u8], text: &mut [u8]| aead::BASE64URL.encode_slice(bytes, text).ok();
+                AdvertisingToken::packed(bytes, encode, self.times, scope)
             }
             StoredToken::Base64(bytes) => {
-                AdvertisingToken::packed(bytes, |bytes| aead::BASE64_STANDARD.encode(bytes), self.times, scope)
+                let encode = |bytes: &[u8], text: &mut [u8]| aead::BASE64_STANDARD.encode_slice(bytes, text).ok();
+                AdvertisingToken::packed(bytes, encode, self.times, scope)
             }
-        }
+        };
+        packed.unwrap_or_else(|| AdvertisingToken::new(self.advertising_token.text(), self.times, scope))
     }
 
     /// The whole identity; `None` if it breaks the rules of one, which nothing sealed here does.

@@ -85,7 +85,7 @@ fn anchor_vectors_name_a_login_or_none_as_recorded() {
         let value = vector["value"].as_str().unwrap();
         let named = match login::parse_anchor(value.as_bytes()) {
             Some(Anchor::Login(lineage)) => {
-                login::is_lineage(&lineage).then(|| Some(String::from_utf8(lineage.into()).unwrap()))
+                login::is_lineage(lineage).then(|| Some(String::from_utf8(lineage.into()).unwrap()))
             }
             Some(Anchor::Ended) => Some(None),
             None => None,

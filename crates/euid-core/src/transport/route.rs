@@ -11,9 +11,9 @@ impl Route {
     #[inline]
     pub(crate) const fn new(scope: Option<Scope>, carrier: Carrier) -> Self {
         let scope = match scope {
-            None => 0,
-            Some(Scope::Euid) => 1,
-            Some(Scope::Uid2) => 2,
+            Some(Scope::Euid) => 0,
+            Some(Scope::Uid2) => 1,
+            None => 2,
         };
         Self(match carrier {
             Carrier::Cookies => scope,
@@ -30,8 +30,8 @@ impl Route {
     #[inline]
     pub(crate) const fn scope(self) -> Option<Scope> {
         match self.0 & !Self::HEADERS {
-            1 => Some(Scope::Euid),
-            2 => Some(Scope::Uid2),
+            0 => Some(Scope::Euid),
+            1 => Some(Scope::Uid2),
             _ => None,
         }
     }

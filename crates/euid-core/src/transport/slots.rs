@@ -298,11 +298,10 @@ impl Brought {
 
     /// Adds the scopes that do not serve the request, and the place in a store.
     #[cold]
-    pub(crate) fn with_others(mut self, others: &Others) -> Self {
+    pub(crate) fn note_others(&mut self, others: &Others) {
         let Others { leftovers: _, idle, held } = others.clone();
         let own = Arc::make_mut(self.others.get_or_insert_default());
         (own.idle, own.held) = (idle, held);
-        self
     }
 
     /// The place of the login that counts in a store.
