@@ -15,7 +15,7 @@ use tower_euid::{Consent, Euid, EuidUpdate, HeaderConfig, KeyRing, Refresh, Refr
 use crate::support::keeper::{Keeper, header_writes};
 use crate::support::stores::{Fault, TestStore};
 use crate::support::{
-    DUE, Jar, Operator, Site, User, Visit, expect, identity, identity_until, new_pair, outcome, ring,
+    DUE, Jar, Operator, Site, User, Visit, expect, identity, identity_until, new_pair, outcome, ring, store_secret,
 };
 
 /// A site with a store that is keyed by the user, and devices of its visitors.
@@ -35,7 +35,7 @@ struct Device {
 
 impl Shop {
     fn new(refresh: impl Refresh) -> Self {
-        let (keys, secret) = (ring(), StoreSecret::generate().unwrap());
+        let (keys, secret) = (ring(), store_secret());
         let site = Site::with_keys(keys.clone(), refresh).with_subject();
         let store = TestStore::new(&site.clock);
         let site = site.configured(|layer| layer.store_by_subject(store.clone(), secret.clone()));

@@ -41,7 +41,7 @@ use tower_euid::clock::{ManualClock, UnixMillis};
 use tower_euid::error::{ErrorKind, EuidError};
 use tower_euid::identity::{Identity, IdentityTimes};
 use tower_euid::{
-    AdvertisingToken, Consent, CookieKey, Euid, EuidLayer, EuidUpdate, KeyRing, Refresh, Refreshed, Scope,
+    AdvertisingToken, Consent, CookieKey, Euid, EuidLayer, EuidUpdate, KeyRing, Refresh, Refreshed, Scope, StoreSecret,
 };
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -110,6 +110,10 @@ pub(crate) fn failure(kind: ErrorKind) -> Result<Refreshed, EuidError> {
 
 pub(crate) fn ring() -> KeyRing {
     CookieKey::generate().unwrap().into()
+}
+
+pub(crate) fn store_secret() -> StoreSecret {
+    StoreSecret::generate().unwrap()
 }
 
 /// An operator with one answer for every call, or with none. It counts its calls; clones share the counts.

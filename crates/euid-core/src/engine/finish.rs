@@ -47,7 +47,6 @@ use crate::transport::slots::Brought;
 ///         }
 ///     }
 /// }
-/// # let _ = end;
 /// ```
 #[derive(Debug)]
 pub enum Finish {

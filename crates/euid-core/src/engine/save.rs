@@ -39,7 +39,6 @@ use crate::transport::slots::{Brought, HeldRecord, IdleScope};
 ///     }
 ///     owed
 /// }
-/// # let _ = save;
 /// ```
 #[derive(Debug)]
 #[must_use = "the response is written by `Engine::saved`"]

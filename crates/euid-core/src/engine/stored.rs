@@ -136,7 +136,6 @@ impl StoreWrite {
     ///     let stored = if write.must_read() { get()? } else { None };
     ///     Ok(write.again(stored.as_ref()))
     /// }
-    /// # let _ = retry;
     /// ```
     #[must_use]
     pub fn must_read(&self) -> bool {
@@ -179,7 +178,6 @@ impl StoreWrite {
     /// fn shown(owed: &StoreWrite, loaded: Loaded) -> Loaded {
     ///     loaded.map(|stored| stored.filter(|stored| !owed.hides(stored)))
     /// }
-    /// # let _ = shown;
     /// ```
     #[must_use]
     pub fn hides(&self, stored: &Stored) -> bool {
@@ -327,7 +325,7 @@ impl Engine {
         let mut hits = Hits::default();
         transport.find(&T::values(headers), &mut hits);
         let FoundAnchor::Login(text) = FoundAnchor::of(&hits) else { return None };
-        let key = StoreKey::of_login(transport.scope(), &login::parse_lineage(&text)?);
+        let key = StoreKey::of_login(transport.scope(), &login::parse_lineage(text)?);
         Some(Held { key, previous: None, read: None })
     }
 

@@ -59,7 +59,6 @@ use crate::store::{Put, StoreKey, Stored, When};
 ///         }
 ///     }
 /// }
-/// # let _ = run;
 /// ```
 #[derive(Clone)]
 #[must_use = "without it the identity is not refreshed"]
