@@ -191,7 +191,7 @@ pub mod docs {
 pub use client::{EuidClient, EuidClientBuilder, EuidClients};
 pub use config::RefreshMode;
 #[cfg(feature = "client")]
-pub use env::{both_from_env, from_env};
+pub use env::{both_from_env, both_from_variables, from_env, from_variables};
 #[cfg(feature = "client")]
 pub use from_service::from_service;
 pub use future::ResponseFuture;
