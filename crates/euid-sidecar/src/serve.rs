@@ -1,0 +1,94 @@
+//! `serve`: the listeners, the signals and the end.
+//!
+//! 1. The API stops taking connections at `SIGTERM` or `SIGINT`, after `/readyz` has turned 503. Requests under way end,
+//!    within [`LONGEST_END`]. The admin listener ends last.
+//! 2. `SIGHUP` reads the settings again and takes the cookie keys from them. If these can't be used, the old ones stay.
+
+use std::time::Duration;
+
+use axum::middleware::from_fn;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tower_euid::KeyRing;
+
+use crate::access;
+use crate::admin::{self, Draining};
+use crate::api;
+use crate::config::{Config, check_exposure};
+use crate::listen::{Activated, Listening};
+
+/// Returns the keys of the settings as they are now.
+pub(crate) type ReadKeys = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
+
+/// Serves until a signal ends the process.
+///
+/// # Errors
+///
+/// If a listener can't be opened, or if the API's is for more than this machine.
+pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadKeys) -> Result<(), String> {
+    let keys = config.site.layer.keys();
+    let open = |opened: Option<Listening>, address| {
+        opened.map_or_else(|| Listening::bind(address).map_err(|error| format!("{address}: {error}")), Ok)
+    };
+    let api_listener = open(activated.api, &config.api)?;
+    let admin_listener = open(activated.admin, &config.admin)?;
+    let addresses = (api_listener.address(), admin_listener.address());
+    let (Ok(api_address), Ok(admin_address)) = addresses else { return Err("a listener has no address".to_owned()) };
+    check_exposure(&api_address, config.token.is_some()).map_err(|problem| format!("{api_address}: {problem}"))?;
+
+    let metrics = metrics()?;
+    let draining = Draining::default();
+    let (stop_api, api_stopped) = oneshot::channel::<()>();
+    let (stop_admin, admin_stopped) = oneshot::channel::<()>();
+    let api = api::router(config.site, config.token).layer(from_fn(access::observe));
+    let admin = admin::router(draining.clone(), metrics.clone());
+    let mut api = tokio::spawn(api_listener.serve(api, async { drop(api_stopped.await) }));
+    let mut admin = tokio::spawn(admin_listener.serve(admin, async { drop(admin_stopped.await) }));
+    tracing::info!(api = %api_address, admin = %admin_address, "serving");
+
+    let failed = |_| "no signals".to_owned();
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut reload = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut upkeep = tokio::time::interval(UPKEEP);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = reload.recv() => match read_keys() {
+                Ok(newer) => {
+                    keys.reload(newer);
+                    tracing::info!("the cookie keys are reloaded");
+                }
+                Err(error) => tracing::error!(error, "the cookie keys stay as they were"),
+            },
+            _ = upkeep.tick() => metrics.run_upkeep(),
+            _ = &mut api => return Err("the listener of the API has ended".to_owned()),
+            _ = &mut admin => return Err("the admin listener has ended".to_owned()),
+        }
+    }
+    draining.begin();
+    tracing::info!("draining");
+    drop(stop_api);
+    if tokio::time::timeout(LONGEST_END, &mut api).await.is_err() {
+        tracing::warn!("requests under way are cut off");
+    }
+    drop(stop_admin);
+    admin.abort();
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn metrics() -> Result<PrometheusHandle, String> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS);
+    builder.and_then(PrometheusBuilder::install_recorder).map_err(|error| format!("metrics: {error}"))
+}
+
+/// Longer than a login takes, whose call to the operator ends after 5 s.
+const LONGEST_END: Duration = Duration::from_secs(10);
+/// How often samples that nobody has asked for are summed up.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// Of histograms of seconds. Pages take less than 50 ms.
+const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
