@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tower_euid::KeyRing;
 
 use crate::access;
+use crate::address::Address;
 use crate::admin::{self, Draining};
 use crate::api;
 use crate::config::{Config, check_exposure};
@@ -28,13 +29,8 @@ pub(crate) type ReadKeys = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
 /// If a listener can't be opened, or if the API's is for more than this machine.
 pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadKeys) -> Result<(), String> {
     let keys = config.site.layer.keys();
-    let open = |opened: Option<Listening>, address| {
-        opened.map_or_else(|| Listening::bind(address).map_err(|error| format!("{address}: {error}")), Ok)
-    };
-    let api_listener = open(activated.api, &config.api)?;
-    let admin_listener = open(activated.admin, &config.admin)?;
-    let addresses = (api_listener.address(), admin_listener.address());
-    let (Ok(api_address), Ok(admin_address)) = addresses else { return Err("a listener has no address".to_owned()) };
+    let (api_listener, api_address) = open(activated.api, config.api)?;
+    let (admin_listener, admin_address) = open(activated.admin, config.admin)?;
     check_exposure(&api_address, config.token.is_some()).map_err(|problem| format!("{api_address}: {problem}"))?;
 
     let metrics = metrics()?;
@@ -78,6 +74,17 @@ pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadK
     admin.abort();
     tracing::info!("ended");
     Ok(())
+}
+
+/// Returns a listener and its address: the one that systemd has opened, or a new one.
+fn open(opened: Option<Listening>, address: Address) -> Result<(Listening, Address), String> {
+    match opened {
+        Some(listening) => listening.address().map(|address| (listening, address)).map_err(|error| error.to_string()),
+        None => match Listening::bind(&address) {
+            Ok(listening) => Ok((listening, address)),
+            Err(error) => Err(format!("{address}: {error}")),
+        },
+    }
 }
 
 fn metrics() -> Result<PrometheusHandle, String> {

@@ -200,10 +200,14 @@ async fn body(request: Request) -> Result<Bytes, Failure> {
     Ok(body)
 }
 
+/// Whether the body is a form. Without a type it is taken as one.
 fn is_form(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
-    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+    let media_type = |value: &HeaderValue| value.to_str().ok()?.split(';').next().map(str::trim).map(str::to_owned);
+    let is_form = |value| media_type(value).is_some_and(|found| found.eq_ignore_ascii_case(FORM));
+    headers.get_all(CONTENT_TYPE).iter().all(is_form)
 }
+
+const FORM: &str = "application/x-www-form-urlencoded";
 
 const OPENAPI: &str = include_str!("openapi.json");
 
