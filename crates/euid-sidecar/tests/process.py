@@ -3,7 +3,8 @@
 
     python3 crates/euid-sidecar/tests/process.py [TEST...]
 
-It needs `php` and `node`, and Express in $NODE_MODULES. Build the sidecar first: cargo build -p euid-sidecar
+It needs `php` and `node`, and Express in $NODE_MODULES. Build the sidecar first: cargo build -p euid-sidecar. All of this
+does tests/run.sh. $SCHEMATHESIS is the path of schemathesis; without it, the test of the document is skipped.
 """
 
 import base64
@@ -29,6 +30,7 @@ CRATE = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", CRATE.parent.parent / "target"))
 SIDECAR = TARGET / "debug/euid-sidecar"
 NODE_MODULES = os.environ.get("NODE_MODULES", TARGET / "sidecar/node_modules")
+SCHEMATHESIS = os.environ.get("SCHEMATHESIS")
 TOKEN = "0123456789abcdef0123456789abcdef"
 DEADLINE = 20  # seconds until a condition must hold that holds at once on an idle machine
 
@@ -293,6 +295,25 @@ class Process(Case):
         self.assertGreaterEqual(len(cookie_values), 2)
         for secret in ("hunter2", token, *cookie_values):
             self.assertNotIn(secret, metrics + self.log.read_text())
+
+
+@unittest.skipUnless(SCHEMATHESIS, "without $SCHEMATHESIS")
+class Document(Case):
+    """The API against its own document, by requests that schemathesis makes up."""
+
+    def test_answers_are_as_the_document_says(self):
+        port = free_port()
+        self.serve(self.sandbox() | self.settings(EUID_SIDECAR_API=f"127.0.0.1:{port}", EUID_SIDECAR_API_TOKEN=TOKEN))
+        document = self.folder / "openapi.json"
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)) as connection:
+            connection.request("GET", "/openapi.json")
+            document.write_bytes(connection.getresponse().read())
+        url, header = f"http://127.0.0.1:{port}", f"Authorization: Bearer {TOKEN}"
+        # Not each valid request is accepted: the other scope may not be served, and a TC string be none.
+        options = ["--url", url, "--header", header, "--exclude-checks", "positive_data_acceptance"]
+        options += ["--max-examples", "60", "--seed", "1", "--no-color"]
+        run = subprocess.run([SCHEMATHESIS, "run", document, *options], capture_output=True, text=True, cwd=self.folder)
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
 
 
 class Client(Case):
