@@ -5,6 +5,7 @@
 //! | [`settings`], [`config`] | settings as text, and what they mean |
 //! | [`serve`], [`listen`], [`admin`], [`access`] | the running process: sockets, signals, metrics, log |
 //! | [`api`] | the API, around the layer of tower-euid |
+//! | [`demo`] | `serve --demo` |
 //! | [`sandbox`], [`check`], [`keygen`], [`health`] | the other commands |
 
 #[cfg(not(unix))]
@@ -16,6 +17,7 @@ mod admin;
 mod api;
 mod check;
 mod config;
+mod demo;
 mod health;
 mod keygen;
 mod listen;
@@ -28,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tower_euid::Scope;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -55,6 +58,9 @@ enum Command {
         /// Checks the settings, prints all that is wrong, and ends
         #[arg(long)]
         check: bool,
+        /// Also runs an operator to test against, and a small site in Python: needs `python3`, and no settings
+        #[arg(long, conflicts_with_all = ["config", "check"])]
+        demo: bool,
     },
     /// Runs an operator to test against, with public keys: never for production
     Sandbox(sandbox::Options),
@@ -77,7 +83,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Serve { config, check } => serve(config, check).await,
+        Command::Serve { demo: true, .. } => demo().await,
+        Command::Serve { config, check, .. } => serve(config, check).await,
         Command::Sandbox(options) => sandbox::sandbox(options).await,
         Command::Check(options) => check::check(options).await,
         Command::Keygen { scope } => keygen::keygen(scope).map_err(|error| error.to_string()),
@@ -102,9 +109,6 @@ async fn serve(file: Option<PathBuf>, check: bool) -> Result<(), String> {
         println!("the settings are good: {}", config.summary());
         return Ok(());
     }
-    let levels = Targets::new().with_targets([(env!("CARGO_CRATE_NAME"), config.log), ("tower_euid", config.log)]);
-    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(lines).with(levels).init();
     let read_keys = move || {
         let mut problems = Vec::new();
         let settings = Settings::load(file.as_deref(), &mut problems);
@@ -113,7 +117,21 @@ async fn serve(file: Option<PathBuf>, check: bool) -> Result<(), String> {
             false => Err(problems.join("; ")),
         }
     };
+    log(config.log);
     serve::serve(config, Activated::take()?, Box::new(read_keys)).await
+}
+
+async fn demo() -> Result<(), String> {
+    let demo = demo::start().await?;
+    let config = Config::of(&demo.settings, Vec::new()).map_err(|problems| problems.join("\n"))?;
+    log(config.log);
+    serve::serve(config, Activated::default(), Box::new(|| Err("the demo has one key".to_owned()))).await
+}
+
+fn log(level: LevelFilter) {
+    let levels = Targets::new().with_targets([(env!("CARGO_CRATE_NAME"), level), ("tower_euid", level)]);
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(levels).init();
 }
 
 async fn health(file: Option<&Path>) -> Result<(), String> {

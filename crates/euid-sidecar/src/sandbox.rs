@@ -15,19 +15,32 @@ use tower_euid::Scope;
 pub(crate) struct Options {
     /// The scope to play: euid or uid2
     #[arg(long, env = "EUID_SANDBOX_SCOPE", default_value_t, hide_default_value = true)]
-    scope: Scope,
+    pub(crate) scope: Scope,
     /// The port on the loopback address; 0 for any
-    #[arg(long, env = "PORT", default_value_t = 8080)]
-    port: u16,
+    #[arg(long, env = "PORT", default_value_t = Self::default().port)]
+    pub(crate) port: u16,
     /// Seconds until a refresh is due
-    #[arg(long, env = "EUID_SANDBOX_REFRESH_FROM", value_name = "SECONDS", default_value_t = 900)]
-    refresh_from: u64,
+    #[arg(long, env = "EUID_SANDBOX_REFRESH_FROM", value_name = "SECONDS", default_value_t = Self::default().refresh_from)]
+    pub(crate) refresh_from: u64,
     /// Seconds until the advertising token expires
-    #[arg(long, env = "EUID_SANDBOX_IDENTITY_EXPIRES", value_name = "SECONDS", default_value_t = 3600)]
-    identity_expires: u64,
+    #[arg(long, env = "EUID_SANDBOX_IDENTITY_EXPIRES", value_name = "SECONDS", default_value_t = Self::default().identity_expires)]
+    pub(crate) identity_expires: u64,
     /// Seconds until the refresh token expires
-    #[arg(long, env = "EUID_SANDBOX_REFRESH_EXPIRES", value_name = "SECONDS", default_value_t = 86_400)]
-    refresh_expires: u64,
+    #[arg(long, env = "EUID_SANDBOX_REFRESH_EXPIRES", value_name = "SECONDS", default_value_t = Self::default().refresh_expires)]
+    pub(crate) refresh_expires: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let lives = Lifetimes::default();
+        Self {
+            scope: Scope::default(),
+            port: 8080,
+            refresh_from: lives.refresh_from.as_secs(),
+            identity_expires: lives.identity_expires.as_secs(),
+            refresh_expires: lives.refresh_expires.as_secs(),
+        }
+    }
 }
 
 /// Serves until the process is interrupted.

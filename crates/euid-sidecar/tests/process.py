@@ -297,6 +297,38 @@ class Process(Case):
             self.assertNotIn(secret, metrics + self.log.read_text())
 
 
+class Demo(Case):
+    def test_token_arrives_at_a_site_that_has_only_the_client(self):
+        demo = self.start(SIDECAR, "serve", "--demo", stdout=subprocess.PIPE, text=True)
+        self.addCleanup(demo.stdout.close)
+        line = next(line for line in demo.stdout if line.startswith("site: "))
+        port = int(re.search(r":(\d+)/$", line)[1])
+
+        def visit(method, path, body="", cookies=""):
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)) as connection:
+                connection.request(method, path, body, {"Cookie": cookies})
+                response = connection.getresponse()
+                return response.headers, response.read().decode()
+
+        until(lambda: "absent" in visit("GET", "/")[1], "the sidecar answers the site")
+        headers, page = visit("POST", "/login", "email=user%2Btag%40example.com")
+        self.assertIn("<b id=state>active</b>", page)
+        cookies = "; ".join(line.split(";")[0] for line in headers.get_all("Set-Cookie"))
+        headers, page = visit("GET", "/", cookies=cookies)
+        self.assertRegex(page, r"<code id=token>[\w-]{200,}</code>")
+        self.assertEqual(headers["Cache-Control"], "private, no-cache")
+        folder = pathlib.Path(tempfile.gettempdir()) / f"euid-sidecar-demo-{demo.pid}"
+        self.assertTrue(folder.exists())
+        demo.send_signal(signal.SIGINT)
+        self.assertEqual(demo.wait(DEADLINE), 0)
+        self.assertFalse(folder.exists())
+        until(lambda: self.is_gone(port), "the site has ended, too")
+
+    def is_gone(self, port):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 @unittest.skipUnless(SCHEMATHESIS, "without $SCHEMATHESIS")
 class Document(Case):
     """The API against its own document, by requests that schemathesis makes up."""
