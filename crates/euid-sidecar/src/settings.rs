@@ -270,6 +270,18 @@ mod tests {
     }
 
     #[test]
+    fn readme_lists_every_setting_and_which_are_secrets() {
+        let readme = include_str!("../README.md");
+        let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `EUID_")).collect();
+        let named: usize = rows.iter().map(|row| row.split('|').nth(1).unwrap().split('`').count() / 2).sum();
+        assert_eq!(named, known().len());
+        for known in known() {
+            let row = rows.iter().find(|row| row.contains(&format!("`{}`", known.variable)));
+            assert_eq!(row.map(|row| row.contains('†')), Some(known.is_secret), "{}", known.variable);
+        }
+    }
+
+    #[test]
     fn every_unknown_name_is_a_problem() {
         let toml = "[sidecar]\nap = 1\n[euid]\noperator_url_file = 'x'\n[store]\nurl = 'x'";
         let (_, problems) = load(&[("EUID_SIDECAR_APPI", "x"), ("EUID_SANDBOX_SCOPE", "x")], toml);
