@@ -64,8 +64,9 @@ pub(crate) async fn start() -> Result<Demo, String> {
 }
 
 fn start_site(folder: &Folder, api: &Path) -> io::Result<Child> {
-    let client = include_str!("../clients/euid.py").replace("/run/euid-sidecar/api.sock", &api.to_string_lossy());
-    fs::write(folder.0.join("euid.py"), client)?;
+    let client =
+        include_str!("../clients/euid_sidecar.py").replace("/run/euid-sidecar/api.sock", &api.to_string_lossy());
+    fs::write(folder.0.join("euid_sidecar.py"), client)?;
     fs::write(folder.0.join("site.py"), include_str!("demo/site.py"))?;
     Command::new("python3").arg(folder.0.join("site.py")).kill_on_drop(true).spawn()
 }

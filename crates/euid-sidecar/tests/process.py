@@ -353,7 +353,7 @@ class Client(Case):
 
     def each_site(self):
         """Starts a site in each language."""
-        for file in [*(CRATE / "clients").glob("euid.*"), *(CRATE / "tests/sites").glob("site.*")]:
+        for file in [*(CRATE / "clients").glob("euid_sidecar.*"), *(CRATE / "tests/sites").glob("site.*")]:
             text = file.read_text()
             (self.folder / file.name).write_text(text.replace("/run/euid-sidecar/api.sock", str(self.api)))
         modules = self.folder / "node_modules"

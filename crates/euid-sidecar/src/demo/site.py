@@ -1,10 +1,10 @@
-"""The site of `euid-sidecar serve --demo`. All that it knows of EUID is the client in euid.py."""
+"""The site of `euid-sidecar serve --demo`. All that it knows of EUID is the client in euid_sidecar.py."""
 
 import html
 import urllib.parse
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import euid
+import euid_sidecar
 
 PAGE = """<!doctype html><title>A site beside the sidecar</title><meta name=viewport content="width=device-width">
 <style>body {{ font: 1rem/1.5 sans-serif; max-width: 40rem; margin: 2rem auto; padding: 0 1rem }}
@@ -28,7 +28,7 @@ def site(environ, start_response):
     form = dict(urllib.parse.parse_qsl(environ["wsgi.input"].read(length).decode()))
     if environ["REQUEST_METHOD"] == "POST":
         login = {"email": form["email"]} if environ["PATH_INFO"] == "/login" and "email" in form else {}
-        environ["euid"] = euid.ask(environ, "login" if login else "logout", login, 6)
+        environ["euid"] = euid_sidecar.ask(environ, "login" if login else "logout", login, 6)
     answer = environ["euid"]
     shown = {
         "state": answer.get("state", "unknown: the sidecar did not answer"),
@@ -39,7 +39,7 @@ def site(environ, start_response):
     return [PAGE.format(**{name: html.escape(text) for name, text in shown.items()}).encode()]
 
 
-server = make_server("127.0.0.1", 0, euid.middleware(site), handler_class=Quiet)
+server = make_server("127.0.0.1", 0, euid_sidecar.middleware(site), handler_class=Quiet)
 print(f"site: http://127.0.0.1:{server.server_port}/", flush=True)
 try:
     server.serve_forever()

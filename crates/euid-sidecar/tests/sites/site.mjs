@@ -1,6 +1,6 @@
 // A site on the Node client, for tests/process.py: node site.mjs PORT
 import express from "express";
-import { ask, euid } from "./euid.mjs";
+import { ask, euid } from "./euid_sidecar.mjs";
 
 const site = express();
 site.use((request, _, next) => {

@@ -1,5 +1,5 @@
 <?php // A site on the PHP client, for tests/process.py: php -S 127.0.0.1:PORT site.php
-require 'euid.php';
+require 'euid_sidecar.php';
 parse_str(parse_url($_SERVER['REQUEST_URI'], PHP_URL_QUERY) ?? '', $query);
 $began = microtime(true);
 $euid = match (parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)) {

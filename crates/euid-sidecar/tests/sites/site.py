@@ -6,7 +6,7 @@ import time
 import urllib.parse
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import euid
+import euid_sidecar
 
 
 class Quiet(WSGIRequestHandler):
@@ -17,7 +17,7 @@ class Quiet(WSGIRequestHandler):
 def site(environ, start_response):
     form = dict(urllib.parse.parse_qsl(environ["QUERY_STRING"]))
     if environ["PATH_INFO"] in ("/login", "/logout"):
-        environ["euid"] = euid.ask(environ, environ["PATH_INFO"][1:], form, 6)
+        environ["euid"] = euid_sidecar.ask(environ, environ["PATH_INFO"][1:], form, 6)
     headers = [("Set-Cookie", "theme=dark"), ("Vary", "Accept-Encoding"), ("Cache-Control", "public, max-age=60")]
     start_response("200 OK", headers)
     milliseconds = (time.monotonic() - environ["began"]) * 1000
@@ -28,4 +28,4 @@ def clocked(application):
     return lambda environ, start: application(environ | {"began": time.monotonic()}, start)
 
 
-make_server("127.0.0.1", int(sys.argv[1]), clocked(euid.middleware(site)), handler_class=Quiet).serve_forever()
+make_server("127.0.0.1", int(sys.argv[1]), clocked(euid_sidecar.middleware(site)), handler_class=Quiet).serve_forever()
