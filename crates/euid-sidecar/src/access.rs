@@ -18,7 +18,7 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     drop(in_flight);
     let (status, seconds) = (response.status().as_u16(), now().saturating_duration_since(began).as_secs_f64());
-    tracing::info!(target: TARGET, method, route, status, milliseconds = seconds * 1000.0, "request");
+    tracing::info!(method, route, status, milliseconds = seconds * 1000.0, "request");
     histogram!("euid_sidecar_request_seconds", "route" => route.clone()).record(seconds);
     counter!("euid_sidecar_requests_total", "route" => route, "status" => status.to_string()).increment(1);
     response
@@ -56,4 +56,3 @@ fn now() -> Instant {
 }
 
 const IN_FLIGHT: &str = "euid_sidecar_requests_in_flight";
-const TARGET: &str = "euid_sidecar";

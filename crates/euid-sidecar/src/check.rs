@@ -1,9 +1,10 @@
-//! `check`: whether an operator of EUID or UID2 is reachable, accepts the credentials, and behaves as it should. These are the
-//! tests that the guides of both ask of a publisher before going live.
+//! `check`: whether an operator of EUID or UID2 is reachable, accepts the credentials, and behaves as it should. These
+//! are the tests that the guides of both ask of a publisher before going live.
 //!
 //! It checks the operator that `EUID_OPERATOR_URL` (`production`, `integration` or a URL), `EUID_API_KEY` and
-//! `EUID_CLIENT_SECRET` name, or `UID2_OPERATOR_URL` and so on. If both are set, it checks both operators. For each failure
-//! it prints advice. It uses only the addresses that operators reserve for tests, and prints no token or secret.
+//! `EUID_CLIENT_SECRET` name, or `UID2_OPERATOR_URL` and so on. If both are set, it checks both operators. For each
+//! failure it prints advice. It uses only the addresses that operators reserve for tests. It prints no token and no
+//! secret.
 
 use std::env;
 use std::error::Error;

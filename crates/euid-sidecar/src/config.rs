@@ -165,13 +165,13 @@ impl Reader<'_> {
     fn of_scopes(&mut self) -> Option<Site> {
         let mut settings = self.settings.clone();
         let scopes = settings.scopes();
-        let mut result = None;
+        let mut is_good = true;
         for _ in 0..=scopes.len() * MOST_VARIABLES {
             match site_of(&settings, &scopes) {
-                Ok(site) => return result.is_none().then_some(site),
+                Ok(site) => return is_good.then_some(site),
                 Err(error) => {
                     self.problems.push(self.placed(&error));
-                    result = Some(());
+                    is_good = false;
                     let wrong = error.variable()?;
                     for scope in &scopes {
                         repair(&mut settings, *scope, wrong).ok()?;

@@ -2,7 +2,7 @@
 //!
 //! 1. A unix socket has mode 0660 from the moment it can be found: it is bound under another name, and then moved.
 //! 2. A socket on which a program listens is never replaced. A dead one is. Other files are left alone.
-//! 3. While a socket is being replaced, its folder is locked: two sidecars that start together do not replace each other's.
+//! 3. While a socket is being replaced, its folder is locked, so that of two sidecars that start together one fails.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};

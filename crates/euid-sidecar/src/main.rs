@@ -3,10 +3,10 @@
 //! | module | purpose |
 //! | --- | --- |
 //! | [`settings`], [`config`] | settings as text, and what they mean |
-//! | [`serve`], [`listen`], [`admin`], [`access`] | the running process: sockets, signals, metrics, log |
+//! | [`mod@serve`], [`listen`], [`admin`], [`access`] | the running process: sockets, signals, metrics, log |
 //! | [`api`] | the API, around the layer of tower-euid |
-//! | [`demo`] | `serve --demo` |
-//! | [`sandbox`], [`check`], [`keygen`], [`health`] | the other commands |
+//! | [`mod@demo`] | `serve --demo` |
+//! | [`sandbox`], [`check`], [`keygen`], [`mod@health`] | the other commands |
 
 #[cfg(not(unix))]
 compile_error!("the sidecar needs unix sockets and signals");

@@ -1,7 +1,7 @@
 //! `sandbox`: the sandbox operator, for clients in any language.
 //!
-//! The variables of its clients go to the standard output. The operator's keys are constants, so its tokens stay valid after
-//! a restart. The test identities (`optout@example.com`, `refresh-optout@example.com`) opt out.
+//! The variables of its clients go to the standard output. The operator's keys are constants, so its tokens stay valid
+//! after a restart. The test identities (`optout@example.com`, `refresh-optout@example.com`) opt out.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -20,13 +20,16 @@ pub(crate) struct Options {
     #[arg(long, env = "PORT", default_value_t = Self::default().port)]
     pub(crate) port: u16,
     /// Seconds until a refresh is due
-    #[arg(long, env = "EUID_SANDBOX_REFRESH_FROM", value_name = "SECONDS", default_value_t = Self::default().refresh_from)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Self::default().refresh_from)]
+    #[arg(env = "EUID_SANDBOX_REFRESH_FROM")]
     pub(crate) refresh_from: u64,
     /// Seconds until the advertising token expires
-    #[arg(long, env = "EUID_SANDBOX_IDENTITY_EXPIRES", value_name = "SECONDS", default_value_t = Self::default().identity_expires)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Self::default().identity_expires)]
+    #[arg(env = "EUID_SANDBOX_IDENTITY_EXPIRES")]
     pub(crate) identity_expires: u64,
     /// Seconds until the refresh token expires
-    #[arg(long, env = "EUID_SANDBOX_REFRESH_EXPIRES", value_name = "SECONDS", default_value_t = Self::default().refresh_expires)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Self::default().refresh_expires)]
+    #[arg(env = "EUID_SANDBOX_REFRESH_EXPIRES")]
     pub(crate) refresh_expires: u64,
 }
 

@@ -1,6 +1,6 @@
 //! `serve`: the listeners, the signals and the end.
 //!
-//! 1. The API stops taking connections at `SIGTERM` or `SIGINT`, after `/readyz` has turned 503. Requests under way end,
+//! 1. At `SIGTERM` or `SIGINT`, `/readyz` turns 503 and the API takes no more connections. Requests under way end,
 //!    within [`LONGEST_END`]. The admin listener ends last.
 //! 2. `SIGHUP` reads the settings again and takes the cookie keys from them. If these can't be used, the old ones stay.
 

@@ -1,7 +1,7 @@
 //! The settings as text: from environment variables, from a TOML file, and from files that hold secrets.
 //!
-//! 1. Each setting has one name, that of its environment variable. In the file, `EUID_SIDECAR_API` is `api` in the table
-//!    `[sidecar]`, and a variable of a scope, such as `EUID_API_KEY`, is `api_key` in the table of the scope.
+//! 1. Each setting has one name, that of its environment variable. In the file, `EUID_SIDECAR_API` is `api` in the
+//!    table `[sidecar]`, and a variable of a scope, such as `EUID_API_KEY`, is `api_key` in the table of the scope.
 //! 2. A variable of the environment takes precedence over the file. An empty one counts as not set.
 //! 3. A secret may be in a file of its own: `EUID_API_KEY_FILE`, or `api_key_file` in the TOML file, is the path.
 //! 4. A name that does not exist is a problem, so that a misspelt setting does not go unnoticed.

@@ -3,8 +3,9 @@
 
     python3 crates/euid-sidecar/tests/process.py [TEST...]
 
-It needs `php` and `node`, and Express in $NODE_MODULES. Build the sidecar first: cargo build -p euid-sidecar. All of this
-does tests/run.sh. $SCHEMATHESIS is the path of schemathesis; without it, the test of the document is skipped.
+It needs `php` and `node`, and Express in $NODE_MODULES. Build the sidecar first: cargo build -p euid-sidecar.
+tests/run.sh does all of this. $SCHEMATHESIS is the path of schemathesis; without it, the test of the document is
+skipped.
 """
 
 import base64
@@ -169,8 +170,8 @@ class Process(Case):
         env = self.settings(EUID_API_KEY="x y", EUID_SIDECAR_LOG="loud", EUID_SIDECAR_APPI="x")
         checked = self.run_sidecar("serve", "--check", env=env)
         self.assertNotEqual(checked.returncode, 0)
-        for name in ("EUID_OPERATOR_URL", "EUID_CLIENT_SECRET", "EUID_API_KEY", "EUID_SIDECAR_LOG", "EUID_SIDECAR_APPI"):
-            self.assertIn(name, checked.stderr)
+        for setting in ("OPERATOR_URL", "CLIENT_SECRET", "API_KEY", "SIDECAR_LOG", "SIDECAR_APPI"):
+            self.assertIn(f"EUID_{setting}", checked.stderr)
         good = self.run_sidecar("serve", "--check", env=self.settings() | self.sandbox())
         self.assertEqual((good.returncode, good.stderr), (0, ""))
         self.assertIn(f"API at unix:{self.api}", good.stdout)
@@ -223,7 +224,8 @@ class Process(Case):
         process = self.serve(env)
         self.assertEqual(self.run_sidecar("health", env=env).returncode, 0)
         answers = []
-        thread = threading.Thread(target=lambda: answers.append(self.ask("POST", "/v1/login", "email=user%40example.com")))
+        login = lambda: answers.append(self.ask("POST", "/v1/login", "email=user%40example.com"))
+        thread = threading.Thread(target=login)
         thread.start()
         until(lambda: "euid_sidecar_requests_in_flight 1" in self.ask_admin("/metrics")[1], "the login is under way")
         process.terminate()

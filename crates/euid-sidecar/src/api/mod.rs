@@ -5,10 +5,10 @@
 //!    ◄── JSON ◄── answer ◄── Set-Cookie, Cache-Control ◄── EuidUpdate
 //! ```
 //!
-//! 1. The request itself is the described one: the visitor's `Cookie`, `Sec-…` and `Euid-…` headers came with it, so the
-//!    layer reads them as it does in a site that is behind it.
-//! 2. A page that names a `subject`, or says with an empty one that nobody is signed in, is compared with the user of the
-//!    login. A page without the field is not.
+//! 1. The request itself is the described one: the visitor's `Cookie`, `Sec-…` and `Euid-…` headers came with it, so
+//!    the layer reads them as in a site that is behind it.
+//! 2. If a page names a `subject`, or an empty one because no user is signed in, the layer compares it with the user of
+//!    the login. Without the field it does not.
 //! 3. A login that fails is a logout: a new person was logging in, so the previous identity must not stand for them.
 //! 4. No error repeats a value of the request.
 

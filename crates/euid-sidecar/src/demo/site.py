@@ -13,9 +13,10 @@ code {{ overflow-wrap: anywhere }} input {{ font: inherit }}</style>
 <p>State of this visitor: <b id=state>{state}</b></p>
 <p>Token for the bid request: <code id=token>{token}</code></p>
 <p>{error}</p>
-<form method=post action=/login><input name=email type=email required value=user@example.com> <button>Log in</button></form>
+<form method=post action=/login><input name=email type=email required value=user@example.com>
+<button>Log in</button></form>
 <form method=post action=/logout><button>Log out</button></form>
-<p>A refresh is due after 10 s: reload the page to see the token change. The person optout@example.com has opted out.</p>"""
+<p>A refresh is due after 10 s: reload the page to see the token change. optout@example.com has opted out.</p>"""
 
 
 class Quiet(WSGIRequestHandler):
