@@ -9,14 +9,14 @@ export async function ask(request, call = "page", form = {}, patience = 50, sock
   const answer = asked.then((parts) => parts.toArray()).then((parts) => JSON.parse(Buffer.concat(parts)));
   return (request.euid = await answer.catch(() => ({})));
 }
-export async function euid(request, response, next = () => {}) {
-  const [{ writeHead }] = [response, await ask(request)];
+export async function euid(request, response, next = () => {}, { writeHead } = response) {
   response.writeHead = (status, ...rest) => {
     const { headers = {}, set_cookie = [] } = request.euid;
     for (const pair of Object.entries(rest.find((one) => typeof one === "object") ?? {})) response.setHeader(...pair);
-    for (const name in headers) response[name === "vary" ? "appendHeader" : "setHeader"](name, headers[name]);
+    const adds = (name) => name === "vary" || /no-store/.test(response.getHeader(name));
+    for (const name in headers) response[adds(name) ? "appendHeader" : "setHeader"](name, headers[name]);
     for (const line of set_cookie) response.appendHeader("set-cookie", line);
     return writeHead.call(response, status);
   };
-  next();
+  await ask(request).then(() => next());
 }

@@ -14,7 +14,8 @@ function euid(string $call = 'page', array $form = [], float $patience = 0.05): 
         }
     }
     header_register_callback(function () use (&$answer) {
-        foreach ($answer['headers'] ?? [] as $name => $value) header("$name: $value", $name !== 'vary');
+        $strict = preg_grep('/^Cache-Control:.*no-store/i', headers_list());
+        foreach ($answer['headers'] ?? [] as $name => $value) header("$name: $value", $name !== 'vary' && !$strict);
         foreach ($answer['set_cookie'] ?? [] as $line) header("Set-Cookie: $line", false);
     });
     return $answer = json_decode(explode("\r\n\r\n", $text, 2)[1] ?? '', true) ?? [];

@@ -92,7 +92,7 @@ pub(crate) fn check_exposure(api: &Address, has_token: bool) -> Result<(), Strin
     match api {
         Address::Unix(_) => Ok(()),
         Address::Tcp(address) if !address.ip().is_loopback() => {
-            Err("not a loopback address: whoever reaches the API can log visitors in and out".to_owned())
+            Err("not a loopback address: any program that reaches the API can log visitors in and out".to_owned())
         }
         Address::Tcp(_) if !has_token => Err(format!(
             "every user of this machine can connect to a port: set {} too, or use `unix:` and a path",

@@ -95,7 +95,7 @@ fn metrics() -> Result<PrometheusHandle, String> {
 
 /// Longer than a login takes, whose call to the operator ends after 5 s.
 const LONGEST_END: Duration = Duration::from_secs(10);
-/// How often samples that nobody has asked for are summed up.
+/// How often the exporter merges the samples of histograms. Otherwise they use memory until `/metrics` is read.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Of histograms of seconds. Pages take less than 50 ms.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];

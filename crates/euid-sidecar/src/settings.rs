@@ -282,6 +282,15 @@ mod tests {
     }
 
     #[test]
+    fn example_of_a_file_has_known_names_only() {
+        let (settings, problems) = load(&[], include_str!("../systemd/sidecar.toml"));
+        assert_eq!(settings.sidecar("api"), None, "systemd opens the socket");
+        // The files with the secrets are not there.
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.contains(": /etc/euid-sidecar/")), "{problems:?}");
+    }
+
+    #[test]
     fn every_unknown_name_is_a_problem() {
         let toml = "[sidecar]\nap = 1\n[euid]\noperator_url_file = 'x'\n[store]\nurl = 'x'";
         let (_, problems) = load(&[("EUID_SIDECAR_APPI", "x"), ("EUID_SANDBOX_SCOPE", "x")], toml);

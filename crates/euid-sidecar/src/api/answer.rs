@@ -2,8 +2,8 @@
 //!
 //! 1. A request is answered by its [`Description`]: the visitor's state, and what the layer wrote into the headers.
 //! 2. The state is the one *after* the request. For a page it is the one that the layer shows to the handler. After a
-//!    login or a logout it is what the engine reads in the headers that the layer has just written, as the visitor's next
-//!    request will bring them.
+//!    login or a logout it is what the engine reads in the headers that the layer has just written, as the visitor's
+//!    next request will bring them.
 //! 3. `Set-Cookie` lines go to `set_cookie`, all other headers of the layer to `headers`.
 
 use axum::body::Body;

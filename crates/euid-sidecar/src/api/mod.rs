@@ -42,7 +42,7 @@ use crate::config::{Site, Token};
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) scope: Scope,
-    /// The user who is signed in; empty if nobody is. `None` if users are not to be compared.
+    /// The signed-in user; empty if no user is signed in. If it is `None`, users are not compared.
     subject: Option<String>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn router(site: Site, token: Option<Token>) -> Router {
         })
 }
 
-/// Lets those pass who bring the token.
+/// Refuses a request without the token.
 async fn authorize(State(token): State<Option<Token>>, request: Request, next: Next) -> Response {
     let Some(token) = token else { return next.run(request).await };
     let mut brought = request.headers().get_all(AUTHORIZATION).iter();
@@ -95,7 +95,7 @@ async fn authorize(State(token): State<Option<Token>>, request: Request, next: N
     }
 }
 
-/// Sends a described request through the layer, and answers with what came of it.
+/// Sends a described request through the layer, and returns the answer.
 async fn ask(State(api): State<Arc<Api>>, mut request: Request) -> Response {
     let asked = match api.asked(&request) {
         Ok(asked) => asked,

@@ -186,7 +186,7 @@ async fn page_that_names_the_user_sees_no_other_users_identity() {
     let mut caller = Caller::new();
     caller.login("email=user%40example.com&subject=17").await;
     assert_eq!(caller.page_of("?subject=17").await.state(), "active");
-    assert_eq!(caller.page_of("?subject=").await.state(), "absent", "nobody is signed in");
+    assert_eq!(caller.page_of("?subject=").await.state(), "absent", "no user is signed in");
     assert_eq!(caller.page().await.state(), "active", "users are not compared");
     assert_eq!(caller.page_of("?subject=18").await.state(), "absent");
     assert_eq!(caller.page_of("?subject=17").await.state(), "absent", "it has been removed");

@@ -12,7 +12,8 @@ site.use(async (request, response) => {
   if (["/login", "/logout"].includes(request.path)) await ask(request, request.path.slice(1), request.query, 6000);
   response.cookie("theme", "dark");
   const milliseconds = performance.now() - request.began;
-  response.writeHead(200, { Vary: "Accept-Encoding", "Cache-Control": "public, max-age=60" });
+  const cacheControl = "strict" in request.query ? "no-store" : "public, max-age=60";
+  response.writeHead(200, { Vary: "Accept-Encoding", "Cache-Control": cacheControl });
   response.end(JSON.stringify({ euid: request.euid, milliseconds }));
 });
 site.listen(Number(process.argv[2]), "127.0.0.1");

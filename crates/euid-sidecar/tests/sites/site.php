@@ -10,5 +10,5 @@ $euid = match (parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)) {
 $milliseconds = (microtime(true) - $began) * 1000;
 setcookie('theme', 'dark');
 header('Vary: Accept-Encoding');
-header('Cache-Control: public, max-age=60');
+header('Cache-Control: ' . (isset($query['strict']) ? 'no-store' : 'public, max-age=60'));
 echo json_encode(['euid' => (object) $euid, 'milliseconds' => $milliseconds]);
