@@ -4,11 +4,12 @@
 //!    within [`LONGEST_END`]. The admin listener ends last.
 //! 2. `SIGHUP` reads the settings again and takes the cookie keys from them. If these can't be used, the old ones stay.
 
+use std::io;
 use std::time::Duration;
 
 use axum::middleware::from_fn;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tower_euid::KeyRing;
 
@@ -28,6 +29,9 @@ pub(crate) type ReadKeys = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
 ///
 /// If a listener can't be opened, or if the API's is for more than this machine.
 pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadKeys) -> Result<(), String> {
+    // First of all: until then, a signal ends the process at once.
+    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let mut reload = on(SignalKind::hangup())?;
     let keys = config.site.layer.keys();
     let (api_listener, api_address) = open(activated.api, config.api)?;
     let (admin_listener, admin_address) = open(activated.admin, config.admin)?;
@@ -36,17 +40,12 @@ pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadK
     let metrics = metrics()?;
     let draining = Draining::default();
     let (stop_api, api_stopped) = oneshot::channel::<()>();
-    let (stop_admin, admin_stopped) = oneshot::channel::<()>();
     let api = api::router(config.site, config.token).layer(from_fn(access::observe));
     let admin = admin::router(draining.clone(), metrics.clone());
     let mut api = tokio::spawn(api_listener.serve(api, async { drop(api_stopped.await) }));
-    let mut admin = tokio::spawn(admin_listener.serve(admin, async { drop(admin_stopped.await) }));
+    let mut admin = tokio::spawn(admin_listener.serve(admin, std::future::pending()));
     tracing::info!(api = %api_address, admin = %admin_address, "serving");
 
-    let failed = |_| "no signals".to_owned();
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut reload = signal(SignalKind::hangup()).map_err(failed)?;
     let mut upkeep = tokio::time::interval(UPKEEP);
     loop {
         tokio::select! {
@@ -70,21 +69,26 @@ pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadK
     if tokio::time::timeout(LONGEST_END, &mut api).await.is_err() {
         tracing::warn!("requests under way are cut off");
     }
-    drop(stop_admin);
     admin.abort();
     tracing::info!("ended");
     Ok(())
 }
 
+fn on(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("signals: {error}"))
+}
+
 /// Returns a listener and its address: the one that systemd has opened, or a new one.
 fn open(opened: Option<Listening>, address: Address) -> Result<(Listening, Address), String> {
-    match opened {
-        Some(listening) => listening.address().map(|address| (listening, address)).map_err(|error| error.to_string()),
-        None => match Listening::bind(&address) {
-            Ok(listening) => Ok((listening, address)),
-            Err(error) => Err(format!("{address}: {error}")),
-        },
-    }
+    let is_new = opened.is_none();
+    let failed = |error: io::Error| format!("{address}: {error}");
+    let listening = opened.map_or_else(|| Listening::bind(&address), Ok).map_err(failed)?;
+    let address = match &address {
+        // It was bound under another name, which is the one that the socket has.
+        Address::Unix(_) if is_new => address,
+        _ => listening.address().map_err(failed)?,
+    };
+    Ok((listening, address))
 }
 
 fn metrics() -> Result<PrometheusHandle, String> {

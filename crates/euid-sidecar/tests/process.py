@@ -265,7 +265,6 @@ class Process(Case):
                     os.dup2(listener.fileno(), number + 10, inheritable=True)
                 for number in (3, 4):
                     os.dup2(number + 10, number, inheritable=True)
-                os.environ |= {"LISTEN_FDS": "2", "LISTEN_PID": str(os.getpid())}
 
             # `sh` has the variables and the process id of the sidecar, which replaces it.
             script = f'LISTEN_FDS=2 LISTEN_PID=$$ exec "{SIDECAR}" serve 2>"{self.log}"'
