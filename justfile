@@ -8,9 +8,9 @@ check:
 test:
     bash .ci/run tests metrics scopes redis
 
-# Other languages, the publisher example and clients of apps.
+# Other languages, the publisher example, clients of apps and the sidecar.
 interop:
-    bash .ci/run visitor languages clients consent
+    bash .ci/run visitor languages clients consent sidecar
 
 # Instructions and allocations of a request, held against the recorded ones.
 bench:

@@ -1,8 +1,8 @@
 //! The layer around a plain hyper service, without a framework. The handler reads the token from the extensions.
 //!
 //! ```console
-//! $ cargo run --example sandbox_operator    # prints three variables; set them for this example too
-//! $ export $(cargo run -q --example keygen)                    # EUID_COOKIE_KEYS
+//! $ cargo run -p euid-sidecar -- sandbox   # prints three variables; set them for this example too
+//! $ export $(cargo run -qp euid-sidecar -- keygen)   # EUID_COOKIE_KEYS
 //! $ cargo run --example hyper_service
 //! $ curl http://127.0.0.1:3001/
 //! absent

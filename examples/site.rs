@@ -2,8 +2,8 @@
 //! identities only with consent.
 //!
 //! ```console
-//! $ cargo run --example sandbox_operator    # prints three variables; set them for this example too
-//! $ export $(cargo run -q --example keygen)                    # EUID_COOKIE_KEYS
+//! $ cargo run -p euid-sidecar -- sandbox   # prints three variables; set them for this example too
+//! $ export $(cargo run -qp euid-sidecar -- keygen)   # EUID_COOKIE_KEYS
 //! $ cargo run --example site
 //! $ curl -b jar -c jar -d choice=yes http://127.0.0.1:3002/consent
 //! $ curl -b jar -c jar -d email=user@example.com http://127.0.0.1:3002/login

@@ -8,6 +8,7 @@
 
 mod variable;
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use euid_core::error::ConfigError;
@@ -49,6 +50,24 @@ pub fn from_env() -> Result<(EuidClient, EuidLayer), ConfigError> {
     client_and_layer(&process)
 }
 
+/// As [`from_env`], with the values that `variable` returns for the names of variables: from a configuration file, for
+/// example, or from the files of mounted secrets.
+///
+/// ```no_run
+/// // The value of `EUID_API_KEY` is in the file `/run/secrets/EUID_API_KEY`, and so on.
+/// let (client, layer) = tower_euid::from_variables(|name| {
+///     std::fs::read_to_string(format!("/run/secrets/{name}")).ok().map(Into::into)
+/// })?;
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+///
+/// # Errors
+///
+/// As for [`from_env`].
+pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<(EuidClient, EuidLayer), ConfigError> {
+    client_and_layer(&variable)
+}
+
 /// Returns a client for each scope and a layer for both, configured by the variables of [`from_env`]: those that begin
 /// with `EUID_` and those that begin with `UID2_`. For each request `choose` names the scope.
 ///
@@ -74,7 +93,28 @@ pub fn from_env() -> Result<(EuidClient, EuidLayer), ConfigError> {
 pub fn both_from_env(
     choose: impl Fn(&http::request::Parts) -> Option<Scope> + Send + Sync + 'static,
 ) -> Result<(EuidClients, EuidLayer), ConfigError> {
-    let (clients, layer) = both(&process)?;
+    both_from_variables(process, choose)
+}
+
+/// As [`both_from_env`], with the values that `variable` returns for the names of variables: see [`from_variables`].
+///
+/// ```no_run
+/// # let choose = |_: &http::request::Parts| Some(tower_euid::Scope::Euid);
+/// let (clients, layer) = tower_euid::both_from_variables(
+///     |name| std::fs::read_to_string(format!("/run/secrets/{name}")).ok().map(Into::into),
+///     choose,
+/// )?;
+/// # Ok::<_, tower_euid::ConfigError>(())
+/// ```
+///
+/// # Errors
+///
+/// As for [`both_from_env`].
+pub fn both_from_variables(
+    variable: impl Fn(&str) -> Option<OsString>,
+    choose: impl Fn(&http::request::Parts) -> Option<Scope> + Send + Sync + 'static,
+) -> Result<(EuidClients, EuidLayer), ConfigError> {
+    let (clients, layer) = both(&variable)?;
     let layer = layer.scope(clients.uid2.clone(), choose)?;
     Ok((clients, layer))
 }
@@ -250,8 +290,6 @@ const OF_LAYER: [Setting; 6] = [OPERATOR_URL, API_KEY, CLIENT_SECRET, OPTOUT_CHE
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::*;
 
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
@@ -293,6 +331,16 @@ mod tests {
         for scope in Scope::ALL {
             assert_eq!(configured(scope, &[]).unwrap().0.scope(), Some(scope));
         }
+    }
+
+    #[test]
+    fn variables_of_the_application_configure_one_scope_or_both() {
+        let [euid, uid2] = Scope::ALL.map(good);
+        assert_eq!(from_variables(lookup(&[], &uid2)).unwrap().0.scope(), Some(Scope::Uid2));
+        let all: Vec<_> = euid.into_iter().chain(uid2).collect();
+        let (clients, _) = both_from_variables(lookup(&[], &all), |_| Some(Scope::Euid)).unwrap();
+        assert_eq!(clients.of(Scope::Uid2).scope(), Some(Scope::Uid2));
+        assert!(from_variables(lookup(&[], &all)).is_err(), "variables of two scopes");
     }
 
     #[test]

@@ -39,8 +39,9 @@
 //!
 //! Without axum, a handler reads `request.extensions().get::<AdvertisingToken>()`
 //! and calls `EuidUpdate::logout().attach(&mut response)`. Without tower, use [euid-core](euid_core) in an edge program
-//! or another web framework: it makes the same decisions, and does no I/O. For tests,
-//! [euid-sandbox](https://docs.rs/euid-sandbox) is a stand-in operator that also makes visitors: [`docs::testing`].
+//! or another web framework: it makes the same decisions, and does no I/O. Without Rust, run
+//! [euid-sidecar](https://docs.rs/crate/euid-sidecar) beside the site: it has this layer behind an API on a local socket.
+//! For tests, [euid-sandbox](https://docs.rs/euid-sandbox) is a stand-in operator that also makes visitors: [`docs::testing`].
 //!
 //! # How a request flows
 //!
@@ -197,7 +198,7 @@ pub mod docs {
 pub use client::{EuidClient, EuidClientBuilder, EuidClients};
 pub use config::RefreshMode;
 #[cfg(feature = "client")]
-pub use env::{both_from_env, from_env};
+pub use env::{both_from_env, both_from_variables, from_env, from_variables};
 #[cfg(feature = "client")]
 pub use from_service::from_service;
 pub use future::ResponseFuture;

@@ -9,11 +9,11 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 [ -d "$(rustc --print target-libdir --target wasm32-wasip1)" ] || rustup target add wasm32-wasip1
 cargo build --quiet --locked --target wasm32-wasip1 --target-dir "$target/wasm" \
     --manifest-path examples/wasm_reactor/Cargo.toml
-cargo build --quiet --locked --example sandbox_operator
+cargo build --quiet --locked --package euid-sidecar
 
 # The operator prints its address and its credentials as variables, then serves until this script ends it.
 unset EUID_CLIENT_SECRET
-exec 3< <(PORT=0 exec "$target/debug/examples/sandbox_operator")
+exec 3< <(PORT=0 exec "$target/debug/euid-sidecar" sandbox)
 operator=$!
 trap 'kill "$operator" 2>/dev/null || true' EXIT
 while read -r -u 3 variable; do

@@ -12,7 +12,8 @@ node=$(node -p 'process.versions.node.split(".")[0]')
 echo "installing playwright-core, prebid.js and @unified-id/euid-sdk from npm"
 npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel=error
 
-cargo build --quiet --locked --example publisher --example sandbox_operator
+cargo build --quiet --locked --example publisher
+cargo build --quiet --locked --package euid-sidecar
 # The timeout is longer than a run takes. It also ends the processes that a run has started.
 timeout 300 node --test-reporter=spec tests/browser/visit.mjs
 timeout 300 node --test-reporter=spec tests/browser/scripts.mjs

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import test, { after, before } from "node:test";
 import { chromium } from "playwright-core";
 
-const EXAMPLES = join(process.env.CARGO_TARGET_DIR ?? "target", "debug/examples");
+const PROGRAMS = join(process.env.CARGO_TARGET_DIR ?? "target", "debug");
 
 // What the scopes differ in. The names of identities and records end with the tag of a login, which differs from login to
 // login.
@@ -76,22 +76,22 @@ export function visitEach(name, run, options) {
 }
 
 async function startSite(env) {
-  const [[, url, port], stop] = await start("publisher", { SITE_NAME: "publisher.example", ...env }, /^site: +(http:\/\/127\.0\.0\.1:(\d+)\/)/m);
+  const [[, url, port], stop] = await start(["examples/publisher"], { SITE_NAME: "publisher.example", ...env }, /^site: +(http:\/\/127\.0\.0\.1:(\d+)\/)/m);
   return { port, url, stop };
 }
 
 async function startOperator({ word, variables }, lifetimes) {
   const pattern = /(^(EUID|UID2)_[A-Z_]+=.+\n){3}/m;
-  const [[output], stop] = await start("sandbox_operator", { EUID_SANDBOX_SCOPE: word, ...lifetimes }, pattern);
+  const [[output], stop] = await start(["euid-sidecar", "sandbox"], { EUID_SANDBOX_SCOPE: word, ...lifetimes }, pattern);
   const env = Object.fromEntries([...output.matchAll(/^([A-Z0-9_]+)=(.+)$/gm)].map(([, name, value]) => [name, value]));
   const [url, apiKey, secret] = ["OPERATOR_URL", "API_KEY", "CLIENT_SECRET"].map((name) => env[variables + name]);
   return { env, url, apiKey, secret, stop };
 }
 
-// Starts an example on a free port, and waits until its output matches. Returns the match and a function that stops it.
-async function start(example, env, pattern) {
-  const program = join(EXAMPLES, example);
-  const process_ = spawn(program, { env: { ...process.env, PORT: "0", ...env }, stdio: ["ignore", "pipe", "ignore"] });
+// Starts a program on a free port, and waits until its output matches. Returns the match and a function that stops it.
+async function start([name, ...args], env, pattern) {
+  const program = join(PROGRAMS, name);
+  const process_ = spawn(program, args, { env: { ...process.env, PORT: "0", ...env }, stdio: ["ignore", "pipe", "ignore"] });
   const ended = once(process_, "exit");
   const stop = async () => {
     process_.kill();

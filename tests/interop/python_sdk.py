@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Tests the `sandbox_operator` example with the Python SDK (`uid2-client`), and with plain AES-GCM.
+"""Tests `euid-sidecar sandbox` with the Python SDK (`uid2-client`), and with plain AES-GCM.
 
-Build the example first: cargo build --example sandbox_operator
+Build it first: cargo build -p euid-sidecar
 """
 import base64
 import dataclasses
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from uid2_client import TokenGenerateInput, Uid2PublisherClient
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-OPERATOR = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/examples/sandbox_operator"
+OPERATOR = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/euid-sidecar"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ UID2 = Scope("UID2", ("A4", "B4"), 218, "AA")
 def start(scope: Scope, **lifetimes: int) -> tuple[subprocess.Popen, dict]:
     variables = {"SCOPE": scope.name.lower()} | {name: str(value) for name, value in lifetimes.items()}
     env = os.environ | {"PORT": "0"} | {f"EUID_SANDBOX_{name}": value for name, value in variables.items()}
-    process = subprocess.Popen([OPERATOR], env=env, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([OPERATOR, "sandbox"], env=env, stdout=subprocess.PIPE, text=True)
     lines = [process.stdout.readline().strip().split("=", 1) for _ in range(3)]
     return process, {name.removeprefix(scope.name + "_"): value for name, value in lines}
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Tests of the examples with curl and a cookie jar, real processes and real sockets.
+# Tests of the examples and of the sidecar's commands with curl and a cookie jar, real processes and real sockets.
 # If PYTHON is set to a Python that has the package cryptography, it opens the cookies of the publisher.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 cargo build --quiet --examples
+cargo build --quiet --package euid-sidecar
 examples=${CARGO_TARGET_DIR:-target}/debug/examples
+sidecar=${CARGO_TARGET_DIR:-target}/debug/euid-sidecar
 scratch=$(mktemp -d)
 jar=$scratch/jar
 passed=0
@@ -59,7 +61,7 @@ cookies_set() { grep -ciE '^set-cookie: __Host-euid' "$scratch/head" || true; }
 removes() { tr -d '\r' <"$scratch/head" | grep -cE "^set-cookie: $1=;" || true; }
 login() { is "status of a login as $2" "$(visit --data-urlencode "$1=$2" "$site/login")" 303; }
 advance() { is "status of advance" "$(visit -d "seconds=$1" "$site/sandbox/advance")" 303; }
-key() { "$examples/keygen" | sed -n 's/EUID_COOKIE_KEYS=//p'; }
+key() { "$sidecar" keygen | sed -n 's/EUID_COOKIE_KEYS=//p'; }
 value() { awk -F'\t' -v name="$1" '$6 == name { print $7 }' "$jar"; }
 with_cookies() { curl -s --max-time 10 -o "$scratch/body" -D "$scratch/head" -w '%{http_code}' -b "$1" "$site/api/identity"; }
 
@@ -301,7 +303,7 @@ travel() { # logs in in both regions of $site, and out
 start_site regions
 travel
 for scope in euid uid2; do
-    EUID_SANDBOX_SCOPE=$scope PORT=0 start "$scope" '_CLIENT_SECRET=.*' "$examples/sandbox_operator"
+    EUID_SANDBOX_SCOPE=$scope PORT=0 start "$scope" '_CLIENT_SECRET=.*' "$sidecar" sandbox
     export $(grep -hE '^(EUID|UID2)_' "$scratch/$scope.log")
 done
 start_site regions_of_operators
@@ -311,7 +313,7 @@ unset "${!UID2_@}" EUID_OPERATOR_URL EUID_API_KEY EUID_CLIENT_SECRET
 
 echo "-- the site with an operator that stops and starts again"
 EUID_SANDBOX_REFRESH_FROM=1 EUID_SANDBOX_IDENTITY_EXPIRES=6 EUID_SANDBOX_REFRESH_EXPIRES=600 PORT=0 \
-    start operator 'EUID_CLIENT_SECRET=.*' "$examples/sandbox_operator"
+    start operator 'EUID_CLIENT_SECRET=.*' "$sidecar" sandbox
 operator=$process
 export $(grep -h '^EUID_' "$scratch/operator.log")
 if EUID_API_KEY='' "$examples/publisher" 2>"$scratch/refused"; then fail "started with only some of the variables"; fi
@@ -330,7 +332,7 @@ sleep 4.5
 identity; is "state after the token has expired" "$(state)" unavailable
 is "cookies set after the token has expired" "$(cookies_set)" 0
 EUID_SANDBOX_REFRESH_FROM=1 EUID_SANDBOX_IDENTITY_EXPIRES=600 EUID_SANDBOX_REFRESH_EXPIRES=600 \
-    PORT=${EUID_OPERATOR_URL##*:} start operator2 'EUID_CLIENT_SECRET=.*' "$examples/sandbox_operator"
+    PORT=${EUID_OPERATOR_URL##*:} start operator2 'EUID_CLIENT_SECRET=.*' "$sidecar" sandbox
 operator=$process
 # After two failures the layer backs off for at most 10 s.
 for _ in $(seq 60); do identity; [ "$(state)" = active ] && break; sleep 0.25; done
@@ -372,10 +374,10 @@ is "page of a process that does not have the new key" "$(page "$two")" absent
 is "logout at that process" "$(at "$two/logout" -X POST)" "logged out"
 is "page after the logout" "$(page "$new_first")" absent
 
-echo "-- the example check_operator"
+echo "-- euid-sidecar check"
 check() { # check NAME [ARGUMENT]: sets $status; the output is in $scratch/NAME
     status=0
-    "$examples/check_operator" "${@:2}" >"$scratch/$1" 2>&1 || status=$?
+    "$sidecar" check "${@:2}" >"$scratch/$1" 2>&1 || status=$?
     is "secrets printed" "$(grep -cF -e "$EUID_CLIENT_SECRET" -e "$EUID_API_KEY" "$scratch/$1" || true)" 0
     is "tokens printed" "$(grep -cE '[A-Za-z0-9_/+-]{60}' "$scratch/$1" || true)" 0
 }

@@ -11,7 +11,7 @@ import java.util.Map;
 import java.util.function.Consumer;
 
 /**
- * Tests the `sandbox_operator` example with the Java SDK. The argument is the path of the example.
+ * Tests `euid-sidecar sandbox` with the Java SDK. The argument is the path of `euid-sidecar`.
  * run.sh beside this file starts it.
  */
 public class JavaSdk {
@@ -80,7 +80,7 @@ public class JavaSdk {
     /** Runs a test against a new sandbox of this scope with these lifetimes, in seconds. */
     private static void against(
             String operator, Scope scope, Map<String, String> lifetimes, Consumer<PublisherUid2Client> test) throws IOException {
-        ProcessBuilder builder = new ProcessBuilder(operator).redirectError(ProcessBuilder.Redirect.INHERIT);
+        ProcessBuilder builder = new ProcessBuilder(operator, "sandbox").redirectError(ProcessBuilder.Redirect.INHERIT);
         builder.environment().put("PORT", "0");
         builder.environment().put("EUID_SANDBOX_SCOPE", scope.name.toLowerCase(Locale.ROOT));
         lifetimes.forEach((name, seconds) -> builder.environment().put("EUID_SANDBOX_" + name, seconds));

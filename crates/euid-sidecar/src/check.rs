@@ -1,42 +1,40 @@
-//! Checks an operator of EUID or UID2: whether it is reachable, accepts the credentials, and behaves as it should.
-//! These are the tests that the guides of both ask of a publisher before going live.
+//! `check`: whether an operator of EUID or UID2 is reachable, accepts the credentials, and behaves as it should. These
+//! are the tests that the guides of both ask of a publisher before going live.
 //!
-//! ```console
-//! $ cargo run --example check_operator -- --sandbox
-//! operator of EUID: http://127.0.0.1:40217 (an embedded sandbox)
-//! pass  generate: validate@example.com gets an identity
-//! pass  validate: its token is recognized as that person's
-//! …
-//! 10 passed, 0 failed
-//! operator of UID2: http://127.0.0.1:40231 (an embedded sandbox)
-//! …
-//! ```
-//!
-//! Without `--sandbox`, it checks the operator that `EUID_OPERATOR_URL` (`production`, `integration` or a URL),
-//! `EUID_API_KEY` and `EUID_CLIENT_SECRET` name, or `UID2_OPERATOR_URL` and so on. If both are set, it checks both
-//! operators. With `--optout-check`, generate sends `optout_check: 1`, which private operators up to 5.65 require. For
-//! each failure it prints advice; after a failure, the exit status is 1. It uses only the addresses that operators
-//! reserve for tests, and prints no token or secret.
+//! It checks the operator that `EUID_OPERATOR_URL` (`production`, `integration` or a URL), `EUID_API_KEY` and
+//! `EUID_CLIENT_SECRET` name, or `UID2_OPERATOR_URL` and so on. If both are set, it checks both operators. For each
+//! failure it prints advice. It uses only the addresses that operators reserve for tests. It prints no token and no
+//! secret.
 
 use std::env;
 use std::error::Error;
-use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use euid_sandbox::{Sandbox, SandboxServer};
 use tower_euid::clock::{Clock, ManualClock, SystemClock, UnixMillis};
 use tower_euid::error::{ConfigError, ErrorKind, EuidError};
 use tower_euid::{Dii, EuidClient, EuidClientBuilder, Generated, Identity, Refreshed, Scope};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("check_operator: {error}");
-            ExitCode::FAILURE
-        }
+/// Which operator is checked, and how.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Checks an embedded sandbox of each scope
+    #[arg(long)]
+    sandbox: bool,
+    /// Sends `optout_check: 1`, which private operators up to 5.65 require
+    #[arg(long)]
+    optout_check: bool,
+}
+
+/// # Errors
+///
+/// If a check failed, after its advice has been printed.
+pub(crate) async fn check(options: Options) -> Result<(), String> {
+    match run(&options).await {
+        Ok(0) => Ok(()),
+        Ok(failed) => Err(format!("failed checks: {failed}")),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -46,19 +44,11 @@ fn client_builder(sandbox: &SandboxServer) -> EuidClientBuilder {
 }
 
 /// Returns the number of checks that failed.
-async fn run() -> Result<u32, Box<dyn Error>> {
-    let (mut in_sandbox, mut optout_check) = (false, false);
-    for argument in env::args().skip(1) {
-        match argument.as_str() {
-            "--sandbox" => in_sandbox = true,
-            "--optout-check" => optout_check = true,
-            _ => return Err("known arguments: --sandbox, --optout-check".into()),
-        }
-    }
+async fn run(options: &Options) -> Result<u32, Box<dyn Error>> {
     // The sandboxes must live as long as the checks run.
     let mut sandboxes: Vec<SandboxServer> = Vec::new();
     let mut operators = Vec::new();
-    if in_sandbox {
+    if options.sandbox {
         for scope in Scope::ALL {
             let sandbox = Sandbox::builder().scope(scope).build()?.serve(([127, 0, 0, 1], 0).into()).await?;
             let name = format!("{} (an embedded sandbox)", sandbox.base_url());
@@ -76,9 +66,9 @@ async fn run() -> Result<u32, Box<dyn Error>> {
     let mut failed = 0;
     for (scope, operator, api_key, name) in operators {
         println!("operator of {scope}: {name}");
-        let operator = if optout_check { operator.optout_check(true) } else { operator };
+        let operator = if options.optout_check { operator.optout_check(true) } else { operator };
         let mut report = Report::of(scope);
-        check(&operator, &api_key, &mut report).await?;
+        check_operator(&operator, &api_key, &mut report).await?;
         failed += report.done();
     }
     Ok(failed)
@@ -90,7 +80,7 @@ fn scopes(is_set: impl Fn(Scope) -> bool) -> Vec<Scope> {
     if set.is_empty() { vec![Scope::Euid] } else { set }
 }
 
-async fn check(operator: &EuidClientBuilder, api_key: &str, report: &mut Report) -> Result<(), ConfigError> {
+async fn check_operator(operator: &EuidClientBuilder, api_key: &str, report: &mut Report) -> Result<(), ConfigError> {
     let client = operator.clone().build()?;
     let wrong_secret = operator.clone().credentials(api_key, WRONG_SECRET).build()?;
     let wrong_key = operator.clone().credentials(WRONG_API_KEY, WRONG_SECRET).build()?;
@@ -381,7 +371,7 @@ mod tests {
 
     async fn report(scope: Scope, operator: &EuidClientBuilder, api_key: &str) -> Tested<Report> {
         let mut report = Report::of(scope);
-        check(operator, api_key, &mut report).await?;
+        check_operator(operator, api_key, &mut report).await?;
         report.done();
         Ok(report)
     }

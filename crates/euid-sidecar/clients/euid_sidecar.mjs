@@ -1,0 +1,22 @@
+// The visitor's EUID: `app.use(euid)` in Express, `await euid(request, response)` in plain node:http. `request.euid` is
+// the answer for the page. A login is `await ask(request, "login", { email }, 6000)`; a logout has "logout" and {}.
+import { request as send } from "node:http";
+export async function ask(request, call = "page", form = {}, patience = 50, socketPath = "/run/euid-sidecar/api.sock") {
+  const passed = Object.entries(request.headers).filter(([name]) => /^(cookie$|sec-|euid-|uid2-)/.test(name));
+  const [headers, signal] = [Object.fromEntries(passed), AbortSignal.timeout(patience)];
+  const to = { socketPath, path: `/v1/${call}`, method: call.startsWith("page") ? "GET" : "POST", headers, signal };
+  const asked = new Promise((done, fail) => send(to, done).on("error", fail).end(`${new URLSearchParams(form)}`));
+  const answer = asked.then((parts) => parts.toArray()).then((parts) => JSON.parse(Buffer.concat(parts)));
+  return (request.euid = await answer.catch(() => ({})));
+}
+export async function euid(request, response, next = () => {}, { writeHead } = response) {
+  response.writeHead = (status, ...rest) => {
+    const { headers = {}, set_cookie = [] } = request.euid;
+    for (const pair of Object.entries(rest.find((one) => typeof one === "object") ?? {})) response.setHeader(...pair);
+    const adds = (name) => name === "vary" || /no-store/.test(response.getHeader(name));
+    for (const name in headers) response[adds(name) ? "appendHeader" : "setHeader"](name, headers[name]);
+    for (const line of set_cookie) response.appendHeader("set-cookie", line);
+    return writeHead.call(response, status);
+  };
+  await ask(request).then(() => next());
+}

@@ -1,0 +1,105 @@
+//! `serve`: the listeners, the signals and the end.
+//!
+//! 1. At `SIGTERM` or `SIGINT`, `/readyz` turns 503 and the API takes no more connections. Requests under way end,
+//!    within [`LONGEST_END`]. The admin listener ends last.
+//! 2. `SIGHUP` reads the settings again and takes the cookie keys from them. If these can't be used, the old ones stay.
+
+use std::io;
+use std::time::Duration;
+
+use axum::middleware::from_fn;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tower_euid::KeyRing;
+
+use crate::access;
+use crate::address::Address;
+use crate::admin::{self, Draining};
+use crate::api;
+use crate::config::{Config, check_exposure};
+use crate::listen::{Activated, Listening};
+
+/// Returns the keys of the settings as they are now.
+pub(crate) type ReadKeys = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
+
+/// Serves until a signal ends the process.
+///
+/// # Errors
+///
+/// If a listener can't be opened, or if the API's is for more than this machine.
+pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadKeys) -> Result<(), String> {
+    // First of all: until then, a signal ends the process at once.
+    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let mut reload = on(SignalKind::hangup())?;
+    let keys = config.site.layer.keys();
+    let (api_listener, api_address) = open(activated.api, config.api)?;
+    let (admin_listener, admin_address) = open(activated.admin, config.admin)?;
+    check_exposure(&api_address, config.token.is_some()).map_err(|problem| format!("{api_address}: {problem}"))?;
+
+    let metrics = metrics()?;
+    let draining = Draining::default();
+    let (stop_api, api_stopped) = oneshot::channel::<()>();
+    let api = api::router(config.site, config.token).layer(from_fn(access::observe));
+    let admin = admin::router(draining.clone(), metrics.clone());
+    let mut api = tokio::spawn(api_listener.serve(api, async { drop(api_stopped.await) }));
+    let mut admin = tokio::spawn(admin_listener.serve(admin, std::future::pending()));
+    tracing::info!(api = %api_address, admin = %admin_address, "serving");
+
+    let mut upkeep = tokio::time::interval(UPKEEP);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = reload.recv() => match read_keys() {
+                Ok(newer) => {
+                    keys.reload(newer);
+                    tracing::info!("the cookie keys are reloaded");
+                }
+                Err(error) => tracing::error!(error, "the cookie keys stay as they were"),
+            },
+            _ = upkeep.tick() => metrics.run_upkeep(),
+            _ = &mut api => return Err("the listener of the API has ended".to_owned()),
+            _ = &mut admin => return Err("the admin listener has ended".to_owned()),
+        }
+    }
+    draining.begin();
+    tracing::info!("draining");
+    drop(stop_api);
+    if tokio::time::timeout(LONGEST_END, &mut api).await.is_err() {
+        tracing::warn!("requests under way are cut off");
+    }
+    admin.abort();
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn on(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("signals: {error}"))
+}
+
+/// Returns a listener and its address: the one that systemd has opened, or a new one.
+fn open(opened: Option<Listening>, address: Address) -> Result<(Listening, Address), String> {
+    let is_new = opened.is_none();
+    let failed = |error: io::Error| format!("{address}: {error}");
+    let listening = opened.map_or_else(|| Listening::bind(&address), Ok).map_err(failed)?;
+    let address = match &address {
+        // It was bound under another name, which is the one that the socket has.
+        Address::Unix(_) if is_new => address,
+        _ => listening.address().map_err(failed)?,
+    };
+    Ok((listening, address))
+}
+
+fn metrics() -> Result<PrometheusHandle, String> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS);
+    builder.and_then(PrometheusBuilder::install_recorder).map_err(|error| format!("metrics: {error}"))
+}
+
+/// Longer than a login takes, whose call to the operator ends after 5 s.
+const LONGEST_END: Duration = Duration::from_secs(10);
+/// How often the exporter merges the samples of histograms. Otherwise they use memory until `/metrics` is read.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// Of histograms of seconds. Pages take less than 50 ms.
+const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];

@@ -1,0 +1,19 @@
+// A site on the Node client, for tests/process.py: node site.mjs PORT
+import express from "express";
+import { ask, euid } from "./euid_sidecar.mjs";
+
+const site = express();
+site.use((request, _, next) => {
+  request.began = performance.now();
+  next();
+});
+site.use(euid);
+site.use(async (request, response) => {
+  if (["/login", "/logout"].includes(request.path)) await ask(request, request.path.slice(1), request.query, 6000);
+  response.cookie("theme", "dark");
+  const milliseconds = performance.now() - request.began;
+  const cacheControl = "strict" in request.query ? "no-store" : "public, max-age=60";
+  response.writeHead(200, { Vary: "Accept-Encoding", "Cache-Control": cacheControl });
+  response.end(JSON.stringify({ euid: request.euid, milliseconds }));
+});
+site.listen(Number(process.argv[2]), "127.0.0.1");
