@@ -31,7 +31,7 @@ use crate::nested::Inner;
 use crate::records;
 use crate::refresh::{self, Waiter};
 use crate::request::start_decision;
-use crate::response::{self, Finished, Saving};
+use crate::response::{self, Saving};
 use crate::step::Ready;
 
 /// The future of [`EuidService`](crate::EuidService).
@@ -179,13 +179,13 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let saving = match self.as_mut().project().0.project() {
             RequestStateProj::Hot { inner, config, watch } => {
-                let response = ready!(inner.poll(cx))?;
+                let mut response = ready!(inner.poll(cx))?;
                 if response::is_untouched(config, &response, watch) {
                     return Poll::Ready(Ok(response));
                 }
-                match response::finish(config, response, mem::take(watch).into()) {
-                    Finished::Done(response) => return Poll::Ready(Ok(response)),
-                    Finished::Saving(saving) => saving,
+                match response::finish(config, &mut response, mem::take(watch).into()) {
+                    Ok(()) => return Poll::Ready(Ok(response)),
+                    Err(save) => Saving::new(config, response, save),
                 }
             }
             RequestStateProj::Cold(cold) => return cold.as_mut().poll(cx),
@@ -208,13 +208,13 @@ where
                 ColdProj::Loaded(future) => return future.poll(cx),
                 ColdProj::Refreshing(refreshing) => ready!(refreshing.poll(cx)),
                 ColdProj::Calling { inner, config, pending, concurrent } => {
-                    let response = ready!(inner.poll(cx))?;
+                    let mut response = ready!(inner.poll(cx))?;
                     if let Some(concurrent) = concurrent.take() {
                         concurrent.adopt(config, pending);
                     }
-                    match response::finish(config, response, mem::take(pending)) {
-                        Finished::Done(response) => return Poll::Ready(Ok(response)),
-                        Finished::Saving(saving) => Cold::Saving(saving),
+                    match response::finish(config, &mut response, mem::take(pending)) {
+                        Ok(()) => return Poll::Ready(Ok(response)),
+                        Err(save) => Cold::Saving(Saving::new(config, response, save)),
                     }
                 }
                 ColdProj::Saving(saving) => return saving.poll(cx).map(Ok),

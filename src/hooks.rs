@@ -3,6 +3,8 @@
 //!
 //! Hooks see `Parts`, and a request or response must be moved to get them. Without hooks it is not moved.
 
+use std::mem;
+
 use euid_core::engine::{RequestContext, SignedIn};
 use euid_core::{Consent, Euid, Scope};
 use http::{Request, Response};
@@ -79,8 +81,13 @@ pub(crate) fn allows_writes<B>(config: &Config, request: Request<B>) -> (Request
 }
 
 /// Calls the hook `logout_when`, which decides whether the response is a logout.
-pub(crate) fn is_logout<R>(hook: &LogoutWhen, response: Response<R>) -> (Response<R>, bool) {
-    let (parts, body) = response.into_parts();
+pub(crate) fn is_logout<R>(hook: &LogoutWhen, response: &mut Response<R>) -> bool {
+    // The body stays where it is.
+    let (mut parts, ()) = Response::new(()).into_parts();
+    (parts.status, parts.version) = (response.status(), response.version());
+    mem::swap(&mut parts.headers, response.headers_mut());
+    mem::swap(&mut parts.extensions, response.extensions_mut());
     let is_logout = hook(&parts);
-    (Response::from_parts(parts, body), is_logout)
+    (*response.headers_mut(), *response.extensions_mut()) = (parts.headers, parts.extensions);
+    is_logout
 }

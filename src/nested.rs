@@ -136,10 +136,7 @@ impl Inner {
     /// Adds the hooks' decisions to the response, for the layer outside.
     pub(crate) fn leave<R>(&self, mut response: Response<R>) -> Response<R> {
         let Some(Stricter { config, consent, logout }) = &self.0 else { return response };
-        let mut is_logout = false;
-        if let Some(hook) = &config.logout_when {
-            (response, is_logout) = hooks::is_logout(&**hook, response);
-        }
+        let is_logout = config.logout_when.as_ref().is_some_and(|hook| hooks::is_logout(&**hook, &mut response));
         let update = response.extensions().get::<EuidUpdate>();
         if let (Consent::Withheld, Some(update)) = (*consent, update) {
             update.withhold();

@@ -33,12 +33,6 @@ pub(crate) fn is_untouched<R>(config: &Config, response: &Response<R>, watch: &W
         && !Engine::may_be_logout(response.headers())
 }
 
-/// A response whose state is written, or goes to the store first.
-pub(crate) enum Finished<R> {
-    Done(R),
-    Saving(Saving<R>),
-}
-
 /// A response that waits for the store.
 pub(crate) struct Saving<R> {
     config: Arc<Config>,
@@ -47,19 +41,14 @@ pub(crate) struct Saving<R> {
     save: records::Saving,
 }
 
-/// Takes the handler's update out of its response, writes the state, and sets the headers that restrict caches.
+/// Takes the handler's update out of its response, writes the state, and sets the headers that restrict caches. Or returns
+/// what goes to the store first.
 #[inline]
-pub(crate) fn finish<R>(config: &Arc<Config>, mut response: Response<R>, pending: Pending) -> Finished<Response<R>> {
-    let mut is_logout = false;
-    if let Some(hook) = &config.logout_when {
-        (response, is_logout) = hooks::is_logout(&**hook, response);
-    }
+pub(crate) fn finish<R>(config: &Config, response: &mut Response<R>, pending: Pending) -> Result<(), records::Saving> {
+    let is_logout = config.logout_when.as_ref().is_some_and(|hook| hooks::is_logout(&**hook, response));
     let update = EuidUpdate::take_from(response.extensions_mut());
     let status = response.status();
-    match finish_headers(config, update, is_logout, pending, status, response.headers_mut()) {
-        Ok(()) => Finished::Done(response),
-        Err(save) => Finished::Saving(Saving { config: Arc::clone(config), response: Some(response), save }),
-    }
+    finish_headers(config, update, is_logout, pending, status, response.headers_mut())
 }
 
 /// Lets the engine write the headers, and passes on its report. Or begins to tell the store first.
@@ -96,6 +85,10 @@ fn finish_saved(config: &Config, save: Box<Save>, headers: &mut HeaderMap) {
 }
 
 impl<R> Saving<Response<R>> {
+    pub(crate) fn new(config: &Arc<Config>, response: Response<R>, save: records::Saving) -> Self {
+        Self { config: Arc::clone(config), response: Some(response), save }
+    }
+
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<R>> {
         let saved = ready!(Pin::new(&mut self.save).poll(cx));
         let Some(mut response) = self.response.take() else {

@@ -11,8 +11,8 @@ use tower::Service;
 
 use crate::config::Config;
 use crate::future::ResponseFuture;
-use crate::hooks;
 use crate::nested;
+use crate::request::{report, start_decision};
 use crate::step::Ready;
 
 /// The service that [`EuidLayer`](crate::EuidLayer) makes.
@@ -69,24 +69,21 @@ where
             return ResponseFuture::nested(self.inner.call(request), layer);
         }
         let config = Arc::clone(&self.config);
-        let begin = |request: &Request<B>, context: &RequestContext<'_>| {
-            config.engine.begin(request.method(), request.headers(), context, || config.now())
-        };
-        let mut answers = None;
-        let step = if config.has_request_hooks {
-            let given;
-            (request, given) = hooks::answers(&config, request);
-            let step = begin(&request, &given.context());
-            answers = Some(given);
-            step
-        } else {
-            begin(&request, &RequestContext::UNRESTRICTED)
-        };
-        let ready = Ready { inner: &mut self.inner, config };
+        if config.has_request_hooks {
+            return Ready { inner: &mut self.inner, config }.call_with_hooks(request);
+        }
+        let (context, now) = (RequestContext::UNRESTRICTED, || config.now());
+        let step = config.engine.begin(request.method(), request.headers(), &context, now);
         match step {
-            Step::Ready(decision) => ready.call_decided(request, decision),
-            Step::Refresh(candidate) => ready.call_due(request, candidate),
-            Step::Load(load) => ready.call_loaded(request, load, answers),
+            // The usual case, as in `Ready::call_decided`, but in place: another function would copy the request once more.
+            Step::Ready(decision) if !decision.stores_identity() => {
+                if !decision.findings().is_empty() {
+                    report(&config, decision.scope(), decision.findings());
+                }
+                let pending = start_decision(&config, &mut request, decision);
+                ResponseFuture::running(self.inner.call(request), config, pending, None)
+            }
+            step => Ready { inner: &mut self.inner, config }.call_step(request, step, None),
         }
     }
 }

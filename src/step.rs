@@ -23,22 +23,47 @@ pub(crate) struct Ready<'a, S> {
 }
 
 impl<S> Ready<'_, S> {
-    /// Calls the handler of a request whose decision is made. The usual case.
-    // Another function would copy the request once more.
-    #[inline(always)]
-    pub(crate) fn call_decided<B, R>(self, mut request: Request<B>, decision: Decision) -> ResponseFuture<S, B>
+    /// Calls the handler of a request whose decision is made.
+    fn call_decided<B>(self, request: Request<B>, decision: Decision) -> ResponseFuture<S, B>
     where
-        S: Service<Request<B>, Response = Response<R>>,
+        S: Service<Request<B>>,
     {
-        let Self { inner, config } = self;
         if !decision.findings().is_empty() {
-            report(&config, decision.scope(), decision.findings());
+            report(&self.config, decision.scope(), decision.findings());
         }
         if decision.stores_identity() {
-            return Ready { inner, config }.call_to_store(request, decision);
+            return self.call_to_store(request, decision);
         }
-        let pending = start_decision(&config, &mut request, decision);
-        ResponseFuture::running(inner.call(request), config, pending, None)
+        self.call_now(request, decision, None)
+    }
+
+    /// Asks the hooks of the application about the request, then the engine.
+    pub(crate) fn call_with_hooks<B, R>(self, request: Request<B>) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+    {
+        let Self { inner, config } = self;
+        let (request, answers) = hooks::answers(&config, request);
+        let (context, now) = (answers.context(), || config.now());
+        let step = config.engine.begin(request.method(), request.headers(), &context, now);
+        Ready { inner, config }.call_step(request, step, Some(answers))
+    }
+
+    /// Does what a step says. `answers` are those of the hooks, if there are any.
+    pub(crate) fn call_step<B, R>(
+        self,
+        request: Request<B>,
+        step: Step,
+        answers: Option<HookAnswers>,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+    {
+        match step {
+            Step::Ready(decision) => self.call_decided(request, decision),
+            Step::Refresh(candidate) => self.call_due(request, candidate),
+            Step::Load(load) => self.call_loaded(request, load, answers),
+        }
     }
 
     /// Calls the handler without a wait.
@@ -70,11 +95,7 @@ impl<S> Ready<'_, S> {
     }
 
     /// Calls the handler of a request whose identity is due: at once, or after the operator has answered.
-    pub(crate) fn call_due<B>(
-        self,
-        mut request: Request<B>,
-        mut candidate: Box<RefreshCandidate>,
-    ) -> ResponseFuture<S, B>
+    fn call_due<B>(self, mut request: Request<B>, mut candidate: Box<RefreshCandidate>) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>> + Clone,
     {
@@ -126,7 +147,7 @@ impl<S> Ready<'_, S> {
 
     /// Calls the handler of a request whose record must be read first.
     #[cold]
-    pub(crate) fn call_loaded<B, R>(
+    fn call_loaded<B, R>(
         self,
         request: Request<B>,
         load: Box<Load>,
@@ -169,13 +190,8 @@ impl<S> Ready<'_, S> {
             Ok(stored) => config.engine.resume(request.method(), request.headers(), &context, stored.as_ref(), now),
             Err(_) => Step::Ready(load.unavailable()),
         };
-        let ready = Ready { inner, config };
-        match step {
-            Step::Ready(decision) => ready.call_decided(request, decision),
-            Step::Refresh(candidate) => ready.call_due(request, candidate),
-            // Never: the record has been looked for.
-            Step::Load(load) => ready.call_decided(request, load.unavailable()),
-        }
+        // It is not `Step::Load`: the record has been looked for.
+        Ready { inner, config }.call_step(request, step, None)
     }
 
     /// The ready service. Only the one that `poll_ready` was called on is ready; a clone is not. The ready one moves into

@@ -81,6 +81,8 @@ fn read_back(layer: &EuidLayer, written: &HeaderMap, context: &RequestContext<'_
     match layer.engine().begin(&Method::GET, &request, context, now) {
         Step::Ready(decision) => decision.euid().clone(),
         Step::Refresh(candidate) => candidate.postpone(now()).euid().clone(),
+        // The sidecar has no store.
+        Step::Load(load) => load.unavailable().euid().clone(),
     }
 }
 
