@@ -26,9 +26,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
 mod exploration;
 mod histories;
 mod jar;
+mod search;
+mod stores;
 
 use std::cell::RefCell;
 use std::time::Duration;

@@ -39,7 +39,7 @@ use crate::transport::slots::{Brought, IdleScope};
 /// }
 /// # let _ = save;
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "the response is written by `Engine::saved`"]
 pub struct Save {
     pending: Pending,
@@ -58,7 +58,7 @@ pub(super) struct SavePlan {
 }
 
 /// What the response must know of the store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Saved {
     /// Nothing.
     Nothing,
