@@ -10,8 +10,8 @@
 //!    [`What::is_known`] for what may be.
 //! 5. With a rule switched off, by a host that does not keep it, the same exploration finds what the rule is there for.
 //!
-//! `EXPLORE_STORES=2,4,2,1 cargo test --release --test model stores -- --nocapture` explores every set-up with that many
-//! logins, requests, requests or responses under way, and faults.
+//! `EXPLORE_STORES=2,4,2,1 cargo test --release --test model stores -- --nocapture` explores every set-up with that
+//! many logins, requests, requests or responses under way, and faults.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -134,8 +134,8 @@ enum What {
 }
 
 impl What {
-    /// Whether the design admits it: two logins at once from one client, or a client that never sends a handle again, leave
-    /// records in the store.
+    /// Whether the design admits it: two logins at once from one client, or a client that never sends a handle again,
+    /// leave records in the store.
     fn is_known(self) -> bool {
         matches!(self, Self::CallsOfBrokenLease | Self::Orphan | Self::Unissued)
     }
@@ -222,6 +222,7 @@ enum Said {
     OptedOut,
 }
 
+#[expect(clippy::large_enum_variant, reason = "few are kept, and each step clones them")]
 #[derive(Clone)]
 enum UnderWay {
     Refresh {
@@ -283,7 +284,8 @@ struct World {
     user: Option<u8>,
 }
 
-/// A record, for comparison: its login, its version, the pair with its lease and the login before; `None` if it is an end.
+/// A record, for comparison: its login, its version, the pair with its lease and the login before; `None` if it is an
+/// end.
 type RecordKey = (u8, Version, Option<(u8, bool, Option<u8>)>);
 
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -515,7 +517,7 @@ impl Explorer {
         world.requests += 1;
         let Node { mode, .. } = world.nodes[node];
         let read = named(world).filter(|_| mode != Mode::Without);
-        let read = read.and_then(|login| self.load(world, node, login)).map(|record| key_of(world, record));
+        let read = read.and_then(|login| record_at(world, node, login)).map(|record| key_of(world, record));
         Request {
             number: world.requests,
             node,
@@ -539,16 +541,6 @@ impl Explorer {
         RequestContext { consent: Consent::Granted, user, scope: None }
     }
 
-    /// The record that a node finds for a page.
-    fn load<'a>(&self, world: &'a World, node: usize, login: u8) -> Option<&'a Record> {
-        let Node { owed, remembered, .. } = &world.nodes[node];
-        if owed.iter().any(|write| write.record.login == login) {
-            return None;
-        }
-        let remembered = remembered.as_ref().filter(|record| record.login == login);
-        remembered.or_else(|| world.store.get(&login))
-    }
-
     fn unloaded(&self, world: &World, node: usize, context: &RequestContext<'_>) -> Step {
         let headers = request(&world.kept, self.setup.app);
         self.engine(world.nodes[node].mode).begin(&Method::GET, &headers, context, || now(world))
@@ -557,7 +549,7 @@ impl Explorer {
     fn begin(&self, world: &World, node: usize, context: &RequestContext<'_>) -> Step {
         let step = self.unloaded(world, node, context);
         let Step::Load(load) = step else { return step };
-        let stored = login_of_key(world, load.key()).and_then(|login| self.load(world, node, login));
+        let stored = login_of_key(world, load.key()).and_then(|login| record_at(world, node, login));
         let headers = request(&world.kept, self.setup.app);
         let stored = stored.map(|record| &record.stored);
         self.engine(world.nodes[node].mode).resume(&Method::GET, &headers, context, stored, || now(world))
@@ -913,10 +905,8 @@ impl Explorer {
                 (world.current, world.user) = (None, None);
                 world.ended.extend(ends);
             }
-            Some(Told::FoundOptOut(Person::Login(login))) => {
-                if world.current == Some(Current::Login(login)) {
-                    world.opted_out.insert(login);
-                }
+            Some(Told::FoundOptOut(Person::Login(login))) if world.current == Some(Current::Login(login)) => {
+                world.opted_out.insert(login);
             }
             Some(Told::Removed(Person::Login(login))) => _ = world.removed.insert(login),
             _ => {}
@@ -954,7 +944,7 @@ impl Explorer {
         for number in 0..world.late.len() {
             let mut next = world.clone();
             let write = next.late.remove(number);
-            self.apply(&mut next.store, &write);
+            let _ = self.apply(&mut next.store, &write);
             all.push((format!("late: {:?} {:?}", write.when, write.record), next));
         }
         // What a refresh leases later than the others expire has expired, too.
@@ -985,7 +975,7 @@ impl Explorer {
             for owed in 0..node.owed.len() {
                 let mut next = world.clone();
                 let write = next.nodes[number].owed.remove(owed);
-                self.apply(&mut next.store, &write);
+                let _ = self.apply(&mut next.store, &write);
                 all.push((format!("node {number} ends {} again", write.record.login), next));
             }
             if self.setup.remembers {
@@ -1043,7 +1033,7 @@ impl Explorer {
         if world.under_way.iter().any(|under_way| matches!(under_way, UnderWay::Response { is_partial: true, .. })) {
             return None;
         }
-        let (Some(Current::Login(login)) | Some(Current::OptedOut(login))) = world.current else {
+        let Some(Current::Login(login) | Current::OptedOut(login)) = world.current else {
             return shows_opt_out.then_some(What::WrongOptOut);
         };
         let other_user = self.setup.bound && world.user != Some(login);
@@ -1069,7 +1059,7 @@ impl Explorer {
             return false;
         }
         world.ended.iter().filter(|login| !is_bounded(login)).any(|login| {
-            let Some(record) = self.load(world, node, *login) else { return false };
+            let Some(record) = record_at(world, node, *login) else { return false };
             let headers = self.handle(&world.logins[usize::from(*login) - 1].anchor);
             let context = RequestContext::UNRESTRICTED;
             let step = self.engine(*mode).resume(&Method::GET, &headers, &context, Some(&record.stored), || now(world));
@@ -1165,6 +1155,16 @@ fn has_moved_out(world: &World) -> bool {
             }
             Some(Current::OptedOut(_)) | None => true,
         }
+}
+
+/// The record that a node finds for a page.
+fn record_at(world: &World, node: usize, login: u8) -> Option<&Record> {
+    let Node { owed, remembered, .. } = &world.nodes[node];
+    if owed.iter().any(|write| write.record.login == login) {
+        return None;
+    }
+    let remembered = remembered.as_ref().filter(|record| record.login == login);
+    remembered.or_else(|| world.store.get(&login))
 }
 
 fn orphans(world: &World) -> Vec<What> {
