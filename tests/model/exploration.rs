@@ -12,19 +12,21 @@
 //! `EXPLORE=3,7,3 cargo test --release --test model exploration -- --nocapture` explores every set-up with that many
 //! logins, requests, and responses under way, and prints the number of states.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::fmt;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use euid_core::engine::{Change, Decision, Engine, NewLogin, RequestContext, SignedIn, Step};
 use euid_core::error::{ErrorKind, EuidError};
-use euid_core::identity::{Identity, IdentityTimes};
 use euid_core::{Consent, CookieConfig, CookieKey, Euid, HeaderConfig, KeyRing, Refreshed};
-use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::support::keeper::{IDENTITY_HEADER, Keeper, LOGIN_HEADER, OPT_OUT_HEADER};
-use crate::support::{ANCHOR, IDENTITY, Literal, OPT_OUT, SDK, START, scope};
+use crate::client::{
+    Cookie, Effect, Kept, Names, Person, Response, Slot, TAGGED, Told, effects, identity, person_of, request, tag_of,
+    token, user,
+};
+use crate::search::{self, Findings, Model};
+use crate::support::{SDK, START, scope};
 
 /// What is explored: bounds, features of the site, and the rule that is switched off.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,58 +69,6 @@ enum Rule {
     LoginSaved,
 }
 
-/// Whom a cookie belongs to: a login by its number, or the migrated identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Person {
-    Login(u8),
-    Migrated,
-}
-
-/// A cookie, by what it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Slot {
-    Anchor,
-    Identity(Person),
-    OptOut(Person),
-    Sdk,
-}
-
-/// What a response tells the browser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Told {
-    Login(u8),
-    OptOut(u8),
-    Logout,
-    Migration,
-    FoundOptOut(Person),
-    /// The identity is removed: the operator refused it, or it is another user's.
-    Removed(Person),
-}
-
-/// One `Set-Cookie`, or one header of an app.
-#[derive(Clone, Debug)]
-struct Effect {
-    slot: Slot,
-    name: String,
-    value: Option<String>,
-    /// The login that an anchor names.
-    names: Option<Person>,
-}
-
-impl Effect {
-    /// The beginning of a sealed value, which names its key.
-    fn key(&self) -> Option<String> {
-        let is_sealed = matches!(self.slot, Slot::Identity(_) | Slot::OptOut(_));
-        self.value.as_deref().filter(|_| is_sealed).and_then(|value| value.get(..8)).map(str::to_owned)
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Response {
-    effects: Vec<Effect>,
-    told: Option<Told>,
-}
-
 /// The login, or the opt-out, that counts for the browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Current {
@@ -128,7 +78,7 @@ enum Current {
 
 #[derive(Clone)]
 struct World {
-    jar: BTreeMap<Slot, Effect>,
+    jar: Kept,
     under_way: Vec<Response>,
     current: Option<Current>,
     /// A login or a logout was told, so that nothing is migrated any more.
@@ -143,21 +93,10 @@ struct World {
     /// The number of logins that had begun before five days passed.
     waited: Option<usize>,
     /// What an app has saved; at first it has nothing.
-    saved: BTreeMap<Slot, Effect>,
+    saved: Kept,
     /// The app was killed.
     restarted: bool,
 }
-
-/// How cookies name a login.
-#[derive(Clone, Debug, Default)]
-struct Names {
-    tag: String,
-    /// The value of its anchor.
-    anchor: String,
-}
-
-/// A cookie, for comparison: whether it is set, the login that an anchor names, and the key that seals it.
-type Cookie = (Slot, bool, Option<Person>, Option<String>);
 
 /// The state, for comparison.
 #[derive(PartialEq, Eq, Hash)]
@@ -189,88 +128,18 @@ enum Violation {
     WrongOptOut,
 }
 
-#[derive(Debug, Default)]
-struct Findings {
-    states: usize,
-    /// How often each was met, and the steps to the first one.
-    violations: BTreeMap<Violation, (usize, Vec<String>)>,
-    /// How many tagged cookies the jar held, at most.
-    most_cookies: usize,
-}
-
 struct Explorer {
     setup: Setup,
     nodes: Vec<Engine>,
+    /// How many tagged cookies the client held, at most.
+    most_cookies: Cell<usize>,
 }
 
-impl Explorer {
-    fn new(setup: Setup) -> Self {
-        let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
-        let config = CookieConfig::default();
-        let config = if setup.sdk { config.migrate_js_sdk_cookie(None).unwrap() } else { config };
-        let rings = [vec![old.clone(), new.clone()], vec![new.clone(), old], vec![new]];
-        let rings = rings.map(|keys| KeyRing::new(keys).unwrap());
-        let node = |ring| {
-            let engine = Engine::new(ring).with_scope(scope()).with_cookie(config.clone());
-            let engine = engine.with_refresh_jitter(Duration::ZERO);
-            if setup.app { engine.with_headers(HeaderConfig::default()) } else { engine }
-        };
-        let nodes = rings.into_iter().map(node).take(if setup.nodes { 3 } else { 1 }).collect();
-        Self { setup, nodes }
-    }
+impl Model for Explorer {
+    type State = World;
+    type Key = Key;
+    type Violation = Violation;
 
-    fn explore(&self) -> Findings {
-        let mut findings = Findings::default();
-        let start = self.start();
-        let mut steps: Vec<(usize, String)> = vec![(0, "start".to_owned())];
-        let mut seen = HashMap::from([(key(&start), 0)]);
-        let mut queue = VecDeque::from([(0, start)]);
-        while let Some((number, world)) = queue.pop_front() {
-            for (step, next) in self.next(&world) {
-                let next_number = steps.len();
-                if *seen.entry(key(&next)).or_insert(next_number) != next_number {
-                    continue;
-                }
-                steps.push((number, step));
-                let tagged = next.jar.keys().filter(|slot| matches!(slot, Slot::Identity(_) | Slot::OptOut(_)));
-                findings.most_cookies = findings.most_cookies.max(tagged.count());
-                if let Some(violation) = self.judge(&next) {
-                    let met = findings.violations.entry(violation).or_insert_with(|| (0, path(&steps, next_number)));
-                    met.0 += 1;
-                }
-                queue.push_back((next_number, next));
-            }
-        }
-        findings.states = steps.len();
-        findings
-    }
-
-    fn start(&self) -> World {
-        let mut jar = BTreeMap::new();
-        if self.setup.sdk {
-            let [from, token, refresh] = [0, 1, 2].map(|days| (START.as_millis() + days * 86_400_000).to_string());
-            let json = format!(
-                r#"{{"advertising_token":"sdk","refresh_token":"r","refresh_response_key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","refresh_from":{from},"identity_expires":{token},"refresh_expires":{refresh}}}"#
-            );
-            let effect = Effect { slot: Slot::Sdk, name: SDK.to_string(), value: Some(json), names: None };
-            jar.insert(Slot::Sdk, effect);
-        }
-        World {
-            jar,
-            under_way: Vec::new(),
-            current: None,
-            decided: false,
-            opted_out: BTreeSet::new(),
-            removed: BTreeSet::new(),
-            logins: Vec::new(),
-            requests: 0,
-            waited: None,
-            saved: BTreeMap::new(),
-            restarted: false,
-        }
-    }
-
-    /// Every next state, and the step to it.
     fn next(&self, world: &World) -> Vec<(String, World)> {
         let mut all = Vec::new();
         if world.requests < self.setup.requests && world.under_way.len() < self.setup.under_way {
@@ -300,6 +169,73 @@ impl Explorer {
             all.push(("restart".to_owned(), World { jar, saved, restarted: true, ..world.clone() }));
         }
         all
+    }
+
+    fn key(&self, world: &World) -> Key {
+        let mut under_way: Vec<_> = world.under_way.iter().map(Response::key).collect();
+        under_way.sort();
+        Key {
+            jar: world.jar.values().map(Effect::cookie).collect(),
+            under_way,
+            current: world.current,
+            decided: world.decided,
+            opted_out: world.opted_out.iter().copied().collect(),
+            removed: world.removed.iter().copied().collect(),
+            logins: world.logins.len(),
+            requests: world.requests,
+            waited: world.waited,
+            saved: world.saved.values().map(Effect::cookie).collect(),
+            restarted: world.restarted,
+        }
+    }
+
+    /// What is wrong with what the next page sees, on any node.
+    fn judge(&self, world: &World) -> Vec<Violation> {
+        let tagged = world.jar.keys().filter(|slot| matches!(slot, Slot::Identity(_) | Slot::OptOut(_)));
+        self.most_cookies.set(self.most_cookies.get().max(tagged.count()));
+        (0..self.nodes.len()).find_map(|node| self.judge_on(world, node)).into_iter().collect()
+    }
+}
+
+impl Explorer {
+    fn new(setup: Setup) -> Self {
+        let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
+        let config = CookieConfig::default();
+        let config = if setup.sdk { config.migrate_js_sdk_cookie(None).unwrap() } else { config };
+        let rings = [vec![old.clone(), new.clone()], vec![new.clone(), old], vec![new]];
+        let rings = rings.map(|keys| KeyRing::new(keys).unwrap());
+        let node = |ring| {
+            let engine = Engine::new(ring).with_scope(scope()).with_cookie(config.clone());
+            let engine = engine.with_refresh_jitter(Duration::ZERO);
+            if setup.app { engine.with_headers(HeaderConfig::default()) } else { engine }
+        };
+        let nodes = rings.into_iter().map(node).take(if setup.nodes { 3 } else { 1 }).collect();
+        Self { setup, nodes, most_cookies: Cell::default() }
+    }
+
+    fn start(&self) -> World {
+        let mut jar = BTreeMap::new();
+        if self.setup.sdk {
+            let [from, token, refresh] = [0, 1, 2].map(|days| (START.as_millis() + days * 86_400_000).to_string());
+            let json = format!(
+                r#"{{"advertising_token":"sdk","refresh_token":"r","refresh_response_key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","refresh_from":{from},"identity_expires":{token},"refresh_expires":{refresh}}}"#
+            );
+            let effect = Effect { slot: Slot::Sdk, name: SDK.to_string(), value: Some(json), names: None };
+            jar.insert(Slot::Sdk, effect);
+        }
+        World {
+            jar,
+            under_way: Vec::new(),
+            current: None,
+            decided: false,
+            opted_out: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            logins: Vec::new(),
+            requests: 0,
+            waited: None,
+            saved: BTreeMap::new(),
+            restarted: false,
+        }
     }
 
     /// The responses of one node to everything that a client can request: what it was, and the names of a new login.
@@ -368,7 +304,7 @@ impl Explorer {
 
     /// The response to an image writes nothing, whatever its refresh finds: only withdrawn consent ends a login there.
     fn assert_images_write_nothing(&self, world: &World, engine: &Engine, context: &RequestContext<'_>) {
-        let mut image = self.request(world);
+        let mut image = request(&world.jar, self.setup.app);
         image.insert("sec-fetch-dest", HeaderValue::from_static("image"));
         let decisions = match engine.begin(&Method::GET, &image, context, || now(world)) {
             Step::Ready(decision) => vec![decision],
@@ -436,7 +372,7 @@ impl Explorer {
         let mut headers = HeaderMap::new();
         let (_, pending) = decision.start();
         engine.finish(pending, requested, StatusCode::OK, &mut headers, || now(world));
-        let mut effects = effects(world, &headers, self.setup.app);
+        let mut effects = effects(&world.logins, &headers, self.setup.app);
         if self.setup.off == Some(Rule::EndedAnchor) {
             for effect in &mut effects {
                 if effect.value.as_deref() == Some("none") {
@@ -459,21 +395,12 @@ impl Explorer {
     /// Applies a response, or its first `Set-Cookie` alone.
     fn apply(&self, world: &mut World, mut response: Response) -> String {
         let step = response.to_string();
-        let mut told = response.told;
-        if self.setup.singly && response.effects.len() > 1 {
-            let first = response.effects.remove(0);
-            // What a response tells counts once the cookie that says it is there; a logout can say it twice.
-            if says(&first, told) {
-                response.told = told.filter(|_| response.effects.iter().any(|effect| says(effect, told)));
-            } else {
-                told = None;
-            }
-            self.set(world, first);
+        let (effects, told) = response.take(self.setup.singly);
+        for effect in effects {
+            self.set(world, effect);
+        }
+        if !response.effects.is_empty() {
             world.under_way.push(response);
-        } else {
-            for effect in response.effects {
-                self.set(world, effect);
-            }
         }
         match told {
             Some(Told::Login(login)) => {
@@ -513,11 +440,6 @@ impl Explorer {
         if effect.value.is_some() {
             world.jar.insert(effect.slot, effect);
         }
-    }
-
-    /// What is wrong with what the next page sees, on any node.
-    fn judge(&self, world: &World) -> Option<Violation> {
-        (0..self.nodes.len()).find_map(|node| self.judge_on(world, node))
     }
 
     fn judge_on(&self, world: &World, node: usize) -> Option<Violation> {
@@ -569,20 +491,7 @@ impl Explorer {
     }
 
     fn begin(&self, world: &World, engine: &Engine, context: &RequestContext<'_>) -> Step {
-        engine.begin(&Method::GET, &self.request(world), context, || now(world))
-    }
-
-    /// The headers of a request.
-    fn request(&self, world: &World) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        let kept = world.jar.values().map(|effect| (&*effect.name, effect.value.as_deref().unwrap_or_default()));
-        if self.setup.app {
-            headers = kept.collect::<Keeper>().request().into_parts().0.headers;
-        } else if !world.jar.is_empty() {
-            let pairs: Vec<String> = kept.map(|(name, value)| format!("{name}={value}")).collect();
-            headers.insert(COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap());
-        }
-        headers
+        engine.begin(&Method::GET, &request(&world.jar, self.setup.app), context, || now(world))
     }
 }
 
@@ -609,148 +518,16 @@ fn now(world: &World) -> euid_core::clock::UnixMillis {
     START.saturating_add(Duration::from_secs(3_600) * hours)
 }
 
-fn identity(token: &str, now: euid_core::clock::UnixMillis) -> Identity {
-    let day = Duration::from_secs(86_400);
-    let times = IdentityTimes {
-        refresh_from: now,
-        identity_expires: now.saturating_add(day),
-        refresh_expires: now.saturating_add(2 * day),
-    };
-    Identity::new(token, "r".to_owned().into(), [7; 32].into(), times).unwrap()
-}
-
-fn token(person: Person) -> String {
-    match person {
-        Person::Login(login) => login.to_string(),
-        Person::Migrated => "sdk".to_owned(),
-    }
-}
-
-fn person_of(token: &str) -> Person {
-    token.parse().map_or(Person::Migrated, Person::Login)
-}
-
-fn user(login: u8) -> &'static [u8] {
-    const USERS: [&[u8]; 5] = [b"0", b"1", b"2", b"3", b"4"];
-    USERS[usize::from(login)]
-}
-
 /// No login is of this user.
 const ANOTHER_USER: u8 = 4;
 /// The node that can't open what the first one seals.
 const LACKS_A_KEY: usize = 2;
 
-/// The changes of a response, to cookies or to headers.
-fn effects(world: &World, headers: &HeaderMap, app: bool) -> Vec<Effect> {
-    if app {
-        // They apply at once, so their order makes no other state.
-        let mut all: Vec<_> = Keeper::lines(headers).map(|(name, value)| effect(world, name.as_str(), value)).collect();
-        all.sort_by_key(|effect| effect.slot);
-        return all;
-    }
-    let line = |line: &HeaderValue| {
-        let line = line.to_str().unwrap();
-        let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
-        assert_eq!(value.is_empty(), line.ends_with("; Max-Age=0"), "{line}");
-        effect(world, name, value)
-    };
-    headers.get_all(SET_COOKIE).iter().map(line).collect()
-}
-
-/// A change, which without a value is a removal.
-fn effect(world: &World, name: &str, value: &str) -> Effect {
-    let [identity, opt_out] = [&TAGGED[..2], &TAGGED[2..]].map(|prefixes| tag_of(name, prefixes));
-    let slot = match (identity, opt_out) {
-        (Some(tag), _) => Slot::Identity(of_tag(world, tag)),
-        (_, Some(tag)) => Slot::OptOut(of_tag(world, tag)),
-        _ if name == ANCHOR || name == LOGIN_HEADER => Slot::Anchor,
-        _ if name == SDK => Slot::Sdk,
-        _ => panic!("{name}"),
-    };
-    let value = Some(value).filter(|value| !value.is_empty());
-    let names = value.filter(|value| slot == Slot::Anchor && *value != "none");
-    let names = names.map(|anchor| login_of(world, |known| known.anchor == anchor));
-    Effect { slot, name: name.to_owned(), value: value.map(str::to_owned), names }
-}
-
-/// The tag in a name that begins with one of these.
-fn tag_of<'a>(name: &'a str, prefixes: &[Literal]) -> Option<&'a str> {
-    prefixes.iter().find_map(|prefix| name.strip_prefix(&**prefix))
-}
-
-/// What the names with a tag begin with: those of identities, then those of records.
-const TAGGED: &[Literal] = &[IDENTITY, IDENTITY_HEADER, OPT_OUT, OPT_OUT_HEADER];
-
-fn of_tag(world: &World, tag: &str) -> Person {
-    if tag == "sdk" { Person::Migrated } else { login_of(world, |known| known.tag == tag) }
-}
-
-/// The login that has these names, or else the one that begins now.
-fn login_of(world: &World, has: impl FnMut(&Names) -> bool) -> Person {
-    let number = world.logins.iter().position(has).map_or(world.logins.len(), |position| position + 1);
-    Person::Login(u8::try_from(number).unwrap())
-}
-
-/// Whether it is this cookie that tells what the response tells.
-fn says(effect: &Effect, told: Option<Told>) -> bool {
-    match told {
-        Some(Told::Login(_) | Told::OptOut(_) | Told::Logout) => effect.slot == Slot::Anchor,
-        Some(Told::FoundOptOut(_)) => matches!(effect.slot, Slot::OptOut(_)) && effect.value.is_some(),
-        Some(Told::Removed(person)) => effect.slot == Slot::Identity(person) || effect.slot == Slot::Sdk,
-        Some(Told::Migration) => effect.slot == Slot::Identity(Person::Migrated),
-        None => false,
-    }
-}
-
-fn key(world: &World) -> Key {
-    let cookie = |effect: &Effect| (effect.slot, effect.value.is_some(), effect.names, effect.key());
-    let response = |response: &Response| (response.effects.iter().map(cookie).collect::<Vec<_>>(), response.told);
-    let mut under_way: Vec<_> = world.under_way.iter().map(response).collect();
-    under_way.sort();
-    Key {
-        jar: world.jar.values().map(cookie).collect(),
-        under_way,
-        current: world.current,
-        decided: world.decided,
-        opted_out: world.opted_out.iter().copied().collect(),
-        removed: world.removed.iter().copied().collect(),
-        logins: world.logins.len(),
-        requests: world.requests,
-        waited: world.waited,
-        saved: world.saved.values().map(cookie).collect(),
-        restarted: world.restarted,
-    }
-}
-
-/// The steps to a state.
-fn path(steps: &[(usize, String)], mut number: usize) -> Vec<String> {
-    let mut path = Vec::new();
-    while number > 0 {
-        let (previous, step) = &steps[number];
-        path.push(step.clone());
-        number = *previous;
-    }
-    path.reverse();
-    path
-}
-
-impl fmt::Display for Response {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}:", self.told)?;
-        self.effects.iter().try_for_each(|effect| {
-            let what = if effect.value.is_some() { "set" } else { "removed" };
-            write!(f, " {:?} {what},", effect.slot)
-        })
-    }
-}
-
-fn explore(setup: Setup) -> Findings {
-    let findings = Explorer::new(setup).explore();
-    println!("{setup:?}\n  {} states, at most {} tagged cookies", findings.states, findings.most_cookies);
-    for (violation, (times, steps)) in &findings.violations {
-        println!("  {violation:?} in {times} states, first by");
-        steps.iter().for_each(|step| println!("    {step}"));
-    }
+fn explore(setup: Setup) -> Findings<Violation> {
+    let explorer = Explorer::new(setup);
+    let findings = search::explore(&explorer, explorer.start(), |_| false);
+    println!("{setup:?}\n  at most {} tagged cookies", explorer.most_cookies.get());
+    findings.print();
     findings
 }
 
@@ -777,7 +554,7 @@ fn no_order_of_responses_breaks_a_promise() {
         Setup { consent: true, sdk: true, ..bounded(2, 3, 2) },
         Setup { sdk: true, singly: true, nodes: true, subject: true, consent: true, ..bounded(1, 3, 2) },
     ] {
-        assert_eq!(explore(setup).violations, BTreeMap::new(), "{setup:?}");
+        assert_eq!(explore(setup).met(), [], "{setup:?}");
     }
 }
 
@@ -792,7 +569,7 @@ fn no_order_of_responses_to_an_app_breaks_a_promise() {
         Setup { app: true, consent: true, wait: true, ..bounded(2, 3, 2) },
         Setup { app: true, restart: true, wait: true, nodes: true, subject: true, consent: true, ..bounded(1, 3, 2) },
     ] {
-        assert_eq!(explore(setup).violations, BTreeMap::new(), "{setup:?}");
+        assert_eq!(explore(setup).met(), [], "{setup:?}");
     }
 }
 
@@ -800,7 +577,7 @@ fn no_order_of_responses_to_an_app_breaks_a_promise() {
 fn without_tags_a_pair_is_lost_and_opt_outs_are_forgotten() {
     for app in [false, true] {
         let setup = Setup { off: Some(Rule::Tags), app, logins: 2, requests: 5, under_way: 3, ..Setup::default() };
-        let met: Vec<_> = explore(setup).violations.into_keys().collect();
+        let met = explore(setup).met();
         assert_eq!(met, [Violation::TokenAfterOptOut, Violation::LostPair, Violation::ForgottenOptOut], "{app}");
     }
 }
@@ -808,14 +585,14 @@ fn without_tags_a_pair_is_lost_and_opt_outs_are_forgotten() {
 #[test]
 fn logout_that_an_app_has_not_saved_is_undone_by_a_restart() {
     let setup = Setup { off: Some(Rule::LogoutSaved), app: true, restart: true, ..bounded(1, 3, 2) };
-    let met: Vec<_> = explore(setup).violations.into_keys().collect();
+    let met = explore(setup).met();
     assert_eq!(met, [Violation::WrongToken, Violation::WrongOptOut]);
 }
 
 #[test]
 fn login_or_opt_out_that_an_app_has_not_saved_is_undone_by_a_restart() {
     let setup = Setup { off: Some(Rule::LoginSaved), app: true, restart: true, ..bounded(2, 3, 2) };
-    let met: Vec<_> = explore(setup).violations.into_keys().collect();
+    let met = explore(setup).met();
     for violation in [Violation::WrongToken, Violation::TokenAfterOptOut, Violation::ForgottenOptOut] {
         assert!(met.contains(&violation), "{violation:?} {met:?}");
     }
@@ -831,6 +608,6 @@ fn without_an_anchor_after_a_logout_a_migrated_identity_comes_back() {
 #[test]
 fn with_removals_before_the_anchor_a_token_is_seen_after_its_opt_out() {
     let setup = Setup { off: Some(Rule::AnchorFirst), singly: true, ..bounded(2, 4, 2) };
-    let met: Vec<_> = explore(setup).violations.into_keys().collect();
+    let met = explore(setup).met();
     assert!(met.contains(&Violation::TokenAfterOptOut), "{met:?}");
 }

@@ -40,7 +40,7 @@ use crate::transport::slots::{Brought, HeldRecord, IdleScope};
 ///     owed
 /// }
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "the response is written by `Engine::saved`"]
 pub struct Save {
     pending: Pending,
@@ -65,7 +65,7 @@ pub(super) struct SavePlan {
 }
 
 /// What the response must know of the store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Saved {
     /// Nothing.
     Nothing,

@@ -1,0 +1,84 @@
+//! An exhaustive search of the states of a model.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::fmt::Debug;
+use std::hash::Hash;
+
+/// A model whose states are explored.
+pub(super) trait Model {
+    type State;
+    /// The state, for comparison: equal ones are visited once.
+    type Key: Eq + Hash;
+    type Violation: Clone + Debug + Ord;
+
+    /// Every next state, and the step to it.
+    fn next(&self, state: &Self::State) -> Vec<(String, Self::State)>;
+    fn key(&self, state: &Self::State) -> Self::Key;
+    /// What is wrong in a state.
+    fn judge(&self, state: &Self::State) -> Vec<Self::Violation>;
+}
+
+#[derive(Debug)]
+pub(super) struct Findings<V> {
+    pub(super) states: usize,
+    /// How often each was met, and the steps to the first one.
+    pub(super) violations: BTreeMap<V, (usize, Vec<String>)>,
+}
+
+/// Visits every state that can be reached from `start`, nearest first, until a violation is the one that is wanted.
+pub(super) fn explore<M: Model>(
+    model: &M,
+    start: M::State,
+    is_wanted: impl Fn(&M::Violation) -> bool,
+) -> Findings<M::Violation> {
+    let mut violations = BTreeMap::new();
+    let mut steps: Vec<(usize, String)> = vec![(0, "start".to_owned())];
+    let mut seen = HashSet::from([model.key(&start)]);
+    let mut queue = VecDeque::from([(0, start)]);
+    while let Some((number, state)) = queue.pop_front() {
+        for (step, next) in model.next(&state) {
+            if !seen.insert(model.key(&next)) {
+                continue;
+            }
+            let next_number = steps.len();
+            steps.push((number, step));
+            let mut is_found = false;
+            for violation in model.judge(&next) {
+                is_found |= is_wanted(&violation);
+                let met = violations.entry(violation).or_insert_with(|| (0, path(&steps, next_number)));
+                met.0 += 1;
+            }
+            if is_found {
+                return Findings { states: steps.len(), violations };
+            }
+            queue.push_back((next_number, next));
+        }
+    }
+    Findings { states: steps.len(), violations }
+}
+
+impl<V: Clone + Debug + Ord> Findings<V> {
+    pub(super) fn print(&self) {
+        println!("  {} states", self.states);
+        for (violation, (times, steps)) in &self.violations {
+            println!("  {violation:?} in {times} states, first by");
+            steps.iter().for_each(|step| println!("    {step}"));
+        }
+    }
+
+    pub(super) fn met(&self) -> Vec<V> {
+        self.violations.keys().cloned().collect()
+    }
+}
+
+/// The steps to a state.
+fn path(steps: &[(usize, String)], mut number: usize) -> Vec<String> {
+    let mut path = Vec::new();
+    while number > 0 {
+        let (previous, step) = &steps[number];
+        path.push(step.clone());
+        number = *previous;
+    }
+    path.reverse();
+    path
+}
