@@ -166,13 +166,18 @@ impl Engine {
         headers: &mut HeaderMap,
         now: impl Fn() -> UnixMillis,
     ) -> Finish {
-        match self.finish_with(&mut pending, asked, status, headers, &now, None) {
-            Ok(report) => Finish::Done(report),
+        let mut report = Report::default();
+        match self.finish_with(&mut pending, asked, status, headers, &now, None, &mut report) {
+            Ok(()) => Finish::Done(report),
             Err(plan) => Finish::Save(Box::new(Save::new(*plan, pending, asked, status))),
         }
     }
 
     /// Writes the headers; or returns what has to be saved first, if `saved` does not say what became of that.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are those of `finish`, and what differs between its two halves"
+    )]
     pub(super) fn finish_with(
         &self,
         pending: &mut Pending,
@@ -181,8 +186,8 @@ impl Engine {
         headers: &mut HeaderMap,
         now: &dyn Fn() -> UnixMillis,
         saved: Option<&Saved>,
-    ) -> Result<Report, Box<SavePlan>> {
-        let mut finish = Report::default();
+        finish: &mut Report,
+    ) -> Result<(), Box<SavePlan>> {
         let taken = pending.note.take();
         let note = taken.as_ref();
         let logged_out = note.is_some_and(Note::was_logged_out) || logout::is_logout(headers);
@@ -216,7 +221,7 @@ impl Engine {
             return Err(Box::new(plan));
         }
         let writing = Writing { change, removals, scripts, saved };
-        let wrote = !nothing && !postponed && self.write_or_end(writing, headers, now, &mut finish);
+        let wrote = !nothing && !postponed && self.write_or_end(writing, headers, now, finish);
         let guarded = if wrote {
             cache_control::guard(Exposure::StateWritten, None, headers)
         } else if note.is_some_and(Note::was_read) {
@@ -229,7 +234,7 @@ impl Engine {
         if wrote_planned && let Change::Renew(renewal) = mem::replace(&mut pending.change, Change::Keep) {
             finish.renewed = Some(renewal);
         }
-        Ok(finish)
+        Ok(())
     }
 
     /// The name of the request header by which responses with a visitor's token differ.

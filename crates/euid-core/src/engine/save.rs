@@ -159,8 +159,10 @@ impl Engine {
         {
             pending.change = Change::ForgetIdentity;
         }
+        let mut report = Report::default();
         // With an outcome there is no other plan.
-        self.finish_with(&mut pending, asked.as_ref(), status, headers, &now, Some(&outcome)).unwrap_or_default()
+        let _ = self.finish_with(&mut pending, asked.as_ref(), status, headers, &now, Some(&outcome), &mut report);
+        report
     }
 
     /// The calls that a change needs; `None` if it needs none.
