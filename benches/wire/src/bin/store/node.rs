@@ -39,10 +39,11 @@ impl Kind {
     }
 
     /// Adds the store to a layer.
-    pub(crate) fn of(self, layer: EuidLayer, redis: &str) -> EuidLayer {
+    pub(crate) fn of(self, layer: EuidLayer, redis: &str, timeout: Duration) -> EuidLayer {
+        let store = || RedisStore::builder(redis).timeout(timeout).build().unwrap();
         match self {
-            Self::Store => layer.store(RedisStore::new(redis).unwrap()),
-            Self::EachPageReads => layer.store(RedisStore::new(redis).unwrap()).remember_for(Duration::ZERO),
+            Self::Store => layer.store(store()).store_timeout(timeout),
+            Self::EachPageReads => layer.store(store()).store_timeout(timeout).remember_for(Duration::ZERO),
             Self::Sealed => layer,
         }
     }
@@ -63,7 +64,7 @@ pub(crate) fn serve(kind: &str, key: &str, redis: &str, operator: &str) -> ExitC
         let client = EuidClient::builder(Environment::Url(operator.to_owned()))
             .credentials(Sandbox::default_api_key(Scope::Euid), Sandbox::DEFAULT_CLIENT_SECRET);
         let layer = EuidLayer::new(CookieKey::from_base64(key).unwrap().into(), client.build().unwrap());
-        let layer = Kind::named(kind).of(layer.refresh_jitter(Duration::ZERO), redis);
+        let layer = Kind::named(kind).of(layer.refresh_jitter(Duration::ZERO), redis, EuidLayer::DEFAULT_STORE_TIMEOUT);
         let app = Router::new()
             .route("/", get(page))
             .route("/login", post(login))
