@@ -4,16 +4,19 @@
 //! | --- | --- |
 //! | `wire` | requests a second of each [site](Site) over loopback, and the cost of due visitors |
 //! | `memory` | the memory of a visitor, a remembered answer, a refresh under way and a waiting page |
+//! | `store` | a site on Redis: calls to the operator, added time, faults of Redis |
 //! | `soak` | a long run with visitors and an operator that misbehave, which checks every answer |
 //! | `curves` | instructions by number of foreign cookies, operator calls by number of nodes |
 //! | `plots` | plots of the results that the others have written to `recorded/` |
 
+mod load;
 #[path = "../../peers/src/pair.rs"]
-mod pair;
+pub mod pair;
 pub mod plot;
 mod process;
 mod site;
 
+pub use load::{Cookies, Load};
 pub use process::{Spawned, ended_with_parent, on_cpu, resident};
 pub use site::{PAGE, Site};
 

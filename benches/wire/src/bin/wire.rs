@@ -15,13 +15,12 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use std::{env, fs, thread};
 
 use euid_sandbox::{Fault, Sandbox};
 use tokio::net::TcpListener;
-use tower_euid_wire::{Site, Spawned, ended_with_parent, median, on_cpu, recorded};
+use tower_euid_wire::{Cookies, Load, Site, Spawned, ended_with_parent, median, on_cpu, recorded};
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -224,28 +223,17 @@ impl Running {
         let [fresh, of_due] = files(&self.cookies);
         let share = f64::from(due) / 100.0;
         let (cpu, calls) = (on_cpu(self.process.id()), self.calls());
-        let output = Command::new("wrk")
-            .args(["--threads=1", CONNECTIONS, "--script", SCRIPT])
-            .arg(format!("--duration={}", LASTS.as_secs()))
-            .arg(format!("http://{}/", self.process.says))
-            .arg("--")
-            .args([fresh, of_due])
-            .args([share.to_string(), self.due_seen.to_string()])
-            .output()
-            .expect("wrk is installed");
+        let cookies = Cookies { fresh: &fresh, due: &of_due, share, due_seen: self.due_seen };
+        let load = Load::run(&self.process.says, &cookies, CONNECTIONS, LASTS);
         let cpu = on_cpu(self.process.id()) - cpu;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let done = text.lines().find_map(|line| line.strip_prefix("done ")).unwrap_or_else(|| panic!("{output:?}"));
-        let numbers: Vec<f64> = done.split(' ').map(|number| number.parse().unwrap()).collect();
-        let [requests, micros, p50, p99, errors] = numbers[..] else { panic!("{done}") };
-        self.due_seen += (requests * share) as usize;
+        self.due_seen += (load.requests * share) as usize;
         Figures {
-            per_second: requests / micros * 1e6,
-            p50,
-            p99,
-            cpu: cpu.as_secs_f64() * 1e6 / requests,
-            calls_per_1000: (self.calls() - calls) / requests * 1e3,
-            errors: errors as u64,
+            per_second: load.per_second(),
+            p50: load.p50,
+            p99: load.p99,
+            cpu: cpu.as_secs_f64() * 1e6 / load.requests,
+            calls_per_1000: (self.calls() - calls) / load.requests * 1e3,
+            errors: load.errors,
         }
     }
 
@@ -299,5 +287,4 @@ const ROUNDS: usize = 8;
 const LASTS: Duration = Duration::from_secs(2);
 /// The time for connections and refreshes of the previous measurement to end.
 const PAUSE: Duration = Duration::from_millis(50);
-const CONNECTIONS: &str = "--connections=256";
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/visitors.lua");
+const CONNECTIONS: u32 = 256;

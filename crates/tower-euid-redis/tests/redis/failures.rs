@@ -30,7 +30,7 @@ async fn forward(target: Arc<AtomicU16>) -> u16 {
 }
 
 /// A primary, its replica-to-be, and an address that leads to the primary.
-async fn failover() -> Option<([Server; 2], Arc<AtomicU16>, RedisStore)> {
+pub(crate) async fn failover() -> Option<([Server; 2], Arc<AtomicU16>, RedisStore)> {
     let servers = [Server::start(&[])?, Server::start(&[])?];
     let target = Arc::new(AtomicU16::new(servers[0].port()));
     let port = forward(Arc::clone(&target)).await;

@@ -7,9 +7,12 @@
 
 mod cluster;
 mod conformance;
+mod dump;
 mod failures;
 mod latency;
+mod revival;
 mod server;
+mod site;
 #[cfg(feature = "tls")]
 mod tls;
 

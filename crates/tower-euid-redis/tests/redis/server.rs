@@ -39,7 +39,7 @@ impl Server {
         Self::start_on(Some(port), &[])
     }
 
-    fn start_on(port: Option<u16>, arguments: &[&str]) -> Option<Self> {
+    pub(crate) fn start_on(port: Option<u16>, arguments: &[&str]) -> Option<Self> {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let program = program()?;
         for _ in 0..20 {
@@ -106,6 +106,11 @@ impl Server {
         line.parse::<usize>().unwrap() - 1
     }
 
+    /// Ends the process at once. Its port and its data stay known.
+    pub(crate) fn kill(&self) {
+        signal("-KILL", self.process.id());
+    }
+
     /// Stops the process, so that its connections hang. It goes on when the returned value is dropped.
     pub(crate) fn hang(&self) -> Hanging {
         signal("-STOP", self.process.id());
@@ -153,6 +158,6 @@ fn program() -> Option<OsString> {
 }
 
 /// A port that is free now. Another process may take it before the server does.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
