@@ -1,14 +1,15 @@
-//! Reads of records: requests of one login that come together share one read, in a task of its own, and what it found is
-//! remembered for a short time.
+//! Reads of records: requests of one login that come together share one read, and what it found is remembered for a short
+//! time.
 //!
 //! 1. Absence is never remembered: a login that follows must be seen at once.
 //! 2. A write of this node forgets the record, and what a read that has begun before finds is not remembered.
-//! 3. The table is bounded. What does not fit is read each time.
+//! 3. The first request makes the read. If that is dropped, or not driven in time, each of the others reads for itself.
+//! 4. The table is bounded. What does not fit is read each time.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -19,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::Records;
+use crate::deadline;
 use crate::refresh::lock;
 
 /// The reads under way, and what was found lately.
@@ -82,18 +84,29 @@ impl Records {
 
     /// Begins to read a record, or joins a read of it.
     pub(crate) fn load(self: &Arc<Self>, key: &StoreKey) -> Loading {
-        let Ok(runtime) = Handle::try_current() else { return Loading(Box::pin(async { Err(Unavailable) })) };
-        let now = self.now();
+        if Handle::try_current().is_err() {
+            return Loading(Box::pin(async { Err(Unavailable) }));
+        }
+        let (records, key, now) = (Arc::clone(self), key.clone(), self.now());
         let mut loads = lock(&self.loads);
-        if let Some(Entry::UnderWay { outcome, .. }) = loads.entries.get(key)
-            // Its task may have ended with another runtime.
+        if let Some(Entry::UnderWay { outcome, .. }) = loads.entries.get(&key)
+            // The request that makes it may have been dropped.
             && outcome.has_changed().is_ok()
         {
-            return Loading::of(outcome.clone());
+            let mut outcome = outcome.clone();
+            return Loading(Box::pin(async move {
+                let end = deadline::moment_after(records.settings.timeout);
+                let found = pin!(outcome.wait_for(Option::is_some));
+                let loaded = deadline::before(end, found).await.and_then(|found| found.ok()?.clone());
+                match loaded {
+                    Some(loaded) => loaded,
+                    None => records.get(&key).await,
+                }
+            }));
         }
-        let is_due = loads.swept_at.is_none_or(|at| at > now || now.saturating_since(at) > self.settings.remember_for);
+        let remember_for = self.settings.remember_for;
+        let is_due = loads.swept_at.is_none_or(|at| at > now || now.saturating_since(at) > remember_for);
         if loads.entries.len() >= MOST_ENTRIES && is_due {
-            let remember_for = self.settings.remember_for;
             loads.swept_at = Some(now);
             loads.entries.retain(|_, entry| match entry {
                 Entry::UnderWay { outcome, .. } => outcome.has_changed().is_ok(),
@@ -104,34 +117,20 @@ impl Records {
         loads.reads += 1;
         let read = loads.reads;
         if loads.entries.len() < MOST_ENTRIES {
-            loads.entries.insert(key.clone(), Entry::UnderWay { read, outcome: outcome.clone() });
+            loads.entries.insert(key.clone(), Entry::UnderWay { read, outcome });
         }
         drop(loads);
-        let (records, key) = (Arc::clone(self), key.clone());
-        runtime.spawn(async move {
+        Loading(Box::pin(async move {
             let loaded = records.get(&key).await;
-            let remembers = !records.settings.remember_for.is_zero();
-            lock(&records.loads).complete(&key, read, &loaded, remembers, records.now());
-            let _ = sender.send(Some(loaded));
-        });
-        Loading::of(outcome)
+            lock(&records.loads).complete(&key, read, &loaded, !remember_for.is_zero(), records.now());
+            let _ = sender.send(Some(loaded.clone()));
+            loaded
+        }))
     }
 }
 
 /// A future of a record.
 pub(crate) struct Loading(Pin<Box<dyn Future<Output = Loaded> + Send>>);
-
-impl Loading {
-    fn of(mut outcome: watch::Receiver<Option<Loaded>>) -> Self {
-        Self(Box::pin(async move {
-            match outcome.wait_for(Option::is_some).await {
-                Ok(loaded) => loaded.clone().unwrap_or(Err(Unavailable)),
-                // The runtime of its task has shut down.
-                Err(_) => Err(Unavailable),
-            }
-        }))
-    }
-}
 
 impl Future for Loading {
     type Output = Loaded;

@@ -177,6 +177,10 @@ impl Store for MemoryStore {
     async fn put(&self, key: &StoreKey, when: When, stored: &Stored, keep: Duration) -> Result<Put, StoreError> {
         self.write(key, when, stored, keep)
     }
+
+    fn returns_within(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
 }
 
 impl Default for MemoryStore {

@@ -123,6 +123,18 @@ pub trait Store: Send + Sync + 'static {
         stored: &Stored,
         keep: Duration,
     ) -> impl Future<Output = Result<Put, StoreError>> + Send;
+
+    /// The time within which each call returns, whatever happens, if the store sees to that itself. A layer whose own limit is
+    /// not shorter then sets no second timer. Default: `None`.
+    ///
+    /// ```
+    /// use tower_euid::store::{MemoryStore, Store};
+    ///
+    /// assert!(MemoryStore::new().returns_within().is_some());
+    /// ```
+    fn returns_within(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl<S: Store> Store for Arc<S> {
@@ -132,6 +144,10 @@ impl<S: Store> Store for Arc<S> {
 
     async fn put(&self, key: &StoreKey, when: When, stored: &Stored, keep: Duration) -> Result<Put, StoreError> {
         (**self).put(key, when, stored, keep).await
+    }
+
+    fn returns_within(&self) -> Option<Duration> {
+        (**self).returns_within()
     }
 }
 
@@ -211,6 +227,8 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn get(self: Arc<Self>, key: StoreKey) -> BoxedCall<Option<Stored>>;
 
     fn put(self: Arc<Self>, key: StoreKey, when: When, stored: Stored, keep: Duration) -> BoxedCall<Put>;
+
+    fn returns_within(&self) -> Option<Duration>;
 }
 
 pub(crate) type BoxedCall<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -222,6 +240,10 @@ impl<S: Store> ErasedStore for S {
 
     fn put(self: Arc<Self>, key: StoreKey, when: When, stored: Stored, keep: Duration) -> BoxedCall<Put> {
         Box::pin(async move { Store::put(&*self, &key, when, &stored, keep).await })
+    }
+
+    fn returns_within(&self) -> Option<Duration> {
+        Store::returns_within(self)
     }
 }
 

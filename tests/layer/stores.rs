@@ -300,6 +300,23 @@ async fn visitor_who_hangs_up_during_a_logout_is_logged_out() {
     assert_eq!(nodes.first.look_once().await.saw(), "absent");
 }
 
+#[tokio::test(start_paused = true)]
+async fn page_whose_read_is_dropped_leaves_the_others_theirs() {
+    let nodes = Nodes::new(Operator::never()).logged_in(0).await;
+    nodes.store.delay(Duration::from_millis(10));
+    let first = tokio::spawn({
+        let site = nodes.first.clone();
+        async move { site.look_once().await }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let second = nodes.first.look_once();
+    tokio::pin!(second);
+    assert!(tokio::time::timeout(Duration::from_millis(1), &mut second).await.is_err());
+    first.abort();
+    assert_eq!(second.await.saw(), "active(old)");
+    assert_eq!(nodes.store.calls().0, 2);
+}
+
 /// Awaits all at once.
 async fn futures<F: Future>(all: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut all: Vec<_> = all.into_iter().map(|future| (Box::pin(future), None)).collect();

@@ -118,6 +118,10 @@ impl Store for RedisStore {
         }
     }
 
+    fn returns_within(&self) -> Option<Duration> {
+        Some(self.0.timeout)
+    }
+
     async fn put(&self, key: &StoreKey, when: When, stored: &Stored, keep: Duration) -> Result<Put, StoreError> {
         let condition: &[u8] = match &when {
             When::Always => b"always",
