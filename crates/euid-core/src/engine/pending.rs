@@ -25,7 +25,7 @@ use crate::token::Note;
 /// assert_eq!(response["cache-control"], "private, no-cache");
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "the response has to write it: `Engine::finish`"]
 pub struct Pending {
     pub(super) change: Change,

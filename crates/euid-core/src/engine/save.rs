@@ -8,6 +8,7 @@
 use http::{HeaderMap, StatusCode};
 
 use super::finish::Report;
+use super::opt_out::opted_out_until;
 use super::stored::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
 use super::write::Removals;
 use super::{Change, Engine, Pending, Renewal};
@@ -15,6 +16,7 @@ use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::sealed::StoreSecret;
 use crate::sealed::login::{Lineage, Login};
+use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, NewRecord, Record};
 use crate::store::{Put, StoreKey, StoreMode, When};
 use crate::transport::slots::{Brought, HeldRecord, IdleScope};
@@ -41,7 +43,7 @@ use crate::transport::slots::{Brought, HeldRecord, IdleScope};
 /// }
 /// # let _ = save;
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "the response is written by `Engine::saved`"]
 pub struct Save {
     pending: Pending,
@@ -66,12 +68,14 @@ pub(super) struct SavePlan {
 }
 
 /// What the response must know of the store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Saved {
     /// Nothing.
     Nothing,
     /// A login that was to be put, under this name, and whether it was.
     Login { login: Login, is_stored: bool },
+    /// An opt-out that was to be put, and that the response tells of whether it was or not.
+    OptOut(OptOut),
     /// The record of a login whose sealed identity is to move, if it has been read.
     Move { key: StoreKey, loaded: Loaded },
 }
@@ -234,8 +238,9 @@ impl Engine {
             }
             Change::OptOut(new) => {
                 let (key, read, login, _) = place(&new.subject)?;
-                let ended = Ended::Until(now);
-                plan.add(self.put_user_opt_out(&key, when_as_read(read), login, ended, now), read);
+                let opt_out = OptOut { login, until: opted_out_until(now) };
+                plan.add(self.put_user_opt_out(&key, when_as_read(read), &opt_out, Ended::Until(now)), read);
+                plan.outcome = Saved::OptOut(opt_out);
             }
             Change::EndLogin => {
                 let idle = removals.brought.idle().iter().filter_map(|idle| idle.brought.held());
