@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::Records;
+use super::owed::owe;
 
 /// A future of a save whose calls have been made, or can't be.
 pub(crate) struct Saving(oneshot::Receiver<Box<Save>>);
@@ -47,6 +48,7 @@ impl Records {
             };
             save.answer(answer);
         }
+        save.given_up().iter().for_each(|end| owe(self, end.clone()));
     }
 }
 

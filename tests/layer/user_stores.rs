@@ -16,6 +16,7 @@ use crate::support::keeper::{Keeper, header_writes};
 use crate::support::stores::{Fault, TestStore};
 use crate::support::{
     DUE, Jar, Operator, Site, User, Visit, expect, identity, identity_until, new_pair, outcome, ring, store_secret,
+    writes,
 };
 
 /// A site with a store that is keyed by the user, and devices of its visitors.
@@ -165,6 +166,41 @@ async fn opt_out_that_a_login_states_replaces_the_login() {
     assert_eq!(laptop.look().await, expect("opted_out", "opt-out set"));
     assert_eq!(laptop.update(EuidUpdate::logout()).await, expect("opted_out", ""), "a logout leaves an opt-out alone");
     assert_eq!(shop.device(Some("17")).look().await, expect("opted_out", "opt-out set"));
+}
+
+#[tokio::test]
+async fn page_that_tells_of_an_opt_out_hides_no_login_that_began_while_its_handler_ran() {
+    let shop = Shop::new(Operator::answering(Ok(Refreshed::OptedOut)));
+    let (mut phone, mut laptop) = (shop.device(None), shop.device_elsewhere(Some("17"), Operator::never()));
+    phone.login("17", "old").await;
+    shop.site.wait_until(DUE);
+    assert_eq!(phone.look().await, expect("opted_out", "opt-out set"));
+    let (layer, request) = (laptop.site.layer.clone(), laptop.request());
+    let (entered, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = service_fn({
+        let (entered, goes_on) = (Arc::clone(&entered), Arc::clone(&goes_on));
+        move |_: Request<()>| {
+            let (entered, goes_on) = (Arc::clone(&entered), Arc::clone(&goes_on));
+            async move {
+                entered.notify_one();
+                goes_on.notified().await;
+                Ok::<_, std::convert::Infallible>(Response::new(()))
+            }
+        }
+    });
+    let page = tokio::spawn(layer.layer(slow).oneshot(request));
+    entered.notified().await;
+    shop.site.wait_until(DUE + 1);
+    let again = identity_until("again", [2 * DUE, 3 * DUE, 4 * DUE]);
+    phone.update(EuidUpdate::login(again).subject("17")).await;
+    shop.site.wait_until(DUE + 2);
+    goes_on.notify_one();
+    let response = page.await.unwrap().unwrap();
+    assert_eq!(writes(response.headers()), "opt-out set");
+    laptop.site.jar.apply(response.headers());
+    for device in [&mut phone, &mut laptop] {
+        assert_eq!(device.look().await, expect("active(again)", ""));
+    }
 }
 
 #[tokio::test(start_paused = true)]

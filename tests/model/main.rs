@@ -12,7 +12,9 @@
 //! 4. `exploration.rs` explores every order of responses to a browser and to an app, exhaustively, up to bounds on logins,
 //!    requests and responses under way. Random histories are longer, and have more kinds of events.
 //! 5. `stores.rs` explores a site with a store likewise: two nodes, and all answers of the store and to the client.
-//! 6. `jar.rs` tests that the browser's cookie jar keeps the rules of RFC 6265bis.
+//! 6. `user_stores.rs` explores a store that is keyed by the user: every order of its calls, with a lost answer or a
+//!    failover.
+//! 7. `jar.rs` tests that the browser's cookie jar keeps the rules of RFC 6265bis.
 //!
 //! `PROPTEST_CASES=100000 cargo test --release --test model -- --nocapture` plays that many histories of each set-up
 //! that must hold, and prints the counts of events. `PROPTEST_RNG_SEED` selects others.
@@ -33,6 +35,7 @@ mod histories;
 mod jar;
 mod search;
 mod stores;
+mod user_stores;
 
 use std::cell::RefCell;
 use std::time::Duration;

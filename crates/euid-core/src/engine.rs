@@ -76,6 +76,7 @@ use crate::scope::Scope;
 use crate::sealed::KeyRing;
 use crate::sealed::StoreSecret;
 pub use crate::sealed::login::{Lineage, Login};
+pub use crate::sealed::payload::OptOut;
 use crate::store::StoreMode;
 use crate::transport::cookies::Cookies;
 use crate::transport::{CookieConfig, HeaderConfig, Transport};

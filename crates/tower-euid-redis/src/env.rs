@@ -3,7 +3,7 @@
 use std::env::{self, VarError};
 
 use tower_euid::store::{MemoryStore, Store};
-use tower_euid::{ConfigError, EuidLayer, StoreSecret};
+use tower_euid::{ConfigError, EuidLayer, Scope, StoreSecret};
 
 use crate::RedisStore;
 
@@ -29,10 +29,10 @@ use crate::RedisStore;
 ///
 /// If a value is wrong, or if there is a secret without a URL. The error names the variable and repeats no value.
 pub fn from_env(layer: EuidLayer) -> Result<EuidLayer, ConfigError> {
-    from_variables(layer, |name| match env::var(name) {
+    from_variables(layer, |setting| match env::var(name_of(setting)) {
         Ok(value) => Ok(Some(value)),
         Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => Err(ConfigError::new("not Unicode").in_variable(name.to_owned())),
+        Err(VarError::NotUnicode(_)) => Err(ConfigError::new("not Unicode").in_variable(name_of(setting))),
     })
 }
 
@@ -43,13 +43,15 @@ fn from_variables(
     let variable = |name| Ok(lookup(name)?.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()));
     let (url, secret) = (variable(URL)?, variable(SECRET)?);
     let secret = secret.map(|text| StoreSecret::from_base64(&text)).transpose();
-    let secret = secret.map_err(|error| error.in_variable(SECRET))?;
+    let secret = secret.map_err(|error| error.in_variable(name_of(SECRET)))?;
     match (url.as_deref(), secret) {
         (None, None) => Ok(layer),
-        (None, Some(_)) => Err(ConfigError::new("there is a secret for a store, and no store").in_variable(URL)),
+        (None, Some(_)) => {
+            Err(ConfigError::new("there is a secret for a store, and no store").in_variable(name_of(URL)))
+        }
         (Some("memory:"), secret) => Ok(with_store(layer, MemoryStore::new(), secret)),
         (Some(url), secret) => {
-            let store = RedisStore::new(url).map_err(|error| error.in_variable(URL))?;
+            let store = RedisStore::new(url).map_err(|error| error.in_variable(name_of(URL)))?;
             Ok(with_store(layer, store, secret))
         }
     }
@@ -62,8 +64,13 @@ fn with_store(layer: EuidLayer, store: impl Store, secret: Option<StoreSecret>) 
     }
 }
 
-const URL: &str = "EUID_STORE_URL";
-const SECRET: &str = "EUID_STORE_SECRET";
+/// The store of both scopes has the variables of EUID, as the cookie keys do.
+fn name_of(setting: &str) -> String {
+    format!("{}{setting}", Scope::Euid.env_prefix())
+}
+
+const URL: &str = "STORE_URL";
+const SECRET: &str = "STORE_SECRET";
 
 #[cfg(test)]
 mod tests {
@@ -100,8 +107,9 @@ mod tests {
             ("", &*secret, URL),
         ] {
             let error = configured(url, secret).unwrap_err();
-            assert_eq!(error.variable(), Some(variable), "{error}");
-            assert!(error.to_string().starts_with(variable) && !error.to_string().contains("hunter2"), "{error}");
+            let variable = name_of(variable);
+            assert_eq!(error.variable(), Some(&*variable), "{error}");
+            assert!(error.to_string().starts_with(&variable) && !error.to_string().contains("hunter2"), "{error}");
             assert!(!error.to_string().contains(secret) || secret.is_empty(), "{error}");
         }
     }

@@ -5,8 +5,9 @@
 //! 2. Every write takes place only if the record is as it was read. If not, it is read again, at most twice: a logout ends
 //!    the login that it has read and never a later one; a login replaces every other, but not an opt-out that may be newer.
 //! 3. A login that the store does not confirm is not kept. Nothing is sealed at the client.
-//! 4. A device that was told of an opt-out carries that for 72 h: its sealed record is bound to the user, and counts
-//!    against a login that began before, and where the store has forgotten it. A login that began later counts.
+//! 4. A device that was told of an opt-out carries that until 72 h after it was noted: its sealed record is bound to the
+//!    user, and counts against a login that began before, and where the store has forgotten it. A login that began later
+//!    counts, also if the device is told of the opt-out only then.
 
 use std::sync::Arc;
 
@@ -120,8 +121,8 @@ impl<T: Served> Exchange<'_, T> {
     fn with_user_opt_out(&self, opt_out: &OptOut, client: &Client) -> Step {
         let verdict = self.opted_out(opt_out);
         let tells = verdict.sees == Visibility::OptedOut && client.opt_out.is_none();
-        // The device is told of it now, and carries it from here on.
-        let change = if tells { Change::RecordOptOut(Box::new(opt_out.login)) } else { verdict.action.into() };
+        // The device is told of it now, and carries it from here on, as of when it was noted: a login may begin meanwhile.
+        let change = if tells { Change::RecordOptOut(Box::new(*opt_out)) } else { verdict.action.into() };
         Step::Ready(self.decide(euid(verdict.sees, None), change, true, &client.brought, Findings::NONE))
     }
 

@@ -133,8 +133,8 @@ impl RefreshCandidate {
     /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
     /// # let at = tower_euid::clock::UnixMillis::from_millis;
     /// let decision = candidate.settle(&Ok(tower_euid::Refreshed::OptedOut), at(15_000));
-    /// let tower_euid::engine::Change::RecordOptOut(login) = decision.change() else { panic!("{decision:?}") };
-    /// assert_eq!(candidate.lineage(), Some(login.lineage()));
+    /// let tower_euid::engine::Change::RecordOptOut(opt_out) = decision.change() else { panic!("{decision:?}") };
+    /// assert_eq!(candidate.lineage(), Some(opt_out.login.lineage()));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -333,7 +333,8 @@ impl RefreshCandidate {
                 let new = not_due_at(now, new, self.refresh_ahead.into());
                 (Visibility::Active, Some(AdvertisingToken::of(&new, self.scope())), source.renew(Arc::new(new)))
             }
-            Settled::OptedOut => (Visibility::OptedOut, None, source.opt_out()),
+            // It is the opt-out of this login, not of one that begins before the response is written.
+            Settled::OptedOut => (Visibility::OptedOut, None, source.opt_out(self.arrived)),
             Settled::Proceed(verdict) => {
                 let is_active = verdict.sees == Visibility::Active;
                 let token = is_active.then(|| AdvertisingToken::of(&self.identity, self.scope()));

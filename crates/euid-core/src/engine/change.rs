@@ -7,6 +7,7 @@ use crate::identity::Identity;
 use crate::outcome::Generated;
 use crate::policy::Action;
 use crate::sealed::login::Login;
+use crate::sealed::payload::OptOut;
 
 /// A change of the visitor's state, with all data that it needs. A handler asks for `Begin`, `EndLogin` or
 /// `OptOut`; an [`Engine`](super::Engine) plans the others.
@@ -43,7 +44,7 @@ pub enum Change {
     /// opt-out and ends the previous login.
     OptOut(Arc<NewOptOut>),
     /// A refresh found the person opted out: the identity is removed, and the opt-out is remembered for its login.
-    RecordOptOut(Box<Login>),
+    RecordOptOut(Box<OptOut>),
     /// An identity of the same login: refreshed, or sealed under a newer key.
     Renew(Box<Renewal>),
     /// A new login, which ends the previous one.
@@ -270,7 +271,9 @@ mod tests {
         let identity = Identity::new("a", "r".to_owned().into(), [5; 32].into(), times).unwrap();
         let login = Login { lineage: Lineage::from_bytes([7; 16]), subject: None, migrated: false };
         let renewed = Renewal { login, identity: Arc::new(identity.clone()) };
-        for planned in [Change::ForgetIdentity, Change::RecordOptOut(Box::new(login)), Change::Renew(Box::new(renewed))]
+        let opt_out = OptOut { login, until: at(3) };
+        for planned in
+            [Change::ForgetIdentity, Change::RecordOptOut(Box::new(opt_out)), Change::Renew(Box::new(renewed))]
         {
             let ascending =
                 [Change::Keep, planned, Change::login(identity.clone()), Change::opt_out(), Change::EndLogin];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::COOKIE;
 
+use super::opt_out::opted_out_until;
 use super::write::{Removals, ScriptWrite};
 use super::{Change, Engine, NewLogin, Renewal};
 use crate::clock::UnixMillis;
@@ -127,7 +128,9 @@ impl Site {
             Write::ClearIdentity => (Change::ForgetIdentity, None),
             Write::ClearBoth => (Change::EndLogin, None),
             Write::OptOut => (Change::opt_out(), None),
-            Write::RecordOptOut => (Change::RecordOptOut(Box::new(login)), None),
+            Write::RecordOptOut => {
+                (Change::RecordOptOut(Box::new(OptOut { login, until: opted_out_until(now) })), None)
+            }
             Write::ExposeToken(identity) => (Change::Keep, identity.map(token)),
         };
         let scripts = match &token {

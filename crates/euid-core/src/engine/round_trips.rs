@@ -7,6 +7,7 @@ use base64::Engine as _;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
+use super::opt_out::opted_out_until;
 use super::read::{Found, FoundAnchor, Opened, ReadOutcome};
 use super::write::{Removals, ScriptWrite, Writing};
 use super::{Change, Engine, NewLogin, RejectReason, Renewal, WriteError};
@@ -16,6 +17,7 @@ use crate::scope::Scope;
 use crate::sealed::CookieKey;
 use crate::sealed::aead::BASE64URL;
 use crate::sealed::login::{Lineage, Login};
+use crate::sealed::payload::OptOut;
 use crate::transport::route::{Carrier, Route};
 use crate::transport::slots::{Brought, Hits};
 use crate::transport::{CookieConfig, HeaderConfig, SameSite, Transport};
@@ -26,6 +28,10 @@ fn identity(name: &str) -> Identity {
     let at = |seconds| NOW.saturating_add(Duration::from_secs(seconds));
     let times = IdentityTimes { refresh_from: at(900), identity_expires: at(3600), refresh_expires: at(86_400) };
     Identity::new(name, RefreshToken::from("refresh".to_owned()), [5; 32].into(), times).unwrap()
+}
+
+fn found_opt_out(login: Login) -> Change {
+    Change::RecordOptOut(Box::new(OptOut { login, until: opted_out_until(NOW) }))
 }
 
 fn writing<'a>(change: &'a Change, removals: Removals<'a>, scripts: ScriptWrite<'a>) -> Writing<'a> {
@@ -136,7 +142,7 @@ fn login_is_read_back_and_a_refresh_keeps_its_lineage() {
     assert_eq!((name(&refreshed[0]), refreshed.len()), (name(&login[1]), 1), "a refresh never writes the anchor");
     assert_eq!(site.read(&[&login[0], &refreshed[0]]).0, usable("two"));
 
-    let recorded = site.pairs(&Change::RecordOptOut(Box::new(origin)));
+    let recorded = site.pairs(&found_opt_out(origin));
     assert_eq!((name(&recorded[0]), recorded.len()), (&*format!("__Host-euid-optout.{tag}"), 1));
     assert_eq!(site.read(&[&login[0], &recorded[0]]).0, opted_out());
     let late = site.read(&[&login[0], &refreshed[0], &recorded[0]]).0;
@@ -254,7 +260,7 @@ fn migrated_identity_counts_only_without_any_anchor() {
     let migrated = site.pairs(&renewed(login, identity("migrated")));
     assert_eq!(name(&migrated[0]), "__Host-euid.sdk");
     assert_eq!(site.read(&[&migrated[0]]).0, usable("migrated"));
-    let recorded = site.pairs(&Change::RecordOptOut(Box::new(login)));
+    let recorded = site.pairs(&found_opt_out(login));
     assert_eq!(site.read(&[&migrated[0], &recorded[0]]).0, opted_out());
     let own = site.pairs(&begin(identity("own")));
     let ended = ReadOutcome::Rejected(RejectReason::LoginEnded);
@@ -338,7 +344,7 @@ fn max_age_is_the_remaining_life_of_the_refresh_token_up_to_the_cap() {
     assert!(site.write(&renewed(login, long))[0].ends_with("; Max-Age=33696000"));
     let opted_out = site.write(&Change::opt_out());
     assert!(opted_out.len() == 2 && opted_out.iter().all(|line| line.ends_with("; Max-Age=259200")), "{opted_out:?}");
-    assert!(site.write(&Change::RecordOptOut(Box::new(login)))[0].ends_with("; Max-Age=259200"));
+    assert!(site.write(&found_opt_out(login))[0].ends_with("; Max-Age=259200"));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use http::{HeaderMap, StatusCode};
 
 use super::finish::Report;
+use super::opt_out::opted_out_until;
 use super::stored::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
 use super::write::Removals;
 use super::{Change, Engine, Pending, Renewal};
@@ -15,6 +16,7 @@ use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::sealed::StoreSecret;
 use crate::sealed::login::{Lineage, Login};
+use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, NewRecord, Record};
 use crate::store::{Put, StoreKey, StoreMode, When};
 use crate::transport::slots::{Brought, HeldRecord, IdleScope};
@@ -37,6 +39,7 @@ use crate::transport::slots::{Brought, HeldRecord, IdleScope};
 ///         }
 ///         save.answer(answer);
 ///     }
+///     owed.extend(save.given_up().iter().cloned());
 ///     owed
 /// }
 /// ```
@@ -52,6 +55,8 @@ pub struct Save {
     unread: Vec<StoreWrite>,
     /// The write that waits for such a read, and how often it was refused.
     waiting: Option<(StoreWrite, u8)>,
+    /// Ends that other writes came before, too often.
+    given_up: Vec<StoreWrite>,
     outcome: Saved,
 }
 
@@ -71,6 +76,8 @@ pub(super) enum Saved {
     Nothing,
     /// A login that was to be put, under this name, and whether it was.
     Login { login: Login, is_stored: bool },
+    /// An opt-out that was to be put, and that the response tells of whether it was or not.
+    OptOut(OptOut),
     /// The record of a login whose sealed identity is to move, if it has been read.
     Move { key: StoreKey, loaded: Loaded },
 }
@@ -78,7 +85,16 @@ pub(super) enum Saved {
 impl Save {
     pub(super) fn new(plan: SavePlan, pending: Pending, asked: Option<&Change>, status: StatusCode) -> Self {
         let SavePlan { calls, unread, outcome } = plan;
-        let mut save = Self { pending, asked: asked.cloned(), status, calls, unread, waiting: None, outcome };
+        let mut save = Self {
+            pending,
+            asked: asked.cloned(),
+            status,
+            calls,
+            unread,
+            waiting: None,
+            given_up: Vec::new(),
+            outcome,
+        };
         save.read_next();
         save
     }
@@ -101,6 +117,13 @@ impl Save {
     #[must_use]
     pub fn call(&self) -> Option<&StoreCall> {
         self.calls.last()
+    }
+
+    /// The ends of logins that other writes came before, too often. The host tries them again, like those that the store did
+    /// not confirm. Empty until there is no [call](Self::call) left.
+    #[must_use]
+    pub fn given_up(&self) -> &[StoreWrite] {
+        &self.given_up
     }
 
     /// Takes the answer to the [call](Self::call).
@@ -126,6 +149,8 @@ impl Save {
                 let refusals = waited.map_or(0, |(_, refusals)| refusals) + 1;
                 if refusals <= MOST_TRIES {
                     self.read_for(write, refusals);
+                } else if write.ends_login {
+                    self.given_up.push(write);
                 }
             }
             Ok(Put::Refused) | Err(Unavailable) => {}
@@ -235,8 +260,9 @@ impl Engine {
             }
             Change::OptOut(new) => {
                 let (key, read, login, _) = place(&new.subject)?;
-                let ended = Ended::Until(now);
-                plan.add(self.put_user_opt_out(&key, when_as_read(read), login, ended, now), read);
+                let opt_out = OptOut { login, until: opted_out_until(now) };
+                plan.add(self.put_user_opt_out(&key, when_as_read(read), &opt_out, Ended::Until(now)), read);
+                plan.outcome = Saved::OptOut(opt_out);
             }
             Change::EndLogin => {
                 let idle = removals.brought.idle().iter().filter_map(|idle| idle.brought.held());

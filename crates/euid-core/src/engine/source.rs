@@ -3,10 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::opt_out::opted_out_until;
 use super::{Change, Renewal};
+use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::policy::{self, MigrationAction, Verdict};
 use crate::sealed::login::Login;
+use crate::sealed::payload::OptOut;
 
 /// The source of an identity.
 #[derive(Clone, Copy)]
@@ -48,9 +51,9 @@ impl Source {
         }
     }
 
-    /// The change if the person opted out.
-    pub(super) fn opt_out(self) -> Change {
-        Change::RecordOptOut(Box::new(self.login()))
+    /// The change if the person opted out, as noted at this time.
+    pub(super) fn opt_out(self, noted_at: UnixMillis) -> Change {
+        Change::RecordOptOut(Box::new(OptOut { login: self.login(), until: opted_out_until(noted_at) }))
     }
 }
 
@@ -67,7 +70,6 @@ impl fmt::Debug for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::UnixMillis;
     use crate::identity::IdentityTimes;
     use crate::policy::{Action, Visibility};
     use crate::sealed::login::Lineage;
@@ -116,7 +118,9 @@ mod tests {
     fn new_pair_and_opt_out_belong_to_the_login_of_the_source() {
         for (source, login) in [(Source::OwnState(LOGIN), LOGIN), (Source::JsSdkCookie(MIGRATED), MIGRATED)] {
             assert!(seals(&source.renew(identity()), login));
-            assert!(matches!(source.opt_out(), Change::RecordOptOut(of) if *of == login));
+            assert!(
+                matches!(source.opt_out(UnixMillis::from_millis(1)), Change::RecordOptOut(of) if of.login == login)
+            );
         }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
-use super::opt_out::{OPT_OUT_REMEMBERED, opted_out_until};
+use super::opt_out::OPT_OUT_REMEMBERED;
 use super::read::FoundAnchor;
 use super::source::Source;
 use super::stored_refresh::StoredRefresh;
@@ -30,7 +30,7 @@ use crate::random;
 use crate::scope::Scope;
 use crate::sealed::KeyRing;
 use crate::sealed::aead::Purpose;
-use crate::sealed::login::{self, Lineage, Login};
+use crate::sealed::login::{self, Lineage};
 use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, NewRecord, Record, StoredIdentity};
 use crate::store::{Put, StoreKey, StoreMode, Stored, When};
@@ -387,12 +387,10 @@ impl Engine {
         &self,
         key: &StoreKey,
         when: When,
-        login: Login,
+        opt_out: &OptOut,
         ended: Ended,
-        now: UnixMillis,
     ) -> Option<StoreWrite> {
-        let plain = OptOut { login, until: opted_out_until(now) }.write();
-        let stored = self.seal_record(key, Purpose::StoredOptOut, &plain)?;
+        let stored = self.seal_record(key, Purpose::StoredOptOut, &opt_out.write())?;
         let (key, keep) = (key.clone(), OPT_OUT_REMEMBERED);
         let write = StoreWrite { key, when, stored, keep, ends_login: true, retry: None };
         Some(self.with_retry(write, Retried::OptOut(ended)))

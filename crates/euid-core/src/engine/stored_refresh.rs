@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decision::Decision;
+use super::opt_out::opted_out_until;
 use super::stored::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
 use super::{Engine, Step};
 use crate::clock::UnixMillis;
@@ -26,6 +27,7 @@ use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
 use crate::outcome::Refreshed;
 use crate::sealed::login::Login;
+use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, NewRecord, Record};
 use crate::store::{Put, StoreKey, Stored, When};
 
@@ -322,7 +324,8 @@ impl StoredRefresh {
             Ok(Refreshed::Identity(pair)) => return self.put_pair(engine, pair.clone(), false, now),
             Ok(Refreshed::OptedOut) if self.is_of_user => {
                 let (when, ended) = (self.version.map_or(When::Absent, When::Is), Ended::Login(self.login.lineage));
-                engine.put_user_opt_out(&self.key, when, self.login, ended, now)
+                let opt_out = OptOut { login: self.login, until: opted_out_until(now) };
+                engine.put_user_opt_out(&self.key, when, &opt_out, ended)
             }
             Ok(Refreshed::OptedOut) => engine.put_end(&self.key, When::Always),
             Err(error) if error.kind() == ErrorKind::RejectedToken => {

@@ -181,13 +181,20 @@ impl<T: Transport> Writer<'_, T> {
                 }
             }
             Change::OptOut(new) => {
-                let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
+                let opt_out = match saved {
+                    // As the store has it: a login may have begun since then.
+                    Some(Saved::OptOut(opt_out)) => *opt_out,
+                    _ => {
+                        let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
+                        OptOut { login, until: opted_out_until(self.now) }
+                    }
+                };
                 if !by_user {
-                    anchor = Some(self.anchor(&login, OPT_OUT_REMEMBERED)?);
+                    anchor = Some(self.anchor(&opt_out.login, OPT_OUT_REMEMBERED)?);
                 }
-                state = Some(self.seal_opt_out(login)?);
+                state = Some(self.seal_opt_out(&opt_out)?);
             }
-            Change::RecordOptOut(login) => state = Some(self.seal_opt_out(**login)?),
+            Change::RecordOptOut(opt_out) => state = Some(self.seal_opt_out(opt_out)?),
             Change::Renew(renewal) => {
                 let (line, slot, bytes) = self.seal_identity(&renewal.login, &renewal.identity)?;
                 (state, size) = (Some((line, slot)), Some(bytes));
@@ -270,10 +277,11 @@ impl<T: Transport> Writer<'_, T> {
     }
 
     /// The line of a login's opt-out, and its slot.
-    fn seal_opt_out(&self, login: Login) -> Result<(T::Line, Slot), WriteError> {
-        let plain = OptOut { login, until: opted_out_until(self.now) }.write();
-        let slot = Slot::OptOut(tag(&login));
-        let (line, _) = self.seal(Purpose::OptOut, slot, &plain, OPT_OUT_REMEMBERED)?;
+    fn seal_opt_out(&self, opt_out: &OptOut) -> Result<(T::Line, Slot), WriteError> {
+        let slot = Slot::OptOut(tag(&opt_out.login));
+        // A Max-Age of zero would remove the cookie.
+        let rest = opt_out.until.saturating_since(self.now).max(Duration::from_secs(1));
+        let (line, _) = self.seal(Purpose::OptOut, slot, &opt_out.write(), rest)?;
         Ok((line, slot))
     }
 
@@ -334,7 +342,7 @@ impl Removals<'_> {
     fn migrates(&self, change: &Change) -> bool {
         match change {
             Change::Renew(renewal) => renewal.login.migrated,
-            Change::RecordOptOut(login) => login.migrated,
+            Change::RecordOptOut(opt_out) => opt_out.login.migrated,
             // Without a tag, the SDK's cookie was all that came.
             Change::ForgetIdentity => matches!(self.brought.tag, Tag::SDK | Tag::NONE),
             Change::Keep | Change::EndLogin | Change::OptOut(_) | Change::Begin(_) => false,

@@ -81,11 +81,26 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// The record of an opt-out that a refresh of this login has found.
+/// The record of an opt-out.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use std::time::Duration;
+/// use tower_euid::engine::Change;
+///
+/// let decision = candidate.settle(&Ok(tower_euid::Refreshed::OptedOut), at(17_000));
+/// let Change::RecordOptOut(opt_out) = decision.change() else { panic!("{decision:?}") };
+/// assert_eq!(Some(opt_out.login.lineage()), candidate.lineage());
+/// assert_eq!(opt_out.until, candidate.arrived().saturating_add(Duration::from_secs(72 * 3600)));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OptOut {
+pub struct OptOut {
+    /// The login whose refresh has found it, or one that states it.
     pub login: Login,
-    /// The record expires at this time.
+    /// The record expires at this time, 72 hours after the opt-out was noted.
     pub until: UnixMillis,
 }
 
