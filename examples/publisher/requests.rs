@@ -107,7 +107,8 @@ impl Cookies {
             [None, None, None] => Self::None,
             // The operator reported it at login, or a refresh found it.
             [_, _, Some(Written::Set)] => Self::OptedOut,
-            [Some(Written::Set), Some(_), _] => Self::SetAtLogin,
+            // With a store the login has a handle alone.
+            [Some(Written::Set), Some(_), _] | [_, Some(Written::Set), _] => Self::SetAtLogin,
             [Some(Written::Set), None, _] if written(response, is_of_sdk).is_some() => Self::TakenOver,
             [Some(Written::Set), None, _] => Self::Refreshed,
             _ => Self::Cleared,

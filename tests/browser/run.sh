@@ -16,4 +16,5 @@ cargo build --quiet --locked --example publisher
 cargo build --quiet --locked --package euid-sidecar
 # The timeout is longer than a run takes. It also ends the processes that a run has started.
 timeout 300 node --test-reporter=spec tests/browser/visit.mjs
+timeout 300 node --test-reporter=spec tests/browser/store.mjs
 timeout 300 node --test-reporter=spec tests/browser/scripts.mjs
