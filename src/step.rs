@@ -187,7 +187,9 @@ impl<S> Ready<'_, S> {
         let Self { inner, config } = self;
         let now = || config.now();
         let step = match &loaded {
-            Ok(stored) => config.engine.resume(request.method(), request.headers(), &context, stored.as_ref(), now),
+            Ok(stored) => {
+                config.engine.resume(load.key(), stored.as_ref(), request.method(), request.headers(), &context, now)
+            }
             Err(_) => Step::Ready(load.unavailable()),
         };
         // It is not `Step::Load`: the record has been looked for.

@@ -552,7 +552,7 @@ impl Explorer {
         let stored = login_of_key(world, load.key()).and_then(|login| record_at(world, node, login));
         let headers = request(&world.kept, self.setup.app);
         let stored = stored.map(|record| &record.stored);
-        self.engine(world.nodes[node].mode).resume(&Method::GET, &headers, context, stored, || now(world))
+        self.engine(world.nodes[node].mode).resume(load.key(), stored, &Method::GET, &headers, context, || now(world))
     }
 
     /// The decision on a request whose refresh is left to a later page.
@@ -859,7 +859,7 @@ impl Explorer {
         let engine = self.engine(Mode::Writes);
         let headers = self.handle(&world.logins[usize::from(login) - 1].anchor);
         let context = RequestContext::UNRESTRICTED;
-        let step = engine.resume(&Method::GET, &headers, &context, Some(&stored), || now(world));
+        let step = engine.resume(&write.key, Some(&stored), &Method::GET, &headers, &context, || now(world));
         let is_due = matches!(step, Step::Refresh(_));
         let decision = match step {
             Step::Ready(decision) => decision,
@@ -1062,7 +1062,12 @@ impl Explorer {
             let Some(record) = record_at(world, node, *login) else { return false };
             let headers = self.handle(&world.logins[usize::from(*login) - 1].anchor);
             let context = RequestContext::UNRESTRICTED;
-            let step = self.engine(*mode).resume(&Method::GET, &headers, &context, Some(&record.stored), || now(world));
+            let engine = self.engine(*mode);
+            let mut step = engine.begin(&Method::GET, &headers, &context, || now(world));
+            if let Step::Load(load) = step {
+                let stored = Some(&record.stored);
+                step = engine.resume(load.key(), stored, &Method::GET, &headers, &context, || now(world));
+            }
             !matches!(step, Step::Ready(decision) if matches!(decision.euid(), Euid::Absent))
         })
     }

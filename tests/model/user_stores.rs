@@ -594,7 +594,7 @@ impl Explorer {
                 let user = user.unwrap();
                 assert_eq!(*load.key(), self.keys[usize::from(user)]);
                 let stored = shown(world, node, user).map(|record| &record.stored);
-                engine.resume(method, &headers, &context, stored, now)
+                engine.resume(load.key(), stored, method, &headers, &context, now)
             }
             step => step,
         }

@@ -14,7 +14,7 @@ use crate::transport::Transport;
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
 use crate::transport::route::Carrier;
-use crate::transport::slots::{Hits, Idle, Others};
+use crate::transport::slots::{Held, Hits, Idle, Others};
 
 /// The next step of a host.
 ///
@@ -101,7 +101,12 @@ impl Engine {
         let transport = T::of(self, scope.unwrap_or(own));
         let others = (self.serves_both() || self.has_store()).then(|| Others {
             idle: if self.serves_both() { self.find_idle::<T>(headers, context, scope) } else { Idle::default() },
-            held: transport.filter(|_| scope.is_some()).and_then(|transport| self.held_of(transport, headers, context)),
+            held: match loaded {
+                Lookup::Made { key, .. } => Some(Held::of(key.clone())),
+                Lookup::NotMade => {
+                    transport.filter(|_| scope.is_some()).and_then(|own| self.held_of(own, headers, context))
+                }
+            },
             ..Others::default()
         });
         let exchange = transport.map(|transport| Exchange {

@@ -39,10 +39,10 @@ impl<T: Served> Exchange<'_, T> {
                 let unavailable = self.decide_without_store(&client);
                 Step::Load(Box::new(Load::of_user(held.key.clone(), unavailable)))
             }
-            Lookup::Made(None) => {
+            Lookup::Made { stored: None, .. } => {
                 self.knowing(held, HeldRecord::Nothing, |knowing| knowing.without_login(&client, Findings::NONE))
             }
-            Lookup::Made(Some(stored)) => {
+            Lookup::Made { stored: Some(stored), .. } => {
                 let keys = self.engine.keys.keys();
                 let step = |record: Record<'_>| self.with_user_record(record, stored.version, held, &client);
                 let opened = record::open(&keys, &held.key, stored, step);

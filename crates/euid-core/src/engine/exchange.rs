@@ -15,7 +15,7 @@ use crate::identity::IdentityTimes;
 use crate::policy::{self, Action, Credential, Evaluation, SubjectMatch, Visibility};
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
-use crate::store::Stored;
+use crate::store::{StoreKey, Stored};
 use crate::token::AdvertisingToken;
 use crate::transport::cookies::Cookies;
 use crate::transport::js_sdk::JsSdk;
@@ -42,7 +42,7 @@ pub(super) struct Exchange<'a, T> {
 #[derive(Clone, Copy)]
 pub(super) enum Lookup<'a> {
     NotMade,
-    Made(Option<&'a Stored>),
+    Made { key: &'a StoreKey, stored: Option<&'a Stored> },
 }
 
 impl<T: Served> Exchange<'_, T> {

@@ -7,13 +7,14 @@ use http::{HeaderMap, Method};
 
 use super::decision::{Decision, euid};
 use super::exchange::{Exchange, Lookup};
-use super::read::Found;
+use super::read::{Found, FoundAnchor};
 use super::routes::Served;
 use super::source::Source;
 use super::stored_refresh::StoredRefresh;
 use super::{Change, Engine, Findings, RejectReason, RequestContext, Step};
 use crate::clock::UnixMillis;
 use crate::policy::{self, Action, Credential, Evaluation, Visibility};
+use crate::sealed::login::LineageText;
 use crate::sealed::record::{self, Record, RecordError, StoredIdentity};
 use crate::store::{StoreKey, StoreMode, Stored};
 use crate::transport::slots::{Brought, Held, Others};
@@ -34,7 +35,7 @@ use crate::transport::slots::{Brought, Held, Others};
 ///     let context = RequestContext::UNRESTRICTED;
 ///     match engine.begin(&Method::GET, request, &context, now) {
 ///         Step::Load(load) => match get(load.key()) {
-///             Ok(stored) => engine.resume(&Method::GET, request, &context, stored.as_ref(), now),
+///             Ok(stored) => engine.resume(load.key(), stored.as_ref(), &Method::GET, request, &context, now),
 ///             Err(_) => Step::Ready(load.unavailable()),
 ///         },
 ///         step => step,
@@ -115,8 +116,8 @@ impl Load {
 }
 
 impl Engine {
-    /// Goes on with a request whose record has been loaded: `None` if the store has none. Everything else is as it was for
-    /// [`begin`](Self::begin), and the step is not [`Step::Load`] again.
+    /// Goes on with a request whose record has been loaded: `key` is that of the load, and `stored` what the store has there,
+    /// `None` if nothing. Everything else is as it was for [`begin`](Self::begin), and the step is not [`Step::Load`] again.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -129,20 +130,21 @@ impl Engine {
     /// use tower_euid::store::StoreMode;
     ///
     /// let (engine, all) = (engine.with_store(StoreMode::ReadWrite), RequestContext::UNRESTRICTED);
-    /// assert!(matches!(engine.begin(&Method::GET, &request, &all, || at(5_000)), Step::Load(_)));
-    /// let step = engine.resume(&Method::GET, &request, &all, None, || at(5_000));
+    /// let Step::Load(load) = engine.begin(&Method::GET, &request, &all, || at(5_000)) else { unreachable!() };
+    /// let step = engine.resume(load.key(), None, &Method::GET, &request, &all, || at(5_000));
     /// assert!(matches!(step, Step::Ready(decision) if decision.euid().state() == "absent"));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn resume(
         &self,
+        key: &StoreKey,
+        stored: Option<&Stored>,
         method: &Method,
         headers: &HeaderMap,
         context: &RequestContext<'_>,
-        stored: Option<&Stored>,
         now: impl Fn() -> UnixMillis,
     ) -> Step {
-        self.begin_on_route(method, headers, context, Lookup::Made(stored), &now)
+        self.begin_on_route(method, headers, context, Lookup::Made { key, stored }, &now)
     }
 }
 
@@ -151,6 +153,7 @@ impl<T: Served> Exchange<'_, T> {
     #[cold]
     pub(super) fn with_handle(&self, found: &Found<'_, Step>) -> Option<Step> {
         let held = self.others?.held.as_ref()?;
+        let FoundAnchor::Login(lineage) = found.anchor else { return None };
         if found.brought.identity || found.brought.opt_out {
             return None;
         }
@@ -162,14 +165,14 @@ impl<T: Served> Exchange<'_, T> {
                 let unavailable = self.decide(sees, change, true, brought, Findings::NONE);
                 Step::Load(Box::new(Load { key: held.key.clone(), is_of_user: false, unavailable }))
             }
-            Lookup::Made(None) => self.without_record(brought, Findings::NONE),
-            Lookup::Made(Some(stored)) => {
+            Lookup::Made { stored: None, .. } => self.without_record(brought, Findings::NONE),
+            Lookup::Made { stored: Some(stored), .. } => {
                 let keys = self.engine.keys.keys();
                 let opened = record::open(&keys, &held.key, stored, |record| match record {
                     Record::Ended | Record::OptedOut(_) => Err(RejectReason::LoginEnded),
-                    Record::Identity(record) => {
-                        self.with_record(&record, held, stored.version, brought).ok_or(RejectReason::Undecodable)
-                    }
+                    Record::Identity(record) => self
+                        .with_record(&record, held, lineage, stored.version, brought)
+                        .ok_or(RejectReason::Undecodable),
                 });
                 match opened {
                     Ok(Ok(step)) => step,
@@ -191,12 +194,13 @@ impl<T: Served> Exchange<'_, T> {
         &self,
         record: &StoredIdentity<'_>,
         held: &Held,
+        lineage: &LineageText,
         version: [u8; 16],
         brought: &Brought,
     ) -> Option<Step> {
         let StoredIdentity { asked_until, since, ref previous, ref payload, old_key } = *record;
         let login = payload.login;
-        if StoreKey::of_login(self.transport.scope(), &login.lineage) != held.key {
+        if login.lineage_text() != *lineage {
             return None;
         }
         // The response must know which login this one replaced.

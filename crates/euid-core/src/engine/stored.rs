@@ -319,14 +319,13 @@ impl Engine {
     ) -> Option<Held> {
         if let Some(secret) = self.user_store() {
             let SignedIn::User(id) = context.user else { return None };
-            return Some(Held { key: secret.key_of(transport.scope(), id), previous: None, read: None });
+            return Some(Held::of(secret.key_of(transport.scope(), id)));
         }
         self.store()?;
         let mut hits = Hits::default();
         transport.find(&T::values(headers), &mut hits);
         let FoundAnchor::Login(text) = FoundAnchor::of(&hits) else { return None };
-        let key = StoreKey::of_login(transport.scope(), &login::parse_lineage(text)?);
-        Some(Held { key, previous: None, read: None })
+        Some(Held::of(StoreKey::of_login(transport.scope(), &login::parse_lineage(text)?)))
     }
 
     /// The step, if it is the refresh of a sealed identity, with the move of that into the store.

