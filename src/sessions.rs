@@ -12,7 +12,8 @@ use crate::store::StoreError;
 
 /// Ends the login of a user of the application, in a layer that keeps logins
 /// [by subject](crate::EuidLayer::store_by_subject): for a user who closes the account, or an opt-out that reaches the
-/// publisher in another way than through the operator. Cheap to clone.
+/// publisher in another way than through the operator. Cheap to clone. Take it from the finished layer: one that is taken
+/// before `store_timeout` or the clock are set does not share its list of ends that the store has not confirmed.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -37,8 +38,11 @@ impl EuidSessions {
         keeps_users.then(|| Self(Arc::clone(config)))
     }
 
-    /// Ends every login of this user that has begun by now, in each scope that the layer serves, on all devices. An
-    /// opt-out of the user stays.
+    /// Ends every login of this user that has begun by now, in each scope that the layer serves, on all devices. `subject`
+    /// are the same bytes as in [`EuidUpdate::subject`](crate::EuidUpdate::subject). It takes at most six calls to the store
+    /// for each scope, each at most [`store_timeout`](crate::EuidLayer::store_timeout).
+    ///
+    /// It notes no opt-out, and one that the store has stays. To prevent later logins, keep the opt-out in the application.
     ///
     /// ```
     /// use tower_euid::EuidSessions;
@@ -51,8 +55,12 @@ impl EuidSessions {
     ///
     /// # Errors
     ///
-    /// If the store did not confirm it. This node then shows nothing of those logins, and tries again every second, but a
-    /// restart of it would forget that, and other nodes do not know it: call again.
+    /// If the store did not confirm it for every scope. This node normally tries again every second, and shows nothing of
+    /// those logins meanwhile. Other nodes still show them, and a restart of this node ends the attempts. So call it again.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with its timer.
     pub async fn end(&self, subject: impl AsRef<[u8]>) -> Result<(), StoreError> {
         let (config, user) = (&self.0, subject.as_ref());
         let mut outcome = Ok(());

@@ -145,7 +145,7 @@ impl<S> Ready<'_, S> {
         self.call_now(request, decision, None)
     }
 
-    /// Calls the handler of a request whose record must be read first.
+    /// Reads the record from the store, then calls the handler.
     #[cold]
     fn call_loaded<B, R>(
         self,

@@ -17,8 +17,12 @@ impl EuidLayer {
     /// The default of [`remember_for`](Self::remember_for), 1 s.
     pub const DEFAULT_REMEMBER_FOR: Duration = Duration::from_secs(1);
 
-    /// Keeps the identity of each login in a store on the site's side. A visitor's client has only the login slot, whose
-    /// value is the handle, and after an opt-out its record. Default: no store, all state is sealed at the client.
+    /// Keeps the identity of each login in a store on the site's side. A visitor's client has only a random handle of 22
+    /// characters, in the cookie or header that names the login, and after an opt-out an opt-out record. Default: no store,
+    /// all state is sealed at the client.
+    ///
+    /// A layer has one store: the last call of `store` or `store_by_subject` counts, and sets the settings of the store back
+    /// to their defaults.
     ///
     /// All nodes share one store, so one of them asks the operator for an identity, however many there are. If the store
     /// is down, handlers see [`Euid::Unavailable`](crate::Euid::Unavailable), a login is sealed at the client as without a
@@ -100,7 +104,8 @@ impl EuidLayer {
         EuidSessions::of(&self.config)
     }
 
-    /// Sets whether the layer writes its store, or only reads it. Default: it writes.
+    /// Sets whether the layer writes its store, or only reads it. Call it after [`store`](Self::store); without a store it has
+    /// no effect. Default: it writes.
     ///
     /// A site of several nodes begins to use a store in two steps, as with a new cookie key: first all nodes only read
     /// it, and go on to seal identities at the client; then they write it. It stops in the same two steps, backwards.
@@ -121,8 +126,10 @@ impl EuidLayer {
         self.set_engine(|engine| if engine.has_store_by_handle() { engine.with_store(mode) } else { engine })
     }
 
-    /// Sets how long a call to the store may take, whatever timeouts the store has itself. A page waits for one call.
-    /// Default: [`DEFAULT_STORE_TIMEOUT`](Self::DEFAULT_STORE_TIMEOUT).
+    /// Sets how long one call to the store may take, whatever timeouts the store has itself. A page makes one read, or two if
+    /// it first waited for that of another request. A login, a logout and a refresh make several calls. Call it after
+    /// [`store`](Self::store); without a store it has no effect. Default:
+    /// [`DEFAULT_STORE_TIMEOUT`](Self::DEFAULT_STORE_TIMEOUT).
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
@@ -140,7 +147,8 @@ impl EuidLayer {
     }
 
     /// Sets how long a node remembers a record that it has read, so that a page and its scripts cost one read. It never
-    /// remembers that there is none. Zero turns it off. Default: [`DEFAULT_REMEMBER_FOR`](Self::DEFAULT_REMEMBER_FOR).
+    /// remembers that there is none. Zero turns it off. Call it after [`store`](Self::store); without a store it has no
+    /// effect. Default: [`DEFAULT_REMEMBER_FOR`](Self::DEFAULT_REMEMBER_FOR).
     ///
     /// For that long another node may still show the token of a login that has ended, but only to a client that sends
     /// its handle, which a logout removes.

@@ -16,10 +16,9 @@ use std::task::{Context, Poll};
 use euid_core::clock::UnixMillis;
 use euid_core::engine::{Loaded, Unavailable};
 use euid_core::store::{StoreKey, Stored};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::Records;
+use super::{Records, has_runtime};
 use crate::deadline;
 use crate::refresh::lock;
 
@@ -29,7 +28,7 @@ pub(super) struct LoadTable {
     entries: HashMap<StoreKey, Entry>,
     /// The number of the last read.
     reads: u64,
-    /// What is past its time is looked for again then.
+    /// When entries past their time were last removed.
     swept_at: Option<UnixMillis>,
 }
 
@@ -78,13 +77,13 @@ impl Records {
     /// Reads a record for one request alone.
     pub(crate) fn load_alone(self: &Arc<Self>, key: &StoreKey) -> Loading {
         let (records, key) = (Arc::clone(self), key.clone());
-        let has_runtime = Handle::try_current().is_ok();
-        Loading(Box::pin(async move { if has_runtime { records.get(&key).await } else { Err(Unavailable) } }))
+        let can_call = has_runtime();
+        Loading(Box::pin(async move { if can_call { records.get(&key).await } else { Err(Unavailable) } }))
     }
 
     /// Begins to read a record, or joins a read of it.
     pub(crate) fn load(self: &Arc<Self>, key: &StoreKey) -> Loading {
-        if Handle::try_current().is_err() {
+        if !has_runtime() {
             return Loading(Box::pin(async { Err(Unavailable) }));
         }
         let (records, key, now) = (Arc::clone(self), key.clone(), self.now());
@@ -122,7 +121,8 @@ impl Records {
         drop(loads);
         Loading(Box::pin(async move {
             let loaded = records.get(&key).await;
-            lock(&records.loads).complete(&key, read, &loaded, !remember_for.is_zero(), records.now());
+            let now = records.now();
+            lock(&records.loads).complete(&key, read, &loaded, !remember_for.is_zero(), now);
             let _ = sender.send(Some(loaded.clone()));
             loaded
         }))

@@ -13,12 +13,17 @@ mod refresh;
 mod saves;
 
 use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use euid_core::clock::{Clock, UnixMillis};
 use euid_core::engine::{Loaded, StoreWrite, Unavailable};
 use euid_core::store::{Put, StoreKey};
+use tokio::runtime::Handle;
 
 use self::loads::LoadTable;
 pub(crate) use self::loads::Loading;
@@ -67,6 +72,9 @@ impl Records {
 
     /// Reads a record, past what is remembered.
     async fn get(&self, key: &StoreKey) -> Loaded {
+        if lock(&self.owed).hides_all(key) {
+            return Ok(None);
+        }
         let loaded = self.guarded("get", Arc::clone(&self.settings.store).get(key.clone())).await;
         let owed = lock(&self.owed);
         // What has ended is not shown, though the store does not know it yet.
@@ -79,11 +87,12 @@ impl Records {
         let what = if write.ends_login { "end" } else { "put" };
         let StoreWrite { key, when, stored, keep, .. } = write.clone();
         let outcome = self.guarded(what, Arc::clone(&self.settings.store).put(key, when, stored, keep)).await;
-        // Once more: a read may have begun before the write.
-        lock(&self.loads).forget(&write.key);
+        let key = write.key.clone();
         if write.ends_login && outcome.is_err() {
             owed::owe(self, write);
         }
+        // Once more: a read may have begun before the write.
+        lock(&self.loads).forget(&key);
         outcome
     }
 
@@ -93,7 +102,8 @@ impl Records {
         what: &'static str,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Unavailable> {
-        if lock(&self.breaker).admit(self.now()) == Admission::Refused {
+        let now = self.now();
+        if lock(&self.breaker).admit(now) == Admission::Refused {
             telemetry::store_refused(what);
             return Err(Unavailable);
         }
@@ -107,14 +117,18 @@ impl Records {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Unavailable> {
         let begun = deadline::steady_now();
+        // A call that is dropped before its end has failed: a probe must not keep the breaker half open.
+        let unfinished = Unfinished(Some(self));
+        let call = without_panic(call);
         let Settings { store, timeout, .. } = &self.settings;
         let outcome = if store.returns_within().is_some_and(|time| time <= *timeout) {
             call.await
         } else {
             let end = deadline::moment_after(*timeout);
-            let outcome = before(end, std::pin::pin!(call)).await;
+            let outcome = before(end, pin!(call)).await;
             outcome.unwrap_or_else(|| Err(StoreError::new("no answer within the timeout of the layer")))
         };
+        unfinished.end();
         let now = self.now();
         let (from, to) = {
             let mut breaker = lock(&self.breaker);
@@ -134,6 +148,39 @@ impl Records {
         telemetry::store_breaker_is(to.number());
         outcome.map_err(|_| Unavailable)
     }
+}
+
+/// Counts a call as failed if it is dropped before its end.
+struct Unfinished<'a>(Option<&'a Records>);
+
+impl Unfinished<'_> {
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(records) = self.0 {
+            let now = records.now();
+            lock(&records.breaker).failure(now, None);
+        }
+    }
+}
+
+/// Turns a panic of the store into an error: no page fails because of it.
+async fn without_panic<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let mut call = pin!(call);
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(StoreError::new("the store panicked"))))
+    })
+    .await
+}
+
+/// Whether calls can be made here: on a tokio runtime with its timer, which tokio reports only by a panic.
+fn has_runtime() -> bool {
+    Handle::try_current().is_ok() && catch_unwind(|| deadline::moment_after(Duration::ZERO)).is_ok()
 }
 
 /// How long no call is made once the store is down.

@@ -22,6 +22,26 @@ pub(super) struct Owed {
 }
 
 impl Owed {
+    /// Adds an end. An opt-out stays: a later end of the user's login must not replace it.
+    fn insert(&mut self, end: StoreWrite) {
+        let outlives = |present: &StoreWrite| present.keep > end.keep;
+        if !self.ends.get(&end.key).is_some_and(outlives) {
+            self.ends.insert(end.key.clone(), end);
+        }
+    }
+
+    /// Removes an end, unless another one has taken its place meanwhile.
+    fn settle(&mut self, end: &StoreWrite) {
+        if self.ends.get(&end.key).is_some_and(|present| present.stored.version == end.stored.version) {
+            self.ends.remove(&end.key);
+        }
+    }
+
+    /// Whether an end of this hides whatever the store has.
+    pub(super) fn hides_all(&self, key: &StoreKey) -> bool {
+        self.ends.get(key).is_some_and(|end| !end.must_read())
+    }
+
     /// Whether an end of this says that what the store has must not be shown.
     pub(super) fn hides(&self, key: &StoreKey, stored: &Stored) -> bool {
         self.ends.get(key).is_some_and(|end| end.hides(stored))
@@ -37,7 +57,7 @@ pub(super) fn owe(records: &Arc<Records>, end: StoreWrite) {
             telemetry::store_end_lost();
             return;
         }
-        owed.ends.insert(end.key.clone(), end);
+        owed.insert(end);
         let runtime = if owed.is_tried { None } else { Handle::try_current().ok() };
         owed.is_tried |= runtime.is_some();
         (owed.ends.len(), runtime)
@@ -62,18 +82,23 @@ async fn try_again(trying: Trying) {
     loop {
         sleep(EVERY).await;
         let ends: Vec<StoreWrite> = lock(&records.owed).ends.values().cloned().collect();
+        let mut failures = 0;
         for end in ends {
-            let (key, must_read) = (end.key.clone(), end.must_read());
-            match records.end_again(end).await {
+            match records.end_again(end.clone()).await {
                 // Something else was written in between: the next attempt reads that.
-                Ok(Put::Refused) if must_read => {}
+                Ok(Put::Refused) if end.must_read() => {}
                 // What it was to end is there no more.
                 Ok(Put::Done | Put::Refused) => {
-                    lock(&records.loads).forget(&key);
-                    lock(&records.owed).ends.remove(&key);
+                    lock(&records.loads).forget(&end.key);
+                    lock(&records.owed).settle(&end);
                 }
-                // The others would wait for their timeouts, too.
-                Err(Unavailable) => break,
+                // One of them may fail always. If several do, the others would wait for their timeouts, too.
+                Err(Unavailable) => {
+                    failures += 1;
+                    if failures >= MOST_FAILURES {
+                        break;
+                    }
+                }
             }
         }
         let number = {
@@ -114,6 +139,8 @@ impl Records {
     }
 }
 
+/// After so many failures the store counts as down, for this attempt.
+const MOST_FAILURES: u32 = 3;
 /// How often an end is tried that other writes come before.
 const TRIES: usize = 3;
 const EVERY: Duration = Duration::from_secs(1);

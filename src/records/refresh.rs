@@ -54,5 +54,5 @@ impl RefreshByStore {
     }
 }
 
-/// How much longer than the operator's answer the lease is: time to put the new pair.
+/// The lease is this much longer than the deadline of the call: time to put the new pair.
 const AFTER_DEADLINE: Duration = Duration::from_secs(1);

@@ -12,14 +12,15 @@ use euid_core::engine::{Save, StoreAnswer, StoreCall, Unavailable};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::Records;
 use super::owed::owe;
+use super::{Records, has_runtime};
 
 /// A future of a save whose calls have been made, or can't be.
 pub(crate) struct Saving(oneshot::Receiver<Box<Save>>);
 
 /// Gives the save back, even if its task ends early with its runtime: the response has to be written.
 struct Making {
+    records: Arc<Records>,
     save: Option<Box<Save>>,
     sender: Option<oneshot::Sender<Box<Save>>>,
 }
@@ -27,12 +28,16 @@ struct Making {
 impl Records {
     /// Begins the calls of a save. Without a runtime it gives the save back: none can be made.
     pub(crate) fn save(self: &Arc<Self>, save: Box<Save>) -> Result<Saving, Box<Save>> {
-        let Ok(runtime) = Handle::try_current() else { return Err(save) };
+        let runtime = if has_runtime() { Handle::try_current().ok() } else { None };
+        let Some(runtime) = runtime else {
+            self.owe_ends(&save);
+            return Err(save);
+        };
         let (sender, saved) = oneshot::channel();
-        let (records, mut making) = (Arc::clone(self), Making { save: Some(save), sender: Some(sender) });
+        let mut making = Making { records: Arc::clone(self), save: Some(save), sender: Some(sender) };
         runtime.spawn(async move {
             if let Some(save) = &mut making.save {
-                records.make(save).await;
+                making.records.make(save).await;
             }
         });
         Ok(Saving(saved))
@@ -48,13 +53,18 @@ impl Records {
             };
             save.answer(answer);
         }
-        save.given_up().iter().for_each(|end| owe(self, end.clone()));
+    }
+
+    /// Owes the ends of a save that have not been made.
+    fn owe_ends(self: &Arc<Self>, save: &Save) {
+        save.open_ends().for_each(|end| owe(self, end.clone()));
     }
 }
 
 impl Drop for Making {
     fn drop(&mut self) {
         if let (Some(save), Some(sender)) = (self.save.take(), self.sender.take()) {
+            self.records.owe_ends(&save);
             // If nobody waits for it, the visitor has hung up.
             let _ = sender.send(save);
         }

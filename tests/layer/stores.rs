@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use tower_euid::error::ErrorKind;
 use tower_euid::store::StoreMode;
-use tower_euid::{EuidUpdate, HeaderConfig, KeyRing, Refresh, Refreshed};
+use tower_euid::{CookieConfig, EuidUpdate, HeaderConfig, KeyRing, Refresh, RefreshMode, Refreshed};
 
 use crate::support::keeper::{Keeper, header_writes};
 use crate::support::stores::{Fault, TestStore};
 use crate::support::{
-    DUE, EXPIRED, LOGIN_WRITTEN, NOTHING, Operator, Site, Visit, expect, failure, identity, new_pair, outcome, ring,
+    DUE, EXPIRED, LOGIN_WRITTEN, NOTHING, Operator, SCRIPT_TOKEN, Site, Visit, expect, failure, identity, new_pair,
+    outcome, ring,
 };
 
 /// Nodes of one site, with one store.
@@ -88,7 +89,54 @@ async fn opt_out_that_a_refresh_finds_is_recorded_at_the_client() {
     let mut copied = nodes.another(Operator::never());
     assert_eq!(outcome(&nodes.first.look().await), expect("opted_out", "opt-out set"));
     assert_eq!(outcome(&nodes.first.look().await), expect("opted_out", ""));
-    assert_eq!(outcome(&copied.look().await), expect("absent", ""), "the record has ended");
+    assert_eq!(outcome(&copied.look().await), expect("opted_out", "opt-out set"), "the store has it, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn opt_out_that_comes_after_its_page_is_told_by_the_next_page() {
+    let operator = Operator::answering(Ok(Refreshed::OptedOut)).after(Duration::from_millis(50));
+    let mut nodes = Nodes::new(operator).logged_in(DUE).await;
+    nodes.first = nodes.first.configured(|layer| layer.refresh_mode(RefreshMode::Concurrent));
+    assert_eq!(outcome(&nodes.first.look().await), expect("active(old)", ""));
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert_eq!(outcome(&nodes.another(Operator::never()).look().await), expect("opted_out", "opt-out set"));
+    assert_eq!(outcome(&nodes.first.look().await), expect("opted_out", "opt-out set"));
+    assert_eq!(outcome(&nodes.first.look().await), expect("opted_out", ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn probe_of_the_store_that_is_dropped_is_followed_by_another() {
+    let mut nodes = Nodes::new(Operator::never()).logged_in(0).await;
+    nodes.store.fault(Fault::Down);
+    for _ in 0..5 {
+        nodes.first.look().await;
+    }
+    nodes.store.fault(Fault::Hangs);
+    nodes.first.wait_until(1_000);
+    assert!(tokio::time::timeout(Duration::from_millis(10), nodes.first.look()).await.is_err(), "the probe");
+    nodes.store.fault(Fault::None);
+    nodes.first.wait_until(2_000);
+    assert_eq!(nodes.first.look().await.saw(), "active(old)");
+}
+
+#[tokio::test]
+async fn store_that_panics_fails_no_page() {
+    let mut nodes = Nodes::new(Operator::never()).logged_in(0).await;
+    nodes.store.fault(Fault::Panics);
+    assert_eq!(outcome(&nodes.first.look().await), expect("unavailable", ""));
+    assert_eq!(outcome(&nodes.first.update(EuidUpdate::logout()).await), expect("unavailable", HANDLE_REMOVED));
+}
+
+#[tokio::test]
+async fn identity_that_moves_keeps_the_token_for_scripts() {
+    let mut nodes = Nodes::new(renewing("new"));
+    nodes.first = nodes.first.configured(|layer| layer.cookie(CookieConfig::default().expose_token_to_scripts()));
+    nodes.store.fault(Fault::Down);
+    nodes.first.login("old").await;
+    nodes.store.fault(Fault::None);
+    nodes.first.wait_until(DUE);
+    assert_eq!(outcome(&nodes.first.look().await), expect("active(new)", "identity cleared, token set"));
+    assert_eq!(nodes.first.jar.value(SCRIPT_TOKEN), Some("new"));
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ use tower_euid::{Consent, Euid, EuidUpdate, HeaderConfig, KeyRing, Refresh, Refr
 use crate::support::keeper::{Keeper, header_writes};
 use crate::support::stores::{Fault, TestStore};
 use crate::support::{
-    DUE, Jar, Operator, Site, User, Visit, expect, identity, identity_until, new_pair, outcome, ring, store_secret,
-    writes,
+    DUE, Jar, LOGIN_REMOVED, Operator, Site, User, Visit, expect, identity, identity_until, new_pair, outcome, ring,
+    store_secret, writes,
 };
 
 /// A site with a store that is keyed by the user, and devices of its visitors.
@@ -322,6 +322,38 @@ async fn app_has_no_state_either_and_removes_an_old_opt_out() {
     assert_eq!(look(&mut keeper).await, expect("opted_out", ""));
     site.wait_until(5 * 86_400_000);
     assert_eq!(look(&mut keeper).await, expect("absent", "opt-out cleared"));
+}
+
+#[tokio::test]
+async fn opt_out_without_a_subject_ends_the_login_of_who_is_signed_in() {
+    let shop = Shop::new(Operator::never());
+    let (mut phone, mut laptop) = (shop.device(None), shop.device_elsewhere(Some("17"), Operator::never()));
+    phone.login("17", "old").await;
+    assert_eq!(phone.update(EuidUpdate::opt_out()).await, expect("active(old)", ""));
+    assert_eq!(laptop.look().await, expect("absent", ""));
+}
+
+#[tokio::test]
+async fn record_that_a_node_cannot_read_keeps_no_user_from_logging_in() {
+    let shop = Shop::new(Operator::never());
+    let mut phone = shop.device(None);
+    phone.login("17", "old").await;
+    let site = Site::with_keys(ring(), Operator::never()).with_subject();
+    let site = site.configured(|layer| layer.store_by_subject(shop.store.clone(), shop.secret.clone()));
+    let mut after_a_leak = Device { site, user: Some("17") };
+    assert_eq!(after_a_leak.look().await, expect("absent", ""));
+    after_a_leak.login("17", "new").await;
+    assert_eq!(after_a_leak.look().await, expect("active(new)", ""));
+}
+
+#[tokio::test]
+async fn logout_removes_what_was_sealed_before_the_store() {
+    let shop = Shop::new(Operator::never());
+    let before = Site::with_keys(shop.keys.clone(), Operator::never()).logged_in(0).await;
+    let mut phone = shop.device(Some("17"));
+    phone.site.jar = before.jar;
+    assert_eq!(phone.look().await, expect("absent", ""));
+    assert_eq!(phone.update(EuidUpdate::logout()).await, expect("absent", LOGIN_REMOVED));
 }
 
 /// Whether a page runs at all is not the store's business.

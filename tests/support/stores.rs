@@ -20,6 +20,7 @@ pub(crate) enum Fault {
     AnswerLost,
     /// It never answers.
     Hangs,
+    Panics,
     /// It reads, but fails to write.
     ReadOnly,
 }
@@ -76,6 +77,7 @@ impl TestStore {
                 Err(StoreError::new("no answer, as the test wants it"))
             }
             Fault::Hangs => pending().await,
+            Fault::Panics => std::panic::panic_any("as the test wants it"),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! 1. The key is a hash of the user's id under a secret that never changes. A client has no handle, and nothing but an
 //!    opt-out that it was told of.
-//! 2. Every write takes place only if the record is as it was read. If not, it is read again, at most twice: a logout ends
+//! 2. Every write takes place only if the record is as it was read. If not, it is read again, a few times: a logout ends
 //!    the login that it has read and never a later one; a login replaces every other, but not an opt-out that may be newer.
 //! 3. A login that the store does not confirm is not kept. Nothing is sealed at the client.
 //! 4. A device that was told of an opt-out carries that until 72 h after it was noted: its sealed record is bound to the
@@ -22,7 +22,7 @@ use crate::policy::{self, Action, Credential, Evaluation, SubjectMatch, Verdict,
 use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, Record, StoredIdentity};
 use crate::store::StoreKey;
-use crate::transport::slots::{Brought, Held, HeldRecord, Hits, Others};
+use crate::transport::slots::{Brought, Held, HeldRecord, Hits, Others, Slot};
 
 impl<T: Served> Exchange<'_, T> {
     /// The step of a request in an engine whose store is keyed by the user.
@@ -58,6 +58,10 @@ impl<T: Served> Exchange<'_, T> {
         self.transport.find(&values, &mut hits);
         let mut client = Client { opt_out: None, brought: Brought::NOTHING };
         self.transport.for_each_tagged(&values, &hits, |hit| {
+            if hit.slot.has_valid_tag() && matches!(hit.slot, Slot::Identity(_)) {
+                // From before the site used this store: a logout removes it.
+                client.brought.note(hit.slot);
+            }
             let Some(record) = self.engine.open_opt_out(self.transport, &hit).filter(|_| hit.slot.has_valid_tag())
             else {
                 return;
@@ -72,7 +76,7 @@ impl<T: Served> Exchange<'_, T> {
         client
     }
 
-    /// Goes on with what the store has, which the response must know.
+    /// Goes on with the record as it was read: the response needs its version, for a write on that condition.
     fn knowing<R>(&self, held: &Held, read: HeldRecord, go_on: impl FnOnce(&Exchange<'_, T>) -> R) -> R {
         let held = Held { read: Some(read), ..held.clone() };
         let others = Others { held: Some(held), ..self.others.cloned().unwrap_or_default() };
@@ -82,7 +86,7 @@ impl<T: Served> Exchange<'_, T> {
     fn with_user_record(&self, record: Record<'_>, version: [u8; 16], held: &Held, client: &Client) -> Step {
         match record {
             Record::Ended => self.knowing(held, HeldRecord::Ended { version }, |knowing| {
-                // It is not forgotten, so what the device knows of an opt-out is older.
+                // The store has the end of a later login, so it has lost nothing: the opt-out of the device is older.
                 knowing.without_login(&Client { opt_out: None, ..client.clone() }, Findings::NONE)
             }),
             Record::OptedOut(opt_out) => {

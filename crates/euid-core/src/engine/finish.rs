@@ -202,7 +202,12 @@ impl Engine {
         let route = note.map_or(Route::by_cookies(self.cookies.scope()), Note::route);
         finish.scope = route.scope();
         let scripts = match route.carrier() {
-            Carrier::Cookies => self.script_write(change, pending.scripts, note),
+            Carrier::Cookies => {
+                let moved = matches!((saved, change), (Some(Saved::Move { .. }), Change::ForgetIdentity));
+                let change = if moved { &Change::Keep } else { change };
+                let sync = pending.scripts.sync || moved;
+                self.script_write(change, Scripts { sync, ..pending.scripts }, note)
+            }
             Carrier::Headers => ScriptWrite::Keep,
         };
         // A 304 would change the headers of a page that is stored elsewhere; the next response brings the new token.

@@ -15,11 +15,12 @@ use super::{Change, Engine, Findings, RejectReason, RequestContext, Step};
 use crate::clock::UnixMillis;
 use crate::policy::{self, Action, Credential, Evaluation, Visibility};
 use crate::sealed::login::LineageText;
+use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, Record, RecordError, StoredIdentity};
 use crate::store::{StoreKey, StoreMode, Stored};
 use crate::transport::slots::{Brought, Held, Others};
 
-/// A record that the engine needs before it can decide.
+/// A read of a record that the host must make before the engine can decide. [`Engine::resume`] goes on with what it found.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -117,7 +118,8 @@ impl Load {
 
 impl Engine {
     /// Goes on with a request whose record has been loaded: `key` is that of the load, and `stored` what the store has there,
-    /// `None` if nothing. Everything else is as it was for [`begin`](Self::begin), and the step is not [`Step::Load`] again.
+    /// `None` if nothing. Pass the same method, headers and context as to [`begin`](Self::begin); the step is not
+    /// [`Step::Load`] again. If the store did not answer, use [`Load::unavailable`]: `None` means that nobody is logged in.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -169,6 +171,9 @@ impl<T: Served> Exchange<'_, T> {
             Lookup::Made { stored: Some(stored), .. } => {
                 let keys = self.engine.keys.keys();
                 let opened = record::open(&keys, &held.key, stored, |record| match record {
+                    Record::OptedOut(opt_out) if opt_out.login.lineage_text() == *lineage => {
+                        Ok(self.with_stored_opt_out(&opt_out, brought))
+                    }
                     Record::Ended | Record::OptedOut(_) => Err(RejectReason::LoginEnded),
                     Record::Identity(record) => self
                         .with_record(&record, held, lineage, stored.version, brought)
@@ -181,6 +186,16 @@ impl<T: Served> Exchange<'_, T> {
                 }
             }
         })
+    }
+
+    /// An opt-out that a refresh has found, of which the client has not been told.
+    fn with_stored_opt_out(&self, opt_out: &OptOut, brought: &Brought) -> Step {
+        let (subject, rejected) = self.context.compare_user(&opt_out.login);
+        let verdict = policy::opted_out(opt_out.until, false, subject, self.context.consent, (self.now)());
+        let tells = verdict.sees == Visibility::OptedOut;
+        let change = if tells { Change::RecordOptOut(Box::new(*opt_out)) } else { verdict.action.into() };
+        let findings = Findings { rejected, ..Findings::NONE };
+        Step::Ready(self.decide(euid(verdict.sees, None), change, true, brought, findings))
     }
 
     /// No usable record: nothing but withdrawn consent changes state because of it.

@@ -39,7 +39,7 @@ use crate::transport::slots::{Brought, HeldRecord, IdleScope};
 ///         }
 ///         save.answer(answer);
 ///     }
-///     owed.extend(save.given_up().iter().cloned());
+///     owed.extend(save.open_ends().cloned());
 ///     owed
 /// }
 /// ```
@@ -119,11 +119,15 @@ impl Save {
         self.calls.last()
     }
 
-    /// The ends of logins that other writes came before, too often. The host tries them again, like those that the store did
-    /// not confirm. Empty until there is no [call](Self::call) left.
-    #[must_use]
-    pub fn given_up(&self) -> &[StoreWrite] {
-        &self.given_up
+    /// The ends of logins that have not been made: those whose call is still to come, and those that other writes came
+    /// before, too often. The host tries them again, like those that the store did not confirm.
+    pub fn open_ends(&self) -> impl Iterator<Item = &StoreWrite> {
+        let puts =
+            self.calls.iter().filter_map(|call| if let StoreCall::Put(write) = call { Some(write) } else { None });
+        let waiting =
+            self.waiting.iter().map(|(write, _)| write).filter(|_| matches!(self.call(), Some(StoreCall::Get(_))));
+        let all = puts.chain(&self.unread).chain(waiting).chain(&self.given_up);
+        all.filter(|write| write.ends_login)
     }
 
     /// Takes the answer to the [call](Self::call).
@@ -249,6 +253,9 @@ impl Engine {
         };
         let mut plan = SavePlan { calls: Vec::new(), unread: Vec::new(), outcome: Saved::Nothing };
         match change {
+            // Without a subject nothing can be kept. It ends the login of the user who is signed in.
+            Change::Begin(new) if new.subject.is_none() => self.plan_user_ends(removals.brought, &mut plan, now),
+            Change::OptOut(new) if new.subject.is_none() => self.plan_user_ends(removals.brought, &mut plan, now),
             Change::Begin(new) => {
                 let (key, read, login, scope) = place(&new.subject)?;
                 if new.identity.scope().is_some_and(|own| own != scope) {
@@ -264,21 +271,24 @@ impl Engine {
                 plan.add(self.put_user_opt_out(&key, when_as_read(read), &opt_out, Ended::Until(now)), read);
                 plan.outcome = Saved::OptOut(opt_out);
             }
-            Change::EndLogin => {
-                let idle = removals.brought.idle().iter().filter_map(|idle| idle.brought.held());
-                for held in held.into_iter().chain(idle) {
-                    let ended = match held.read {
-                        // An opt-out stays, and what has ended has ended.
-                        Some(HeldRecord::OptedOut { .. } | HeldRecord::Ended { .. }) => continue,
-                        Some(HeldRecord::Login { lineage, .. }) => Ended::Login(Lineage::from_bytes(lineage)),
-                        Some(HeldRecord::Nothing) | None => Ended::Until(now),
-                    };
-                    plan.add(self.put_user_end(&held.key, when_as_read(held.read), ended), held.read);
-                }
-            }
+            Change::EndLogin => self.plan_user_ends(removals.brought, &mut plan, now),
             _ => return None,
         }
         plan.has_calls().then_some(plan)
+    }
+
+    /// Adds the ends of the logins of a request's user.
+    fn plan_user_ends(&self, brought: &Brought, plan: &mut SavePlan, now: UnixMillis) {
+        let idle = brought.idle().iter().filter_map(|idle| idle.brought.held());
+        for held in brought.held().into_iter().chain(idle) {
+            let ended = match held.read {
+                // An opt-out stays, and what has ended has ended.
+                Some(HeldRecord::OptedOut { .. } | HeldRecord::Ended { .. }) => continue,
+                Some(HeldRecord::Login { lineage, .. }) => Ended::Login(Lineage::from_bytes(lineage)),
+                Some(HeldRecord::Nothing) | None => Ended::Until(now),
+            };
+            plan.add(self.put_user_end(&held.key, when_as_read(held.read), ended), held.read);
+        }
     }
 
     /// The ends of the login that the request named, and of the one before it.

@@ -6,7 +6,8 @@
 //! 3. A login is put only where nothing is, under its new lineage. It does not end the record of the login that it
 //!    replaces, because its own response may never arrive. It notes that key, and the first refresh, login or logout
 //!    that brings the new handle ends it.
-//! 4. What an opt-out means lives at the client, in every mode.
+//! 4. An opt-out lives at the client, in every mode. The record has it only until a page has told the client: the response
+//!    of the page whose refresh found it may be on its way already.
 //! 5. [`by_user`](super::by_user) has no handle: the key is of the signed-in user.
 //! 6. Nothing ends because the store failed. A login that the store did not confirm is sealed at the client, under the same
 //!    lineage. A sealed identity is used without the store; its next refresh moves it there.
@@ -84,13 +85,13 @@ pub type Loaded = Result<Option<Stored>, Unavailable>;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreWrite {
-    /// Where.
+    /// The key to write to.
     pub key: StoreKey,
-    /// On which condition.
+    /// The condition of the write.
     pub when: When,
-    /// What.
+    /// The value, and its version.
     pub stored: Stored,
-    /// How long the store keeps it.
+    /// How long the store keeps the value, from 1 s to 400 days.
     pub keep: Duration,
     /// It ends a login. If the store does not confirm it, the host must [show nothing](Self::hides) of what it ends any
     /// more, and try [again](Self::again) until the store does.
@@ -142,7 +143,8 @@ impl StoreWrite {
         self.retry.is_some()
     }
 
-    /// The same write, as it must be now that the store has `stored`. `None` if there is nothing to write any more.
+    /// The same write, as it must be now that the store has `stored`: after [`Put::Refused`], or to try an end again that was
+    /// not confirmed. `None` if there is nothing to write any more, or no randomness.
     ///
     /// See [`must_read`](Self::must_read) for an example.
     #[must_use]
@@ -164,7 +166,8 @@ impl StoreWrite {
             (Retried::OptOut(Ended::Until(_)), Record::Ended | Record::OptedOut(_)) => true,
             (Retried::End(_) | Retried::OptOut(_), Record::Ended | Record::OptedOut(_)) => false,
         };
-        let replaces = record::open(&keys.keys(), &self.key, stored, replaces).unwrap_or(false);
+        // A value that this node can't read is no reason to keep a user from logging in or out.
+        let replaces = record::open(&keys.keys(), &self.key, stored, replaces).unwrap_or(true);
         replaces.then(|| self.when(When::Is(stored.version))).flatten()
     }
 
@@ -389,10 +392,14 @@ impl Engine {
         opt_out: &OptOut,
         ended: Ended,
     ) -> Option<StoreWrite> {
+        Some(self.with_retry(self.put_opt_out(key, when, opt_out)?, Retried::OptOut(ended)))
+    }
+
+    /// The write that remembers the opt-out of a login, until a page has told the client of it.
+    pub(super) fn put_opt_out(&self, key: &StoreKey, when: When, opt_out: &OptOut) -> Option<StoreWrite> {
         let stored = self.seal_record(key, Purpose::StoredOptOut, &opt_out.write())?;
         let (key, keep) = (key.clone(), OPT_OUT_REMEMBERED);
-        let write = StoreWrite { key, when, stored, keep, ends_login: true, retry: None };
-        Some(self.with_retry(write, Retried::OptOut(ended)))
+        Some(StoreWrite { key, when, stored, keep, ends_login: true, retry: None })
     }
 
     fn with_retry(&self, write: StoreWrite, what: Retried) -> StoreWrite {

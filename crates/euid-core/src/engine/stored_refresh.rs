@@ -69,7 +69,7 @@ pub struct StoredRefresh {
     /// The key is of a user, not of a login.
     is_of_user: bool,
     login: Login,
-    /// When the login began.
+    /// When the login began. For a sealed identity that moves, when the request arrived that moves it.
     since: UnixMillis,
     identity: Arc<Identity>,
     /// The version of the record, as it was read or written last; `None` if nothing is there.
@@ -118,7 +118,8 @@ enum State {
     Done,
 }
 
-/// The next call, or the outcome; `None` if the operator was not asked.
+/// `Ok`: make this call. `Err`: all is done, which need not be a failure. Then `Some` is the outcome for `settle`, and `None`
+/// says that the operator was not asked.
 type Next = Result<StoreCall, Option<Result<Refreshed, EuidError>>>;
 
 impl StoredRefresh {
@@ -193,8 +194,8 @@ impl StoredRefresh {
         &self.key
     }
 
-    /// Returns the first call. The host waits for the operator's answer until `asked_until` at most, which should be a
-    /// second later than its own deadline.
+    /// Returns the first call. `asked_until` is when this node's lease ends: set it one second after the host's deadline for
+    /// the operator's answer, so that the new pair can still be written under the lease.
     ///
     /// # Errors
     ///
@@ -322,12 +323,15 @@ impl StoredRefresh {
     fn refreshed(&mut self, engine: &Engine, outcome: Result<Refreshed, EuidError>, now: UnixMillis) -> Next {
         let end = match &outcome {
             Ok(Refreshed::Identity(pair)) => return self.put_pair(engine, pair.clone(), false, now),
-            Ok(Refreshed::OptedOut) if self.is_of_user => {
-                let (when, ended) = (self.version.map_or(When::Absent, When::Is), Ended::Login(self.login.lineage));
+            Ok(Refreshed::OptedOut) => {
                 let opt_out = OptOut { login: self.login, until: opted_out_until(now) };
-                engine.put_user_opt_out(&self.key, when, &opt_out, ended)
+                if self.is_of_user {
+                    let (when, ended) = (self.version.map_or(When::Absent, When::Is), Ended::Login(self.login.lineage));
+                    engine.put_user_opt_out(&self.key, when, &opt_out, ended)
+                } else {
+                    engine.put_opt_out(&self.key, When::Always, &opt_out)
+                }
             }
-            Ok(Refreshed::OptedOut) => engine.put_end(&self.key, When::Always),
             Err(error) if error.kind() == ErrorKind::RejectedToken => {
                 // Of this pair only: another node may have put a newer one.
                 self.version.and_then(|version| engine.put_end(&self.key, When::Is(version)))
@@ -436,7 +440,7 @@ fn ended() -> Result<Refreshed, EuidError> {
     Err(EuidError::new(ErrorKind::RejectedToken, "the login has ended, as the store says"))
 }
 
-/// How many leases one refresh tries to get.
+/// How many leases one refresh tries to get, and how often it tries an end that other writes come before.
 const MOST_TRIES: u8 = 3;
 /// How long a page without a usable token waits for another node's refresh, before it reads again.
 const WAITS: [Duration; 3] = [Duration::from_millis(25), Duration::from_millis(50), Duration::from_millis(100)];

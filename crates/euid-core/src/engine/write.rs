@@ -173,13 +173,14 @@ impl<T: Transport> Writer<'_, T> {
             Change::Keep | Change::ForgetIdentity => {}
             Change::EndLogin => {
                 // Without an anchor, a migrated identity that a late response brings would count.
-                if by_user {
+                if by_user && !removals.brought.any() {
                     return self.write_scripts(scripts, headers);
                 }
                 if sdk_cookie.is_some() || removals.brought.migration != Migration::Unseen {
                     anchor = Some(set(Slot::Anchor, login::ENDED, ANCHOR_MAX_AGE)?);
                 }
             }
+            Change::OptOut(new) if by_user && new.subject.is_none() => return Err(WriteError::NotStored),
             Change::OptOut(new) => {
                 let opt_out = match saved {
                     // As the store has it: a login may have begun since then.

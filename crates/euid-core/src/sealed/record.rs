@@ -1,12 +1,12 @@
 //! The values in a store: an identity with what its refreshes need, the end of a login, and the opt-out of a user.
 //!
 //! ```text
-//! identity: asked until(8) · since(8) · count(1) of previous keys, 0 or 1 · [previous key(32)] · payload
+//! identity: asked until(8), 0 for no lease · since(8) · count(1) of previous keys, 0 or 1 · [previous key(32)] · payload
 //! end:      nothing
 //! opt-out:  as at the client
 //! ```
 //!
-//! Each is sealed, with the store's key in the associated data: a value under another key does not open.
+//! Times are in milliseconds since the Unix epoch, big-endian. Each value is sealed, with the store's key in the associated data: a value under another key does not open.
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
@@ -59,7 +59,7 @@ pub(crate) struct StoredIdentity<'a> {
 pub(crate) enum RecordError {
     /// It has a version or a key that this node does not know.
     UnknownKey,
-    /// It does not open under its key and the key of the store.
+    /// It does not open: it was changed, or is in the place of another value.
     Forged,
     /// What it holds is no record.
     Undecodable,
