@@ -1039,6 +1039,8 @@ impl Explorer {
         let other_user = self.setup.bound && world.user != Some(login);
         let may_end = world.ending.contains(&login) || other_user;
         match (world.current, world.opted_out.contains(&login)) {
+            // The store may know it before a response tells it.
+            (Some(Current::Login(_)), false) if shows_opt_out && world.out_at_operator.contains(&login) => None,
             (Some(Current::Login(_)), false) if shows_opt_out => Some(What::WrongOptOut),
             (Some(Current::Login(_)), false) => {
                 let may_miss = may_end || world.out_at_operator.contains(&login) || world.removed.contains(&login);

@@ -77,9 +77,14 @@ impl TestStore {
                 Err(StoreError::new("no answer, as the test wants it"))
             }
             Fault::Hangs => pending().await,
-            Fault::Panics => std::panic::panic_any("as the test wants it"),
+            Fault::Panics => panic_in_a_store(),
         }
     }
+}
+
+#[expect(clippy::panic, reason = "a test wants it")]
+fn panic_in_a_store() -> ! {
+    panic!("as the test wants it")
 }
 
 impl Store for TestStore {

@@ -325,11 +325,12 @@ impl StoredRefresh {
             Ok(Refreshed::Identity(pair)) => return self.put_pair(engine, pair.clone(), false, now),
             Ok(Refreshed::OptedOut) => {
                 let opt_out = OptOut { login: self.login, until: opted_out_until(now) };
+                // A logout that came meanwhile stays.
+                let when = self.version.map_or(When::Absent, When::Is);
                 if self.is_of_user {
-                    let (when, ended) = (self.version.map_or(When::Absent, When::Is), Ended::Login(self.login.lineage));
-                    engine.put_user_opt_out(&self.key, when, &opt_out, ended)
+                    engine.put_user_opt_out(&self.key, when, &opt_out, Ended::Login(self.login.lineage))
                 } else {
-                    engine.put_opt_out(&self.key, When::Always, &opt_out)
+                    engine.put_opt_out(&self.key, when, &opt_out)
                 }
             }
             Err(error) if error.kind() == ErrorKind::RejectedToken => {
