@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::COOKIE;
 
 use super::opt_out::opted_out_until;
-use super::write::{Removals, ScriptWrite};
+use super::write::{Removals, ScriptWrite, Writing};
 use super::{Change, Engine, NewLogin, Renewal};
 use crate::clock::UnixMillis;
 use crate::identity::Identity;
@@ -140,7 +140,7 @@ impl Site {
         };
         let removals =
             Removals { route: Route::by_cookies(self.0.cookies.scope()), brought: &Brought::NOTHING, leftovers: false };
-        self.0.write(&change, removals, scripts, now, headers).is_ok()
+        self.0.write(Writing { change: &change, removals, scripts, saved: None }, now, headers).is_ok()
     }
 }
 
