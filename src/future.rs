@@ -100,7 +100,7 @@ enum Cold<S: Service<Request<B>>, B> {
         /// The additions of this layer to its response.
         layer: Inner,
     },
-    /// The handler has answered, and the store is told of a login or a logout.
+    /// The handler has answered, and a login or a logout is written to the store.
     Saving(Saving<S::Response>),
 }
 

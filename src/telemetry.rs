@@ -229,7 +229,7 @@ pub(crate) fn store_end_lost() {
     tracing::warn!(
         target: TARGET,
         "the store did not confirm that a login has ended, and too many such ends are kept already: until its time, the \
-         record can be used by whoever has copied the visitor's cookies"
+         record can be used with a copy of the visitor's cookies"
     );
     count_store("euid_store_calls_total", "end", "lost");
 }

@@ -26,7 +26,7 @@ impl EuidLayer {
     ///
     /// All nodes share one store, so one of them asks the operator for an identity, however many there are. If the store
     /// is down, handlers see [`Euid::Unavailable`](crate::Euid::Unavailable), a login is sealed at the client as without a
-    /// store, and nobody is logged out. The guide [*State in a store*](crate::docs::stores) has the rest.
+    /// store, and no visitor is logged out. The guide [*State in a store*](crate::docs::stores) has the rest.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new()?.block_on(async {

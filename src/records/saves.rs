@@ -65,7 +65,7 @@ impl Drop for Making {
     fn drop(&mut self) {
         if let (Some(save), Some(sender)) = (self.save.take(), self.sender.take()) {
             self.records.owe_ends(&save);
-            // If nobody waits for it, the visitor has hung up.
+            // If no response waits for it, the visitor has hung up.
             let _ = sender.send(save);
         }
     }

@@ -46,7 +46,7 @@ const fn service<Sent: Send, Shared: Sync, Moved: Unpin>() {
 }
 
 /// `ResponseFuture` is `Send` if the inner service, its future, its response and the body are: it holds the response while
-/// a store is told of a login. It promises no `Unpin`.
+/// a login is written to a store. It promises no `Unpin`.
 #[expect(dead_code, reason = "this only has to compile")]
 const fn future<S, B>()
 where

@@ -272,7 +272,7 @@ async fn sessions_end_the_login_of_a_user_and_say_whether_the_store_knows() {
     let shop = Shop::new(Operator::never());
     let sessions = shop.site.layer.sessions().unwrap();
     let mut phone = shop.device(None);
-    assert!(sessions.end("17").await.is_ok(), "nobody is logged in");
+    assert!(sessions.end("17").await.is_ok(), "there is no login");
     phone.login("17", "old").await;
     assert!(sessions.end("18").await.is_ok());
     assert_eq!(phone.look().await, expect("active(old)", ""));

@@ -119,7 +119,7 @@ enum What {
     LostPair,
     /// An opt-out that was told is not told any more.
     ForgottenOptOut,
-    /// An opt-out is told that is not that of the login that counts.
+    /// A page shows an opt-out that is not that of the login that counts.
     WrongOptOut,
     /// A copy of the handle of a login whose logout was told shows its token.
     EndedShown,
@@ -127,7 +127,7 @@ enum What {
     TooManyCalls,
     /// It was called once more, as a lease broke.
     CallsOfBrokenLease,
-    /// A record that nobody can end any more, until its time.
+    /// A record that no request can end any more, until its time.
     Orphan,
     /// The same of a login whose response was never made.
     Unissued,

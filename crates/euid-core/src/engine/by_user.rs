@@ -7,7 +7,7 @@
 //! 3. A login that the store does not confirm is not kept. Nothing is sealed at the client.
 //! 4. A device that was told of an opt-out carries that until 72 h after it was noted: its sealed record is bound to the
 //!    user, and counts against a login that began before, and where the store has forgotten it. A login that began later
-//!    counts, also if the device is told of the opt-out only then.
+//!    counts, also if the device learns of the opt-out only then.
 
 use std::sync::Arc;
 
@@ -125,7 +125,7 @@ impl<T: Served> Exchange<'_, T> {
     fn with_user_opt_out(&self, opt_out: &OptOut, client: &Client) -> Step {
         let verdict = self.opted_out(opt_out);
         let tells = verdict.sees == Visibility::OptedOut && client.opt_out.is_none();
-        // The device is told of it now, and carries it from here on, as of when it was noted: a login may begin meanwhile.
+        // The device learns of it now and keeps it, as of when it was noted: a login may begin meanwhile.
         let change = if tells { Change::RecordOptOut(Box::new(*opt_out)) } else { verdict.action.into() };
         Step::Ready(self.decide(euid(verdict.sees, None), change, true, &client.brought, Findings::NONE))
     }
@@ -149,7 +149,7 @@ impl<T: Served> Exchange<'_, T> {
             let Some(identity) = payload.identity().map(Arc::new) else {
                 return self.without_login(client, Findings::rejected(RejectReason::Undecodable));
             };
-            let refresh = StoredRefresh::of_user(key.clone(), login, Arc::clone(&identity), version, since);
+            let refresh = StoredRefresh::of_record(key.clone(), login, Arc::clone(&identity), version, since).by_user();
             let source = Source::Stored(login);
             let step = self.candidate(source, &client.brought, identity, times, now, findings);
             return refresh.asked_until(asked_until).of_candidate(step, now);

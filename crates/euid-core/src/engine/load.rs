@@ -119,7 +119,7 @@ impl Load {
 impl Engine {
     /// Goes on with a request whose record has been loaded: `key` is that of the load, and `stored` what the store has there,
     /// `None` if nothing. Pass the same method, headers and context as to [`begin`](Self::begin); the step is not
-    /// [`Step::Load`] again. If the store did not answer, use [`Load::unavailable`]: `None` means that nobody is logged in.
+    /// [`Step::Load`] again. If the store did not answer, use [`Load::unavailable`]: `None` means that there is no such login.
     ///
     /// ```
     /// # use euid_core as tower_euid;

@@ -2,7 +2,7 @@
 //!
 //! 1. The login slot is the handle: it names the lineage, whose hash is the key in the store. The client has nothing else.
 //! 2. A record is an identity, or says that its login has *ended*. A missing record, and one that has ended, mean that
-//!    nobody is logged in, and nothing is written because of them.
+//!    there is no such login, and nothing is written because of them.
 //! 3. A login is put only where nothing is, under its new lineage. It does not end the record of the login that it
 //!    replaces, because its own response may never arrive. It notes that key, and the first refresh, login or logout
 //!    that brings the new handle ends it.
@@ -56,7 +56,7 @@ pub struct Unavailable;
 ///
 /// ```
 /// # use euid_core as tower_euid;
-/// let nobody: tower_euid::engine::Loaded = Ok(None);
+/// let no_record: tower_euid::engine::Loaded = Ok(None);
 /// ```
 pub type Loaded = Result<Option<Stored>, Unavailable>;
 
@@ -112,7 +112,7 @@ enum Retried {
     Login(UnixMillis),
     /// The end of a login.
     End(Ended),
-    /// The opt-out of whoever has logged in.
+    /// The opt-out of a user: one that a handler states, or one that a refresh of a login has found.
     OptOut(Ended),
 }
 
@@ -303,7 +303,7 @@ impl Engine {
     /// let engine = Engine::new(CookieKey::generate()?.into()).with_user_store(StoreSecret::generate()?);
     /// let end = engine.end_of_user(Scope::Euid, b"17", at(5_000)).ok_or("no randomness")?;
     /// assert!(end.must_read());
-    /// assert!(end.again(None).is_none()); // nobody is logged in
+    /// assert!(end.again(None).is_none()); // there is no login
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]

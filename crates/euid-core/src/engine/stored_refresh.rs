@@ -131,18 +131,12 @@ impl StoredRefresh {
         version: [u8; 16],
         since: UnixMillis,
     ) -> Self {
-        Self { version: Some(version), since, ..Self::of_sealed(key, login, identity, since) }
+        Self { version: Some(version), ..Self::of_sealed(key, login, identity, since) }
     }
 
-    /// The refresh of a user's identity that was read in the store.
-    pub(super) fn of_user(
-        key: StoreKey,
-        login: Login,
-        identity: Arc<Identity>,
-        version: [u8; 16],
-        since: UnixMillis,
-    ) -> Self {
-        Self { is_of_user: true, ..Self::of_record(key, login, identity, version, since) }
+    /// The same refresh, in a store that is keyed by the user.
+    pub(super) fn by_user(self) -> Self {
+        Self { is_of_user: true, ..self }
     }
 
     /// The refresh of an identity that came from the client, and moves into the store.

@@ -1,4 +1,4 @@
-//! What somebody reads who has a copy of all that the server holds.
+//! What the reader of a dump finds: a copy of all that the server holds.
 
 use std::collections::HashMap;
 

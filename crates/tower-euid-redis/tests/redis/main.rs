@@ -9,7 +9,6 @@ mod cluster;
 mod conformance;
 mod dump;
 mod failures;
-mod latency;
 mod revival;
 mod server;
 mod site;

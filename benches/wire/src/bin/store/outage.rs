@@ -145,7 +145,7 @@ impl Drop for Redis {
     }
 }
 
-/// A page of somebody who is logged in.
+/// A page of a visitor who is logged in.
 struct Page {
     came: Instant,
     took: Duration,
@@ -286,7 +286,7 @@ impl Visitor {
         if is_known && removed.iter().all(moved) {
             return Ok(());
         }
-        Err(format!("`{body:.12}`, {removed:?} for somebody who is logged in"))
+        Err(format!("`{body:.12}`, {removed:?} for a visitor who is logged in"))
     }
 }
 
