@@ -59,6 +59,17 @@ pub struct Load {
 
 impl Load {
     /// The key of the record in the store.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use std::collections::HashMap;
+    /// use tower_euid::engine::{Load, Loaded};
+    /// use tower_euid::store::{StoreKey, Stored};
+    ///
+    /// fn look_up(load: &Load, records: &HashMap<StoreKey, Stored>) -> Loaded {
+    ///     Ok(records.get(load.key()).cloned())
+    /// }
+    /// ```
     #[must_use]
     pub fn key(&self) -> &StoreKey {
         &self.key

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::finish::Report;
 use super::opt_out::opted_out_until;
-use super::stored::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
+use super::store_calls::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
 use super::write::Removals;
 use super::{Change, Engine, Pending, Renewal};
 use crate::clock::UnixMillis;
@@ -114,6 +114,15 @@ impl Save {
     }
 
     /// The next call; `None` once the headers can be written.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (_, save) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/save.rs"));
+    /// use tower_euid::engine::StoreCall;
+    ///
+    /// assert!(matches!(save.call(), Some(StoreCall::Put(_)))); // a login
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn call(&self) -> Option<&StoreCall> {
         self.calls.last()
@@ -121,6 +130,13 @@ impl Save {
 
     /// The ends of logins that have not been made: those whose call is still to come, and those that other writes came
     /// before, too often. The host tries them again, like those that the store did not confirm.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (_, save) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/save.rs"));
+    /// assert_eq!(save.open_ends().count(), 0); // a login that replaces none ends none
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_ends(&self) -> impl Iterator<Item = &StoreWrite> {
         let puts =
             self.calls.iter().filter_map(|call| if let StoreCall::Put(write) = call { Some(write) } else { None });
@@ -131,6 +147,17 @@ impl Save {
     }
 
     /// Takes the answer to the [call](Self::call).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (_, mut save) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/save.rs"));
+    /// use tower_euid::engine::StoreAnswer;
+    /// use tower_euid::store::Put;
+    ///
+    /// save.answer(StoreAnswer::Put(Ok(Put::Done)));
+    /// assert!(save.call().is_none());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn answer(&mut self, answer: StoreAnswer) {
         match (self.calls.pop(), answer) {
             (Some(StoreCall::Put(write)), StoreAnswer::Put(answer)) => self.have_put(write, answer),
@@ -181,6 +208,20 @@ impl Save {
 
 impl Engine {
     /// Writes the headers after the store's answers, as [`finish`](Self::finish) does without a store.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, mut save) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/save.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::{StoreAnswer, Unavailable};
+    ///
+    /// save.answer(StoreAnswer::Put(Err(Unavailable)));
+    /// let mut headers = http::HeaderMap::new();
+    /// let report = engine.saved(save, &mut headers, || at(0));
+    /// assert_eq!(report.unwritten, None);
+    /// assert!(headers.contains_key("set-cookie")); // the client keeps the identity, as the store does not
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn saved(&self, save: Box<Save>, headers: &mut HeaderMap, now: impl Fn() -> UnixMillis) -> Report {
         let Save { mut pending, asked, status, outcome, .. } = *save;
         if let (Saved::Move { key, loaded }, Change::Renew(renewal)) = (&outcome, &pending.change)

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use super::decision::Decision;
 use super::opt_out::opted_out_until;
-use super::stored::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
+use super::store_calls::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
 use super::{Engine, Step};
 use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
@@ -183,6 +183,17 @@ impl StoredRefresh {
     }
 
     /// The key of the record: every node has the same for one login.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, refresh) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/stored_refresh.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::StoreCall;
+    ///
+    /// let first = refresh.clone().start(&engine, at(17_000), at(11_000));
+    /// assert!(matches!(first, Ok(StoreCall::Put(lease)) if lease.key == *refresh.key()));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn key(&self) -> &StoreKey {
         &self.key
@@ -190,6 +201,17 @@ impl StoredRefresh {
 
     /// Returns the first call. `asked_until` is when this node's lease ends: set it one second after the host's deadline for
     /// the operator's answer, so that the new pair can still be written under the lease.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, mut refresh) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/stored_refresh.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::StoreCall;
+    ///
+    /// let first = refresh.start(&engine, at(17_000), at(11_000));
+    /// assert!(matches!(first, Ok(StoreCall::Put(_)))); // the lease
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -203,6 +225,18 @@ impl StoredRefresh {
     }
 
     /// Returns the call after this answer.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, mut refresh) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/stored_refresh.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::{StoreAnswer, StoreCall, Unavailable};
+    ///
+    /// let _lease = refresh.start(&engine, at(17_000), at(11_000));
+    /// let next = refresh.next(&engine, StoreAnswer::Put(Err(Unavailable)), at(11_000));
+    /// assert!(matches!(next, Ok(StoreCall::Refresh(_)))); // the client has the identity: it needs no lease
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
