@@ -277,13 +277,16 @@ async fn record_is_remembered_until_this_node_writes_it_or_its_time_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_that_come_together_share_one_read() {
-    let nodes = Nodes::new(Operator::never()).logged_in(0).await;
-    nodes.store.delay(Duration::from_millis(10));
-    for visit in futures((0..20).map(|_| nodes.first.look_once())).await {
-        assert_eq!(visit.saw(), "active(old)");
+async fn pages_that_come_together_share_one_read_if_the_node_remembers_records() {
+    for (time, reads) in [(Duration::from_millis(1), 1), (Duration::ZERO, 20)] {
+        let nodes = Nodes::new(Operator::never()).logged_in(0).await;
+        let node = nodes.first.configured(|layer| layer.remember_for(time));
+        nodes.store.delay(Duration::from_millis(10));
+        for visit in futures((0..20).map(|_| node.look_once())).await {
+            assert_eq!(visit.saw(), "active(old)");
+        }
+        assert_eq!(nodes.store.calls().0, reads, "{time:?}");
     }
-    assert_eq!(nodes.store.calls().0, 1);
 }
 
 #[tokio::test]
