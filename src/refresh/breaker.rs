@@ -113,6 +113,13 @@ impl Breaker {
         }
     }
 
+    /// Notes that a probe was dropped. If it was still under way, the breaker opens again.
+    pub(crate) fn probe_dropped(&mut self, now: UnixMillis) {
+        if let Position::HalfOpen { .. } = self.position {
+            self.open(now, None);
+        }
+    }
+
     /// Opens the breaker at once, without counting failures.
     pub(super) fn open(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
         let length = self.cooldown.max(backoff::heeded(retry_after));

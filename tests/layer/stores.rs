@@ -119,6 +119,16 @@ async fn probe_of_the_store_that_is_dropped_is_followed_by_another() {
     assert_eq!(nodes.first.look().await.saw(), "active(old)");
 }
 
+#[tokio::test(start_paused = true)]
+async fn clients_that_go_away_do_not_open_the_breaker_of_the_store() {
+    let nodes = Nodes::new(Operator::never()).logged_in(0).await;
+    nodes.store.delay(Duration::from_millis(20));
+    for _ in 0..10 {
+        assert!(tokio::time::timeout(Duration::from_millis(10), nodes.first.look_once()).await.is_err(), "dropped");
+    }
+    assert_eq!(nodes.first.look_once().await.saw(), "active(old)");
+}
+
 #[tokio::test]
 async fn store_that_panics_fails_no_page() {
     let mut nodes = Nodes::new(Operator::never()).logged_in(0).await;
