@@ -49,7 +49,7 @@ mod link;
 mod store;
 
 pub use self::builder::RedisStoreBuilder;
-pub use self::env::from_env;
+pub use self::env::{from_env, from_variables};
 pub use self::store::RedisStore;
 
 /// Compiles the README's code unchanged.
