@@ -387,6 +387,10 @@ class Nginx(Case):
 
     def setUp(self):
         super().setUp()
+        self.run_nginx()
+
+    def run_nginx(self, api=None, token=None):
+        """Starts nginx, before an API at this address, that needs this token."""
         self.site = Site()
         self.addCleanup(self.site.server_close)
         threading.Thread(target=self.site.serve_forever, daemon=True).start()
@@ -394,7 +398,8 @@ class Nginx(Case):
         self.port = free_port()
         text = (CRATE / "nginx/euid-sidecar.conf").read_text()
         for old, new in (
-            ("unix:/run/euid-sidecar/api.sock;", f"unix:{self.api};"),
+            ("unix:/run/euid-sidecar/api.sock;", f"{api or f'unix:{self.api}'};"),
+            ('Authorization "";', f'Authorization "{f"Bearer {token}" if token else ""}";'),
             ("http://127.0.0.1:8000;", f"http://127.0.0.1:{self.site.server_port};"),
             ("listen 80;", f"listen 127.0.0.1:{self.port};"),
         ):
@@ -422,6 +427,20 @@ class Nginx(Case):
 
     def euid(self, got):
         return {name: value for name, value in got if name.startswith("euid")}
+
+    def test_api_on_a_port_gets_its_token_and_no_other(self):
+        port = free_port()
+        self.run_nginx(f"127.0.0.1:{port}", TOKEN)
+        self.serve(
+            self.sandbox() | self.settings(EUID_SIDECAR_API=f"127.0.0.1:{port}", EUID_SIDECAR_API_TOKEN=TOKEN)
+        )
+        got, _ = self.visit(Authorization="Basic dXNlcjpwYXNz")
+        self.assertEqual(self.euid(got), {"euid-state": "absent"})
+        self.assertIn(["authorization", "Basic dXNlcjpwYXNz"], got, "the site has the visitor's own")
+        self.run_nginx(f"127.0.0.1:{port}", TOKEN[::-1])
+        self.assertEqual(self.euid(self.visit()[0]), {})
+        self.assertIn("forward-auth gives no token", self.log.read_text())
+        self.assertNotIn(TOKEN[::-1], self.log.read_text())
 
     def test_token_arrives_at_the_site_and_the_page_stays_private(self):
         self.serve(self.sandbox() | self.settings())

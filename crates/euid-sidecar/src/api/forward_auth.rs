@@ -5,7 +5,8 @@
 //! 2. `Euid-State` is the visitor's state, `Euid-Token` their token, if there is one. All other headers are those of the
 //!    layer, for the response to the visitor.
 //! 3. At most one `Set-Cookie`, because nginx passes on no more. The layer writes again what is still to be written: a
-//!    removal, or the cookie for scripts, comes with a later page.
+//!    removal, or the cookie for scripts, comes with a later page. Only a cookie of the JavaScript SDK that was migrated
+//!    stays until a login or a logout, unused.
 
 use std::sync::Arc;
 
@@ -59,11 +60,16 @@ mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
     use axum::http::{Method, StatusCode};
+    use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
     use tower::ServiceExt;
+    use tower_euid::clock::Clock;
     use tower_euid::{CookieConfig, EuidLayer, RefreshMode};
 
     use super::*;
     use crate::api::tests::{Caller, ENOUGH, TOO_LITTLE, stored};
+
+    /// 32 bytes in base64.
+    const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
     /// Sends a request to `/auth` as a proxy, and keeps its cookie as a browser.
     async fn ask(caller: &mut Caller, method: Method, uri: &str) -> HeaderMap {
@@ -151,6 +157,24 @@ mod tests {
         let token = text(&headers, "euid-token").unwrap();
         assert!(caller.cookies.iter().any(|(_, value)| value == token), "{:?}", caller.cookies);
         assert_eq!(caller.sandbox.refresh_calls(), 1);
+    }
+
+    #[tokio::test]
+    async fn cookie_of_the_javascript_sdk_stays_until_the_logout() {
+        let mut caller =
+            Caller::configured(|layer| layer.cookie(CookieConfig::default().migrate_js_sdk_cookie(None).unwrap()));
+        let now = caller.sandbox.clock().now().as_millis();
+        let identity = serde_json::json!({
+            "advertising_token": "token", "refresh_token": "refresh", "refresh_response_key": SECRET,
+            "refresh_from": now + 60_000, "identity_expires": now + 120_000, "refresh_expires": now + 240_000,
+        });
+        let value = percent_encode(identity.to_string().as_bytes(), NON_ALPHANUMERIC).to_string();
+        caller.cookies.push(("__euid".to_owned(), value));
+        assert_eq!(states(&mut caller).await, ["active"; 2]);
+        assert_eq!(caller.cookies.len(), 2, "{:?}", caller.cookies);
+        caller.post("/v1/logout", "").await;
+        assert!(!caller.cookies.iter().any(|(name, _)| name == "__euid"), "{:?}", caller.cookies);
+        assert_eq!(states(&mut caller).await, ["absent"]);
     }
 
     #[tokio::test]

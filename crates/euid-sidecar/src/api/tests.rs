@@ -97,7 +97,7 @@ impl Caller {
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    async fn post(&mut self, path: &str, form: impl Into<Body>) -> Answer {
+    pub(super) async fn post(&mut self, path: &str, form: impl Into<Body>) -> Answer {
         let request =
             self.request(Method::POST, path).header(CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8");
         self.send(request.body(form.into()).unwrap()).await
