@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use tower_euid::AdvertisingToken;
 
+use super::next_page::{pair, sets};
 use super::{Api, NOT_ALLOWED};
 
 pub(super) async fn forward_auth(State(api): State<Arc<Api>>, mut request: Request) -> Response {
@@ -42,9 +43,7 @@ pub(super) async fn forward_auth(State(api): State<Arc<Api>>, mut request: Reque
 
 /// Keeps the first line that sets a cookie, or the first one.
 fn keep_one_cookie(headers: &mut HeaderMap) {
-    let sets = |line: &&HeaderValue| {
-        line.as_bytes().split(|&byte| byte == b';').next().is_some_and(|pair| !pair.ends_with(b"="))
-    };
+    let sets = |line: &&HeaderValue| sets(pair(line));
     if let Some(line) = headers.get_all(SET_COOKIE).iter().find(sets).or_else(|| headers.get(SET_COOKIE)).cloned() {
         headers.insert(SET_COOKIE, line);
     }

@@ -197,24 +197,26 @@ async fn log_in(
     };
     let subject = form.take("subject").map(Cow::into_owned);
     let update = match form.take_person() {
-        Ok(person) => identity_of(site, scope, consent, person).await,
+        Ok(person) => generated(site, scope, consent, person, subject.as_deref()).await,
         Err(refusal) => Err(bad_request(refusal)),
     };
-    (update.map(|update| subject.iter().fold(update, |update, id| update.subject(id))), subject)
+    (update, subject)
 }
 
-async fn identity_of(
+async fn generated(
     site: &Site,
     scope: Scope,
     consent: Consent,
     person: GenerateRequest,
+    subject: Option<&str>,
 ) -> Result<EuidUpdate, Failure> {
     let client = site.clients.iter().find(|(served, _)| *served == scope);
     let Some((_, client)) = client.filter(|_| consent == Consent::Granted) else {
         // Without consent no identity may be made, and the previous one was another login's.
         return Ok(EuidUpdate::logout());
     };
-    client.generate(person).await.map(EuidUpdate::from).map_err(|error| operator_failed(&error))
+    let update = EuidUpdate::from(client.generate(person).await.map_err(|error| operator_failed(&error))?);
+    Ok(subject.into_iter().fold(update, EuidUpdate::subject))
 }
 
 async fn logout(Extension(asked): Extension<Asked>, request: Request) -> Response {

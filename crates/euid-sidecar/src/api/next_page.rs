@@ -28,18 +28,28 @@ pub(super) fn next_page(brought: HeaderMap, written: &HeaderMap) -> Request {
     request
 }
 
-/// Returns the value of `Cookie`. An empty value in `Set-Cookie` removes the cookie.
+/// Returns the value of `Cookie`.
 fn cookies(brought: &HeaderMap, written: &HeaderMap) -> Vec<u8> {
     let mut new: Vec<&[u8]> = Vec::new();
     for line in written.get_all(SET_COOKIE) {
-        let pair = line.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+        let pair = pair(line);
         new.retain(|other| name(other) != name(pair));
         new.push(pair);
     }
     let old = brought.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b';'));
     let kept = old.map(<[u8]>::trim_ascii).filter(|pair| !new.iter().any(|other| name(other) == name(pair)));
-    let set = new.iter().copied().filter(|pair| !pair.ends_with(b"="));
+    let set = new.iter().copied().filter(|pair| sets(pair));
     kept.chain(set).collect::<Vec<_>>().join(&b"; "[..])
+}
+
+/// Returns the name and the value in a line of `Set-Cookie`.
+pub(super) fn pair(line: &HeaderValue) -> &[u8] {
+    line.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default()
+}
+
+/// Whether a line with this pair sets the cookie, and does not remove it.
+pub(super) fn sets(pair: &[u8]) -> bool {
+    !pair.ends_with(b"=")
 }
 
 fn name(pair: &[u8]) -> &[u8] {
