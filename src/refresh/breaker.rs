@@ -113,10 +113,10 @@ impl Breaker {
         }
     }
 
-    /// Notes that a probe was dropped. If it was still under way, the breaker opens again.
+    /// Notes that a probe was dropped. If it was still under way, the next call is the probe: nothing was learnt.
     pub(crate) fn probe_dropped(&mut self, now: UnixMillis) {
         if let Position::HalfOpen { .. } = self.position {
-            self.open(now, None);
+            self.position = Position::Open { cooldown: Span::new(now, Duration::ZERO) };
         }
     }
 

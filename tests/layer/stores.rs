@@ -115,8 +115,22 @@ async fn probe_of_the_store_that_is_dropped_is_followed_by_another() {
     nodes.first.wait_until(1_000);
     assert!(tokio::time::timeout(Duration::from_millis(10), nodes.first.look()).await.is_err(), "the probe");
     nodes.store.fault(Fault::None);
-    nodes.first.wait_until(2_000);
-    assert_eq!(nodes.first.look().await.saw(), "active(old)");
+    assert_eq!(nodes.first.look().await.saw(), "active(old)", "at once, as nothing was learnt of the store");
+}
+
+#[tokio::test(start_paused = true)]
+async fn logout_with_a_handle_that_names_no_login_writes_nothing() {
+    let forged = [("__Host-euid-login", "AAAAAAAAAAAAAAAAAAAAAA"), ("__Host-euid.AAAA", "forged")];
+    for (cookies, fault) in [(1, Fault::None), (2, Fault::None), (1, Fault::Down)] {
+        let mut nodes = Nodes::new(Operator::never());
+        forged[..cookies].iter().for_each(|(name, value)| nodes.first.jar.put(name, value));
+        nodes.store.fault(fault);
+        assert_ne!(outcome(&nodes.first.update(EuidUpdate::logout()).await).1, "", "the cookies came");
+        // What is owed after an outage is looked up first.
+        nodes.store.fault(Fault::None);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(nodes.store.written(), 0, "{cookies} {fault:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

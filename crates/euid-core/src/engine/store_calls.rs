@@ -98,6 +98,8 @@ pub(super) enum Ended {
     Login(Lineage),
     /// Every one that began until then.
     Until(UnixMillis),
+    /// Any: the key is of one login.
+    Any,
 }
 
 impl StoreWrite {
@@ -194,6 +196,7 @@ impl Ended {
         match self {
             Self::Login(lineage) => record.payload.login.lineage == lineage,
             Self::Until(time) => record.since <= time,
+            Self::Any => true,
         }
     }
 }

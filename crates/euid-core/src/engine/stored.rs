@@ -95,7 +95,7 @@ impl Engine {
     #[must_use]
     pub fn end_of_user(&self, scope: Scope, user: &[u8], now: UnixMillis) -> Option<StoreWrite> {
         let key = self.user_store()?.key_of(scope, user);
-        self.put_user_end(&key, When::Absent, Ended::Until(now))
+        self.put_end_if_there(&key, When::Absent, Ended::Until(now))
     }
 
     /// The place in the store of a request's login, if the engine uses a store: the login that its anchor names, or that of
@@ -165,8 +165,8 @@ impl Engine {
         Some(self.with_retry(write, Retried::Login(record.since)))
     }
 
-    /// The write that ends a login of a user.
-    pub(super) fn put_user_end(&self, key: &StoreKey, when: When, ended: Ended) -> Option<StoreWrite> {
+    /// The write that ends a login, if the store has it.
+    pub(super) fn put_end_if_there(&self, key: &StoreKey, when: When, ended: Ended) -> Option<StoreWrite> {
         Some(self.with_retry(self.put_end(key, when)?, Retried::End(ended)))
     }
 

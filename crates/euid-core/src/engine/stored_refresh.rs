@@ -170,7 +170,7 @@ impl StoredRefresh {
     pub(super) fn of_candidate(self, step: Step, now: UnixMillis) -> Step {
         let Step::Refresh(mut candidate) = step else { return step };
         let is_usable = candidate.is_usable();
-        if now < self.asked_until && is_usable {
+        if is_leased(self.asked_until, now) && is_usable {
             // Another node is refreshing it.
             return Step::Ready(Decision { findings: candidate.findings, ..candidate.postpone(now) });
         }
@@ -218,7 +218,7 @@ impl StoredRefresh {
     /// The outcome, as [`next`](Self::next).
     pub fn start(&mut self, engine: &Engine, asked_until: UnixMillis, now: UnixMillis) -> Next {
         self.lease_until = asked_until;
-        if now < self.asked_until {
+        if is_leased(self.asked_until, now) {
             return self.wait(0);
         }
         self.lease(engine, now)
@@ -339,7 +339,7 @@ impl StoredRefresh {
         if there.is_newer_than(&self.identity) {
             return Err(Some(Ok(Refreshed::Identity(there.identity))));
         }
-        if now < there.asked_until {
+        if is_leased(there.asked_until, now) {
             return self.wait(waits);
         }
         self.version = Some(there.version);
@@ -464,11 +464,19 @@ impl Pair {
     }
 }
 
+/// Whether another node waits for the operator's answer. A lease that ends much later is of a node whose clock is ahead, or
+/// was: it counts no more than a call can take.
+fn is_leased(asked_until: UnixMillis, now: UnixMillis) -> bool {
+    now < asked_until && asked_until <= now.saturating_add(LONGEST_LEASE)
+}
+
 /// What the operator says of a token that no longer counts.
 fn ended() -> Result<Refreshed, EuidError> {
     Err(EuidError::new(ErrorKind::RejectedToken, "the login has ended, as the store says"))
 }
 
+/// Longer than a call and the differences between clocks that are kept right.
+const LONGEST_LEASE: Duration = Duration::from_secs(60);
 /// How many leases one refresh tries to get, and how often it tries an end that other writes come before.
 const MOST_TRIES: u8 = 3;
 /// How long a page without a usable token waits for another node's refresh, before it reads again.
@@ -477,5 +485,18 @@ const WAITS: [Duration; 3] = [Duration::from_millis(25), Duration::from_millis(5
 impl fmt::Debug for StoredRefresh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredRefresh").field("key", &self.key).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lease_counts_until_its_end_but_not_one_of_a_clock_that_is_ahead() {
+        let now = UnixMillis::from_millis(1_000_000);
+        let is_leased_for = |millis: i64| is_leased(UnixMillis::from_millis(1_000_000 + millis), now);
+        assert_eq!([-1, 0, 1, 11_000, 60_000].map(is_leased_for), [false, false, true, true, true]);
+        assert_eq!([60_001, 7_200_000].map(is_leased_for), [false, false]);
     }
 }
