@@ -16,7 +16,7 @@ use euid_core::Scope;
 use euid_core::engine::{RejectReason, WriteError};
 use euid_core::error::{ErrorKind, EuidError};
 
-use self::meter::{count, count_by, count_store, record, record_store, set, set_store};
+use self::meter::{count, count_by, count_store, record, record_store, set, set_store, set_store_calls};
 use crate::store::StoreError;
 
 /// The handler of a request is called with this state.
@@ -209,14 +209,19 @@ pub(crate) fn store_refused(what: &'static str) {
 }
 
 /// The breaker for the store changed its state; `error` is the failure that opened it.
-pub(crate) fn store_breaker_moved(from: &'static str, to: &'static str, error: Option<&StoreError>) {
+pub(crate) fn store_breaker_moved(
+    calls: &'static str,
+    from: &'static str,
+    to: &'static str,
+    error: Option<&StoreError>,
+) {
     let error = error.map(tracing::field::display);
-    tracing::warn!(target: TARGET, %from, %to, error, "the store's breaker changed state");
+    tracing::warn!(target: TARGET, %calls, %from, %to, error, "the store's breaker changed state");
 }
 
-/// The breaker for the store is in the state of this number. Called without a change too.
-pub(crate) fn store_breaker_is(number: u8) {
-    set_store("euid_store_breaker_state", number.into());
+/// The breaker for the store's reads or writes is in the state of this number. Called without a change too.
+pub(crate) fn store_breaker_is(calls: &'static str, number: u8) {
+    set_store_calls("euid_store_breaker_state", calls, number.into());
 }
 
 /// This number of logins has ended without the store's knowledge; this node tries to tell it.
@@ -428,6 +433,10 @@ mod meter {
         metrics::histogram!(name, "call" => call).record(value);
     }
 
+    pub(super) fn set_store_calls(name: &'static str, calls: &'static str, value: f64) {
+        metrics::gauge!(name, "calls" => calls).set(value);
+    }
+
     pub(super) fn set_store(name: &'static str, value: f64) {
         metrics::gauge!(name).set(value);
     }
@@ -441,6 +450,8 @@ mod meter {
     pub(super) fn count_store(_: &'static str, _: &'static str, _: &'static str) {}
 
     pub(super) fn record_store(_: &'static str, _: &'static str, _: f64) {}
+
+    pub(super) fn set_store_calls(_: &'static str, _: &'static str, _: f64) {}
 
     pub(super) fn set_store(_: &'static str, _: f64) {}
 

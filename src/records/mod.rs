@@ -1,7 +1,7 @@
 //! The records of visitors in the site's store: what the engine asks of it, with a limit of time and a breaker.
 //!
 //! 1. A call takes at most the store's timeout. After five failures in a row no call is made for a second, so that a store
-//!    that is down costs pages nothing.
+//!    that is down costs pages nothing. Reads and writes are counted apart.
 //! 2. [`loads`]: requests of one login that come together share one read, and a record is remembered for a short time.
 //! 3. [`refresh`] makes the calls of one refresh, [`saves`] those of one response.
 //! 4. [`owed`]: the end of a login that the store did not confirm is tried again until it does. Until then this node shows
@@ -24,6 +24,7 @@ use euid_core::clock::{Clock, UnixMillis};
 use euid_core::engine::{Loaded, StoreWrite, Unavailable};
 use euid_core::store::{Put, StoreKey};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use self::loads::LoadTable;
 pub(crate) use self::loads::Loading;
@@ -49,14 +50,16 @@ pub(crate) struct Settings {
 /// The site's store, as all requests share it.
 pub(crate) struct Records {
     settings: Settings,
-    breaker: Mutex<Breaker>,
+    reads: Mutex<Breaker>,
+    writes: Mutex<Breaker>,
     loads: Mutex<LoadTable>,
     owed: Mutex<Owed>,
 }
 
 impl Records {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings, breaker: Mutex::new(Breaker::new(COOLDOWN)), loads: Mutex::default(), owed: Mutex::default() }
+        let [reads, writes] = [(); 2].map(|()| Mutex::new(Breaker::new(COOLDOWN)));
+        Self { settings, reads, writes, loads: Mutex::default(), owed: Mutex::default() }
     }
 
     /// The same store with changed settings. Nothing is remembered yet.
@@ -103,13 +106,15 @@ impl Records {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Unavailable> {
         let now = self.now();
-        let admission = lock(&self.breaker).admit(now);
+        let admission = lock(self.breaker(what).1).admit(now);
         if admission == Admission::Refused {
             telemetry::store_refused(what);
             return Err(Unavailable);
         }
-        let _probe = (admission == Admission::Probe).then(|| Probe(self));
-        self.timed(what, call).await
+        let mut underway = Underway { records: self, what, begun: deadline::steady_now(), is_over: false };
+        let outcome = self.timed(what, call).await;
+        underway.is_over = true;
+        outcome
     }
 
     /// Makes a call, past the breaker.
@@ -128,35 +133,60 @@ impl Records {
             let outcome = before(end, pin!(call)).await;
             outcome.unwrap_or_else(|| Err(StoreError::new("no answer within the timeout of the layer")))
         };
+        telemetry::store_called(what, outcome.as_ref().err(), deadline::steady_now().duration_since(begun));
         let now = self.now();
+        self.note(what, outcome.as_ref().err(), |breaker| match outcome {
+            Ok(_) => breaker.success(),
+            Err(_) => breaker.failure(now, None),
+        });
+        outcome.map_err(|_| Unavailable)
+    }
+
+    /// The breaker of these calls, and what they are called. A store that refuses to write, as one without memory does, is
+    /// still read.
+    fn breaker(&self, what: &'static str) -> (&'static str, &Mutex<Breaker>) {
+        if what == "get" { ("reads", &self.reads) } else { ("writes", &self.writes) }
+    }
+
+    /// Changes the breaker, and tells of it.
+    fn note(&self, what: &'static str, error: Option<&StoreError>, change: impl FnOnce(&mut Breaker)) {
+        let (calls, breaker) = self.breaker(what);
         let (from, to) = {
-            let mut breaker = lock(&self.breaker);
+            let mut breaker = lock(breaker);
             let from = breaker.state();
-            match outcome {
-                Ok(_) => breaker.success(),
-                Err(_) => breaker.failure(now, None),
-            }
+            change(&mut breaker);
             (from, breaker.state())
         };
         // Last, as it runs the application's code.
-        let error = outcome.as_ref().err();
-        telemetry::store_called(what, error, deadline::steady_now().duration_since(begun));
         if from != to {
-            telemetry::store_breaker_moved(from.word(), to.word(), error);
+            telemetry::store_breaker_moved(calls, from.word(), to.word(), error);
         }
-        telemetry::store_breaker_is(to.number());
-        outcome.map_err(|_| Unavailable)
+        telemetry::store_breaker_is(calls, to.number());
     }
 }
 
-/// A probe under way. If its request is dropped before the outcome is known, another probe must follow. Any other call may
-/// be dropped: that a client is gone says nothing of the store.
-struct Probe<'a>(&'a Records);
+/// A call that may be dropped, because its client is gone. That says nothing of the store, unless the call has taken long.
+struct Underway<'a> {
+    records: &'a Records,
+    what: &'static str,
+    begun: Instant,
+    is_over: bool,
+}
 
-impl Drop for Probe<'_> {
+impl Drop for Underway<'_> {
     fn drop(&mut self) {
-        let now = self.0.now();
-        lock(&self.0.breaker).probe_dropped(now);
+        if self.is_over {
+            return;
+        }
+        let now = self.records.now();
+        let is_slow = deadline::steady_now().duration_since(self.begun) >= self.records.settings.timeout / 2;
+        self.records.note(
+            self.what,
+            None,
+            |breaker| {
+                if is_slow { breaker.failure(now, None) } else { breaker.dropped(now) }
+            },
+        );
     }
 }
 

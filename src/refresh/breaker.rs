@@ -113,8 +113,8 @@ impl Breaker {
         }
     }
 
-    /// Notes that a probe was dropped. If it was still under way, the next call is the probe: nothing was learnt.
-    pub(crate) fn probe_dropped(&mut self, now: UnixMillis) {
+    /// Notes that a call was dropped. If it was the probe, the next call is: nothing was learnt.
+    pub(crate) fn dropped(&mut self, now: UnixMillis) {
         if let Position::HalfOpen { .. } = self.position {
             self.position = Position::Open { cooldown: Span::new(now, Duration::ZERO) };
         }

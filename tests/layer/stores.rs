@@ -143,6 +143,29 @@ async fn clients_that_go_away_do_not_open_the_breaker_of_the_store() {
     assert_eq!(nodes.first.look_once().await.saw(), "active(old)");
 }
 
+#[tokio::test(start_paused = true)]
+async fn calls_that_clients_wait_for_in_vain_open_the_breaker() {
+    let nodes = Nodes::new(Operator::never()).logged_in(0).await;
+    nodes.store.fault(Fault::Hangs);
+    for _ in 0..5 {
+        // Shorter than the store's timeout of 50 ms.
+        assert!(tokio::time::timeout(Duration::from_millis(30), nodes.first.look_once()).await.is_err(), "dropped");
+    }
+    assert_eq!(nodes.first.look_once().await.saw(), "unavailable");
+    assert_eq!(nodes.store.calls().0, 5);
+}
+
+#[tokio::test]
+async fn store_that_refuses_to_write_is_still_read() {
+    let mut nodes = Nodes::new(Operator::never()).logged_in(0).await;
+    nodes.store.fault(Fault::ReadOnly);
+    for _ in 0..6 {
+        nodes.another(Operator::never()).login("other").await;
+        { nodes.first.clone() }.login("other").await;
+    }
+    assert_eq!(nodes.first.look().await.saw(), "active(old)");
+}
+
 #[tokio::test]
 async fn store_that_panics_fails_no_page() {
     let mut nodes = Nodes::new(Operator::never()).logged_in(0).await;
