@@ -119,18 +119,24 @@ async fn probe_of_the_store_that_is_dropped_is_followed_by_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn logout_with_a_handle_that_names_no_login_writes_nothing() {
+async fn logout_with_a_handle_that_names_no_login_fills_no_store() {
     let forged = [("__Host-euid-login", "AAAAAAAAAAAAAAAAAAAAAA"), ("__Host-euid.AAAA", "forged")];
     for (cookies, fault) in [(1, Fault::None), (2, Fault::None), (1, Fault::Down)] {
         let mut nodes = Nodes::new(Operator::never());
         forged[..cookies].iter().for_each(|(name, value)| nodes.first.jar.put(name, value));
         nodes.store.fault(fault);
         assert_ne!(outcome(&nodes.first.update(EuidUpdate::logout()).await).1, "", "the cookies came");
-        // What is owed after an outage is looked up first.
         nodes.store.fault(Fault::None);
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(nodes.store.written(), 0, "{cookies} {fault:?}");
+        assert_eq!(nodes.store.kept(), [Duration::from_secs(60)], "{cookies} {fault:?}");
     }
+}
+
+#[tokio::test]
+async fn logout_remembers_the_end_of_a_login_for_an_hour() {
+    let mut nodes = Nodes::new(Operator::never()).logged_in(0).await;
+    nodes.first.update(EuidUpdate::logout()).await;
+    assert_eq!(nodes.store.kept().last(), Some(&Duration::from_secs(3600)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,7 +35,8 @@ struct Inner {
     delay: Mutex<Duration>,
     gets: AtomicUsize,
     puts: AtomicUsize,
-    written: AtomicUsize,
+    /// How long each value that was written is kept.
+    kept: Mutex<Vec<Duration>>,
 }
 
 impl TestStore {
@@ -46,7 +47,7 @@ impl TestStore {
             delay: Mutex::default(),
             gets: AtomicUsize::new(0),
             puts: AtomicUsize::new(0),
-            written: AtomicUsize::new(0),
+            kept: Mutex::default(),
         }))
     }
 
@@ -64,9 +65,9 @@ impl TestStore {
         (self.0.gets.load(Ordering::SeqCst), self.0.puts.load(Ordering::SeqCst))
     }
 
-    /// Returns how many puts have written.
-    pub(crate) fn written(&self) -> usize {
-        self.0.written.load(Ordering::SeqCst)
+    /// Returns how long each value that was written is kept.
+    pub(crate) fn kept(&self) -> Vec<Duration> {
+        self.0.kept.lock().unwrap().clone()
     }
 
     /// Makes a call as the fault says.
@@ -104,7 +105,9 @@ impl Store for TestStore {
         self.0.puts.fetch_add(1, Ordering::SeqCst);
         let put = async {
             let put = self.0.memory.put(key, when, stored, keep).await?;
-            self.0.written.fetch_add(usize::from(put == Put::Done), Ordering::SeqCst);
+            if put == Put::Done {
+                self.0.kept.lock().unwrap().push(keep);
+            }
             Ok(put)
         };
         self.call(true, put).await

@@ -2,7 +2,8 @@
 //!
 //! 1. A login is put where nothing is. If the store does not confirm that, the response seals the identity.
 //! 2. A logout, withdrawn consent and a stated opt-out end the record, and that of the login before it. So does a login
-//!    with the one before the login that it replaces. A handle that names no login writes nothing: anyone can make one up.
+//!    with the one before the login that it replaces. The end of a handle of which nothing is known is remembered for a
+//!    short time only, as anyone can make one up.
 //! 3. A sealed identity that a refresh has moved is removed once the store has it; if not, the response seals the new pair.
 
 use http::{HeaderMap, StatusCode};
@@ -337,14 +338,12 @@ impl Engine {
         }
     }
 
-    /// Adds the ends of the login that a request named, and of the one before it. A handle can be forged, so only a login
-    /// that is known ends at once. One that was not looked up is read first.
+    /// Adds the ends of the login that a request named, and of the one before it.
     fn plan_ends(&self, brought: &Brought, plan: &mut SavePlan) {
         let Some(Held { key, previous, read }) = brought.held() else { return };
         match read {
-            Some(HeldRecord::Nothing) => {}
-            Some(_) => plan.calls.extend(previous.iter().chain([key]).filter_map(|key| self.end(key))),
-            None => plan.unread.extend(self.put_end_if_there(key, When::Absent, Ended::Any)),
+            Some(HeldRecord::Known) => plan.calls.extend(previous.iter().chain([key]).filter_map(|key| self.end(key))),
+            _ => plan.calls.extend(self.put_unknown_end(key).map(StoreCall::Put)),
         }
     }
 

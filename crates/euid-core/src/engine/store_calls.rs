@@ -145,9 +145,10 @@ impl StoreWrite {
         let Some(Retry { keys, what }) = &self.retry else { return Some(self.clone()) };
         let Some(stored) = stored else {
             return match what {
+                // By handle, the write of the login may still be on its way.
+                Retried::Login(_) | Retried::OptOut(_) | Retried::End(Ended::Any) => self.when(When::Absent),
                 // What is not there needs no end.
                 Retried::End(_) => None,
-                Retried::Login(_) | Retried::OptOut(_) => self.when(When::Absent),
             };
         };
         let replaces = |record: Record<'_>| match (what, record) {
@@ -157,11 +158,13 @@ impl StoreWrite {
             (Retried::Login(_), _) => true,
             (Retried::End(ended) | Retried::OptOut(ended), Record::Identity(record)) => ended.is(&record),
             (Retried::OptOut(Ended::Until(_)), Record::Ended | Record::OptedOut(_)) => true,
+            (Retried::End(Ended::Any), Record::OptedOut(_)) => true,
             (Retried::End(_) | Retried::OptOut(_), Record::Ended | Record::OptedOut(_)) => false,
         };
         // A value that this node can't read is no reason to keep a user from logging in or out.
         let replaces = record::open(&keys.keys(), &self.key, stored, replaces).unwrap_or(true);
-        replaces.then(|| self.when(When::Is(stored.version))).flatten()
+        let write = replaces.then(|| self.when(When::Is(stored.version))).flatten()?;
+        Some(if write.ends_login { Self { keep: write.keep.max(END_REMEMBERED), ..write } } else { write })
     }
 
     /// Whether nothing of what the store has may be shown, because this write ends it.
@@ -265,3 +268,5 @@ pub enum StoreAnswer {
 
 /// An opt-out of this age or less may be newer than a login that is only now written: the login was generated before.
 const OPT_OUT_WINS_FOR: Duration = Duration::from_secs(60);
+/// How long a store remembers that a login has ended: longer than any write of it can be late.
+pub(super) const END_REMEMBERED: Duration = Duration::from_secs(3600);

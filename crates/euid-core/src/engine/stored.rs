@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::opt_out::OPT_OUT_REMEMBERED;
 use super::read::FoundAnchor;
 use super::source::Source;
-use super::store_calls::{Ended, Retried, Retry, StoreWrite};
+use super::store_calls::{END_REMEMBERED, Ended, Retried, Retry, StoreWrite};
 use super::stored_refresh::StoredRefresh;
 use super::{Engine, RequestContext, SignedIn, Step};
 use crate::clock::UnixMillis;
@@ -170,6 +170,13 @@ impl Engine {
         Some(self.with_retry(self.put_end(key, when)?, Retried::End(ended)))
     }
 
+    /// The write that ends the login of a handle of which nothing is known: it may be made up, or the write of its login may
+    /// be on its way.
+    pub(super) fn put_unknown_end(&self, key: &StoreKey) -> Option<StoreWrite> {
+        let write = self.put_end_if_there(key, When::Absent, Ended::Any)?;
+        Some(StoreWrite { keep: UNKNOWN_END_REMEMBERED, ..write })
+    }
+
     /// The write that remembers the opt-out of a user.
     pub(super) fn put_user_opt_out(
         &self,
@@ -200,8 +207,8 @@ impl Engine {
 }
 
 const KEY_LABEL: &[u8] = b"tower-euid login";
-/// How long a store remembers that a login has ended: longer than any write of it can be late.
-const END_REMEMBERED: Duration = Duration::from_secs(3600);
+/// The same for a handle that may be made up: a store must not fill up with these.
+const UNKNOWN_END_REMEMBERED: Duration = Duration::from_secs(60);
 /// What a store takes at least, and at most.
 const SHORTEST_KEEP: Duration = Duration::from_secs(1);
 const LONGEST_KEEP: Duration = Duration::from_secs(400 * 86_400);
