@@ -203,7 +203,7 @@ pub use env::{both_from_env, both_from_variables, from_env, from_variables};
 pub use from_service::from_service;
 pub use future::ResponseFuture;
 pub use layer::EuidLayer;
-pub use refresh::{Refresh, RefreshFn, refresh_fn};
+pub use refresh::{Admission, Breaker, Refresh, RefreshFn, refresh_fn};
 pub use service::EuidService;
 pub use sessions::EuidSessions;
 #[cfg(feature = "axum")]
