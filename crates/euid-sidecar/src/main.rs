@@ -5,6 +5,7 @@
 //! | [`settings`], [`config`] | settings as text, and what they mean |
 //! | [`mod@serve`], [`listen`], [`admin`], [`access`] | the running process: sockets, signals, metrics, log |
 //! | [`api`] | the API, around the layer of tower-euid |
+//! | [`proxy`] | the reverse proxy, with the same layer in front of a site |
 //! | [`mod@demo`] | `serve --demo` |
 //! | [`sandbox`], [`check`], [`keygen`], [`mod@health`] | the other commands |
 
@@ -21,6 +22,7 @@ mod demo;
 mod health;
 mod keygen;
 mod listen;
+mod proxy;
 mod sandbox;
 mod serve;
 mod settings;

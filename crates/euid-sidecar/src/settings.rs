@@ -203,7 +203,7 @@ pub(crate) fn of_scope(scope: Scope, setting: &str) -> String {
 const PREFIX: &str = "EUID_SIDECAR_";
 
 /// The settings of the sidecar, and whether they are secrets.
-const SIDECAR: [(&str, bool); 12] = [
+const SIDECAR: [(&str, bool); 16] = [
     ("admin", false),
     ("api", false),
     ("api_token", true),
@@ -212,10 +212,14 @@ const SIDECAR: [(&str, bool); 12] = [
     ("cookie_insecure", false),
     ("cookie_same_site", false),
     ("expose_token_to_scripts", false),
+    ("h2c", false),
     ("headers", false),
+    ("listen", false),
     ("log", false),
     ("migrate_js_sdk_cookie", false),
     ("refresh_mode", false),
+    ("upstream", false),
+    ("workers", false),
 ];
 
 /// The settings that each scope has: those of `tower_euid::from_env`.

@@ -13,7 +13,7 @@
 //! 4. No error repeats a value of the request.
 
 mod answer;
-mod form;
+pub(crate) mod form;
 #[cfg(test)]
 mod tests;
 
