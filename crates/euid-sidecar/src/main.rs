@@ -124,10 +124,11 @@ async fn serve(file: Option<PathBuf>, check: bool) -> Result<(), String> {
 }
 
 async fn demo() -> Result<(), String> {
-    let demo = demo::start().await?;
+    let mut demo = demo::start().await?;
     let config = Config::of(&demo.settings, Vec::new()).map_err(|problems| problems.join("\n"))?;
     log(config.log);
-    serve::serve(config, Activated::default(), Box::new(|| Err("the demo has one key".to_owned()))).await
+    let activated = Activated { proxy: demo.proxy.take(), ..Activated::default() };
+    serve::serve(config, activated, Box::new(|| Err("the demo has one key".to_owned()))).await
 }
 
 fn log(level: LevelFilter) {

@@ -117,7 +117,7 @@ mod tests {
         let encoded = login("login?subject=a+b&email=user%2Btag%40example.com&nonce=n1");
         assert_eq!(plain.subject.as_deref(), Some("a b"));
         assert_eq!(encoded.subject.as_deref(), Some("a+b"));
-        assert_eq!(plain.person == encoded.person, true);
+        assert!(plain.person == encoded.person);
     }
 
     #[test]

@@ -205,10 +205,3 @@ async fn http_2_is_taken_if_set_and_its_cookies_are_joined() {
     // And HTTP/1.1 as before.
     assert_eq!(status(&running.get("").await), "200");
 }
-
-#[tokio::test]
-async fn http_2_is_not_taken_unless_set() {
-    let running = Running::start(|_| ok("fine")).await;
-    let answer = running.exchange("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    assert!(running.site.received().is_empty() && !answer.contains("200"), "{answer}");
-}

@@ -70,3 +70,12 @@ async fn head_that_drips_is_not_waited_for_longer() {
     }
     assert!((10..=12).contains(&(now() - began).as_secs()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn http_2_is_not_taken_unless_set() {
+    let mut visitor = connect();
+    visitor.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    visitor.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"");
+}
