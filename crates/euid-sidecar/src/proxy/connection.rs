@@ -2,14 +2,15 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -39,27 +40,26 @@ impl Front {
         self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Option<IpAddr>,
-        mut stop: watch::Receiver<bool>,
+        stop: watch::Receiver<bool>,
         alive: Alive,
     ) {
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().max_headers(MOST_HEADERS);
-        builder.http2().max_header_list_size(LONGEST_HTTP_2_HEAD);
-        let builder = if self.h2c { builder } else { builder.http1_only() };
-        let activity = Activity::new(alive);
+        let (h2c, activity) = (self.h2c, Activity::new(alive));
         let io = TokioIo::new(Timed::new(io, activity.clone()));
         let service = service_fn(move |request| {
             let (front, activity) = (self.clone(), activity.clone());
             async move { Ok::<_, Infallible>(front.answer(request, peer, &activity).await) }
         });
-        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-        tokio::select! {
-            // A visitor who has gone away, or who speaks no HTTP.
-            _ = connection.as_mut() => return,
-            _ = stop.wait_for(|stop| *stop) => {}
+        if h2c {
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder.http1().max_headers(MOST_HEADERS);
+            builder.http2().max_header_list_size(LONGEST_HTTP_2_HEAD);
+            let connection = builder.serve_connection_with_upgrades(io, service);
+            until(stop, connection, |connection| connection.graceful_shutdown()).await;
+        } else {
+            // hyper-util's builder takes HTTP/2 even if it is told not to.
+            let connection = http1::Builder::new().max_headers(MOST_HEADERS).serve_connection(io, service);
+            until(stop, connection.with_upgrades(), |connection| connection.graceful_shutdown()).await;
         }
-        connection.as_mut().graceful_shutdown();
-        drop(connection.await);
     }
 
     async fn answer(
@@ -100,6 +100,18 @@ impl Front {
             Err(never) => match never {},
         }
     }
+}
+
+/// Drives a connection to its end. After `stop`, `shut_down` lets it take no more requests.
+async fn until<C: Future>(mut stop: watch::Receiver<bool>, connection: C, shut_down: fn(Pin<&mut C>)) {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        // A visitor who has gone away, or who speaks no HTTP, is no error.
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    shut_down(connection.as_mut());
+    drop(connection.await);
 }
 
 /// hyper's default is 16 KiB. HTTP/1.1 has [`MOST_HEADERS`] and 400 KiB in all.

@@ -198,7 +198,7 @@ fn forwarded(headers: &mut HeaderMap, peer: Option<Peer>) {
 
 /// Whether the browser asks for a part of a page that caches keep.
 fn is_asset(headers: &HeaderMap) -> bool {
-    headers.get("sec-fetch-dest").is_some_and(|value| ["image", "style", "font"].iter().any(|asset| value == asset))
+    headers.get_all("sec-fetch-dest").iter().any(|value| ["image", "style", "font"].iter().any(|asset| value == asset))
 }
 
 fn nonce() -> Result<String, &'static str> {

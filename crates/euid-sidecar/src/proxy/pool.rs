@@ -3,7 +3,9 @@
 //! 1. A connection is used again for 4 s at most: most servers close theirs after 5 s.
 //! 2. The one that was used last is the first to be used again, so that those which are not needed grow old.
 //! 3. One whose last request is still being sent is not ready, and stays.
+//! 4. They are in the order in which they became idle, so that a request looks at few.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use crate::access::now;
 
 /// Clones share the connections.
 #[derive(Clone, Default)]
-pub(super) struct Pool(Arc<Mutex<Vec<Idle>>>);
+pub(super) struct Pool(Arc<Mutex<VecDeque<Idle>>>);
 
 struct Idle {
     sender: SendRequest<RequestBody>,
@@ -33,9 +35,19 @@ impl Pool {
     pub(super) fn take(&self) -> Option<SendRequest<RequestBody>> {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now();
-        idle.retain(|idle| !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < LONGEST_IDLE);
-        let ready = idle.iter().rposition(|idle| idle.sender.is_ready())?;
-        Some(idle.remove(ready).sender)
+        while idle.front().is_some_and(|first| now.saturating_duration_since(first.since) >= LONGEST_IDLE) {
+            idle.pop_front();
+        }
+        let mut busy = Vec::new();
+        let ready = loop {
+            match idle.pop_back() {
+                Some(last) if last.sender.is_closed() => {}
+                Some(last) if !last.sender.is_ready() => busy.push(last),
+                last => break last,
+            }
+        };
+        idle.extend(busy.into_iter().rev());
+        ready.map(|idle| idle.sender)
     }
 
     pub(super) fn lease(&self, sender: SendRequest<RequestBody>) -> Lease {
@@ -47,7 +59,7 @@ impl Lease {
     pub(super) fn give_back(self) {
         if !self.sender.is_closed() {
             let idle = Idle { sender: self.sender, since: now() };
-            self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+            self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(idle);
         }
     }
 }

@@ -120,3 +120,23 @@ async fn number_of_headers_is_limited_at_256_both_ways() {
         assert_eq!(status(&response), expected, "{asked} {answered}");
     }
 }
+
+#[tokio::test]
+async fn bytes_that_a_url_must_encode_are_refused_in_a_path_and_in_a_query() {
+    let running = Running::start(|_| ok("fine")).await;
+    let mut refused = [String::new(), String::new()];
+    for byte in (0x21..=0xff).filter(|byte| *byte != b'?') {
+        for (refused, target) in refused.iter_mut().zip(["/a", "/?a"]) {
+            let mut request = format!("GET {target}").into_bytes();
+            request.push(byte);
+            request.extend_from_slice(b"b HTTP/1.1\r\nHost: site\r\nConnection: close\r\n\r\n");
+            match status(&running.exchange(request).await) {
+                "200" => {}
+                "400" => *refused += &format!("{byte:x} "),
+                other => panic!("{other}"),
+            }
+        }
+    }
+    let not_ascii: String = (0x7f..=0xff).map(|byte| format!("{byte:x} ")).collect();
+    assert_eq!(refused, [format!("3c 3e 60 {not_ascii}"), format!("22 3c 3e {not_ascii}")]);
+}
