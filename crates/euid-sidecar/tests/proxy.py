@@ -44,7 +44,8 @@ class ProxyCase(Case):
     def get(self, path="/", lines=(), cookies=""):
         """Requests a page as an old client, so that the body comes without chunks. Returns its head and its body."""
         lines = ["Host: site", *([f"Cookie: {cookies}"] if cookies else []), *lines]
-        head, _, body = self.exchange("\r\n".join([f"GET {path} HTTP/1.0", *lines, "", ""]).encode()).partition("\r\n\r\n")
+        answer = self.exchange("\r\n".join([f"GET {path} HTTP/1.0", *lines, "", ""]).encode())
+        head, _, body = answer.partition("\r\n\r\n")
         return head, body
 
     def played_site(self, play):
@@ -90,7 +91,8 @@ class Spoofing(ProxyCase):
             requests = [[f"{name}: spoofed"] for name in names]
             requests += [[f"{name}: spoofed", f"{name}: spoofed"] for name in names[:6]]
             requests += [[f"{name}: spoofed", f"Connection: {name}"] for name in names]
-            requests += [["Connection: Euid-Token, Euid-State, Euid-Nonce"], [f"{name}: spoofed" for name in names[:150]]]
+            requests.append([f"{name}: spoofed" for name in names[:150]])
+            requests.append(["Connection: Euid-Token, Euid-State, Euid-Nonce"])
             for lines in requests:
                 _, body = self.get(lines=lines)
                 environ = json.loads(body)
@@ -152,7 +154,8 @@ class Running(ProxyCase):
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")
 
         process = self.serve_before(self.played_site(play), EUID_SIDECAR_WORKERS="1")
-        peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{process.pid}/status").read_text())[1]) // 1024
+        status = pathlib.Path(f"/proc/{process.pid}/status")
+        peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) // 1024
         before = peak()
         with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as visitor:
             visitor.sendall(b"POST / HTTP/1.1\r\nHost: site\r\nContent-Length: %d\r\n\r\n" % (200 * MEGABYTE))
@@ -173,7 +176,8 @@ class Running(ProxyCase):
 
         def play(connection):
             if b"Upgrade" in connection.recv(65536).title():
-                connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+                head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+                connection.sendall(head)
                 while data := connection.recv(100):
                     connection.sendall(data)
             else:
@@ -187,7 +191,8 @@ class Running(ProxyCase):
         with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as tunnel:
             tunnel.sendall(b"GET / HTTP/1.1\r\nHost: site\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
             self.assertIn(b" 101 ", tunnel.recv(1000))
-            until(lambda: "euid_sidecar_proxy_requests_in_flight 2" in self.ask_admin("/metrics")[1], "both are under way")
+            both = "euid_sidecar_proxy_requests_in_flight 2"
+            until(lambda: both in self.ask_admin("/metrics")[1], "both are under way")
             process.terminate()
             until(lambda: self.ask_admin("/readyz")[0] == 503, "unready")
             until(self.is_closed, "the listener has closed")

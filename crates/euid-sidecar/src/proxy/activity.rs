@@ -122,8 +122,8 @@ impl<IO> Timed<IO> {
         }
     }
 
-    /// Fails once the deadline has passed. A request that ends does not wake the reader, so the alarm is set while one is
-    /// under way, too.
+    /// Fails once the deadline has passed. The end of a request does not wake the reader, so the alarm is set while one
+    /// is under way, too.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let deadline = self.deadline();
         let next = deadline.unwrap_or_else(|| now() + LONGEST_IDLE);

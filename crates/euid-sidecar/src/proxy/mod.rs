@@ -10,8 +10,8 @@
 //! 3. The layer reads the visitor's state and writes it, whatever the path, the method or the browser.
 //! 4. [`names`] drops what only the sidecar may say to the site. [`forward`] says it, and does what the site commands
 //!    ([`command`], [`login`]).
-//! 5. [`send`] sends the request on a connection of the [`pool`], or on a new one to the [`upstream`]. [`body`] passes bodies on, and
-//!    [`tunnel`] WebSockets.
+//! 5. [`send`] sends the request on a connection of the [`pool`], or on a new one to the [`upstream`]. [`body`] passes
+//!    bodies on, and [`tunnel`] WebSockets.
 //! 6. [`workers`] are the threads, and [`numbers`] the metrics and the log.
 
 mod activity;

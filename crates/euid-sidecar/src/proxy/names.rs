@@ -1,8 +1,8 @@
 //! The names that only the sidecar may use on the way to the site.
 //!
-//! Servers fold names: in the environment of PHP and WSGI, `Euid-Token`, `Euid_Token` and `Euid.Token` are all
-//! `HTTP_EUID_TOKEN`. So a visitor's header is dropped if its name is `euid` or `uid2`, and then nothing or anything but a
-//! letter or digit. An app's state is in such headers, too.
+//! Servers fold names: in the environment of PHP and WSGI, `Euid-Token`, `Euid_Token` and `Euid.Token` may all be
+//! `HTTP_EUID_TOKEN`. So a visitor's header is dropped if its name begins with `euid` or `uid2`, unless a letter or a digit
+//! follows. An app's state is in such headers, too.
 
 use axum::http::header::{COOKIE, TRAILER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};

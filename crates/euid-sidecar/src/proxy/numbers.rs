@@ -1,7 +1,7 @@
 //! The metrics and the access log of the proxy.
 //!
-//! 1. A line of the log has the method, the path, the status and the time to the head of the response. It has no query and
-//!    no header.
+//! 1. A line of the log has the method, the path, the status and the time to the head of the response. It has no query
+//!    and no header.
 //! 2. A metric has the class of a status, never a path.
 
 use axum::http::{Method, Request, Response, StatusCode, Uri};

@@ -89,7 +89,8 @@ async fn no_header_of_a_visitor_reaches_the_site_under_a_reserved_name() {
     let received = running.site.last();
     assert!(!received.head.contains("spoofed"), "{}", received.head);
     assert_eq!((received.value("euid-state"), received.value("euid-token")), (Some("absent"), None));
-    let named = "GET / HTTP/1.1\r\nHost: site\r\nConnection: close, Euid-Token, Euid-State, Euid-Nonce, X-Forwarded-For, Host\r\n\
+    let named = "GET / HTTP/1.1\r\nHost: site\r\n\
+                 Connection: close, Euid-Token, Euid-State, Euid-Nonce, X-Forwarded-For, Host\r\n\
                  Euid-Token: spoofed\r\n";
     running.exchange(format!("{named}{}\r\n", running.cookies(VisitorState::Fresh))).await;
     let received = running.site.last();

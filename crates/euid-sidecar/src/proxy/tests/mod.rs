@@ -29,7 +29,7 @@ struct Running {
 }
 
 impl Running {
-    /// A proxy in front of a site that answers each request with these bytes, and closes the connection if there are none.
+    /// A proxy in front of a site that answers each request with this text, and closes the connection if it is empty.
     async fn start(answer: impl Fn(&Received) -> String + Send + Sync + 'static) -> Self {
         Self::configured(answer, |layer| layer).await
     }

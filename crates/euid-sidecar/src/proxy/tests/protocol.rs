@@ -8,8 +8,8 @@ use super::*;
 async fn request_and_response_pass_as_they_came() {
     let running =
         Running::start(|_| with("X-Twice: 1\r\nX-Twice: 2\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n", "fine")).await;
-    let request = "POST //a/../b%2f?q=%20+'& HTTP/1.1\r\nHost: Site:81\r\nConnection: close\r\nX-Twice: 1\r\nX-Twice: 2\r\n\
-                   Cookie: a=1\r\nContent-Length: 5\r\n\r\nhello";
+    let request = "POST //a/../b%2f?q=%20+'& HTTP/1.1\r\nHost: Site:81\r\nConnection: close\r\n\
+                   X-Twice: 1\r\nX-Twice: 2\r\nCookie: a=1\r\nContent-Length: 5\r\n\r\nhello";
     let response = running.exchange(request).await;
     let received = running.site.last();
     assert!(received.head.starts_with("POST //a/../b%2f?q=%20+'& HTTP/1.1\r\n"), "{}", received.head);
@@ -139,9 +139,9 @@ async fn addresses_are_appended_and_what_a_proxy_in_front_says_stays() {
     let received = running.site.last();
     assert_eq!(received.value("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!((received.value("x-forwarded-proto"), received.value("x-forwarded-host")), (Some("http"), Some("site")));
-    running
-        .get("X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n")
-        .await;
+    let in_front = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2\r\n\
+                    X-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n";
+    running.get(in_front).await;
     let received = running.site.last();
     assert_eq!(received.value("x-forwarded-for"), Some("192.0.2.1, 192.0.2.2, 127.0.0.1"));
     assert_eq!((received.value("x-forwarded-proto"), received.value("x-forwarded-host")), (Some("https"), Some("a")));

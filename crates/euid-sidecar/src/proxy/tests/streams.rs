@@ -112,9 +112,10 @@ async fn trailers_pass_both_ways_without_reserved_names() {
     let answer =
         "HTTP/1.1 200 OK\r\nTrailer: Digest\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\nDigest: a\r\n\r\n";
     let running = Running::start(|_| answer.to_owned()).await;
-    let request = "POST / HTTP/1.1\r\nHost: site\r\nConnection: close, TE\r\nTE: trailers\r\nTrailer: Digest, Euid-Token\r\n\
-                   Trailer: euid_state, euid.nonce\r\nTransfer-Encoding: chunked\r\n\r\n\
-                   2\r\nhi\r\n0\r\nDigest: b\r\nEuid-Token: spoofed\r\nEuid_State: spoofed\r\nEuid.Nonce: spoofed\r\n\r\n";
+    let request = "POST / HTTP/1.1\r\nHost: site\r\nConnection: close, TE\r\nTE: trailers\r\n\
+                   Trailer: Digest, Euid-Token\r\nTrailer: euid_state, euid.nonce\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   2\r\nhi\r\n0\r\nDigest: b\r\nEuid-Token: spoofed\r\nEuid_State: spoofed\r\n\
+                   Euid.Nonce: spoofed\r\n\r\n";
     let response = running.exchange(request).await;
     let received = running.site.last();
     assert_eq!((received.value("te"), received.value("trailer")), (Some("trailers"), Some("Digest")));
