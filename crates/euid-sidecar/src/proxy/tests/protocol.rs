@@ -187,3 +187,37 @@ async fn head_and_304_keep_their_headers_and_have_no_body() {
         assert_eq!(running.site.last().connection, 0, "{answer}: the connection to the site is used again");
     }
 }
+
+#[tokio::test]
+async fn no_path_method_or_browser_goes_around_the_layer() {
+    let running = Running::start(|received| match received.head.starts_with("HEAD") {
+        true => "HTTP/1.1 200 OK\r\n\r\n".to_owned(),
+        false => ok("fine"),
+    })
+    .await;
+    let fresh = running.cookies(VisitorState::Fresh);
+    for line in [
+        "GET /healthz",
+        "GET /metrics",
+        "GET /v1/page",
+        "GET /logo.png",
+        "HEAD /",
+        "POST /",
+        "PUT /",
+        "DELETE /",
+        "PATCH /",
+        "OPTIONS /",
+        "OPTIONS *",
+        "TRACE /",
+        "PROPFIND /",
+    ] {
+        for agent in ["", "User-Agent: Googlebot\r\n", "User-Agent: kube-probe/1.32\r\n"] {
+            let request = format!(
+                "{line} HTTP/1.1\r\nHost: site\r\nConnection: close\r\nContent-Length: 0\r\n{agent}{fresh}\r\n"
+            );
+            let response = running.exchange(request).await;
+            assert!(has(&response, "cache-control: private, no-cache"), "{line}: {response}");
+            assert_eq!(running.site.last().value("euid-state"), Some("active"), "{line}");
+        }
+    }
+}
