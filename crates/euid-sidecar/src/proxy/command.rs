@@ -37,8 +37,8 @@ pub(super) struct Login {
 }
 
 impl Command {
-    /// Reads the command in a response; `None` if there is none. `nonce` is that of its request.
-    pub(super) fn read(values: &GetAll<'_, HeaderValue>, nonce: &str) -> Option<Self> {
+    /// Reads the command in a response; `None` if there is none. `nonce` is that of its request, if it has one.
+    pub(super) fn read(values: &GetAll<'_, HeaderValue>, nonce: Option<&str>) -> Option<Self> {
         let mut values = values.iter();
         let value = values.next()?.as_bytes().trim_ascii();
         if values.next().is_some() {
@@ -54,10 +54,11 @@ impl Command {
         })
     }
 
-    fn login(fields: &[u8], nonce: &str) -> Self {
+    fn login(fields: &[u8], nonce: Option<&str>) -> Self {
         let (nonces, person): (Vec<&[u8]>, Vec<&[u8]>) =
             fields.split(|&byte| byte == b'&').partition(|field| field.starts_with(NONCE));
-        if nonces.len() != 1 || nonces.iter().any(|field| field.strip_prefix(NONCE) != Some(nonce.as_bytes())) {
+        let brought = nonces.iter().find_map(|field| field.strip_prefix(NONCE));
+        if nonces.len() != 1 || nonce.is_none() || brought != nonce.map(str::as_bytes) {
             return Self::Ignored("a login without the nonce of its request: does a cache replay it?");
         }
         let login = |person: &[&[u8]]| {
@@ -90,7 +91,7 @@ mod tests {
         for value in values {
             headers.append("euid-command", HeaderValue::from_str(value).unwrap());
         }
-        Command::read(&headers.get_all("euid-command"), "n1")
+        Command::read(&headers.get_all("euid-command"), Some("n1"))
     }
 
     fn login(value: &str) -> Box<Login> {
@@ -137,6 +138,18 @@ mod tests {
     }
 
     #[test]
+    fn no_login_counts_if_the_request_has_no_nonce() {
+        let headers = HeaderMap::from_iter([(
+            "euid-command".parse().unwrap(),
+            HeaderValue::from_static("login?nonce=&email=a@example.com"),
+        )]);
+        for nonce in [None, Some("n1")] {
+            let command = Command::read(&headers.get_all("euid-command"), nonce);
+            assert!(matches!(command, Some(Command::Ignored(_))), "{nonce:?}");
+        }
+    }
+
+    #[test]
     fn login_with_the_nonce_that_can_not_be_read_has_failed_and_shows_no_value() {
         for fields in
             ["", "&email=hunter2", "&mail=hunter2", "&email=a@example.com&phone=1", "&email=a%20b@example.com"]
@@ -155,7 +168,7 @@ mod tests {
             let start: &[u8] = if has_nonce { b"login?nonce=n1&email=" } else { b"login?email=" };
             let Ok(value) = HeaderValue::from_bytes(&[start, &bytes].concat()) else { return Ok(()) };
             headers.append("euid-command", value);
-            let command = Command::read(&headers.get_all("euid-command"), "n1");
+            let command = Command::read(&headers.get_all("euid-command"), Some("n1"));
             let is_obeyed = matches!(command, Some(Command::Login(_) | Command::Failed(_)));
             prop_assert_eq!(is_obeyed && !has_nonce, false);
         }

@@ -44,7 +44,8 @@ pub(super) struct Peer(pub(super) IpAddr);
 
 /// What is kept of a request until its response.
 struct Kept {
-    nonce: String,
+    /// `None`: no login counts.
+    nonce: Option<String>,
     /// The token that the site has got.
     token: Option<AdvertisingToken>,
     consent: Consent,
@@ -75,10 +76,7 @@ impl Inner {
     async fn forward(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let is_upgrade = hop::is_upgrade(request.headers());
         let visitor = is_upgrade.then(|| hyper::upgrade::on(&mut request));
-        let kept = match self.prepare(&mut request) {
-            Ok(kept) => kept,
-            Err(text) => return own(StatusCode::INTERNAL_SERVER_ERROR, text),
-        };
+        let kept = self.prepare(&mut request);
         let (mut parts, body) = request.into_parts();
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
@@ -106,11 +104,11 @@ impl Inner {
     }
 
     /// Writes the headers that the site gets.
-    fn prepare(&self, request: &mut Request<Incoming>) -> Result<Kept, &'static str> {
+    fn prepare(&self, request: &mut Request<Incoming>) -> Kept {
         let euid = request.extensions().get::<Euid>().cloned().unwrap_or_default();
         let consent = request.extensions().get().copied().unwrap_or(Consent::Granted);
         let peer = request.extensions().get::<Peer>().copied();
-        let nonce = nonce()?;
+        let nonce = nonce();
         let headers = request.headers_mut();
         names::drop_reserved(headers);
         names::take_cookies(self.layer.engine(), headers);
@@ -121,14 +119,16 @@ impl Inner {
             headers.insert(names::TOKEN, value);
         }
         headers.insert(names::STATE, HeaderValue::from_static(euid.state()));
-        headers.insert(names::NONCE, HeaderValue::from_str(&nonce).map_err(|_| "no nonce\n")?);
+        if let Some(Ok(nonce)) = nonce.as_deref().map(HeaderValue::from_str) {
+            headers.insert(names::NONCE, nonce);
+        }
         forwarded(headers, peer);
-        Ok(Kept { nonce, token, consent })
+        Kept { nonce, token, consent }
     }
 
     /// Takes the command out of a response, and does what it says.
     async fn obey(&self, kept: Kept, response: &mut Response<ResponseBody>) {
-        let command = Command::read(&response.headers().get_all(names::COMMAND), &kept.nonce);
+        let command = Command::read(&response.headers().get_all(names::COMMAND), kept.nonce.as_deref());
         response.headers_mut().remove(names::COMMAND);
         if let (Some(token), false) = (&kept.token, matches!(command, Some(Command::Unused))) {
             // A read of the token, in the site's name.
@@ -201,10 +201,11 @@ fn is_asset(headers: &HeaderMap) -> bool {
     headers.get_all("sec-fetch-dest").iter().any(|value| ["image", "style", "font"].iter().any(|asset| value == asset))
 }
 
-fn nonce() -> Result<String, &'static str> {
+/// Returns a random text; `None` if the operating system has no random numbers.
+fn nonce() -> Option<String> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| "the operating system has no random numbers\n")?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+    getrandom::fill(&mut bytes).ok()?;
+    Some(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
