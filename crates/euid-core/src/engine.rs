@@ -499,6 +499,7 @@ impl Engine {
     /// assert!(!engine.owns_cookie(b"session") && !engine.owns_cookie(b"__euid_advertising_token"));
     /// let engine = engine.with_cookie(CookieConfig::default().expose_token_to_scripts());
     /// assert!(engine.owns_cookie(b"__euid_advertising_token"));
+    /// assert!(!engine.owns_cookie(b"__Host-uid2-login") && engine.with_both_scopes().owns_cookie(b"__Host-uid2-login"));
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     #[must_use]
