@@ -52,17 +52,11 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let mut frame = ready!(Pin::new(body).poll_frame(cx));
-        match &mut frame {
-            Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    names::drop_reserved(trailers);
-                }
-            }
-            Some(Err(_)) => self.failed.0.store(true, Ordering::Relaxed),
-            None => {}
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if matches!(frame, Some(Err(_))) {
+            self.failed.0.store(true, Ordering::Relaxed);
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map(without_reserved)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -72,6 +66,15 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
+}
+
+/// Drops the names from trailers that only the sidecar may use. hyper sends those that `Trailer` lists, where they are
+/// missing already; this does not rely on it.
+fn without_reserved(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        names::drop_reserved(trailers);
+    }
+    frame
 }
 
 /// The body of a response on its way to the visitor.
@@ -149,5 +152,23 @@ impl Drop for SiteBody {
         {
             lease.give_back();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn trailers_lose_reserved_names_and_data_stays() {
+        let trailers = ["euid-token", "euid_state", "digest"].map(|name| (name, HeaderValue::from_static("x")));
+        let mut map = HeaderMap::new();
+        trailers.into_iter().for_each(|(name, value)| _ = map.insert(name, value));
+        let left = without_reserved(Frame::trailers(map)).into_trailers().unwrap();
+        assert_eq!(left.keys().collect::<Vec<_>>(), ["digest"]);
+        let data = without_reserved(Frame::data(Bytes::from_static(b"euid-token: x")));
+        assert_eq!(data.into_data().unwrap(), "euid-token: x");
     }
 }
