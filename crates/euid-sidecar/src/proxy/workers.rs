@@ -1,8 +1,8 @@
 //! The threads of the proxy, each with a runtime and connections to the site of its own.
 //!
 //! 1. A request stays on the thread that has accepted its connection.
-//! 2. At the end the listeners close at once. Requests under way, tunnels and long downloads go on until [`Workers`] is
-//!    dropped with the process.
+//! 2. At the end the listeners close at once. Requests under way, tunnels and long downloads go on until the process
+//!    ends, and so do the threads.
 
 use std::io;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::listen::Listening;
 /// The threads that serve.
 pub(crate) struct Workers {
     stop: watch::Sender<bool>,
-    /// Ends when no thread is left.
+    /// Ends when no thread has a connection.
     ended: mpsc::Receiver<()>,
 }
 
@@ -36,8 +36,12 @@ impl Workers {
             };
             let (proxy, stopped, alive) = (proxy.clone(), stopped.clone(), alive.clone());
             thread::Builder::new().name(format!("proxy-{number}")).spawn(move || {
-                runtime.block_on(run(proxy.front(), listener, stopped));
-                drop(alive);
+                runtime.block_on(async {
+                    run(proxy.front(), listener, stopped).await;
+                    drop(alive);
+                    // Calls of other threads to the operator may use connections that this one drives.
+                    std::future::pending::<()>().await;
+                });
             })?;
         }
         Ok(Self { stop, ended })
