@@ -160,7 +160,7 @@ impl<S> Ready<'_, S> {
             // Never: the engine has a store if the layer has one.
             return self.call_decided(request, load.unavailable());
         };
-        let record = if load.may_be_shared() {
+        let record = if load.may_be_shared() && records.shares_reads() {
             if let Some(loaded) = records.remembered(load.key()) {
                 return self.resume(request, *load, answers.as_ref(), loaded);
             }

@@ -147,8 +147,8 @@ impl EuidLayer {
     }
 
     /// Sets how long a node remembers a record that it has read, so that a page and its scripts cost one read. It never
-    /// remembers that there is none. Zero turns it off. Call it after [`store`](Self::store); without a store it has no
-    /// effect. Default: [`DEFAULT_REMEMBER_FOR`](Self::DEFAULT_REMEMBER_FOR).
+    /// remembers that there is none. With zero each request reads the store itself. Call it after [`store`](Self::store);
+    /// without a store it has no effect. Default: [`DEFAULT_REMEMBER_FOR`](Self::DEFAULT_REMEMBER_FOR).
     ///
     /// For that long another node may still show the token of a login that has ended, but only to a client that sends
     /// its handle, which a logout removes.

@@ -5,6 +5,7 @@
 //! 2. A write of this node forgets the record, and what a read that has begun before finds is not remembered.
 //! 3. The first request makes the read. If that is dropped, or not driven in time, each of the others reads for itself.
 //! 4. The table is bounded. What does not fit is read each time.
+//! 5. Where nothing is remembered, nothing is shared: each request reads for itself.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -43,13 +44,13 @@ impl LoadTable {
     }
 
     /// Notes what a read has found, if nothing has happened to the record meanwhile.
-    fn complete(&mut self, key: &StoreKey, number: u64, loaded: &Loaded, remembers: bool, now: UnixMillis) {
+    fn complete(&mut self, key: &StoreKey, number: u64, loaded: &Loaded, now: UnixMillis) {
         let is_own = |entry: &Entry| matches!(entry, Entry::UnderWay { read, .. } if *read == number);
         if !self.entries.get(key).is_some_and(is_own) {
             return;
         }
         match loaded {
-            Ok(Some(stored)) if remembers => {
+            Ok(Some(stored)) => {
                 self.entries.insert(key.clone(), Entry::Found { stored: stored.clone(), from: now });
             }
             _ => self.forget(key),
@@ -58,13 +59,14 @@ impl LoadTable {
 }
 
 impl Records {
+    /// Whether requests share what is read.
+    pub(crate) fn shares_reads(&self) -> bool {
+        !self.settings.remember_for.is_zero()
+    }
+
     /// The record, if it is known without a call.
     pub(crate) fn remembered(&self, key: &StoreKey) -> Option<Loaded> {
-        let remember_for = self.settings.remember_for;
-        if remember_for.is_zero() {
-            return None;
-        }
-        let now = self.now();
+        let (now, remember_for) = (self.now(), self.settings.remember_for);
         match lock(&self.loads).entries.get(key) {
             // If the clock is set back, the record is read again.
             Some(Entry::Found { stored, from }) if *from <= now && now.saturating_since(*from) < remember_for => {
@@ -122,7 +124,7 @@ impl Records {
         Loading(Box::pin(async move {
             let loaded = records.get(&key).await;
             let now = records.now();
-            lock(&records.loads).complete(&key, read, &loaded, !remember_for.is_zero(), now);
+            lock(&records.loads).complete(&key, read, &loaded, now);
             let _ = sender.send(Some(loaded.clone()));
             loaded
         }))

@@ -103,10 +103,12 @@ impl Records {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Unavailable> {
         let now = self.now();
-        if lock(&self.breaker).admit(now) == Admission::Refused {
+        let admission = lock(&self.breaker).admit(now);
+        if admission == Admission::Refused {
             telemetry::store_refused(what);
             return Err(Unavailable);
         }
+        let _probe = (admission == Admission::Probe).then(|| Probe(self));
         self.timed(what, call).await
     }
 
@@ -117,8 +119,6 @@ impl Records {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Unavailable> {
         let begun = deadline::steady_now();
-        // A call that is dropped before its end has failed: a probe must not keep the breaker half open.
-        let unfinished = Unfinished(Some(self));
         let call = without_panic(call);
         let Settings { store, timeout, .. } = &self.settings;
         let outcome = if store.returns_within().is_some_and(|time| time <= *timeout) {
@@ -128,7 +128,6 @@ impl Records {
             let outcome = before(end, pin!(call)).await;
             outcome.unwrap_or_else(|| Err(StoreError::new("no answer within the timeout of the layer")))
         };
-        unfinished.end();
         let now = self.now();
         let (from, to) = {
             let mut breaker = lock(&self.breaker);
@@ -150,21 +149,14 @@ impl Records {
     }
 }
 
-/// Counts a call as failed if it is dropped before its end.
-struct Unfinished<'a>(Option<&'a Records>);
+/// A probe under way. If its request is dropped before the outcome is known, another probe must follow. Any other call may
+/// be dropped: that a client is gone says nothing of the store.
+struct Probe<'a>(&'a Records);
 
-impl Unfinished<'_> {
-    fn end(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Unfinished<'_> {
+impl Drop for Probe<'_> {
     fn drop(&mut self) {
-        if let Some(records) = self.0 {
-            let now = records.now();
-            lock(&records.breaker).failure(now, None);
-        }
+        let now = self.0.now();
+        lock(&self.0.breaker).probe_dropped(now);
     }
 }
 

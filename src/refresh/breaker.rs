@@ -190,6 +190,13 @@ impl Breaker {
         }
     }
 
+    /// Notes that a probe was dropped. If it was still under way, the next call is the probe: nothing was learnt.
+    pub(crate) fn probe_dropped(&mut self, now: UnixMillis) {
+        if let Position::HalfOpen { .. } = self.position {
+            self.position = Position::Open { cooldown: Span::new(now, Duration::ZERO) };
+        }
+    }
+
     /// Opens the breaker at once, without counting failures.
     pub(super) fn open(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
         let length = self.cooldown.max(backoff::heeded(retry_after));

@@ -115,8 +115,32 @@ async fn probe_of_the_store_that_is_dropped_is_followed_by_another() {
     nodes.first.wait_until(1_000);
     assert!(tokio::time::timeout(Duration::from_millis(10), nodes.first.look()).await.is_err(), "the probe");
     nodes.store.fault(Fault::None);
-    nodes.first.wait_until(2_000);
-    assert_eq!(nodes.first.look().await.saw(), "active(old)");
+    assert_eq!(nodes.first.look().await.saw(), "active(old)", "at once, as nothing was learnt of the store");
+}
+
+#[tokio::test(start_paused = true)]
+async fn logout_with_a_handle_that_names_no_login_writes_nothing() {
+    let forged = [("__Host-euid-login", "AAAAAAAAAAAAAAAAAAAAAA"), ("__Host-euid.AAAA", "forged")];
+    for (cookies, fault) in [(1, Fault::None), (2, Fault::None), (1, Fault::Down)] {
+        let mut nodes = Nodes::new(Operator::never());
+        forged[..cookies].iter().for_each(|(name, value)| nodes.first.jar.put(name, value));
+        nodes.store.fault(fault);
+        assert_ne!(outcome(&nodes.first.update(EuidUpdate::logout()).await).1, "", "the cookies came");
+        // What is owed after an outage is looked up first.
+        nodes.store.fault(Fault::None);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(nodes.store.written(), 0, "{cookies} {fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_go_away_do_not_open_the_breaker_of_the_store() {
+    let nodes = Nodes::new(Operator::never()).logged_in(0).await;
+    nodes.store.delay(Duration::from_millis(20));
+    for _ in 0..10 {
+        assert!(tokio::time::timeout(Duration::from_millis(10), nodes.first.look_once()).await.is_err(), "dropped");
+    }
+    assert_eq!(nodes.first.look_once().await.saw(), "active(old)");
 }
 
 #[tokio::test]
@@ -277,13 +301,16 @@ async fn record_is_remembered_until_this_node_writes_it_or_its_time_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_that_come_together_share_one_read() {
-    let nodes = Nodes::new(Operator::never()).logged_in(0).await;
-    nodes.store.delay(Duration::from_millis(10));
-    for visit in futures((0..20).map(|_| nodes.first.look_once())).await {
-        assert_eq!(visit.saw(), "active(old)");
+async fn pages_that_come_together_share_one_read_if_the_node_remembers_records() {
+    for (time, reads) in [(Duration::from_millis(1), 1), (Duration::ZERO, 20)] {
+        let nodes = Nodes::new(Operator::never()).logged_in(0).await;
+        let node = nodes.first.configured(|layer| layer.remember_for(time));
+        nodes.store.delay(Duration::from_millis(10));
+        for visit in futures((0..20).map(|_| node.look_once())).await {
+            assert_eq!(visit.saw(), "active(old)");
+        }
+        assert_eq!(nodes.store.calls().0, reads, "{time:?}");
     }
-    assert_eq!(nodes.store.calls().0, 1);
 }
 
 #[tokio::test]

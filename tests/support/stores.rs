@@ -35,6 +35,7 @@ struct Inner {
     delay: Mutex<Duration>,
     gets: AtomicUsize,
     puts: AtomicUsize,
+    written: AtomicUsize,
 }
 
 impl TestStore {
@@ -45,6 +46,7 @@ impl TestStore {
             delay: Mutex::default(),
             gets: AtomicUsize::new(0),
             puts: AtomicUsize::new(0),
+            written: AtomicUsize::new(0),
         }))
     }
 
@@ -60,6 +62,11 @@ impl TestStore {
     /// Returns how many gets and puts there were.
     pub(crate) fn calls(&self) -> (usize, usize) {
         (self.0.gets.load(Ordering::SeqCst), self.0.puts.load(Ordering::SeqCst))
+    }
+
+    /// Returns how many puts have written.
+    pub(crate) fn written(&self) -> usize {
+        self.0.written.load(Ordering::SeqCst)
     }
 
     /// Makes a call as the fault says.
@@ -95,6 +102,11 @@ impl Store for TestStore {
 
     async fn put(&self, key: &StoreKey, when: When, stored: &Stored, keep: Duration) -> Result<Put, StoreError> {
         self.0.puts.fetch_add(1, Ordering::SeqCst);
-        self.call(true, self.0.memory.put(key, when, stored, keep)).await
+        let put = async {
+            let put = self.0.memory.put(key, when, stored, keep).await?;
+            self.0.written.fetch_add(usize::from(put == Put::Done), Ordering::SeqCst);
+            Ok(put)
+        };
+        self.call(true, put).await
     }
 }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::address::Address;
 use crate::api::Asked;
 use crate::proxy::Upstream;
-use crate::settings::{Settings, of_scope, sidecar};
+use crate::settings::{Settings, of_scope, sidecar, store};
 
 pub(crate) struct Config {
     pub(crate) api: Address,
@@ -24,6 +24,7 @@ pub(crate) struct Config {
     /// The reverse proxy, if there is one.
     pub(crate) proxy: Option<ProxySettings>,
     pub(crate) site: Site,
+    has_store: bool,
 }
 
 /// What the reverse proxy needs.
@@ -88,7 +89,10 @@ impl Config {
         let proxy = reader.proxy();
         let site = reader.site();
         match site {
-            Some(site) if reader.problems.is_empty() => Ok(Self { api, token, admin, log, proxy, site }),
+            Some(site) if reader.problems.is_empty() => {
+                let has_store = settings.get(&store("url")).is_some();
+                Ok(Self { api, token, admin, log, proxy, site, has_store })
+            }
             _ => Err(reader.problems),
         }
     }
@@ -96,9 +100,14 @@ impl Config {
     /// Returns one line for people.
     pub(crate) fn summary(&self) -> String {
         let scopes: Vec<String> = self.site.clients.iter().map(|(scope, _)| scope.to_string()).collect();
-        let proxy = |proxy: &ProxySettings| format!(", proxy at {} to {}", proxy.listen, proxy.upstream);
+        let store = match (self.has_store, self.site.layer.sessions()) {
+            (false, _) => "no store",
+            (true, None) => "a store by login",
+            (true, Some(_)) => "a store by user",
+        };
+        let proxy = |proxy: &ProxySettings| format!("proxy at {} to {}, ", proxy.listen, proxy.upstream);
         let proxy = self.proxy.as_ref().map(proxy).unwrap_or_default();
-        format!("{}, API at {}, admin at {}{proxy}", scopes.join(" and "), self.api, self.admin)
+        format!("{}, API at {}, admin at {}, {proxy}{store}", scopes.join(" and "), self.api, self.admin)
     }
 }
 
@@ -171,6 +180,9 @@ impl Reader<'_> {
         if self.settings.scopes().len() > 1 {
             self.problem("upstream", "the reverse proxy serves one scope, and the settings of both are set");
         }
+        if self.settings.get(&store("secret")).is_some() {
+            self.problem("upstream", "the reverse proxy knows no user, and the store is by user");
+        }
         Some(ProxySettings { upstream, listen, workers, h2c })
     }
 
@@ -203,6 +215,9 @@ impl Reader<'_> {
                     self.problems.push(self.placed(&error));
                     is_good = false;
                     let wrong = error.variable()?;
+                    if wrong.starts_with(&store("")) {
+                        settings.replace(wrong, (wrong == store("url")).then(|| "memory:".to_owned()));
+                    }
                     for scope in &scopes {
                         repair(&mut settings, *scope, wrong).ok()?;
                     }
@@ -249,13 +264,17 @@ impl Reader<'_> {
 
 fn site_of(settings: &Settings, scopes: &[Scope]) -> Result<Site, ConfigError> {
     let variable = |name: &str| settings.variable(name);
-    if let [scope] = scopes {
+    let (layer, clients) = if let [scope] = scopes {
         let (client, layer) = tower_euid::from_variables(variable)?;
-        return Ok(Site { layer, clients: vec![(*scope, client)] });
-    }
-    let chosen = |request: &axum::http::request::Parts| Some(request.extensions.get::<Asked>()?.scope);
-    let (clients, layer) = tower_euid::both_from_variables(variable, chosen)?;
-    Ok(Site { layer, clients: scopes.iter().map(|scope| (*scope, clients.of(*scope).clone())).collect() })
+        (layer, vec![(*scope, client)])
+    } else {
+        let chosen = |request: &axum::http::request::Parts| Some(request.extensions.get::<Asked>()?.scope);
+        let (clients, layer) = tower_euid::both_from_variables(variable, chosen)?;
+        (layer, scopes.iter().map(|scope| (*scope, clients.of(*scope).clone())).collect())
+    };
+    let default = |name: &str| (name == store("timeout_ms")).then(|| DEFAULT_STORE_TIMEOUT_MS.into());
+    let layer = tower_euid_redis::from_variables(layer, |name| variable(name).or_else(|| default(name)))?;
+    Ok(Site { layer, clients })
 }
 
 /// Replaces the variable `wrong`, if it is of this scope, and sets what is missing, so that further variables are read.
@@ -336,9 +355,11 @@ const DEFAULT_LISTEN_PORT: u16 = 8079;
 const MOST_WORKERS: usize = 256;
 /// A client of the API waits 50 ms for its answer.
 const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(30);
+/// A page reads the store once before it waits for a refresh.
+const DEFAULT_STORE_TIMEOUT_MS: &str = "15";
 const SHORTEST_TOKEN: usize = 16;
-/// More variables than a scope has.
-const MOST_VARIABLES: usize = 8;
+/// More variables than a scope has, with those of the store.
+const MOST_VARIABLES: usize = 12;
 
 #[cfg(test)]
 mod tests {
@@ -400,6 +421,10 @@ mod tests {
             ("EUID_SIDECAR_REFRESH_MODE", "hunter2"),
             ("EUID_SIDECAR_UPSTREAM", "http://hunter2"),
             ("EUID_SIDECAR_WORKERS", "0"),
+            ("EUID_STORE_MODE", "hunter2"),
+            ("EUID_STORE_SECRET", "hunter2"),
+            ("EUID_STORE_TIMEOUT_MS", "hunter2"),
+            ("EUID_STORE_URL", "redis://:hunter2@localhost:port"),
         ];
         let problems = problems_of(&changes, "", &[Scope::Euid]);
         for (name, _) in changes {
@@ -439,11 +464,40 @@ mod tests {
     }
 
     #[test]
-    fn proxy_serves_one_scope() {
+    fn proxy_serves_one_scope_and_no_store_by_user() {
         let upstream = &[("EUID_SIDECAR_UPSTREAM", "127.0.0.1:3000")];
         assert_eq!(problems_of(upstream, "", &[Scope::Uid2]), [""; 0]);
         let problems = problems_of(upstream, "", &Scope::ALL);
         assert!(matches!(&*problems, [problem] if problem.starts_with("EUID_SIDECAR_UPSTREAM: ")), "{problems:?}");
+        let by_user = &[upstream[0], ("EUID_STORE_URL", "memory:"), ("EUID_STORE_SECRET", KEYS)];
+        let problems = problems_of(by_user, "", &[Scope::Euid]);
+        assert!(problems.iter().any(|problem| problem.starts_with("EUID_SIDECAR_UPSTREAM: ")), "{problems:?}");
+    }
+
+    #[test]
+    fn store_is_the_one_of_the_settings_and_check_names_its_kind() {
+        for scopes in [&[Scope::Euid][..], &[Scope::Uid2], &Scope::ALL] {
+            for (store, kind) in [
+                ("", "no store"),
+                ("[store]\nurl = 'memory:'", "a store by login"),
+                (&format!("[store]\nurl = 'redis://localhost:1'\nsecret = '{KEYS}'"), "a store by user"),
+                ("[store]\nurl = 'rediss://localhost:1'\nmode = 'read_only'\ntimeout_ms = 9", "a store by login"),
+            ] {
+                let variables = scopes.iter().copied().flat_map(good).map(|(name, value)| (name, value.into()));
+                let settings = Settings::of(variables.collect(), store, &mut Vec::new());
+                let config = Config::of(&settings, Vec::new()).unwrap();
+                assert!(config.summary().ends_with(kind), "{}", config.summary());
+                let (layer, timeout) = (format!("{:?}", config.site.layer), if store.contains("= 9") { 9 } else { 15 });
+                assert_eq!(layer.contains(&format!(" timeout: {timeout}ms")), !store.is_empty(), "{layer}");
+            }
+        }
+        let secret = problems_of(&[("EUID_STORE_SECRET", KEYS)], "", &[Scope::Euid]);
+        assert_eq!(secret, ["EUID_STORE_URL: there is a secret for a store, and no store"]);
+        let user =
+            problems_of(&[], &format!("[store]\nurl = 'x'\nsecret = '{KEYS}'\nmode = 'read_only'"), &[Scope::Euid]);
+        assert!(user.iter().any(|problem| problem.starts_with("store.url: ")), "{user:?}");
+        assert!(user.iter().any(|problem| problem.starts_with("store.mode: ")), "{user:?}");
+        assert_eq!(user.len(), 2, "{user:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`settings`], [`config`] | settings as text, and what they mean |
 //! | [`mod@serve`], [`listen`], [`admin`], [`access`] | the running process: sockets, signals, metrics, log |
-//! | [`api`] | the API, around the layer of tower-euid |
+//! | [`api`] | the API and forward-auth, around the layer of tower-euid |
 //! | [`proxy`] | the reverse proxy, with the same layer in front of a site |
 //! | [`mod@demo`] | `serve --demo` |
 //! | [`sandbox`], [`check`], [`keygen`], [`mod@health`] | the other commands |

@@ -1,7 +1,8 @@
 //! The settings as text: from environment variables, from a TOML file, and from files that hold secrets.
 //!
 //! 1. Each setting has one name, that of its environment variable. In the file, `EUID_SIDECAR_API` is `api` in the
-//!    table `[sidecar]`, and a variable of a scope, such as `EUID_API_KEY`, is `api_key` in the table of the scope.
+//!    table `[sidecar]`, `EUID_STORE_URL` is `url` in `[store]`, and a variable of a scope, such as `EUID_API_KEY`, is
+//!    `api_key` in the table of the scope.
 //! 2. A variable of the environment takes precedence over the file. An empty one counts as not set.
 //! 3. A secret may be in a file of its own: `EUID_API_KEY_FILE`, or `api_key_file` in the TOML file, is the path.
 //! 4. A name that does not exist is a problem, so that a misspelt setting does not go unnoticed.
@@ -55,7 +56,8 @@ impl Settings {
         let mut settings = Self::default();
         settings.read_toml(toml, &known, problems);
         let environment: BTreeMap<String, OsString> = environment.into_iter().collect();
-        for name in environment.keys().filter(|name| name.starts_with(PREFIX)) {
+        let prefixes = [PREFIX.to_owned(), store("")];
+        for name in environment.keys().filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))) {
             if !known.iter().any(|known| known.is_named(&known.variable, "_FILE", name)) {
                 problems.push(format!("{name}: there is no such setting"));
             }
@@ -179,6 +181,7 @@ impl Known {
 fn known() -> Vec<Known> {
     let sidecar =
         SIDECAR.iter().map(|&(key, is_secret)| Known { variable: sidecar(key), table: "sidecar", key, is_secret });
+    let store = STORE.iter().map(|&(key, is_secret)| Known { variable: store(key), table: "store", key, is_secret });
     let of_scopes = Scope::ALL.into_iter().flat_map(|scope| {
         OF_SCOPE.iter().map(move |&(key, is_secret)| Known {
             variable: of_scope(scope, key),
@@ -187,12 +190,17 @@ fn known() -> Vec<Known> {
             is_secret,
         })
     });
-    sidecar.chain(of_scopes).collect()
+    sidecar.chain(store).chain(of_scopes).collect()
 }
 
 /// Returns the name of the variable of a setting of the sidecar.
 pub(crate) fn sidecar(setting: &str) -> String {
     format!("{PREFIX}{}", setting.to_ascii_uppercase())
+}
+
+/// Returns the name of the variable of a setting of the store. A store of both scopes has those of EUID.
+pub(crate) fn store(setting: &str) -> String {
+    of_scope(Scope::Euid, &format!("store_{setting}"))
 }
 
 /// Returns the name of the variable of a setting that each scope has.
@@ -221,6 +229,9 @@ const SIDECAR: [(&str, bool); 16] = [
     ("upstream", false),
     ("workers", false),
 ];
+
+/// The settings of the store: those of `tower_euid_redis::from_env`. A URL may have a password in it.
+const STORE: [(&str, bool); 4] = [("url", true), ("secret", true), ("mode", false), ("timeout_ms", false)];
 
 /// The settings that each scope has: those of `tower_euid::from_env`.
 pub(crate) const OF_SCOPE: [(&str, bool); 6] = [
@@ -266,6 +277,10 @@ mod tests {
         assert_eq!((by_variable.get("EUID_API_KEY"), problems.len()), (Some("secret"), 0));
         let (by_toml, problems) = load(&[], &format!("[euid]\napi_key_file = '{path}'"));
         assert_eq!((by_toml.get("EUID_API_KEY"), problems.len()), (Some("secret"), 0));
+        let (stored, problems) = load(&[("EUID_STORE_URL_FILE", path)], &format!("[store]\nsecret_file = '{path}'"));
+        let both = (stored.get("EUID_STORE_URL"), stored.get("EUID_STORE_SECRET"));
+        assert_eq!((both, problems.len()), ((Some("secret"), Some("secret")), 0));
+        assert_eq!(stored.scopes(), [Scope::default()], "a store names no scope");
         let (_, problems) = load(&[("EUID_API_KEY_FILE", path), ("EUID_API_KEY", "x")], "");
         assert_eq!(problems, ["EUID_API_KEY: set itself, and as the path of a file"]);
         fs::remove_dir_all(folder).unwrap();
@@ -296,9 +311,11 @@ mod tests {
 
     #[test]
     fn every_unknown_name_is_a_problem() {
-        let toml = "[sidecar]\nap = 1\n[euid]\noperator_url_file = 'x'\n[store]\nurl = 'x'";
-        let (_, problems) = load(&[("EUID_SIDECAR_APPI", "x"), ("EUID_SANDBOX_SCOPE", "x")], toml);
-        let names = ["euid.operator_url_file", "sidecar.ap", "store", "EUID_SIDECAR_APPI"];
+        let toml = "[sidecar]\nap = 1\n[euid]\noperator_url_file = 'x'\n[store]\nuri = 'x'\n[stores]\nurl = 'x'";
+        let environment = [("EUID_SIDECAR_APPI", "x"), ("EUID_STORE_URI", "x"), ("EUID_SANDBOX_SCOPE", "x")];
+        let (_, problems) = load(&environment, toml);
+        let names =
+            ["euid.operator_url_file", "sidecar.ap", "store.uri", "stores", "EUID_SIDECAR_APPI", "EUID_STORE_URI"];
         assert_eq!(problems.len(), names.len(), "{problems:?}");
         for (problem, name) in problems.iter().zip(names) {
             assert!(problem.starts_with(&format!("{name}: there is no such ")), "{problem}");

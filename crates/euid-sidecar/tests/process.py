@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Tests of the executable as a process: start, signals, sockets and logs; and of the clients inside real web servers.
+"""Tests of the executable as a process: start, signals, sockets and logs; of the clients inside real web servers; and
+of nginx and Redis beside it.
 
     python3 crates/euid-sidecar/tests/process.py [TEST...]
 
-It needs `php` and `node`, and Express in $NODE_MODULES. Build the sidecar first: cargo build -p euid-sidecar.
-tests/run.sh does all of this. $SCHEMATHESIS is the path of schemathesis; without it, the test of the document is
-skipped.
+It needs `php`, `node`, `nginx` and `redis-server`, and Express in $NODE_MODULES. Build the sidecar first:
+cargo build -p euid-sidecar. tests/run.sh does all of this. $SCHEMATHESIS is the path of schemathesis; without it, the
+test of the document is skipped.
 """
 
 import base64
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -26,6 +28,7 @@ import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 
 CRATE = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", CRATE.parent.parent / "target"))
@@ -156,6 +159,19 @@ class Case(unittest.TestCase):
         self.assertEqual((status, answer["state"]), (200, "active"))
         return answer["advertising_token"], "; ".join(line.split(";")[0] for line in answer["set_cookie"])
 
+    def redis(self):
+        """Starts a Redis, and returns the variables of the store and the process."""
+        path = self.folder / "redis.sock"
+        options = ["--port", 0, "--unixsocket", path, "--save", "", "--dir", self.folder]
+        process = self.start("redis-server", *options, stdout=subprocess.DEVNULL)
+
+        def listens():
+            with socket.socket(socket.AF_UNIX) as probe:
+                return probe.connect_ex(str(path)) == 0
+
+        until(listens, "Redis")
+        return {"EUID_STORE_URL": f"unix://{path}"}, process
+
     def run_sidecar(self, *arguments, env=None):
         command = [SIDECAR, *arguments]
         return subprocess.run(command, env=os.environ | (env or {}), capture_output=True, text=True, timeout=DEADLINE)
@@ -285,7 +301,7 @@ class Process(Case):
             'euid_sidecar_requests_total{route="other",status="404"} 1',
             'euid_sidecar_request_seconds_count{route="/v1/login"} 2',
             "euid_sidecar_requests_in_flight 0",
-            'euid_requests_total{scope="euid",state="active"} 1',
+            'euid_requests_total{scope="euid",state="active"} 2',
         ):
             self.assertIn(line, metrics.splitlines())
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -296,6 +312,275 @@ class Process(Case):
         self.assertGreaterEqual(len(cookie_values), 2)
         for secret in ("hunter2", token, *cookie_values):
             self.assertNotIn(secret, metrics + self.log.read_text())
+
+
+class Store(Case):
+    """The sidecar with a Redis."""
+
+    def page(self, cookies="", subject=""):
+        answer = self.ask("GET", f"/v1/page{subject}", headers={"Cookie": cookies})[1]
+        return answer["state"], answer["advertising_token"]
+
+    def test_login_is_in_the_store_and_two_sidecars_share_it(self):
+        store, _ = self.redis()
+        env = self.sandbox() | self.settings(**store)
+        self.serve(env)
+        token, cookies = self.login()
+        self.assertLess(len(cookies), 60, "a handle")
+        self.assertEqual(self.page(cookies), ("active", token))
+        first, self.api = self.api, self.folder / "other.sock"
+        self.admin = free_port()
+        self.serve(env | {"EUID_SIDECAR_API": f"unix:{self.api}", "EUID_SIDECAR_ADMIN": f"127.0.0.1:{self.admin}"})
+        self.assertEqual(self.page(cookies), ("active", token))
+        _, logout = self.ask("POST", "/v1/logout", headers={"Cookie": cookies})
+        self.assertEqual(logout["state"], "absent")
+        self.api = first
+        until(lambda: self.page(cookies) == ("absent", None), "what the first has read is no longer remembered")
+
+    def test_user_has_one_login_and_loses_it_only_while_the_store_is_gone(self):
+        store, redis = self.redis()
+        secret = self.folder / "store_secret"
+        secret.write_text(key())
+        env = self.sandbox() | self.settings(**store, EUID_STORE_SECRET_FILE=str(secret))
+        self.assertIn("a store by user", self.run_sidecar("serve", "--check", env=env).stdout)
+        self.serve(env)
+        _, login = self.ask("POST", "/v1/login", "email=user%40example.com&subject=17")
+        self.assertEqual((login["state"], login["set_cookie"]), ("active", []))
+        active = ("active", login["advertising_token"])
+        self.assertEqual((self.page(subject="?subject=17"), self.page()), (active, ("absent", None)))
+        redis.send_signal(signal.SIGSTOP)
+        until(lambda: self.page(subject="?subject=17") == ("unavailable", None), "the store hangs")
+        redis.send_signal(signal.SIGCONT)
+        until(lambda: self.page(subject="?subject=17") == active, "the store answers again")
+        _, logout = self.ask("POST", "/v1/logout?subject=17")
+        self.assertEqual((logout["state"], self.page(subject="?subject=17")), ("absent", ("absent", None)))
+
+
+class Site(http.server.ThreadingHTTPServer):
+    """A site whose pages show the headers of their request, and count the pages."""
+
+    request_queue_size, pages = 128, 0
+
+    class RequestHandlerClass(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.pages += 1
+            page = json.dumps([[name.lower(), value] for name, value in self.headers.items()]).encode()
+            self.send_response(200)
+            control = "no-store" if "strict" in self.path else "public, max-age=60"
+            for name, value in (("Set-Cookie", "theme=dark"), ("Cache-Control", control), ("Vary", "Accept-Encoding")):
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), self.RequestHandlerClass)
+
+
+class Nginx(Case):
+    """nginx with the file in nginx/, in which only addresses are replaced, before a site."""
+
+    def setUp(self):
+        super().setUp()
+        self.run_nginx()
+
+    def run_nginx(self, api=None, token=None):
+        """Starts nginx, before an API at this address, that needs this token."""
+        self.site = Site()
+        self.addCleanup(self.site.server_close)
+        threading.Thread(target=self.site.serve_forever, daemon=True).start()
+        self.addCleanup(self.site.shutdown)
+        self.port = free_port()
+        text = (CRATE / "nginx/euid-sidecar.conf").read_text()
+        for old, new in (
+            ("unix:/run/euid-sidecar/api.sock;", f"{api or f'unix:{self.api}'};"),
+            ('Authorization "";', f'Authorization "{f"Bearer {token}" if token else ""}";'),
+            ("http://127.0.0.1:8000;", f"http://127.0.0.1:{self.site.server_port};"),
+            ("listen 80;", f"listen 127.0.0.1:{self.port};"),
+        ):
+            self.assertEqual(text.count(old), 1, old)
+            text = text.replace(old, new)
+        (self.folder / "site.conf").write_text(text)
+        paths = "".join(f"{name}_temp_path {self.folder}/{name};" for name in PATHS)
+        # One process, so that the end of the test is its end.
+        main = f"daemon off; master_process off; pid {self.folder}/pid; error_log {self.folder}/error.log; events {{}}"
+        (self.folder / "nginx.conf").write_text(f"{main} http {{ access_log off; {paths} include site.conf; }}")
+        arguments = ["-p", self.folder, "-c", self.folder / "nginx.conf", "-e", self.folder / "error.log"]
+        nginx = self.start("nginx", *arguments)
+        until(lambda: nginx.poll() is not None or self.visit(), "nginx")
+        self.assertIsNone(nginx.poll(), "nginx did not start")
+
+    def visit(self, path="/", method="GET", **headers):
+        """Requests a page. Returns the headers that the site got, and those of the response."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)) as connection:
+            headers = {name.replace("__", "-"): value for name, value in headers.items()}
+            connection.request(method, path, headers={"Sec-Fetch-Dest": "document"} | headers)
+            response = connection.getresponse()
+            page = response.read()
+        self.assertEqual(response.status, 200)
+        return json.loads(page), response.headers
+
+    def euid(self, got):
+        return {name: value for name, value in got if name.startswith("euid")}
+
+    def test_api_on_a_port_gets_its_token_and_no_other(self):
+        port = free_port()
+        self.run_nginx(f"127.0.0.1:{port}", TOKEN)
+        self.serve(
+            self.sandbox() | self.settings(EUID_SIDECAR_API=f"127.0.0.1:{port}", EUID_SIDECAR_API_TOKEN=TOKEN)
+        )
+        got, _ = self.visit(Authorization="Basic dXNlcjpwYXNz")
+        self.assertEqual(self.euid(got), {"euid-state": "absent"})
+        self.assertIn(["authorization", "Basic dXNlcjpwYXNz"], got, "the site has the visitor's own")
+        self.run_nginx(f"127.0.0.1:{port}", TOKEN[::-1])
+        self.assertEqual(self.euid(self.visit()[0]), {})
+        self.assertIn("forward-auth gives no token", self.log.read_text())
+        self.assertNotIn(TOKEN[::-1], self.log.read_text())
+
+    def test_token_arrives_at_the_site_and_the_page_stays_private(self):
+        self.serve(self.sandbox() | self.settings())
+        got, headers = self.visit()
+        self.assertEqual(self.euid(got), {"euid-state": "absent"})
+        self.assertEqual(headers.get_all("Cache-Control"), ["public, max-age=60"])
+        token, cookies = self.login()
+        for method in ("GET", "POST"):
+            got, headers = self.visit(method=method, Cookie=cookies)
+            self.assertEqual(self.euid(got), {"euid-token": token, "euid-state": "active"})
+            self.assertEqual(headers.get_all("Cache-Control"), ["private, no-cache"])
+            self.assertEqual(headers.get_all("Set-Cookie"), ["theme=dark"])
+            self.assertEqual(sorted(headers.get_all("Vary")), ["Accept-Encoding", "Cookie"])
+        _, headers = self.visit("/?strict", Cookie=cookies)
+        self.assertEqual(headers.get_all("Cache-Control"), ["no-store, private, no-cache"])
+
+    def test_visitors_own_headers_never_arrive_as_the_sidecars(self):
+        spoofed = {name: "spoofed" for name in SPOOFED}
+        sidecar = self.serve(self.sandbox() | self.settings())
+        token, cookies = self.login()
+        self.assertEqual(self.euid(self.visit(**spoofed)[0]), {"euid-state": "absent"})
+        got = self.visit(**spoofed, Cookie=cookies)[0]
+        self.assertEqual(self.euid(got), {"euid-token": token, "euid-state": "active"})
+        # The sidecar refuses so many headers, and the site would, too.
+        many = {f"Many{number}": "1" for number in range(120)}
+        with unittest.mock.patch.object(http.client, "_MAXHEADERS", 1000):
+            self.assertEqual(self.euid(self.visit(**spoofed, **many, Cookie=cookies)[0]), {})
+        sidecar.kill()
+        sidecar.wait()
+        self.assertEqual(self.euid(self.visit(**spoofed, Cookie=cookies)[0]), {})
+
+    def renewed(self, **store):
+        """Returns the cookies of a due visitor, what the site got with the new token, and the response's headers."""
+        self.serve(self.sandbox(refresh_from=0, identity_expires=10) | self.settings(**store))
+        token, cookies = self.login()
+
+        def renewed():
+            got, headers = self.visit(Cookie=cookies)
+            return self.euid(got).get("euid-token", token) != token and (cookies, self.euid(got), headers)
+
+        return until(renewed, "the new token")
+
+    def test_due_visitor_gets_the_new_cookie(self):
+        cookies, got, headers = self.renewed()
+        self.assertEqual((got["euid-state"], headers.get_all("Cache-Control")), ("active", ["private, no-store"]))
+        lines = headers.get_all("Set-Cookie")
+        self.assertEqual((len(lines), "theme=dark" in lines), (2, True), lines)
+        new = next(line for line in lines if line != "theme=dark")
+        pairs = dict(pair.split("=", 1) for pair in [*cookies.split("; "), new.split(";")[0]])
+        self.assertEqual(len(pairs), 2, "it replaces the identity of the login")
+        cookies = "; ".join("=".join(pair) for pair in pairs.items())
+        self.assertEqual(self.euid(self.visit(Cookie=cookies)[0])["euid-state"], "active")
+
+    def test_due_visitor_gets_no_cookie_if_there_is_a_store(self):
+        cookies, got, headers = self.renewed(**self.redis()[0])
+        self.assertEqual((got["euid-state"], headers.get_all("Cache-Control")), ("active", ["private, no-cache"]))
+        self.assertEqual(headers.get_all("Set-Cookie"), ["theme=dark"])
+        self.assertLess(len(cookies), 60, "a handle")
+
+    def test_page_goes_on_without_a_token_if_the_sidecar_is_gone_hung_slow_or_wrong(self):
+        def answering(*parts, pause=0.0):
+            def answer(listener):
+                with contextlib.suppress(OSError):
+                    while True:
+                        connection = listener.accept()[0]
+                        threading.Thread(target=send, args=(connection,), daemon=True).start()
+
+            def send(connection):
+                with contextlib.suppress(OSError), connection:
+                    connection.recv(65536)
+                    for part in parts:
+                        time.sleep(pause)
+                        connection.sendall(part)
+
+            return answer
+
+        head = b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n"
+        for name, accept in {
+            "gone": None,
+            "dead": "dead",
+            "hung": lambda listener: None,
+            "slow": answering(head % b"200 OK\r\nEuid-Token: late", pause=0.2),
+            "closing": answering(),
+            **{status: answering(head % status.encode()) for status in ("401 No", "404 No", "431 No", "503 No")},
+        }.items():
+            with self.subTest(name), socket.socket(socket.AF_UNIX) as listener:
+                self.api.unlink(missing_ok=True)
+                if accept:
+                    listener.bind(str(self.api))
+                if callable(accept):
+                    listener.listen()
+                    threading.Thread(target=accept, args=(listener,), daemon=True).start()
+
+                def is_quick():
+                    began = time.monotonic()
+                    got, headers = self.visit()
+                    self.assertEqual((self.euid(got), headers["Cache-Control"]), ({}, "public, max-age=60"))
+                    return time.monotonic() - began < 0.07
+
+                # Other programs may hold up a page, but not each one.
+                until(is_quick, "a page is not held up for longer than nginx waits")
+
+    def test_no_page_fails_under_load_while_the_sidecar_ends_and_starts_again(self):
+        env = self.sandbox() | self.settings()
+        sidecar = self.serve(env)
+        token, cookies = self.login()
+        counts, errors, end = {"with": 0, "without": 0}, [], threading.Event()
+
+        def visit():
+            for _ in range(2000):
+                if end.is_set():
+                    return
+                try:
+                    got = self.euid(self.visit(Cookie=cookies)[0])
+                    counts["with" if got.get("euid-token") == token else "without"] += 1
+                except (AssertionError, OSError, http.client.HTTPException, ValueError) as error:
+                    errors.append(repr(error))
+
+        threads = [threading.Thread(target=visit) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        try:
+            until(lambda: counts["with"] > 200, "pages with a token")
+            sidecar.kill()
+            sidecar.wait()
+            before = counts["without"]
+            until(lambda: counts["without"] > before + 200, "pages without a token")
+            self.serve(env)
+            before = counts["with"]
+            until(lambda: counts["with"] > before + 200, "pages with a token again")
+        finally:
+            end.set()
+            for thread in threads:
+                thread.join()
+        self.assertEqual(errors, [])
+
+
+OTHERS = ("Euid__Nonce", "Euid__Command", "Euid__Login")
+PATHS = ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")
+SPOOFED = ("Euid__Token", "EUID__STATE", "Euid_Token", "euid_state", "Euid.Token", *OTHERS)
 
 
 class Demo(Case):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests the executable as a process, its clients in real web servers, its API as its document describes it, and its proxy
 # in front of servers.
-# It needs php, node and npm. The argument is a Python that has schemathesis: run.sh PYTHON
+# It needs php, node, npm, nginx and redis-server. The argument is a Python that has schemathesis: run.sh PYTHON
 set -euo pipefail
 python=$(realpath -s "$1")
 cd "$(dirname "$0")/../../.."

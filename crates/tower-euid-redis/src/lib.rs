@@ -23,8 +23,8 @@
 //!
 //! 1. A key is a [prefix](RedisStoreBuilder::prefix) and 64 hexadecimal digits. Its value is one string: 16 bytes of
 //!    version, then the sealed state. It expires by itself (`PX`).
-//! 2. A `get` is a `GET` to the primary. One server that has become a replica is not read: the store asks for its role
-//!    together with each value.
+//! 2. A `get` is a `GET` to the primary. One server that has become a replica is read for at most 100 ms more: the store
+//!    asks for its role together with the first value on a connection, and again once the answer is that old.
 //! 3. A `put` is one script, which compares and writes in one step.
 //! 4. A call takes at most the [`timeout`](RedisStoreBuilder::timeout), 50 ms by default, whatever the server does. It repeats
 //!    itself once, within that time, if its connection is lost. The script knows a `put` that has been done before by its
@@ -49,7 +49,7 @@ mod link;
 mod store;
 
 pub use self::builder::RedisStoreBuilder;
-pub use self::env::from_env;
+pub use self::env::{from_env, from_variables};
 pub use self::store::RedisStore;
 
 /// Compiles the README's code unchanged.

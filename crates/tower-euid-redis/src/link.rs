@@ -6,6 +6,7 @@
 //! 3. A lost connection, and a failed attempt, are followed by a new attempt as soon as a call needs one: not within
 //!    [`ATTEMPT_EVERY`] of the last attempt.
 //! 4. A connection to a server that does not serve is replaced, at most once in [`REPLACE_EVERY`].
+//! 5. What a server says of its role counts for [`ROLE_EVERY`]: it can become a replica and keep its connections.
 //!
 //! The connection manager of the crate `redis` is not used: after a reconnect that the server refused, for instance because it
 //! was loading its data, it never connects again.
@@ -47,6 +48,8 @@ pub(crate) struct Link {
 #[derive(Default)]
 struct State {
     current: Option<Attempt>,
+    /// When the server last said that it is the primary.
+    primary_at: Option<Instant>,
     /// When a connection that worked was last replaced.
     replaced: Option<Instant>,
 }
@@ -55,6 +58,8 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct Attempt {
     begun: Instant,
+    /// The server has lately said that it is the primary.
+    pub(crate) is_primary: bool,
     outcome: Shared<BoxFuture<'static, Result<Connection, StoreError>>>,
 }
 
@@ -120,9 +125,18 @@ impl Link {
     /// The present attempt to connect; begins the first one.
     pub(crate) fn attempt(&self) -> Result<Attempt, StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &state.current {
-            Some(current) => Ok(current.clone()),
-            None => Ok(state.current.insert(self.begin(now())?).clone()),
+        let Some(current) = &state.current else {
+            return Ok(state.current.insert(self.begin(now())?).clone());
+        };
+        let is_recent = |at: Instant| now().saturating_duration_since(at) < ROLE_EVERY;
+        Ok(Attempt { is_primary: state.primary_at.is_some_and(is_recent), ..current.clone() })
+    }
+
+    /// Notes that the server of this attempt has said that it is the primary.
+    pub(crate) fn is_primary(&self, attempt: &Attempt) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.current.as_ref().is_some_and(|current| current.is(attempt)) {
+            state.primary_at = Some(now());
         }
     }
 
@@ -132,6 +146,7 @@ impl Link {
         if state.current.as_ref().is_none_or(|current| !current.is(attempt)) {
             return true;
         }
+        state.primary_at = None;
         let (now, is_made) = (now(), attempt.outcome.peek().is_some());
         let is_due = match remedy {
             Remedy::Keep => false,
@@ -162,7 +177,7 @@ impl Link {
         // rustls panics if a program has several providers of cryptography and no default one.
         let outcome =
             task.map(|outcome| outcome.unwrap_or_else(|_| Err(StoreError::new("connecting to Redis panicked"))));
-        Ok(Attempt { begun, outcome: outcome.boxed().shared() })
+        Ok(Attempt { begun, is_primary: false, outcome: outcome.boxed().shared() })
     }
 }
 
@@ -182,6 +197,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// How long an answer about the role counts.
+const ROLE_EVERY: Duration = Duration::from_millis(100);
 /// The shortest time between two attempts.
 const ATTEMPT_EVERY: Duration = Duration::from_millis(100);
 /// The shortest time between two replacements of a connection that was not lost.

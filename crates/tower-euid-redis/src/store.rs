@@ -76,7 +76,7 @@ impl RedisStore {
     }
 
     fn key(&self, key: &StoreKey) -> String {
-        format!("{}{}", self.0.prefix, key.to_hex())
+        [self.0.prefix.as_str(), &key.to_hex()].concat()
     }
 
     /// Runs a command, once more if that may help, and ends in time.
@@ -84,10 +84,10 @@ impl RedisStore {
         let link = &self.0.link;
         let mut attempt = link.attempt()?;
         let running = async {
-            match command.run_on(&attempt).await {
+            match command.run_on(link, &attempt).await {
                 Err(failure) if failure.remedy != Remedy::Keep && link.failed(&attempt, failure.remedy) => {
                     attempt = link.attempt()?;
-                    command.run_on(&attempt).await.map_err(|failure| {
+                    command.run_on(link, &attempt).await.map_err(|failure| {
                         link.failed(&attempt, failure.remedy);
                         failure.error
                     })
@@ -155,10 +155,10 @@ enum Command<'a> {
 }
 
 impl Command<'_> {
-    async fn run_on(&self, attempt: &Attempt) -> Result<Value, Failure> {
+    async fn run_on(&self, link: &Link, attempt: &Attempt) -> Result<Value, Failure> {
         let mut connection = attempt.connection().await?;
         match *self {
-            Self::Get { key } => get(&mut connection, key).await,
+            Self::Get { key } => get(link, attempt, &mut connection, key).await,
             Self::Put { key, condition, value, keep } => {
                 let script = |command: &str, script: &str| {
                     let mut command = cmd(command);
@@ -181,10 +181,10 @@ async fn send(connection: &mut Connection, command: &Cmd) -> RedisResult<Value> 
     connection.req_packed_command(command).await?.extract_error()
 }
 
-/// Reads a key. One server also says its role: it may have become a replica since the connection was made. In a cluster a
-/// replica itself refuses.
-async fn get(connection: &mut Connection, key: &str) -> Result<Value, Failure> {
-    if matches!(connection, Connection::Cluster(_)) {
+/// Reads a key. One server also says its role, from time to time: it may have become a replica since the connection was
+/// made. In a cluster a replica itself refuses.
+async fn get(link: &Link, attempt: &Attempt, connection: &mut Connection, key: &str) -> Result<Value, Failure> {
+    if attempt.is_primary || link.is_cluster() {
         return Ok(send(connection, cmd("GET").arg(key)).await?);
     }
     let commands = pipe().cmd("GET").arg(key).cmd("ROLE").to_owned();
@@ -193,6 +193,7 @@ async fn get(connection: &mut Connection, key: &str) -> Result<Value, Failure> {
     if is_replica(&role) {
         return Err(Failure::replica());
     }
+    link.is_primary(attempt);
     Ok(value.extract_error()?)
 }
 

@@ -22,7 +22,7 @@ use crate::policy::{self, Action, Credential, Evaluation, SubjectMatch, Verdict,
 use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, Record, StoredIdentity};
 use crate::store::StoreKey;
-use crate::transport::slots::{Brought, Held, HeldRecord, Hits, Others, Slot};
+use crate::transport::slots::{Brought, Held, HeldRecord, Hits, Slot};
 
 impl<T: Served> Exchange<'_, T> {
     /// The step of a request in an engine whose store is keyed by the user.
@@ -74,13 +74,6 @@ impl<T: Served> Exchange<'_, T> {
             }
         });
         client
-    }
-
-    /// Goes on with the record as it was read: the response needs its version, for a write on that condition.
-    fn knowing<R>(&self, held: &Held, read: HeldRecord, go_on: impl FnOnce(&Exchange<'_, T>) -> R) -> R {
-        let held = Held { read: Some(read), ..held.clone() };
-        let others = Others { held: Some(held), ..self.others.cloned().unwrap_or_default() };
-        go_on(&Exchange { others: Some(&others), ..*self })
     }
 
     fn with_user_record(&self, record: Record<'_>, version: [u8; 16], held: &Held, client: &Client) -> Step {

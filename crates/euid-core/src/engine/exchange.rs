@@ -20,7 +20,7 @@ use crate::token::AdvertisingToken;
 use crate::transport::cookies::Cookies;
 use crate::transport::js_sdk::JsSdk;
 use crate::transport::route::Route;
-use crate::transport::slots::{Brought, Hits, IdleScope, Others};
+use crate::transport::slots::{Brought, HeldRecord, Hits, IdleScope, Others};
 
 /// A request that may have brought state.
 #[derive(Clone, Copy)]
@@ -119,6 +119,11 @@ impl<T: Served> Exchange<'_, T> {
 
     /// Judges an identity that opened; `None` if it is not a valid [`Identity`](crate::Identity).
     fn with_identity(&self, payload: &Payload<'_>, old_key: bool, brought: &Brought) -> Option<Step> {
+        if let Some(held) = self.others.and_then(|others| others.held.as_ref())
+            && held.read.is_none()
+        {
+            return self.knowing(held, HeldRecord::Known, |knowing| knowing.with_identity(payload, old_key, brought));
+        }
         let (subject, rejected) = self.context.compare_user(&payload.login);
         let findings = Findings { old_key, rejected };
         let (evaluation, times, now) = self.evaluate(subject, &payload.times, payload.login.lineage.chance());

@@ -18,7 +18,7 @@ use crate::sealed::login::LineageText;
 use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, Record, RecordError, StoredIdentity};
 use crate::store::{StoreKey, StoreMode, Stored};
-use crate::transport::slots::{Brought, Held, Others};
+use crate::transport::slots::{Brought, Held, HeldRecord, Others};
 
 /// A read of a record that the host must make before the engine can decide. [`Engine::resume`] goes on with what it found.
 ///
@@ -59,6 +59,17 @@ pub struct Load {
 
 impl Load {
     /// The key of the record in the store.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// use std::collections::HashMap;
+    /// use tower_euid::engine::{Load, Loaded};
+    /// use tower_euid::store::{StoreKey, Stored};
+    ///
+    /// fn look_up(load: &Load, records: &HashMap<StoreKey, Stored>) -> Loaded {
+    ///     Ok(records.get(load.key()).cloned())
+    /// }
+    /// ```
     #[must_use]
     pub fn key(&self) -> &StoreKey {
         &self.key
@@ -167,25 +178,37 @@ impl<T: Served> Exchange<'_, T> {
                 let unavailable = self.decide(sees, change, true, brought, Findings::NONE);
                 Step::Load(Box::new(Load { key: held.key.clone(), is_of_user: false, unavailable }))
             }
-            Lookup::Made { stored: None, .. } => self.without_record(brought, Findings::NONE),
-            Lookup::Made { stored: Some(stored), .. } => {
-                let keys = self.engine.keys.keys();
-                let opened = record::open(&keys, &held.key, stored, |record| match record {
-                    Record::OptedOut(opt_out) if opt_out.login.lineage_text() == *lineage => {
-                        Ok(self.with_stored_opt_out(&opt_out, brought))
-                    }
-                    Record::Ended | Record::OptedOut(_) => Err(RejectReason::LoginEnded),
-                    Record::Identity(record) => self
-                        .with_record(&record, held, lineage, stored.version, brought)
-                        .ok_or(RejectReason::Undecodable),
-                });
-                match opened {
-                    Ok(Ok(step)) => step,
-                    Ok(Err(reason)) => self.without_record(brought, Findings::rejected(reason)),
-                    Err(error) => self.without_record(brought, Findings::rejected(error.into())),
-                }
+            Lookup::Made { stored: None, .. } => {
+                self.knowing(held, HeldRecord::Nothing, |knowing| knowing.without_record(brought, Findings::NONE))
             }
+            Lookup::Made { stored: Some(stored), .. } => self.with_stored(stored, held, lineage, brought),
         })
+    }
+
+    /// The step of a request for whose login the store has something.
+    fn with_stored(&self, stored: &Stored, held: &Held, lineage: &LineageText, brought: &Brought) -> Step {
+        let keys = self.engine.keys.keys();
+        let opened = record::open(&keys, &held.key, stored, |record| match record {
+            Record::OptedOut(opt_out) if opt_out.login.lineage_text() == *lineage => {
+                Ok(self.knowing(held, HeldRecord::Known, |knowing| knowing.with_stored_opt_out(&opt_out, brought)))
+            }
+            Record::Ended | Record::OptedOut(_) => Err(RejectReason::LoginEnded),
+            Record::Identity(record) => {
+                self.with_record(&record, held, lineage, stored.version, brought).ok_or(RejectReason::Undecodable)
+            }
+        });
+        opened.unwrap_or_else(|error| Err(error.into())).unwrap_or_else(|reason| {
+            let findings = Findings::rejected(reason);
+            self.knowing(held, HeldRecord::Known, |knowing| knowing.without_record(brought, findings))
+        })
+    }
+
+    /// Goes on with what is known of the record: the response writes to the store by that.
+    #[cold]
+    pub(super) fn knowing<R>(&self, held: &Held, read: HeldRecord, go_on: impl FnOnce(&Exchange<'_, T>) -> R) -> R {
+        let held = Held { read: Some(read), ..held.clone() };
+        let others = Others { held: Some(held), ..self.others.cloned().unwrap_or_default() };
+        go_on(&Exchange { others: Some(&others), ..*self })
     }
 
     /// An opt-out that a refresh has found, of which the client has not been told.
@@ -219,8 +242,8 @@ impl<T: Served> Exchange<'_, T> {
             return None;
         }
         // The response must know which login this one replaced.
-        let with_previous = Held { previous: previous.clone(), ..held.clone() };
-        let others = Others { held: Some(with_previous), ..self.others.cloned().unwrap_or_default() };
+        let known = Held { key: held.key.clone(), previous: previous.clone(), read: Some(HeldRecord::Known) };
+        let others = Others { held: Some(known), ..self.others.cloned().unwrap_or_default() };
         let exchange = Exchange { others: Some(&others), ..*self };
         let (subject, rejected) = self.context.compare_user(&login);
         let findings = Findings { old_key, rejected };

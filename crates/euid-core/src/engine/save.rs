@@ -2,14 +2,14 @@
 //!
 //! 1. A login is put where nothing is. If the store does not confirm that, the response seals the identity.
 //! 2. A logout, withdrawn consent and a stated opt-out end the record, and that of the login before it. So does a login
-//!    with the one before the login that it replaces.
+//!    with the one before the login that it replaces. A handle that names no login writes nothing: anyone can make one up.
 //! 3. A sealed identity that a refresh has moved is removed once the store has it; if not, the response seals the new pair.
 
 use http::{HeaderMap, StatusCode};
 
 use super::finish::Report;
 use super::opt_out::opted_out_until;
-use super::stored::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
+use super::store_calls::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
 use super::write::Removals;
 use super::{Change, Engine, Pending, Renewal};
 use crate::clock::UnixMillis;
@@ -19,7 +19,7 @@ use crate::sealed::login::{Lineage, Login};
 use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, NewRecord, Record};
 use crate::store::{Put, StoreKey, StoreMode, When};
-use crate::transport::slots::{Brought, HeldRecord, IdleScope};
+use crate::transport::slots::{Brought, Held, HeldRecord};
 
 /// The calls to the store that a response needs before its headers are written.
 ///
@@ -64,7 +64,7 @@ pub struct Save {
 #[derive(Debug)]
 pub(super) struct SavePlan {
     calls: Vec<StoreCall>,
-    /// Keyed by the user: writes for which a record must be read first.
+    /// Writes for which a record must be read first.
     unread: Vec<StoreWrite>,
     outcome: Saved,
 }
@@ -114,6 +114,15 @@ impl Save {
     }
 
     /// The next call; `None` once the headers can be written.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (_, save) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/save.rs"));
+    /// use tower_euid::engine::StoreCall;
+    ///
+    /// assert!(matches!(save.call(), Some(StoreCall::Put(_)))); // a login
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn call(&self) -> Option<&StoreCall> {
         self.calls.last()
@@ -121,6 +130,13 @@ impl Save {
 
     /// The ends of logins that have not been made: those whose call is still to come, and those that other writes came
     /// before, too often. The host tries them again, like those that the store did not confirm.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (_, save) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/save.rs"));
+    /// assert_eq!(save.open_ends().count(), 0); // a login that replaces none ends none
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_ends(&self) -> impl Iterator<Item = &StoreWrite> {
         let puts =
             self.calls.iter().filter_map(|call| if let StoreCall::Put(write) = call { Some(write) } else { None });
@@ -131,6 +147,17 @@ impl Save {
     }
 
     /// Takes the answer to the [call](Self::call).
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (_, mut save) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/save.rs"));
+    /// use tower_euid::engine::StoreAnswer;
+    /// use tower_euid::store::Put;
+    ///
+    /// save.answer(StoreAnswer::Put(Ok(Put::Done)));
+    /// assert!(save.call().is_none());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn answer(&mut self, answer: StoreAnswer) {
         match (self.calls.pop(), answer) {
             (Some(StoreCall::Put(write)), StoreAnswer::Put(answer)) => self.have_put(write, answer),
@@ -181,6 +208,20 @@ impl Save {
 
 impl Engine {
     /// Writes the headers after the store's answers, as [`finish`](Self::finish) does without a store.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, mut save) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/save.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::{StoreAnswer, Unavailable};
+    ///
+    /// save.answer(StoreAnswer::Put(Err(Unavailable)));
+    /// let mut headers = http::HeaderMap::new();
+    /// let report = engine.saved(save, &mut headers, || at(0));
+    /// assert_eq!(report.unwritten, None);
+    /// assert!(headers.contains_key("set-cookie")); // the client keeps the identity, as the store does not
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn saved(&self, save: Box<Save>, headers: &mut HeaderMap, now: impl Fn() -> UnixMillis) -> Report {
         let Save { mut pending, asked, status, outcome, .. } = *save;
         if let (Saved::Move { key, loaded }, Change::Renew(renewal)) = (&outcome, &pending.change)
@@ -202,14 +243,13 @@ impl Engine {
         }
         let mode = self.store()?;
         let brought = removals.brought;
-        let mut calls = Vec::new();
-        let mut outcome = Saved::Nothing;
+        let mut plan = SavePlan { calls: Vec::new(), unread: Vec::new(), outcome: Saved::Nothing };
         match change {
             Change::Keep | Change::ForgetIdentity | Change::RecordOptOut(_) => return None,
             Change::Renew(renewal) if mode == StoreMode::ReadWrite && !renewal.login.migrated => {
                 let key = StoreKey::of_login(removals.route.scope()?, &renewal.login.lineage);
-                calls.push(StoreCall::Get(key.clone()));
-                outcome = Saved::Move { key, loaded: Err(Unavailable) };
+                plan.calls.push(StoreCall::Get(key.clone()));
+                plan.outcome = Saved::Move { key, loaded: Err(Unavailable) };
             }
             Change::Renew(_) => return None,
             Change::Begin(new) => {
@@ -219,20 +259,26 @@ impl Engine {
                     && let Ok(login) = Login::new(new.subject.as_deref())
                 {
                     let key = StoreKey::of_login(scope, &login.lineage);
-                    let replaced = brought.held().map(|held| &held.key);
-                    let record = NewRecord { previous: replaced, ..new_record(&login, &new.identity, now) };
+                    let replaced = brought.held().filter(|held| held.read != Some(HeldRecord::Nothing));
+                    let record = NewRecord {
+                        previous: replaced.map(|held| &held.key),
+                        ..new_record(&login, &new.identity, now)
+                    };
                     if let Some(put) = self.put_identity(&key, When::Absent, &record, now) {
-                        calls.extend(brought.held().and_then(|held| self.end(held.previous.as_ref()?)));
+                        plan.calls.extend(replaced.and_then(|held| self.end(held.previous.as_ref()?)));
                         // After the ends, as the last call is made first.
-                        calls.push(StoreCall::Put(put));
-                        outcome = Saved::Login { login, is_stored: false };
+                        plan.calls.push(StoreCall::Put(put));
+                        plan.outcome = Saved::Login { login, is_stored: false };
                     }
                 }
             }
-            Change::EndLogin => calls.extend(self.ends(brought).chain(self.idle_ends(brought))),
-            Change::OptOut(_) => calls.extend(self.ends(brought)),
+            Change::EndLogin => {
+                self.plan_ends(brought, &mut plan);
+                brought.idle().iter().for_each(|idle| self.plan_ends(&idle.brought, &mut plan));
+            }
+            Change::OptOut(_) => self.plan_ends(brought, &mut plan),
         }
-        (!calls.is_empty()).then_some(SavePlan { calls, unread: Vec::new(), outcome })
+        plan.has_calls().then_some(plan)
     }
 
     /// The calls that a change needs in a store that is keyed by the user.
@@ -285,21 +331,21 @@ impl Engine {
                 // An opt-out stays, and what has ended has ended.
                 Some(HeldRecord::OptedOut { .. } | HeldRecord::Ended { .. }) => continue,
                 Some(HeldRecord::Login { lineage, .. }) => Ended::Login(Lineage::from_bytes(lineage)),
-                Some(HeldRecord::Nothing) | None => Ended::Until(now),
+                Some(HeldRecord::Nothing | HeldRecord::Known) | None => Ended::Until(now),
             };
-            plan.add(self.put_user_end(&held.key, when_as_read(held.read), ended), held.read);
+            plan.add(self.put_end_if_there(&held.key, when_as_read(held.read), ended), held.read);
         }
     }
 
-    /// The ends of the login that the request named, and of the one before it.
-    fn ends(&self, brought: &Brought) -> impl Iterator<Item = StoreCall> {
-        let keys = brought.held().into_iter().flat_map(|held| held.previous.iter().chain([&held.key]));
-        keys.filter_map(|key| self.end(key))
-    }
-
-    /// The ends of the logins of scopes that do not serve the request.
-    fn idle_ends(&self, brought: &Brought) -> impl Iterator<Item = StoreCall> {
-        brought.idle().iter().flat_map(|IdleScope { brought, .. }| self.ends(brought))
+    /// Adds the ends of the login that a request named, and of the one before it. A handle can be forged, so only a login
+    /// that is known ends at once. One that was not looked up is read first.
+    fn plan_ends(&self, brought: &Brought, plan: &mut SavePlan) {
+        let Some(Held { key, previous, read }) = brought.held() else { return };
+        match read {
+            Some(HeldRecord::Nothing) => {}
+            Some(_) => plan.calls.extend(previous.iter().chain([key]).filter_map(|key| self.end(key))),
+            None => plan.unread.extend(self.put_end_if_there(key, When::Absent, Ended::Any)),
+        }
     }
 
     fn end(&self, key: &StoreKey) -> Option<StoreCall> {
@@ -334,7 +380,7 @@ impl SavePlan {
 
 fn when_as_read(read: Option<HeldRecord>) -> When {
     match read {
-        None | Some(HeldRecord::Nothing) => When::Absent,
+        None | Some(HeldRecord::Nothing | HeldRecord::Known) => When::Absent,
         Some(HeldRecord::Login { version, .. } | HeldRecord::Ended { version } | HeldRecord::OptedOut { version }) => {
             When::Is(version)
         }

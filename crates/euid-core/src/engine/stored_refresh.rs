@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use super::decision::Decision;
 use super::opt_out::opted_out_until;
-use super::stored::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
+use super::store_calls::{Ended, Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};
 use super::{Engine, Step};
 use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
@@ -170,7 +170,7 @@ impl StoredRefresh {
     pub(super) fn of_candidate(self, step: Step, now: UnixMillis) -> Step {
         let Step::Refresh(mut candidate) = step else { return step };
         let is_usable = candidate.is_usable();
-        if now < self.asked_until && is_usable {
+        if is_leased(self.asked_until, now) && is_usable {
             // Another node is refreshing it.
             return Step::Ready(Decision { findings: candidate.findings, ..candidate.postpone(now) });
         }
@@ -183,6 +183,17 @@ impl StoredRefresh {
     }
 
     /// The key of the record: every node has the same for one login.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, refresh) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/stored_refresh.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::StoreCall;
+    ///
+    /// let first = refresh.clone().start(&engine, at(17_000), at(11_000));
+    /// assert!(matches!(first, Ok(StoreCall::Put(lease)) if lease.key == *refresh.key()));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn key(&self) -> &StoreKey {
         &self.key
@@ -191,18 +202,41 @@ impl StoredRefresh {
     /// Returns the first call. `asked_until` is when this node's lease ends: set it one second after the host's deadline for
     /// the operator's answer, so that the new pair can still be written under the lease.
     ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, mut refresh) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/stored_refresh.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::StoreCall;
+    ///
+    /// let first = refresh.start(&engine, at(17_000), at(11_000));
+    /// assert!(matches!(first, Ok(StoreCall::Put(_)))); // the lease
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The outcome, as [`next`](Self::next).
     pub fn start(&mut self, engine: &Engine, asked_until: UnixMillis, now: UnixMillis) -> Next {
         self.lease_until = asked_until;
-        if now < self.asked_until {
+        if is_leased(self.asked_until, now) {
             return self.wait(0);
         }
         self.lease(engine, now)
     }
 
     /// Returns the call after this answer.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, mut refresh) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/stored_refresh.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::engine::{StoreAnswer, StoreCall, Unavailable};
+    ///
+    /// let _lease = refresh.start(&engine, at(17_000), at(11_000));
+    /// let next = refresh.next(&engine, StoreAnswer::Put(Err(Unavailable)), at(11_000));
+    /// assert!(matches!(next, Ok(StoreCall::Refresh(_)))); // the client has the identity: it needs no lease
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -305,7 +339,7 @@ impl StoredRefresh {
         if there.is_newer_than(&self.identity) {
             return Err(Some(Ok(Refreshed::Identity(there.identity))));
         }
-        if now < there.asked_until {
+        if is_leased(there.asked_until, now) {
             return self.wait(waits);
         }
         self.version = Some(there.version);
@@ -430,11 +464,19 @@ impl Pair {
     }
 }
 
+/// Whether another node waits for the operator's answer. A lease that ends much later is of a node whose clock is ahead, or
+/// was: it counts no more than a call can take.
+fn is_leased(asked_until: UnixMillis, now: UnixMillis) -> bool {
+    now < asked_until && asked_until <= now.saturating_add(LONGEST_LEASE)
+}
+
 /// What the operator says of a token that no longer counts.
 fn ended() -> Result<Refreshed, EuidError> {
     Err(EuidError::new(ErrorKind::RejectedToken, "the login has ended, as the store says"))
 }
 
+/// Longer than a call and the differences between clocks that are kept right.
+const LONGEST_LEASE: Duration = Duration::from_secs(60);
 /// How many leases one refresh tries to get, and how often it tries an end that other writes come before.
 const MOST_TRIES: u8 = 3;
 /// How long a page without a usable token waits for another node's refresh, before it reads again.
@@ -443,5 +485,18 @@ const WAITS: [Duration; 3] = [Duration::from_millis(25), Duration::from_millis(5
 impl fmt::Debug for StoredRefresh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredRefresh").field("key", &self.key).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lease_counts_until_its_end_but_not_one_of_a_clock_that_is_ahead() {
+        let now = UnixMillis::from_millis(1_000_000);
+        let is_leased_for = |millis: i64| is_leased(UnixMillis::from_millis(1_000_000 + millis), now);
+        assert_eq!([-1, 0, 1, 11_000, 60_000].map(is_leased_for), [false, false, true, true, true]);
+        assert_eq!([60_001, 7_200_000].map(is_leased_for), [false, false]);
     }
 }

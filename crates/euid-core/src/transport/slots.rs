@@ -96,7 +96,7 @@ pub(crate) struct Held {
     pub key: StoreKey,
     /// The key of the login that this one replaced, which has not ended yet.
     pub previous: Option<StoreKey>,
-    /// Keyed by the user: what the store had, if it has been read.
+    /// What the store had, if it has been read.
     pub read: Option<HeldRecord>,
 }
 
@@ -106,7 +106,7 @@ impl Held {
     }
 }
 
-/// What a store had for a user.
+/// What a store had for a login or a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeldRecord {
     Nothing,
@@ -121,6 +121,8 @@ pub(crate) enum HeldRecord {
     OptedOut {
         version: [u8; 16],
     },
+    /// By handle: it has something, or the client has the identity itself, which may be on its way to the store.
+    Known,
 }
 
 /// The state of the scopes that do not serve a request: one scope, or both.

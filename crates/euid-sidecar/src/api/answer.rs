@@ -1,17 +1,12 @@
 //! The JSON answers. All but those of refused callers have the same members.
 //!
-//! 1. A request is answered by its [`Description`]: the visitor's state, and what the layer wrote into the headers.
-//! 2. The state is the one *after* the request. For a page it is the one that the layer shows to the handler. After a
-//!    login or a logout it is what the engine reads in the headers that the layer has just written, as the visitor's
-//!    next request will bring them.
-//! 3. `Set-Cookie` lines go to `set_cookie`, all other headers of the layer to `headers`.
+//! `Set-Cookie` lines go to `set_cookie`, all other headers of the layer to `headers`.
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, SET_COOKIE};
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
-use tower_euid::engine::{RequestContext, SignedIn, Site, Step};
-use tower_euid::{Consent, Euid, EuidLayer, Scope};
+use tower_euid::Euid;
 
 use crate::api::form::Refusal;
 
@@ -28,23 +23,13 @@ pub(crate) struct Description {
 pub(crate) enum Shown {
     /// The state that the layer has shown to the handler.
     AsRead(Euid),
-    /// The state that the update in the response makes.
-    AfterUpdate { consent: Consent, subject: Option<String> },
+    /// The state that the update in the response makes, for a visitor who brought these headers, and this user.
+    AfterUpdate { brought: HeaderMap, subject: Option<String> },
 }
 
-/// Returns the JSON of a response that has passed the layer.
-pub(crate) fn answered(layer: &EuidLayer, scope: Scope, response: Response<Body>) -> Response<Body> {
-    let Some(Description { shown, error }) = response.extensions().get::<Description>().cloned() else {
-        return response;
-    };
+/// Returns the JSON of this state, and of what the layer wrote into a response.
+pub(crate) fn answered(euid: &Euid, error: Option<Refusal>, response: &Response<Body>) -> Response<Body> {
     let headers = response.headers();
-    let euid = match shown {
-        Shown::AsRead(euid) => euid,
-        Shown::AfterUpdate { consent, subject } => {
-            let user = subject.as_ref().map_or(SignedIn::Unchecked, |subject| SignedIn::User(subject.as_bytes()));
-            read_back(layer, headers, &RequestContext { consent, user, scope: Some(scope) })
-        }
-    };
     let mut answer = json!({
         "state": euid.state(),
         "advertising_token": euid.advertising_token(),
@@ -61,29 +46,6 @@ pub(crate) fn answered(layer: &EuidLayer, scope: Scope, response: Response<Body>
 /// Returns a refusal that concerns no visitor.
 pub(crate) fn refused(status: StatusCode, error: &str) -> Response<Body> {
     json_response(status, &json!({ "error": error }))
-}
-
-/// Returns the state that a client which has stored these response headers shows with its next request.
-fn read_back(layer: &EuidLayer, written: &HeaderMap, context: &RequestContext<'_>) -> Euid {
-    let mut request = HeaderMap::new();
-    for (name, value) in written {
-        if name != SET_COOKIE {
-            // An app sends its headers as they came; the engine reads no others of these.
-            request.append(name, value.clone());
-        } else if let Some(pair) = value.as_bytes().split(|&byte| byte == b';').next()
-            && !pair.ends_with(b"=")
-            && let Ok(pair) = HeaderValue::from_bytes(pair)
-        {
-            request.append(COOKIE, pair);
-        }
-    }
-    let now = || layer.now();
-    match layer.engine().begin(&Method::GET, &request, context, now) {
-        Step::Ready(decision) => decision.euid().clone(),
-        Step::Refresh(candidate) => candidate.postpone(now()).euid().clone(),
-        // The sidecar has no store.
-        Step::Load(load) => load.unavailable().euid().clone(),
-    }
 }
 
 fn texts<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<&'a str> {

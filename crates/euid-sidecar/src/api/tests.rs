@@ -9,31 +9,31 @@ use axum::http::{Method, Request, StatusCode};
 use euid_sandbox::{Fault, Sandbox};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tower_euid::{CookieConfig, CookieKey, EuidClientBuilder, EuidLayer, HeaderConfig, RefreshMode};
+use tower_euid::{CookieConfig, CookieKey, EuidClientBuilder, EuidLayer, HeaderConfig, RefreshMode, StoreSecret};
 
 use super::*;
 
-const TOO_LITTLE: &str = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA";
-const ENOUGH: &str = "CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA";
+pub(super) const TOO_LITTLE: &str = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA";
+pub(super) const ENOUGH: &str = "CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA";
 
 /// A site's server with one visitor, whose cookies it keeps.
-struct Caller {
-    api: Router,
-    sandbox: Sandbox,
-    cookies: Vec<(String, String)>,
+pub(super) struct Caller {
+    pub(super) api: Router,
+    pub(super) sandbox: Sandbox,
+    pub(super) cookies: Vec<(String, String)>,
 }
 
-struct Answer {
+pub(super) struct Answer {
     status: StatusCode,
     body: Value,
 }
 
 impl Answer {
-    fn state(&self) -> &str {
+    pub(super) fn state(&self) -> &str {
         self.body["state"].as_str().unwrap()
     }
 
-    fn token(&self) -> Option<&str> {
+    pub(super) fn token(&self) -> Option<&str> {
         self.body["advertising_token"].as_str()
     }
 
@@ -43,17 +43,24 @@ impl Answer {
 }
 
 impl Caller {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::configured(|layer| layer)
     }
 
     /// Returns a caller of an API with the defaults of `serve`, and what `configure` changes.
-    fn configured(configure: impl FnOnce(EuidLayer) -> EuidLayer) -> Self {
+    pub(super) fn configured(configure: impl FnOnce(EuidLayer) -> EuidLayer) -> Self {
         let sandbox = Sandbox::builder().build().unwrap();
         let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
         let layer = configure(layer.refresh_mode(RefreshMode::Concurrent).max_wait(Duration::from_millis(30)));
         let site = Site { layer, clients: vec![(Scope::Euid, client)] };
         Self { api: router(site, None), sandbox, cookies: Vec::new() }
+    }
+
+    /// From now on the API needs this token.
+    pub(super) fn require_token(&mut self, token: &str) {
+        let (operator, clock) = (self.sandbox.operator(), self.sandbox.clock());
+        let (client, layer) = tower_euid::from_service(operator, self.sandbox.clone(), clock).unwrap();
+        self.api = router(Site { layer, clients: vec![(Scope::Euid, client)] }, Some(token.parse().unwrap()));
     }
 
     async fn send(&mut self, request: Request<Body>) -> Answer {
@@ -64,34 +71,39 @@ impl Caller {
         let status = response.status();
         let body: Value = serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap();
         for line in body["set_cookie"].as_array().into_iter().flatten() {
-            let (name, value) = line.as_str().unwrap().split(';').next().unwrap().split_once('=').unwrap();
-            self.cookies.retain(|(other, _)| other != name);
-            self.cookies.extend((!value.is_empty()).then(|| (name.to_owned(), value.to_owned())));
+            self.keep(line.as_str().unwrap());
         }
         Answer { status, body }
     }
 
-    fn request(&self, method: Method, uri: &str) -> axum::http::request::Builder {
+    /// Does as the line of a `Set-Cookie` says.
+    pub(super) fn keep(&mut self, line: &str) {
+        let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+        self.cookies.retain(|(other, _)| other != name);
+        self.cookies.extend((!value.is_empty()).then(|| (name.to_owned(), value.to_owned())));
+    }
+
+    pub(super) fn request(&self, method: Method, uri: &str) -> axum::http::request::Builder {
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         Request::builder().method(method).uri(uri).header(COOKIE, cookies.join("; "))
     }
 
-    async fn page(&mut self) -> Answer {
+    pub(super) async fn page(&mut self) -> Answer {
         self.page_of("").await
     }
 
-    async fn page_of(&mut self, query: &str) -> Answer {
+    pub(super) async fn page_of(&mut self, query: &str) -> Answer {
         let request = self.request(Method::GET, &format!("/v1/page{query}"));
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    async fn post(&mut self, path: &str, form: impl Into<Body>) -> Answer {
+    pub(super) async fn post(&mut self, path: &str, form: impl Into<Body>) -> Answer {
         let request =
             self.request(Method::POST, path).header(CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8");
         self.send(request.body(form.into()).unwrap()).await
     }
 
-    async fn login(&mut self, form: &str) -> Answer {
+    pub(super) async fn login(&mut self, form: &str) -> Answer {
         self.post("/v1/login", form.to_owned()).await
     }
 }
@@ -258,6 +270,68 @@ async fn cookie_for_scripts_is_set_too() {
     );
 }
 
+/// Adds the store that these values of `EUID_STORE_URL` and `EUID_STORE_SECRET` name.
+pub(super) fn stored(layer: EuidLayer, url: &str, secret: Option<&StoreSecret>) -> EuidLayer {
+    let value = |name: &str| match name {
+        "EUID_STORE_URL" => Some(url.into()),
+        "EUID_STORE_SECRET" => secret.map(|secret| secret.expose_base64().as_str().into()),
+        _ => None,
+    };
+    tower_euid_redis::from_variables(layer, value).unwrap()
+}
+
+#[tokio::test]
+async fn with_a_store_by_login_the_client_has_a_handle_and_the_answers_the_state() {
+    let mut caller = Caller::configured(|layer| stored(layer, "memory:", None));
+    let login = caller.login("email=user%40example.com").await;
+    assert_eq!((login.status, login.state()), (StatusCode::OK, "active"));
+    assert_eq!(caller.cookies.iter().map(|(_, value)| value.len()).collect::<Vec<_>>(), [22]);
+    let page = caller.page().await;
+    assert_eq!((page.state(), page.token()), ("active", login.token()));
+    let handle = caller.cookies.clone();
+    let logout = caller.post("/v1/logout", "").await;
+    assert_eq!((logout.state(), logout.token(), caller.cookies.len()), ("absent", None, 0));
+    caller.cookies = handle;
+    assert_eq!(caller.page().await.state(), "absent", "a copy of the handle");
+    assert_eq!(caller.login("email=optout%40example.com").await.state(), "opted_out");
+}
+
+#[tokio::test]
+async fn with_a_store_by_user_the_user_is_named_and_has_one_login_on_all_devices() {
+    let secret = StoreSecret::generate().unwrap();
+    let mut caller = Caller::configured(|layer| stored(layer, "memory:", Some(&secret)));
+    assert_eq!(caller.login("email=user%40example.com").await.state(), "absent", "it names no user");
+    let login = caller.login("email=user%40example.com&subject=17").await;
+    assert_eq!((login.state(), caller.cookies.len()), ("active", 0));
+    let page = caller.page_of("?subject=17").await;
+    assert_eq!((page.state(), page.token()), ("active", login.token()));
+    for query in ["", "?subject=", "?subject=18"] {
+        assert_eq!(caller.page_of(query).await.state(), "absent", "{query}");
+    }
+    let failed = caller.login("email=user&subject=17").await;
+    assert_eq!((failed.status, failed.state()), (StatusCode::BAD_REQUEST, "active"), "it is the user's own");
+    assert_eq!(caller.post("/v1/logout", "").await.state(), "absent");
+    assert_eq!(caller.page_of("?subject=17").await.state(), "active", "the logout named no user");
+    let logout = caller.post("/v1/logout?subject=17", "").await;
+    assert_eq!((logout.status, logout.state()), (StatusCode::OK, "absent"));
+    assert_eq!(caller.page_of("?subject=17").await.state(), "absent");
+}
+
+#[tokio::test]
+async fn login_is_sealed_at_the_client_or_not_kept_if_the_store_is_down() {
+    // On this port of the loopback address there is no program.
+    let down = "redis://127.0.0.1:1";
+    let mut caller = Caller::configured(|layer| stored(layer, down, None));
+    let login = caller.login("email=user%40example.com").await;
+    assert_eq!((login.status, login.state()), (StatusCode::OK, "active"));
+    assert_eq!(caller.page().await.token(), login.token());
+    let secret = StoreSecret::generate().unwrap();
+    let mut caller = Caller::configured(|layer| stored(layer, down, Some(&secret)));
+    let login = caller.login("email=user%40example.com&subject=17").await;
+    assert_eq!((login.status, login.state(), login.token()), (StatusCode::OK, "unavailable", None));
+    assert_eq!(caller.page_of("?subject=17").await.state(), "unavailable");
+}
+
 #[tokio::test]
 async fn each_of_both_scopes_has_its_own_login_and_a_logout_ends_both() {
     let sandboxes = Scope::ALL.map(|scope| Sandbox::builder().scope(scope).build().unwrap());
@@ -324,10 +398,7 @@ async fn other_paths_and_methods_are_refused_as_json() {
 #[tokio::test]
 async fn caller_without_the_token_is_refused_and_changes_nothing() {
     let mut caller = Caller::new();
-    let (client, layer) =
-        tower_euid::from_service(caller.sandbox.operator(), caller.sandbox.clone(), caller.sandbox.clock()).unwrap();
-    let site = Site { layer, clients: vec![(Scope::Euid, client)] };
-    caller.api = router(site, Some("0123456789abcdef".parse().unwrap()));
+    caller.require_token("0123456789abcdef");
     for authorization in
         [None, Some(""), Some("Bearer "), Some("Bearer 0123456789abcdeF"), Some("Basic 0123456789abcdef")]
     {
@@ -409,6 +480,11 @@ async fn document_describes_every_answer() {
         }
         seen.insert((path, method));
     }
+    let auth = caller.request(Method::GET, "/auth").body(Body::empty()).unwrap();
+    let auth = caller.api.clone().oneshot(auth).await.unwrap();
+    let described = &document["paths"]["/auth"]["get"]["responses"][auth.status().as_str()]["headers"];
+    assert!(auth.headers().contains_key("euid-state") && described["Euid-State"].is_object(), "{described}");
+    seen.insert(("/auth", "get"));
     seen.insert(("/openapi.json", "get"));
     let paths = document["paths"].as_object().unwrap().iter();
     let described: BTreeSet<_> = paths

@@ -113,9 +113,12 @@ async fn get_from_a_server_that_has_become_a_replica_goes_to_the_new_primary() {
     let Some(([old, new], target, store)) = failover().await else { return };
     put(&store, 1).await.unwrap();
     put(&new.store(), 2).await.unwrap();
+    assert_eq!(read(&store).await.unwrap(), Some(1));
     target.store(new.port(), Ordering::Relaxed);
     demote(&old, &new).await;
-    assert_eq!(read(&store).await.unwrap(), Some(2));
+    let began = now();
+    until(async || read(&store).await.unwrap() == Some(2)).await;
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
