@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 seconds=$1
 shift
-[ $# -gt 0 ] || set -- cookie_header sealed answer dii set_cookie tcf
+[ $# -gt 0 ] || set -- cookie_header sealed answer dii set_cookie tcf command
 
 command -v cargo-fuzz >/dev/null || {
     echo "installing cargo-fuzz"

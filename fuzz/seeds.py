@@ -93,7 +93,15 @@ def tcf():
             yield b"\1" + b".".join(base64.urlsafe_b64decode(segment) for segment in segments)
 
 
-for target in (cookie_header, sealed, answer, dii, set_cookie, tcf):
+def command():
+    nonce = "nonce=0123456789abcdef"
+    for value in ("logout", "unused", f"login?{nonce}&email=user+tag%40example.com&subject=a+b%20c", "login?nonce=x&email=a@b"):
+        yield b"\0" + value.encode()
+    for vector in vectors("normalization")["vectors"]:
+        yield b"\1" + f"{vector['kind']}={urllib.parse.quote(vector['input'])}&subject=17&consent=CPeh".encode()
+
+
+for target in (cookie_header, sealed, answer, dii, set_cookie, tcf, command):
     folder = pathlib.Path(sys.argv[1]) / target.__name__
     folder.mkdir(parents=True, exist_ok=True)
     for seed in target():

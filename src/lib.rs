@@ -40,8 +40,9 @@
 //! Without axum, a handler reads `request.extensions().get::<AdvertisingToken>()`
 //! and calls `EuidUpdate::logout().attach(&mut response)`. Without tower, use [euid-core](euid_core) in an edge program
 //! or another web framework: it makes the same decisions, and does no I/O. Without Rust, run
-//! [euid-sidecar](https://docs.rs/crate/euid-sidecar) beside the site: it has this layer behind an API on a local socket.
-//! For tests, [euid-sandbox](https://docs.rs/euid-sandbox) is a stand-in operator that also makes visitors: [`docs::testing`].
+//! [euid-sidecar](https://docs.rs/crate/euid-sidecar) beside the site: it has this layer behind a local API and in a
+//! reverse proxy. For tests, [euid-sandbox](https://docs.rs/euid-sandbox) is a stand-in operator that also makes visitors:
+//! [`docs::testing`].
 //!
 //! # How a request flows
 //!
@@ -203,7 +204,7 @@ pub use env::{both_from_env, both_from_variables, from_env, from_variables};
 pub use from_service::from_service;
 pub use future::ResponseFuture;
 pub use layer::EuidLayer;
-pub use refresh::{Refresh, RefreshFn, refresh_fn};
+pub use refresh::{Admission, Breaker, Refresh, RefreshFn, refresh_fn};
 pub use service::EuidService;
 pub use sessions::EuidSessions;
 #[cfg(feature = "axum")]

@@ -13,9 +13,30 @@ use euid_core::clock::UnixMillis;
 
 use super::backoff::{self, Span};
 
-/// A circuit breaker.
+/// A circuit breaker, for an application that makes calls of its own to an operator on the path of a page, such as
+/// [`EuidClient::generate`](crate::EuidClient::generate). The layer's own calls have theirs.
+///
+/// After five failures in a row it refuses calls for its cooldown. Then it lets one call pass, the probe, whose outcome
+/// decides.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_euid::clock::UnixMillis;
+/// use tower_euid::{Admission, Breaker};
+///
+/// let (mut breaker, at) = (Breaker::new(Duration::from_secs(5)), UnixMillis::from_millis);
+/// for _ in 0..5 {
+///     assert_eq!(breaker.admit(at(0)), Admission::Call);
+///     breaker.failure(at(0), None);
+/// }
+/// assert_eq!(breaker.admit(at(4_999)), Admission::Refused);
+/// assert_eq!(breaker.admit(at(5_000)), Admission::Probe);
+/// assert_eq!(breaker.admit(at(5_001)), Admission::Refused); // the probe is under way
+/// breaker.success();
+/// assert_eq!(breaker.admit(at(5_002)), Admission::Call);
+/// ```
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub struct Breaker {
     position: Position,
     cooldown: Duration,
 }
@@ -62,24 +83,59 @@ impl BreakerState {
     }
 }
 
-/// Whether a call may be made.
+/// Whether a [`Breaker`] lets a call pass. Exhaustive: a breaker has these three answers.
+///
+/// ```
+/// use tower_euid::Admission;
+///
+/// fn is_refused(admission: Admission) -> bool {
+///     match admission {
+///         Admission::Call | Admission::Probe => false,
+///         Admission::Refused => true,
+///     }
+/// }
+/// # assert!(is_refused(Admission::Refused) && !is_refused(Admission::Call));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub enum Admission {
+    /// It may be made.
     Call,
-    /// The one call that tests whether the operator is back.
+    /// It may be made, and is the one call that tests whether the operator is back.
     Probe,
+    /// It must not be made.
     Refused,
 }
 
 impl Breaker {
     /// A closed breaker that refuses calls for `cooldown` once it has opened.
-    pub(crate) fn new(cooldown: Duration) -> Self {
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::clock::UnixMillis;
+    /// use tower_euid::{Admission, Breaker};
+    ///
+    /// let mut breaker = Breaker::new(Duration::from_secs(5));
+    /// assert_eq!(breaker.admit(UnixMillis::from_millis(0)), Admission::Call);
+    /// ```
+    #[must_use]
+    pub fn new(cooldown: Duration) -> Self {
         Self { position: Position::Closed { failures: 0 }, cooldown }
     }
 
     /// Decides whether a call may be made. The outcome of a probe must be reported: until then all other calls are
-    /// refused.
-    pub(crate) fn admit(&mut self, now: UnixMillis) -> Admission {
+    /// refused, at most for a minute.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::clock::UnixMillis;
+    /// # use tower_euid::{Admission, Breaker};
+    /// # let (mut breaker, now) = (Breaker::new(Duration::from_secs(5)), UnixMillis::from_millis(0));
+    /// if breaker.admit(now) != Admission::Refused {
+    ///     // Call the operator, then:
+    ///     breaker.success();
+    /// }
+    /// ```
+    pub fn admit(&mut self, now: UnixMillis) -> Admission {
         match &self.position {
             Position::Closed { .. } => Admission::Call,
             Position::Open { cooldown: wait } | Position::HalfOpen { probe: wait } if wait.contains(now) => {
@@ -94,12 +150,33 @@ impl Breaker {
 
     /// Notes the success of a call. It also closes an open breaker, if the call was slow and began before the breaker
     /// opened.
-    pub(crate) fn success(&mut self) {
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::clock::UnixMillis;
+    /// # use tower_euid::{Admission, Breaker};
+    /// # let (mut breaker, now) = (Breaker::new(Duration::from_secs(5)), UnixMillis::from_millis(0));
+    /// (0..4).for_each(|_| breaker.failure(now, None));
+    /// breaker.success(); // the next failure is the first again
+    /// breaker.failure(now, None);
+    /// assert_eq!(breaker.admit(now), Admission::Call);
+    /// ```
+    pub fn success(&mut self) {
         self.position = Position::Closed { failures: 0 };
     }
 
-    /// Notes the failure of a call. `retry_after` is the operator's `Retry-After`, if it sent one.
-    pub(crate) fn failure(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
+    /// Notes the failure of a call. `retry_after` is the operator's `Retry-After`, if it sent one: the breaker then stays
+    /// open as long, but at most 5 min.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_euid::clock::UnixMillis;
+    /// # use tower_euid::{Admission, Breaker};
+    /// # let (mut breaker, at) = (Breaker::new(Duration::from_secs(5)), UnixMillis::from_millis);
+    /// (0..5).for_each(|_| breaker.failure(at(0), Some(Duration::from_secs(60))));
+    /// assert_eq!(breaker.admit(at(59_999)), Admission::Refused);
+    /// ```
+    pub fn failure(&mut self, now: UnixMillis, retry_after: Option<Duration>) {
         match &mut self.position {
             Position::Closed { failures } => {
                 *failures += 1;

@@ -33,7 +33,7 @@ use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::Identity;
 use euid_core::{Refreshed, Scope};
 
-pub(crate) use self::breaker::{Admission, Breaker};
+pub use self::breaker::{Admission, Breaker};
 pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
 pub(crate) use self::flight::{Outcome, Waiter};
 pub(crate) use self::memo::{MemoLimit, RefreshKey};

@@ -5,6 +5,7 @@
 //! | `wire` | requests a second of each [site](Site) over loopback, and the cost of due visitors |
 //! | `memory` | the memory of a visitor, a remembered answer, a refresh under way and a waiting page |
 //! | `store` | a site on Redis: calls to the operator, added time, faults of Redis |
+//! | `proxy` | the sidecar's proxy beside nginx |
 //! | `soak` | a long run with visitors and an operator that misbehave, which checks every answer |
 //! | `curves` | instructions by number of foreign cookies, operator calls by number of nodes |
 //! | `plots` | plots of the results that the others have written to `recorded/` |

@@ -489,6 +489,25 @@ impl Engine {
         *name == COOKIE || navigation::reads(name) || self.reads_as_transport(name)
     }
 
+    /// Whether a request's cookie with this name is one that the engine reads or writes, in any scope that it serves. A
+    /// host that passes requests on to another server takes these out.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{CookieConfig, CookieKey, engine::Engine};
+    /// let engine = Engine::new(CookieKey::generate()?.into());
+    /// assert!(engine.owns_cookie(b"__Host-euid-login") && engine.owns_cookie(b"__Host-euid.0aB-"));
+    /// assert!(!engine.owns_cookie(b"session") && !engine.owns_cookie(b"__euid_advertising_token"));
+    /// let engine = engine.with_cookie(CookieConfig::default().expose_token_to_scripts());
+    /// assert!(engine.owns_cookie(b"__euid_advertising_token"));
+    /// assert!(!engine.owns_cookie(b"__Host-uid2-login") && engine.with_both_scopes().owns_cookie(b"__Host-uid2-login"));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn owns_cookie(&self, name: &[u8]) -> bool {
+        self.cookies.own(name) || self.other_cookies().is_some_and(|cookies| cookies.own(name))
+    }
+
     /// Whether scripts must not get the token of a visitor with this consent, on a site that hands tokens to scripts.
     #[inline]
     fn withholds(&self, consent: Consent) -> bool {

@@ -22,7 +22,7 @@ use crate::protocol::answer::Question;
 ///     .tcf_consent_string("CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA");
 /// # Ok::<_, tower_euid::error::InvalidDii>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 #[must_use = "no call is made until it is given to `generate`"]
 pub struct GenerateRequest {
     pub(crate) dii: Dii,

@@ -160,8 +160,26 @@ impl AdvertisingToken {
         self.0.route.scope().unwrap_or_default()
     }
 
-    /// The token, without a mark that it has been read: for code that is not the handler's.
-    pub(crate) fn peek(&self) -> &str {
+    /// The token, without a mark that it has been read: for a host that hands it on and learns only from the response
+    /// whether it was used. Such a host must then call [`as_str`](Self::as_str), or the response may be cached.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let identity = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs")).1;
+    /// use http::{HeaderMap, HeaderValue};
+    /// use tower_euid::AdvertisingToken;
+    ///
+    /// # let mut response = HeaderMap::new();
+    /// let token = AdvertisingToken::from(&identity);
+    /// let handed_on = HeaderValue::try_from(token.peek())?;
+    /// // A server in another process has answered:
+    /// if !response.contains_key("x-token-unused") {
+    ///     token.as_str();
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn peek(&self) -> &str {
         self.0.text()
     }
 }

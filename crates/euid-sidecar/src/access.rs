@@ -50,8 +50,9 @@ fn word(method: &Method) -> &'static str {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a request took is measured, not decided by")]
-fn now() -> Instant {
+/// The runtime's clock, for measurements and for the timeouts of sockets.
+#[expect(clippy::disallowed_methods, reason = "no state of a visitor depends on it")]
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

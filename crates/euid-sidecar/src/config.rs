@@ -1,6 +1,7 @@
 //! The configuration of `serve`, made of the [`Settings`]. All problems are found at once, and each names its setting.
 
 use std::fmt;
+use std::num::NonZero;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::address::Address;
 use crate::api::Asked;
+use crate::proxy::Upstream;
 use crate::settings::{Settings, of_scope, sidecar, store};
 
 pub(crate) struct Config {
@@ -19,8 +21,18 @@ pub(crate) struct Config {
     pub(crate) token: Option<Token>,
     pub(crate) admin: Address,
     pub(crate) log: LevelFilter,
+    /// The reverse proxy, if there is one.
+    pub(crate) proxy: Option<ProxySettings>,
     pub(crate) site: Site,
     has_store: bool,
+}
+
+/// What the reverse proxy needs.
+pub(crate) struct ProxySettings {
+    pub(crate) upstream: Upstream,
+    pub(crate) listen: Address,
+    pub(crate) workers: usize,
+    pub(crate) h2c: bool,
 }
 
 /// What the API needs: the layer, and a client for each scope that it serves.
@@ -74,11 +86,12 @@ impl Config {
             reader.problem("api", problem);
         }
         let log = reader.or("log", LevelFilter::INFO, level);
+        let proxy = reader.proxy();
         let site = reader.site();
         match site {
             Some(site) if reader.problems.is_empty() => {
                 let has_store = settings.get(&store("url")).is_some();
-                Ok(Self { api, token, admin, log, site, has_store })
+                Ok(Self { api, token, admin, log, proxy, site, has_store })
             }
             _ => Err(reader.problems),
         }
@@ -92,7 +105,9 @@ impl Config {
             (true, None) => "a store by login",
             (true, Some(_)) => "a store by user",
         };
-        format!("{}, API at {}, admin at {}, {store}", scopes.join(" and "), self.api, self.admin)
+        let proxy = |proxy: &ProxySettings| format!("proxy at {} to {}, ", proxy.listen, proxy.upstream);
+        let proxy = self.proxy.as_ref().map(proxy).unwrap_or_default();
+        format!("{}, API at {}, admin at {}, {proxy}{store}", scopes.join(" and "), self.api, self.admin)
     }
 }
 
@@ -125,6 +140,10 @@ pub(crate) fn default_admin() -> Address {
     Address::Tcp(([127, 0, 0, 1], DEFAULT_ADMIN_PORT).into())
 }
 
+fn default_listen() -> Address {
+    Address::Tcp(([127, 0, 0, 1], DEFAULT_LISTEN_PORT).into())
+}
+
 /// Reads settings and collects the problems.
 struct Reader<'a> {
     settings: &'a Settings,
@@ -151,6 +170,20 @@ impl Reader<'_> {
 
     fn or<T, E: fmt::Display>(&mut self, setting: &str, default: T, parse: impl FnOnce(&str) -> Result<T, E>) -> T {
         self.optional(setting, parse).unwrap_or(default)
+    }
+
+    fn proxy(&mut self) -> Option<ProxySettings> {
+        let listen = self.or("listen", default_listen(), str::parse::<Address>);
+        let workers = self.or("workers", std::thread::available_parallelism().map_or(1, NonZero::get), workers);
+        let h2c = self.or("h2c", false, switch);
+        let upstream = self.optional("upstream", str::parse::<Upstream>)?;
+        if self.settings.scopes().len() > 1 {
+            self.problem("upstream", "the reverse proxy serves one scope, and the settings of both are set");
+        }
+        if self.settings.get(&store("secret")).is_some() {
+            self.problem("upstream", "the reverse proxy knows no user, and the store is by user");
+        }
+        Some(ProxySettings { upstream, listen, workers, h2c })
     }
 
     /// Returns the layer and the clients; `None` if a setting of a scope can't be used.
@@ -304,6 +337,10 @@ fn consent(text: &str) -> Result<bool, &'static str> {
     }
 }
 
+fn workers(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|count| (1..=MOST_WORKERS).contains(count)).ok_or("not a number from 1 to 256")
+}
+
 fn refresh_mode(text: &str) -> Result<RefreshMode, &'static str> {
     match text {
         "concurrent" => Ok(RefreshMode::Concurrent),
@@ -314,6 +351,8 @@ fn refresh_mode(text: &str) -> Result<RefreshMode, &'static str> {
 
 const DEFAULT_API: &str = "/run/euid-sidecar/api.sock";
 const DEFAULT_ADMIN_PORT: u16 = 9464;
+const DEFAULT_LISTEN_PORT: u16 = 8079;
+const MOST_WORKERS: usize = 256;
 /// A client of the API waits 50 ms for its answer.
 const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(30);
 /// A page reads the store once before it waits for a refresh.
@@ -374,10 +413,14 @@ mod tests {
             ("EUID_SIDECAR_COOKIE_INSECURE", "hunter2"),
             ("EUID_SIDECAR_COOKIE_SAME_SITE", "hunter2"),
             ("EUID_SIDECAR_EXPOSE_TOKEN_TO_SCRIPTS", "hunter2"),
+            ("EUID_SIDECAR_H2C", "hunter2"),
             ("EUID_SIDECAR_HEADERS", "hunter2"),
+            ("EUID_SIDECAR_LISTEN", "hunter2"),
             ("EUID_SIDECAR_LOG", "hunter2"),
             ("EUID_SIDECAR_MIGRATE_JS_SDK_COOKIE", "a domain"),
             ("EUID_SIDECAR_REFRESH_MODE", "hunter2"),
+            ("EUID_SIDECAR_UPSTREAM", "http://hunter2"),
+            ("EUID_SIDECAR_WORKERS", "0"),
             ("EUID_STORE_MODE", "hunter2"),
             ("EUID_STORE_SECRET", "hunter2"),
             ("EUID_STORE_TIMEOUT_MS", "hunter2"),
@@ -418,6 +461,17 @@ mod tests {
         let problems = problems_of(&[], toml, &[Scope::Euid]);
         assert!(problems.iter().any(|problem| problem.starts_with("euid.optout_check: ")), "{problems:#?}");
         assert!(problems.iter().any(|problem| problem.starts_with("sidecar.log: ")), "{problems:#?}");
+    }
+
+    #[test]
+    fn proxy_serves_one_scope_and_no_store_by_user() {
+        let upstream = &[("EUID_SIDECAR_UPSTREAM", "127.0.0.1:3000")];
+        assert_eq!(problems_of(upstream, "", &[Scope::Uid2]), [""; 0]);
+        let problems = problems_of(upstream, "", &Scope::ALL);
+        assert!(matches!(&*problems, [problem] if problem.starts_with("EUID_SIDECAR_UPSTREAM: ")), "{problems:?}");
+        let by_user = &[upstream[0], ("EUID_STORE_URL", "memory:"), ("EUID_STORE_SECRET", KEYS)];
+        let problems = problems_of(by_user, "", &[Scope::Euid]);
+        assert!(problems.iter().any(|problem| problem.starts_with("EUID_SIDECAR_UPSTREAM: ")), "{problems:?}");
     }
 
     #[test]

@@ -1,21 +1,27 @@
-//! `serve --demo`: an operator, the sidecar, and a small site in Python that has the sidecar's client.
+//! `serve --demo`: an operator, the sidecar as a proxy, and a small site in Python that only reads headers.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use euid_sandbox::SandboxServer;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tower_euid::{CookieKey, Scope};
 
+use crate::address::Address;
+use crate::listen::Listening;
 use crate::sandbox;
 use crate::settings::{Settings, of_scope, sidecar};
 
 /// What runs beside the sidecar. It ends when this is dropped.
 pub(crate) struct Demo {
     pub(crate) settings: Settings,
+    /// Where visitors open the site.
+    pub(crate) proxy: Option<Listening>,
     _operator: SandboxServer,
     _site: Child,
     _folder: Folder,
@@ -46,7 +52,10 @@ pub(crate) async fn start() -> Result<Demo, String> {
     let key = CookieKey::generate().map_err(|error| error.to_string())?;
     let folder = Folder::new().map_err(|error| format!("a folder for the demo: {error}"))?;
     let api = folder.0.join("api.sock");
-    let site = start_site(&folder, &api).map_err(|error| format!("python3: {error}"))?;
+    let (site, port) = start_site().await.map_err(|error| format!("python3: {error}"))?;
+    let address = Address::Tcp(([127, 0, 0, 1], 0).into());
+    let listening = Listening::bind(&address).and_then(|proxy| proxy.address().map(|address| (proxy, address)));
+    let (proxy, address) = listening.map_err(|error| error.to_string())?;
 
     let mut variables: Vec<(String, OsString)> =
         sandbox::variables(&operator).into_iter().map(|(name, value)| (name, value.into())).collect();
@@ -55,18 +64,26 @@ pub(crate) async fn start() -> Result<Demo, String> {
     variables.push((sidecar("api"), unix));
     variables.push((sidecar("admin"), "127.0.0.1:0".into()));
     variables.push((sidecar("log"), "warn".into()));
+    variables.push((sidecar("upstream"), format!("127.0.0.1:{port}").into()));
     variables.push((of_scope(Scope::Euid, "cookie_keys"), key.expose_base64().as_str().into()));
     let settings = Settings::of(variables, "", &mut Vec::new());
     println!("operator: {} (a sandbox)", operator.base_url());
+    println!("site: http://127.0.0.1:{port}/ (without the sidecar)");
     println!("API: curl --unix-socket {} http://localhost/v1/page", api.display());
-    println!("Open the address of the site in a browser, and log in. Ctrl-C ends all.");
-    Ok(Demo { settings, _operator: operator, _site: site, _folder: folder })
+    println!("Open http://{address}/ in a browser, and log in: the token arrives at the site. Ctrl-C ends all.");
+    Ok(Demo { settings, proxy: Some(proxy), _operator: operator, _site: site, _folder: folder })
 }
 
-fn start_site(folder: &Folder, api: &Path) -> io::Result<Child> {
-    let client =
-        include_str!("../clients/euid_sidecar.py").replace("/run/euid-sidecar/api.sock", &api.to_string_lossy());
-    fs::write(folder.0.join("euid_sidecar.py"), client)?;
-    fs::write(folder.0.join("site.py"), include_str!("demo/site.py"))?;
-    Command::new("python3").arg(folder.0.join("site.py")).kill_on_drop(true).spawn()
+/// Starts the site, and returns its port, which is the first line that it prints.
+async fn start_site() -> io::Result<(Child, u16)> {
+    let mut command = Command::new("python3");
+    let mut site = command.args(["-c", SITE]).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut line = String::new();
+    if let Some(output) = &mut site.stdout {
+        BufReader::new(output).read_line(&mut line).await?;
+    }
+    let port = line.trim().parse().map_err(|_| io::Error::other("the site has not started"))?;
+    Ok((site, port))
 }
+
+const SITE: &str = include_str!("demo/site.py");

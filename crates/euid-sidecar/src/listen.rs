@@ -7,6 +7,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::Path;
@@ -41,6 +42,14 @@ impl Listening {
         Ok(Self::Unix(UnixListener::from_std(listener)?))
     }
 
+    /// Returns the same socket for the runtime of the caller.
+    pub(crate) fn again(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(listener) => Self::of_tcp(listener.as_fd().try_clone_to_owned()?.into()),
+            Self::Unix(listener) => Self::of_unix(listener.as_fd().try_clone_to_owned()?.into()),
+        }
+    }
+
     pub(crate) fn address(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
@@ -69,11 +78,12 @@ impl Listening {
 pub(crate) struct Activated {
     pub(crate) api: Option<Listening>,
     pub(crate) admin: Option<Listening>,
+    pub(crate) proxy: Option<Listening>,
 }
 
 impl Activated {
-    /// Takes over the sockets that `LISTEN_FDS` counts. `LISTEN_FDNAMES` has `api` and `admin`; a single socket of any
-    /// name is the API's. Call it once.
+    /// Takes over the sockets that `LISTEN_FDS` counts. `LISTEN_FDNAMES` has `api`, `admin` and `proxy`; a single
+    /// socket of any other name is the API's. Call it once.
     pub(crate) fn take() -> Result<Self, String> {
         let sockets = sd_listen_fds::get().map_err(|error| format!("LISTEN_FDS: {error}"))?;
         let is_only = sockets.len() == 1;
@@ -83,8 +93,9 @@ impl Activated {
             let slot = match &*name {
                 "admin" => &mut activated.admin,
                 "api" => &mut activated.api,
+                "proxy" => &mut activated.proxy,
                 _ if is_only => &mut activated.api,
-                _ => return Err("LISTEN_FDNAMES: neither `api` nor `admin`".to_owned()),
+                _ => return Err("LISTEN_FDNAMES: none of `api`, `admin` and `proxy`".to_owned()),
             };
             let socket = socket.into_std();
             let listener = StdUnixListener::from(socket.try_clone().map_err(|error| format!("LISTEN_FDS: {error}"))?);

@@ -5,6 +5,7 @@
 //! | [`settings`], [`config`] | settings as text, and what they mean |
 //! | [`mod@serve`], [`listen`], [`admin`], [`access`] | the running process: sockets, signals, metrics, log |
 //! | [`api`] | the API and forward-auth, around the layer of tower-euid |
+//! | [`proxy`] | the reverse proxy, with the same layer in front of a site |
 //! | [`mod@demo`] | `serve --demo` |
 //! | [`sandbox`], [`check`], [`keygen`], [`mod@health`] | the other commands |
 
@@ -21,6 +22,7 @@ mod demo;
 mod health;
 mod keygen;
 mod listen;
+mod proxy;
 mod sandbox;
 mod serve;
 mod settings;
@@ -122,10 +124,11 @@ async fn serve(file: Option<PathBuf>, check: bool) -> Result<(), String> {
 }
 
 async fn demo() -> Result<(), String> {
-    let demo = demo::start().await?;
+    let mut demo = demo::start().await?;
     let config = Config::of(&demo.settings, Vec::new()).map_err(|problems| problems.join("\n"))?;
     log(config.log);
-    serve::serve(config, Activated::default(), Box::new(|| Err("the demo has one key".to_owned()))).await
+    let activated = Activated { proxy: demo.proxy.take(), ..Activated::default() };
+    serve::serve(config, activated, Box::new(|| Err("the demo has one key".to_owned()))).await
 }
 
 fn log(level: LevelFilter) {

@@ -1,7 +1,7 @@
 //! `serve`: the listeners, the signals and the end.
 //!
-//! 1. At `SIGTERM` or `SIGINT`, `/readyz` turns 503 and the API takes no more connections. Requests under way end,
-//!    within [`LONGEST_END`]. The admin listener ends last.
+//! 1. At `SIGTERM` or `SIGINT`, `/readyz` turns 503, and the API and the proxy take no more connections. Requests under
+//!    way, tunnels among them, end within [`LONGEST_END`]. The admin listener ends last.
 //! 2. `SIGHUP` reads the settings again and takes the cookie keys from them. If these can't be used, the old ones stay.
 
 use std::io;
@@ -17,8 +17,10 @@ use crate::access;
 use crate::address::Address;
 use crate::admin::{self, Draining};
 use crate::api;
-use crate::config::{Config, check_exposure};
+use crate::config::{Config, ProxySettings, Site, check_exposure};
 use crate::listen::{Activated, Listening};
+use crate::proxy::{Proxy, Workers};
+use crate::settings::sidecar;
 
 /// Returns the keys of the settings as they are now.
 pub(crate) type ReadKeys = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
@@ -38,6 +40,21 @@ pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadK
     check_exposure(&api_address, config.token.is_some()).map_err(|problem| format!("{api_address}: {problem}"))?;
 
     let metrics = metrics()?;
+    let mut workers = match &config.proxy {
+        Some(proxy) => {
+            let (listener, address) = open(activated.proxy, proxy.listen.clone())?;
+            for listener in [&address, &api_address, &admin_address] {
+                if proxy.upstream.is(listener).await {
+                    return Err(format!(
+                        "{}: the site can't be at {listener}, where this sidecar listens",
+                        sidecar("upstream")
+                    ));
+                }
+            }
+            Some(start_proxy(&config.site, proxy, &listener, &address)?)
+        }
+        None => None,
+    };
     let draining = Draining::default();
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = api::router(config.site, config.token).layer(from_fn(access::observe));
@@ -66,12 +83,26 @@ pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadK
     draining.begin();
     tracing::info!("draining");
     drop(stop_api);
-    if tokio::time::timeout(LONGEST_END, &mut api).await.is_err() {
+    let proxy_ended = async {
+        if let Some(workers) = &mut workers {
+            workers.drain().await;
+        }
+    };
+    let ended = async { tokio::join!(&mut api, proxy_ended) };
+    if tokio::time::timeout(LONGEST_END, ended).await.is_err() {
         tracing::warn!("requests under way are cut off");
     }
     admin.abort();
     tracing::info!("ended");
     Ok(())
+}
+
+fn start_proxy(site: &Site, proxy: &ProxySettings, listener: &Listening, address: &Address) -> Result<Workers, String> {
+    let (_, client) = site.clients.first().ok_or("no operator")?;
+    let served = Proxy::new(site.layer.clone(), client.clone(), proxy.upstream.clone(), proxy.h2c);
+    let workers = Workers::start(&served, listener, proxy.workers).map_err(|error| format!("{address}: {error}"))?;
+    tracing::info!(proxy = %address, upstream = %proxy.upstream, workers = proxy.workers, "serving the site");
+    Ok(workers)
 }
 
 fn on(kind: SignalKind) -> Result<Signal, String> {

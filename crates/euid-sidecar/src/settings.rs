@@ -211,7 +211,7 @@ pub(crate) fn of_scope(scope: Scope, setting: &str) -> String {
 const PREFIX: &str = "EUID_SIDECAR_";
 
 /// The settings of the sidecar, and whether they are secrets.
-const SIDECAR: [(&str, bool); 12] = [
+const SIDECAR: [(&str, bool); 16] = [
     ("admin", false),
     ("api", false),
     ("api_token", true),
@@ -220,10 +220,14 @@ const SIDECAR: [(&str, bool); 12] = [
     ("cookie_insecure", false),
     ("cookie_same_site", false),
     ("expose_token_to_scripts", false),
+    ("h2c", false),
     ("headers", false),
+    ("listen", false),
     ("log", false),
     ("migrate_js_sdk_cookie", false),
     ("refresh_mode", false),
+    ("upstream", false),
+    ("workers", false),
 ];
 
 /// The settings of the store: those of `tower_euid_redis::from_env`. A URL may have a password in it.

@@ -584,31 +584,37 @@ SPOOFED = ("Euid__Token", "EUID__STATE", "Euid_Token", "euid_state", "Euid.Token
 
 
 class Demo(Case):
-    def test_token_arrives_at_a_site_that_has_only_the_client(self):
+    def test_token_arrives_at_a_site_that_only_reads_headers(self):
         demo = self.start(SIDECAR, "serve", "--demo", stdout=subprocess.PIPE, text=True)
         self.addCleanup(demo.stdout.close)
-        line = next(line for line in demo.stdout if line.startswith("site: "))
-        port = int(re.search(r":(\d+)/$", line)[1])
+        ports = {}
+        for name, begin in (("site", "site: "), ("proxy", "Open ")):
+            line = next(line for line in demo.stdout if line.startswith(begin))
+            ports[name] = int(re.search(r"http://127.0.0.1:(\d+)/", line)[1])
 
         def visit(method, path, body="", cookies=""):
-            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)) as connection:
-                connection.request(method, path, body, {"Cookie": cookies})
-                response = connection.getresponse()
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", ports["proxy"], timeout=DEADLINE)) as visitor:
+                visitor.request(method, path, body, {"Cookie": cookies})
+                response = visitor.getresponse()
                 return response.headers, response.read().decode()
 
-        until(lambda: "absent" in visit("GET", "/")[1], "the sidecar answers the site")
-        headers, page = visit("POST", "/login", "email=user%2Btag%40example.com")
-        self.assertIn("<b id=state>active</b>", page)
+        until(lambda: "<b id=state>absent</b>" in visit("GET", "/")[1], "the proxy answers")
+        headers, _ = visit("POST", "/login", "email=user%2Btag%40example.com")
+        self.assertNotIn("Euid-Command", headers)
         cookies = "; ".join(line.split(";")[0] for line in headers.get_all("Set-Cookie"))
-        headers, page = visit("GET", "/", cookies=cookies)
+        headers, page = visit("GET", "/", cookies=f"theme=dark; {cookies}")
+        self.assertIn("<b id=state>active</b>", page)
         self.assertRegex(page, r"<code id=token>[\w-]{200,}</code>")
+        self.assertIn("<code id=cookies>theme=dark</code>", page)
         self.assertEqual(headers["Cache-Control"], "private, no-cache")
+        headers, _ = visit("POST", "/logout", cookies=cookies)
+        self.assertTrue(all("Max-Age=0" in line for line in headers.get_all("Set-Cookie")))
         folder = pathlib.Path(tempfile.gettempdir()) / f"euid-sidecar-demo-{demo.pid}"
         self.assertTrue(folder.exists())
         demo.send_signal(signal.SIGINT)
         self.assertEqual(demo.wait(DEADLINE), 0)
         self.assertFalse(folder.exists())
-        until(lambda: self.is_gone(port), "the site has ended, too")
+        until(lambda: self.is_gone(ports["site"]), "the site has ended, too")
 
     def is_gone(self, port):
         with socket.socket() as probe:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tests the executable as a process, its clients in real web servers, and its API as its document describes it.
+# Tests the executable as a process, its clients in real web servers, its API as its document describes it, and its proxy
+# in front of servers.
 # It needs php, node, npm, nginx and redis-server. The argument is a Python that has schemathesis: run.sh PYTHON
 set -euo pipefail
 python=$(realpath -s "$1")
@@ -14,3 +15,4 @@ npm ci --prefix "$target/sidecar" --ignore-scripts --no-audit --no-fund --loglev
 # The timeout is longer than a run takes.
 NODE_MODULES=$target/sidecar/node_modules SCHEMATHESIS=$(dirname "$python")/schemathesis \
     timeout 300 python3 crates/euid-sidecar/tests/process.py
+timeout 300 python3 crates/euid-sidecar/tests/proxy.py

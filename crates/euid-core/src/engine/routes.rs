@@ -63,7 +63,7 @@ impl Served for Cookies {
         if engine.cookies.scope() == scope {
             return Some(&engine.cookies);
         }
-        engine.extras.as_ref()?.other_cookies.as_ref().filter(|other| other.scope() == scope)
+        engine.other_cookies().filter(|other| other.scope() == scope)
     }
 }
 
@@ -105,7 +105,7 @@ impl Engine {
     }
 
     pub(super) fn serves_both(&self) -> bool {
-        self.extras.as_ref().is_some_and(|extras| extras.other_cookies.is_some())
+        self.other_cookies().is_some()
     }
 
     /// How the engine uses a store whose handle is the login slot, if it does.
@@ -120,6 +120,11 @@ impl Engine {
 
     pub(super) fn has_store(&self) -> bool {
         self.store().is_some() || self.user_store().is_some()
+    }
+
+    /// The cookies of the second scope, if the engine serves both.
+    pub(super) fn other_cookies(&self) -> Option<&Cookies> {
+        self.extras.as_ref()?.other_cookies.as_ref()
     }
 
     fn header_side(&self) -> Option<&HeaderSide> {

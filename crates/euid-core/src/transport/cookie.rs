@@ -47,6 +47,11 @@ impl Names {
         });
     }
 
+    /// Whether this is one of the names.
+    pub(crate) fn contain(&self, name: &[u8]) -> bool {
+        name.strip_prefix(self.finder.needle()).is_some_and(|rest| rest == ANCHOR || tagged(rest).is_some())
+    }
+
     /// Calls `found` with every cookie that has a tag.
     #[cold]
     pub(crate) fn for_each_tagged<'a>(

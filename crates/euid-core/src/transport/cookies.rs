@@ -49,6 +49,11 @@ impl Cookies {
         &self.config
     }
 
+    /// Whether a cookie with this name is one of this configuration.
+    pub(crate) fn own(&self, name: &[u8]) -> bool {
+        self.names.contain(name) || self.scripts.contain(name, &self.config)
+    }
+
     #[inline]
     fn name_in_parts<'a>(&'a self, slot: &'a Slot) -> [&'a [u8]; 2] {
         match slot {

@@ -60,6 +60,12 @@ impl ScriptNames {
         Self { js_sdk, token, js_sdk_finder: Finder::new(js_sdk), token_finder: Finder::new(token) }
     }
 
+    /// Whether this is the name of a cookie that the application has enabled.
+    pub(crate) fn contain(&self, name: &[u8], config: &CookieConfig) -> bool {
+        (config.exposes_token() && name == self.token.as_bytes())
+            || (config.js_sdk_cookie().is_some() && name == self.js_sdk.as_bytes())
+    }
+
     /// The content of the first SDK cookie. Others don't count, whether it can be read or not, so a request costs one
     /// parse at most.
     pub(crate) fn read_js_sdk(&self, headers: &HeaderMap) -> Option<JsSdk> {

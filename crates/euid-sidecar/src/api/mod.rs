@@ -15,7 +15,7 @@
 //!    page. A store by user, for example, may have refused the login.
 
 mod answer;
-mod form;
+pub(crate) mod form;
 mod forward_auth;
 mod next_page;
 #[cfg(test)]

@@ -1,18 +1,16 @@
-"""The site of `euid-sidecar serve --demo`. All that it knows of EUID is the client in euid_sidecar.py."""
+"""The site of `euid-sidecar serve --demo`. All that it has of EUID is three headers of a request, and one of a response."""
 
 import html
 import urllib.parse
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import euid_sidecar
-
-PAGE = """<!doctype html><title>A site beside the sidecar</title><meta name=viewport content="width=device-width">
+PAGE = """<!doctype html><title>A site behind the sidecar</title><meta name=viewport content="width=device-width">
 <style>body {{ font: 1rem/1.5 sans-serif; max-width: 40rem; margin: 2rem auto; padding: 0 1rem }}
 code {{ overflow-wrap: anywhere }} input {{ font: inherit }}</style>
-<h1>A site beside the sidecar</h1>
-<p>State of this visitor: <b id=state>{state}</b></p>
-<p>Token for the bid request: <code id=token>{token}</code></p>
-<p>{error}</p>
+<h1>A site behind the sidecar</h1>
+<p>State of this visitor, in <code>Euid-State</code>: <b id=state>{state}</b></p>
+<p>Token for the bid request, in <code>Euid-Token</code>: <code id=token>{token}</code></p>
+<p>Cookies that reach the site: <code id=cookies>{cookies}</code></p>
 <form method=post action=/login><input name=email type=email required value=user@example.com>
 <button>Log in</button></form>
 <form method=post action=/logout><button>Log out</button></form>
@@ -24,24 +22,31 @@ class Quiet(WSGIRequestHandler):
         pass
 
 
-def site(environ, start_response):
+def command(environ):
+    """What the site asks of the sidecar, after a form has been sent."""
     length = int(environ.get("CONTENT_LENGTH") or 0)
     form = dict(urllib.parse.parse_qsl(environ["wsgi.input"].read(length).decode()))
+    if environ["PATH_INFO"] != "/login":
+        return "logout"
+    fields = {"nonce": environ.get("HTTP_EUID_NONCE", ""), "email": form.get("email", "")}
+    return "login?" + urllib.parse.urlencode(fields, quote_via=urllib.parse.quote)
+
+
+def site(environ, start_response):
     if environ["REQUEST_METHOD"] == "POST":
-        login = {"email": form["email"]} if environ["PATH_INFO"] == "/login" and "email" in form else {}
-        environ["euid"] = euid_sidecar.ask(environ, "login" if login else "logout", login, 6)
-    answer = environ["euid"]
+        start_response("303 See Other", [("Location", "/"), ("Euid-Command", command(environ))])
+        return []
     shown = {
-        "state": answer.get("state", "unknown: the sidecar did not answer"),
-        "token": answer.get("advertising_token") or "none",
-        "error": answer.get("error", ""),
+        "state": environ.get("HTTP_EUID_STATE", "unknown: this request has not passed the sidecar"),
+        "token": environ.get("HTTP_EUID_TOKEN", "none"),
+        "cookies": environ.get("HTTP_COOKIE", "none"),
     }
     start_response("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Cache-Control", "public, max-age=60")])
     return [PAGE.format(**{name: html.escape(text) for name, text in shown.items()}).encode()]
 
 
-server = make_server("127.0.0.1", 0, euid_sidecar.middleware(site), handler_class=Quiet)
-print(f"site: http://127.0.0.1:{server.server_port}/", flush=True)
+server = make_server("127.0.0.1", 0, site, handler_class=Quiet)
+print(server.server_port, flush=True)
 try:
     server.serve_forever()
 except KeyboardInterrupt:
