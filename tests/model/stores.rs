@@ -808,6 +808,8 @@ impl Explorer {
         if self.setup.off == Some(Rule::Lease) && matches!(record.says, Says::Identity { leased: Some(_), .. }) {
             return vec![(Ok(Put::Done), Said::Done, world.clone())];
         }
+        // A node that owes it reads first, and then ends what is there.
+        let when_owed = if write.must_read() { When::Always } else { when };
         let write = Write { when, record };
         let mut world = world.clone();
         let remembered = &mut world.nodes[request.node].remembered;
@@ -817,7 +819,7 @@ impl Explorer {
         let mut all = Vec::new();
         if let Some(mut lost) = self.fails(&world, Fault::Write) {
             if write.record.says == Says::Ended && self.setup.off != Some(Rule::Owed) {
-                lost.nodes[request.node].owed.push(write.clone());
+                lost.nodes[request.node].owed.push(Write { when: when_owed, ..write.clone() });
             }
             let mut late = lost.clone();
             late.late.push(write.clone());
