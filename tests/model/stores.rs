@@ -808,8 +808,8 @@ impl Explorer {
         if self.setup.off == Some(Rule::Lease) && matches!(record.says, Says::Identity { leased: Some(_), .. }) {
             return vec![(Ok(Put::Done), Said::Done, world.clone())];
         }
-        // A node that owes it reads first, and then ends what is there.
-        let when_owed = if write.must_read() { When::Always } else { when };
+        // As a node that owes an end tries it.
+        let when_owed = write.again(None).map_or(when, |again| again.when);
         let write = Write { when, record };
         let mut world = world.clone();
         let remembered = &mut world.nodes[request.node].remembered;

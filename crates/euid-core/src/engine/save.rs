@@ -185,6 +185,9 @@ impl Save {
                     self.given_up.push(write);
                 }
             }
+            Ok(Put::Refused) if write.ends_login && write.when == When::Absent => {
+                self.calls.extend(write.again(None).map(StoreCall::Put));
+            }
             Ok(Put::Refused) | Err(Unavailable) => {}
         }
     }

@@ -74,7 +74,7 @@ pub struct StoreWrite {
     pub(super) retry: Option<Retry>,
 }
 
-/// How a refused write is tried again, in a store that is keyed by the user: another login of the user may be there now.
+/// How a write is tried again. In a store that is keyed by the user, another login of the user may be there by then.
 #[derive(Clone, Debug)]
 pub(super) struct Retry {
     pub(super) keys: KeyRing,
@@ -89,6 +89,9 @@ pub(super) enum Retried {
     End(Ended),
     /// The opt-out of a user: one that a handler states, or one that a refresh of a login has found.
     OptOut(Ended),
+    /// By handle: the end of a login of which nothing is known. Refused, it is known, as something is there. Not confirmed,
+    /// it may be. Then it takes place on no condition.
+    Unknown,
 }
 
 /// Which login a write ends.
@@ -98,8 +101,6 @@ pub(super) enum Ended {
     Login(Lineage),
     /// Every one that began until then.
     Until(UnixMillis),
-    /// Any: the key is of one login.
-    Any,
 }
 
 impl StoreWrite {
@@ -117,7 +118,7 @@ impl StoreWrite {
     /// ```
     #[must_use]
     pub fn must_read(&self) -> bool {
-        self.retry.is_some()
+        self.retry.as_ref().is_some_and(|retry| !matches!(retry.what, Retried::Unknown))
     }
 
     /// The same write, as it must be now that the store has `stored`: after [`Put::Refused`], or to try an end again that was
@@ -143,28 +144,28 @@ impl StoreWrite {
     #[must_use]
     pub fn again(&self, stored: Option<&Stored>) -> Option<Self> {
         let Some(Retry { keys, what }) = &self.retry else { return Some(self.clone()) };
+        if let Retried::Unknown = what {
+            return Some(Self { keep: END_REMEMBERED, retry: None, ..self.when(When::Always)? });
+        }
         let Some(stored) = stored else {
             return match what {
-                // By handle, the write of the login may still be on its way.
-                Retried::Login(_) | Retried::OptOut(_) | Retried::End(Ended::Any) => self.when(When::Absent),
+                Retried::Login(_) | Retried::OptOut(_) => self.when(When::Absent),
                 // What is not there needs no end.
-                Retried::End(_) => None,
+                Retried::End(_) | Retried::Unknown => None,
             };
         };
         let replaces = |record: Record<'_>| match (what, record) {
             (Retried::Login(began), Record::OptedOut(opt_out)) => {
                 opt_out.noted_at() < began.saturating_sub(OPT_OUT_WINS_FOR)
             }
-            (Retried::Login(_), _) => true,
+            (Retried::Login(_) | Retried::Unknown, _) => true,
             (Retried::End(ended) | Retried::OptOut(ended), Record::Identity(record)) => ended.is(&record),
             (Retried::OptOut(Ended::Until(_)), Record::Ended | Record::OptedOut(_)) => true,
-            (Retried::End(Ended::Any), Record::OptedOut(_)) => true,
             (Retried::End(_) | Retried::OptOut(_), Record::Ended | Record::OptedOut(_)) => false,
         };
         // A value that this node can't read is no reason to keep a user from logging in or out.
         let replaces = record::open(&keys.keys(), &self.key, stored, replaces).unwrap_or(true);
-        let write = replaces.then(|| self.when(When::Is(stored.version))).flatten()?;
-        Some(if write.ends_login { Self { keep: write.keep.max(END_REMEMBERED), ..write } } else { write })
+        replaces.then(|| self.when(When::Is(stored.version))).flatten()
     }
 
     /// Whether nothing of what the store has may be shown, because this write ends it.
@@ -199,7 +200,6 @@ impl Ended {
         match self {
             Self::Login(lineage) => record.payload.login.lineage == lineage,
             Self::Until(time) => record.since <= time,
-            Self::Any => true,
         }
     }
 }

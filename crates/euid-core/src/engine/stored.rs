@@ -173,7 +173,7 @@ impl Engine {
     /// The write that ends the login of a handle of which nothing is known: it may be made up, or the write of its login may
     /// be on its way.
     pub(super) fn put_unknown_end(&self, key: &StoreKey) -> Option<StoreWrite> {
-        let write = self.put_end_if_there(key, When::Absent, Ended::Any)?;
+        let write = self.with_retry(self.put_end(key, When::Absent)?, Retried::Unknown);
         Some(StoreWrite { keep: UNKNOWN_END_REMEMBERED, ..write })
     }
 
