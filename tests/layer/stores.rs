@@ -202,6 +202,21 @@ async fn rejected_token_ends_the_record_and_writes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn end_that_the_deadline_of_a_refresh_cuts_off_is_owed() {
+    for answer in [failure(ErrorKind::RejectedToken), Ok(Refreshed::OptedOut)] {
+        let ends_with = if answer.is_ok() { expect("opted_out", "opt-out set") } else { expect("absent", "") };
+        let mut nodes = Nodes::new(Operator::answering(answer).after(Duration::from_millis(50))).logged_in(DUE).await;
+        nodes.first = nodes.first.configured(|layer| layer.refresh_deadline(Duration::from_millis(80)));
+        // The lease is put after 20 ms, the operator answers after 70 ms, and the end would be put after 90 ms.
+        nodes.store.delay(Duration::from_millis(20));
+        assert_eq!(nodes.first.look_once().await.saw(), "active(old)");
+        nodes.store.delay(Duration::ZERO);
+        tokio::time::sleep(Duration::from_millis(1001)).await;
+        assert_eq!(outcome(&nodes.another(Operator::never()).look().await), ends_with);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn store_that_fails_or_hangs_ends_nothing() {
     for fault in [Fault::Down, Fault::Hangs] {
         let mut nodes = Nodes::new(Operator::never()).logged_in(0).await;
