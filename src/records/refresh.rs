@@ -38,6 +38,7 @@ impl RefreshByStore {
         let mut next = stored.start(engine, asked_until, records.now());
         // The end that the refresh has found, until the store has it. The deadline may drop this future at any call.
         let mut open = OpenEnd::new(records, None);
+        let mut is_asked = false;
         loop {
             let answer = match next {
                 Ok(StoreCall::Get(key)) => {
@@ -64,10 +65,14 @@ impl RefreshByStore {
                     StoreAnswer::Waited
                 }
                 Ok(StoreCall::Refresh(identity)) => match Arc::clone(refresh).call(identity).await {
-                    Called::Answered(outcome) => StoreAnswer::Refreshed(outcome),
-                    not_made @ Called::NotMade(_) => return not_made,
+                    Called::Answered(outcome) => {
+                        is_asked = true;
+                        StoreAnswer::Refreshed(outcome)
+                    }
+                    not_asked => return not_asked,
                 },
-                Err(Some(outcome)) => return Called::Answered(outcome),
+                Err(Some(outcome)) if is_asked => return Called::Answered(outcome),
+                Err(Some(outcome)) => return Called::Known(outcome),
                 Err(None) => return Called::NotMade("another node refreshes it, or the store does not answer"),
             };
             next = stored.next(engine, answer, records.now());

@@ -200,7 +200,10 @@ pub(crate) type BoxedCall = Pin<Box<dyn Future<Output = Called> + Send>>;
 
 /// What became of a call.
 pub(crate) enum Called {
+    /// The outcome after the operator's answer, or after it gave none.
     Answered(Result<Refreshed, EuidError>),
+    /// The outcome without asking the operator: another node has asked it, or the login has ended.
+    Known(Result<Refreshed, EuidError>),
     /// The operator was not asked, for this reason, which says nothing about it.
     NotMade(&'static str),
 }
