@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use euid_core::Scope;
-use euid_core::engine::Unavailable;
-use euid_core::store::Put;
 
 use crate::config::Config;
 use crate::store::StoreError;
@@ -57,25 +55,19 @@ impl EuidSessions {
     ///
     /// If the store did not confirm it for every scope. This node normally tries again every second, and shows nothing of
     /// those logins meanwhile. Other nodes still show them, and a restart of this node ends the attempts. So call it again.
+    /// The same holds for a future that is dropped before it completes, for instance because a client hangs up.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with its timer.
     pub async fn end(&self, subject: impl AsRef<[u8]>) -> Result<(), StoreError> {
-        let (config, user) = (&self.0, subject.as_ref());
-        let mut outcome = Ok(());
+        let (config, user, now) = (&self.0, subject.as_ref(), self.0.now());
+        let unconfirmed = || StoreError::new("the store did not confirm that the login has ended");
+        let records = config.records.as_ref().ok_or_else(unconfirmed)?;
         let scopes = Scope::ALL.into_iter().filter(|scope| config.engine.scope().is_none_or(|own| own == *scope));
-        for scope in scopes {
-            let end = config.engine.end_of_user(scope, user, config.now());
-            let ended = match (&config.records, end) {
-                (Some(records), Some(end)) => records.end(end).await,
-                _ => Err(Unavailable),
-            };
-            if !matches!(ended, Ok(Put::Done)) {
-                outcome = Err(StoreError::new("the store did not confirm that the login has ended"));
-            }
-        }
-        outcome
+        let ends: Option<Vec<_>> = scopes.map(|scope| config.engine.end_of_user(scope, user, now)).collect();
+        // Without randomness there is no end.
+        records.end(ends.ok_or_else(unconfirmed)?).await.map_err(|_| unconfirmed())
     }
 }
 

@@ -229,13 +229,17 @@ pub(crate) fn store_owes(number: usize) {
     set_store("euid_store_owed_ends", u32::try_from(number).unwrap_or(u32::MAX).into());
 }
 
-/// A login has ended without the store's knowledge, and this node can't keep any more such ends.
-pub(crate) fn store_end_lost() {
-    tracing::warn!(
-        target: TARGET,
-        "the store did not confirm that a login has ended, and too many such ends are kept already: until its time, the \
-         record can be used with a copy of the visitor's cookies"
-    );
+/// A login has ended without the store's knowledge, and this node can't keep any more such ends. `left_out` is the number
+/// of lines like this that were left out before it, if it may be logged.
+pub(crate) fn store_end_lost(left_out: Option<u64>) {
+    if let Some(left_out) = left_out {
+        tracing::warn!(
+            target: TARGET,
+            left_out,
+            "the store did not confirm that a login has ended, and too many such ends are kept already: until its time, \
+             the record can be used with a copy of the visitor's cookies"
+        );
+    }
     count_store("euid_store_calls_total", "end", "lost");
 }
 

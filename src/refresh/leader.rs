@@ -71,11 +71,12 @@ impl Leader {
         async move {
             let (ending, outcome) = match self.queue_and_call(identity, by).await {
                 Some(Called::Answered(outcome)) => (Ending::Answered, outcome),
+                Some(Called::Known(outcome)) => {
+                    self.progress = self.progress.undone(self.probe);
+                    (Ending::Answered, outcome)
+                }
                 Some(Called::NotMade(why)) => {
-                    // A probe that was not made leaves the breaker open.
-                    if !self.probe {
-                        self.progress = self.progress.undone();
-                    }
+                    self.progress = self.progress.undone(self.probe);
                     (Ending::NotMade, transient(why))
                 }
                 None => (Ending::Deadline, transient("no answer within the deadline")),
@@ -177,7 +178,7 @@ impl Drop for Leader {
         let ending = if thread::panicking() { Ending::Panicked } else { Ending::Dropped };
         if ending == Ending::Dropped && !self.probe {
             // The runtime is shutting down, which says nothing about the operator.
-            self.progress = self.progress.undone();
+            self.progress = self.progress.undone(false);
         }
         // The panic may come from the application's code that runs here (its clock, its log).
         let clock = &self.coordinator.settings().clock;

@@ -1,4 +1,4 @@
-//! A limit for a log line that any visitor can cause: at most one a minute.
+//! A limit for a log line that visitors can cause: at most one a minute.
 //!
 //! Pure; `now` is an argument.
 
@@ -11,7 +11,7 @@ use super::backoff::Span;
 
 /// The limit of one kind of line.
 #[derive(Debug, Default)]
-pub(super) struct LogLimit {
+pub(crate) struct LogLimit {
     /// The minute after the last line.
     quiet: Option<Span>,
     left_out: u64,
@@ -19,7 +19,7 @@ pub(super) struct LogLimit {
 
 impl LogLimit {
     /// Counts a line. If it may be logged, returns how many were left out since the last one that was.
-    pub(super) fn admit(&mut self, now: UnixMillis) -> Option<u64> {
+    pub(crate) fn admit(&mut self, now: UnixMillis) -> Option<u64> {
         if self.quiet.is_some_and(|quiet| quiet.contains(now)) {
             self.left_out += 1;
             return None;

@@ -36,6 +36,7 @@ use euid_core::{Refreshed, Scope};
 pub use self::breaker::{Admission, Breaker};
 pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
 pub(crate) use self::flight::{Outcome, Waiter};
+pub(crate) use self::log_limit::LogLimit;
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
 pub(crate) use self::sync::{Mutex, lock};
 pub(crate) use self::table::Origin;
@@ -199,7 +200,10 @@ pub(crate) type BoxedCall = Pin<Box<dyn Future<Output = Called> + Send>>;
 
 /// What became of a call.
 pub(crate) enum Called {
+    /// The outcome after the operator's answer, or after it gave none.
     Answered(Result<Refreshed, EuidError>),
+    /// The outcome without asking the operator: another node has asked it, or the login has ended.
+    Known(Result<Refreshed, EuidError>),
     /// The operator was not asked, for this reason, which says nothing about it.
     NotMade(&'static str),
 }

@@ -52,8 +52,13 @@ pub(super) struct RefreshTable {
 /// How far a call got, and how fast. It decides whether the breaker counts the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallProgress {
-    /// The call never left this node's queue, or its runtime shut down.
+    /// The operator was not asked: the call never left this node's queue, the store had its outcome, or its runtime shut
+    /// down.
     NotSent,
+    /// The same, of a call that took longer than pages wait.
+    SlowNotSent,
+    /// The same, of a probe.
+    ProbeNotSent,
     /// The call is for a migrated identity: the breaker never counts it, at any speed.
     Migrated,
     OnTime,
@@ -86,13 +91,13 @@ pub(super) enum NextStep {
 
 impl CallProgress {
     /// Returns the progress of the same call, if its outcome must not count for or against the operator.
-    pub(super) fn undone(self) -> Self {
+    pub(super) fn undone(self, probe: bool) -> Self {
         match self {
-            Self::NotSent | Self::OnTime => Self::NotSent,
-            Self::Migrated => Self::Migrated,
-            // Not `NotSent`: `complete` must still subtract it from the slow calls. `counted` keeps the breaker from
-            // counting it.
-            Self::Slow { .. } => Self::Slow { counted: true },
+            Self::OnTime if probe => Self::ProbeNotSent,
+            Self::OnTime => Self::NotSent,
+            // The breaker has opened again when the probe became slow.
+            Self::Slow { .. } => Self::SlowNotSent,
+            Self::Migrated | Self::NotSent | Self::SlowNotSent | Self::ProbeNotSent => self,
         }
     }
 }
@@ -173,14 +178,17 @@ impl RefreshTable {
         chance: u32,
     ) {
         match call {
-            CallProgress::Slow { .. } => self.slow_calls = self.slow_calls.saturating_sub(1),
+            CallProgress::Slow { .. } | CallProgress::SlowNotSent => {
+                self.slow_calls = self.slow_calls.saturating_sub(1);
+            }
             CallProgress::Migrated => self.migrated_calls = self.migrated_calls.saturating_sub(1),
-            CallProgress::NotSent | CallProgress::OnTime => {}
+            CallProgress::NotSent | CallProgress::ProbeNotSent | CallProgress::OnTime => {}
         }
         let retry_after = outcome.as_ref().as_ref().err().and_then(crate::EuidError::retry_after);
         match call {
-            // Time in this node's queue says nothing about the operator.
-            CallProgress::NotSent => {}
+            // Time in this node's queue, or what the store says, says nothing about the operator.
+            CallProgress::NotSent | CallProgress::SlowNotSent => {}
+            CallProgress::ProbeNotSent => self.breaker.dropped(now),
             // A forged identity says nothing about it either.
             CallProgress::Migrated => {}
             _ if !is_failure_of_the_operator(outcome) => {
@@ -533,6 +541,40 @@ mod tests {
         (1..=20)
             .for_each(|token| process.complete_with(token, &failed(ErrorKind::Transient), CallProgress::NotSent, 0));
         assert_eq!(process.next(90, 0), "lead");
+    }
+
+    #[test]
+    fn breaker_ignores_outcomes_of_calls_that_did_not_ask_the_operator() {
+        let mut process = Process::new(LARGE);
+        for token in 1..=4 {
+            process.complete(token, &failed(ErrorKind::Transient), 0);
+            process.complete_with(10 + token, &opted_out(), CallProgress::OnTime.undone(false), 0);
+        }
+        let progress = process.table.slow(at(0));
+        assert_eq!(process.next(90, 0), "refused", "five in a row");
+        process.complete_with(20, &opted_out(), progress.undone(false), 0);
+        assert_eq!(process.next(91, 0), "refused");
+        let mut process = Process::with(LARGE, 2);
+        for _ in 0..10 {
+            let progress = process.table.slow(at(0)).undone(false);
+            process.complete_with(1, &opted_out(), progress, 0);
+            process.table.breaker.success();
+        }
+        assert_eq!(process.next(90, 0), "lead", "a slow call that has ended holds no permit");
+        process.table.slow(at(0));
+        process.table.slow(at(0));
+        assert_eq!(process.next(91, 0), "refused", "it has not excused other slow calls");
+    }
+
+    #[test]
+    fn probe_that_did_not_ask_the_operator_is_followed_by_another_at_once() {
+        let mut process = Process::new(LARGE);
+        (1..=5).for_each(|token| process.complete(token, &failed(ErrorKind::Transient), 0));
+        for (token, outcome) in [(11, failed(ErrorKind::Transient)), (12, opted_out())] {
+            assert_eq!([process.next(token, 5), process.next(90, 5)], ["probe", "refused"]);
+            process.complete_with(token, &outcome, CallProgress::OnTime.undone(true), 5);
+        }
+        assert_eq!(process.next(13, 5), "probe");
     }
 
     #[test]

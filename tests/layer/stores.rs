@@ -203,6 +203,67 @@ async fn rejected_token_ends_the_record_and_writes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn end_that_the_deadline_of_a_refresh_cuts_off_is_owed() {
+    for answer in [failure(ErrorKind::RejectedToken), Ok(Refreshed::OptedOut)] {
+        let ends_with = if answer.is_ok() { expect("opted_out", "opt-out set") } else { expect("absent", "") };
+        let mut nodes = Nodes::new(Operator::answering(answer).after(Duration::from_millis(50))).logged_in(DUE).await;
+        nodes.first = nodes.first.configured(|layer| layer.refresh_deadline(Duration::from_millis(80)));
+        // The lease is put after 20 ms, the operator answers after 70 ms, and the end would be put after 90 ms.
+        nodes.store.delay(Duration::from_millis(20));
+        assert_eq!(nodes.first.look_once().await.saw(), "active(old)");
+        nodes.store.delay(Duration::ZERO);
+        tokio::time::sleep(Duration::from_millis(1001)).await;
+        assert_eq!(outcome(&nodes.another(Operator::never()).look().await), ends_with);
+    }
+}
+
+/// Visitors of a node who log in now.
+async fn visitors(node: &Site, count: usize) -> Vec<Site> {
+    let mut visitors = vec![node.clone(); count];
+    for (number, visitor) in visitors.iter_mut().enumerate() {
+        visitor.login(&format!("visitor-{number}")).await;
+    }
+    visitors
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcome_that_the_store_has_says_nothing_of_the_operator() {
+    let mut nodes = Nodes::new(renewing("new").after(Duration::from_millis(60)));
+    let down = Operator::answering(failure(ErrorKind::Transient));
+    let other = nodes.another(down.clone());
+    let mut failing = visitors(&other, 6).await;
+    nodes = nodes.logged_in(EXPIRED).await;
+    for visitor in &mut failing[..4] {
+        visitor.look().await;
+    }
+    let other = Site { jar: nodes.first.jar.clone(), ..other };
+    let saw: Vec<String> = futures([&nodes.first, &other].map(Site::look_once)).await.iter().map(Visit::saw).collect();
+    assert_eq!(saw, ["active(new)", "active(new)"], "one node asked, the other found the pair in the store");
+    for visitor in &mut failing[4..] {
+        visitor.look().await;
+    }
+    assert_eq!(down.calls(), 5, "five failures in a row open the breaker");
+}
+
+#[tokio::test]
+async fn probe_that_did_not_ask_the_operator_is_followed_by_another_at_once() {
+    let operator = Operator::answering(failure(ErrorKind::Transient));
+    let nodes = Nodes::new(operator.clone());
+    let mut failing = visitors(&nodes.first, 7).await;
+    nodes.first.wait_until(DUE);
+    for visitor in &mut failing[..5] {
+        visitor.look().await;
+    }
+    nodes.first.wait_until(DUE + 5_000);
+    nodes.store.fault(Fault::ReadOnly);
+    failing[5].look().await;
+    assert_eq!(operator.calls(), 5, "without a lease there is no call");
+    nodes.store.fault(Fault::None);
+    failing[6].look().await;
+    assert_eq!(operator.calls(), 6, "the probe");
+}
+
+#[tokio::test(start_paused = true)]
 async fn store_that_fails_or_hangs_ends_nothing() {
     for fault in [Fault::Down, Fault::Hangs] {
         let mut nodes = Nodes::new(Operator::never()).logged_in(0).await;

@@ -10,13 +10,13 @@ use std::time::Duration;
 use http::{Request, Response};
 use tokio::sync::Notify;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_euid::{Consent, Euid, EuidUpdate, HeaderConfig, KeyRing, Refresh, Refreshed, StoreSecret};
+use tower_euid::{Consent, Euid, EuidUpdate, HeaderConfig, KeyRing, Refresh, Refreshed, Scope, StoreSecret};
 
 use crate::support::keeper::{Keeper, header_writes};
 use crate::support::stores::{Fault, TestStore};
 use crate::support::{
-    DUE, Jar, LOGIN_REMOVED, Operator, Site, User, Visit, expect, identity, identity_until, new_pair, outcome, ring,
-    store_secret, writes,
+    DUE, Jar, LOGIN_REMOVED, Log, Operator, Site, User, Visit, expect, identity, identity_until, new_pair, outcome,
+    ring, scope, store_secret, writes,
 };
 
 /// A site with a store that is keyed by the user, and devices of its visitors.
@@ -283,6 +283,107 @@ async fn sessions_end_the_login_of_a_user_and_say_whether_the_store_knows() {
     assert!(sessions.end("17").await.is_ok());
     let mut elsewhere = shop.device_elsewhere(Some("17"), Operator::never());
     assert_eq!(elsewhere.look().await, expect("absent", ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn end_that_is_dropped_while_the_store_is_slow_is_owed_in_every_scope() {
+    let mut shop = Shop::new(Operator::never().of_scope(Scope::Euid));
+    let other = Operator::never().of_scope(Scope::Uid2);
+    shop.site = shop.site.configured(|layer| layer.scope(other, |_| Some(scope())).unwrap());
+    let sessions = shop.site.layer.sessions().unwrap();
+    let (mut phone, mut laptop) = (shop.device(None), shop.device_elsewhere(Some("17"), Operator::never()));
+    phone.login("17", "old").await;
+    shop.store.fault(Fault::Hangs);
+    assert!(tokio::time::timeout(Duration::from_millis(10), sessions.end("17")).await.is_err(), "dropped");
+    shop.store.fault(Fault::None);
+    assert_eq!(phone.look().await, expect("absent", ""), "this node knows");
+    assert_eq!(laptop.look().await, expect("active(old)", ""), "another does not, yet");
+    let reads = shop.store.calls().0;
+    tokio::time::sleep(Duration::from_millis(1001)).await;
+    assert_eq!(shop.store.calls().0 - reads, 2, "each scope is read for its end");
+    assert_eq!(laptop.look().await, expect("absent", ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn opt_out_that_a_refresh_cannot_put_over_a_newer_pair_is_owed() {
+    let shop = Shop::new(Operator::answering(Ok(Refreshed::OptedOut)).after(Duration::from_millis(60)));
+    let (mut phone, mut laptop) =
+        (shop.device(None), shop.device_elsewhere(Some("17"), Operator::answering(new_pair("new"))));
+    phone.login("17", "old").await;
+    shop.site.wait_until(DUE);
+    let page = tokio::spawn(async move { phone.look().await });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    // The lease ends before the operator answers, and another node refreshes.
+    shop.site.wait_until(DUE + 12_000);
+    assert_eq!(laptop.look().await, expect("active(new)", ""));
+    // The store refuses the opt-out, and fails when its record is read again.
+    shop.store.delay(Duration::from_millis(20));
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    shop.store.fault(Fault::Down);
+    assert_eq!(page.await.unwrap(), expect("opted_out", "opt-out set"));
+    shop.store.fault(Fault::None);
+    shop.store.delay(Duration::ZERO);
+    let never = || shop.device_elsewhere(Some("17"), Operator::never());
+    assert_eq!(never().look().await, expect("active(new)", ""));
+    tokio::time::sleep(Duration::from_millis(1001)).await;
+    assert_eq!(never().look().await, expect("opted_out", "opt-out set"));
+}
+
+/// A shop whose user 17 is logged in, and whose store has lost the keys of 100 others, whose logins end.
+#[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+async fn shop_that_owes_a_hundred_ends() -> (Shop, Device) {
+    let shop = Shop::new(Operator::never());
+    let mut phone = shop.device(None);
+    phone.login("17", "old").await;
+    shop.store.fault(Fault::LosesKey);
+    let sessions = shop.site.layer.sessions().unwrap();
+    for user in 100..200 {
+        assert!(sessions.end(user.to_string()).await.is_err());
+    }
+    shop.store.fault(Fault::None);
+    (shop, phone)
+}
+
+#[tokio::test(start_paused = true)]
+async fn owed_ends_that_always_fail_do_not_keep_another_from_its_turn() {
+    let (shop, _) = shop_that_owes_a_hundred_ends().await;
+    shop.store.fault(Fault::Down);
+    assert!(shop.site.layer.sessions().unwrap().end("17").await.is_err());
+    shop.store.fault(Fault::None);
+    // Three fail each second.
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    let mut laptop = shop.device_elsewhere(Some("17"), Operator::never());
+    assert_eq!(laptop.look().await, expect("absent", ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn owed_ends_that_fail_keep_no_page_from_the_store() {
+    let (_shop, mut phone) = shop_that_owes_a_hundred_ends().await;
+    assert_eq!(phone.look().await, expect("active(old)", ""));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(phone.look().await, expect("active(old)", ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_that_cannot_be_kept_are_logged_once_a_minute() {
+    let log = Log::default();
+    let _guard = log.start();
+    let shop = Shop::new(Operator::never());
+    shop.store.fault(Fault::Down);
+    let sessions = shop.site.layer.sessions().unwrap();
+    let logged_after = async |users: std::ops::Range<u32>| {
+        log.take();
+        for user in users {
+            assert!(sessions.end(user.to_string()).await.is_err());
+        }
+        log.take().into_iter().filter(|line| line.contains("too many such ends")).collect::<Vec<_>>()
+    };
+    assert!(logged_after(0..10_000).await.is_empty());
+    let lines = logged_after(10_000..10_005).await;
+    assert!(lines.len() == 1 && lines[0].contains("left_out=0"), "{lines:?}");
+    shop.site.wait_until(60_000);
+    let lines = logged_after(10_005..10_007).await;
+    assert!(lines.len() == 1 && lines[0].contains("left_out=4"), "{lines:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! A store that fails as a test wants it, and counts its calls.
 
+use std::collections::HashSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +24,8 @@ pub(crate) enum Fault {
     Panics,
     /// It reads, but fails to write.
     ReadOnly,
+    /// It fails, from then on with each call for the same key: a part of it is down.
+    LosesKey,
 }
 
 /// A store in memory; clones share it.
@@ -33,6 +36,7 @@ struct Inner {
     memory: MemoryStore,
     fault: Mutex<Fault>,
     delay: Mutex<Duration>,
+    lost: Mutex<HashSet<StoreKey>>,
     gets: AtomicUsize,
     puts: AtomicUsize,
     /// How long each value that was written is kept.
@@ -45,6 +49,7 @@ impl TestStore {
             memory: MemoryStore::new().clock(clock.clone()),
             fault: Mutex::default(),
             delay: Mutex::default(),
+            lost: Mutex::default(),
             gets: AtomicUsize::new(0),
             puts: AtomicUsize::new(0),
             kept: Mutex::default(),
@@ -71,15 +76,24 @@ impl TestStore {
     }
 
     /// Makes a call as the fault says.
-    async fn call<T>(&self, writes: bool, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn call<T>(
+        &self,
+        writes: bool,
+        key: &StoreKey,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let (fault, delay) = (*self.0.fault.lock().unwrap(), *self.0.delay.lock().unwrap());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
+        if fault == Fault::LosesKey {
+            self.0.lost.lock().unwrap().insert(key.clone());
+        }
         match fault {
+            _ if self.0.lost.lock().unwrap().contains(key) => Err(StoreError::new("lost, as the test wants it")),
             Fault::None => call.await,
             Fault::ReadOnly if !writes => call.await,
-            Fault::Down | Fault::ReadOnly => Err(StoreError::new("down, as the test wants it")),
+            Fault::Down | Fault::ReadOnly | Fault::LosesKey => Err(StoreError::new("down, as the test wants it")),
             Fault::AnswerLost => {
                 call.await?;
                 Err(StoreError::new("no answer, as the test wants it"))
@@ -98,7 +112,7 @@ fn panic_in_a_store() -> ! {
 impl Store for TestStore {
     async fn get(&self, key: &StoreKey) -> Result<Option<Stored>, StoreError> {
         self.0.gets.fetch_add(1, Ordering::SeqCst);
-        self.call(false, self.0.memory.get(key)).await
+        self.call(false, key, self.0.memory.get(key)).await
     }
 
     async fn put(&self, key: &StoreKey, when: When, stored: &Stored, keep: Duration) -> Result<Put, StoreError> {
@@ -110,6 +124,6 @@ impl Store for TestStore {
             }
             Ok(put)
         };
-        self.call(true, put).await
+        self.call(true, key, put).await
     }
 }

@@ -253,6 +253,18 @@ class Process(Case):
         self.assertEqual(process.wait(DEADLINE), 0)
         self.assertEqual(self.run_sidecar("health", env=env).returncode, 1)
 
+    def test_request_whose_caller_hangs_up_is_logged_and_counted(self):
+        self.serve(self.sandbox(delay=1) | self.settings())
+        caller = Unix(self.api)
+        caller.request("POST", "/v1/login", "email=user%40example.com")
+        until(lambda: "euid_sidecar_requests_in_flight 1" in self.ask_admin("/metrics")[1], "the login is under way")
+        caller.close()
+        count = 'euid_sidecar_requests_total{route="/v1/login",status="aborted"} 1'
+        until(lambda: count in self.ask_admin("/metrics")[1], "the login is counted")
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        requests = [(line["route"], line["status"]) for line in lines if line["message"] == "request"]
+        self.assertEqual(requests, [("/v1/login", "aborted")])
+
     def test_hangup_reloads_the_keys_and_keeps_the_old_ones_if_the_new_are_wrong(self):
         file, (old, new) = self.folder / "keys", (key(), key())
         file.write_text(old)

@@ -28,7 +28,8 @@
 //! 3. A `put` is one script, which compares and writes in one step.
 //! 4. A call takes at most the [`timeout`](RedisStoreBuilder::timeout), 50 ms by default, whatever the server does. It repeats
 //!    itself once, within that time, if its connection is lost. The script knows a `put` that has been done before by its
-//!    version, so the second attempt does not refuse what the first one has written.
+//!    version, so the second attempt does not refuse what the first one has written. If the process itself was frozen
+//!    meanwhile, a call has up to 250 ms more, once, for an answer that arrived in that time.
 //! 5. A connection is made in a task of its own, so a call that waits too long for it does not end it. The store connects
 //!    at the first call, and again after a connection is lost. It also replaces a connection at most once a second if the
 //!    server does not answer, or says that it is a replica: after a failover the address may lead to another server.

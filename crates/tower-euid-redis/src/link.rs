@@ -193,7 +193,7 @@ impl Attempt {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place of this crate that reads the runtime's clock")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

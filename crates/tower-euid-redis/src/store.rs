@@ -1,18 +1,20 @@
 //! The store, and its two commands.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, Value, cmd, pipe};
+use tokio::time::timeout;
 use tower_euid::ConfigError;
 use tower_euid::store::{Put, Store, StoreError, StoreKey, Stored, When};
 
 use crate::builder::RedisStoreBuilder;
 use crate::failure::{Failure, Remedy};
-use crate::link::{Attempt, Connection, Link};
+use crate::link::{Attempt, Connection, Link, now};
 
 /// A [`Store`] on Redis or Valkey. The [crate](crate) has its rules, by number.
 ///
@@ -83,7 +85,7 @@ impl RedisStore {
     async fn run(&self, command: &Command<'_>) -> Result<Value, StoreError> {
         let link = &self.0.link;
         let mut attempt = link.attempt()?;
-        let running = async {
+        let outcome = self.in_time(async {
             match command.run_on(link, &attempt).await {
                 Err(failure) if failure.remedy != Remedy::Keep && link.failed(&attempt, failure.remedy) => {
                     attempt = link.attempt()?;
@@ -94,14 +96,23 @@ impl RedisStore {
                 }
                 outcome => outcome.map_err(|failure| failure.error),
             }
-        };
-        match tokio::time::timeout(self.0.timeout, running).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let Failure { error, remedy } = Failure::timeout();
-                link.failed(&attempt, remedy);
-                Err(error)
+        });
+        outcome.await.unwrap_or_else(|| {
+            let Failure { error, remedy } = Failure::timeout();
+            link.failed(&attempt, remedy);
+            Err(error)
+        })
+    }
+
+    /// Returns the output of a call, or `None` at the timeout. If that fires late, this process was frozen: an answer may
+    /// have arrived meanwhile, and the connection's task needs a moment to hand it on.
+    async fn in_time<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        let (mut call, begun, time) = (pin!(call), now(), self.0.timeout);
+        match timeout(time, call.as_mut()).await {
+            Err(_) if now().saturating_duration_since(begun) >= time.saturating_add(LATE) => {
+                timeout(GRACE, call).await.ok()
             }
+            outcome => outcome.ok(),
         }
     }
 }
@@ -203,6 +214,10 @@ fn is_replica(role: &Value) -> bool {
     matches!(role.first(), Some(Value::BulkString(role)) if role == b"slave")
 }
 
+/// A timeout that fires this late shows that nothing ran meanwhile. The layer's own deadlines have the same two times.
+const LATE: Duration = Duration::from_millis(100);
+/// The extra time for an answer that arrived while nothing ran.
+const GRACE: Duration = Duration::from_millis(250);
 /// The bytes of a version, with which each value begins.
 const VERSION: usize = 16;
 /// A thousand years. Redis adds the time to the present one, and refuses what overflows.

@@ -1,15 +1,19 @@
 //! A server that is down, hangs, is out of memory, or has become a replica.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tower_euid_redis::RedisStore;
 
 use crate::server::{Server, USER, USER_URL};
-use crate::{PATIENT, SOON, now, put, read, until};
+use crate::{HOUR, PATIENT, SOON, now, put, read, until};
 
 /// A forwarder that leads new connections to a port which the test may change, as a name in the DNS does. Connections that
 /// exist stay where they are.
@@ -75,6 +79,33 @@ async fn call_on_a_server_that_hangs_fails_soon_and_works_once_the_server_goes_o
     drop(hanging);
     until(async || put(&store, 3).await.is_ok()).await;
     assert_eq!(read(&store).await.unwrap(), Some(3));
+}
+
+#[tokio::test]
+async fn answer_that_arrives_while_the_process_is_frozen_counts() {
+    let Some(server) = Server::start(&[]) else { return };
+    // The answer has a few steps to go once the process runs again, as with TLS.
+    let port = forward(Arc::new(AtomicU16::new(server.port()))).await;
+    let store = RedisStore::builder(format!("redis://127.0.0.1:{port}")).timeout(PATIENT).build().unwrap();
+    put(&store, 1).await.unwrap();
+    let before = server.accepted().await;
+    for _ in 0..5 {
+        tokio::time::pause();
+        let (sent, reads) = (Arc::new(Notify::new()), store.clone());
+        let sending = Arc::clone(&sent);
+        let reading = tokio::spawn(async move {
+            let mut reading = pin!(read(&reads));
+            assert!(poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx).is_pending())).await);
+            sending.notify_one();
+            reading.await
+        });
+        sent.notified().await;
+        // The clock goes on and no task runs. Afterwards the timeout has passed, long ago.
+        tokio::time::advance(HOUR).await;
+        tokio::time::resume();
+        assert_eq!(reading.await.unwrap().unwrap(), Some(1));
+    }
+    assert_eq!(server.accepted().await, before + 1, "of the test, which asks how many there are");
 }
 
 #[tokio::test]
