@@ -1,8 +1,9 @@
 <?php // The visitor's EUID: `$euid = euid();` before the page's first output. A login is
-// `euid('login', ['email' => $address], 6)`, a logout `euid('logout', [], 6)`.
+// `euid('login', ['email' => $address], 6)`, a logout `euid('logout', [], 6)`; a later `euid()` then has their answer.
 function euid(string $call = 'page', array $form = [], float $patience = 0.05): array {
     static $answer = [], $path = 'unix:///run/euid-sidecar/api.sock';
-    [$end, $body, $text] = [microtime(true) + $patience, http_build_query($form), ''];
+    if ($answer && str_starts_with($call, 'page')) return $answer;
+    [$end, $body, $text] = [microtime(true) + $patience, http_build_query($form, '', '&'), ''];
     $head = (str_starts_with($call, 'page') ? 'GET' : 'POST') . " /v1/$call HTTP/1.0\r\n";
     foreach (preg_grep('/^HTTP_(COOKIE$|SEC_|EUID_|UID2_)/', array_keys($_SERVER)) as $name)
         $head .= strtr(substr($name, 5), '_', '-') . ": $_SERVER[$name]\r\n";
@@ -10,9 +11,7 @@ function euid(string $call = 'page', array $form = [], float $patience = 0.05): 
         fwrite($sidecar, "{$head}Content-Length: " . strlen($body) . "\r\n\r\n$body");
         for (stream_set_blocking($sidecar, false); !feof($sidecar) && ($left = $end - microtime(true)) > 0; ) {
             [$read, $none] = [[$sidecar], null];
-            if (stream_select($read, $none, $none, 0, (int) ($left * 1e6))) $text .= fread($sidecar, 65536);
-        }
-    }
+            if (stream_select($read, $none, $none, 0, (int) ($left * 1e6))) $text .= fread($sidecar, 65536); } }
     header_register_callback(function () use (&$answer) {
         $strict = preg_grep('/^Cache-Control:.*no-store/i', headers_list());
         foreach ($answer['headers'] ?? [] as $name => $value) header("$name: $value", $name !== 'vary' && !$strict);

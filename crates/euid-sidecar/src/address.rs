@@ -2,13 +2,26 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether the system chooses the port.
+    pub(crate) fn is_any_port(&self) -> bool {
+        matches!(self, Self::Tcp(address) if address.port() == 0)
+    }
+
+    /// The folder of the socket, if there is none.
+    pub(crate) fn missing_folder(&self) -> Option<&Path> {
+        let Self::Unix(path) = self else { return None };
+        path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+    }
 }
 
 impl FromStr for Address {

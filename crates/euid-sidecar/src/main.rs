@@ -108,6 +108,10 @@ async fn serve(file: Option<PathBuf>, check: bool) -> Result<(), String> {
     let settings = Settings::load(file.as_deref(), &mut problems);
     let config = Config::of(&settings, problems).map_err(|problems| problems.join("\n"))?;
     if check {
+        let problems = serve::problems(&config).await;
+        if !problems.is_empty() {
+            return Err(problems.join("\n"));
+        }
         println!("the settings are good: {}", config.summary());
         return Ok(());
     }

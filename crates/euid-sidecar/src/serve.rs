@@ -43,13 +43,8 @@ pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadK
     let mut workers = match &config.proxy {
         Some(proxy) => {
             let (listener, address) = open(activated.proxy, proxy.listen.clone())?;
-            for listener in [&address, &api_address, &admin_address] {
-                if proxy.upstream.is(listener).await {
-                    return Err(format!(
-                        "{}: the site can't be at {listener}, where this sidecar listens",
-                        sidecar("upstream")
-                    ));
-                }
+            if let Some(problem) = upstream_problem(proxy, &[&address, &api_address, &admin_address]).await {
+                return Err(problem);
             }
             Some(start_proxy(&config.site, proxy, &listener, &address)?)
         }
@@ -109,9 +104,44 @@ fn on(kind: SignalKind) -> Result<Signal, String> {
     signal(kind).map_err(|error| format!("signals: {error}"))
 }
 
+/// Returns what is wrong with the addresses of the settings, as far as it can be known without the listeners.
+pub(crate) async fn problems(config: &Config) -> Vec<String> {
+    let own = [("api", Some(&config.api)), ("admin", Some(&config.admin))];
+    let own = own.into_iter().chain([("listen", config.proxy.as_ref().map(|proxy| &proxy.listen))]);
+    let own: Vec<(&str, &Address)> = own.filter_map(|(name, address)| Some((name, address?))).collect();
+    let mut problems = Vec::new();
+    for (number, (name, address)) in own.iter().enumerate() {
+        if let Some((other, _)) = own.iter().take(number).find(|(_, other)| other == address && !address.is_any_port())
+        {
+            problems.push(format!("{}: the address of {} too", sidecar(name), sidecar(other)));
+        }
+        if let Some(folder) = address.missing_folder() {
+            problems.push(format!("{}: the folder {} is missing", sidecar(name), folder.display()));
+        }
+    }
+    if let Some(proxy) = &config.proxy {
+        let own: Vec<&Address> = own.into_iter().map(|(_, address)| address).collect();
+        problems.extend(upstream_problem(proxy, &own).await);
+    }
+    problems
+}
+
+async fn upstream_problem(proxy: &ProxySettings, own: &[&Address]) -> Option<String> {
+    for listener in own {
+        if proxy.upstream.is(listener).await {
+            let setting = sidecar("upstream");
+            return Some(format!("{setting}: the site can't be at {listener}, where this sidecar listens"));
+        }
+    }
+    None
+}
+
 /// Returns a listener and its address: the one that systemd has opened, or a new one.
 fn open(opened: Option<Listening>, address: Address) -> Result<(Listening, Address), String> {
     let is_new = opened.is_none();
+    if let Some(folder) = address.missing_folder().filter(|_| is_new) {
+        return Err(format!("{address}: the folder {} is missing", folder.display()));
+    }
     let failed = |error: io::Error| format!("{address}: {error}");
     let listening = opened.map_or_else(|| Listening::bind(&address), Ok).map_err(failed)?;
     let address = match &address {

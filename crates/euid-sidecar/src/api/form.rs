@@ -67,10 +67,12 @@ impl<'a> Form<'a> {
             if let Some((other, _)) = person {
                 return Err(format!("{other} and {name}: give one of them").into());
             }
+            // Anywhere else, it may be a plus sign.
+            let value = if name == "email" { value.trim_end() } else { &value };
             if value.contains(' ') {
                 return Err(format!("{name}: has a space; a plus sign in a form is written %2B").into());
             }
-            person = Some((name, parse(&value).map_err(|error| format!("{name}: {error}"))?));
+            person = Some((name, parse(value).map_err(|error| format!("{name}: {error}"))?));
         }
         let (_, dii) = person.ok_or("email, email_hash, phone or phone_hash: one of them is needed")?;
         let request = GenerateRequest::from(dii);
@@ -131,6 +133,7 @@ mod tests {
         for form in [
             "email=user%40example.com",
             "email=user%2Btag@example.com&subject=17",
+            "email=user@example.com%20",
             "email_hash=tMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf%2FF5HVRQ%3D",
             "phone=%2B12345678901",
             "phone_hash=EObwtHBUqDNZR33LNSMdtt5cafsYFuGmuY4ZLenlue4%3D&consent=CPeh",

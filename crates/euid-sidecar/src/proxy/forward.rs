@@ -90,6 +90,8 @@ impl Inner {
                 };
             }
         };
+        // The visitor's connection need not end because the site speaks HTTP/1.0.
+        *response.version_mut() = Version::HTTP_11;
         let tunnel = visitor.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
         if tunnel.is_none() && response.status().is_informational() {
             return own(StatusCode::BAD_GATEWAY, "the site switches protocols unasked\n");
