@@ -146,7 +146,7 @@ impl Body for ResponseBody {
 
 impl Drop for SiteBody {
     fn drop(&mut self) {
-        // A body with a length ends with its last byte, and nobody asks for the end.
+        // A body with a length ends with its last byte: it is not polled for its end.
         if (self.ended || self.body.is_end_stream())
             && let Some(lease) = self.lease.take()
         {

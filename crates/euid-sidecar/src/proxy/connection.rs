@@ -56,7 +56,7 @@ impl Front {
             let connection = builder.serve_connection_with_upgrades(io, service);
             until(stop, connection, |connection| connection.graceful_shutdown()).await;
         } else {
-            // hyper-util's builder takes HTTP/2 even if it is told not to.
+            // hyper-util's builder takes HTTP/2 even where that is turned off.
             let connection = http1::Builder::new().max_headers(MOST_HEADERS).serve_connection(io, service);
             until(stop, connection.with_upgrades(), |connection| connection.graceful_shutdown()).await;
         }

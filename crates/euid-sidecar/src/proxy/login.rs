@@ -71,7 +71,7 @@ impl Logins {
         let call = Call { shared: Arc::clone(&self.0), person: person.clone() };
         tokio::spawn(async move {
             let outcome = call.run().await;
-            // Whoever comes now makes a call of their own.
+            // A page that comes now makes a call of its own.
             drop(call);
             sender.send_replace(Some(outcome));
         });

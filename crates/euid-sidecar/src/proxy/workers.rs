@@ -62,7 +62,7 @@ pub(super) async fn run(front: Front, listener: Listening, stop: watch::Receiver
             let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
             accept(front, listener, |address| Some(address.ip()), stop, alive).await;
         }
-        // Whoever connects to a socket in the file system says where a request came from.
+        // A program that connects to a socket in the file system says itself where a request came from.
         Listening::Unix(listener) => accept(front, listener, |_| None, stop, alive).await,
     }
     while ended.recv().await.is_some() {}

@@ -150,7 +150,7 @@ async fn login_without_the_nonce_of_the_request_changes_nothing() {
 }
 
 #[tokio::test]
-async fn cache_that_replays_a_login_logs_nobody_in() {
+async fn cache_that_replays_a_login_logs_no_visitor_in() {
     // Between the proxy and the site: the first response is kept, and served to everyone.
     let kept: Mutex<Option<String>> = Mutex::default();
     let running = Running::start(move |received| {

@@ -102,7 +102,7 @@ struct Received {
     /// The number of its connection, from 0.
     connection: usize,
     head: String,
-    /// As it came, with its framing.
+    /// As it was received, with its framing.
     body: String,
 }
 
