@@ -6,10 +6,12 @@
 It needs `php`. Build the sidecar first: cargo build -p euid-sidecar. tests/run.sh does all of this.
 """
 
+import collections
 import contextlib
 import http.client
 import json
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -263,6 +265,79 @@ class Running(ProxyCase):
         self.assertEqual(answers, ["fine"] * 100)
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(DEADLINE), 0)
+
+
+class Many(ProxyCase):
+    FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
+
+    def connect(self, request):
+        """Opens a connection, sends a request, and returns the connection and the head that comes back."""
+        visitor = socket.create_connection(("127.0.0.1", self.port), DEADLINE)
+        self.addCleanup(visitor.close)
+        visitor.sendall(request)
+        return visitor, visitor.recv(1000)
+
+    def test_site_that_closes_idle_connections_at_random_fails_no_page(self):
+        chance = random.Random(1)
+
+        def play(connection):
+            while connection.recv(65536):
+                connection.sendall(self.FINE)
+                if chance.random() < 0.3:
+                    time.sleep(chance.random() / 500)
+                    return
+
+        self.serve_before(self.played_site(play))
+        statuses = collections.Counter()
+
+        def visit():
+            visitor = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+            with contextlib.closing(visitor):
+                for _ in range(1250):
+                    visitor.request("GET", "/")
+                    response = visitor.getresponse()
+                    response.read()
+                    statuses[response.status] += 1
+
+        visitors = [threading.Thread(target=visit) for _ in range(8)]
+        for visitor in visitors:
+            visitor.start()
+        for visitor in visitors:
+            visitor.join()
+        self.assertEqual(statuses, {200: 10_000})
+        retries = re.search(r"euid_sidecar_upstream_retries_total (\d+)", self.ask_admin("/metrics")[1])
+        self.assertGreater(int(retries[1]), 0, "no connection was closed at the wrong moment")
+
+    def test_idle_connection_takes_at_most_20_kib(self):
+        def play(connection):
+            while connection.recv(65536):
+                connection.sendall(self.FINE)
+
+        process = self.serve_before(self.played_site(play), EUID_SIDECAR_WORKERS="1")
+        status = pathlib.Path(f"/proc/{process.pid}/status")
+        resident = lambda: int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1])
+        self.get()
+        before = resident()
+        for _ in range(1000):
+            _, head = self.connect(b"GET / HTTP/1.1\r\nHost: site\r\n\r\n")
+            self.assertIn(b" 200 ", head)
+        self.assertLessEqual((resident() - before) / 1000, 20, "KiB")
+
+    def test_thousand_websockets_are_open_at_once(self):
+        def play(connection):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            while data := connection.recv(100):
+                connection.sendall(data)
+
+        self.serve_before(self.played_site(play))
+        upgrade = b"GET / HTTP/1.1\r\nHost: site\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        tunnels = [self.connect(upgrade) for _ in range(1000)]
+        for number, (tunnel, head) in enumerate(tunnels):
+            self.assertIn(b" 101 ", head)
+            tunnel.sendall(b"%d" % number)
+        for number, (tunnel, _) in enumerate(tunnels):
+            self.assertEqual(tunnel.recv(100), b"%d" % number)
 
 
 if __name__ == "__main__":

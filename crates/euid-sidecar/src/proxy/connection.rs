@@ -47,7 +47,8 @@ impl Front {
         let io = TokioIo::new(Timed::new(io, activity.clone()));
         let service = service_fn(move |request| {
             let (front, activity) = (self.clone(), activity.clone());
-            async move { Ok::<_, Infallible>(front.answer(request, peer, &activity).await) }
+            // In a box, so that an idle connection has no room for it.
+            Box::pin(async move { Ok::<_, Infallible>(front.answer(request, peer, &activity).await) })
         });
         if h2c {
             let mut builder = auto::Builder::new(TokioExecutor::new());
