@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Response, Version};
@@ -54,12 +54,12 @@ impl Front {
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder.http1().max_headers(MOST_HEADERS);
             builder.http2().max_header_list_size(LONGEST_HTTP_2_HEAD);
-            let connection = builder.serve_connection_with_upgrades(io, service);
+            let connection = Box::pin(builder.serve_connection_with_upgrades(io, service));
             until(stop, connection, |connection| connection.graceful_shutdown()).await;
         } else {
             // hyper-util's builder takes HTTP/2 even where that is turned off.
             let connection = http1::Builder::new().max_headers(MOST_HEADERS).serve_connection(io, service);
-            until(stop, connection.with_upgrades(), |connection| connection.graceful_shutdown()).await;
+            until(stop, Box::pin(connection.with_upgrades()), |connection| connection.graceful_shutdown()).await;
         }
     }
 
@@ -103,9 +103,9 @@ impl Front {
     }
 }
 
-/// Drives a connection to its end. After `stop`, `shut_down` lets it take no more requests.
-async fn until<C: Future>(mut stop: watch::Receiver<bool>, connection: C, shut_down: fn(Pin<&mut C>)) {
-    let mut connection = pin!(connection);
+/// Drives a connection to its end. After `stop`, `shut_down` lets it take no more requests. It is in a box, as a future that
+/// it is moved into would have room for it twice.
+async fn until<C: Future>(mut stop: watch::Receiver<bool>, mut connection: Pin<Box<C>>, shut_down: fn(Pin<&mut C>)) {
     tokio::select! {
         // A visitor who has gone away, or who speaks no HTTP, is no error.
         _ = connection.as_mut() => return,
