@@ -145,12 +145,12 @@ class Running(ProxyCase):
             while not head.endswith(b"\r\n\r\n"):
                 head += connection.recv(1)
             if head.startswith(b"GET"):
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (200 * MEGABYTE))
-                for _ in range(200):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (256 * MEGABYTE))
+                for _ in range(256):
                     connection.sendall(bytes(MEGABYTE))
                     sent[0] += 1
             else:
-                left = 200 * MEGABYTE
+                left = 256 * MEGABYTE
                 while left:
                     left -= len(connection.recv(min(left, MEGABYTE)))
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")
@@ -160,8 +160,8 @@ class Running(ProxyCase):
         peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) // 1024
         before = peak()
         with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as visitor:
-            visitor.sendall(b"POST / HTTP/1.1\r\nHost: site\r\nContent-Length: %d\r\n\r\n" % (200 * MEGABYTE))
-            for _ in range(200):
+            visitor.sendall(b"POST / HTTP/1.1\r\nHost: site\r\nContent-Length: %d\r\n\r\n" % (256 * MEGABYTE))
+            for _ in range(256):
                 visitor.sendall(bytes(MEGABYTE))
             self.assertIn(b" 200 ", visitor.recv(1000))
             visitor.sendall(b"GET / HTTP/1.1\r\nHost: site\r\nConnection: close\r\n\r\n")
@@ -170,8 +170,8 @@ class Running(ProxyCase):
             until(lambda: looks.append(sent[0]) or looks[-1] == looks[-2] > 0, "the site waits for the visitor")
             self.assertLess(sent[0], 100)
             received = sum(len(part) for part in iter(lambda: visitor.recv(MEGABYTE), b""))
-        self.assertGreater(received, 200 * MEGABYTE)
-        self.assertLess(peak() - before, 30, "megabytes")
+        self.assertGreater(received, 256 * MEGABYTE)
+        self.assertLess(peak() - before, 16, "megabytes")
 
     def test_end_waits_for_requests_under_way_and_a_bounded_time_for_tunnels(self):
         go_on = threading.Event()
