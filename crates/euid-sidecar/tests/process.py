@@ -111,6 +111,20 @@ class Case(unittest.TestCase):
         self.addCleanup(end)
         return process
 
+    def start_activated(self, env, **listeners):
+        """Starts a sidecar as systemd does, with listeners that are open already."""
+
+        def activate():
+            for number, listener in enumerate(listeners.values(), 3):
+                os.dup2(listener.fileno(), number + 10, inheritable=True)
+            for number in range(3, 3 + len(listeners)):
+                os.dup2(number + 10, number, inheritable=True)
+
+        # `sh` has the variables and the process id of the sidecar, which replaces it.
+        script = f'LISTEN_FDS={len(listeners)} LISTEN_PID=$$ exec "{SIDECAR}" serve 2>>"{self.log}"'
+        env = env | {"LISTEN_FDNAMES": ":".join(listeners)}
+        return self.start("sh", "-c", script, env=env, preexec_fn=activate, close_fds=False)
+
     def sandbox(self, delay=None, **lifetimes):
         """Starts an operator, and returns the variables of its clients."""
         options = [part for name, seconds in lifetimes.items() for part in (f"--{name.replace('_', '-')}", seconds)]
@@ -282,21 +296,12 @@ class Process(Case):
         self.assertNotIn(old, self.log.read_text())
 
     def test_sockets_of_systemd_are_taken_over(self):
-        env = self.sandbox() | self.settings(EUID_SIDECAR_API="unix:/nowhere/api.sock", LISTEN_FDNAMES="admin:api")
+        env = self.sandbox() | self.settings(EUID_SIDECAR_API="unix:/nowhere/api.sock")
         admin, api = socket.create_server(("127.0.0.1", self.admin)), socket.socket(socket.AF_UNIX)
         with admin, api:
             api.bind(str(self.api))
             api.listen()
-
-            def activate():
-                for number, listener in ((3, admin), (4, api)):
-                    os.dup2(listener.fileno(), number + 10, inheritable=True)
-                for number in (3, 4):
-                    os.dup2(number + 10, number, inheritable=True)
-
-            # `sh` has the variables and the process id of the sidecar, which replaces it.
-            script = f'LISTEN_FDS=2 LISTEN_PID=$$ exec "{SIDECAR}" serve 2>"{self.log}"'
-            self.start("sh", "-c", script, env=env, preexec_fn=activate, close_fds=False)
+            self.start_activated(env, admin=admin, api=api)
             until(lambda: self.ask_admin("/readyz")[0] == 200, "ready")
             self.login()
 

@@ -308,6 +308,52 @@ class Many(ProxyCase):
         retries = re.search(r"euid_sidecar_upstream_retries_total (\d+)", self.ask_admin("/metrics")[1])
         self.assertGreater(int(retries[1]), 0, "no connection was closed at the wrong moment")
 
+    def test_restart_loses_no_page_if_systemd_keeps_the_socket(self):
+        def play(connection):
+            while connection.recv(65536):
+                connection.sendall(self.FINE)
+
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        self.port = listener.getsockname()[1]
+        env = self.sandbox() | self.settings(EUID_SIDECAR_UPSTREAM=f"127.0.0.1:{self.played_site(play)}")
+        process = self.start_activated(env, proxy=listener)
+        until(lambda: self.get()[1] == "fine", "the proxy serves")
+        outcomes, stop = collections.Counter(), threading.Event()
+
+        def visit():
+            visitor, pages = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE), 0
+            while not stop.is_set():
+                try:
+                    visitor.request("GET", "/")
+                    response = visitor.getresponse()
+                    response.read()
+                    outcomes[response.status] += 1
+                    pages = 0 if response.will_close else pages + 1
+                except (http.client.RemoteDisconnected, ConnectionError):
+                    # A browser, and nginx, then tries once more, on a new connection.
+                    outcomes["again" if pages else "lost"] += 1
+                    visitor.close()
+                    pages = 0
+            visitor.close()
+
+        visitors = [threading.Thread(target=visit) for _ in range(8)]
+        for visitor in visitors:
+            visitor.start()
+        for _ in range(3):
+            seen = outcomes[200]
+            until(lambda: outcomes[200] > seen + 200, "pages come")
+            process.terminate()
+            self.assertEqual(process.wait(DEADLINE), 0)
+            process = self.start_activated(env, proxy=listener)
+        seen = outcomes[200]
+        until(lambda: outcomes[200] > seen + 200, "pages come again")
+        stop.set()
+        for visitor in visitors:
+            visitor.join()
+        outcomes.pop("again", None)
+        self.assertEqual(set(outcomes), {200}, outcomes)
+
     def test_idle_connection_takes_at_most_20_kib(self):
         def play(connection):
             while connection.recv(65536):

@@ -68,6 +68,11 @@ impl Activity {
         self.0.underway.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether there was a request.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun() > 0
+    }
+
     fn begun(&self) -> usize {
         self.0.begun.load(Ordering::Relaxed)
     }

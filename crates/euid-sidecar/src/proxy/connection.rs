@@ -1,8 +1,11 @@
 //! A visitor's connection: each of its requests is checked, stripped, and goes through the layer to the site.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Response, Version};
@@ -13,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tower::ServiceExt;
 use tower_euid::EuidService;
 
@@ -44,6 +48,7 @@ impl Front {
         alive: Alive,
     ) {
         let (h2c, activity) = (self.h2c, Activity::new(alive));
+        let end = End { stop, activity: activity.clone() };
         let io = TokioIo::new(Timed::new(io, activity.clone()));
         let service = service_fn(move |request| {
             let (front, activity) = (self.clone(), activity.clone());
@@ -55,11 +60,11 @@ impl Front {
             builder.http1().max_headers(MOST_HEADERS);
             builder.http2().max_header_list_size(LONGEST_HTTP_2_HEAD);
             let connection = Box::pin(builder.serve_connection_with_upgrades(io, service));
-            until(stop, connection, |connection| connection.graceful_shutdown()).await;
+            end.drive(connection, |connection| connection.graceful_shutdown()).await;
         } else {
             // hyper-util's builder takes HTTP/2 even where that is turned off.
             let connection = http1::Builder::new().max_headers(MOST_HEADERS).serve_connection(io, service);
-            until(stop, Box::pin(connection.with_upgrades()), |connection| connection.graceful_shutdown()).await;
+            end.drive(Box::pin(connection.with_upgrades()), |connection| connection.graceful_shutdown()).await;
         }
     }
 
@@ -103,17 +108,36 @@ impl Front {
     }
 }
 
-/// Drives a connection to its end. After `stop`, `shut_down` lets it take no more requests. It is in a box, as a future that
-/// it is moved into would have room for it twice.
-async fn until<C: Future>(mut stop: watch::Receiver<bool>, mut connection: Pin<Box<C>>, shut_down: fn(Pin<&mut C>)) {
-    tokio::select! {
-        // A visitor who has gone away, or who speaks no HTTP, is no error.
-        _ = connection.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => {}
-    }
-    shut_down(connection.as_mut());
-    drop(connection.await);
+/// How a connection ends when the sidecar does.
+struct End {
+    stop: watch::Receiver<bool>,
+    activity: Activity,
 }
 
+impl End {
+    /// Drives a connection to its end. After `stop`, `shut_down` lets it take no more requests. The connection is in a box, as a
+    /// future that it is moved into would have room for it twice.
+    async fn drive<C: Future>(mut self, mut connection: Pin<Box<C>>, shut_down: fn(Pin<&mut C>)) {
+        tokio::select! {
+            // A visitor who has gone away, or who speaks no HTTP, is no error.
+            _ = connection.as_mut() => return,
+            _ = self.stop.wait_for(|stop| *stop) => {}
+        }
+        // The first request of a new connection is on its way. No visitor sends it again if it is not answered.
+        let until_first = poll_fn(|cx| match connection.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if self.activity.has_begun() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        });
+        if timeout(LONGEST_FIRST, until_first).await == Ok(true) {
+            return;
+        }
+        shut_down(connection.as_mut());
+        drop(connection.await);
+    }
+}
+
+/// How long a new connection is waited for when the sidecar ends.
+const LONGEST_FIRST: Duration = Duration::from_secs(1);
 /// hyper's default is 16 KiB. HTTP/1.1 has [`MOST_HEADERS`] and 400 KiB in all.
 const LONGEST_HTTP_2_HEAD: u32 = 64 * 1024;
