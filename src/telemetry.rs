@@ -6,6 +6,8 @@
 //! 2. Labels are words of this crate, so their number is known.
 //! 3. Without the feature a metric is an empty function: the hot path pays nothing.
 
+pub(crate) mod store;
+
 use std::time::Duration;
 
 use euid_core::Euid;
@@ -16,8 +18,7 @@ use euid_core::Scope;
 use euid_core::engine::{RejectReason, WriteError};
 use euid_core::error::{ErrorKind, EuidError};
 
-use self::meter::{count, count_by, count_store, record, record_store, set, set_store, set_store_calls};
-use crate::store::StoreError;
+use self::meter::{count, count_by, record, set};
 
 /// The handler of a request is called with this state.
 #[inline]
@@ -191,56 +192,6 @@ pub(crate) fn breaker_moved(scope: Scope, from: &'static str, to: &'static str) 
 /// failure.
 pub(crate) fn breaker_is(scope: Scope, number: u8) {
     set("euid_breaker_state", scope.as_str(), number.into());
-}
-
-/// A call to the store has ended, or was given up. `what` is "get", "put", or "end" for the end of a login.
-pub(crate) fn store_called(what: &'static str, error: Option<&StoreError>, took: Duration) {
-    let outcome = if error.is_none() { "ok" } else { "failed" };
-    if let Some(error) = error {
-        tracing::debug!(target: TARGET, call = what, %error, "the store did not do what it was asked");
-    }
-    count_store("euid_store_calls_total", what, outcome);
-    record_store("euid_store_duration_seconds", what, took.as_secs_f64());
-}
-
-/// No call was made to the store, because its breaker is open.
-pub(crate) fn store_refused(what: &'static str) {
-    count_store("euid_store_calls_total", what, "breaker_open");
-}
-
-/// The breaker for the store changed its state; `error` is the failure that opened it.
-pub(crate) fn store_breaker_moved(
-    calls: &'static str,
-    from: &'static str,
-    to: &'static str,
-    error: Option<&StoreError>,
-) {
-    let error = error.map(tracing::field::display);
-    tracing::warn!(target: TARGET, %calls, %from, %to, error, "the store's breaker changed state");
-}
-
-/// The breaker for the store's reads or writes is in the state of this number. Called without a change too.
-pub(crate) fn store_breaker_is(calls: &'static str, number: u8) {
-    set_store_calls("euid_store_breaker_state", calls, number.into());
-}
-
-/// This number of logins has ended without the store's knowledge; this node tries to tell it.
-pub(crate) fn store_owes(number: usize) {
-    set_store("euid_store_owed_ends", u32::try_from(number).unwrap_or(u32::MAX).into());
-}
-
-/// A login has ended without the store's knowledge, and this node can't keep any more such ends. `left_out` is the number
-/// of lines like this that were left out before it, if it may be logged.
-pub(crate) fn store_end_lost(left_out: Option<u64>) {
-    if let Some(left_out) = left_out {
-        tracing::warn!(
-            target: TARGET,
-            left_out,
-            "the store did not confirm that a login has ended, and too many such ends are kept already: until its time, \
-             the record can be used with a copy of the visitor's cookies"
-        );
-    }
-    count_store("euid_store_calls_total", "end", "lost");
 }
 
 /// An identity cookie was not used.
@@ -428,36 +379,12 @@ mod meter {
     pub(super) fn set(name: &'static str, scope: &'static str, value: f64) {
         metrics::gauge!(name, "scope" => scope).set(value);
     }
-
-    pub(super) fn count_store(name: &'static str, call: &'static str, outcome: &'static str) {
-        metrics::counter!(name, "call" => call, "outcome" => outcome).increment(1);
-    }
-
-    pub(super) fn record_store(name: &'static str, call: &'static str, value: f64) {
-        metrics::histogram!(name, "call" => call).record(value);
-    }
-
-    pub(super) fn set_store_calls(name: &'static str, calls: &'static str, value: f64) {
-        metrics::gauge!(name, "calls" => calls).set(value);
-    }
-
-    pub(super) fn set_store(name: &'static str, value: f64) {
-        metrics::gauge!(name).set(value);
-    }
 }
 
 /// Counts nothing.
 #[cfg(not(feature = "metrics"))]
 mod meter {
     pub(super) fn count(_: &'static str, _: &'static str) {}
-
-    pub(super) fn count_store(_: &'static str, _: &'static str, _: &'static str) {}
-
-    pub(super) fn record_store(_: &'static str, _: &'static str, _: f64) {}
-
-    pub(super) fn set_store_calls(_: &'static str, _: &'static str, _: f64) {}
-
-    pub(super) fn set_store(_: &'static str, _: f64) {}
 
     pub(super) fn count_by(_: &'static str, _: &'static str, _: &'static str, _: &'static str) {}
 

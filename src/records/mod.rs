@@ -108,7 +108,7 @@ impl Records {
         let now = self.now();
         let admission = lock(self.breaker(what).1).admit(now);
         if admission == Admission::Refused {
-            telemetry::store_refused(what);
+            telemetry::store::refused(what);
             return Err(Unavailable);
         }
         let mut underway = Underway { records: self, what, begun: deadline::steady_now(), is_over: false };
@@ -133,7 +133,7 @@ impl Records {
             let outcome = before(end, pin!(call)).await;
             outcome.unwrap_or_else(|| Err(StoreError::new("no answer within the timeout of the layer")))
         };
-        telemetry::store_called(what, outcome.as_ref().err(), deadline::steady_now().duration_since(begun));
+        telemetry::store::called(what, outcome.as_ref().err(), deadline::steady_now().duration_since(begun));
         let now = self.now();
         self.note(what, outcome.as_ref().err(), |breaker| match outcome {
             Ok(_) => breaker.success(),
@@ -159,9 +159,9 @@ impl Records {
         };
         // Last, as it runs the application's code.
         if from != to {
-            telemetry::store_breaker_moved(calls, from.word(), to.word(), error);
+            telemetry::store::breaker_moved(calls, from.word(), to.word(), error);
         }
-        telemetry::store_breaker_is(calls, to.number());
+        telemetry::store::breaker_is(calls, to.number());
     }
 }
 

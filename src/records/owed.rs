@@ -99,7 +99,7 @@ pub(super) fn owe(records: &Arc<Records>, end: StoreWrite) {
         if owed.ends.len() >= MOST_OWED && !owed.ends.contains_key(end.key.as_bytes()) {
             let left_out = owed.lost.admit(now);
             drop(owed);
-            telemetry::store_end_lost(left_out);
+            telemetry::store::end_lost(left_out);
             return;
         }
         owed.insert(end);
@@ -110,7 +110,7 @@ pub(super) fn owe(records: &Arc<Records>, end: StoreWrite) {
     if let Some(runtime) = begins {
         runtime.spawn(try_again(Trying(Arc::clone(records))));
     }
-    telemetry::store_owes(number);
+    telemetry::store::owes(number);
 }
 
 /// The task that tries. If its runtime shuts down, the next end begins another.
@@ -153,7 +153,7 @@ async fn try_again(trying: Trying) {
             owed.is_tried = !owed.ends.is_empty();
             owed.ends.len()
         };
-        telemetry::store_owes(number);
+        telemetry::store::owes(number);
         if number == 0 {
             return;
         }
@@ -206,7 +206,7 @@ impl Records {
         let begun = deadline::steady_now();
         let outcome = before(deadline::moment_after(self.settings.timeout), pin!(without_panic(call))).await;
         let outcome = outcome.unwrap_or_else(|| Err(StoreError::new("no answer within the timeout of the layer")));
-        telemetry::store_called(what, outcome.as_ref().err(), deadline::steady_now().duration_since(begun));
+        telemetry::store::called(what, outcome.as_ref().err(), deadline::steady_now().duration_since(begun));
         if outcome.is_ok() {
             self.note(what, None, Breaker::success);
         }

@@ -30,7 +30,7 @@ const GUIDES: [&str; 5] = [
 /// Pages for people who change the code. The package has neither these nor all of the code.
 const FOR_DEVELOPERS: [&str; 2] = ["CONTRIBUTING.md", "docs/architecture.md"];
 /// The code of all metrics and events.
-const TELEMETRY: &str = include_str!("../../src/telemetry.rs");
+const TELEMETRY: &str = concat!(include_str!("../../src/telemetry.rs"), include_str!("../../src/telemetry/store.rs"));
 
 /// A row of the table of cookies: names, lifetime and `HttpOnly`.
 struct Row {

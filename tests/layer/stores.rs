@@ -13,8 +13,8 @@ use tower_euid::{CookieConfig, EuidUpdate, HeaderConfig, KeyRing, Refresh, Refre
 use crate::support::keeper::{Keeper, header_writes};
 use crate::support::stores::{Fault, TestStore};
 use crate::support::{
-    DUE, EXPIRED, LOGIN_WRITTEN, NOTHING, Operator, SCRIPT_TOKEN, Site, Visit, expect, failure, identity, new_pair,
-    outcome, ring,
+    ANCHOR, DUE, EXPIRED, IDENTITY, LOGIN_WRITTEN, NOTHING, Operator, SCRIPT_TOKEN, Site, Visit, expect, failure,
+    identity, new_pair, outcome, ring,
 };
 
 /// Nodes of one site, with one store.
@@ -120,7 +120,7 @@ async fn probe_of_the_store_that_is_dropped_is_followed_by_another() {
 
 #[tokio::test(start_paused = true)]
 async fn logout_with_a_handle_that_names_no_login_fills_no_store() {
-    let forged = [("__Host-euid-login", "AAAAAAAAAAAAAAAAAAAAAA"), ("__Host-euid.AAAA", "forged")];
+    let forged = [(ANCHOR.to_string(), "AAAAAAAAAAAAAAAAAAAAAA"), (format!("{}AAAA", &*IDENTITY), "forged")];
     // After an outage, the login may be there.
     for (cookies, fault, kept) in [(1, Fault::None, 60), (2, Fault::None, 60), (1, Fault::Down, 3600)] {
         let mut nodes = Nodes::new(Operator::never());

@@ -1,0 +1,83 @@
+//! Events and metrics of the calls to a store. A call is "get", "put", or "end" for the end of a login.
+
+use std::time::Duration;
+
+use self::meter::{count, record, set, set_of};
+use super::TARGET;
+use crate::store::StoreError;
+
+/// A call to the store has ended, or was given up.
+pub(crate) fn called(what: &'static str, error: Option<&StoreError>, took: Duration) {
+    let outcome = if error.is_none() { "ok" } else { "failed" };
+    if let Some(error) = error {
+        tracing::debug!(target: TARGET, call = what, %error, "the store did not do what it was asked");
+    }
+    count("euid_store_calls_total", what, outcome);
+    record("euid_store_duration_seconds", what, took.as_secs_f64());
+}
+
+/// No call was made to the store, because its breaker is open.
+pub(crate) fn refused(what: &'static str) {
+    count("euid_store_calls_total", what, "breaker_open");
+}
+
+/// The breaker for the store changed its state; `error` is the failure that opened it.
+pub(crate) fn breaker_moved(calls: &'static str, from: &'static str, to: &'static str, error: Option<&StoreError>) {
+    let error = error.map(tracing::field::display);
+    tracing::warn!(target: TARGET, %calls, %from, %to, error, "the store's breaker changed state");
+}
+
+/// The breaker for the store's reads or writes is in the state of this number. Called without a change too.
+pub(crate) fn breaker_is(calls: &'static str, number: u8) {
+    set_of("euid_store_breaker_state", calls, number.into());
+}
+
+/// This number of logins has ended without the store's knowledge; this node tries to tell it.
+pub(crate) fn owes(number: usize) {
+    set("euid_store_owed_ends", u32::try_from(number).unwrap_or(u32::MAX).into());
+}
+
+/// A login has ended without the store's knowledge, and this node can't keep any more such ends. `left_out` is the number
+/// of lines like this that were left out before it, if it may be logged.
+pub(crate) fn end_lost(left_out: Option<u64>) {
+    if let Some(left_out) = left_out {
+        tracing::warn!(
+            target: TARGET,
+            left_out,
+            "the store did not confirm that a login has ended, and too many such ends are kept already: until its time, \
+             the record can be used with a copy of the visitor's cookies"
+        );
+    }
+    count("euid_store_calls_total", "end", "lost");
+}
+
+#[cfg(feature = "metrics")]
+mod meter {
+    pub(super) fn count(name: &'static str, call: &'static str, outcome: &'static str) {
+        metrics::counter!(name, "call" => call, "outcome" => outcome).increment(1);
+    }
+
+    pub(super) fn record(name: &'static str, call: &'static str, value: f64) {
+        metrics::histogram!(name, "call" => call).record(value);
+    }
+
+    pub(super) fn set_of(name: &'static str, calls: &'static str, value: f64) {
+        metrics::gauge!(name, "calls" => calls).set(value);
+    }
+
+    pub(super) fn set(name: &'static str, value: f64) {
+        metrics::gauge!(name).set(value);
+    }
+}
+
+/// Counts nothing.
+#[cfg(not(feature = "metrics"))]
+mod meter {
+    pub(super) fn count(_: &'static str, _: &'static str, _: &'static str) {}
+
+    pub(super) fn record(_: &'static str, _: &'static str, _: f64) {}
+
+    pub(super) fn set_of(_: &'static str, _: &'static str, _: f64) {}
+
+    pub(super) fn set(_: &'static str, _: f64) {}
+}
