@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         ("10 000 fresh visitors have come and gone", "all", fresh_visitors(), 0),
         ("an answer that is remembered", "each", remembered(VISITORS) / VISITORS, 1000),
         ("all that is remembered, at its bound", "all", remembered(2 * VISITORS), 16 << 20),
-        ("a refresh under way, its page gone", "each", under_way(), 1800),
+        ("a refresh under way, its page gone", "each", under_way(), 1950),
         ("a page that waits, its request apart", "each", waiting(), 300),
     ];
     let mut all_kept = true;
