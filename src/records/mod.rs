@@ -114,15 +114,20 @@ impl Records {
         let mut underway = Underway { records: self, what, begun: deadline::steady_now(), is_over: false };
         let outcome = self.timed(what, call).await;
         underway.is_over = true;
-        outcome
+        let now = self.now();
+        self.note(what, outcome.as_ref().err(), |breaker| match outcome {
+            Ok(_) => breaker.success(),
+            Err(_) => breaker.failure(now, None),
+        });
+        outcome.map_err(|_| Unavailable)
     }
 
-    /// Makes a call, past the breaker.
+    /// Makes a call within the limit of time.
     async fn timed<T>(
         &self,
         what: &'static str,
         call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, Unavailable> {
+    ) -> Result<T, StoreError> {
         let begun = deadline::steady_now();
         let call = without_panic(call);
         let Settings { store, timeout, .. } = &self.settings;
@@ -134,12 +139,7 @@ impl Records {
             outcome.unwrap_or_else(|| Err(StoreError::new("no answer within the timeout of the layer")))
         };
         telemetry::store::called(what, outcome.as_ref().err(), deadline::steady_now().duration_since(begun));
-        let now = self.now();
-        self.note(what, outcome.as_ref().err(), |breaker| match outcome {
-            Ok(_) => breaker.success(),
-            Err(_) => breaker.failure(now, None),
-        });
-        outcome.map_err(|_| Unavailable)
+        outcome
     }
 
     /// The breaker of these calls, and what they are called. A store that refuses to write, as one without memory does, is

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +14,7 @@ use euid_core::store::{Put, StoreKey, Stored};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
-use super::{Records, without_panic};
-use crate::deadline::{self, before};
+use super::Records;
 use crate::refresh::{Breaker, LogLimit, lock};
 use crate::store::StoreError;
 use crate::telemetry;
@@ -203,10 +201,7 @@ impl Records {
         what: &'static str,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Unavailable> {
-        let begun = deadline::steady_now();
-        let outcome = before(deadline::moment_after(self.settings.timeout), pin!(without_panic(call))).await;
-        let outcome = outcome.unwrap_or_else(|| Err(StoreError::new("no answer within the timeout of the layer")));
-        telemetry::store::called(what, outcome.as_ref().err(), deadline::steady_now().duration_since(begun));
+        let outcome = self.timed(what, call).await;
         if outcome.is_ok() {
             self.note(what, None, Breaker::success);
         }
