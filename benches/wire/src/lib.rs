@@ -18,7 +18,7 @@ mod process;
 mod site;
 
 pub use load::{Cookies, Load};
-pub use process::{Spawned, ended_with_parent, on_cpu, resident};
+pub use process::{Spawned, ended_with_parent, on_cpu, resident, threads};
 pub use site::{PAGE, Site};
 
 use std::path::{Path, PathBuf};

@@ -46,10 +46,16 @@ pub fn ended_with_parent() {
     });
 }
 
-/// Returns how long the first thread of a process has been on a processor. (Linux)
-pub fn on_cpu(process: u32) -> Duration {
-    let text = fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
+/// Returns how long a thread, or the first thread of a process, has been on a processor. (Linux)
+pub fn on_cpu(thread: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{thread}/schedstat")).unwrap_or_default();
     Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
+}
+
+/// Returns the threads of a process. (Linux)
+pub fn threads(process: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten();
+    threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Returns the resident memory of a process in kB. (Linux)

@@ -5,10 +5,14 @@
 //! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin proxy -- target/release/euid-sidecar   # 2 minutes
 //! ```
 //!
+//! A second argument is the path of the peer `oauth2-proxy`: a proxy in front of sites, too, with an encrypted cookie for
+//! each visitor's session.
+//!
 //! The site is another nginx, with keep-alive. `wrk` has one thread and keeps [`CONNECTIONS`] connections. A shared machine is
 //! faster in one second than in another, so all cases take turns, [`LASTS`] each. "cpu" is the time that the worker's thread
-//! was on a processor. It needs `nginx` and `wrk`.
+//! was on a processor, for the peer all its threads. It needs `nginx` and `wrk`.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -18,10 +22,11 @@ use std::{env, fs, thread};
 
 use euid_sandbox::{Sandbox, VisitorState};
 use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
-use tower_euid_wire::{Cookies, Load, PAGE, median, on_cpu};
+use tower_euid_wire::{Cookies, Load, PAGE, median, on_cpu, threads};
 
 fn main() {
     let sidecar = env::args().nth(1).expect("the path of euid-sidecar");
+    let peer = env::args().nth(2);
     let folder = Folder::new();
     let (site, nginx, proxy) = (free_port(), free_port(), free_port());
     let _site = Process::nginx(&folder, "site", &format!("return 200 '{PAGE}';"), site);
@@ -55,15 +60,20 @@ fn main() {
     );
 
     let (nginx_worker, sidecar_worker) = (in_front.child(), sidecar.thread("proxy-0"));
-    let cases = [
-        ("nginx", nginx, nginx_worker, "fresh"),
-        ("sidecar, no cookie of its own", proxy, sidecar_worker, "none"),
-        ("sidecar, fresh cookie", proxy, sidecar_worker, "fresh"),
+    let mut cases = vec![
+        ("nginx", nginx, vec![nginx_worker], "fresh"),
+        ("sidecar, no cookie of its own", proxy, vec![sidecar_worker], "none"),
+        ("sidecar, fresh cookie", proxy, vec![sidecar_worker], "fresh"),
     ];
-    let mut found: [Vec<Figures>; 3] = Default::default();
+    let peer = peer.map(|program| Peer::start(&program, &folder, site));
+    if let Some(peer) = &peer {
+        fs::write(folder.0.join("session"), &peer.session).unwrap();
+        cases.push(("oauth2-proxy, session in a cookie", peer.port, threads(peer.process.0.id()), "session"));
+    }
+    let mut found: Vec<Vec<Figures>> = cases.iter().map(|_| Vec::new()).collect();
     for round in 0..=ROUNDS {
-        for (figures, (_, port, worker, cookies)) in found.iter_mut().zip(cases) {
-            let measured = Figures::of(port, worker, &folder.0.join(cookies));
+        for (figures, (_, port, workers, cookies)) in found.iter_mut().zip(&cases) {
+            let measured = Figures::of(*port, workers, &folder.0.join(cookies));
             // The first round opens connections and fills caches.
             figures.extend((round > 0).then_some(measured));
         }
@@ -71,7 +81,7 @@ fn main() {
     }
     println!("| proxy | requests/s | of nginx | cpu, µs | of nginx | p50, ms | p99, ms |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-    let [of_nginx, ..] = &found;
+    let of_nginx = &found[0];
     for ((name, ..), figures) in cases.iter().zip(&found) {
         let of = |what: fn(&Figures) -> f64| median(figures.iter().map(what).collect());
         let ratio = |what: fn(&Figures) -> f64| {
@@ -100,13 +110,53 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(port: u16, worker: u32, cookies: &Path) -> Self {
-        let cpu = on_cpu(worker);
+    fn of(port: u16, workers: &[u32], cookies: &Path) -> Self {
+        let used = || workers.iter().map(|worker| on_cpu(*worker)).sum::<Duration>();
+        let cpu = used();
         let cookies = Cookies { fresh: cookies, due: cookies, share: 0.0, due_seen: 0 };
         let load = Load::run(&format!("127.0.0.1:{port}"), &cookies, CONNECTIONS, LASTS);
         assert_eq!(load.errors, 0, "each request is answered with the page");
-        let cpu = (on_cpu(worker) - cpu).as_secs_f64() * 1e6 / load.requests;
+        let cpu = (used() - cpu).as_secs_f64() * 1e6 / load.requests;
         Self { per_second: load.per_second(), cpu, p50: load.p50, p99: load.p99 }
+    }
+}
+
+/// `oauth2-proxy` in front of the site, and the cookie of a visitor who has logged in there with a password.
+struct Peer {
+    process: Process,
+    port: u16,
+    session: String,
+}
+
+impl Peer {
+    fn start(program: &str, folder: &Folder, site: u16) -> Self {
+        let (port, users) = (free_port(), folder.0.join("users"));
+        // The SHA-1 hash of "password", in base64.
+        fs::write(&users, "visitor:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n").unwrap();
+        let process = Process::start(
+            Command::new(program)
+                .args([format!("--http-address=127.0.0.1:{port}"), format!("--upstream=http://127.0.0.1:{site}")])
+                .args(["--provider=github", "--client-id=site", "--client-secret=secret", "--email-domain=*"])
+                .args(["--cookie-secret=0123456789abcdef0123456789abcdef", "--cookie-secure=false"])
+                .args(["--request-logging=false", "--auth-logging=false", "--standard-logging=false"])
+                .arg(format!("--htpasswd-file={}", users.display()))
+                .env("GOMAXPROCS", "1"),
+            port,
+        );
+        let form = "username=visitor&password=password";
+        let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(
+            connection,
+            "POST /oauth2/sign_in HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        let cookie = answer.lines().find_map(|line| line.strip_prefix("Set-Cookie: "));
+        let session = cookie.and_then(|cookie| cookie.split(';').next()).expect("the login sets a cookie").to_owned();
+        Self { process, port, session }
     }
 }
 
@@ -147,10 +197,9 @@ impl Process {
 
     /// Returns the thread with this name. (Linux)
     fn thread(&self, name: &str) -> u32 {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap().map(|thread| thread.unwrap().path());
-        let is_named = |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|other| other.trim() == name);
-        let path = threads.into_iter().find(is_named).expect("there is one");
-        path.file_name().unwrap().to_str().unwrap().parse().unwrap()
+        let comm = |id: &u32| fs::read_to_string(format!("/proc/{id}/comm"));
+        let is_named = |id: &u32| comm(id).is_ok_and(|other| other.trim() == name);
+        threads(self.0.id()).into_iter().find(is_named).expect("there is one")
     }
 }
 

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use super::tunnel::Tunnel;
 #[derive(Clone)]
 pub(super) struct Front {
     pub(super) service: EuidService<Forward>,
-    pub(super) numbers: Numbers,
+    pub(super) numbers: Arc<Numbers>,
     /// Also takes HTTP/2 without TLS.
     pub(super) h2c: bool,
 }
@@ -76,7 +77,7 @@ impl Front {
     ) -> Response<ResponseBody> {
         let underway = activity.begin(request.version(), self.numbers.in_flight.clone());
         let begun = Begun::of(&request);
-        let numbers = self.numbers.clone();
+        let numbers = Arc::clone(&self.numbers);
         let mut response = match refuse::check(&mut request) {
             Ok(()) => self.pass(request, peer).await,
             Err(refusal) => {

@@ -32,6 +32,8 @@ mod tunnel;
 mod upstream;
 mod workers;
 
+use std::sync::Arc;
+
 use tower::Layer;
 use tower_euid::{EuidClient, EuidLayer};
 
@@ -61,8 +63,8 @@ impl Proxy {
 
     /// Returns what the connections of one worker share.
     fn front(&self) -> Front {
-        let numbers = Numbers::new();
-        let sender = Sender { upstream: self.upstream.clone(), pool: Pool::default(), numbers: numbers.clone() };
+        let numbers = Arc::new(Numbers::new());
+        let sender = Sender { upstream: self.upstream.clone(), pool: Pool::default(), numbers: Arc::clone(&numbers) };
         let forward = Forward::new(self.layer.clone(), self.logins.clone(), sender);
         Front { service: self.layer.layer(forward), numbers, h2c: self.h2c }
     }

@@ -12,7 +12,6 @@ use super::send::SendError;
 use crate::access::now;
 
 /// Handles of the metrics: to look one up costs more than to count.
-#[derive(Clone)]
 pub(super) struct Numbers {
     pub(super) in_flight: Gauge,
     /// Open connections to the site.

@@ -7,6 +7,7 @@
 //! 3. The second time it has a connection of its own, so there is no third.
 
 use std::io;
+use std::sync::Arc;
 
 use axum::http::{Method, Request, Response};
 use hyper::body::Body;
@@ -20,7 +21,7 @@ use super::upstream::Upstream;
 pub(super) struct Sender {
     pub(super) upstream: Upstream,
     pub(super) pool: Pool,
-    pub(super) numbers: Numbers,
+    pub(super) numbers: Arc<Numbers>,
 }
 
 /// Why there is no response.
