@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use tower_euid::Scope;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -41,6 +42,10 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::listen::Activated;
 use crate::settings::Settings;
+
+/// A request makes many small allocations, most of them in hyper.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// EUID and UID2 for sites in any language
 #[derive(Parser)]

@@ -61,19 +61,19 @@ fn main() {
 
     let (nginx_worker, sidecar_worker) = (in_front.child(), sidecar.thread("proxy-0"));
     let mut cases = vec![
-        ("nginx", nginx, vec![nginx_worker], "fresh"),
-        ("sidecar, no cookie of its own", proxy, vec![sidecar_worker], "none"),
-        ("sidecar, fresh cookie", proxy, vec![sidecar_worker], "fresh"),
+        ("nginx", nginx, Worker::Thread(nginx_worker), "fresh"),
+        ("sidecar, no cookie of its own", proxy, Worker::Thread(sidecar_worker), "none"),
+        ("sidecar, fresh cookie", proxy, Worker::Thread(sidecar_worker), "fresh"),
     ];
     let peer = peer.map(|program| Peer::start(&program, &folder, site));
     if let Some(peer) = &peer {
         fs::write(folder.0.join("session"), &peer.session).unwrap();
-        cases.push(("oauth2-proxy, session in a cookie", peer.port, threads(peer.process.0.id()), "session"));
+        cases.push(("oauth2-proxy, session in a cookie", peer.port, Worker::Process(peer.process.0.id()), "session"));
     }
     let mut found: Vec<Vec<Figures>> = cases.iter().map(|_| Vec::new()).collect();
     for round in 0..=ROUNDS {
-        for (figures, (_, port, workers, cookies)) in found.iter_mut().zip(&cases) {
-            let measured = Figures::of(*port, workers, &folder.0.join(cookies));
+        for (figures, (_, port, worker, cookies)) in found.iter_mut().zip(&cases) {
+            let measured = Figures::of(*port, worker, &folder.0.join(cookies));
             // The first round opens connections and fills caches.
             figures.extend((round > 0).then_some(measured));
         }
@@ -110,14 +110,29 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(port: u16, workers: &[u32], cookies: &Path) -> Self {
-        let used = || workers.iter().map(|worker| on_cpu(*worker)).sum::<Duration>();
-        let cpu = used();
+    fn of(port: u16, worker: &Worker, cookies: &Path) -> Self {
+        let cpu = worker.on_cpu();
         let cookies = Cookies { fresh: cookies, due: cookies, share: 0.0, due_seen: 0 };
         let load = Load::run(&format!("127.0.0.1:{port}"), &cookies, CONNECTIONS, LASTS);
         assert_eq!(load.errors, 0, "each request is answered with the page");
-        let cpu = (used() - cpu).as_secs_f64() * 1e6 / load.requests;
+        let cpu = (worker.on_cpu() - cpu).as_secs_f64() * 1e6 / load.requests;
         Self { per_second: load.per_second(), cpu, p50: load.p50, p99: load.p99 }
+    }
+}
+
+/// What does the work of a proxy.
+enum Worker {
+    Thread(u32),
+    /// All threads of a process.
+    Process(u32),
+}
+
+impl Worker {
+    fn on_cpu(&self) -> Duration {
+        match self {
+            Self::Thread(thread) => on_cpu(*thread),
+            Self::Process(process) => threads(*process).into_iter().map(on_cpu).sum(),
+        }
     }
 }
 
