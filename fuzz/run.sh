@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 seconds=$1
 shift
-[ $# -gt 0 ] || set -- cookie_header sealed answer dii set_cookie tcf command
+[ $# -gt 0 ] || set -- cookie_header sealed answer dii set_cookie tcf command form
 
 command -v cargo-fuzz >/dev/null || {
     echo "installing cargo-fuzz"

@@ -101,7 +101,13 @@ def command():
         yield b"\1" + f"{vector['kind']}={urllib.parse.quote(vector['input'])}&subject=17&consent=CPeh".encode()
 
 
-for target in (cookie_header, sealed, answer, dii, set_cookie, tcf, command):
+def form():
+    yield b"email=QZJ&subject=QZJ&QZJ=1"
+    for vector in vectors("normalization")["vectors"]:
+        yield f"{vector['kind']}={urllib.parse.quote(vector['input'])}&subject=Q+%F0%9F%98%80&consent=CPeh".encode()
+
+
+for target in (cookie_header, sealed, answer, dii, set_cookie, tcf, command, form):
     folder = pathlib.Path(sys.argv[1]) / target.__name__
     folder.mkdir(parents=True, exist_ok=True)
     for seed in target():

@@ -4,7 +4,7 @@
 //! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin soak -- 1200
 //! ```
 //!
-//! The argument is the duration in seconds. All parts talk over loopback, with real sockets and one clock:
+//! The argument is the duration in seconds. With `--sidecar PATH` after it, [`proxied`] takes the place of the site. All parts talk over loopback, with real sockets and one clock:
 //!
 //! 1. [`site`]: a publisher's site, two nodes with the same keys. It has a process of its own, so that its memory is
 //!    measured separately.
@@ -18,6 +18,7 @@
 //! the samples of memory for the plot.
 
 mod operator;
+mod proxied;
 mod rules;
 mod site;
 mod tally;
@@ -33,34 +34,68 @@ use tokio::time::sleep;
 use tower_euid_wire::{Spawned, now, plot, recorded, resident};
 
 use self::operator::{Operator, weather};
+use self::proxied::Proxied;
 use self::tally::Tally;
 use self::visitor::{Visitor, World};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (seconds, records) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let (seconds, records, sidecar) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["site", operator] => return site::serve(operator),
-        [seconds] => (seconds.parse().expect("a number of seconds"), false),
-        [seconds, "--record"] => (seconds.parse().expect("a number of seconds"), true),
-        _ => panic!("usage: soak SECONDS [--record]"),
+        [seconds] => (seconds, false, None),
+        [seconds, "--record"] => (seconds, true, None),
+        [seconds, "--sidecar", path] => (seconds, false, Some(path)),
+        _ => panic!("usage: soak SECONDS [--record | --sidecar PATH]"),
     };
+    let lasts = Duration::from_secs(seconds.parse().expect("a number of seconds"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(soak(Duration::from_secs(seconds), records))
+    runtime.block_on(soak(lasts, records, sidecar))
 }
 
-async fn soak(lasts: Duration, records: bool) -> ExitCode {
+/// The site under test.
+enum Site {
+    Rust(Spawned),
+    Proxied(Proxied),
+}
+
+impl Site {
+    fn start(operator: &str, sidecar: Option<&str>) -> Self {
+        match sidecar {
+            None => Self::Rust(Spawned::start(&["site", operator])),
+            Some(sidecar) => Self::Proxied(Proxied::start(sidecar, operator)),
+        }
+    }
+
+    fn nodes(&self) -> Vec<String> {
+        match self {
+            Self::Rust(site) => site.says.split(' ').map(str::to_owned).collect(),
+            Self::Proxied(proxied) => proxied.nodes.clone(),
+        }
+    }
+
+    /// Returns the resident memory of what has the layer, in kB.
+    fn resident(&self) -> u64 {
+        match self {
+            Self::Rust(site) => resident(site.id()),
+            Self::Proxied(proxied) => proxied.resident(),
+        }
+    }
+}
+
+async fn soak(lasts: Duration, records: bool, sidecar: Option<&str>) -> ExitCode {
     let operator = Arc::new(Operator::start().await);
-    let site = Spawned::start(&["site", &operator.url()]);
+    let site = Site::start(&operator.url(), sidecar);
+    // Python serves fewer.
+    let visitors = if sidecar.is_some() { VISITORS / 5 } else { VISITORS };
     let tally = Arc::new(Tally::default());
     let seed = fastrand::u64(..);
-    println!("{VISITORS} visitors for {lasts:?}, seed {seed}");
-    let nodes = site.says.split(' ').map(str::to_owned).collect();
-    let world = Arc::new(World::new(nodes, Arc::clone(&operator), Arc::clone(&tally)));
+    println!("{visitors} visitors for {lasts:?}, seed {seed}");
+    let world = Arc::new(World::new(site.nodes(), Arc::clone(&operator), Arc::clone(&tally)));
 
     let mut background = JoinSet::new();
     background.spawn(weather(Arc::clone(&operator), Arc::clone(&tally), lasts));
     let mut browsing = JoinSet::new();
-    for number in 0..VISITORS {
+    for number in 0..visitors {
         browsing.spawn(Visitor::new(number, seed, Arc::clone(&world)).browse());
     }
 
@@ -71,7 +106,7 @@ async fn soak(lasts: Duration, records: bool) -> ExitCode {
         sleep(pause).await;
         samples.push(Sample {
             seconds: begun.elapsed().as_secs_f64(),
-            site: resident(site.id()),
+            site: site.resident(),
             visitors: resident(std::process::id()),
         });
     }

@@ -286,6 +286,17 @@ impl Visitor {
                 world.tally.failed_logins.one_more();
                 self.change(None);
             }
+            // A site behind the sidecar does not know what becomes of its login; the cookies show it.
+            (Order::Login { address }, 200, "sent") => {
+                let cookie = identity_cookie(answer, response.headers());
+                let outcome = match (&cookie, sets_opt_out(response.headers())) {
+                    (Some(_), _) => &world.tally.logins,
+                    (None, true) => &world.tally.refused_logins,
+                    (None, false) => &world.tally.failed_logins,
+                };
+                outcome.one_more();
+                self.change(cookie.map(|cookie| Login::new(Dii::email(address).unwrap(), answer.asked_at, cookie)));
+            }
             (Order::Logout, 200, "bye") => {
                 world.tally.logouts.one_more();
                 self.change(None);
@@ -343,6 +354,11 @@ fn identity_cookie(answer: &Answer, headers: &HeaderMap) -> Option<IdentityCooki
         let lives = Duration::from_secs(seconds.checked_sub(1)?);
         Some(IdentityCookie { name, lives_until: answer.asked_at.saturating_add(lives) })
     })
+}
+
+fn sets_opt_out(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
+    lines.filter(|line| !is_removal(line)).any(|line| line.starts_with("__Host-euid-optout."))
 }
 
 fn removed_cookies(headers: &HeaderMap) -> Vec<&str> {
