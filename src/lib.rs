@@ -6,7 +6,8 @@
 //! The *operator* of EUID or UID2 issues an [`Identity`] for a person who logs in with an email address or a phone
 //! number. It consists of two tokens, a key and three times. The *advertising token* goes into bid
 //! requests. The *refresh token* is exchanged for the next pair of tokens, which the operator encrypts
-//! under the key. The times say when a refresh is due, and when each token expires.
+//! under the key. The times say when a refresh is due, and when each token expires. [`docs::glossary`] explains all
+//! words, and [`docs`] lists all guides.
 //!
 //! ```
 //! # #[cfg(all(feature = "client", feature = "axum"))]
@@ -70,8 +71,7 @@
 //!
 //! An app or a TV set can have the same state in headers, in place of cookies: [`docs::apps`].
 //!
-//! [`docs::request_flow`] has these steps in detail, and the purpose of each cookie. [`docs::glossary`] explains the
-//! words, and [`docs`] lists all guides.
+//! [`docs::request_flow`] has these steps in detail, and the purpose of each cookie.
 //!
 //! # States
 //!
@@ -140,20 +140,20 @@ pub mod docs {
     //! | --- | --- |
     //! | The words of these pages | [`glossary`] |
     //! | The steps of a request | [`request_flow`] |
-    //! | Troubleshooting: wrong states and their causes | [`troubleshooting`] |
-    //! | Failures: what a page sees, and remedies | [`failures`] |
     //! | The order of layers | [`layers`] |
-    //! | Operations: keys, deploys, CDNs, proxies, alerts | [`operations`] |
-    //! | AWS Lambda and other processes that are frozen | [`serverless`] |
-    //! | The cookies, for a privacy policy | [`privacy`] |
     //! | EUID and UID2 on one site | [`scopes`] |
     //! | Apps and TV sets: state in headers | [`apps`] |
     //! | State in a store, on the site's side | [`stores`] |
-    //! | The threat model: protection against each attacker, and its limits | [`threat_model`] |
-    //! | How to migrate from another solution | [`migrating`] |
     //! | How to test a site | [`testing`] |
-    //! | Performance, compared with other solutions | [`performance`] |
+    //! | How to migrate from another solution | [`migrating`] |
+    //! | Troubleshooting: wrong states and their causes | [`troubleshooting`] |
+    //! | Failures: what a page sees, and remedies | [`failures`] |
+    //! | Operations: keys, deploys, proxies, alerts | [`operations`] |
+    //! | AWS Lambda and other processes that are frozen | [`serverless`] |
     //! | Events and metrics | [`metrics`] |
+    //! | The cookies, for a privacy policy | [`privacy`] |
+    //! | The threat model: protection against each attacker, and its limits | [`threat_model`] |
+    //! | Performance, compared with other solutions | [`performance`] |
     //! | The cookies, byte by byte | [`cookie_format`] |
 
     #[doc = include_str!("docs/apps.md")]
