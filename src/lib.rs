@@ -141,6 +141,7 @@ pub mod docs {
     //! | The words of these pages | [`glossary`] |
     //! | The steps of a request | [`request_flow`] |
     //! | The order of layers | [`layers`] |
+    //! | Tokens in advertising: bid requests, Prebid, Google Secure Signals, ad breaks | [`advertising`] |
     //! | EUID and UID2 on one site | [`scopes`] |
     //! | Apps and TV sets: state in headers | [`apps`] |
     //! | State in a store, on the site's side | [`stores`] |
@@ -149,6 +150,7 @@ pub mod docs {
     //! | Troubleshooting: wrong states and their causes | [`troubleshooting`] |
     //! | Failures: what a page sees, and remedies | [`failures`] |
     //! | Operations: keys, deploys, proxies, alerts | [`operations`] |
+    //! | CDNs and caches | [`cdn`] |
     //! | AWS Lambda and other processes that are frozen | [`serverless`] |
     //! | Events and metrics | [`metrics`] |
     //! | The cookies, for a privacy policy | [`privacy`] |
@@ -156,8 +158,12 @@ pub mod docs {
     //! | Performance, compared with other solutions | [`performance`] |
     //! | The cookies, byte by byte | [`cookie_format`] |
 
+    #[doc = include_str!("docs/advertising.md")]
+    pub mod advertising {}
     #[doc = include_str!("docs/apps.md")]
     pub mod apps {}
+    #[doc = include_str!("docs/cdn.md")]
+    pub mod cdn {}
     #[doc = include_str!("docs/cookie_format.md")]
     pub mod cookie_format {}
     #[doc = include_str!("docs/failures.md")]
