@@ -147,6 +147,8 @@ pub mod docs {
     //! | State in a store, on the site's side | [`stores`] |
     //! | How to test a site | [`testing`] |
     //! | How to migrate from another solution | [`migrating`] |
+    //! | Generating for many persons | [`generating`] |
+    //! | A rollout to a share of the users | [`rollout`] |
     //! | Troubleshooting: wrong states and their causes | [`troubleshooting`] |
     //! | Failures: what a page sees, and remedies | [`failures`] |
     //! | Operations: keys, deploys, proxies, alerts | [`operations`] |
@@ -168,6 +170,8 @@ pub mod docs {
     pub mod cookie_format {}
     #[doc = include_str!("docs/failures.md")]
     pub mod failures {}
+    #[doc = include_str!("docs/generating.md")]
+    pub mod generating {}
     #[doc = include_str!("docs/glossary.md")]
     pub mod glossary {}
     #[doc = include_str!("docs/layers.md")]
@@ -185,6 +189,8 @@ pub mod docs {
     pub mod privacy {}
     #[doc = include_str!("docs/request_flow.md")]
     pub mod request_flow {}
+    #[doc = include_str!("docs/rollout.md")]
+    pub mod rollout {}
     #[doc = include_str!("docs/scopes.md")]
     pub mod scopes {}
     #[doc = include_str!("docs/serverless.md")]
