@@ -139,6 +139,8 @@ pub mod docs {
     //! | topic | page |
     //! | --- | --- |
     //! | The words of these pages | [`glossary`] |
+    //! | Frequent questions | [`faq`] |
+    //! | Which framework, language or client it works with | [`frameworks`] |
     //! | The steps of a request | [`request_flow`] |
     //! | The order of layers | [`layers`] |
     //! | Tokens in advertising: bid requests, Prebid, Google Secure Signals, ad breaks | [`advertising`] |
@@ -170,6 +172,10 @@ pub mod docs {
     pub mod cookie_format {}
     #[doc = include_str!("docs/failures.md")]
     pub mod failures {}
+    #[doc = include_str!("docs/faq.md")]
+    pub mod faq {}
+    #[doc = include_str!("docs/frameworks.md")]
+    pub mod frameworks {}
     #[doc = include_str!("docs/generating.md")]
     pub mod generating {}
     #[doc = include_str!("docs/glossary.md")]
