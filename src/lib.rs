@@ -6,7 +6,8 @@
 //! The *operator* of EUID or UID2 issues an [`Identity`] for a person who logs in with an email address or a phone
 //! number. It consists of two tokens, a key and three times. The *advertising token* goes into bid
 //! requests. The *refresh token* is exchanged for the next pair of tokens, which the operator encrypts
-//! under the key. The times say when a refresh is due, and when each token expires.
+//! under the key. The times say when a refresh is due, and when each token expires. [`docs::glossary`] explains all
+//! words, and [`docs`] lists all guides.
 //!
 //! ```
 //! # #[cfg(all(feature = "client", feature = "axum"))]
@@ -70,8 +71,7 @@
 //!
 //! An app or a TV set can have the same state in headers, in place of cookies: [`docs::apps`].
 //!
-//! [`docs::request_flow`] has these steps in detail, and the purpose of each cookie. [`docs::glossary`] explains the
-//! words, and [`docs`] lists all guides.
+//! [`docs::request_flow`] has these steps in detail, and the purpose of each cookie.
 //!
 //! # States
 //!
@@ -139,29 +139,45 @@ pub mod docs {
     //! | topic | page |
     //! | --- | --- |
     //! | The words of these pages | [`glossary`] |
+    //! | Frequent questions | [`faq`] |
+    //! | Which framework, language or client it works with | [`frameworks`] |
     //! | The steps of a request | [`request_flow`] |
-    //! | Troubleshooting: wrong states and their causes | [`troubleshooting`] |
-    //! | Failures: what a page sees, and remedies | [`failures`] |
     //! | The order of layers | [`layers`] |
-    //! | Operations: keys, deploys, CDNs, proxies, alerts | [`operations`] |
-    //! | AWS Lambda and other processes that are frozen | [`serverless`] |
-    //! | The cookies, for a privacy policy | [`privacy`] |
+    //! | Tokens in advertising: bid requests, Prebid, Google Secure Signals, ad breaks | [`advertising`] |
     //! | EUID and UID2 on one site | [`scopes`] |
     //! | Apps and TV sets: state in headers | [`apps`] |
     //! | State in a store, on the site's side | [`stores`] |
-    //! | The threat model: protection against each attacker, and its limits | [`threat_model`] |
-    //! | How to migrate from another solution | [`migrating`] |
     //! | How to test a site | [`testing`] |
-    //! | Performance, compared with other solutions | [`performance`] |
+    //! | How to migrate from another solution | [`migrating`] |
+    //! | Generating for many persons | [`generating`] |
+    //! | A rollout to a share of the users | [`rollout`] |
+    //! | Troubleshooting: wrong states and their causes | [`troubleshooting`] |
+    //! | Failures: what a page sees, and remedies | [`failures`] |
+    //! | Operations: keys, deploys, proxies, alerts | [`operations`] |
+    //! | CDNs and caches | [`cdn`] |
+    //! | AWS Lambda and other processes that are frozen | [`serverless`] |
     //! | Events and metrics | [`metrics`] |
+    //! | The cookies, for a privacy policy | [`privacy`] |
+    //! | The threat model: protection against each attacker, and its limits | [`threat_model`] |
+    //! | Performance, compared with other solutions | [`performance`] |
     //! | The cookies, byte by byte | [`cookie_format`] |
 
+    #[doc = include_str!("docs/advertising.md")]
+    pub mod advertising {}
     #[doc = include_str!("docs/apps.md")]
     pub mod apps {}
+    #[doc = include_str!("docs/cdn.md")]
+    pub mod cdn {}
     #[doc = include_str!("docs/cookie_format.md")]
     pub mod cookie_format {}
     #[doc = include_str!("docs/failures.md")]
     pub mod failures {}
+    #[doc = include_str!("docs/faq.md")]
+    pub mod faq {}
+    #[doc = include_str!("docs/frameworks.md")]
+    pub mod frameworks {}
+    #[doc = include_str!("docs/generating.md")]
+    pub mod generating {}
     #[doc = include_str!("docs/glossary.md")]
     pub mod glossary {}
     #[doc = include_str!("docs/layers.md")]
@@ -179,6 +195,8 @@ pub mod docs {
     pub mod privacy {}
     #[doc = include_str!("docs/request_flow.md")]
     pub mod request_flow {}
+    #[doc = include_str!("docs/rollout.md")]
+    pub mod rollout {}
     #[doc = include_str!("docs/scopes.md")]
     pub mod scopes {}
     #[doc = include_str!("docs/serverless.md")]
