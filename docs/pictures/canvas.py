@@ -25,8 +25,8 @@ SMALL, BOLD = 12, 14
 NARROW, WIDE = "fijlrtI.,:;|'()… ", "mwMWAOQ@"
 
 
-def rules(card, scheme):
-    """The rules of a colour scheme: 0 is light, 1 is dark."""
+def rules(card, scheme, kinds):
+    """The rules of a colour scheme, which is 0 for light and 1 for dark."""
     back, border, text, quiet, line = card
     lines = [
         f".card{{fill:{back};stroke:{border}}}",
@@ -35,19 +35,19 @@ def rules(card, scheme):
         f".line{{stroke:{line}}}",
         f".head{{fill:{line}}}",
     ]
-    for kind, colours in KINDS.items():
-        fill, stroke = colours[2 * scheme : 2 * scheme + 2]
+    for kind in kinds:
+        fill, stroke = KINDS[kind][2 * scheme : 2 * scheme + 2]
         lines.append(f".{kind}{{fill:{fill};stroke:{stroke}}}")
         lines.append(f".line.{kind}{{fill:none}}.head.{kind}{{fill:{stroke};stroke:none}}")
     return "".join(lines)
 
 
-STYLE = (
-    f"text{{font:{SMALL}px sans-serif}}.bold{{font-weight:bold;font-size:{BOLD}px}}.code{{font-family:monospace}}"
-    ".box{stroke-width:1.5}.line{fill:none;stroke-width:1.5}.dash{stroke-dasharray:5 4}"
-    + rules(LIGHT, 0)
-    + f"@media(prefers-color-scheme:dark){{{rules(DARK, 1)}}}"
-)
+def style(kinds):
+    return (
+        f"text{{font:{SMALL}px sans-serif}}.bold{{font-weight:bold;font-size:{BOLD}px}}.code{{font-family:monospace}}"
+        ".box{stroke-width:1.5}.line{fill:none;stroke-width:1.5}.dash{stroke-dasharray:5 4}"
+        f"{rules(LIGHT, 0, kinds)}@media(prefers-color-scheme:dark){{{rules(DARK, 1, kinds)}}}"
+    )
 
 
 def width(line):
@@ -140,7 +140,9 @@ class Picture:
             f'<title id="title">{escape(self.title, quote=False)}</title>',
             f'<desc id="desc">{escape(self.description, quote=False)}</desc>',
         ]
-        return "\n".join([head, *texts, f"<style>{STYLE}</style>", card, *self.parts, "</svg>"]) + "\n"
+        classes = {name for part in self.parts for name in part.partition('class="')[2].partition('"')[0].split()}
+        rules = style([kind for kind in KINDS if kind in classes])
+        return "\n".join([head, *texts, f"<style>{rules}</style>", card, *self.parts, "</svg>"]) + "\n"
 
 
 def toward(point, other, distance):

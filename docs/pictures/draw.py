@@ -92,8 +92,8 @@ def layers():
         y += h + 6
     picture.arrow((440, 26), (440, y - 6))
     picture.text(440, 18, "request", anchor="middle")
-    picture.arrow((498, y - 6), (498, 26))
-    picture.text(498, 18, "response", anchor="middle")
+    picture.arrow((504, y - 6), (504, 26))
+    picture.text(504, 18, "response", anchor="middle")
     for label, first, last in [("# outside", 0, 8), ("# inside", 10, 13)]:
         bracket(picture, 90, 84, middles[first] - 12, middles[last] + 12)
         picture.text(78, (middles[first] + middles[last]) / 2 + 5, label, anchor="end")
@@ -101,14 +101,14 @@ def layers():
         (0, 0, ["It stores no page with a token,", "as it obeys `Cache-Control`."]),
         (1, 2, ["In this order, a trace", "shows no cookies."]),
         (5, 6, ["They reject a request", "before a refresh begins."]),
-        (7, 8, ["`subject` and `consent` see", "only what these have", "put into the request."]),
+        (7, 8, ["`subject` sees only what", "these have put into", "the request."]),
         (10, 12, ["They answer in place of", "a handler, or change", "`Cache-Control`."]),
     ]
     for first, last, lines in notes:
         middle = (middles[first] + middles[last]) / 2
         if first != last:
-            bracket(picture, 520, 526, middles[first] - 11, middles[last] + 11)
-        picture.text(536, middle + 12 - 8 * len(lines), *lines)
+            bracket(picture, 530, 536, middles[first] - 11, middles[last] + 11)
+        picture.text(546, middle + 12 - 8 * len(lines), *lines)
     return picture
 
 
@@ -271,10 +271,16 @@ def faults(name, svg):
     yield from (f"has an element {element}" for element in sorted(set(names) - ELEMENTS))
     if re.search(r"url\(|@import|href", svg):
         yield "has a link"
-    shown = re.compile(rf"!\[[^\]]+\]\[{name}\]|!\[[^\]]+\]\((?:src/docs/)?pictures/{name}\.svg\)")
-    pages = [page for pattern in PAGES for page in ROOT.glob(pattern)]
-    if not any(shown.search(page.read_text()) for page in pages):
+    shown = re.compile(rf"!\[[^\]]+\](\[{name}\]|\(src/docs/pictures/{name}\.svg\))")
+    pages = [page for pattern in PAGES for page in ROOT.glob(pattern) if shown.search(page.read_text())]
+    if not pages:
         yield "is on no page, with a text in its place"
+    lib = (ROOT / "src/lib.rs").read_text()
+    for page in pages:
+        # What rustdoc reads right before the page.
+        before = re.search(rf'((?: *#\[doc = include_str!\("docs/pictures/.*\n)*).*"docs/{page.name}"', lib)
+        if before and f"for_rustdoc/{name}.md" not in before[1]:
+            yield f"is on {page.name}, but rustdoc does not know it there"
 
 
 def main():
