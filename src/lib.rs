@@ -104,7 +104,6 @@
 //!
 #![doc = include_str!("docs/pictures/for_rustdoc/front.md")]
 #![doc = include_str!("docs/pictures/for_rustdoc/request.md")]
-
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "client")]

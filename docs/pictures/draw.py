@@ -101,7 +101,7 @@ def layers():
         (0, 0, ["It stores no page with a token,", "as it obeys `Cache-Control`."]),
         (1, 2, ["In this order, a trace", "shows no cookies."]),
         (5, 6, ["They reject a request", "before a refresh begins."]),
-        (7, 8, ["`subject` sees only what", "these have put into", "the request."]),
+        (7, 8, ["`subject` finds the user that", "these put into the request."]),
         (10, 12, ["They answer in place of", "a handler, or change", "`Cache-Control`."]),
     ]
     for first, last, lines in notes:
@@ -207,7 +207,7 @@ def times():
             picture.text(x, y, f"# {length}", anchor="middle")
         y += 34
     picture.line((16, y - 20), (744, y - 20), kind="other", dash=True)
-    picture.text(16, y, "production: of EUID. sandbox: unless set otherwise. Not to scale.", quiet=True)
+    picture.text(16, y, "Production is EUID's. The sandbox's times can be set. Not to scale.", quiet=True)
     return picture
 
 
