@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws the pictures of the docs into `src/docs/pictures`.
 
-    python3 docs/pictures/draw.py            # after a change here or in canvas.py
+    python3 docs/pictures/draw.py            # after a change in this folder
     python3 docs/pictures/draw.py --check    # fails if a file differs, or if no page shows it
 
 GitHub shows the files, but rustdoc has none: `for_rustdoc/NAME.md` repeats a picture as data, and defines the page's name for
@@ -24,7 +24,6 @@ FOLDER = ROOT / "src/docs/pictures"
 PAGES = ["README.md", "src/lib.rs", "src/docs/*.md"]
 # Nothing but these may be in a picture: no script, no link, no font, nothing from elsewhere.
 ELEMENTS = {"svg", "title", "desc", "style", "rect", "text", "tspan", "polyline", "polygon", "circle"}
-
 
 PICTURES = [front, layers, request, times, refresh, logout, keys, states]
 
