@@ -2,7 +2,7 @@
 
 # What to run before each commit.
 check:
-    bash .ci/run format imports literals clippy docs
+    bash .ci/run format imports literals pictures clippy docs
 
 # All tests, in both scopes.
 test:

@@ -9,6 +9,9 @@
 //! under the key. The times say when a refresh is due, and when each token expires. [`docs::glossary`] explains all
 //! words, and [`docs`] lists all guides.
 //!
+//! ![A browser or app sends sealed cookies or headers to EuidLayer, which gives the handler an Euid and an
+//! AdvertisingToken for the bid request, and refreshes the identity at the operator.][front]
+//!
 //! ```
 //! # #[cfg(all(feature = "client", feature = "axum"))]
 //! # fn doc() -> Result<axum::Router, tower_euid::ConfigError> {
@@ -47,13 +50,8 @@
 //!
 //! # How a request flows
 //!
-//! ```text
-//!  request ──► cookies ──► policy ──┬─ fresh, or nothing ────────────┐
-//!              find, open           │                                ├──► extensions ──► handler
-//!                                   └─ due ──► operator ──► policy ──┘                     │
-//!                                              (own task, at most `max_wait`)              ▼
-//!  response ◄── cache guard ◄── Set-Cookie ◄── policy ◄─────────── EuidUpdate in the response
-//! ```
+//! ![A request passes hooks, cookies and policy, if it is due a refresh, then extensions and the handler; its response
+//! passes updates, cookies and cache guard.][request]
 //!
 //! 1. The layer finds its cookies among all others, and decrypts the identity. It uses the identity only if
 //!    the *anchor* cookie beside it names the login that the identity belongs to. The cookies of each login have names
@@ -103,7 +101,9 @@
 //! runtime the layer still reads cookies and hands out valid tokens, but refreshes nothing. The same holds
 //! for a runtime without its timer. There, each page whose refresh is due also causes a panic in tokio and its
 //! message. The layer catches the panic; with `panic = "abort"` it ends the process.
-
+//!
+#![doc = include_str!("docs/pictures/for_rustdoc/front.md")]
+#![doc = include_str!("docs/pictures/for_rustdoc/request.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "client")]
@@ -180,12 +180,15 @@ pub mod docs {
     pub mod generating {}
     #[doc = include_str!("docs/glossary.md")]
     pub mod glossary {}
+    #[doc = include_str!("docs/pictures/for_rustdoc/layers.md")]
     #[doc = include_str!("docs/layers.md")]
     pub mod layers {}
     #[doc = include_str!("docs/metrics.md")]
     pub mod metrics {}
     #[doc = include_str!("docs/migrating.md")]
     pub mod migrating {}
+    #[doc = include_str!("docs/pictures/for_rustdoc/keys.md")]
+    #[doc = include_str!("docs/pictures/for_rustdoc/refresh.md")]
     #[doc = include_str!("docs/operations.md")]
     pub mod operations {}
     #[doc = include_str!("docs/plots/for_rustdoc.md")]
@@ -193,6 +196,8 @@ pub mod docs {
     pub mod performance {}
     #[doc = include_str!("docs/privacy.md")]
     pub mod privacy {}
+    #[doc = include_str!("docs/pictures/for_rustdoc/request.md")]
+    #[doc = include_str!("docs/pictures/for_rustdoc/times.md")]
     #[doc = include_str!("docs/request_flow.md")]
     pub mod request_flow {}
     #[doc = include_str!("docs/rollout.md")]
@@ -201,12 +206,14 @@ pub mod docs {
     pub mod scopes {}
     #[doc = include_str!("docs/serverless.md")]
     pub mod serverless {}
+    #[doc = include_str!("docs/pictures/for_rustdoc/states.md")]
     #[doc = include_str!("docs/stores.md")]
     pub mod stores {}
     #[doc = include_str!("docs/testing.md")]
     #[cfg_attr(all(feature = "client", feature = "axum"), doc = concat!("```no_run\n", include_str!("../tests/site.rs"), "```"))]
     #[cfg_attr(not(all(feature = "client", feature = "axum")), doc = concat!("```ignore\n", include_str!("../tests/site.rs"), "```"))]
     pub mod testing {}
+    #[doc = include_str!("docs/pictures/for_rustdoc/logout.md")]
     #[doc = include_str!("docs/threat_model.md")]
     pub mod threat_model {}
     #[doc = include_str!("docs/troubleshooting.md")]
