@@ -16,6 +16,8 @@ use tower_euid::{CookieConfig, CookieKey, EuidUpdate, HeaderConfig, Identity, Re
 use crate::support::{Operator, Site, identity_until, set_cookies};
 
 const APPS: &str = include_str!("../../src/docs/apps.md");
+const README: &str = include_str!("../../README.md");
+const GUIDE: &str = "https://docs.rs/tower-euid/latest/tower_euid/docs/";
 const PRIVACY: &str = include_str!("../../src/docs/privacy.md");
 const SCOPES: &str = include_str!("../../src/docs/scopes.md");
 const TROUBLESHOOTING: &str = include_str!("../../src/docs/troubleshooting.md");
@@ -257,6 +259,18 @@ fn files_named_on_the_pages_for_developers_exist() {
     let paths = spans.iter().flat_map(|span| span.split_whitespace()).filter(is_path);
     let missing: BTreeSet<_> = paths.filter(|path| !root.join(path).exists()).collect();
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// On GitHub, a guide's links to other guides would lead nowhere. So pages link to it where it is rendered.
+#[test]
+fn guides_that_the_readme_links_to_exist() {
+    let guides: BTreeSet<&str> = texts(README, GUIDE, |next| next == '/').collect();
+    assert!(guides.len() > 15, "{guides:?}");
+    let modules = include_str!("../../src/lib.rs");
+    for guide in guides {
+        assert!(modules.contains(&format!("pub mod {guide} {{")), "{guide}");
+    }
+    assert_eq!(texts(README, "(src/docs/", |next| next == '/').collect::<Vec<_>>(), ["pictures"]);
 }
 
 #[test]
