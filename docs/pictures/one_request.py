@@ -195,7 +195,7 @@ def states():
         "Four ways to keep the token pair",
         "A sealed cookie or a sealed header is with the client, beside the login that it belongs to; the nodes have the cookie "
         "keys only. With a store by login, the client keeps the handle, and the store has the sealed pair under the hash of "
-        "the handle. With a store by user, the client keeps nothing, and the store has the sealed pair under a keyed hash of the "
+        "the handle. With a store by user, the client keeps at most the record of an opt-out, and the store has the sealed pair under a keyed hash of the "
         "user's id. Calls to the operator: one per identity and node without a store, one per identity by login, one per user "
         "by user. A logout holds for the client without a store, for the login by login, for all devices of the user by user.",
     )
@@ -206,7 +206,7 @@ def states():
         ["`__Host-euid.TAG`", "the sealed pair", "`__Host-euid-login`", "names its login"],
         ["`Euid-Identity-TAG`", "the sealed pair", "`Euid-Login`", "names its login"],
         ["`__Host-euid-login`", "or `Euid-Login`:", "the handle"],
-        ["nothing"],
+        ["at most the record", "of an opt-out"],
     ]
     nodes = [["cookie keys"], ["cookie keys"], ["cookie keys"], ["cookie keys,", "store secret"]]
     stores = [None, None, ["hash of the handle:", "the sealed pair"], ["keyed hash of user id:", "the sealed pair"]]
