@@ -31,8 +31,14 @@ pub(crate) struct Config {
     pub(crate) consent: Option<Arc<ConsentOf>>,
     pub(crate) subject: Option<Arc<UserOf>>,
     pub(crate) logout_when: Option<Arc<LogoutWhen>>,
-    /// Whether a request has hooks to call: `consent`, `subject` or `scope`. Kept, as each request asks.
+    /// Whether `consent` is that of the TCF's cookie.
+    pub(crate) obeys_tcf_cookie: bool,
+    /// Whether responses explain the visitor's state.
+    pub(crate) explains: bool,
+    /// Whether a request has hooks to call: `consent`, `subject` or `scope`.
     pub(crate) has_request_hooks: bool,
+    /// Whether a request has neither hooks to call nor a state to explain. Kept, as each request asks.
+    pub(crate) is_plain: bool,
     pub(crate) mistakes: Mistakes,
 }
 
@@ -125,6 +131,7 @@ impl fmt::Debug for Config {
             .field("consent", &self.consent.is_some())
             .field("subject", &self.subject.is_some())
             .field("logout_when", &self.logout_when.is_some())
+            .field("explains", &self.explains)
             .finish_non_exhaustive()
     }
 }

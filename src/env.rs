@@ -29,6 +29,7 @@ use crate::layer::EuidLayer;
 /// | `…_COOKIE_KEYS` | [cookie keys](crate::KeyRing::from_env), newest first, separated by commas |
 /// | `…_OPTOUT_CHECK` | optional: `1` (or `true`) for a private operator up to version 5.65, which requires [`optout_check`](EuidClientBuilder::optout_check); otherwise `0` (or `false`), the default |
 /// | `…_MAX_WAIT_MS` | optional: how many milliseconds a page waits for a refresh at most; default: [500](EuidLayer::DEFAULT_MAX_WAIT) |
+/// | `…_EXPLAIN` | optional: `1` (or `true`) for a layer that [explains](EuidLayer::explain) each visitor's state, in development and staging; otherwise `0` (or `false`), the default |
 ///
 /// White space around a value is ignored, and an empty variable counts as not set. For other settings of the layer,
 /// call its methods: `layer.expiry_margin(…)`. For other settings of the client, start with
@@ -71,7 +72,7 @@ pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<(Eu
 /// Returns a client for each scope and a layer for both, configured by the variables of [`from_env`]: those that begin
 /// with `EUID_` and those that begin with `UID2_`. For each request `choose` names the scope.
 ///
-/// The layer has one setting for both scopes: `EUID_COOKIE_KEYS` and `EUID_MAX_WAIT_MS`.
+/// The layer has one setting for both scopes: `EUID_COOKIE_KEYS`, `EUID_MAX_WAIT_MS` and `EUID_EXPLAIN`.
 ///
 /// ```no_run
 /// use tower_euid::Scope;
@@ -88,8 +89,8 @@ pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<(Eu
 /// # Errors
 ///
 /// As for [`from_env`]; one error names all missing variables of both scopes. Either client secret is refused as a
-/// cookie key. Also if `UID2_COOKIE_KEYS` or `UID2_MAX_WAIT_MS` is set and has not the value of the same setting of
-/// EUID.
+/// cookie key. Also if `UID2_COOKIE_KEYS`, `UID2_MAX_WAIT_MS` or `UID2_EXPLAIN` is set and has not the value of the same
+/// setting of EUID.
 pub fn both_from_env(
     choose: impl Fn(&http::request::Parts) -> Option<Scope> + Send + Sync + 'static,
 ) -> Result<(EuidClients, EuidLayer), ConfigError> {
@@ -191,7 +192,7 @@ fn both(lookup: Lookup<'_>) -> Result<(EuidClients, EuidLayer), ConfigError> {
     let [a, b, c, d, e, f] = OPERATORS;
     let [a, b, euid_secret, d, e, uid2_secret, keys] =
         required(lookup, [a, b, c, d, e, f, (Scope::Euid, COOKIE_KEYS)])?;
-    for setting in [COOKIE_KEYS, MAX_WAIT_MS] {
+    for setting in [COOKIE_KEYS, MAX_WAIT_MS, EXPLAIN] {
         let [ours, theirs] = [Scope::Euid, Scope::Uid2].map(|scope| optional(lookup, (scope, setting)));
         if let (ours, Some(theirs)) = (ours?, theirs?)
             && ours.is_none_or(|ours| *ours.value != *theirs.value)
@@ -216,8 +217,12 @@ fn clients(lookup: Lookup<'_>, [a, b, c, d, e, f]: [Variable; 6]) -> Result<Euid
 
 fn layer(lookup: Lookup<'_>, scope: Scope, keys: KeyRing, client: EuidClient) -> Result<EuidLayer, ConfigError> {
     let layer = EuidLayer::new(keys, client);
-    Ok(match optional(lookup, (scope, MAX_WAIT_MS))? {
+    let layer = match optional(lookup, (scope, MAX_WAIT_MS))? {
         Some(max_wait) => layer.max_wait(max_wait.check(milliseconds)?),
+        None => layer,
+    };
+    Ok(match optional(lookup, (scope, EXPLAIN))? {
+        Some(explains) => layer.explain(explains.check(switch)?),
         None => layer,
     })
 }
@@ -271,6 +276,7 @@ const CLIENT_SECRET: Setting = "CLIENT_SECRET";
 const COOKIE_KEYS: Setting = "COOKIE_KEYS";
 const OPTOUT_CHECK: Setting = "OPTOUT_CHECK";
 const MAX_WAIT_MS: Setting = "MAX_WAIT_MS";
+const EXPLAIN: Setting = "EXPLAIN";
 
 /// What a client needs.
 const OPERATOR: [Setting; 3] = [OPERATOR_URL, API_KEY, CLIENT_SECRET];
@@ -286,7 +292,7 @@ const OPERATORS: [(Scope, Setting); 6] = [
 /// All settings of a client.
 const OF_CLIENT: [Setting; 4] = [OPERATOR_URL, API_KEY, CLIENT_SECRET, OPTOUT_CHECK];
 /// All settings of a client and its layer.
-const OF_LAYER: [Setting; 6] = [OPERATOR_URL, API_KEY, CLIENT_SECRET, OPTOUT_CHECK, COOKIE_KEYS, MAX_WAIT_MS];
+const OF_LAYER: [Setting; 7] = [OPERATOR_URL, API_KEY, CLIENT_SECRET, OPTOUT_CHECK, COOKIE_KEYS, MAX_WAIT_MS, EXPLAIN];
 
 #[cfg(test)]
 mod tests {
@@ -388,6 +394,7 @@ mod tests {
                 (OPTOUT_CHECK, "hunter2", "neither `1` nor `0`"),
                 (OPTOUT_CHECK, "TRUE", "neither `1` nor `0`"),
                 (MAX_WAIT_MS, "hunter2", "not a whole number of milliseconds"),
+                (EXPLAIN, "hunter2", "neither `1` nor `0`"),
             ] {
                 let error = refused(scope, &[(setting, value)]);
                 assert!(error.starts_with(&format!("{scope}_{setting}: {complaint}")), "{error}");
@@ -459,6 +466,16 @@ mod tests {
             };
             for (value, expected) in [("", false), ("0", false), ("false", false), ("1", true), (" true ", true)] {
                 assert!(shown(value).contains(&format!("optout_check: {expected}")), "{value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn explanation_is_off_unless_switched_on() {
+        for scope in Scope::ALL {
+            for (value, explains) in [("", false), ("0", false), ("false", false), ("1", true), ("true", true)] {
+                let layer = configured(scope, &[(EXPLAIN, value)]).unwrap().1;
+                assert!(format!("{layer:?}").contains(&format!("explains: {explains}")), "{value:?}");
             }
         }
     }
@@ -552,6 +569,7 @@ mod tests {
             (&[("UID2_COOKIE_KEYS", "hunter2")][..], COOKIE_KEYS),
             (&[("UID2_MAX_WAIT_MS", "123")], MAX_WAIT_MS),
             (&[("UID2_MAX_WAIT_MS", "123"), ("EUID_MAX_WAIT_MS", "124")], MAX_WAIT_MS),
+            (&[("UID2_EXPLAIN", "true")], EXPLAIN),
         ] {
             let error = both_configured(changes).unwrap_err();
             let expected = format!("not the value of EUID_{setting}, which is for both scopes");

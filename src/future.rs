@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use euid_core::Reason;
 use euid_core::engine::{Load, Pending, RefreshCandidate, Watch};
 use http::{Request, Response};
 use pin_project::pin_project;
@@ -26,11 +27,12 @@ use tower::Service;
 
 use crate::config::Config;
 use crate::deadline::Deadline;
+use crate::explain::Explanation;
 use crate::hooks::HookAnswers;
 use crate::nested::Inner;
 use crate::records;
-use crate::refresh::{self, Waiter};
-use crate::request::start_decision;
+use crate::refresh::Waiter;
+use crate::request::start_explained;
 use crate::response::{self, Saving};
 use crate::step::Ready;
 
@@ -92,6 +94,7 @@ enum Cold<S: Service<Request<B>>, B> {
         pending: Pending,
         /// A refresh that runs beside the handler.
         concurrent: Option<Box<ConcurrentRefresh>>,
+        explanation: Option<Box<Explanation>>,
     },
     /// The handler runs, and a layer further out writes the state.
     Nested {
@@ -148,9 +151,20 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
     ) -> Self {
         match pending.into_watch() {
             Ok(watch) if concurrent.is_none() => Self(RequestState::Hot { inner, config, watch }),
-            Ok(watch) => Self::cold(Cold::Calling { inner, config, pending: watch.into(), concurrent }),
-            Err(pending) => Self::cold(Cold::Calling { inner, config, pending, concurrent }),
+            Ok(watch) => Self::calling(inner, config, watch.into(), concurrent, None),
+            Err(pending) => Self::calling(inner, config, pending, concurrent, None),
         }
+    }
+
+    /// Returns the future of a handler that runs, and whose response may write state or explain it.
+    pub(crate) fn calling(
+        inner: S::Future,
+        config: Arc<Config>,
+        pending: Pending,
+        concurrent: Option<Box<ConcurrentRefresh>>,
+        explanation: Option<Box<Explanation>>,
+    ) -> Self {
+        Self::cold(Cold::Calling { inner, config, pending, concurrent, explanation })
     }
 
     pub(crate) fn loading(loading: Loading<S, B>) -> Self {
@@ -183,9 +197,9 @@ where
                 if response::is_untouched(config, &response, watch) {
                     return Poll::Ready(Ok(response));
                 }
-                match response::finish(config, &mut response, mem::take(watch).into()) {
+                match response::finish(config, &mut response, mem::take(watch).into(), None) {
                     Ok(()) => return Poll::Ready(Ok(response)),
-                    Err(save) => Saving::new(config, response, save),
+                    Err(save) => Saving::new(config, response, save, None),
                 }
             }
             RequestStateProj::Cold(cold) => return cold.as_mut().poll(cx),
@@ -207,14 +221,14 @@ where
                 ColdProj::Loading(loading) => Cold::Loaded(ready!(loading.poll(cx))),
                 ColdProj::Loaded(future) => return future.poll(cx),
                 ColdProj::Refreshing(refreshing) => ready!(refreshing.poll(cx)),
-                ColdProj::Calling { inner, config, pending, concurrent } => {
+                ColdProj::Calling { inner, config, pending, concurrent, explanation } => {
                     let mut response = ready!(inner.poll(cx))?;
                     if let Some(concurrent) = concurrent.take() {
                         concurrent.adopt(config, pending);
                     }
-                    match response::finish(config, &mut response, mem::take(pending)) {
+                    match response::finish(config, &mut response, mem::take(pending), explanation.as_deref()) {
                         Ok(()) => return Poll::Ready(Ok(response)),
-                        Err(save) => Cold::Saving(Saving::new(config, response, save)),
+                        Err(save) => Cold::Saving(Saving::new(config, response, save, explanation.take())),
                     }
                 }
                 ColdProj::Saving(saving) => return saving.poll(cx).map(Ok),
@@ -256,10 +270,10 @@ impl<S, B> Refreshing<S, B> {
     {
         let this = self.project();
         let outcome = match Pin::new(this.waiter).poll(cx) {
-            Poll::Ready(outcome) => outcome,
+            Poll::Ready(outcome) => Some(outcome),
             Poll::Pending => {
                 ready!(this.patience.poll(cx));
-                Arc::new(refresh::transient("the page has waited long enough"))
+                None
             }
         };
         let Some(Suspended { candidate, mut ready, mut request }) = this.suspended.take() else {
@@ -267,10 +281,14 @@ impl<S, B> Refreshing<S, B> {
             return Poll::Pending;
         };
         // A request waits only if its response may write, so nothing is deferred.
-        let decision = candidate.settle(&outcome, this.config.now());
-        let pending = start_decision(this.config, &mut request, decision);
+        let now = this.config.now();
+        let decision = match outcome {
+            Some(outcome) => candidate.settle(&outcome, now),
+            None => candidate.proceed(Reason::WaitedTooLong, now),
+        };
+        let (pending, explanation) = start_explained(this.config, &mut request, decision);
         let inner = ready.call(request);
-        Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, concurrent: None })
+        Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, concurrent: None, explanation })
     }
 }
 

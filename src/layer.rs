@@ -1,6 +1,7 @@
 //! The layer and its settings. [`refreshing`] has the settings of refreshes, [`hooks`] the hooks of the application,
-//! [`scopes`] the choice between EUID and UID2, [`storing`] the store.
+//! [`scopes`] the choice between EUID and UID2, [`storing`] the store, [`explaining`] the reasons for developers.
 
+mod explaining;
 mod hooks;
 mod refreshing;
 mod scopes;
@@ -98,7 +99,10 @@ impl EuidLayer {
             consent: None,
             subject: None,
             logout_when: None,
+            obeys_tcf_cookie: false,
+            explains: false,
             has_request_hooks: false,
+            is_plain: true,
             mistakes: Mistakes::default(),
         };
         Self { config: Arc::new(config) }
@@ -256,6 +260,7 @@ impl EuidLayer {
         let config = Arc::make_mut(&mut self.config);
         change(config);
         config.has_request_hooks = config.consent.is_some() || config.subject.is_some() || config.other_scope.is_some();
+        config.is_plain = !config.has_request_hooks && !config.explains;
         self
     }
 

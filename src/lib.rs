@@ -112,6 +112,7 @@ mod config;
 mod deadline;
 #[cfg(feature = "client")]
 mod env;
+mod explain;
 #[cfg(feature = "axum")]
 mod extract;
 #[cfg(feature = "client")]
@@ -170,6 +171,8 @@ pub mod docs {
     pub mod cdn {}
     #[doc = include_str!("docs/cookie_format.md")]
     pub mod cookie_format {}
+    #[doc = include_str!("docs/explain.md")]
+    pub mod explain {}
     #[doc = include_str!("docs/failures.md")]
     pub mod failures {}
     #[doc = include_str!("docs/faq.md")]
@@ -236,8 +239,8 @@ pub use sessions::EuidSessions;
 pub use types::EuidLayerMissing;
 pub use types::{
     AdvertisingToken, ConfigError, Consent, CookieConfig, CookieKey, Dii, Environment, Euid, EuidError,
-    EuidLogoutHandle, GenerateRequest, Generated, HeaderConfig, Identity, KeyRing, Operator, Refreshed, SameSite,
-    Scope, StoreSecret, Uid2Region, clock, dii, engine, error, identity, openrtb, operator, tcf,
+    EuidLogoutHandle, GenerateRequest, Generated, HeaderConfig, Identity, KeyRing, Operator, Reason, Refreshed,
+    SameSite, Scope, StoreSecret, Uid2Region, clock, dii, engine, error, identity, openrtb, operator, tcf,
 };
 pub use update::EuidUpdate;
 

@@ -11,10 +11,11 @@
 use std::sync::Arc;
 
 use euid_core::engine::{Change, RequestContext, UserCheck};
-use euid_core::{AdvertisingToken, Consent, Euid, EuidLogoutHandle, Scope};
+use euid_core::{AdvertisingToken, Consent, Euid, EuidLogoutHandle, Reason, Scope};
 use http::{Extensions, Request, Response};
 
 use crate::config::Config;
+use crate::explain::Explanation;
 use crate::hooks::{self, HookAnswers, HooksOf};
 use crate::request::report_rejected;
 use crate::telemetry;
@@ -29,6 +30,8 @@ struct Stricter {
     config: Arc<Config>,
     consent: Consent,
     logout: Option<EuidLogoutHandle>,
+    /// Of a state that this layer has restricted, if the layer outside explains states.
+    explanation: Option<Explanation>,
 }
 
 /// Restricts the state that the layer outside has shown to what the hooks of this layer allow.
@@ -41,7 +44,7 @@ pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Reques
         None => {}
     }
     let logout = EuidLogoutHandle::of(request.extensions());
-    let mut consent = Consent::Granted;
+    let (mut consent, mut explanation) = (Consent::Granted, None);
     if config.has_request_hooks {
         let outside = request.extensions().get::<Consent>().copied();
         let answers;
@@ -50,9 +53,9 @@ pub(crate) fn enter<B>(config: &Arc<Config>, mut request: Request<B>) -> (Reques
         if let Some(outside) = outside {
             request.extensions_mut().insert(stricter(outside, consent));
         }
-        restrict(config, &mut request, &answers, logout.as_ref());
+        explanation = restrict(config, &mut request, &answers, logout.as_ref());
     }
-    (request, Inner(Some(Stricter { config: Arc::clone(config), consent, logout })))
+    (request, Inner(Some(Stricter { config: Arc::clone(config), consent, logout, explanation })))
 }
 
 /// Returns the layer whose hooks were called last, or else the one that reads and writes the state. `None` if that one
@@ -70,20 +73,31 @@ fn stricter(one: Consent, other: Consent) -> Consent {
     }
 }
 
-/// Removes the state that the handler must not see from the request.
-fn restrict<B>(config: &Config, request: &mut Request<B>, answers: &HookAnswers, logout: Option<&EuidLogoutHandle>) {
+/// Removes the state that the handler must not see from the request. Returns the explanation of the state that it sees
+/// instead, if the layer outside explains states.
+fn restrict<B>(
+    config: &Config,
+    request: &mut Request<B>,
+    answers: &HookAnswers,
+    logout: Option<&EuidLogoutHandle>,
+) -> Option<Explanation> {
     if let (Consent::Withdrawn, Some(logout)) = (answers.consent, logout) {
         logout.logout();
     }
-    let Some(shown) = request.extensions().get::<Euid>() else { return };
-    let is_barred = is_of_another(config, request, answers, shown, logout);
-    let euid = match (answers.consent, shown) {
-        (Consent::Withheld, Euid::OptedOut) if !is_barred => return,
-        (Consent::Withheld | Consent::Withdrawn, _) => Euid::Withheld,
-        (Consent::Granted, Euid::Withheld) => return,
-        (Consent::Granted, _) if is_barred => Euid::Absent,
-        (Consent::Granted, _) => return,
+    let shown = request.extensions().get::<Euid>()?;
+    let barred = barred(config, request, answers, shown, logout);
+    let (euid, why) = match (answers.consent, shown, barred) {
+        (Consent::Withheld, Euid::OptedOut, None) => return None,
+        (Consent::Withheld, ..) => (Euid::Withheld, Reason::ConsentWithheld),
+        (Consent::Withdrawn, ..) => (Euid::Withheld, Reason::ConsentWithdrawn),
+        (Consent::Granted, Euid::Withheld, _) | (Consent::Granted, _, None) => return None,
+        (Consent::Granted, _, Some(why)) => (Euid::Absent, why),
     };
+    let scope = scope_served(request.extensions(), shown).or(config.engine.scope());
+    let explanation = Explanation::inside(config, request, scope, &euid, why);
+    if let Some(explanation) = &explanation {
+        explanation.show(request);
+    }
     let extensions = request.extensions_mut();
     extensions.insert(euid);
     extensions.remove::<AdvertisingToken>();
@@ -91,38 +105,39 @@ fn restrict<B>(config: &Config, request: &mut Request<B>, answers: &HookAnswers,
         logout.withhold_token();
         extensions.insert(logout.clone());
     }
+    explanation
 }
 
-/// Returns whether the identity, or the opt-out, is bound to a user who is not signed in. One that this layer can't open
-/// counts as bound to another user. So does one of a scope that this layer does not serve, and one in headers if
+/// Returns why the identity, or the opt-out, is not one to show, if it is bound to a user who is not signed in. One that this
+/// layer can't open counts as bound to another user. So does one of a scope that this layer does not serve, and one in headers if
 /// this layer reads cookies, or the other way round.
-fn is_of_another<B>(
+fn barred<B>(
     config: &Config,
     request: &Request<B>,
     answers: &HookAnswers,
     shown: &Euid,
     logout: Option<&EuidLogoutHandle>,
-) -> bool {
+) -> Option<Reason> {
     if config.subject.is_none() || matches!(shown, Euid::Absent | Euid::Withheld) {
-        return false;
+        return None;
     }
     let (own, served) = (config.engine.scope(), scope_served(request.extensions(), shown).or(answers.scope));
     if own.is_some() && served.is_some() && own != served {
-        return true;
+        return Some(Reason::UnreadableInside);
     }
     if logout.is_some_and(|logout| !config.engine.looks_where_state_was(request.headers(), logout)) {
-        return true;
+        return Some(Reason::UnreadableInside);
     }
     let context = RequestContext { scope: served, ..answers.context() };
     match config.engine.check_user(request.headers(), &context) {
-        UserCheck::Same => false,
+        UserCheck::Same => None,
         UserCheck::Rejected(reason) => {
             report_rejected(config, own.or(served), reason);
-            true
+            Some(reason.into())
         }
         // An opt-out in the JS SDK's own cookie is bound to no user.
-        UserCheck::NoState => !matches!(shown, Euid::OptedOut),
-        _ => true,
+        UserCheck::NoState if matches!(shown, Euid::OptedOut) => None,
+        _ => Some(Reason::UnreadableInside),
     }
 }
 
@@ -135,7 +150,7 @@ fn scope_served(extensions: &Extensions, shown: &Euid) -> Option<Scope> {
 impl Inner {
     /// Adds the hooks' decisions to the response, for the layer outside.
     pub(crate) fn leave<R>(&self, mut response: Response<R>) -> Response<R> {
-        let Some(Stricter { config, consent, logout }) = &self.0 else { return response };
+        let Some(Stricter { config, consent, logout, explanation }) = &self.0 else { return response };
         let is_logout = config.logout_when.as_ref().is_some_and(|hook| hooks::is_logout(&**hook, &mut response));
         let update = response.extensions().get::<EuidUpdate>();
         if let (Consent::Withheld, Some(update)) = (*consent, update) {
@@ -152,6 +167,9 @@ impl Inner {
         }
         if is_logout || is_unwanted {
             EuidUpdate::logout().attach(&mut response);
+        }
+        if let Some(explanation) = explanation {
+            explanation.write_inside(response.headers_mut());
         }
         response
     }

@@ -5,6 +5,7 @@ use euid_core::{Scope, tcf};
 use http::Request;
 
 use crate::config::Config;
+use crate::explain::Explanation;
 use crate::telemetry;
 
 /// Starts a decision: counts the request, and puts the visitor's state into its extensions for the handler. Returns the
@@ -27,6 +28,23 @@ pub(crate) fn start_decision<B>(config: &Config, request: &mut Request<B>, decis
     }
     request.extensions_mut().insert(euid);
     pending
+}
+
+/// Starts a decision as [`start_decision`] does, and explains it to the handler if the layer does that. Also returns what
+/// the response explains.
+pub(crate) fn start_explained<B>(
+    config: &Config,
+    request: &mut Request<B>,
+    decision: Decision,
+) -> (Pending, Option<Box<Explanation>>) {
+    if !config.explains {
+        return (start_decision(config, request, decision), None);
+    }
+    let explanation = Explanation::of(config, request, &decision);
+    let mut pending = start_decision(config, request, decision);
+    explanation.show(request);
+    pending.make_private();
+    (pending, Some(Box::new(explanation)))
 }
 
 /// Logs and counts whether and how the state of a request was used.

@@ -20,6 +20,7 @@ use euid_core::engine::{Change, Engine, Finish, Pending, Report, Save, Watch};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::config::Config;
+use crate::explain::Explanation;
 use crate::hooks;
 use crate::records;
 use crate::telemetry;
@@ -39,16 +40,22 @@ pub(crate) struct Saving<R> {
     /// Taken out once the store has answered.
     response: Option<R>,
     save: records::Saving,
+    explanation: Option<Box<Explanation>>,
 }
 
 /// Takes the handler's update out of its response, writes the state, and sets the headers that restrict caches. Or returns
 /// what goes to the store first.
 #[inline]
-pub(crate) fn finish<R>(config: &Config, response: &mut Response<R>, pending: Pending) -> Result<(), records::Saving> {
+pub(crate) fn finish<R>(
+    config: &Config,
+    response: &mut Response<R>,
+    pending: Pending,
+    explanation: Option<&Explanation>,
+) -> Result<(), records::Saving> {
     let is_logout = config.logout_when.as_ref().is_some_and(|hook| hooks::is_logout(&**hook, response));
     let update = EuidUpdate::take_from(response.extensions_mut());
     let status = response.status();
-    finish_headers(config, update, is_logout, pending, status, response.headers_mut())
+    finish_headers(config, update, is_logout, pending, explanation, status, response.headers_mut())
 }
 
 /// Lets the engine write the headers, and passes on its report. Or begins to tell the store first.
@@ -57,6 +64,7 @@ fn finish_headers(
     update: Option<EuidUpdate>,
     is_logout: bool,
     mut pending: Pending,
+    explanation: Option<&Explanation>,
     status: StatusCode,
     headers: &mut HeaderMap,
 ) -> Result<(), records::Saving> {
@@ -65,28 +73,33 @@ fn finish_headers(
     }
     let requested = if is_logout { Some(&Change::EndLogin) } else { update.as_ref().map(EuidUpdate::change) };
     match config.engine.finish(pending, requested, status, headers, || config.now()) {
-        Finish::Done(written) => report(config, &written),
+        Finish::Done(written) => report(config, &written, explanation, headers),
         Finish::Save(save) => match &config.records {
             Some(records) => match records.save(save) {
                 Ok(saving) => return Err(saving),
-                Err(save) => finish_saved(config, save, headers),
+                Err(save) => finish_saved(config, save, explanation, headers),
             },
             // Never: the layer has a store if the engine has one.
-            None => finish_saved(config, save, headers),
+            None => finish_saved(config, save, explanation, headers),
         },
     }
     Ok(())
 }
 
 /// Lets the engine write the headers after the store's answers.
-fn finish_saved(config: &Config, save: Box<Save>, headers: &mut HeaderMap) {
+fn finish_saved(config: &Config, save: Box<Save>, explanation: Option<&Explanation>, headers: &mut HeaderMap) {
     let written = config.engine.saved(save, headers, || config.now());
-    report(config, &written);
+    report(config, &written, explanation, headers);
 }
 
 impl<R> Saving<Response<R>> {
-    pub(crate) fn new(config: &Arc<Config>, response: Response<R>, save: records::Saving) -> Self {
-        Self { config: Arc::clone(config), response: Some(response), save }
+    pub(crate) fn new(
+        config: &Arc<Config>,
+        response: Response<R>,
+        save: records::Saving,
+        explanation: Option<Box<Explanation>>,
+    ) -> Self {
+        Self { config: Arc::clone(config), response: Some(response), save, explanation }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<R>> {
@@ -96,15 +109,18 @@ impl<R> Saving<Response<R>> {
             return Poll::Pending;
         };
         if let Some(saved) = saved {
-            finish_saved(&self.config, saved, response.headers_mut());
+            finish_saved(&self.config, saved, self.explanation.as_deref(), response.headers_mut());
         }
         Poll::Ready(response)
     }
 }
 
-/// Logs and counts what a response wrote.
+/// Logs and counts what a response wrote, and explains it.
 #[inline]
-fn report(config: &Config, written: &Report) {
+fn report(config: &Config, written: &Report, explanation: Option<&Explanation>, headers: &mut HeaderMap) {
+    if let Some(explanation) = explanation {
+        explanation.write(written, headers);
+    }
     if let Some(renewal) = &written.renewed {
         // The browser has this pair now, so the coordinator need not keep it until it is due.
         let scope = written.scope.unwrap_or_default();

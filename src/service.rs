@@ -69,7 +69,7 @@ where
             return ResponseFuture::nested(self.inner.call(request), layer);
         }
         let config = Arc::clone(&self.config);
-        if config.has_request_hooks {
+        if !config.is_plain {
             return Ready { inner: &mut self.inner, config }.call_with_hooks(request);
         }
         let (context, now) = (RequestContext::UNRESTRICTED, || config.now());

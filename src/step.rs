@@ -4,6 +4,7 @@
 use std::mem;
 use std::sync::Arc;
 
+use euid_core::Reason;
 use euid_core::engine::{Decision, Load, Loaded, RefreshCandidate, RequestContext, Step};
 use http::{Request, Response};
 use tower::Service;
@@ -12,8 +13,8 @@ use crate::config::{Config, RefreshMode};
 use crate::future::{ConcurrentRefresh, Loading, Refreshing, ResponseFuture, Suspended};
 use crate::hooks::{self, HookAnswers};
 use crate::records::RefreshByStore;
-use crate::refresh::{ErasedRefresh, Origin, Outcome, RefreshKey, Reply, transient};
-use crate::request::{report, start_decision};
+use crate::refresh::{ErasedRefresh, Origin, RefreshKey, Reply};
+use crate::request::{report, start_explained};
 use crate::telemetry;
 
 /// A service that is ready for a request, with the configuration of the layer around it.
@@ -37,16 +38,21 @@ impl<S> Ready<'_, S> {
         self.call_now(request, decision, None)
     }
 
-    /// Asks the hooks of the application about the request, then the engine.
+    /// Asks the hooks of the application about the request, if there are any, then the engine.
     pub(crate) fn call_with_hooks<B, R>(self, request: Request<B>) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
     {
         let Self { inner, config } = self;
-        let (request, answers) = hooks::answers(&config, request);
-        let (context, now) = (answers.context(), || config.now());
-        let step = config.engine.begin(request.method(), request.headers(), &context, now);
-        Ready { inner, config }.call_step(request, step, Some(answers))
+        let (request, answers) = if config.has_request_hooks {
+            let (request, answers) = hooks::answers(&config, request);
+            (request, Some(answers))
+        } else {
+            (request, None)
+        };
+        let context = answers.as_ref().map_or(RequestContext::UNRESTRICTED, HookAnswers::context);
+        let step = config.engine.begin(request.method(), request.headers(), &context, || config.now());
+        Ready { inner, config }.call_step(request, step, answers)
     }
 
     /// Does what a step says. `answers` are those of the hooks, if there are any.
@@ -77,8 +83,12 @@ impl<S> Ready<'_, S> {
         S: Service<Request<B>>,
     {
         let Self { inner, config } = self;
-        let pending = start_decision(&config, &mut request, decision);
-        ResponseFuture::running(inner.call(request), config, pending, concurrent)
+        let (pending, explanation) = start_explained(&config, &mut request, decision);
+        let future = inner.call(request);
+        match explanation {
+            Some(_) => ResponseFuture::calling(future, config, pending, concurrent, explanation),
+            None => ResponseFuture::running(future, config, pending, concurrent),
+        }
     }
 
     /// Calls the handler of a request whose identity must be written without a refresh: under a new key, or because it
@@ -114,18 +124,18 @@ impl<S> Ready<'_, S> {
         let lineage = candidate.lineage().map(|lineage| *lineage.as_bytes());
         let coordinator = config.coordinator(candidate.scope());
         let key = RefreshKey::new(candidate.identity(), lineage);
-        let outcome = if hook_allows && candidate.may_refresh() {
+        let mut decision = if hook_allows && candidate.may_refresh() {
             let origin = if candidate.is_migrated() { Origin::Migrated } else { Origin::Login };
             match coordinator.ask(&key, candidate.identity(), origin, by_store(config, &candidate), now) {
-                Reply::Known(outcome) => outcome,
-                Reply::Refused(why) => refused(why),
+                Reply::Known(outcome) => candidate.settle(&outcome, now),
+                Reply::Refused(why) => refused(candidate.proceed(why, now)),
                 Reply::Waiting { waiter, patience, shared } => {
                     candidate.share(shared);
                     let is_concurrent = config.refresh_mode == RefreshMode::Concurrent && candidate.is_usable();
                     if is_concurrent || !candidate.may_wait() {
                         // The handler is called now, with the old token. `ConcurrentRefresh::adopt` settles the
                         // candidate again, if the operator has answered before the handler's response.
-                        let unanswered = candidate.settle(&transient("not answered yet"), now);
+                        let unanswered = candidate.proceed(Reason::RefreshUnderWay, now);
                         let concurrent = Box::new(ConcurrentRefresh { waiter, candidate });
                         return self.call_now(request, unanswered, Some(concurrent));
                     }
@@ -136,9 +146,12 @@ impl<S> Ready<'_, S> {
             }
         } else {
             // The outcome of another request's refresh applies to this one too.
-            coordinator.recall(&key, now).unwrap_or_else(|| refused("this request may not refresh"))
+            match coordinator.recall(&key, now) {
+                Some(outcome) => candidate.settle(&outcome, now),
+                None if hook_allows => refused(candidate.postpone(now)),
+                None => refused(candidate.proceed(Reason::RefreshDeclined, now)),
+            }
         };
-        let mut decision = candidate.settle(&outcome, now);
         if !hook_allows {
             decision.defer();
         }
@@ -220,8 +233,8 @@ fn by_store(config: &Config, candidate: &RefreshCandidate) -> Option<Arc<dyn Era
     }))
 }
 
-/// Reports that no call is made, and returns that as the outcome.
-fn refused(why: &'static str) -> Outcome {
-    telemetry::refresh_refused(why);
-    Arc::new(transient(why))
+/// Reports that no call is made for this decision, and returns it.
+fn refused(decision: Decision) -> Decision {
+    telemetry::refresh_refused(decision.reason());
+    decision
 }

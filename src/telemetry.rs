@@ -13,6 +13,7 @@ use std::time::Duration;
 use euid_core::Euid;
 #[cfg(feature = "client")]
 use euid_core::Generated;
+use euid_core::Reason;
 use euid_core::Refreshed;
 use euid_core::Scope;
 use euid_core::engine::{RejectReason, WriteError};
@@ -162,8 +163,8 @@ pub(crate) fn migration_refused(scope: Scope) {
 }
 
 /// A due page continues without a refresh, and none begins.
-pub(crate) fn refresh_refused(why: &'static str) {
-    tracing::trace!(target: TARGET, why, "a refresh is due but was not started");
+pub(crate) fn refresh_refused(why: Reason) {
+    tracing::trace!(target: TARGET, why = why.as_str(), "a refresh is due but was not started");
 }
 
 /// A new pair had been due for a refresh for `due_by` when it arrived. Called once per layer.
@@ -230,16 +231,7 @@ pub(crate) fn cookie_written(scope: Option<Scope>, bytes: usize) {
 
 /// A response could not write its cookies.
 pub(crate) fn cookie_not_written(scope: Option<Scope>, reason: WriteError) {
-    let word = match reason {
-        WriteError::TooLarge => "too_large",
-        WriteError::Expired => "expired",
-        WriteError::NoRandomness => "no_randomness",
-        WriteError::HeadersFull => "headers_full",
-        WriteError::WrongScope => "wrong_scope",
-        WriteError::NoScope => "no_scope",
-        WriteError::NotStored => "not_stored",
-        _ => "other",
-    };
+    let word = word_of_write_error(reason);
     let scope = self::word(scope);
     match reason {
         WriteError::WrongScope => tracing::error!(
@@ -264,6 +256,19 @@ pub(crate) fn cookie_not_written(scope: Option<Scope>, reason: WriteError) {
     }
     if reason == WriteError::TooLarge {
         count_by(REJECTED_COOKIES, scope, "reason", word);
+    }
+}
+
+pub(crate) fn word_of_write_error(reason: WriteError) -> &'static str {
+    match reason {
+        WriteError::TooLarge => "too_large",
+        WriteError::Expired => "expired",
+        WriteError::NoRandomness => "no_randomness",
+        WriteError::HeadersFull => "headers_full",
+        WriteError::WrongScope => "wrong_scope",
+        WriteError::NoScope => "no_scope",
+        WriteError::NotStored => "not_stored",
+        _ => "other",
     }
 }
 

@@ -202,6 +202,12 @@ pub use euid_core::KeyRing;
 ///
 pub use euid_core::Operator;
 
+/// Why a visitor is in their state. A layer with [`EuidLayer::explain`](crate::EuidLayer::explain) puts it into the
+/// extensions of each request, and into a header of each response; in axum `Option<Reason>` extracts it.
+/// [The guide](crate::docs::explain) says what to do about each.
+///
+pub use euid_core::Reason;
+
 /// The outcome of a refresh that the operator answered. A [`Refresh`](crate::Refresh) returns it.
 ///
 pub use euid_core::Refreshed;

@@ -150,6 +150,8 @@ fn layer(site: &Site, keys: KeyRing, cookies: CookieConfig) -> Result<EuidLayer,
     let layer = EuidLayer::new(keys, first.client.clone()).clock(site.clock.clone()).cookie(cookies);
     // Apps and TV sets have no cookies.
     let layer = layer.headers(HeaderConfig::default());
+    // The browser's developer tools show the reason for the visitor's state: "Network", the page, "Timing".
+    let layer = layer.explain(true);
     // No jitter, so that a refresh is due at the time that the page shows.
     let layer = layer.refresh_jitter(Duration::ZERO);
     // If the environment names a store, browsers have a handle in place of the identity.

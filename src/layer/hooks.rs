@@ -35,7 +35,10 @@ impl EuidLayer {
     /// put it into the request's extensions, as [`subject`](Self::subject) shows for the user's id. With
     /// `axum_login`, the hook can read the user from `AuthSession` directly.
     pub fn consent(self, consent: impl Fn(&request::Parts) -> Consent + Send + Sync + 'static) -> Self {
-        self.set(|config| config.consent = Some(Arc::new(consent)))
+        self.set(|config| {
+            config.consent = Some(Arc::new(consent));
+            config.obeys_tcf_cookie = false;
+        })
     }
 
     /// Sets the hook that returns the id of the signed-in user, in any form that the application uses. A login can

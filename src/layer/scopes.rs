@@ -107,9 +107,10 @@ impl EuidLayer {
     /// ```
     pub fn consent_from_tcf_cookie(self) -> Self {
         let own = self.config.coordinator.scope();
-        self.consent(move |request| match request.extensions.get::<Scope>().unwrap_or(&own) {
+        let layer = self.consent(move |request| match request.extensions.get::<Scope>().unwrap_or(&own) {
             Scope::Euid => tcf::consent(&request.headers),
             Scope::Uid2 => Consent::Granted,
-        })
+        });
+        layer.set(|config| config.obeys_tcf_cookie = true)
     }
 }

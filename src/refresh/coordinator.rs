@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use euid_core::Scope;
 use euid_core::clock::{Clock, UnixMillis};
 use euid_core::identity::Identity;
+use euid_core::{Reason, Scope};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -71,7 +71,7 @@ pub(crate) enum Reply {
         shared: Arc<Identity>,
     },
     /// No outcome is known, and no call is made now, for this reason.
-    Refused(&'static str),
+    Refused(Reason),
 }
 
 impl Coordinator {
@@ -138,12 +138,12 @@ impl Coordinator {
             return Reply::Known(outcome);
         }
         let Ok(runtime) = Handle::try_current() else {
-            return Reply::Refused("there is no tokio runtime to refresh on");
+            return Reply::Refused(Reason::NoRuntime);
         };
         // tokio reports a runtime without a timer only by a panic.
         let max_wait = self.settings.max_wait;
         let Ok(patience) = catch_unwind(|| Deadline::after(max_wait)) else {
-            return Reply::Refused("the tokio runtime has no timer");
+            return Reply::Refused(Reason::NoTimer);
         };
         let steady = crate::deadline::steady_now();
         let (next, moved) = self.with_table(|table| table.next(key, origin, now, steady));
@@ -163,15 +163,15 @@ impl Coordinator {
             NextStep::Known(outcome) => Reply::Known(outcome),
             NextStep::BreakerOpen => {
                 telemetry::breaker_refused(self.settings.scope);
-                Reply::Refused("the operator is down")
+                Reply::Refused(Reason::OperatorDown)
             }
-            NextStep::Full => Reply::Refused("too many refreshes are under way"),
+            NextStep::Full => Reply::Refused(Reason::TooManyRefreshes),
             NextStep::MigrationFull => {
                 telemetry::migration_refused(self.settings.scope);
-                Reply::Refused("too many refreshes of migrated identities are under way")
+                Reply::Refused(Reason::TooManyMigrations)
             }
-            NextStep::Overdue => Reply::Refused("the refresh that is under way takes long"),
-            NextStep::LoginBusy => Reply::Refused("another token of this login is being refreshed, or was refused"),
+            NextStep::Overdue => Reply::Refused(Reason::RefreshSlow),
+            NextStep::LoginBusy => Reply::Refused(Reason::LoginBusy),
         };
         moved.report();
         reply

@@ -35,7 +35,7 @@ use euid_core::{Refreshed, Scope};
 
 pub use self::breaker::{Admission, Breaker};
 pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
-pub(crate) use self::flight::{Outcome, Waiter};
+pub(crate) use self::flight::Waiter;
 pub(crate) use self::log_limit::LogLimit;
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
 pub(crate) use self::sync::{Mutex, lock};

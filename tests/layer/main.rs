@@ -9,6 +9,7 @@ mod axum;
 mod cache_control;
 mod consent;
 mod documents;
+mod explain;
 mod future;
 mod header_limit;
 mod headers;

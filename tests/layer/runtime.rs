@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::explain::text;
 use crate::future::start;
 use crate::support::{DUE, EXPIRED, Operator, Site, Visit, expect, new_pair, outcome};
 
@@ -82,6 +83,14 @@ fn runtime_without_a_timer_lets_no_request_wait() {
     let site = runtime.block_on(Site::unanswered().logged_in(EXPIRED));
     let visit = now_or_never(start_inside(&runtime, &site)).unwrap();
     assert_eq!(visit.saw(), "unavailable");
+}
+
+#[test]
+fn missing_runtime_and_missing_timer_are_explained() {
+    let site = now_or_never(Site::unanswered().logged_in(DUE)).unwrap().configured(|layer| layer.explain(true));
+    assert_eq!(text(&now_or_never(start(&site)).unwrap()), "active; no refresh: no runtime");
+    let visit = now_or_never(start_inside(&without_timer(), &site)).unwrap();
+    assert_eq!(text(&visit), "active; no refresh: no timer");
 }
 
 #[test]

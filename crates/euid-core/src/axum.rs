@@ -1,4 +1,4 @@
-//! Extractors for axum: [`Euid`], the token, [`Consent`] and [`EuidLogoutHandle`]. They are in this crate
+//! Extractors for axum: [`Euid`], the token, [`Consent`], [`Reason`] and [`EuidLogoutHandle`]. They are in this crate
 //! because the types are; they depend on axum-core alone.
 
 use std::fmt;
@@ -10,6 +10,7 @@ use http::request::Parts;
 
 use crate::consent::Consent;
 use crate::euid::{Euid, EuidLogoutHandle};
+use crate::reason::Reason;
 use crate::token::AdvertisingToken;
 
 /// ```
@@ -62,6 +63,26 @@ impl<S: Sync> OptionalFromRequestParts<S> for AdvertisingToken {
 /// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(page));
 /// ```
 impl<S: Sync> OptionalFromRequestParts<S> for Consent {
+    type Rejection = EuidLayerMissing;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
+        parts.extensions.get::<Euid>().ok_or(EuidLayerMissing(()))?;
+        Ok(parts.extensions.get::<Self>().copied())
+    }
+}
+
+/// `None` if the layer does not explain states.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// use tower_euid::{Euid, Reason};
+///
+/// async fn page(euid: Euid, reason: Option<Reason>) -> String {
+///     reason.map_or(String::new(), |reason| format!("{}: {reason}", euid.state()))
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(page));
+/// ```
+impl<S: Sync> OptionalFromRequestParts<S> for Reason {
     type Rejection = EuidLayerMissing;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {

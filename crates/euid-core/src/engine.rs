@@ -64,7 +64,7 @@ pub use self::decision::Decision;
 pub use self::finish::{Finish, Report};
 pub use self::load::Load;
 pub use self::pending::{Pending, Watch};
-pub use self::report::{Findings, RejectReason, UserCheck, WriteError};
+pub use self::report::{ChangeKind, Findings, RejectReason, UserCheck, WriteError};
 use self::routes::Extras;
 pub use self::save::Save;
 pub use self::store_calls::{Loaded, StoreAnswer, StoreCall, StoreWrite, Unavailable};

@@ -199,6 +199,7 @@ pub mod protocol;
 #[cfg(not(feature = "operator"))]
 mod protocol;
 mod random;
+mod reason;
 mod scope;
 mod sealed;
 mod secret;
@@ -216,6 +217,7 @@ pub use euid::{Euid, EuidLogoutHandle};
 pub use identity::Identity;
 pub use operator::{Environment, Operator, OperatorBuilder, Uid2Region};
 pub use outcome::{GenerateRequest, Generated, Refreshed};
+pub use reason::Reason;
 pub use scope::Scope;
 pub use sealed::{CookieKey, KeyRing, StoreSecret};
 pub use token::AdvertisingToken;

@@ -33,6 +33,9 @@
 //!
 //! Any state: an identity, a record, an anchor but `none`; the SDK's cookie, if migrated.
 //!
+//! Each verdict has its [`Reason`], of the row alone; where a row sums up several causes, the caller passes the one that
+//! it found.
+//!
 //! State of any other login is removed, unless "keep all" applies; migrated state stays where the site does not migrate
 //! and no anchor comes. Without consent, `Absent` becomes `Withheld`: handlers may generate on `Absent`. The record is
 //! bound to login and subject of the identity. Only a handler or withdrawn consent writes the anchor. No identity is
@@ -46,6 +49,7 @@ use crate::consent::Consent;
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::{Identity, IdentityTimes};
 use crate::outcome::Refreshed;
+use crate::reason::Reason;
 
 /// The reason why a request has no usable identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +86,7 @@ pub(crate) enum Evaluation {
 pub(crate) struct Verdict {
     pub sees: Visibility,
     pub action: Action,
+    pub why: Reason,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,8 +138,8 @@ pub(crate) enum RefreshOutcome<T> {
     /// `invalid_token`, `expired_token`.
     Ended,
     ClientError,
-    /// Any other outcome, or none in time.
-    Failed,
+    /// Any other outcome, or none in time; and why.
+    Failed(Reason),
 }
 
 impl<'a> RefreshOutcome<&'a Identity> {
@@ -145,38 +150,38 @@ impl<'a> RefreshOutcome<&'a Identity> {
             Err(error) => match error.kind() {
                 ErrorKind::RejectedToken => Self::Ended,
                 ErrorKind::RejectedInput => Self::ClientError,
-                ErrorKind::Unauthorized
+                kind @ (ErrorKind::Unauthorized
                 | ErrorKind::ClockDrift
                 | ErrorKind::Undecryptable
                 | ErrorKind::WrongScope
                 | ErrorKind::Transient
                 | ErrorKind::Malformed
-                | ErrorKind::UnknownStatus => Self::Failed,
+                | ErrorKind::UnknownStatus) => Self::Failed(Reason::RefreshFailed(kind)),
             },
         }
     }
 }
 
 /// Judges a request without a usable identity. It never causes a refresh. `has_state` tells whether the request brought
-/// anything that withdrawn consent must remove.
+/// anything that withdrawn consent must remove; `why` is the cause, of which the policy distinguishes only `presented`.
 #[inline]
-pub(crate) fn without_identity(presented: Credential, has_state: bool, consent: Consent) -> Verdict {
+pub(crate) fn without_identity(presented: Credential, why: Reason, has_state: bool, consent: Consent) -> Verdict {
     if consent == Consent::Withdrawn && has_state {
-        return verdict(Visibility::Withheld, Action::EndLogin);
+        return verdict(Visibility::Withheld, Action::EndLogin, Reason::ConsentWithdrawn);
     }
     let action = match presented {
         Credential::Nothing | Credential::Unreadable => Action::Keep,
         Credential::Unusable => Action::ForgetIdentity,
     };
-    verdict(Visibility::Absent, action).restricted_by(consent)
+    verdict(Visibility::Absent, action, why).restricted_by(consent)
 }
 
 /// Judges a request whose identity is in a store that does not answer. Nothing ends because of that.
 pub(crate) fn store_unavailable(consent: Consent) -> Verdict {
     match consent {
-        Consent::Granted => verdict(Visibility::Unavailable, Action::Keep),
-        Consent::Withheld => verdict(Visibility::Withheld, Action::Keep),
-        Consent::Withdrawn => verdict(Visibility::Withheld, Action::EndLogin),
+        Consent::Granted => verdict(Visibility::Unavailable, Action::Keep, Reason::StoreUnavailable),
+        Consent::Withheld => verdict(Visibility::Withheld, Action::Keep, Reason::ConsentWithheld),
+        Consent::Withdrawn => verdict(Visibility::Withheld, Action::EndLogin, Reason::ConsentWithdrawn),
     }
 }
 
@@ -186,13 +191,13 @@ pub(crate) fn evaluate(times: &IdentityTimes, subject: SubjectMatch, consent: Co
     if let Some(verdict) = barred(subject, consent) {
         return Evaluation::Proceed(verdict);
     }
-    let proceed = |sees, action| Evaluation::Proceed(verdict(sees, action).restricted_by(consent));
+    let keep = |sees, why| Evaluation::Proceed(verdict(sees, Action::Keep, why).restricted_by(consent));
     if !times.is_refreshable(now) {
-        proceed(Visibility::Absent, Action::Keep)
+        keep(Visibility::Absent, Reason::RefreshTokenExpired)
     } else if consent == Consent::Withheld {
-        proceed(Visibility::Withheld, Action::Keep)
+        keep(Visibility::Withheld, Reason::ConsentWithheld)
     } else if !times.is_due(now) && times.is_usable(now) {
-        proceed(Visibility::Active, Action::Keep)
+        keep(Visibility::Active, Reason::Fresh)
     } else {
         Evaluation::Refresh
     }
@@ -206,9 +211,13 @@ pub(crate) fn opted_out(
     consent: Consent,
     now: UnixMillis,
 ) -> Verdict {
-    let sees = if now < until { Visibility::OptedOut } else { Visibility::Absent };
-    match barred(subject, consent).unwrap_or(verdict(sees, Action::ForgetIdentity).restricted_by(consent)) {
-        Verdict { sees, action: Action::ForgetIdentity } if !identity_came => verdict(sees, Action::Keep),
+    let (sees, why) = if now < until {
+        (Visibility::OptedOut, Reason::OptedOut)
+    } else {
+        (Visibility::Absent, Reason::OptOutForgotten)
+    };
+    match barred(subject, consent).unwrap_or(verdict(sees, Action::ForgetIdentity, why).restricted_by(consent)) {
+        Verdict { sees, action: Action::ForgetIdentity, why } if !identity_came => verdict(sees, Action::Keep, why),
         verdict => verdict,
     }
 }
@@ -217,9 +226,9 @@ pub(crate) fn opted_out(
 /// content.
 fn barred(subject: SubjectMatch, consent: Consent) -> Option<Verdict> {
     let verdict = match (consent, subject) {
-        (Consent::Withdrawn, _) => verdict(Visibility::Withheld, Action::EndLogin),
-        (_, SubjectMatch::Other) => verdict(Visibility::Absent, Action::ForgetIdentity),
-        (_, SubjectMatch::NoUser) => verdict(Visibility::Absent, Action::Keep),
+        (Consent::Withdrawn, _) => verdict(Visibility::Withheld, Action::EndLogin, Reason::ConsentWithdrawn),
+        (_, SubjectMatch::Other) => verdict(Visibility::Absent, Action::ForgetIdentity, Reason::OtherUser),
+        (_, SubjectMatch::NoUser) => verdict(Visibility::Absent, Action::Keep, Reason::NoUser),
         (Consent::Granted | Consent::Withheld, SubjectMatch::Same) => return None,
     };
     Some(verdict.restricted_by(consent))
@@ -227,7 +236,7 @@ fn barred(subject: SubjectMatch, consent: Consent) -> Option<Verdict> {
 
 /// Applies the verdict to an identity that is migrated: a verdict that keeps the identity seals it, because there is no
 /// state for it yet.
-pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> MigrationAction {
+pub(crate) fn as_migration(Verdict { sees, action, .. }: Verdict) -> MigrationAction {
     match (sees, action) {
         (Visibility::Active | Visibility::Unavailable, Action::Keep) => MigrationAction::Seal,
         (_, Action::Keep) => MigrationAction::Keep,
@@ -239,18 +248,29 @@ pub(crate) fn as_migration(Verdict { sees, action }: Verdict) -> MigrationAction
 /// Judges the outcome of a refresh, after [`Evaluation::Refresh`]: `times` are those of the identity, `now` is read
 /// again after the wait.
 pub(crate) fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: RefreshOutcome<T>) -> Settled<T> {
-    let proceed = |sees, action| Settled::Proceed(verdict(sees, action));
-    let ended = || proceed(Visibility::Absent, Action::ForgetIdentity);
-    match answer {
-        RefreshOutcome::NewPair(new, pair) if new.is_usable(now) && new.is_refreshable(now) => Settled::Renewed(pair),
-        RefreshOutcome::OptOut => Settled::OptedOut,
-        RefreshOutcome::Ended => ended(),
-        _ if !times.is_refreshable(now) => proceed(Visibility::Absent, Action::Keep),
-        _ if times.is_usable(now) => proceed(Visibility::Active, Action::Keep),
-        // No operator can read the refresh token any more, and the advertising token has expired.
-        RefreshOutcome::ClientError => ended(),
+    let keep = |sees, why| Settled::Proceed(verdict(sees, Action::Keep, why));
+    let ended = || Settled::Proceed(verdict(Visibility::Absent, Action::ForgetIdentity, Reason::RefreshRejected));
+    // No operator can read the refresh token any more.
+    let is_unreadable = matches!(answer, RefreshOutcome::ClientError);
+    let failed = match answer {
+        RefreshOutcome::NewPair(new, pair) if new.is_usable(now) && new.is_refreshable(now) => {
+            return Settled::Renewed(pair);
+        }
+        RefreshOutcome::OptOut => return Settled::OptedOut,
+        RefreshOutcome::Ended => return ended(),
         // A new pair that has expired by this machine's clock is a failure: one of the clocks is wrong.
-        RefreshOutcome::NewPair(..) | RefreshOutcome::Failed => proceed(Visibility::Unavailable, Action::Keep),
+        RefreshOutcome::NewPair(..) => Reason::NewTokenExpired,
+        RefreshOutcome::ClientError => Reason::RefreshFailed(ErrorKind::RejectedInput),
+        RefreshOutcome::Failed(why) => why,
+    };
+    if !times.is_refreshable(now) {
+        keep(Visibility::Absent, Reason::RefreshTokenExpired)
+    } else if times.is_usable(now) {
+        keep(Visibility::Active, failed)
+    } else if is_unreadable {
+        ended()
+    } else {
+        keep(Visibility::Unavailable, failed)
     }
 }
 
@@ -327,8 +347,8 @@ pub(crate) fn with_margin(mut times: IdentityTimes, margin: Duration) -> Identit
     times
 }
 
-const fn verdict(sees: Visibility, action: Action) -> Verdict {
-    Verdict { sees, action }
+const fn verdict(sees: Visibility, action: Action, why: Reason) -> Verdict {
+    Verdict { sees, action, why }
 }
 
 impl Verdict {
@@ -336,7 +356,9 @@ impl Verdict {
     #[inline]
     fn restricted_by(self, consent: Consent) -> Self {
         match (self.sees, consent) {
-            (Visibility::Absent, Consent::Withheld | Consent::Withdrawn) => Self { sees: Visibility::Withheld, ..self },
+            (Visibility::Absent, Consent::Withheld | Consent::Withdrawn) => {
+                verdict(Visibility::Withheld, self.action, Reason::of_consent(consent))
+            }
             _ => self,
         }
     }
@@ -354,6 +376,9 @@ mod tests {
     const SUBJECTS: [SubjectMatch; 3] = [SubjectMatch::Same, SubjectMatch::Other, SubjectMatch::NoUser];
     const PRESENTED: [Credential; 3] = [Credential::Nothing, Credential::Unreadable, Credential::Unusable];
 
+    const WITHDRAWN: Verdict = verdict(Visibility::Withheld, Action::EndLogin, Reason::ConsentWithdrawn);
+    const FAILED: RefreshOutcome<()> = RefreshOutcome::Failed(Reason::WaitedTooLong);
+
     const fn times(refresh_from: i64, identity_expires: i64, refresh_expires: i64) -> IdentityTimes {
         IdentityTimes {
             refresh_from: at(refresh_from),
@@ -367,8 +392,7 @@ mod tests {
     }
 
     fn answers() -> Vec<RefreshOutcome<()>> {
-        let mut answers =
-            vec![RefreshOutcome::OptOut, RefreshOutcome::Ended, RefreshOutcome::ClientError, RefreshOutcome::Failed];
+        let mut answers = vec![RefreshOutcome::OptOut, RefreshOutcome::Ended, RefreshOutcome::ClientError, FAILED];
         for moment in [0, 150, 1000] {
             answers.push(RefreshOutcome::NewPair(times(moment, moment, moment), ()));
             answers.push(RefreshOutcome::NewPair(times(moment, moment, 1000), ()));
@@ -379,15 +403,18 @@ mod tests {
 
     #[test]
     fn policy_table_holds_without_a_usable_identity() {
-        for (consent, sees) in [(Consent::Granted, Visibility::Absent), (Consent::Withheld, Visibility::Withheld)] {
+        for (consent, sees, why) in [
+            (Consent::Granted, Visibility::Absent, Reason::NoLogin),
+            (Consent::Withheld, Visibility::Withheld, Reason::ConsentWithheld),
+        ] {
             for (presented, action) in [
                 (Credential::Nothing, Action::Keep),
                 (Credential::Unreadable, Action::Keep),
                 (Credential::Unusable, Action::ForgetIdentity),
             ] {
                 for has_state in [false, true] {
-                    let got = without_identity(presented, has_state, consent);
-                    assert_eq!(got, verdict(sees, action), "{presented:?} {has_state} {consent:?}");
+                    let got = without_identity(presented, Reason::NoLogin, has_state, consent);
+                    assert_eq!(got, verdict(sees, action, why), "{presented:?} {has_state} {consent:?}");
                 }
             }
         }
@@ -396,15 +423,15 @@ mod tests {
     #[test]
     fn withdrawn_consent_clears_all_state() {
         for presented in PRESENTED {
-            let got = without_identity(presented, true, Consent::Withdrawn);
-            assert_eq!(got, verdict(Visibility::Withheld, Action::EndLogin), "{presented:?}");
+            let got = without_identity(presented, Reason::NoLogin, true, Consent::Withdrawn);
+            assert_eq!(got, WITHDRAWN, "{presented:?}");
         }
-        let nothing = without_identity(Credential::Nothing, false, Consent::Withdrawn);
-        assert_eq!(nothing, verdict(Visibility::Withheld, Action::Keep));
+        let nothing = without_identity(Credential::Nothing, Reason::NoLogin, false, Consent::Withdrawn);
+        assert_eq!(nothing, Verdict { action: Action::Keep, ..WITHDRAWN });
         for subject in SUBJECTS {
             for now in 0..400 {
                 let got = evaluate(&TIMES, subject, Consent::Withdrawn, at(now));
-                assert_eq!(got, Evaluation::Proceed(verdict(Visibility::Withheld, Action::EndLogin)));
+                assert_eq!(got, Evaluation::Proceed(WITHDRAWN));
             }
         }
     }
@@ -414,19 +441,24 @@ mod tests {
         for now in 0..400 {
             let granted = evaluate(&TIMES, SubjectMatch::Same, Consent::Granted, at(now));
             let withheld = evaluate(&TIMES, SubjectMatch::Same, Consent::Withheld, at(now));
+            let keep = |sees, why| Evaluation::Proceed(verdict(sees, Action::Keep, why));
             let expected_granted = match now {
-                0..100 => Evaluation::Proceed(verdict(Visibility::Active, Action::Keep)),
+                0..100 => keep(Visibility::Active, Reason::Fresh),
                 100..300 => Evaluation::Refresh,
-                _ => Evaluation::Proceed(verdict(Visibility::Absent, Action::Keep)),
+                _ => keep(Visibility::Absent, Reason::RefreshTokenExpired),
             };
             assert_eq!(granted, expected_granted, "{now}");
-            assert_eq!(withheld, Evaluation::Proceed(verdict(Visibility::Withheld, Action::Keep)), "{now}");
+            assert_eq!(withheld, keep(Visibility::Withheld, Reason::ConsentWithheld), "{now}");
 
-            for (consent, sees) in [(Consent::Granted, Visibility::Absent), (Consent::Withheld, Visibility::Withheld)] {
-                let other = evaluate(&TIMES, SubjectMatch::Other, consent, at(now));
-                assert_eq!(other, Evaluation::Proceed(verdict(sees, Action::ForgetIdentity)), "{now}");
-                let no_user = evaluate(&TIMES, SubjectMatch::NoUser, consent, at(now));
-                assert_eq!(no_user, Evaluation::Proceed(verdict(sees, Action::Keep)), "{now}");
+            for (subject, action, why) in [
+                (SubjectMatch::Other, Action::ForgetIdentity, Reason::OtherUser),
+                (SubjectMatch::NoUser, Action::Keep, Reason::NoUser),
+            ] {
+                let granted = evaluate(&TIMES, subject, Consent::Granted, at(now));
+                assert_eq!(granted, Evaluation::Proceed(verdict(Visibility::Absent, action, why)), "{now}");
+                let withheld = evaluate(&TIMES, subject, Consent::Withheld, at(now));
+                let expected = verdict(Visibility::Withheld, action, Reason::ConsentWithheld);
+                assert_eq!(withheld, Evaluation::Proceed(expected), "{now}");
             }
         }
     }
@@ -435,15 +467,18 @@ mod tests {
     fn policy_table_holds_for_a_recorded_opt_out() {
         for now in [0, 99, 100, 101] {
             for consent in CONSENTS {
-                let absent = if consent == Consent::Granted { Visibility::Absent } else { Visibility::Withheld };
+                let absent = |action, why| match consent {
+                    Consent::Granted => verdict(Visibility::Absent, action, why),
+                    _ => verdict(Visibility::Withheld, action, Reason::ConsentWithheld),
+                };
                 for subject in SUBJECTS {
                     for (arrived, clear) in [(true, Action::ForgetIdentity), (false, Action::Keep)] {
                         let expected = match (consent, subject) {
-                            (Consent::Withdrawn, _) => verdict(Visibility::Withheld, Action::EndLogin),
-                            (_, SubjectMatch::Other) => verdict(absent, clear),
-                            (_, SubjectMatch::NoUser) => verdict(absent, Action::Keep),
-                            _ if now < 100 => verdict(Visibility::OptedOut, clear),
-                            _ => verdict(absent, clear),
+                            (Consent::Withdrawn, _) => WITHDRAWN,
+                            (_, SubjectMatch::Other) => absent(clear, Reason::OtherUser),
+                            (_, SubjectMatch::NoUser) => absent(Action::Keep, Reason::NoUser),
+                            _ if now < 100 => verdict(Visibility::OptedOut, clear, Reason::OptedOut),
+                            _ => absent(clear, Reason::OptOutForgotten),
                         };
                         let got = opted_out(at(100), arrived, subject, consent, at(now));
                         assert_eq!(got, expected, "{now} {arrived} {consent:?} {subject:?}");
@@ -464,26 +499,33 @@ mod tests {
             (Visibility::Absent, Action::Keep, MigrationAction::Keep),
             (Visibility::Withheld, Action::Keep, MigrationAction::Keep),
         ] {
-            assert_eq!(as_migration(verdict(sees, planned)), migration);
+            assert_eq!(as_migration(verdict(sees, planned, Reason::Fresh)), migration);
         }
     }
 
     #[test]
     fn policy_table_holds_for_every_refresh_answer_at_every_millisecond() {
-        let proceed = |sees, action| Settled::Proceed(verdict(sees, action));
-        let ended = proceed(Visibility::Absent, Action::ForgetIdentity);
+        let proceed = |sees, action, why| Settled::Proceed(verdict(sees, action, why));
+        let ended = proceed(Visibility::Absent, Action::ForgetIdentity, Reason::RefreshRejected);
         for now in 0..400 {
             for answer in answers() {
+                let why = match answer {
+                    RefreshOutcome::NewPair(..) => Reason::NewTokenExpired,
+                    RefreshOutcome::ClientError => Reason::RefreshFailed(ErrorKind::RejectedInput),
+                    _ => Reason::WaitedTooLong,
+                };
                 let expected = match answer {
                     RefreshOutcome::NewPair(new, ()) if at(now) < new.identity_expires => Settled::Renewed(()),
                     RefreshOutcome::OptOut => Settled::OptedOut,
                     RefreshOutcome::Ended => ended,
                     RefreshOutcome::ClientError if (200..300).contains(&now) => ended,
-                    RefreshOutcome::NewPair(..) | RefreshOutcome::Failed | RefreshOutcome::ClientError => match now {
-                        0..200 => proceed(Visibility::Active, Action::Keep),
-                        200..300 => proceed(Visibility::Unavailable, Action::Keep),
-                        _ => proceed(Visibility::Absent, Action::Keep),
-                    },
+                    RefreshOutcome::NewPair(..) | RefreshOutcome::Failed(_) | RefreshOutcome::ClientError => {
+                        match now {
+                            0..200 => proceed(Visibility::Active, Action::Keep, why),
+                            200..300 => proceed(Visibility::Unavailable, Action::Keep, why),
+                            _ => proceed(Visibility::Absent, Action::Keep, Reason::RefreshTokenExpired),
+                        }
+                    }
                 };
                 assert_eq!(settle(&TIMES, at(now), answer), expected, "{now} {answer:?}");
             }
@@ -542,7 +584,7 @@ mod tests {
 
         #[test]
         fn identity_is_never_removed_by_time_or_a_transient_failure(times in any_times(), now in moment()) {
-            let settled = settle(&times, now, RefreshOutcome::<()>::Failed);
+            let settled = settle(&times, now, FAILED);
             prop_assert!(matches!(settled, Settled::Proceed(Verdict { action: Action::Keep, .. })), "{:?}", settled);
             for consent in [Consent::Granted, Consent::Withheld] {
                 let planned = evaluate(&times, SubjectMatch::Same, consent, now);
@@ -637,16 +679,17 @@ mod tests {
 
     #[test]
     fn refresh_error_gives_its_effect_on_the_identity() {
+        let failed = |kind| (kind, RefreshOutcome::Failed(Reason::RefreshFailed(kind)));
         for (kind, answer) in [
             (ErrorKind::RejectedToken, RefreshOutcome::Ended),
             (ErrorKind::RejectedInput, RefreshOutcome::ClientError),
-            (ErrorKind::Unauthorized, RefreshOutcome::Failed),
-            (ErrorKind::ClockDrift, RefreshOutcome::Failed),
-            (ErrorKind::Undecryptable, RefreshOutcome::Failed),
-            (ErrorKind::WrongScope, RefreshOutcome::Failed),
-            (ErrorKind::Transient, RefreshOutcome::Failed),
-            (ErrorKind::Malformed, RefreshOutcome::Failed),
-            (ErrorKind::UnknownStatus, RefreshOutcome::Failed),
+            failed(ErrorKind::Unauthorized),
+            failed(ErrorKind::ClockDrift),
+            failed(ErrorKind::Undecryptable),
+            failed(ErrorKind::WrongScope),
+            failed(ErrorKind::Transient),
+            failed(ErrorKind::Malformed),
+            failed(ErrorKind::UnknownStatus),
         ] {
             assert_eq!(RefreshOutcome::of(&Err(EuidError::new(kind, "x"))), answer, "{kind:?}");
         }

@@ -64,6 +64,7 @@ use http::header::COOKIE;
 use memchr::memmem::Finder;
 
 use crate::consent::Consent;
+use crate::reason::Reason;
 use crate::transport::cookie::for_each;
 use crate::transport::slots::AtMostOne;
 
@@ -182,6 +183,32 @@ pub fn consent(headers: &HeaderMap) -> Consent {
     match cookie(headers) {
         Ok(Some(tc_string)) => judge(tc_string).into(),
         Ok(None) | Err(ConflictingCookies(())) => Consent::Withheld,
+    }
+}
+
+/// Why [`consent`] is not granted; `None` if it is.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// use http::{HeaderMap, HeaderValue, header::COOKIE};
+/// use tower_euid::{Reason, tcf};
+///
+/// let reason = |cookies| tcf::reason(&HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(cookies))]));
+/// assert_eq!(reason("theme=dark"), Some(Reason::NoConsentString));
+/// assert_eq!(reason("euconsent-v2=CPehNtW"), Some(Reason::InvalidConsentString));
+/// assert_eq!(reason("euconsent-v2=CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA"), None);
+/// ```
+#[must_use]
+pub fn reason(headers: &HeaderMap) -> Option<Reason> {
+    match cookie(headers) {
+        Ok(Some(tc_string)) => match judge(tc_string) {
+            Verdict::Sufficient => None,
+            Verdict::Insufficient => Some(Reason::InsufficientConsent),
+            Verdict::Version1 => Some(Reason::ConsentStringVersion1),
+            Verdict::Invalid => Some(Reason::InvalidConsentString),
+        },
+        Ok(None) => Some(Reason::NoConsentString),
+        Err(ConflictingCookies(())) => Some(Reason::ConsentStringsDiffer),
     }
 }
 

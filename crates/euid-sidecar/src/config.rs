@@ -405,6 +405,7 @@ mod tests {
             ("EUID_COOKIE_KEYS", "hunter2"),
             ("EUID_OPTOUT_CHECK", "hunter2"),
             ("EUID_MAX_WAIT_MS", "hunter2"),
+            ("EUID_EXPLAIN", "hunter2"),
             ("EUID_SIDECAR_ADMIN", "hunter2"),
             ("EUID_SIDECAR_API", "hunter2"),
             ("EUID_SIDECAR_API_TOKEN", "hunter2"),

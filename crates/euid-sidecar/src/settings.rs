@@ -234,13 +234,14 @@ const SIDECAR: [(&str, bool); 16] = [
 const STORE: [(&str, bool); 4] = [("url", true), ("secret", true), ("mode", false), ("timeout_ms", false)];
 
 /// The settings that each scope has: those of `tower_euid::from_env`.
-pub(crate) const OF_SCOPE: [(&str, bool); 6] = [
+pub(crate) const OF_SCOPE: [(&str, bool); 7] = [
     ("operator_url", false),
     ("api_key", true),
     ("client_secret", true),
     ("cookie_keys", true),
     ("optout_check", false),
     ("max_wait_ms", false),
+    ("explain", false),
 ];
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::decision::{Decision, euid};
+use super::decision::Decision;
 use super::exchange::{Exchange, Lookup};
 use super::load::Load;
 use super::routes::Served;
@@ -19,6 +19,7 @@ use super::source::Source;
 use super::stored_refresh::StoredRefresh;
 use super::{Change, Findings, RejectReason, SignedIn, Step};
 use crate::policy::{self, Action, Credential, Evaluation, SubjectMatch, Verdict, Visibility};
+use crate::reason::Reason;
 use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, Record, StoredIdentity};
 use crate::store::StoreKey;
@@ -30,7 +31,7 @@ impl<T: Served> Exchange<'_, T> {
     pub(super) fn begin_by_user(&self) -> Step {
         let held = self.others.and_then(|others| others.held.as_ref());
         let (Some(held), SignedIn::User(user)) = (held, self.context.user) else {
-            let verdict = policy::without_identity(Credential::Nothing, false, self.context.consent);
+            let verdict = policy::without_identity(Credential::Nothing, Reason::NoUser, false, self.context.consent);
             return self.without_token(verdict, true, &Brought::NOTHING, Findings::NONE);
         };
         let client = self.own_opt_out(user);
@@ -39,14 +40,14 @@ impl<T: Served> Exchange<'_, T> {
                 let unavailable = self.decide_without_store(&client);
                 Step::Load(Box::new(Load::of_user(held.key.clone(), unavailable)))
             }
-            Lookup::Made { stored: None, .. } => {
-                self.knowing(held, HeldRecord::Nothing, |knowing| knowing.without_login(&client, Findings::NONE))
-            }
+            Lookup::Made { stored: None, .. } => self.knowing(held, HeldRecord::Nothing, |knowing| {
+                knowing.without_login(&client, Reason::NoRecord, Findings::NONE)
+            }),
             Lookup::Made { stored: Some(stored), .. } => {
                 let keys = self.engine.keys.keys();
                 let step = |record: Record<'_>| self.with_user_record(record, stored.version, held, &client);
                 let opened = record::open(&keys, &held.key, stored, step);
-                opened.unwrap_or_else(|error| self.without_login(&client, Findings::rejected(error.into())))
+                opened.unwrap_or_else(|error| self.with_rejected(&client, error.into()))
             }
         }
     }
@@ -80,7 +81,8 @@ impl<T: Served> Exchange<'_, T> {
         match record {
             Record::Ended => self.knowing(held, HeldRecord::Ended { version }, |knowing| {
                 // The store has the end of a later login, so it has lost nothing: the opt-out of the device is older.
-                knowing.without_login(&Client { opt_out: None, ..client.clone() }, Findings::NONE)
+                let client = Client { opt_out: None, ..client.clone() };
+                knowing.without_login(&client, Reason::LoginEnded, Findings::NONE)
             }),
             Record::OptedOut(opt_out) => {
                 let read = HeldRecord::OptedOut { version };
@@ -100,13 +102,18 @@ impl<T: Served> Exchange<'_, T> {
             Some(opt_out) => self.opted_out(&opt_out),
             None => policy::store_unavailable(self.context.consent),
         };
-        self.decide(euid(verdict.sees, None), verdict.action.into(), true, &client.brought, Findings::NONE)
+        self.decide(verdict, None, verdict.action.into(), true, &client.brought, Findings::NONE)
     }
 
-    fn without_login(&self, client: &Client, findings: Findings) -> Step {
+    /// The step of a request whose record can't be used.
+    fn with_rejected(&self, client: &Client, reason: RejectReason) -> Step {
+        self.without_login(client, reason.into(), Findings::rejected(reason))
+    }
+
+    fn without_login(&self, client: &Client, why: Reason, findings: Findings) -> Step {
         let verdict = match client.opt_out {
             Some(opt_out) => self.opted_out(&opt_out),
-            None => policy::without_identity(Credential::Nothing, true, self.context.consent),
+            None => policy::without_identity(Credential::Nothing, why, true, self.context.consent),
         };
         self.without_token(verdict, true, &client.brought, findings)
     }
@@ -120,7 +127,7 @@ impl<T: Served> Exchange<'_, T> {
         let tells = verdict.sees == Visibility::OptedOut && client.opt_out.is_none();
         // The device learns of it now and keeps it, as of when it was noted: a login may begin meanwhile.
         let change = if tells { Change::RecordOptOut(Box::new(*opt_out)) } else { verdict.action.into() };
-        Step::Ready(self.decide(euid(verdict.sees, None), change, true, &client.brought, Findings::NONE))
+        Step::Ready(self.decide(verdict, None, change, true, &client.brought, Findings::NONE))
     }
 
     fn with_user_identity(
@@ -132,7 +139,7 @@ impl<T: Served> Exchange<'_, T> {
     ) -> Step {
         let StoredIdentity { asked_until, since, ref payload, old_key, .. } = *record;
         if client.opt_out.is_some_and(|opt_out| since <= opt_out.noted_at()) {
-            return self.without_login(client, Findings::NONE);
+            return self.without_login(client, Reason::OptedOut, Findings::NONE);
         }
         let login = payload.login;
         let (subject, rejected) = self.context.compare_user(&login);
@@ -140,7 +147,7 @@ impl<T: Served> Exchange<'_, T> {
         let (evaluation, times, now) = self.evaluate(subject, &payload.times, login.lineage.chance());
         let Evaluation::Proceed(verdict) = evaluation else {
             let Some(identity) = payload.identity().map(Arc::new) else {
-                return self.without_login(client, Findings::rejected(RejectReason::Undecodable));
+                return self.with_rejected(client, RejectReason::Undecodable);
             };
             let refresh = StoredRefresh::of_record(key.clone(), login, Arc::clone(&identity), version, since).by_user();
             let source = Source::Stored(login);
@@ -149,7 +156,7 @@ impl<T: Served> Exchange<'_, T> {
         };
         let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token(self.transport.scope()));
         let change = if verdict.action == Action::EndLogin { Change::EndLogin } else { Change::Keep };
-        Step::Ready(self.decide(euid(verdict.sees, token), change, true, &client.brought, findings))
+        Step::Ready(self.decide(verdict, token, change, true, &client.brought, findings))
     }
 }
 

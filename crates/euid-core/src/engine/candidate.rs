@@ -9,10 +9,11 @@ use super::stored_refresh::StoredRefresh;
 use super::{Change, Findings};
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
-use crate::error::{ErrorKind, EuidError};
+use crate::error::EuidError;
 use crate::identity::{Identity, IdentityTimes};
 use crate::outcome::Refreshed;
 use crate::policy::{self, RefreshOutcome, Settled, Visibility};
+use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::sealed::login::Lineage;
 use crate::token::AdvertisingToken;
@@ -327,24 +328,29 @@ impl RefreshCandidate {
             }
             other => other,
         };
+        self.settle_as(answer, now)
+    }
+
+    fn settle_as(&self, answer: RefreshOutcome<&Identity>, now: UnixMillis) -> Decision {
         let source = self.source;
-        let (sees, token, change) = match policy::settle(&self.times, now, answer) {
+        let (sees, why, token, change) = match policy::settle(&self.times, now, answer) {
             Settled::Renewed(new) => {
                 let new = not_due_at(now, new, self.refresh_ahead.into());
-                (Visibility::Active, Some(AdvertisingToken::of(&new, self.scope())), source.renew(Arc::new(new)))
+                let token = AdvertisingToken::of(&new, self.scope());
+                (Visibility::Active, Reason::Refreshed, Some(token), source.renew(Arc::new(new)))
             }
             // It is the opt-out of this login, not of one that begins before the response is written.
-            Settled::OptedOut => (Visibility::OptedOut, None, source.opt_out(self.arrived)),
+            Settled::OptedOut => (Visibility::OptedOut, Reason::OptedOut, None, source.opt_out(self.arrived)),
             Settled::Proceed(verdict) => {
                 let is_active = verdict.sees == Visibility::Active;
                 let token = is_active.then(|| AdvertisingToken::of(&self.identity, self.scope()));
-                (verdict.sees, token, source.apply(verdict, Arc::clone(&self.identity)))
+                (verdict.sees, verdict.why, token, source.apply(verdict, Arc::clone(&self.identity)))
             }
         };
         // A pair in the store is new to scripts, too, but no change says so.
         let is_stored = matches!((&source, &change, &token), (Source::Stored(_), Change::Keep, Some(_)));
-        let is_new = is_stored && self.script_cookie.came() && matches!(outcome, Ok(Refreshed::Identity(_)));
-        let scripts = Scripts { sync: is_new || self.script_cookie.differs(token.is_some()), withheld: false };
+        let is_new = is_stored && self.script_cookie.came() && matches!(answer, RefreshOutcome::NewPair(..));
+        let scripts = Scripts::new(is_new || self.script_cookie.differs(token.is_some()), false);
         let mut decision = Decision {
             route: self.route,
             euid: euid(sees, token),
@@ -356,6 +362,7 @@ impl RefreshCandidate {
             may_end: true,
             scripts,
             findings: Findings::NONE,
+            reason: why,
         };
         if !self.may_write {
             decision.defer();
@@ -383,8 +390,33 @@ impl RefreshCandidate {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn postpone(&self, now: UnixMillis) -> Decision {
-        let not_made = Err(EuidError::new(ErrorKind::Transient, "a later page refreshes"));
-        self.settle(&not_made, now)
+        let why = match (self.may_write, self.may_refresh()) {
+            (false, _) => Reason::NotAPage,
+            (true, false) => Reason::Conditional,
+            (true, true) => Reason::RefreshPostponed,
+        };
+        self.proceed(why, now)
+    }
+
+    /// The decision without the outcome of a refresh, as it stands at `now`: the same as that of
+    /// [`settle`](Self::settle) with a [`Transient`](crate::error::ErrorKind::Transient) error, but with `why` as its
+    /// [reason](Decision::reason). For a host that made no call, or whose call has no answer yet.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::Reason;
+    ///
+    /// // The token expires at 20 s.
+    /// for (now, state) in [(15_000, "active"), (25_000, "unavailable")] {
+    ///     let decision = candidate.proceed(Reason::WaitedTooLong, at(now));
+    ///     assert_eq!((decision.euid().state(), decision.reason()), (state, Reason::WaitedTooLong));
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn proceed(&self, why: Reason, now: UnixMillis) -> Decision {
+        self.settle_as(RefreshOutcome::Failed(why), now)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::ChangeKind;
 use crate::identity::Identity;
 use crate::outcome::Generated;
 use crate::policy::Action;
@@ -186,6 +187,18 @@ impl Change {
     #[must_use]
     pub fn outranks(&self, other: &Self) -> bool {
         self.rank() > other.rank()
+    }
+
+    /// Its kind; `None` if nothing is written.
+    pub(crate) fn kind(&self) -> Option<ChangeKind> {
+        Some(match self {
+            Self::Keep => return None,
+            Self::ForgetIdentity => ChangeKind::Removal,
+            Self::EndLogin => ChangeKind::Logout,
+            Self::OptOut(_) | Self::RecordOptOut(_) => ChangeKind::OptOut,
+            Self::Renew(_) => ChangeKind::Renewal,
+            Self::Begin(_) => ChangeKind::Login,
+        })
     }
 
     fn rank(&self) -> u8 {

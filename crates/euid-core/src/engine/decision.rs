@@ -6,6 +6,7 @@ use super::{Change, Findings, Pending};
 use crate::consent::Consent;
 use crate::euid::Euid;
 use crate::policy::{self, Credential, Visibility};
+use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::token::{AdvertisingToken, Note};
 use crate::transport::route::Route;
@@ -44,22 +45,41 @@ pub struct Decision {
     pub(super) may_end: bool,
     pub(super) scripts: Scripts,
     pub(super) findings: Findings,
+    pub(super) reason: Reason,
 }
 
-/// The response's plan for the cookie for scripts.
+/// The response's plan for the cookie for scripts, in one byte: a decision is moved several times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Scripts {
+pub(super) struct Scripts(u8);
+
+impl Scripts {
+    const SYNC: u8 = 1;
+    const WITHHELD: u8 = 2;
+
+    pub(super) fn new(sync: bool, withheld: bool) -> Self {
+        Self((u8::from(sync) * Self::SYNC) | (u8::from(withheld) * Self::WITHHELD))
+    }
+
     /// The cookie differs from the handler's token, and the response corrects it.
-    pub(super) sync: bool,
+    pub(super) fn sync(self) -> bool {
+        self.0 & Self::SYNC != 0
+    }
+
     /// The cookie must not hold a token.
-    pub(super) withheld: bool,
+    pub(super) fn withheld(self) -> bool {
+        self.0 & Self::WITHHELD != 0
+    }
+
+    pub(super) fn with_sync(self, sync: bool) -> Self {
+        Self::new(sync, self.withheld())
+    }
 }
 
 impl Decision {
     /// The decision on a request without state.
     #[inline]
     pub(super) fn without_state(scope: Scope, consent: Consent, method: &Method, withheld: bool) -> Self {
-        let verdict = policy::without_identity(Credential::Nothing, false, consent);
+        let verdict = policy::without_identity(Credential::Nothing, Reason::NoLogin, false, consent);
         Self {
             route: Route::by_cookies(scope),
             euid: euid(verdict.sees, None),
@@ -68,8 +88,9 @@ impl Decision {
             has_leftovers: false,
             consent,
             may_end: !method.is_safe(),
-            scripts: Scripts { sync: false, withheld },
+            scripts: Scripts::new(false, withheld),
             findings: Findings::NONE,
+            reason: verdict.why,
         }
     }
 
@@ -89,6 +110,29 @@ impl Decision {
     #[must_use]
     pub fn euid(&self) -> &Euid {
         &self.euid
+    }
+
+    /// Why the handler will see that state.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (candidate, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/candidate.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use tower_euid::Reason;
+    /// use tower_euid::error::{ErrorKind, EuidError};
+    ///
+    /// let no_answer = Err(EuidError::new(ErrorKind::Transient, "no answer"));
+    /// for (now, state) in [(15_000, "active"), (25_000, "unavailable")] {
+    ///     let decision = candidate.settle(&no_answer, at(now));
+    ///     assert_eq!(decision.euid().state(), state);
+    ///     assert_eq!(decision.reason(), Reason::RefreshFailed(ErrorKind::Transient));
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
     }
 
     /// The change that the response will write, unless the handler asks for another.
@@ -197,7 +241,7 @@ impl Decision {
             self.change = Change::Keep;
         }
         self.has_leftovers = false;
-        self.scripts.sync = false;
+        self.scripts = self.scripts.with_sync(false);
     }
 
     /// Splits the decision into the [`Euid`] for the handler and the [`Pending`] for the response.
@@ -227,7 +271,7 @@ impl Decision {
             _ if may_end => Some(Note::without_token(brought, route)),
             _ => None,
         };
-        (euid, Pending { change, has_leftovers, note, consent, scripts })
+        (euid, Pending { change, has_leftovers, note, consent, scripts, is_private: false })
     }
 }
 
@@ -240,5 +284,26 @@ pub(super) fn euid(sees: Visibility, token: Option<AdvertisingToken>) -> Euid {
         (Visibility::OptedOut, _) => Euid::OptedOut,
         (Visibility::Withheld, _) => Euid::Withheld,
         (Visibility::Unavailable | Visibility::Active, _) => Euid::Unavailable,
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each request moves one a few times.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn decision_takes_seven_words_with_its_reason() {
+        assert_eq!((size_of::<Decision>(), size_of::<Reason>()), (56, 1));
+    }
+
+    #[test]
+    fn plan_for_the_cookie_for_scripts_holds_both_flags() {
+        for (sync, withheld) in [(false, false), (false, true), (true, false), (true, true)] {
+            let scripts = Scripts::new(sync, withheld);
+            assert_eq!((scripts.sync(), scripts.withheld()), (sync, withheld));
+            let other = scripts.with_sync(!sync);
+            assert_eq!((other.sync(), other.withheld()), (!sync, withheld));
+        }
     }
 }

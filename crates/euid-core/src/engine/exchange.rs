@@ -5,21 +5,22 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
-use super::decision::{Decision, Scripts, euid};
+use super::decision::{Decision, Scripts};
 use super::read::{FoundAnchor, Opened, ReadOutcome};
 use super::routes::Served;
 use super::source::Source;
 use super::{Change, Engine, Findings, RejectReason, Renewal, RequestContext, SignedIn, Step};
 use crate::clock::UnixMillis;
 use crate::identity::IdentityTimes;
-use crate::policy::{self, Action, Credential, Evaluation, SubjectMatch, Visibility};
+use crate::policy::{self, Action, Credential, Evaluation, SubjectMatch, Verdict, Visibility};
+use crate::reason::Reason;
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
 use crate::store::{StoreKey, Stored};
 use crate::token::AdvertisingToken;
 use crate::transport::cookies::Cookies;
 use crate::transport::js_sdk::JsSdk;
-use crate::transport::route::Route;
+use crate::transport::route::{Carrier, Route};
 use crate::transport::slots::{Brought, HeldRecord, Hits, IdleScope, Others};
 
 /// A request that may have brought state.
@@ -66,16 +67,16 @@ impl<T: Served> Exchange<'_, T> {
         {
             return step;
         }
-        let (credential, mut findings) = match found.outcome {
+        let (credential, mut why, mut findings) = match found.outcome {
             ReadOutcome::Judged(step) => return step,
-            ReadOutcome::None => (Credential::Nothing, Findings::NONE),
+            ReadOutcome::None => (Credential::Nothing, without_identity::<T>(found.anchor), Findings::NONE),
             ReadOutcome::Rejected(reason) => {
                 let credential = match reason {
                     RejectReason::UnknownKey | RejectReason::UnreadableAnchor => Credential::Unreadable,
                     _ if found.brought.identity => Credential::Unusable,
                     _ => Credential::Nothing,
                 };
-                (credential, Findings::rejected(reason))
+                (credential, reason.into(), Findings::rejected(reason))
             }
         };
         let nothing_counts = found.anchor == FoundAnchor::None && credential == Credential::Nothing;
@@ -87,18 +88,19 @@ impl<T: Served> Exchange<'_, T> {
                     return step;
                 }
             } else {
-                findings = Findings::rejected(RejectReason::WrongScope);
+                (why, findings) = (Reason::WrongScope, Findings::rejected(RejectReason::WrongScope));
             }
         }
         let has_state = found.brought.any() || found.anchor.is_state() || self.has_idle_state();
-        let verdict = policy::without_identity(credential, has_state, self.context.consent);
+        let verdict = policy::without_identity(credential, why, has_state, self.context.consent);
         let may_end = has_state || found.anchor == FoundAnchor::Ended;
         self.without_token(verdict, may_end, &found.brought, findings)
     }
 
     /// The decision on a request that no scope serves.
     pub(super) fn unserved(&self) -> Step {
-        let verdict = policy::without_identity(Credential::Nothing, self.has_idle_state(), self.context.consent);
+        let (why, consent) = (Reason::NoScope, self.context.consent);
+        let verdict = policy::without_identity(Credential::Nothing, why, self.has_idle_state(), consent);
         let mut step = self.without_token(verdict, true, &Brought::NOTHING, Findings::NONE);
         if let Step::Ready(decision) = &mut step {
             decision.route = Route::new(None, T::CARRIER);
@@ -140,7 +142,7 @@ impl<T: Served> Exchange<'_, T> {
         } else {
             verdict.action.into()
         };
-        Some(Step::Ready(self.decide(euid(verdict.sees, token), change, true, brought, findings)))
+        Some(Step::Ready(self.decide(verdict, token, change, true, brought, findings)))
     }
 
     fn with_opt_out(&self, record: &OptOut, brought: &Brought) -> Step {
@@ -180,7 +182,8 @@ impl<T: Served> Exchange<'_, T> {
                 let token = (verdict.sees == Visibility::Active)
                     .then(|| AdvertisingToken::of(&identity, self.transport.scope()));
                 let change = source.apply(verdict, identity);
-                Step::Ready(self.decide(euid(verdict.sees, token), change, true, brought, Findings::NONE))
+                let why = if verdict.why == Reason::Fresh { Reason::Migrated } else { verdict.why };
+                Step::Ready(self.decide(Verdict { why, ..verdict }, token, change, true, brought, Findings::NONE))
             }
         })
     }
@@ -204,5 +207,17 @@ impl<T: Served> Exchange<'_, T> {
             with_margin.refresh_from = times.refresh_from.saturating_add(jitter);
         }
         (policy::evaluate(&with_margin, subject, self.context.consent, now), with_margin, now)
+    }
+}
+
+/// Why a request has no identity of the login that its anchor names.
+#[cold]
+fn without_identity<T: Served>(anchor: FoundAnchor<'_>) -> Reason {
+    match anchor {
+        FoundAnchor::None if T::CARRIER == Carrier::Headers => Reason::NoLoginHeader,
+        FoundAnchor::None => Reason::NoLogin,
+        FoundAnchor::Login(_) => Reason::NoIdentity,
+        FoundAnchor::Ended => Reason::LoggedOut,
+        FoundAnchor::Unreadable => Reason::UnreadableLogin,
     }
 }

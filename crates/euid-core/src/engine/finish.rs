@@ -8,7 +8,7 @@ use super::decision::Scripts;
 use super::routes::Served;
 use super::save::{SavePlan, Saved};
 use super::write::{Removals, ScriptWrite, Writing};
-use super::{Change, Engine, Pending, Renewal, Save, WriteError, logout};
+use super::{Change, ChangeKind, Engine, Pending, Renewal, Save, WriteError, logout};
 use crate::cache_control::{self, Exposure};
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
@@ -110,6 +110,9 @@ impl Finish {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
+    /// The kind of change that the response writes, if any. If [`unwritten`](Self::unwritten) is set, it could not be
+    /// written.
+    pub change: Option<ChangeKind>,
     /// The scope that served the request, if any.
     pub scope: Option<Scope>,
     /// The size of the identity's name and value in bytes, if one was written.
@@ -205,8 +208,8 @@ impl Engine {
             Carrier::Cookies => {
                 let moved = matches!((saved, change), (Some(Saved::Move { .. }), Change::ForgetIdentity));
                 let change = if moved { &Change::Keep } else { change };
-                let sync = pending.scripts.sync || moved;
-                self.script_write(change, Scripts { sync, ..pending.scripts }, note)
+                let sync = pending.scripts.sync() || moved;
+                self.script_write(change, pending.scripts.with_sync(sync), note)
             }
             Carrier::Headers => ScriptWrite::Keep,
         };
@@ -225,11 +228,14 @@ impl Engine {
             pending.note = taken;
             return Err(Box::new(plan));
         }
+        if !postponed {
+            finish.change = change.kind();
+        }
         let writing = Writing { change, removals, scripts, saved };
         let wrote = !nothing && !postponed && self.write_or_end(writing, headers, now, finish);
         let guarded = if wrote {
             cache_control::guard(Exposure::StateWritten, None, headers)
-        } else if note.is_some_and(Note::was_read) {
+        } else if note.is_some_and(Note::was_read) || pending.is_private {
             cache_control::guard(Exposure::TokenRead, Some(self.varies_on(route)), headers)
         } else {
             true
@@ -253,13 +259,13 @@ impl Engine {
     /// Decides what the response does with the cookie for scripts; no other code does. A login is kept while consent is
     /// withheld, but scripts do not get its token.
     fn script_write<'a>(&self, change: &'a Change, scripts: Scripts, note: Option<&'a Note>) -> ScriptWrite<'a> {
-        if !self.cookies.config().exposes_token() || (matches!(change, Change::Keep) && !scripts.sync) {
+        if !self.cookies.config().exposes_token() || (matches!(change, Change::Keep) && !scripts.sync()) {
             return ScriptWrite::Keep;
         }
         let stored = change.identity().map(|identity| (identity.advertising_token(), identity.times()));
         let shown = || note.filter(|_| matches!(change, Change::Keep))?.token();
         match stored.or_else(shown) {
-            Some((token, times)) if !scripts.withheld => ScriptWrite::Token(token, times.identity_expires),
+            Some((token, times)) if !scripts.withheld() => ScriptWrite::Token(token, times.identity_expires),
             _ => ScriptWrite::Remove,
         }
     }

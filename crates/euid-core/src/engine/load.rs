@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
-use super::decision::{Decision, euid};
+use super::decision::Decision;
 use super::exchange::{Exchange, Lookup};
 use super::read::{Found, FoundAnchor};
 use super::routes::Served;
@@ -14,6 +14,7 @@ use super::stored_refresh::StoredRefresh;
 use super::{Change, Engine, Findings, RejectReason, RequestContext, Step};
 use crate::clock::UnixMillis;
 use crate::policy::{self, Action, Credential, Evaluation, Visibility};
+use crate::reason::Reason;
 use crate::sealed::login::LineageText;
 use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, Record, RecordError, StoredIdentity};
@@ -174,13 +175,12 @@ impl<T: Served> Exchange<'_, T> {
         Some(match self.loaded {
             Lookup::NotMade => {
                 let verdict = policy::store_unavailable(self.context.consent);
-                let (sees, change) = (euid(verdict.sees, None), verdict.action.into());
-                let unavailable = self.decide(sees, change, true, brought, Findings::NONE);
+                let unavailable = self.decide(verdict, None, verdict.action.into(), true, brought, Findings::NONE);
                 Step::Load(Box::new(Load { key: held.key.clone(), is_of_user: false, unavailable }))
             }
-            Lookup::Made { stored: None, .. } => {
-                self.knowing(held, HeldRecord::Nothing, |knowing| knowing.without_record(brought, Findings::NONE))
-            }
+            Lookup::Made { stored: None, .. } => self.knowing(held, HeldRecord::Nothing, |knowing| {
+                knowing.without_record(Reason::NoRecord, brought, Findings::NONE)
+            }),
             Lookup::Made { stored: Some(stored), .. } => self.with_stored(stored, held, lineage, brought),
         })
     }
@@ -199,7 +199,7 @@ impl<T: Served> Exchange<'_, T> {
         });
         opened.unwrap_or_else(|error| Err(error.into())).unwrap_or_else(|reason| {
             let findings = Findings::rejected(reason);
-            self.knowing(held, HeldRecord::Known, |knowing| knowing.without_record(brought, findings))
+            self.knowing(held, HeldRecord::Known, |knowing| knowing.without_record(reason.into(), brought, findings))
         })
     }
 
@@ -218,12 +218,12 @@ impl<T: Served> Exchange<'_, T> {
         let tells = verdict.sees == Visibility::OptedOut;
         let change = if tells { Change::RecordOptOut(Box::new(*opt_out)) } else { verdict.action.into() };
         let findings = Findings { rejected, ..Findings::NONE };
-        Step::Ready(self.decide(euid(verdict.sees, None), change, true, brought, findings))
+        Step::Ready(self.decide(verdict, None, change, true, brought, findings))
     }
 
     /// No usable record: nothing but withdrawn consent changes state because of it.
-    fn without_record(&self, brought: &Brought, findings: Findings) -> Step {
-        let verdict = policy::without_identity(Credential::Nothing, true, self.context.consent);
+    fn without_record(&self, why: Reason, brought: &Brought, findings: Findings) -> Step {
+        let verdict = policy::without_identity(Credential::Nothing, why, true, self.context.consent);
         self.without_token(verdict, true, brought, findings)
     }
 
@@ -263,7 +263,7 @@ impl<T: Served> Exchange<'_, T> {
         let token = (verdict.sees == Visibility::Active).then(|| payload.advertising_token(self.transport.scope()));
         // What has expired, and what is another user's, stays in the store until its time.
         let change = if verdict.action == Action::EndLogin { Change::EndLogin } else { Change::Keep };
-        Some(Step::Ready(exchange.decide(euid(verdict.sees, token), change, true, brought, findings)))
+        Some(Step::Ready(exchange.decide(verdict, token, change, true, brought, findings)))
     }
 }
 

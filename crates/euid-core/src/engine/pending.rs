@@ -35,6 +35,8 @@ pub struct Pending {
     pub(super) note: Option<Note>,
     pub(super) consent: Consent,
     pub(super) scripts: Scripts,
+    /// Caches must not share the response, whether or not the handler reads the token.
+    pub(super) is_private: bool,
 }
 
 /// A [`Pending`] without a planned change, in one machine word: it only watches what the handler does. It keeps a
@@ -159,7 +161,28 @@ impl Pending {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn withhold_token(&mut self) {
-        self.scripts = Scripts { sync: true, withheld: true };
+        self.scripts = Scripts::new(true, true);
+    }
+
+    /// Keeps shared caches from storing the response, as if the handler had read the token. For a host that writes into the
+    /// response what it knows of the visitor, such as the [reason](Decision::reason) for their state.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// use http::{HeaderMap, StatusCode};
+    /// use tower_euid::engine::Pending;
+    ///
+    /// let mut pending = Pending::default();
+    /// pending.make_private();
+    /// let mut response = HeaderMap::new();
+    /// engine.finish(pending, None, StatusCode::OK, &mut response, || at(0));
+    /// assert_eq!(response["cache-control"], "private, no-cache");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn make_private(&mut self) {
+        self.is_private = true;
     }
 
     /// Converts this into a [`Watch`], one machine word, if no change is planned.
@@ -189,7 +212,10 @@ impl Pending {
     /// Returns the unchanged `Pending` if a change is planned.
     #[inline]
     pub fn into_watch(self) -> Result<Watch, Self> {
-        let plans = self.scripts != Scripts::default() || self.has_leftovers || self.consent == Consent::Withdrawn;
+        let plans = self.is_private
+            || self.scripts != Scripts::default()
+            || self.has_leftovers
+            || self.consent == Consent::Withdrawn;
         if plans || !matches!(self.change, Change::Keep) { Err(self) } else { Ok(Watch(self.note)) }
     }
 }
@@ -209,6 +235,7 @@ impl From<Watch> for Pending {
             note,
             consent: Consent::Granted,
             scripts: Scripts::default(),
+            is_private: false,
         }
     }
 }

@@ -10,7 +10,6 @@ use super::source::Source;
 use super::{Change, Findings, RefreshCandidate, Step};
 use crate::clock::UnixMillis;
 use crate::consent::Consent;
-use crate::euid::Euid;
 use crate::identity::{Identity, IdentityTimes};
 use crate::policy::Verdict;
 use crate::token::AdvertisingToken;
@@ -53,15 +52,17 @@ impl<T: Served> Exchange<'_, T> {
     }
 
     pub(super) fn without_token(&self, verdict: Verdict, may_end: bool, brought: &Brought, findings: Findings) -> Step {
-        Step::Ready(self.decide(euid(verdict.sees, None), verdict.action.into(), may_end, brought, findings))
+        Step::Ready(self.decide(verdict, None, verdict.action.into(), may_end, brought, findings))
     }
 
-    /// The decision without a refresh. The response to an image obeys only withdrawn consent; the next page does the rest.
+    /// The decision without a refresh, with the token of `verdict` if that shows one, and a change that may differ from that
+    /// of the verdict. The response to an image obeys only withdrawn consent; the next page does the rest.
     // Out of line it costs each request with cookies some 30 instructions more.
     #[inline(always)]
     pub(super) fn decide(
         &self,
-        euid: Euid,
+        verdict: Verdict,
+        token: Option<AdvertisingToken>,
         change: Change,
         may_end: bool,
         brought: &Brought,
@@ -71,15 +72,16 @@ impl<T: Served> Exchange<'_, T> {
         let exposes_token = self.exposes_token();
         let mut decision = Decision {
             route: self.route(),
-            euid,
+            euid: euid(verdict.sees, token),
             change,
             has_leftovers: self.has_leftovers(brought),
             brought: brought.clone(),
             consent,
             // An engine with one scope and cookies needs no note of the route.
             may_end: may_end || self.engine.extras.is_some() || !self.method.is_safe(),
-            scripts: Scripts { sync: false, withheld: exposes_token && consent != Consent::Granted },
+            scripts: Scripts::new(false, exposes_token && consent != Consent::Granted),
             findings,
+            reason: verdict.why,
         };
         self.note_others(&mut decision.brought);
         if exposes_token || decision.has_leftovers || !matches!(decision.change, Change::Keep) {
@@ -109,7 +111,8 @@ impl<T: Served> Exchange<'_, T> {
             decision.defer();
         } else if exposes_token {
             let token = decision.euid.advertising_token().map(AdvertisingToken::peek);
-            decision.scripts.sync = self.script_cookie(true, token).differs(token.is_some());
+            let differs = self.script_cookie(true, token).differs(token.is_some());
+            decision.scripts = decision.scripts.with_sync(differs);
         }
     }
 

@@ -1,5 +1,9 @@
 //! Values for a host's logs and metrics.
 
+use std::fmt;
+
+use crate::reason::Reason;
+
 /// The findings about the state in a request.
 ///
 /// ```
@@ -96,6 +100,36 @@ pub enum UserCheck {
     Unreadable,
 }
 
+/// The kind of a [`Change`](super::Change), without its data: for logs, and for developers. `Display` is one plain word.
+///
+/// ```
+/// # use euid_core as tower_euid;
+/// # let (engine, identity, _, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+/// # let at = tower_euid::clock::UnixMillis::from_millis;
+/// use http::{HeaderMap, StatusCode};
+/// use tower_euid::engine::{Change, ChangeKind, Pending};
+///
+/// let (login, mut response) = (Change::login(identity), HeaderMap::new());
+/// let report = engine.finish(Pending::default(), Some(&login), StatusCode::OK, &mut response, || at(0)).report();
+/// assert_eq!(report.change, Some(ChangeKind::Login));
+/// assert_eq!(ChangeKind::Login.to_string(), "login");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChangeKind {
+    /// A new login, which ends the previous one.
+    Login,
+    /// The login ends: a logout, or withdrawn consent.
+    Logout,
+    /// An opt-out is remembered: of a person who logs in, or one that a refresh has found.
+    OptOut,
+    /// An identity of the same login is written: refreshed, or sealed under a newer key.
+    Renewal,
+    /// The identity is removed; its login goes on.
+    Removal,
+}
+
 /// Why a response could not write its state.
 ///
 /// ```
@@ -131,6 +165,33 @@ pub enum WriteError {
     /// The store is keyed by the user, and did not confirm the login: it was unavailable, the login is bound to no user, or
     /// the user has opted out meanwhile.
     NotStored,
+}
+
+impl fmt::Display for ChangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Login => "login",
+            Self::Logout => "logout",
+            Self::OptOut => "opt-out",
+            Self::Renewal => "renewal",
+            Self::Removal => "removal",
+        })
+    }
+}
+
+impl From<RejectReason> for Reason {
+    fn from(reason: RejectReason) -> Self {
+        match reason {
+            RejectReason::UnknownKey => Self::UnknownKey,
+            RejectReason::Undecodable => Self::Undecodable,
+            RejectReason::Forged => Self::Forged,
+            RejectReason::LoginEnded => Self::LoginEnded,
+            RejectReason::UnreadableAnchor => Self::UnreadableLogin,
+            RejectReason::OtherUser => Self::OtherUser,
+            RejectReason::NoUser => Self::NoUser,
+            RejectReason::WrongScope => Self::WrongScope,
+        }
+    }
 }
 
 impl Findings {

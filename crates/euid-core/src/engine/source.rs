@@ -72,6 +72,7 @@ mod tests {
     use super::*;
     use crate::identity::IdentityTimes;
     use crate::policy::{Action, Visibility};
+    use crate::reason::Reason;
     use crate::sealed::login::Lineage;
 
     const LOGIN: Login = Login { lineage: Lineage::from_bytes([7; 16]), subject: Some([8; 16]), migrated: false };
@@ -92,7 +93,8 @@ mod tests {
     #[test]
     fn own_state_follows_the_verdict() {
         for sees in ALL {
-            let apply = |action| Source::OwnState(LOGIN).apply(Verdict { sees, action }, identity());
+            let apply =
+                |action| Source::OwnState(LOGIN).apply(Verdict { sees, action, why: Reason::Fresh }, identity());
             assert!(matches!(apply(Action::Keep), Change::Keep));
             assert!(matches!(apply(Action::ForgetIdentity), Change::ForgetIdentity));
             assert!(matches!(apply(Action::EndLogin), Change::EndLogin));
@@ -102,7 +104,8 @@ mod tests {
     #[test]
     fn migrated_identity_is_sealed_or_waits_or_ends_by_the_verdict() {
         for sees in ALL {
-            let apply = |action| Source::JsSdkCookie(MIGRATED).apply(Verdict { sees, action }, identity());
+            let apply =
+                |action| Source::JsSdkCookie(MIGRATED).apply(Verdict { sees, action, why: Reason::Fresh }, identity());
             let kept = apply(Action::Keep);
             if matches!(sees, Visibility::Active | Visibility::Unavailable) {
                 assert!(seals(&kept, MIGRATED), "{sees:?}");

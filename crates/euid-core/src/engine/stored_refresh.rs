@@ -26,6 +26,7 @@ use crate::clock::UnixMillis;
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
 use crate::outcome::Refreshed;
+use crate::reason::Reason;
 use crate::sealed::login::Login;
 use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, NewRecord, Record};
@@ -172,7 +173,10 @@ impl StoredRefresh {
         let is_usable = candidate.is_usable();
         if is_leased(self.asked_until, now) && is_usable {
             // Another node is refreshing it.
-            return Step::Ready(Decision { findings: candidate.findings, ..candidate.postpone(now) });
+            return Step::Ready(Decision {
+                findings: candidate.findings,
+                ..candidate.proceed(Reason::RefreshUnderWay, now)
+            });
         }
         candidate.stored = Some(Box::new(self.awaited(!is_usable)));
         Step::Refresh(candidate)

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
-use tower_euid::Euid;
+use tower_euid::{Euid, Reason};
 
 use crate::api::form::Refusal;
 
@@ -22,16 +22,28 @@ pub(crate) struct Description {
 #[derive(Clone, Debug)]
 pub(crate) enum Shown {
     /// The state that the layer has shown to the handler.
-    AsRead(Euid),
+    AsRead(Seen),
     /// The state that the update in the response makes, for a visitor who brought these headers, and this user.
     AfterUpdate { brought: HeaderMap, subject: Option<String> },
 }
 
+/// A state, and its reason if the layer explains it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) euid: Euid,
+    pub(crate) reason: Option<Reason>,
+}
+
 /// Returns the JSON of this state, and of what the layer wrote into a response.
-pub(crate) fn answered(euid: &Euid, error: Option<Refusal>, response: &Response<Body>) -> Response<Body> {
+pub(crate) fn answered(
+    Seen { euid, reason }: &Seen,
+    error: Option<Refusal>,
+    response: &Response<Body>,
+) -> Response<Body> {
     let headers = response.headers();
     let mut answer = json!({
         "state": euid.state(),
+        "reason": reason.map(Reason::as_str),
         "advertising_token": euid.advertising_token(),
         "eids": euid.eid().into_iter().collect::<Vec<_>>(),
         "set_cookie": texts(headers.get_all(SET_COOKIE)),

@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use tower_euid::AdvertisingToken;
 
+use super::answer::Seen;
 use super::next_page::{pair, sets};
 use super::{Api, NOT_ALLOWED};
 
@@ -32,7 +33,7 @@ pub(super) async fn forward_auth(State(api): State<Arc<Api>>, mut request: Reque
             return ().into_response();
         }
     };
-    let (euid, mut headers) = api.page(asked, request).await;
+    let (Seen { euid, .. }, mut headers) = api.page(asked, request).await;
     keep_one_cookie(&mut headers);
     headers.insert(STATE, HeaderValue::from_static(euid.state()));
     if let Some(Ok(token)) = euid.advertising_token().map(AdvertisingToken::as_str).map(HeaderValue::from_str) {

@@ -36,9 +36,9 @@ use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use tower::ServiceExt;
 use tower_euid::error::ErrorKind;
-use tower_euid::{AdvertisingToken, Consent, Euid, EuidError, EuidUpdate, GenerateRequest, Scope};
+use tower_euid::{AdvertisingToken, Consent, Euid, EuidError, EuidUpdate, GenerateRequest, Reason, Scope};
 
-use self::answer::{Description, Shown, answered, refused};
+use self::answer::{Description, Seen, Shown, answered, refused};
 use self::form::{Form, LOGIN, Refusal};
 use self::forward_auth::forward_auth;
 use self::next_page::next_page;
@@ -110,14 +110,14 @@ async fn ask(State(api): State<Arc<Api>>, request: Request) -> Response {
     let scope = asked.scope;
     let mut response = api.send(asked, request).await;
     let Some(Description { shown, error }) = response.extensions_mut().remove() else { return response };
-    let euid = match shown {
-        Shown::AsRead(euid) => euid,
+    let seen = match shown {
+        Shown::AsRead(seen) => seen,
         Shown::AfterUpdate { brought, subject } => {
             let next = next_page(brought, response.headers());
             api.page(Asked { scope, subject }, next).await.0
         }
     };
-    answered(&euid, error, &response)
+    answered(&seen, error, &response)
 }
 
 impl Api {
@@ -147,22 +147,22 @@ impl Api {
     }
 
     /// Sends a request as one for a page. Returns what the page sees, and what the layer wrote.
-    async fn page(&self, asked: Asked, mut request: Request) -> (Euid, HeaderMap) {
+    async fn page(&self, asked: Asked, mut request: Request) -> (Seen, HeaderMap) {
         *request.uri_mut() = Uri::from_static("/v1/page");
         let (mut parts, _) = self.send(asked, request).await.into_parts();
         // axum adds the length of the empty body.
         parts.headers.remove(CONTENT_LENGTH);
         match parts.extensions.remove() {
-            Some(Description { shown: Shown::AsRead(euid), .. }) => (euid, parts.headers),
-            _ => (Euid::Unavailable, parts.headers),
+            Some(Description { shown: Shown::AsRead(seen), .. }) => (seen, parts.headers),
+            _ => (Seen { euid: Euid::Unavailable, reason: None }, parts.headers),
         }
     }
 }
 
-async fn page(euid: Euid) -> Response {
+async fn page(euid: Euid, reason: Option<Reason>) -> Response {
     // The answer is written outside of the layer. Only a read in here makes the page private.
     euid.advertising_token().map(AdvertisingToken::as_str);
-    Extension(Description { shown: Shown::AsRead(euid), error: None }).into_response()
+    Extension(Description { shown: Shown::AsRead(Seen { euid, reason }), error: None }).into_response()
 }
 
 async fn login(

@@ -111,7 +111,7 @@ impl Caller {
 #[tokio::test]
 async fn visitor_without_state_is_absent_and_their_page_stays_as_it_is() {
     let answer = Caller::new().page().await;
-    let absent = json!({ "state": "absent", "advertising_token": null, "eids": [], "set_cookie": [], "headers": {} });
+    let absent = json!({ "state": "absent", "reason": null, "advertising_token": null, "eids": [], "set_cookie": [], "headers": {} });
     assert_eq!((answer.status, answer.body), (StatusCode::OK, absent));
 }
 
@@ -491,4 +491,18 @@ async fn document_describes_every_answer() {
         .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(move |method| (&**path, &**method)))
         .collect();
     assert_eq!(described, seen);
+}
+
+#[tokio::test]
+async fn answer_has_the_reason_if_states_are_explained() {
+    let mut caller = Caller::new();
+    assert_eq!(caller.page().await.body["reason"], Value::Null);
+    let mut caller = Caller::configured(|layer| layer.explain(true));
+    assert_eq!(caller.page().await.body["reason"], "no login cookie");
+    let login = caller.login("email=user%40example.com").await;
+    assert_eq!((login.state(), &login.body["reason"]), ("active", &json!("token fresh")), "of the state after it");
+    let page = caller.page().await;
+    assert_eq!(page.body["reason"], "token fresh");
+    assert_eq!(page.body["headers"]["server-timing"], "euid;desc=\"active; token fresh\"");
+    assert_eq!(caller.login("email=nobody").await.body["reason"], "no login cookie");
 }
