@@ -1,4 +1,5 @@
-//! Generates identities for the users that a site has already, so that their next visit needs no login.
+//! Generates identities for the users that a site has already. First read the guide `src/docs/generating.md`: most sites
+//! should not need this program, and all need a legal basis for each user.
 //!
 //! ```console
 //! $ cargo run --example batch users.csv journal.jsonl
@@ -117,7 +118,7 @@ struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { between_calls: Duration::from_millis(50), at_once: 8 }
+        Self { between_calls: Duration::from_millis(100), at_once: 4 }
     }
 }
 
@@ -351,16 +352,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_begin_at_a_fixed_rate() -> Tested {
         let (sandbox, path) = (Sandbox::builder().build()?, Path::new("rate"));
-        let too_short = timeout(Duration::from_millis(949), run_with(&sandbox, &path, people(20))).await;
+        let too_short = timeout(Duration::from_millis(1_899), run_with(&sandbox, &path, people(20))).await;
         assert!(too_short.is_err());
         assert_eq!(sandbox.calls().generate, 19);
         drop(fs::remove_file(&path.0));
-        timeout(Duration::from_millis(999), run_with(&sandbox, &path, people(20))).await??;
+        timeout(Duration::from_millis(1_999), run_with(&sandbox, &path, people(20))).await??;
         Ok(())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_most_eight_calls_are_under_way() -> Tested {
+    async fn at_most_four_calls_are_under_way() -> Tested {
         let (sandbox, path) = (Sandbox::builder().build()?, Path::new("at-once"));
         let under_way = Arc::new(Mutex::new((0, 0)));
         let (operator, counts) = (sandbox.clone(), Arc::clone(&under_way));
@@ -379,7 +380,7 @@ mod tests {
         });
         let (client, _) = from_service(sandbox.operator(), service, sandbox.clock())?;
         run(&client, people(30), &mut Journal::open(&path.0)?, Pace::default()).await?;
-        assert_eq!(*under_way.lock().unwrap(), (0, 8));
+        assert_eq!(*under_way.lock().unwrap(), (0, 4));
         Ok(())
     }
 
