@@ -12,6 +12,10 @@ test:
 interop:
     bash .ci/run visitor languages clients consent sidecar
 
+# The core and the layer in other frameworks and programs.
+hosts:
+    bash .ci/run targets actix wiring reactor
+
 # Instructions and allocations of a request, held against the recorded ones.
 bench:
     bash .ci/run costs

@@ -1,4 +1,4 @@
-//! The layer around a plain hyper service, without a framework. The handler reads the token from the extensions.
+//! The layer around an existing hyper service, without a framework. The handler reads the token from the extensions.
 //!
 //! ```console
 //! $ cargo run -p euid-sidecar -- sandbox   # prints three variables; set them for this example too
@@ -23,13 +23,15 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Incoming};
+use hyper::service::{self as hyper_service, Service as HyperService};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tower::util::ServiceFn;
 use tower::{Layer, service_fn};
-use tower_euid::{AdvertisingToken, Dii, Euid, EuidClient, EuidUpdate};
+use tower_euid::{AdvertisingToken, Dii, Euid, EuidClient, EuidLayer, EuidService, EuidUpdate};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -45,7 +47,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let (client, layer) = tower_euid::from_env()?;
-    let service = layer.layer(service_fn(move |request: Request<Incoming>| respond(client.clone(), request)));
+    let service = behind(layer, hyper_service::service_fn(move |request| respond::<Incoming>(client.clone(), request)));
 
     let port = env::var("PORT").ok().map_or(Ok(3001), |port| port.parse())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
@@ -64,6 +66,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
             }
         });
     }
+}
+
+/// Puts a hyper service behind the layer. One that is not `Clone` goes into an `Arc` first.
+fn behind<S, B, R>(layer: EuidLayer, site: S) -> EuidService<ServiceFn<impl Fn(Request<B>) -> S::Future + Clone>>
+where
+    S: HyperService<Request<B>, Response = Response<R>> + Clone,
+{
+    layer.layer(service_fn(move |request| site.call(request)))
 }
 
 async fn respond<B>(client: EuidClient, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
@@ -126,6 +136,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+
     use euid_sandbox::{Fault, Sandbox, Visitor, VisitorState};
     use tower::Service;
 
@@ -147,7 +160,7 @@ mod tests {
         let sandbox = Sandbox::builder().build()?;
         let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
         let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
-        let app = layer.layer(service_fn(move |request| respond(client.clone(), request)));
+        let app = behind(layer, hyper_service::service_fn(move |request| respond(client.clone(), request)));
         let login = |address| Request::post("/login").body(address);
         let page = || Request::get("/").body("");
 
@@ -157,6 +170,33 @@ mod tests {
         let (status, text) = send(&mut visitor, &app, login(address)?).await?;
         assert_eq!(status, expected, "{text}");
         Ok(send(&mut visitor, &app, page()?).await?.1)
+    }
+
+    /// A service that is not `Clone`, as a type of the site can be.
+    struct Site(EuidClient);
+
+    impl HyperService<Request<Full<Bytes>>> for Site {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+        fn call(&self, request: Request<Full<Bytes>>) -> Self::Future {
+            Box::pin(respond(self.0.clone(), request))
+        }
+    }
+
+    #[tokio::test]
+    async fn service_in_an_arc_has_a_token_from_login_to_logout() -> Tested {
+        let sandbox = Sandbox::builder().build()?;
+        let (client, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
+        let mut visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
+        let app = behind(layer, Arc::new(Site(client)));
+        let page = || Request::get("/").body("");
+        send(&mut visitor, &app, Request::post("/login").body("ann@example.com")?).await?;
+        assert!(send(&mut visitor, &app, page()?).await?.1.starts_with("E4"));
+        send(&mut visitor, &app, Request::post("/logout").body("")?).await?;
+        assert_eq!(send(&mut visitor, &app, page()?).await?.1, "absent\n");
+        Ok(())
     }
 
     #[tokio::test]

@@ -117,8 +117,8 @@ impl EuidLayer {
     ///
     /// # With axum-login
     ///
-    /// The layer of axum-login loads the user before it calls the inner service, so you need no middleware. `Backend`
-    /// is your `AuthnBackend`:
+    /// The layer of axum-login loads the user before it calls the inner service, so you need no middleware. The
+    /// repository has a whole site, `examples/wiring/examples/axum_login.rs`. `Backend` is your `AuthnBackend`:
     ///
     /// ```text
     /// .subject(|request| Some(request.extensions.get::<AuthSession<Backend>>()?.user.as_ref()?.id().to_string()))
