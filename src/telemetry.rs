@@ -6,6 +6,7 @@
 //! 2. Labels are words of this crate, so their number is known.
 //! 3. Without the feature a metric is an empty function: the hot path pays nothing.
 
+pub(crate) mod series;
 pub(crate) mod store;
 
 use std::time::Duration;

@@ -20,6 +20,7 @@ use super::tls::Tls;
 use super::transport::{HttpService, Transport};
 use super::variables::Variables;
 use super::{EuidClient, Inner};
+use crate::telemetry::series;
 
 /// A builder of an [`EuidClient`]; see [`EuidClient::builder`].
 ///
@@ -279,6 +280,9 @@ impl EuidClientBuilder {
                 tls: self.tls,
             })?),
         };
+        if operator.has_credentials() {
+            series::add_client(operator.scope());
+        }
         let (timeout, clock) = (self.timeout, self.clock);
         Ok(EuidClient(Arc::new(Inner { operator, transport, timeout, clock, has_warned: AtomicBool::new(false) })))
     }
