@@ -171,6 +171,7 @@ pub mod docs {
     #[doc = include_str!("docs/migrating.md")]
     pub mod migrating {}
     #[doc = include_str!("docs/operations.md")]
+    #[doc = concat!("\n## Alert rules\n\n```yaml\n", include_str!("../monitoring/alerts.yml"), "```\n")]
     pub mod operations {}
     #[doc = include_str!("docs/plots/for_rustdoc.md")]
     #[doc = include_str!("docs/performance.md")]
