@@ -153,7 +153,7 @@ pub mod docs {
     //! | How to migrate from another solution | [`migrating`] |
     //! | How to test a site | [`testing`] |
     //! | Performance, compared with other solutions | [`performance`] |
-    //! | Events and metrics | [`metrics`] |
+    //! | Events, traces and metrics | [`metrics`] |
     //! | The cookies, byte by byte | [`cookie_format`] |
 
     #[doc = include_str!("docs/apps.md")]

@@ -7,6 +7,7 @@
 //! 3. Without the feature a metric is an empty function: the hot path pays nothing.
 
 pub(crate) mod series;
+pub(crate) mod spans;
 pub(crate) mod store;
 
 use std::time::Duration;
@@ -43,10 +44,9 @@ pub(crate) enum Ending {
 /// A call to the operator has completed. `took` is the time since a page started it.
 pub(crate) fn refresh_ended(scope: Scope, ending: Ending, outcome: &Result<Refreshed, EuidError>, took: Duration) {
     let scope = scope.as_str();
-    let word = match outcome {
-        Ok(Refreshed::Identity(_)) => "refreshed",
-        Ok(Refreshed::OptedOut) => "optout",
-        Err(error) => word_of_failure(ending, error),
+    let word = match (ending, outcome) {
+        (Ending::Answered, _) | (_, Ok(_)) => word_of_refresh(outcome),
+        (_, Err(error)) => word_of_failure(ending, error),
     };
     match (ending, outcome) {
         (Ending::Panicked, _) => tracing::error!(target: TARGET, scope, outcome = word, "a refresh panicked"),
@@ -65,12 +65,27 @@ pub(crate) fn refresh_ended(scope: Scope, ending: Ending, outcome: &Result<Refre
         (_, Err(error)) if error.kind() == ErrorKind::RejectedToken => {
             tracing::info!(target: TARGET, scope, outcome = word, %error, "the operator rejected a refresh token");
         }
-        (_, Err(error)) => {
-            let kind = error.kind();
-            tracing::warn!(target: TARGET, scope, outcome = word, ?kind, %error, "an identity could not be refreshed");
-        }
+        // `refresh_failed` has all others.
+        (_, Err(_)) => {}
     }
     count_refresh(scope, word, took);
+}
+
+/// A call has failed. During an outage all do, so only some are logged: with `left_out`, the number of those of its kind that
+/// were not since the last one that was.
+pub(crate) fn refresh_failed(scope: Scope, ending: Ending, error: &EuidError, left_out: Option<u64>, took: Duration) {
+    let scope = scope.as_str();
+    let word = word_of_failure(ending, error);
+    if let Some(left_out) = left_out {
+        let (kind, left_out) = (error.kind(), not_zero(left_out));
+        tracing::warn!(target: TARGET, scope, outcome = word, ?kind, %error, left_out, "an identity could not be refreshed");
+    }
+    count_refresh(scope, word, took);
+}
+
+/// The value of the field `left_out`, which a line has only if others were left out.
+fn not_zero(left_out: u64) -> Option<u64> {
+    (left_out > 0).then_some(left_out)
 }
 
 /// A call for a migrated identity has failed. Any script can cause that, so only some are logged: with `left_out`, the
@@ -108,6 +123,14 @@ pub(crate) fn migrated_refresh_failed(
     count_refresh(scope, word, took);
 }
 
+pub(crate) fn word_of_refresh(outcome: &Result<Refreshed, EuidError>) -> &'static str {
+    match outcome {
+        Ok(Refreshed::Identity(_)) => "refreshed",
+        Ok(Refreshed::OptedOut) => "optout",
+        Err(error) => word_of_failure(Ending::Answered, error),
+    }
+}
+
 fn word_of_failure(ending: Ending, error: &EuidError) -> &'static str {
     match ending {
         Ending::Deadline => "timeout",
@@ -122,11 +145,39 @@ fn count_refresh(scope: &'static str, outcome: &'static str, took: Duration) {
     record("euid_refresh_duration_seconds", scope, took.as_secs_f64());
 }
 
-/// A login has asked the operator for an identity. `took` is the time until the answer, or until the client gave up.
+/// A login has asked the operator for an identity. `took` is the time until the answer, or until the client gave up. A failure
+/// is logged only with `left_out`, as that of a refresh.
 #[cfg(feature = "client")]
-pub(crate) fn generated(scope: Option<Scope>, outcome: &Result<Generated, EuidError>, took: Duration) {
+pub(crate) fn generated(
+    scope: Option<Scope>,
+    outcome: &Result<Generated, EuidError>,
+    left_out: Option<u64>,
+    took: Duration,
+) {
     let scope = self::word(scope);
-    let word = match outcome {
+    let word = word_of_generate(outcome);
+    match outcome {
+        Ok(_) => tracing::debug!(target: TARGET, scope, outcome = word, "the operator answered to a login"),
+        // The visitor's mistake.
+        Err(error) if error.kind() == ErrorKind::RejectedInput => {
+            tracing::info!(target: TARGET, scope, outcome = word, %error, "the operator rejected the data of a login");
+        }
+        Err(error) => {
+            if let Some(left_out) = left_out {
+                let (kind, left_out) = (error.kind(), not_zero(left_out));
+                tracing::warn!(
+                    target: TARGET, scope, outcome = word, ?kind, %error, left_out, "no identity could be generated for a login"
+                );
+            }
+        }
+    }
+    count_by("euid_generate_total", scope, "outcome", word);
+    record("euid_generate_duration_seconds", scope, took.as_secs_f64());
+}
+
+#[cfg(feature = "client")]
+pub(crate) fn word_of_generate(outcome: &Result<Generated, EuidError>) -> &'static str {
+    match outcome {
         Ok(Generated::Identity(_)) => "generated",
         Ok(Generated::OptedOut) => "optout",
         Ok(Generated::InsufficientConsent) => "insufficient_consent",
@@ -136,20 +187,16 @@ pub(crate) fn generated(scope: Option<Scope>, outcome: &Result<Generated, EuidEr
             ErrorKind::Unauthorized => "unauthorized",
             _ => "failed",
         },
-    };
-    match outcome {
-        Ok(_) => tracing::debug!(target: TARGET, scope, outcome = word, "the operator answered to a login"),
-        // The visitor's mistake.
-        Err(error) if error.kind() == ErrorKind::RejectedInput => {
-            tracing::info!(target: TARGET, scope, outcome = word, %error, "the operator rejected the data of a login");
-        }
-        Err(error) => {
-            let kind = error.kind();
-            tracing::warn!(target: TARGET, scope, outcome = word, ?kind, %error, "no identity could be generated for a login");
-        }
     }
-    count_by("euid_generate_total", scope, "outcome", word);
-    record("euid_generate_duration_seconds", scope, took.as_secs_f64());
+}
+
+#[cfg(feature = "client")]
+pub(crate) fn word_of_validate(outcome: &Result<bool, EuidError>) -> &'static str {
+    match outcome {
+        Ok(true) => "valid",
+        Ok(false) => "not_valid",
+        Err(_) => "failed",
+    }
 }
 
 /// A due page made no call to the operator, because the breaker is open.
@@ -184,9 +231,15 @@ pub(crate) fn refresh_joined(scope: Scope) {
     count("euid_refresh_coalesced_total", scope.as_str());
 }
 
-/// The breaker for the operator changed its state.
-pub(crate) fn breaker_moved(scope: Scope, from: &'static str, to: &'static str) {
-    tracing::warn!(target: TARGET, scope = scope.as_str(), %from, %to, "the operator's breaker changed state");
+/// The breaker for the operator changed its state. `error` is the failure that caused it. Only the beginning of an outage is a
+/// warning: while it lasts, each probe moves the breaker twice.
+pub(crate) fn breaker_moved(scope: Scope, from: &'static str, to: &'static str, error: Option<&EuidError>) {
+    let (scope, error) = (scope.as_str(), error.map(tracing::field::display));
+    match (from, to) {
+        (CLOSED, _) => tracing::warn!(target: TARGET, scope, %from, %to, error, "the operator's breaker changed state"),
+        (_, CLOSED) => tracing::info!(target: TARGET, scope, %from, %to, error, "the operator's breaker changed state"),
+        _ => tracing::debug!(target: TARGET, scope, %from, %to, error, "the operator's breaker changed state"),
+    }
 }
 
 /// The breaker is in the state of this number. Called without a change too, so that the gauge exists before the first
@@ -359,6 +412,8 @@ fn word(scope: Option<Scope>) -> &'static str {
 
 /// The target of all events.
 const TARGET: &str = "tower_euid";
+/// The state of a breaker that lets all calls pass.
+const CLOSED: &str = "Closed";
 const REFRESHES: &str = "euid_refresh_total";
 const REJECTED_COOKIES: &str = "euid_cookie_rejected_total";
 

@@ -5,6 +5,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod refreshes;
+mod traces;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

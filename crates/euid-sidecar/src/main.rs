@@ -141,7 +141,9 @@ async fn demo() -> Result<(), String> {
 
 fn log(level: LevelFilter) {
     let levels = Targets::new().with_targets([(env!("CARGO_CRATE_NAME"), level), ("tower_euid", level)]);
-    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+    // One level of keys: an event says what it is about without its spans.
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true);
+    let lines = lines.with_current_span(false).with_span_list(false).with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines).with(levels).init();
 }
 
