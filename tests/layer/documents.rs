@@ -33,6 +33,7 @@ const FOR_DEVELOPERS: [&str; 2] = ["CONTRIBUTING.md", "docs/architecture.md"];
 /// The code of all metrics and events.
 const TELEMETRY: &str = concat!(
     include_str!("../../src/telemetry.rs"),
+    include_str!("../../src/telemetry/calls.rs"),
     include_str!("../../src/telemetry/series.rs"),
     include_str!("../../src/telemetry/store.rs")
 );
