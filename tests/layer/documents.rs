@@ -256,6 +256,16 @@ fn metrics_and_labels_of_the_alert_rules_and_the_dashboard_exist() {
 }
 
 #[test]
+fn alerts_named_in_the_guides_are_rules() {
+    let guides = GUIDES.into_iter().chain([include_str!("../../src/docs/stores.md")]);
+    let names: Vec<_> = guides.flat_map(|guide| texts(guide, "alert `", |end| end == '`')).collect();
+    for name in &names {
+        assert!(ALERTS.contains(&format!("- alert: {name}\n")), "{name}");
+    }
+    assert!(names.len() >= 5, "{names:?}");
+}
+
+#[test]
 fn events_quoted_on_the_troubleshooting_page_exist() {
     let events: Vec<_> = texts(TROUBLESHOOTING, " tower_euid: ", |end| end == '`' || end == '\n').collect();
     for event in &events {
