@@ -27,6 +27,7 @@ struct Recorded {
     follows: Vec<Id>,
     /// How many events are in it.
     events: usize,
+    is_closed: bool,
 }
 
 struct Fields<'a>(&'a mut BTreeMap<&'static str, String>);
@@ -64,7 +65,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         let mut fields = BTreeMap::new();
         attributes.record(&mut Fields(&mut fields));
         let name = attributes.metadata().name();
-        self.0.lock().unwrap().push(Recorded { id: id.clone(), name, fields, follows: Vec::new(), events: 0 });
+        self.0.lock().unwrap().push(Recorded {
+            id: id.clone(),
+            name,
+            fields,
+            follows: Vec::new(),
+            events: 0,
+            is_closed: false,
+        });
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
@@ -73,6 +81,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 
     fn on_follows_from(&self, id: &Id, follows: &Id, _: Context<'_, S>) {
         self.change(id, |span| span.follows.push(follows.clone()));
+    }
+
+    fn on_close(&self, id: Id, _: Context<'_, S>) {
+        self.change(&id, |span| span.is_closed = true);
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
@@ -97,6 +109,7 @@ async fn refresh_follows_from_the_page_that_started_it_and_a_page_records_its_wa
     let [refresh] = &spans.named("tower_euid.refresh")[..] else { panic!("one refresh") };
     assert_eq!(refresh.follows, [pages[0].id.clone()]);
     assert_eq!((&*refresh.fields["tower_euid.scope"], refresh.events), (SCOPE.as_ref(), 1));
+    assert!(refresh.is_closed);
     // The outcome is known when the second page comes, so it does not wait.
     let waited = pages.iter().map(|page| page.fields.get("tower_euid.waited_ms").map(String::as_str));
     assert_eq!(waited.collect::<Vec<_>>(), [Some("20"), None]);
@@ -166,6 +179,22 @@ mod calls {
             if let Ok(Generated::Identity(identity)) = &generated {
                 assert!(!text.contains(identity.advertising_token()), "{text}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn span_of_a_call_ends_with_the_call_and_not_with_its_connection() {
+        let server =
+            Sandbox::builder().scope(scope()).build().unwrap().serve(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let sandbox = server.sandbox();
+        let builder = EuidClient::builder(Environment::Url(server.base_url())).clock(sandbox.clock());
+        let client = builder.credentials(sandbox.api_key(), sandbox.client_secret()).build().unwrap();
+        let spans = Spans::default();
+        let _guard = spans.start();
+        for count in 1..3 {
+            client.generate(user()).await.unwrap();
+            let calls = spans.named("tower_euid.call");
+            assert!(calls.len() == count && calls.iter().all(|call| call.is_closed), "{calls:?}");
         }
     }
 
