@@ -22,11 +22,10 @@ use std::task::{Context, Poll, ready};
 use euid_core::engine::{Load, Pending, RefreshCandidate, Watch};
 use http::{Request, Response};
 use pin_project::pin_project;
-use tokio::time::Instant;
 use tower::Service;
 
 use crate::config::Config;
-use crate::deadline::{self, Deadline};
+use crate::deadline::Deadline;
 use crate::hooks::HookAnswers;
 use crate::nested::Inner;
 use crate::records;
@@ -122,7 +121,6 @@ pub(crate) struct Refreshing<S, B> {
     /// Ends the wait; the refresh goes on without it.
     #[pin]
     patience: Deadline,
-    begun: Instant,
     /// Taken out when the handler is called.
     suspended: Option<Suspended<S, B>>,
 }
@@ -249,7 +247,7 @@ impl<S, B> Loading<S, B> {
 
 impl<S, B> Refreshing<S, B> {
     pub(crate) fn new(config: Arc<Config>, waiter: Waiter, patience: Deadline, suspended: Suspended<S, B>) -> Self {
-        Self { config, waiter, patience, begun: deadline::steady_now(), suspended: Some(suspended) }
+        Self { config, waiter, patience, suspended: Some(suspended) }
     }
 
     /// Waits for the outcome, then shows it to the handler and calls it.
@@ -269,9 +267,10 @@ impl<S, B> Refreshing<S, B> {
             // This is unreachable: the state changes as soon as the refresh is ready.
             return Poll::Pending;
         };
-        telemetry::spans::page_waited(deadline::steady_now().duration_since(*this.begun));
+        let now = this.config.now();
+        telemetry::spans::page_waited(now.saturating_since(candidate.arrived()));
         // A request waits only if its response may write, so nothing is deferred.
-        let decision = candidate.settle(&outcome, this.config.now());
+        let decision = candidate.settle(&outcome, now);
         let pending = start_decision(this.config, &mut request, decision);
         let inner = ready.call(request);
         Poll::Ready(Cold::Calling { inner, config: Arc::clone(this.config), pending, concurrent: None })

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tower_euid::clock::ManualClock;
+use tower_euid::refresh_fn;
 use tracing::field::{Empty, Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
@@ -13,7 +16,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, registry};
 
-use crate::support::{DUE, Log, Operator, SCOPE, Site, new_pair};
+use crate::support::{DUE, Log, SCOPE, START, Site, new_pair};
 
 /// Records the spans of this thread, and which span each event of this crate is in.
 #[derive(Clone, Default)]
@@ -96,9 +99,16 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn refresh_follows_from_the_page_that_started_it_and_a_page_records_its_wait() {
-    let site = Site::new(Operator::answering(new_pair("new")).after(Duration::from_millis(20))).logged_in(DUE).await;
+    let clock = ManualClock::at(START);
+    let during_the_call = clock.clone();
+    let operator = refresh_fn(move |_| {
+        during_the_call.advance(Duration::from_millis(20));
+        ready(new_pair("new"))
+    });
+    let site = Site { clock: clock.clone(), ..Site::new(operator).configured(|layer| layer.clock(clock)) };
+    let site = site.logged_in(DUE).await;
     let spans = Spans::default();
     let _guard = spans.start();
     for name in ["first", "second"] {
