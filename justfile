@@ -8,9 +8,9 @@ check:
 test:
     bash .ci/run tests metrics scopes redis
 
-# Other languages, the publisher example, clients of apps and the sidecar.
+# Other languages, the publisher example, clients of apps, the sidecar, and the alert rules.
 interop:
-    bash .ci/run visitor languages clients consent sidecar
+    bash .ci/run visitor languages clients consent sidecar monitoring
 
 # The core and the layer in other frameworks and programs.
 hosts:

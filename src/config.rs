@@ -12,6 +12,7 @@ use http::{request, response};
 use crate::mistakes::Mistakes;
 use crate::records::Records;
 use crate::refresh::Coordinator;
+use crate::telemetry::series;
 
 /// The state that all requests share. Read-only once the layer is built.
 #[derive(Clone)]
@@ -40,6 +41,7 @@ pub(crate) struct Config {
     /// Whether a request has neither hooks to call nor a state to explain. Kept, as each request asks.
     pub(crate) is_plain: bool,
     pub(crate) mistakes: Mistakes,
+    pub(crate) series: series::Added,
 }
 
 /// The other scope of a layer that serves both.
@@ -107,6 +109,17 @@ impl Config {
             Some(other) if other.coordinator.scope() == scope => &other.coordinator,
             _ => &self.coordinator,
         }
+    }
+
+    /// Adds the series of its metrics, once.
+    pub(crate) fn add_series(&self) {
+        self.series.once(|| {
+            let others = self.other_scope.iter().map(|other| other.coordinator.scope());
+            series::add_layer(&Vec::from_iter(others.chain([self.coordinator.scope()])));
+            if self.records.is_some() {
+                series::add_store();
+            }
+        });
     }
 
     /// Distinguishes this layer, and its clones with equal settings, from others.

@@ -35,6 +35,7 @@ use crate::refresh::Waiter;
 use crate::request::start_explained;
 use crate::response::{self, Saving};
 use crate::step::Ready;
+use crate::telemetry;
 
 /// The future of [`EuidService`](crate::EuidService).
 ///
@@ -280,8 +281,9 @@ impl<S, B> Refreshing<S, B> {
             // This is unreachable: the state changes as soon as the refresh is ready.
             return Poll::Pending;
         };
-        // A request waits only if its response may write, so nothing is deferred.
         let now = this.config.now();
+        telemetry::spans::page_waited(now.saturating_since(candidate.arrived()));
+        // A request waits only if its response may write, so nothing is deferred.
         let decision = match outcome {
             Some(outcome) => candidate.settle(&outcome, now),
             None => candidate.proceed(Reason::WaitedTooLong, now),

@@ -20,6 +20,7 @@ use crate::config::{Config, RefreshMode};
 use crate::mistakes::Mistakes;
 use crate::refresh::{Coordinator, MemoLimit, Refresh, Settings};
 use crate::service::EuidService;
+use crate::telemetry::series;
 
 /// The layer around a site's pages: every handler behind it gets the visitor's [`Euid`](crate::Euid).
 ///
@@ -104,6 +105,7 @@ impl EuidLayer {
             has_request_hooks: false,
             is_plain: true,
             mistakes: Mistakes::default(),
+            series: series::Added::default(),
         };
         Self { config: Arc::new(config) }
     }
@@ -289,6 +291,7 @@ impl<S> Layer<S> for EuidLayer {
         if self.config.other_scope.is_some() && self.config.subject.is_none() {
             self.config.mistakes.both_scopes_without_subject();
         }
+        self.config.add_series();
         EuidService::new(inner, Arc::clone(&self.config))
     }
 }

@@ -157,7 +157,7 @@ pub mod docs {
     //! | Operations: keys, deploys, proxies, alerts | [`operations`] |
     //! | CDNs and caches | [`cdn`] |
     //! | AWS Lambda and other processes that are frozen | [`serverless`] |
-    //! | Events and metrics | [`metrics`] |
+    //! | Events, traces and metrics | [`metrics`] |
     //! | The cookies, for a privacy policy | [`privacy`] |
     //! | The threat model: protection against each attacker, and its limits | [`threat_model`] |
     //! | Performance, compared with other solutions | [`performance`] |
@@ -193,6 +193,7 @@ pub mod docs {
     #[doc = include_str!("docs/pictures/for_rustdoc/keys.md")]
     #[doc = include_str!("docs/pictures/for_rustdoc/refresh.md")]
     #[doc = include_str!("docs/operations.md")]
+    #[doc = concat!("\n## Alert rules\n\n```yaml\n", include_str!("../monitoring/alerts.yml"), "```\n")]
     pub mod operations {}
     #[doc = include_str!("docs/plots/for_rustdoc.md")]
     #[doc = include_str!("docs/performance.md")]

@@ -1,25 +1,22 @@
 //! Events and metrics: one function per event, which logs it and, with the feature `metrics`, counts it.
 //!
-//! [`docs::metrics`](crate::docs::metrics) lists the names and their meanings.
+//! [`docs::metrics`](crate::docs::metrics) lists the names and their meanings. [`calls`] has what concerns calls to the operator,
+//! [`store`] calls to a store. [`series`] adds the metrics before the first request, and [`spans`] is for traces.
 //!
 //! 1. No function here takes a token, a key, a cookie's value or an address, so none can log one.
 //! 2. Labels are words of this crate, so their number is known.
 //! 3. Without the feature a metric is an empty function: the hot path pays nothing.
 
+mod calls;
+pub(crate) mod series;
+pub(crate) mod spans;
 pub(crate) mod store;
 
-use std::time::Duration;
-
-use euid_core::Euid;
-#[cfg(feature = "client")]
-use euid_core::Generated;
-use euid_core::Reason;
-use euid_core::Refreshed;
-use euid_core::Scope;
 use euid_core::engine::{RejectReason, WriteError};
-use euid_core::error::{ErrorKind, EuidError};
+use euid_core::{Euid, Reason, Scope};
 
-use self::meter::{count, count_by, record, set};
+pub(crate) use self::calls::*;
+use self::meter::{count, count_by, record};
 
 /// The handler of a request is called with this state.
 #[inline]
@@ -27,172 +24,9 @@ pub(crate) fn request(scope: Option<Scope>, euid: &Euid) {
     count_by("euid_requests_total", word(scope), "state", euid.state());
 }
 
-/// How a call to the operator ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    Answered,
-    /// Without a call: another node makes it, or the store was not there.
-    NotMade,
-    /// At its deadline.
-    Deadline,
-    Panicked,
-    /// With its runtime, which shut down.
-    Dropped,
-}
-
-/// A call to the operator has completed. `took` is the time since a page started it.
-pub(crate) fn refresh_ended(scope: Scope, ending: Ending, outcome: &Result<Refreshed, EuidError>, took: Duration) {
-    let scope = scope.as_str();
-    let word = match outcome {
-        Ok(Refreshed::Identity(_)) => "refreshed",
-        Ok(Refreshed::OptedOut) => "optout",
-        Err(error) => word_of_failure(ending, error),
-    };
-    match (ending, outcome) {
-        (Ending::Panicked, _) => tracing::error!(target: TARGET, scope, outcome = word, "a refresh panicked"),
-        (Ending::NotMade, Err(error)) => {
-            tracing::debug!(target: TARGET, scope, outcome = word, %error, "this node did not ask the operator");
-        }
-        (Ending::Dropped, _) => {
-            tracing::debug!(target: TARGET, scope, outcome = word, "a refresh ended with its runtime, which is shutting down");
-        }
-        (_, Ok(Refreshed::Identity(_))) => {
-            tracing::debug!(target: TARGET, scope, outcome = word, "an identity was refreshed");
-        }
-        (_, Ok(Refreshed::OptedOut)) => {
-            tracing::debug!(target: TARGET, scope, outcome = word, "a refresh found the person opted out");
-        }
-        (_, Err(error)) if error.kind() == ErrorKind::RejectedToken => {
-            tracing::info!(target: TARGET, scope, outcome = word, %error, "the operator rejected a refresh token");
-        }
-        (_, Err(error)) => {
-            let kind = error.kind();
-            tracing::warn!(target: TARGET, scope, outcome = word, ?kind, %error, "an identity could not be refreshed");
-        }
-    }
-    count_refresh(scope, word, took);
-}
-
-/// A call for a migrated identity has failed. Any script can cause that, so only some are logged: with `left_out`, the
-/// number of those that were not since the last one that was.
-pub(crate) fn migrated_refresh_failed(
-    scope: Scope,
-    ending: Ending,
-    error: &EuidError,
-    left_out: Option<u64>,
-    took: Duration,
-) {
-    let scope = scope.as_str();
-    let word = word_of_failure(ending, error);
-    if let Some(left_out) = left_out {
-        let kind = error.kind();
-        match (ending, kind) {
-            (Ending::Panicked, _) => {
-                tracing::error!(target: TARGET, scope, outcome = word, left_out, "a refresh of a migrated identity panicked");
-            }
-            (Ending::Dropped, _) => tracing::debug!(
-                target: TARGET,
-                scope,
-                outcome = word,
-                left_out,
-                "a refresh of a migrated identity ended with its runtime, which is shutting down"
-            ),
-            (_, ErrorKind::RejectedToken | ErrorKind::RejectedInput) => tracing::info!(
-                target: TARGET, scope, outcome = word, ?kind, %error, left_out, "the operator rejected a migrated identity"
-            ),
-            _ => tracing::warn!(
-                target: TARGET, scope, outcome = word, ?kind, %error, left_out, "a migrated identity could not be refreshed"
-            ),
-        }
-    }
-    count_refresh(scope, word, took);
-}
-
-fn word_of_failure(ending: Ending, error: &EuidError) -> &'static str {
-    match ending {
-        Ending::Deadline => "timeout",
-        Ending::NotMade => "not_made",
-        Ending::Answered if error.kind() == ErrorKind::RejectedToken => "rejected",
-        Ending::Answered | Ending::Panicked | Ending::Dropped => "failed",
-    }
-}
-
-fn count_refresh(scope: &'static str, outcome: &'static str, took: Duration) {
-    count_by(REFRESHES, scope, "outcome", outcome);
-    record("euid_refresh_duration_seconds", scope, took.as_secs_f64());
-}
-
-/// A login has asked the operator for an identity. `took` is the time until the answer, or until the client gave up.
-#[cfg(feature = "client")]
-pub(crate) fn generated(scope: Option<Scope>, outcome: &Result<Generated, EuidError>, took: Duration) {
-    let scope = self::word(scope);
-    let word = match outcome {
-        Ok(Generated::Identity(_)) => "generated",
-        Ok(Generated::OptedOut) => "optout",
-        Ok(Generated::InsufficientConsent) => "insufficient_consent",
-        Ok(_) => "other",
-        Err(error) => match error.kind() {
-            ErrorKind::RejectedInput => "rejected_input",
-            ErrorKind::Unauthorized => "unauthorized",
-            _ => "failed",
-        },
-    };
-    match outcome {
-        Ok(_) => tracing::debug!(target: TARGET, scope, outcome = word, "the operator answered to a login"),
-        // The visitor's mistake.
-        Err(error) if error.kind() == ErrorKind::RejectedInput => {
-            tracing::info!(target: TARGET, scope, outcome = word, %error, "the operator rejected the data of a login");
-        }
-        Err(error) => {
-            let kind = error.kind();
-            tracing::warn!(target: TARGET, scope, outcome = word, ?kind, %error, "no identity could be generated for a login");
-        }
-    }
-    count_by("euid_generate_total", scope, "outcome", word);
-    record("euid_generate_duration_seconds", scope, took.as_secs_f64());
-}
-
-/// A due page made no call to the operator, because the breaker is open.
-pub(crate) fn breaker_refused(scope: Scope) {
-    count_by(REFRESHES, scope.as_str(), "outcome", "breaker_open");
-}
-
-/// A due page with a migrated identity made no call to the operator, because too many such calls are under way.
-pub(crate) fn migration_refused(scope: Scope) {
-    count_by(REFRESHES, scope.as_str(), "outcome", "migration_limit");
-}
-
 /// A due page continues without a refresh, and none begins.
 pub(crate) fn refresh_refused(why: Reason) {
     tracing::trace!(target: TARGET, why = why.as_str(), "a refresh is due but was not started");
-}
-
-/// A new pair had been due for a refresh for `due_by` when it arrived. Called once per layer.
-pub(crate) fn refreshed_pair_is_due(scope: Scope, due_by: Duration) {
-    let scope = scope.as_str();
-    let due_by_seconds = due_by.as_secs();
-    tracing::warn!(
-        target: TARGET,
-        scope,
-        due_by_seconds,
-        "a new pair is already due when it arrives: this machine's clock is ahead of the operator's, by that much or more"
-    );
-}
-
-/// A due page joined a call that was under way.
-pub(crate) fn refresh_joined(scope: Scope) {
-    count("euid_refresh_coalesced_total", scope.as_str());
-}
-
-/// The breaker for the operator changed its state.
-pub(crate) fn breaker_moved(scope: Scope, from: &'static str, to: &'static str) {
-    tracing::warn!(target: TARGET, scope = scope.as_str(), %from, %to, "the operator's breaker changed state");
-}
-
-/// The breaker is in the state of this number. Called without a change too, so that the gauge exists before the first
-/// failure.
-pub(crate) fn breaker_is(scope: Scope, number: u8) {
-    set("euid_breaker_state", scope.as_str(), number.into());
 }
 
 /// An identity cookie was not used.
@@ -287,12 +121,6 @@ pub(crate) fn update_lost() {
     tracing::warn!(target: TARGET, "an EuidUpdate was lost: its response did not reach an EuidLayer");
 }
 
-/// A client's clock differs from the operator's by `seconds`; it is `ahead` or `behind`.
-#[cfg(feature = "client")]
-pub(crate) fn clock_skewed(seconds: u64, direction: &'static str) {
-    tracing::warn!(target: TARGET, seconds, direction, "this machine's clock differs from the operator's");
-}
-
 /// An identity cookie opened under a key that is not the newest.
 pub(crate) fn cookie_of_old_key(scope: Option<Scope>) {
     count("euid_cookie_old_key_total", word(scope));
@@ -363,6 +191,8 @@ fn word(scope: Option<Scope>) -> &'static str {
 
 /// The target of all events.
 const TARGET: &str = "tower_euid";
+/// The state of a breaker that lets all calls pass.
+const CLOSED: &str = "Closed";
 const REFRESHES: &str = "euid_refresh_total";
 const REJECTED_COOKIES: &str = "euid_cookie_rejected_total";
 

@@ -20,6 +20,8 @@ use super::tls::Tls;
 use super::transport::{HttpService, Transport};
 use super::variables::Variables;
 use super::{EuidClient, Inner};
+use crate::refresh::Mutex;
+use crate::telemetry::series;
 
 /// A builder of an [`EuidClient`]; see [`EuidClient::builder`].
 ///
@@ -279,8 +281,18 @@ impl EuidClientBuilder {
                 tls: self.tls,
             })?),
         };
+        if operator.has_credentials() {
+            series::add_client(operator.scope());
+        }
         let (timeout, clock) = (self.timeout, self.clock);
-        Ok(EuidClient(Arc::new(Inner { operator, transport, timeout, clock, has_warned: AtomicBool::new(false) })))
+        Ok(EuidClient(Arc::new(Inner {
+            operator,
+            transport,
+            timeout,
+            clock,
+            has_warned: AtomicBool::new(false),
+            failures: Mutex::default(),
+        })))
     }
 }
 

@@ -1,10 +1,12 @@
 //! The client of an operator of EUID or UID2, for a publisher's server.
 //!
 //! [`EuidClient`] is the core's [`Operator`] and a [`transport`] to it; [`builder`] configures it. [`clients`] has one
-//! for each scope. [`network`], with [`reuse`] and [`tls`], is the default HTTP client.
+//! for each scope. [`network`], with [`reuse`] and [`tls`], is the default HTTP client. [`failure`] is why a call got no
+//! response.
 
 mod builder;
 mod clients;
+mod failure;
 mod network;
 mod reuse;
 mod tls;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use euid_core::clock::{Clock, UnixMillis};
 #[cfg(doc)]
 use euid_core::error::ErrorKind;
@@ -23,13 +26,16 @@ use euid_core::error::EuidError;
 use euid_core::identity::Identity;
 use euid_core::operator::{Answered, Call, ClockSkew};
 use euid_core::{Dii, Environment, GenerateRequest, Generated, Operator, Refreshed, Scope};
+use http::{Request, Response};
+use tracing::Instrument;
 
 pub use self::builder::EuidClientBuilder;
 pub use self::clients::EuidClients;
 use self::transport::Transport;
 pub(crate) use self::variables::Variables;
-use crate::refresh::Refresh;
+use crate::refresh::{LogLimits, Mutex, Refresh, lock};
 use crate::telemetry;
+use crate::telemetry::spans::CallSpan;
 
 /// A client of an operator of EUID or UID2. Cheap to clone; clones share connections.
 ///
@@ -82,6 +88,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// Whether the clock's difference from the operator's has been logged.
     has_warned: AtomicBool,
+    /// Limits the log of failed logins.
+    failures: Mutex<LogLimits>,
 }
 
 impl EuidClient {
@@ -153,13 +161,20 @@ impl EuidClient {
     pub async fn generate(&self, request: impl Into<GenerateRequest>) -> Result<Generated, EuidError> {
         let begun = self.0.clock.now();
         let outcome = self.generate_uncounted(request.into(), begun).await;
-        let took = self.0.clock.now().saturating_since(begun);
-        telemetry::generated(self.scope(), &outcome, took);
+        let now = self.0.clock.now();
+        let left_out = match &outcome {
+            Err(error) => lock(&self.0.failures).admit(error.kind(), now),
+            Ok(_) => None,
+        };
+        telemetry::generated(self.scope(), &outcome, left_out, now.saturating_since(begun));
         outcome
     }
 
     async fn generate_uncounted(&self, request: GenerateRequest, now: UnixMillis) -> Result<Generated, EuidError> {
-        self.ask(&self.0.operator.generate(request, now)?).await?.generated()
+        let (span, answered) = self.ask(&self.0.operator.generate(request, now)?).await;
+        let outcome = answered.and_then(|answered| answered.generated());
+        span.ended(telemetry::word_of_generate(&outcome));
+        outcome
     }
 
     /// Validates that this publisher got `advertising_token` for this person: `POST /v2/token/validate`. It is for
@@ -190,7 +205,10 @@ impl EuidClient {
     /// As [`generate`](Self::generate).
     pub async fn validate(&self, advertising_token: &str, dii: Dii) -> Result<bool, EuidError> {
         let Inner { operator, clock, .. } = &*self.0;
-        self.ask(&operator.validate(advertising_token, dii, clock.now())?).await?.validated()
+        let (span, answered) = self.ask(&operator.validate(advertising_token, dii, clock.now())?).await;
+        let outcome = answered.and_then(|answered| answered.validated());
+        span.ended(telemetry::word_of_validate(&outcome));
+        outcome
     }
 
     /// Refreshes an identity: `POST /v2/token/refresh` returns its successor. The layer does this by itself. The call
@@ -225,15 +243,38 @@ impl EuidClient {
     ///
     /// As [`generate`](Self::generate).
     pub async fn refresh(&self, identity: &Identity) -> Result<Refreshed, EuidError> {
-        let Inner { operator, transport, timeout, clock, .. } = &*self.0;
-        let response = transport.send(operator.refresh(identity), *timeout).await?;
-        operator.refreshed(identity, &response, clock.now())
+        let Inner { operator, clock, .. } = &*self.0;
+        let (span, response) = self.send(operator.refresh(identity), identity.scope()).await;
+        let outcome = response.and_then(|response| operator.refreshed(identity, &response, clock.now()));
+        span.ended(telemetry::word_of_refresh(&outcome));
+        outcome
     }
 
-    async fn ask(&self, call: &Call) -> Result<Answered, EuidError> {
-        let Inner { operator, transport, timeout, clock, has_warned } = &*self.0;
-        let response = transport.send(call.request(), *timeout).await?;
-        let answered = operator.answered(call, &response, clock.now())?;
+    async fn ask(&self, call: &Call) -> (CallSpan, Result<Answered, EuidError>) {
+        let (span, response) = self.send(call.request(), None).await;
+        let answered = response.and_then(|response| self.answered(call, &response));
+        (span, answered)
+    }
+
+    /// Sends a request, within a span of its own. The outcome that its caller reads from the response belongs to the span,
+    /// too.
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        scope: Option<Scope>,
+    ) -> (CallSpan, Result<Response<Bytes>, EuidError>) {
+        let span = CallSpan::begin(scope.or(self.scope()), &request);
+        let response = self.0.transport.send(request, self.0.timeout).instrument(span.span()).await;
+        match &response {
+            Ok(response) => span.answered(response.status()),
+            Err(failure) => span.failed(failure.word),
+        }
+        (span, response.map_err(|failure| failure.error))
+    }
+
+    fn answered(&self, call: &Call, response: &Response<Bytes>) -> Result<Answered, EuidError> {
+        let Inner { operator, clock, has_warned, .. } = &*self.0;
+        let answered = operator.answered(call, response, clock.now())?;
         if let Some(skew) = answered.clock_skew()
             && !has_warned.swap(true, Ordering::Relaxed)
         {

@@ -5,19 +5,19 @@
 //! 3. A call that meets a closed connection is repeated once, see [`Network::send`].
 //! 4. Plain http uses no proxy: it would see the API key unencrypted.
 
-use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use euid_core::error::{ConfigError, ErrorKind, EuidError};
+use euid_core::error::ConfigError;
 use http::{Request, Response};
 use reqwest::{Client, ClientBuilder, redirect, retry};
 use tower::util::MapRequestLayer;
 
+use super::failure::{Failure, causes};
 use super::reuse;
 use super::tls::Tls;
-use super::transport::{BoundedBody, TIMED_OUT};
+use super::transport::BoundedBody;
 
 pub(super) struct Network {
     http: Client,
@@ -49,16 +49,16 @@ impl Network {
     /// Sends a request, without a timeout of its own. Repeats the call once, over a new connection, if it failed on a
     /// connection from an earlier call before the whole head of an answer had arrived: the peer has closed the idle
     /// connection, and all calls may be repeated.
-    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, EuidError> {
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Failure> {
         let send = async |http: &Client| http.execute(request.clone().try_into()?).await;
         let mut response = match reuse::observed(send(&self.http)).await {
             (Err(error), true) if is_closed_connection(&error) => send(&self.unpooled).await,
             (outcome, _) => outcome,
         }
-        .map_err(unanswered)?;
+        .map_err(Failure::of_network)?;
         let mut received = BoundedBody::default();
         while received.wants_more()
-            && let Some(chunk) = response.chunk().await.map_err(unanswered)?
+            && let Some(chunk) = response.chunk().await.map_err(Failure::of_network)?
         {
             received.push(chunk);
         }
@@ -105,11 +105,6 @@ fn is_closed_connection(error: &reqwest::Error) -> bool {
     })
 }
 
-/// Iterates over an error and its causes, the outermost first.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
-}
-
 /// Returns the text of the builder's error with its causes: the outermost text is only "builder error".
 fn why_unbuilt(error: &reqwest::Error, tls: &Tls) -> String {
     let hint = if tls.roots.is_some() || tls.client_certificate.is_some() {
@@ -119,17 +114,6 @@ fn why_unbuilt(error: &reqwest::Error, tls: &Tls) -> String {
     };
     let what = format!("no HTTPS client can be made ({hint})");
     causes(error).fold(what, |what, cause| format!("{what}: {cause}"))
-}
-
-fn unanswered(error: reqwest::Error) -> EuidError {
-    let what = if error.is_timeout() {
-        TIMED_OUT
-    } else if error.is_connect() {
-        "the operator can't be reached"
-    } else {
-        "the connection to the operator broke"
-    };
-    EuidError::new(ErrorKind::Transient, what).with_source(error.without_url())
 }
 
 const USER_AGENT: &str = concat!("tower-euid/", env!("CARGO_PKG_VERSION"));

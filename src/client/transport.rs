@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use euid_core::Operator;
-use euid_core::error::{ErrorKind, EuidError};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tokio::task::yield_now;
 use tower::{Service, ServiceExt};
 
+use super::failure::Failure;
 use super::network::Network;
 use crate::deadline;
 
@@ -30,7 +30,7 @@ pub(super) enum Transport {
 
 impl Transport {
     /// Returns the response to a request, if it arrives within the timeout.
-    pub(super) async fn send(&self, request: Request<Bytes>, timeout: Duration) -> Result<Response<Bytes>, EuidError> {
+    pub(super) async fn send(&self, request: Request<Bytes>, timeout: Duration) -> Result<Response<Bytes>, Failure> {
         let call = async {
             match self {
                 Self::Network(network) => network.send(request).await,
@@ -38,7 +38,7 @@ impl Transport {
             }
         };
         let answer = deadline::before(deadline::moment_after(timeout), pin!(call)).await;
-        answer.unwrap_or_else(|| Err(EuidError::new(ErrorKind::Transient, TIMED_OUT)))
+        answer.unwrap_or_else(|| Err(Failure::timed_out()))
     }
 }
 
@@ -46,7 +46,7 @@ impl Transport {
 #[derive(Clone)]
 pub(super) struct HttpService(Arc<dyn Fn(Request<Bytes>) -> Answering + Send + Sync>);
 
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Bytes>, EuidError>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Failure>> + Send>>;
 
 impl HttpService {
     pub(super) fn new<S, B>(service: S) -> Self
@@ -82,7 +82,7 @@ impl HttpService {
         }))
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, EuidError> {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Failure> {
         (self.0)(request).await
     }
 }
@@ -115,8 +115,10 @@ impl From<BoundedBody> for Bytes {
     }
 }
 
-fn failed(error: Box<dyn Error + Send + Sync>) -> EuidError {
-    EuidError::new(ErrorKind::Transient, "the call to the operator failed").with_source(ServiceError(error))
+fn failed(error: Box<dyn Error + Send + Sync>) -> Failure {
+    // OpenTelemetry's word for an error that has none.
+    let failure = Failure::new("_OTHER", "the call to the operator failed");
+    Failure { error: failure.error.with_source(ServiceError(error)), ..failure }
 }
 
 /// An error of an application's service, as the cause of an [`EuidError`].
@@ -134,8 +136,6 @@ impl Error for ServiceError {
         self.0.source()
     }
 }
-
-pub(super) const TIMED_OUT: &str = "the operator did not answer in time";
 
 #[cfg(test)]
 mod tests {

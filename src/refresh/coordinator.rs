@@ -15,16 +15,18 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use euid_core::clock::{Clock, UnixMillis};
+use euid_core::error::EuidError;
 use euid_core::identity::Identity;
 use euid_core::{Reason, Scope};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 use super::ErasedRefresh;
 use super::breaker::BreakerState;
 use super::flight::{Outcome, Waiter};
 use super::leader::Leader;
-use super::log_limit::LogLimit;
+use super::log_limit::{LogLimit, LogLimits};
 use super::memo::{Lineage, MemoLimit, RefreshKey};
 use super::sync::{Mutex, lock};
 use super::table::{NextStep, Origin, RefreshTable};
@@ -55,6 +57,8 @@ pub(crate) struct Coordinator {
     pub(super) warned_of_skew: AtomicBool,
     /// Limits the log of failed refreshes of migrated identities.
     pub(super) migrated_failures: Mutex<LogLimit>,
+    /// Limits the log of all other failed refreshes.
+    pub(super) failures: Mutex<LogLimits>,
 }
 
 /// The reply to a request that needs a refresh.
@@ -89,6 +93,7 @@ impl Coordinator {
             permits: Semaphore::new(max_concurrent),
             warned_of_skew: AtomicBool::new(false),
             migrated_failures: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
@@ -150,9 +155,10 @@ impl Coordinator {
         let reply = match next {
             NextStep::Lead { flight, probe } => {
                 let leader = Leader::new(Arc::clone(self), *key, Arc::clone(&flight), origin, probe, now);
-                moved.report();
+                moved.report(None);
                 let shared = flight.share(identity);
-                runtime.spawn(leader.lead(Arc::clone(&shared), by));
+                let span = telemetry::spans::refresh(self.settings.scope);
+                runtime.spawn(leader.lead(Arc::clone(&shared), by).instrument(span));
                 return Reply::Waiting { waiter: flight.wait(), patience, shared };
             }
             NextStep::Join(flight) => {
@@ -173,7 +179,7 @@ impl Coordinator {
             NextStep::Overdue => Reply::Refused(Reason::RefreshSlow),
             NextStep::LoginBusy => Reply::Refused(Reason::LoginBusy),
         };
-        moved.report();
+        moved.report(None);
         reply
     }
 
@@ -201,9 +207,10 @@ pub(super) struct BreakerMoved {
 }
 
 impl BreakerMoved {
-    pub(super) fn report(&self) {
+    /// Reports the move. `error` is the failure that caused it, if one did.
+    pub(super) fn report(&self, error: Option<&EuidError>) {
         if self.from != self.to {
-            telemetry::breaker_moved(self.scope, self.from.word(), self.to.word());
+            telemetry::breaker_moved(self.scope, self.from.word(), self.to.word(), error);
         }
         telemetry::breaker_is(self.scope, self.to.number());
     }

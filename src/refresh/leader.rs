@@ -124,7 +124,7 @@ impl Leader {
             let now = self.coordinator.settings().clock.now();
             let (progress, moved) = self.coordinator.with_table(|table| table.slow(now));
             self.progress = progress;
-            moved.report();
+            moved.report(transient("a call takes longer than a page waits").as_ref().err());
         }
     }
 
@@ -143,7 +143,7 @@ impl Leader {
         self.flight.complete(Arc::clone(&outcome));
         self.completed = true;
         // This comes last, as it runs the application's code: if that panics, the flight has already completed.
-        moved.report();
+        moved.report(outcome.as_ref().as_ref().err());
         if let Some(due_by) = due_by
             && !self.coordinator.warned_of_skew.swap(true, Ordering::Relaxed)
         {
@@ -155,9 +155,18 @@ impl Leader {
                 let left_out = lock(&self.coordinator.migrated_failures).admit(now);
                 telemetry::migrated_refresh_failed(scope, ending, error, left_out, took);
             }
+            Err(error) if is_failure(ending, error) => {
+                let left_out = lock(&self.coordinator.failures).admit(error.kind(), now);
+                telemetry::refresh_failed(scope, ending, error, left_out, took);
+            }
             _ => telemetry::refresh_ended(scope, ending, &outcome, took),
         }
     }
+}
+
+/// Whether a call has failed for a reason that lies neither in its identity nor in this process.
+fn is_failure(ending: Ending, error: &EuidError) -> bool {
+    matches!(ending, Ending::Answered | Ending::Deadline) && error.kind() != ErrorKind::RejectedToken
 }
 
 /// Refuses a pair of the other scope. A client of an operator does so itself; other implementations of `Refresh` may not.

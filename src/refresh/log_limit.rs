@@ -1,11 +1,13 @@
-//! A limit for a log line that visitors can cause: at most one a minute.
+//! A limit for a log line that visitors or an outage can cause: at most one a minute.
 //!
 //! Pure; `now` is an argument.
 
+use std::collections::HashMap;
 use std::mem;
 use std::time::Duration;
 
 use euid_core::clock::UnixMillis;
+use euid_core::error::ErrorKind;
 
 use super::backoff::Span;
 
@@ -26,6 +28,17 @@ impl LogLimit {
         }
         self.quiet = Some(Span::new(now, LOGGED_EVERY));
         Some(mem::take(&mut self.left_out))
+    }
+}
+
+/// A limit for the failures of each kind, so that those of one kind hide no others.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimits(HashMap<ErrorKind, LogLimit>);
+
+impl LogLimits {
+    /// As [`LogLimit::admit`].
+    pub(crate) fn admit(&mut self, kind: ErrorKind, now: UnixMillis) -> Option<u64> {
+        self.0.entry(kind).or_default().admit(now)
     }
 }
 

@@ -7,7 +7,7 @@
 //! A due request enters at [`coordinator`]. [`table`] decides what it does, from the outcomes in [`memo`] and from the
 //! [`breaker`]. [`token_state`] is what the memo holds of one token, and [`backoff`] computes the wait after a failure.
 //! [`leader`] makes the call, [`flight`] is the call that requests wait for. [`log_limit`] limits a log line that any
-//! visitor can cause.
+//! visitor or an outage can cause.
 
 mod backoff;
 mod breaker;
@@ -37,6 +37,8 @@ pub use self::breaker::{Admission, Breaker};
 pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
 pub(crate) use self::flight::Waiter;
 pub(crate) use self::log_limit::LogLimit;
+#[cfg(feature = "client")]
+pub(crate) use self::log_limit::LogLimits;
 pub(crate) use self::memo::{MemoLimit, RefreshKey};
 pub(crate) use self::sync::{Mutex, lock};
 pub(crate) use self::table::Origin;

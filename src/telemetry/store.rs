@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use self::meter::{count, record, set, set_of};
-use super::TARGET;
+use super::{CLOSED, TARGET};
 use crate::store::StoreError;
 
 /// A call to the store has ended, or was given up.
@@ -21,10 +21,15 @@ pub(crate) fn refused(what: &'static str) {
     count("euid_store_calls_total", what, "breaker_open");
 }
 
-/// The breaker for the store changed its state; `error` is the failure that opened it.
+/// The breaker for the store changed its state; `error` is the failure that opened it. The levels are those of the operator's
+/// breaker.
 pub(crate) fn breaker_moved(calls: &'static str, from: &'static str, to: &'static str, error: Option<&StoreError>) {
     let error = error.map(tracing::field::display);
-    tracing::warn!(target: TARGET, %calls, %from, %to, error, "the store's breaker changed state");
+    match (from, to) {
+        (CLOSED, _) => tracing::warn!(target: TARGET, %calls, %from, %to, error, "the store's breaker changed state"),
+        (_, CLOSED) => tracing::info!(target: TARGET, %calls, %from, %to, error, "the store's breaker changed state"),
+        _ => tracing::debug!(target: TARGET, %calls, %from, %to, error, "the store's breaker changed state"),
+    }
 }
 
 /// The breaker for the store's reads or writes is in the state of this number. Called without a change too.

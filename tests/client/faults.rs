@@ -118,7 +118,8 @@ async fn assert_socket_fault(mode: Mode, (when, row): Row) {
 
 fn expected_error(mode: Mode) -> &'static str {
     match mode {
-        Mode::Refuses => "the operator can't be reached",
+        Mode::Refuses => "the operator can't be reached: connection refused",
+        Mode::NeverAccepts => "the operator can't be reached: no connection in time",
         mode if mode.stalls() => "the operator did not answer in time",
         _ => "the connection to the operator broke",
     }
@@ -259,4 +260,13 @@ async fn answer_to(sandbox: &Sandbox, identity: &Identity) -> Bytes {
     let answer = sandbox.clone().oneshot(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     answer.into_body().collect().await.unwrap().to_bytes()
+}
+
+#[tokio::test]
+async fn call_to_a_name_that_cannot_be_resolved_says_that() {
+    // A part of a name has at most 63 characters, so the resolver fails without a query.
+    let operator = format!("http://{}.invalid", "a".repeat(64));
+    let client = client_builder_at(operator, &sandbox_at_start()).insecure_http().build().unwrap();
+    let error = generate(&client, user()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the operator can't be reached: its name can't be resolved (DNS)");
 }

@@ -20,11 +20,12 @@ const README: &str = include_str!("../../README.md");
 const GUIDE: &str = "https://docs.rs/tower-euid/latest/tower_euid/docs/";
 const PRIVACY: &str = include_str!("../../src/docs/privacy.md");
 const SCOPES: &str = include_str!("../../src/docs/scopes.md");
+const METRICS: &str = include_str!("../../src/docs/metrics.md");
 const TROUBLESHOOTING: &str = include_str!("../../src/docs/troubleshooting.md");
 /// Guides that name metrics or events.
 const GUIDES: [&str; 5] = [
     include_str!("../../src/docs/failures.md"),
-    include_str!("../../src/docs/metrics.md"),
+    METRICS,
     include_str!("../../src/docs/operations.md"),
     include_str!("../../src/docs/serverless.md"),
     TROUBLESHOOTING,
@@ -32,7 +33,14 @@ const GUIDES: [&str; 5] = [
 /// Pages for people who change the code. The package has neither these nor all of the code.
 const FOR_DEVELOPERS: [&str; 2] = ["CONTRIBUTING.md", "docs/architecture.md"];
 /// The code of all metrics and events.
-const TELEMETRY: &str = concat!(include_str!("../../src/telemetry.rs"), include_str!("../../src/telemetry/store.rs"));
+const TELEMETRY: &str = concat!(
+    include_str!("../../src/telemetry.rs"),
+    include_str!("../../src/telemetry/calls.rs"),
+    include_str!("../../src/telemetry/series.rs"),
+    include_str!("../../src/telemetry/store.rs")
+);
+const ALERTS: &str = include_str!("../../monitoring/alerts.yml");
+const DASHBOARD: &str = include_str!("../../monitoring/dashboard.json");
 
 /// A row of the table of cookies: names, lifetime and `HttpOnly`.
 struct Row {
@@ -212,6 +220,51 @@ fn metrics_and_labels_named_in_the_guides_exist() {
         }
     }
     assert!(count > 30, "{count}");
+}
+
+#[test]
+fn every_metric_has_a_row_in_the_guide() {
+    let is_end = |character: char| !character.is_ascii_lowercase() && character != '_';
+    let names: BTreeSet<_> = texts(TELEMETRY, "\"euid_", is_end).collect();
+    let missing = names.iter().find(|name| !METRICS.contains(&format!("\n| `euid_{name}` |")));
+    assert_eq!((missing, names.len()), (None, 14));
+}
+
+#[test]
+fn metrics_and_labels_of_the_alert_rules_and_the_dashboard_exist() {
+    let dashboard = DASHBOARD.replace("\\\"", "\"");
+    let mut sidecar = String::new();
+    if repository_file(".ci/run").is_some() {
+        add_code(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/euid-sidecar/src"), &mut sidecar);
+    }
+    let is_end = |character: char| !character.is_ascii_lowercase() && character != '_';
+    for file in [ALERTS, &dashboard] {
+        let mut count = 0;
+        for name in texts(file, "euid_", is_end).filter(|name| !name.starts_with("sidecar_") || !sidecar.is_empty()) {
+            let name = ["_bucket", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            let quoted = format!("\"euid_{name}\"");
+            assert!(TELEMETRY.contains(&quoted) || sidecar.contains(&quoted), "{name}");
+            count += 1;
+        }
+        for label in [" outcome=", "{outcome=", "reason=", "state=", "call="] {
+            for value in texts(file, label, |end| matches!(end, '}' | ',')) {
+                for word in value.trim_matches(['~', '"']).split('|') {
+                    assert!(TELEMETRY.contains(&format!("\"{word}\"")), "{label}{word}");
+                }
+            }
+        }
+        assert!(count > 30, "{count}");
+    }
+}
+
+#[test]
+fn alerts_named_in_the_guides_are_rules() {
+    let guides = GUIDES.into_iter().chain([include_str!("../../src/docs/stores.md")]);
+    let names: Vec<_> = guides.flat_map(|guide| texts(guide, "alert `", |end| end == '`')).collect();
+    for name in &names {
+        assert!(ALERTS.contains(&format!("- alert: {name}\n")), "{name}");
+    }
+    assert!(names.len() >= 5, "{names:?}");
 }
 
 #[test]

@@ -5,19 +5,25 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod refreshes;
+mod traces;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::ready;
+use std::sync::OnceLock;
 
 use http::{Request, Response};
-use metrics::LocalRecorderGuard;
+use metrics::{Key, LocalRecorderGuard};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::error::ErrorKind;
-use tower_euid::{Consent, CookieKey, EuidUpdate, KeyRing, Refreshed};
+use tower_euid::store::MemoryStore;
+use tower_euid::{Consent, CookieKey, EuidLayer, EuidUpdate, KeyRing, Refreshed, Scope};
 use tracing::subscriber::DefaultGuard;
 
-use crate::support::{ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, SCOPE, Site, failure, identity_until, new_pair};
+use crate::support::{
+    ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, SCOPE, Site, failure, identity_until, new_pair, scope,
+};
 
 /// Records the events and metrics of this thread until it is dropped.
 struct Recording {
@@ -28,6 +34,8 @@ struct Recording {
 
 impl Recording {
     fn start() -> Self {
+        // Now, as it makes layers, which log.
+        from_the_start();
         let log = Log::default();
         let recorder: &'static DebuggingRecorder = Box::leak(Box::default());
         let guards = (log.start(), metrics::set_default_local_recorder(recorder));
@@ -39,10 +47,12 @@ impl Recording {
         self.log.take()
     }
 
-    /// Returns the metrics since the last call, one per line: counts, recorded values and the levels of gauges.
+    /// Returns the metrics since the last call, one per line: counts, recorded values and the levels of gauges. All of them
+    /// must be there from the start, with a description and a unit.
     fn metrics(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (key, _, _, value) in self.snapshotter.snapshot().into_vec() {
+            assert!(from_the_start().contains(&series(key.key())), "{key:?}");
             let value = match value {
                 DebugValue::Counter(0) => continue,
                 DebugValue::Counter(count) => count.to_string(),
@@ -52,11 +62,16 @@ impl Recording {
                     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
                 }
             };
-            let labels: Vec<String> =
-                key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
-            lines.push(format!("{}{{{}}} {value}", key.key().name(), labels.join(",")));
+            lines.push(format!("{} {value}", series(key.key())));
         }
         lines.sort();
+        lines
+    }
+
+    /// Returns the metrics since the last call, without gauges.
+    fn counts(&self) -> Vec<String> {
+        let mut lines = self.metrics();
+        lines.retain(|line| !line.starts_with("euid_breaker_state"));
         lines
     }
 
@@ -65,6 +80,55 @@ impl Recording {
         let mut lines = self.metrics();
         lines.retain(|line| line.split('{').next() == Some(name));
         lines
+    }
+}
+
+/// Returns the name of a metric with its labels.
+fn series(key: &Key) -> String {
+    let labels: Vec<String> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+    format!("{}{{{}}}", key.name(), labels.join(","))
+}
+
+/// Returns the series that are there before the first request: of a layer with both scopes and a store, of one with the
+/// scope of the tests alone, and of its client. All have a description and a unit, and nothing is counted.
+fn from_the_start() -> &'static BTreeSet<String> {
+    static SERIES: OnceLock<BTreeSet<String>> = OnceLock::new();
+    SERIES.get_or_init(|| {
+        let recorder = DebuggingRecorder::new();
+        metrics::with_local_recorder(&recorder, || {
+            let layer =
+                |scope| EuidLayer::new(CookieKey::generate().unwrap().into(), Operator::never().of_scope(scope));
+            drop(layer(scope()).layer(()));
+            let both = layer(Scope::Euid).scope(Operator::never().of_scope(Scope::Uid2), |_| None).unwrap();
+            drop(both.store(MemoryStore::new()).layer(()));
+            #[cfg(feature = "client")]
+            drop(euid_sandbox::Sandbox::builder().scope(scope()).build().map(|sandbox| {
+                tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap()
+            }));
+        });
+        let all = recorder.snapshotter().snapshot().into_vec();
+        let checked = all.into_iter().map(|(key, unit, description, value)| {
+            assert!(unit.is_some() && description.is_some_and(|text| !text.is_empty()), "{key:?}");
+            let is_zero = match &value {
+                DebugValue::Counter(count) => *count == 0,
+                DebugValue::Gauge(level) => level.into_inner() == 0.0,
+                DebugValue::Histogram(values) => values.is_empty(),
+            };
+            assert!(is_zero, "{key:?} {value:?}");
+            series(key.key())
+        });
+        checked.collect()
+    })
+}
+
+#[test]
+fn layer_adds_its_series_when_it_is_first_applied_and_only_then() {
+    let site = Site::offline();
+    for is_first in [true, false] {
+        let recording = Recording::start();
+        assert_eq!(recording.snapshotter.snapshot().into_vec().len(), 0);
+        let service = site.layer.layer(());
+        assert_eq!(recording.snapshotter.snapshot().into_vec().len() > 20, is_first, "{service:?}");
     }
 }
 
@@ -188,7 +252,7 @@ async fn cookie_of_another_user_is_counted_and_logged_and_without_a_user_only_co
         let counted = rejected.map(|reason| format!("euid_cookie_rejected_total{{scope={SCOPE},reason={reason}}} 1"));
         let counted: Vec<_> =
             counted.into_iter().chain([format!("euid_requests_total{{scope={SCOPE},state={state}}} 1")]).collect();
-        assert_eq!(recording.metrics(), counted);
+        assert_eq!(recording.counts(), counted);
     }
 }
 
@@ -199,7 +263,7 @@ async fn request_without_consent_is_counted_as_withheld() {
         let site = site.clone().configured(|layer| layer.consent(move |_| consent));
         let recording = Recording::start();
         site.look_once().await;
-        assert_eq!(recording.metrics(), [format!("euid_requests_total{{scope={SCOPE},state=withheld}} 1")]);
+        assert_eq!(recording.counts(), [format!("euid_requests_total{{scope={SCOPE},state=withheld}} 1")]);
     }
 }
 
@@ -217,7 +281,7 @@ async fn identity_that_is_not_written_is_logged_and_one_too_large_is_also_counte
             format!("WARN tower_euid: a response could not write its cookies scope=\"{SCOPE}\" reason=\"{reason}\"");
         assert_eq!(recording.events(), [event]);
         let requests = format!("euid_requests_total{{scope={SCOPE},state=absent}} 1");
-        assert_eq!(recording.metrics(), [counted, vec![requests]].concat());
+        assert_eq!(recording.counts(), [counted, vec![requests]].concat());
     }
 }
 

@@ -203,8 +203,8 @@ async fn breaker_allows_another_probe_after_a_log_panicked_at_the_start_of_one()
     Log::default().start();
     let log = PanickingLog::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
 
     let operator = Operator::answering(failure(ErrorKind::Transient));
     let site = Site::new(operator.clone());

@@ -518,10 +518,14 @@ impl Log {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 
-    /// Returns the events of this crate since the last call, one per line: level, target, words and fields.
+    /// Returns the events of this crate since the last call, one per line: level, target, words and fields, without spans.
     pub(crate) fn take(&self) -> Vec<String> {
         let text = self.text();
         self.0.lock().unwrap().clear();
-        text.lines().map(str::trim).filter(|line| line.contains(" tower_euid")).map(str::to_owned).collect()
+        let events = text.lines().filter_map(|line| {
+            let (level, _) = line.trim().split_once(' ')?;
+            line.find(" tower_euid: ").map(|start| format!("{level}{}", &line[start..]))
+        });
+        events.collect()
     }
 }

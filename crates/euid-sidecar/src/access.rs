@@ -8,7 +8,7 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
-use metrics::{counter, gauge, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use tokio::time::Instant;
 
 /// Passes a request on, then logs and counts it.
@@ -51,8 +51,22 @@ impl Drop for UnderWay {
                 ABORTED.to_owned()
             }
         };
-        histogram!("euid_sidecar_request_seconds", "route" => route.clone()).record(seconds);
-        counter!("euid_sidecar_requests_total", "route" => route, "status" => status).increment(1);
+        histogram!(SECONDS, "route" => route.clone()).record(seconds);
+        counter!(REQUESTS, "route" => route, "status" => status).increment(1);
+    }
+}
+
+/// Describes the metrics, and adds the series of each route, with 0.
+pub(crate) fn add_series() {
+    describe_counter!(REQUESTS, Unit::Count, "Requests to the API, by route and status");
+    describe_histogram!(SECONDS, Unit::Seconds, "Time of a request to the API");
+    describe_gauge!(IN_FLIGHT, Unit::Count, "Requests to the API that are under way");
+    drop(gauge!(IN_FLIGHT));
+    for route in ROUTES {
+        drop(histogram!(SECONDS, "route" => route));
+        for status in STATUSES {
+            drop(counter!(REQUESTS, "route" => route, "status" => status));
+        }
     }
 }
 
@@ -73,6 +87,12 @@ pub(crate) fn now() -> Instant {
 }
 
 const IN_FLIGHT: &str = "euid_sidecar_requests_in_flight";
+const REQUESTS: &str = "euid_sidecar_requests_total";
+const SECONDS: &str = "euid_sidecar_request_seconds";
+/// Those that a site calls.
+const ROUTES: [&str; 4] = ["/v1/page", "/v1/login", "/v1/logout", "/auth"];
+/// The usual ones.
+const STATUSES: [&str; 5] = ["200", "400", "502", "503", ABORTED];
 const ABORTED: &str = "aborted";
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! | module | purpose |
 //! | --- | --- |
 //! | [`settings`], [`config`] | settings as text, and what they mean |
-//! | [`mod@serve`], [`listen`], [`admin`], [`access`] | the running process: sockets, signals, metrics, log |
+//! | [`mod@serve`], [`listen`], [`admin`], [`access`], [`exporter`] | the running process: sockets, signals, metrics, log |
 //! | [`api`] | the API and forward-auth, around the layer of tower-euid |
 //! | [`proxy`] | the reverse proxy, with the same layer in front of a site |
 //! | [`mod@demo`] | `serve --demo` |
@@ -19,6 +19,7 @@ mod api;
 mod check;
 mod config;
 mod demo;
+mod exporter;
 mod health;
 mod keygen;
 mod listen;
@@ -111,6 +112,8 @@ async fn main() -> ExitCode {
 async fn serve(file: Option<PathBuf>, check: bool) -> Result<(), String> {
     let mut problems = Vec::new();
     let settings = Settings::load(file.as_deref(), &mut problems);
+    // Before the layer and the clients, which add their series when they are made.
+    let metrics = exporter::install()?;
     let config = Config::of(&settings, problems).map_err(|problems| problems.join("\n"))?;
     if check {
         let problems = serve::problems(&config).await;
@@ -129,20 +132,23 @@ async fn serve(file: Option<PathBuf>, check: bool) -> Result<(), String> {
         }
     };
     log(config.log);
-    serve::serve(config, Activated::take()?, Box::new(read_keys)).await
+    serve::serve(config, metrics, Activated::take()?, Box::new(read_keys)).await
 }
 
 async fn demo() -> Result<(), String> {
     let mut demo = demo::start().await?;
+    let metrics = exporter::install()?;
     let config = Config::of(&demo.settings, Vec::new()).map_err(|problems| problems.join("\n"))?;
     log(config.log);
     let activated = Activated { proxy: demo.proxy.take(), ..Activated::default() };
-    serve::serve(config, activated, Box::new(|| Err("the demo has one key".to_owned()))).await
+    serve::serve(config, metrics, activated, Box::new(|| Err("the demo has one key".to_owned()))).await
 }
 
 fn log(level: LevelFilter) {
     let levels = Targets::new().with_targets([(env!("CARGO_CRATE_NAME"), level), ("tower_euid", level)]);
-    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+    // One level of keys: an event says what it is about without its spans.
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true);
+    let lines = lines.with_current_span(false).with_span_list(false).with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines).with(levels).init();
 }
 

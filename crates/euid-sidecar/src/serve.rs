@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use axum::middleware::from_fn;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tower_euid::KeyRing;
@@ -30,7 +30,12 @@ pub(crate) type ReadKeys = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
 /// # Errors
 ///
 /// If a listener can't be opened, or if the API's is for more than this machine.
-pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadKeys) -> Result<(), String> {
+pub(crate) async fn serve(
+    config: Config,
+    metrics: PrometheusHandle,
+    activated: Activated,
+    read_keys: ReadKeys,
+) -> Result<(), String> {
     // First of all: until then, a signal ends the process at once.
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
     let mut reload = on(SignalKind::hangup())?;
@@ -39,7 +44,6 @@ pub(crate) async fn serve(config: Config, activated: Activated, read_keys: ReadK
     let (admin_listener, admin_address) = open(activated.admin, config.admin)?;
     check_exposure(&api_address, config.token.is_some()).map_err(|problem| format!("{api_address}: {problem}"))?;
 
-    let metrics = metrics()?;
     let mut workers = match &config.proxy {
         Some(proxy) => {
             let (listener, address) = open(activated.proxy, proxy.listen.clone())?;
@@ -152,15 +156,7 @@ fn open(opened: Option<Listening>, address: Address) -> Result<(Listening, Addre
     Ok((listening, address))
 }
 
-fn metrics() -> Result<PrometheusHandle, String> {
-    let seconds = Matcher::Suffix("_seconds".to_owned());
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS);
-    builder.and_then(PrometheusBuilder::install_recorder).map_err(|error| format!("metrics: {error}"))
-}
-
 /// Longer than a login takes, whose call to the operator ends after 5 s.
 const LONGEST_END: Duration = Duration::from_secs(10);
 /// How often the exporter merges the samples of histograms. Otherwise they use memory until `/metrics` is read.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// Of histograms of seconds. Pages take less than 50 ms.
-const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];

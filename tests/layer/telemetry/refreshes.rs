@@ -1,6 +1,7 @@
 //! Events and metrics of refreshes and of the breaker.
 
-use std::future::ready;
+use std::future::{pending, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -212,7 +213,9 @@ async fn breaker_reports_its_state_and_the_calls_that_it_refuses() {
     }
     assert_breaker(
         &[format!("euid_breaker_state{{scope={SCOPE}}} 2")],
-        &[format!("WARN tower_euid: the operator's breaker changed state scope=\"{SCOPE}\" from=Closed to=Open")],
+        &[format!(
+            "WARN tower_euid: the operator's breaker changed state scope=\"{SCOPE}\" from=Closed to=Open error=as the test wants it"
+        )],
     );
     refused.look().await;
     assert_breaker(
@@ -236,15 +239,68 @@ async fn breaker_reports_its_state_and_the_calls_that_it_refuses() {
                 format!("euid_breaker_state{{scope={SCOPE}}} 1"),
                 format!("euid_refresh_total{{scope={SCOPE},outcome=breaker_open}} 1"),
             ],
-            &[format!("WARN tower_euid: the operator's breaker changed state scope=\"{SCOPE}\" from=Open to=HalfOpen")],
+            &[format!(
+                "DEBUG tower_euid: the operator's breaker changed state scope=\"{SCOPE}\" from=Open to=HalfOpen"
+            )],
         );
     };
     tokio::join!(probe, half_open);
     refused.look().await;
     assert_breaker(
         &[format!("euid_breaker_state{{scope={SCOPE}}} 0")],
-        &[format!("WARN tower_euid: the operator's breaker changed state scope=\"{SCOPE}\" from=HalfOpen to=Closed")],
+        &[format!("INFO tower_euid: the operator's breaker changed state scope=\"{SCOPE}\" from=HalfOpen to=Closed")],
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn operator_that_hangs_has_two_warnings_then_one_a_minute_and_an_info_when_it_answers_again() {
+    let hangs = Arc::new(AtomicBool::new(true));
+    let now_hangs = Arc::clone(&hangs);
+    let site = Site::new(refresh_fn(move |_| {
+        let hangs = now_hangs.load(Ordering::Relaxed);
+        async move { if hangs { pending().await } else { new_pair("new") } }
+    }));
+    let mut visitors = Vec::new();
+    for number in 0..500 {
+        let mut visitor = site.clone();
+        visitor.login(&format!("visitor-{number}")).await;
+        visitors.push(visitor);
+    }
+    let mut visitors = visitors.into_iter();
+    let recording = Recording::start();
+    let mut lines = Vec::new();
+    let mut second = 0;
+    while second < 200 {
+        site.wait_until(DUE + second * 1000);
+        let mut visits = JoinSet::new();
+        for visitor in visitors.by_ref().take(if second < 10 { 30 } else { 1 }) {
+            visits.spawn(async move { visitor.look_once().await.saw() });
+        }
+        visits.join_all().await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if second == 180 {
+            // Until the last call that hangs has ended.
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            lines = recording.events();
+            hangs.store(false, Ordering::Relaxed);
+        }
+        second += 1;
+    }
+    lines.retain(|line| !line.starts_with("DEBUG") && !line.starts_with("TRACE"));
+    let breaker = format!("tower_euid: the operator's breaker changed state scope=\"{SCOPE}\"");
+    let opened = format!("WARN {breaker} from=Closed to=Open error=a call takes longer than a page waits");
+    let failed = format!(
+        "WARN tower_euid: an identity could not be refreshed scope=\"{SCOPE}\" outcome=\"timeout\" kind=Transient error=no answer within the deadline"
+    );
+    assert_eq!(lines[..2], [opened, failed.clone()]);
+    let later = &lines[2..];
+    assert!(
+        later.len() == 2 && later.iter().all(|line| line.starts_with(&format!("{failed} left_out="))),
+        "{lines:#?}"
+    );
+    let mut lines = recording.events();
+    lines.retain(|line| !line.starts_with("DEBUG") && !line.starts_with("TRACE"));
+    assert_eq!(lines, [format!("INFO {breaker} from=HalfOpen to=Closed")]);
 }
 
 #[tokio::test(start_paused = true)]

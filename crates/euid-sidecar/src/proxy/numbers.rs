@@ -5,7 +5,8 @@
 //! 2. A metric has the class of a status, never a path.
 
 use axum::http::{Method, Request, Response, StatusCode, Uri};
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use metrics::{gauge, histogram};
 use tokio::time::Instant;
 
 use super::send::SendError;
@@ -34,15 +35,16 @@ pub(super) struct Begun {
 
 impl Numbers {
     pub(super) fn new() -> Self {
+        describe();
         let requests = ["1xx", "2xx", "3xx", "4xx", "5xx"];
         Self {
-            in_flight: gauge!("euid_sidecar_proxy_requests_in_flight"),
-            connections: gauge!("euid_sidecar_upstream_connections"),
-            retried: counter!("euid_sidecar_upstream_retries_total"),
-            requests: requests.map(|class| counter!("euid_sidecar_proxy_requests_total", "status" => class)),
-            seconds: histogram!("euid_sidecar_proxy_request_seconds"),
-            unreachable: counter!("euid_sidecar_upstream_errors_total", "error" => "connect"),
-            broken: counter!("euid_sidecar_upstream_errors_total", "error" => "exchange"),
+            in_flight: gauge!(IN_FLIGHT),
+            connections: gauge!(CONNECTIONS),
+            retried: counter!(RETRIES),
+            requests: requests.map(|class| counter!(REQUESTS, "status" => class)),
+            seconds: histogram!(SECONDS),
+            unreachable: counter!(ERRORS, "error" => "connect"),
+            broken: counter!(ERRORS, "error" => "exchange"),
         }
     }
 
@@ -78,6 +80,22 @@ impl Begun {
     }
 }
 
+fn describe() {
+    describe_gauge!(IN_FLIGHT, Unit::Count, "Requests to the proxy that are under way");
+    describe_gauge!(CONNECTIONS, Unit::Count, "Open connections to the site");
+    describe_counter!(RETRIES, Unit::Count, "Requests that were sent to the site a second time");
+    describe_counter!(REQUESTS, Unit::Count, "Requests to the proxy, by the class of the status");
+    describe_histogram!(SECONDS, Unit::Seconds, "Time of a request to the proxy, up to the head of its response");
+    describe_counter!(ERRORS, Unit::Count, "Requests without a response of the site: no connection, or it broke off");
+}
+
 fn class(status: StatusCode) -> usize {
     usize::from(status.as_u16() / 100).saturating_sub(1)
 }
+
+const IN_FLIGHT: &str = "euid_sidecar_proxy_requests_in_flight";
+const CONNECTIONS: &str = "euid_sidecar_upstream_connections";
+const RETRIES: &str = "euid_sidecar_upstream_retries_total";
+const REQUESTS: &str = "euid_sidecar_proxy_requests_total";
+const SECONDS: &str = "euid_sidecar_proxy_request_seconds";
+const ERRORS: &str = "euid_sidecar_upstream_errors_total";
