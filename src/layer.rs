@@ -291,6 +291,9 @@ impl<S> Layer<S> for EuidLayer {
         if self.config.other_scope.is_some() && self.config.subject.is_none() {
             self.config.mistakes.both_scopes_without_subject();
         }
+        if self.config.subject.is_none() && self.sessions().is_some() {
+            self.config.mistakes.store_without_subject();
+        }
         self.config.add_series();
         EuidService::new(inner, Arc::clone(&self.config))
     }

@@ -10,6 +10,7 @@ pub(crate) struct Mistakes {
     inside_another: AtomicBool,
     domain_without_subject: AtomicBool,
     both_scopes_without_subject: AtomicBool,
+    store_without_subject: AtomicBool,
     uid2_with_tcf_string: AtomicBool,
     found_user: AtomicBool,
     found_no_user: AtomicU32,
@@ -34,6 +35,13 @@ impl Mistakes {
     pub(crate) fn both_scopes_without_subject(&self) {
         if !self.both_scopes_without_subject.swap(true, Ordering::Relaxed) {
             telemetry::both_scopes_without_subject();
+        }
+    }
+
+    /// Notes that the layer has no hook `subject`, and its store is keyed by the user.
+    pub(crate) fn store_without_subject(&self) {
+        if !self.store_without_subject.swap(true, Ordering::Relaxed) {
+            telemetry::store_without_subject();
         }
     }
 

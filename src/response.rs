@@ -126,6 +126,9 @@ fn report(config: &Config, written: &Report, explanation: Option<&Explanation>, 
         let scope = written.scope.unwrap_or_default();
         config.coordinator(scope).delivered(*renewal.login.lineage().as_bytes(), &renewal.identity);
     }
+    if written.logout_without_user {
+        telemetry::logout_without_user();
+    }
     if written.login_without_consent {
         telemetry::login_without_consent();
     }

@@ -78,7 +78,13 @@ pub(crate) fn cookie_not_written(scope: Option<Scope>, reason: WriteError) {
             target: TARGET,
             scope,
             reason = word,
-            "a login was not kept: the store did not confirm it, it has no subject, or its user has opted out"
+            "a login was not kept: the store did not confirm it, or its user has opted out"
+        ),
+        WriteError::NoSubject => tracing::warn!(
+            target: TARGET,
+            scope,
+            reason = word,
+            "a login or an opt-out was not kept: the store is by user, and it names none with `EuidUpdate::subject`"
         ),
         WriteError::NoScope => tracing::warn!(
             target: TARGET,
@@ -102,8 +108,14 @@ pub(crate) fn word_of_write_error(reason: WriteError) -> &'static str {
         WriteError::WrongScope => "wrong_scope",
         WriteError::NoScope => "no_scope",
         WriteError::NotStored => "not_stored",
+        WriteError::NoSubject => "no_subject",
         _ => "other",
     }
+}
+
+/// A handler asks for a logout, the store is by user, and no user is signed in.
+pub(crate) fn logout_without_user() {
+    tracing::debug!(target: TARGET, "a logout found no signed-in user, so no login ended in the store");
 }
 
 /// A response has a login for a visitor who has withdrawn consent.
@@ -173,6 +185,14 @@ pub(crate) fn both_scopes_without_subject() {
         target: TARGET,
         "the layer serves both scopes, and the hook `subject` is not set: a login in one scope does not end another \
          person's login in the other scope"
+    );
+}
+
+/// A layer with a store by user and without the hook `subject` is applied.
+pub(crate) fn store_without_subject() {
+    tracing::warn!(
+        target: TARGET,
+        "the store is by user, and the hook `subject` is not set: the layer finds no user, so all visitors are absent"
     );
 }
 

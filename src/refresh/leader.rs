@@ -166,7 +166,8 @@ impl Leader {
 
 /// Whether a call has failed for a reason that lies neither in its identity nor in this process.
 fn is_failure(ending: Ending, error: &EuidError) -> bool {
-    matches!(ending, Ending::Answered | Ending::Deadline) && error.kind() != ErrorKind::RejectedToken
+    let is_ended = matches!(error.kind(), ErrorKind::RejectedToken | ErrorKind::LoginEnded);
+    matches!(ending, Ending::Answered | Ending::Deadline) && !is_ended
 }
 
 /// Refuses a pair of the other scope. A client of an operator does so itself; other implementations of `Refresh` may not.

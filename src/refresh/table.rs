@@ -201,7 +201,7 @@ impl RefreshTable {
             CallProgress::OnTime | CallProgress::Slow { counted: false } => self.breaker.failure(now, retry_after),
         }
         match &**outcome {
-            Err(error) if error.kind() != ErrorKind::RejectedToken => {
+            Err(error) if !matches!(error.kind(), ErrorKind::RejectedToken | ErrorKind::LoginEnded) => {
                 let failures = self.memo.failures(key).saturating_add(1);
                 let wait = backoff::backoff(failures, retry_after, chance);
                 self.memo.failed(*key, error, wait, failures, now);

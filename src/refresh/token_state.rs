@@ -109,6 +109,7 @@ fn is_not_due(outcome: &Outcome, now: UnixMillis) -> bool {
 fn without_text(error: &EuidError) -> Outcome {
     let what = match error.kind() {
         ErrorKind::RejectedToken => "the operator has rejected this refresh token",
+        ErrorKind::LoginEnded => "the login has ended, as the store says",
         _ => "the last refresh failed, and the token backs off",
     };
     Arc::new(Err(EuidError::new(error.kind(), what)))

@@ -47,6 +47,9 @@ pub(crate) fn refresh_ended(scope: Scope, ending: Ending, outcome: &Result<Refre
         (_, Err(error)) if error.kind() == ErrorKind::RejectedToken => {
             tracing::info!(target: TARGET, scope, outcome = word, %error, "the operator rejected a refresh token");
         }
+        (_, Err(error)) if error.kind() == ErrorKind::LoginEnded => {
+            tracing::debug!(target: TARGET, scope, outcome = word, "a login had ended before its refresh, as the store says");
+        }
         // `refresh_failed` has all others.
         (_, Err(_)) => {}
     }
@@ -118,6 +121,7 @@ fn word_of_failure(ending: Ending, error: &EuidError) -> &'static str {
         Ending::Deadline => "timeout",
         Ending::NotMade => "not_made",
         Ending::Answered if error.kind() == ErrorKind::RejectedToken => "rejected",
+        Ending::Answered if error.kind() == ErrorKind::LoginEnded => "ended",
         Ending::Answered | Ending::Panicked | Ending::Dropped => "failed",
     }
 }

@@ -118,8 +118,8 @@ const CLIENT: [Metric; 2] = [
 ];
 
 const STATES: [&str; 5] = ["absent", "active", "opted_out", "unavailable", "withheld"];
-const REFRESH_OUTCOMES: [&str; 8] =
-    ["refreshed", "optout", "rejected", "timeout", "failed", "not_made", "breaker_open", "migration_limit"];
+const REFRESH_OUTCOMES: [&str; 9] =
+    ["refreshed", "optout", "rejected", "ended", "timeout", "failed", "not_made", "breaker_open", "migration_limit"];
 #[cfg(feature = "client")]
 const GENERATE_OUTCOMES: [&str; 6] =
     ["generated", "optout", "insufficient_consent", "rejected_input", "unauthorized", "failed"];

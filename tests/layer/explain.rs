@@ -365,7 +365,7 @@ async fn reason_names_the_store_by_user() {
     assert_eq!(text(&site.look().await), "absent; no user is signed in");
     assert_eq!(text(&site.look_as(Some("17")).await), "absent; no record in the store");
     let unbound = text(&site.login("old").await);
-    assert_eq!(unbound, "absent; no user is signed in; login not written: not_stored");
+    assert_eq!(unbound, "absent; no user is signed in; login not written: no_subject");
     let visit = site.update(EuidUpdate::login(identity("old")).subject("17")).await;
     assert_eq!(text(&visit), "absent; no user is signed in; login");
     assert_eq!(text(&site.look_as(Some("17")).await), "active; token fresh");

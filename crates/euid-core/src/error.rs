@@ -107,6 +107,9 @@ pub enum ErrorKind {
     /// The refresh token has expired or was revoked: status `invalid_token` or `expired_token`. The
     /// visitor must log in again.
     RejectedToken,
+    /// No operator refused the refresh token: the login has ended meanwhile, as the store says, on another device or node
+    /// for example.
+    LoginEnded,
     /// The operator issued a token of the other scope, [EUID or UID2](crate::Scope), than the client is for: the
     /// operator's URL or the API key is wrong, or a private operator is. The token is not used.
     WrongScope,

@@ -135,8 +135,8 @@ pub(crate) enum Settled<T> {
 pub(crate) enum RefreshOutcome<T> {
     NewPair(IdentityTimes, T),
     OptOut,
-    /// `invalid_token`, `expired_token`.
-    Ended,
+    /// `invalid_token`, `expired_token`; or the login has ended in the store. And which of these.
+    Ended(Reason),
     ClientError,
     /// Any other outcome, or none in time; and why.
     Failed(Reason),
@@ -148,7 +148,8 @@ impl<'a> RefreshOutcome<&'a Identity> {
             Ok(Refreshed::Identity(identity)) => Self::NewPair(identity.times(), identity),
             Ok(Refreshed::OptedOut) => Self::OptOut,
             Err(error) => match error.kind() {
-                ErrorKind::RejectedToken => Self::Ended,
+                ErrorKind::RejectedToken => Self::Ended(Reason::RefreshRejected),
+                ErrorKind::LoginEnded => Self::Ended(Reason::LoginEnded),
                 ErrorKind::RejectedInput => Self::ClientError,
                 kind @ (ErrorKind::Unauthorized
                 | ErrorKind::ClockDrift
@@ -249,7 +250,7 @@ pub(crate) fn as_migration(Verdict { sees, action, .. }: Verdict) -> MigrationAc
 /// again after the wait.
 pub(crate) fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: RefreshOutcome<T>) -> Settled<T> {
     let keep = |sees, why| Settled::Proceed(verdict(sees, Action::Keep, why));
-    let ended = || Settled::Proceed(verdict(Visibility::Absent, Action::ForgetIdentity, Reason::RefreshRejected));
+    let ended = |why| Settled::Proceed(verdict(Visibility::Absent, Action::ForgetIdentity, why));
     // No operator can read the refresh token any more.
     let is_unreadable = matches!(answer, RefreshOutcome::ClientError);
     let failed = match answer {
@@ -257,7 +258,7 @@ pub(crate) fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: RefreshO
             return Settled::Renewed(pair);
         }
         RefreshOutcome::OptOut => return Settled::OptedOut,
-        RefreshOutcome::Ended => return ended(),
+        RefreshOutcome::Ended(why) => return ended(why),
         // A new pair that has expired by this machine's clock is a failure: one of the clocks is wrong.
         RefreshOutcome::NewPair(..) => Reason::NewTokenExpired,
         RefreshOutcome::ClientError => Reason::RefreshFailed(ErrorKind::RejectedInput),
@@ -268,7 +269,7 @@ pub(crate) fn settle<T>(times: &IdentityTimes, now: UnixMillis, answer: RefreshO
     } else if times.is_usable(now) {
         keep(Visibility::Active, failed)
     } else if is_unreadable {
-        ended()
+        ended(Reason::RefreshRejected)
     } else {
         keep(Visibility::Unavailable, failed)
     }
@@ -392,7 +393,9 @@ mod tests {
     }
 
     fn answers() -> Vec<RefreshOutcome<()>> {
-        let mut answers = vec![RefreshOutcome::OptOut, RefreshOutcome::Ended, RefreshOutcome::ClientError, FAILED];
+        let ended = [Reason::RefreshRejected, Reason::LoginEnded].map(RefreshOutcome::Ended);
+        let mut answers = vec![RefreshOutcome::OptOut, RefreshOutcome::ClientError, FAILED];
+        answers.extend(ended);
         for moment in [0, 150, 1000] {
             answers.push(RefreshOutcome::NewPair(times(moment, moment, moment), ()));
             answers.push(RefreshOutcome::NewPair(times(moment, moment, 1000), ()));
@@ -506,7 +509,7 @@ mod tests {
     #[test]
     fn policy_table_holds_for_every_refresh_answer_at_every_millisecond() {
         let proceed = |sees, action, why| Settled::Proceed(verdict(sees, action, why));
-        let ended = proceed(Visibility::Absent, Action::ForgetIdentity, Reason::RefreshRejected);
+        let ended = |why| proceed(Visibility::Absent, Action::ForgetIdentity, why);
         for now in 0..400 {
             for answer in answers() {
                 let why = match answer {
@@ -517,8 +520,8 @@ mod tests {
                 let expected = match answer {
                     RefreshOutcome::NewPair(new, ()) if at(now) < new.identity_expires => Settled::Renewed(()),
                     RefreshOutcome::OptOut => Settled::OptedOut,
-                    RefreshOutcome::Ended => ended,
-                    RefreshOutcome::ClientError if (200..300).contains(&now) => ended,
+                    RefreshOutcome::Ended(why) => ended(why),
+                    RefreshOutcome::ClientError if (200..300).contains(&now) => ended(Reason::RefreshRejected),
                     RefreshOutcome::NewPair(..) | RefreshOutcome::Failed(_) | RefreshOutcome::ClientError => {
                         match now {
                             0..200 => proceed(Visibility::Active, Action::Keep, why),
@@ -681,7 +684,8 @@ mod tests {
     fn refresh_error_gives_its_effect_on_the_identity() {
         let failed = |kind| (kind, RefreshOutcome::Failed(Reason::RefreshFailed(kind)));
         for (kind, answer) in [
-            (ErrorKind::RejectedToken, RefreshOutcome::Ended),
+            (ErrorKind::RejectedToken, RefreshOutcome::Ended(Reason::RefreshRejected)),
+            (ErrorKind::LoginEnded, RefreshOutcome::Ended(Reason::LoginEnded)),
             (ErrorKind::RejectedInput, RefreshOutcome::ClientError),
             failed(ErrorKind::Unauthorized),
             failed(ErrorKind::ClockDrift),

@@ -214,6 +214,7 @@ const fn of_failure(kind: ErrorKind) -> &'static str {
         ErrorKind::ClockDrift => "refresh failed: clock drift",
         ErrorKind::Undecryptable => "refresh failed: undecryptable",
         ErrorKind::RejectedToken => "refresh failed: token rejected",
+        ErrorKind::LoginEnded => "refresh failed: login ended",
         ErrorKind::WrongScope => "refresh failed: wrong scope",
         ErrorKind::Transient => "refresh failed: no answer",
         ErrorKind::Malformed => "refresh failed: malformed answer",
@@ -280,12 +281,13 @@ mod tests {
         Reason::InsufficientConsent,
         Reason::InvalidConsentString,
     ];
-    const FAILURES: [ErrorKind; 8] = [
+    const FAILURES: [ErrorKind; 9] = [
         ErrorKind::RejectedInput,
         ErrorKind::Unauthorized,
         ErrorKind::ClockDrift,
         ErrorKind::Undecryptable,
         ErrorKind::RejectedToken,
+        ErrorKind::LoginEnded,
         ErrorKind::WrongScope,
         ErrorKind::Malformed,
         ErrorKind::UnknownStatus,

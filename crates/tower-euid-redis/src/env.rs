@@ -61,6 +61,11 @@ pub fn from_variables(layer: EuidLayer, variable: impl Fn(&str) -> Option<OsStri
         Some(Err(_)) => Err(ConfigError::new("not Unicode").in_variable(name_of(setting))),
     };
     let secret = value(SECRET)?.map(|text| in_variable(SECRET, StoreSecret::from_base64(&text))).transpose()?;
+    if secret.as_ref().is_some_and(|secret| secret.is_one_of(&layer.keys())) {
+        let shared =
+            ConfigError::new("it is a cookie key, and these change; make another, as with `openssl rand -base64 32`");
+        return in_variable(SECRET, Err(shared));
+    }
     let mode = value(MODE)?.map(|text| in_variable(MODE, mode(&text))).transpose()?;
     let timeout = value(TIMEOUT_MS)?.map(|text| in_variable(TIMEOUT_MS, timeout(&text))).transpose()?;
     let Some(url) = value(URL)? else {
@@ -117,7 +122,7 @@ const TIMEOUT_MS: &str = "STORE_TIMEOUT_MS";
 
 #[cfg(test)]
 mod tests {
-    use tower_euid::{CookieKey, Refreshed, refresh_fn};
+    use tower_euid::{CookieKey, KeyRing, Refreshed, refresh_fn};
 
     use super::*;
 
@@ -138,6 +143,21 @@ mod tests {
             assert!(configured(&[(URL, url), (SECRET, &format!("{secret}\n"))]).unwrap().sessions().is_some(), "{url}");
         }
         assert!(configured(&[(URL, " "), (SECRET, "")]).unwrap().sessions().is_none());
+    }
+
+    #[test]
+    fn secret_is_none_of_the_cookie_keys() {
+        let (key, secret) = (CookieKey::generate().unwrap(), StoreSecret::generate().unwrap().expose_base64());
+        let refresh = refresh_fn(async |identity| Ok(Refreshed::Identity(identity)));
+        let same = CookieKey::from_base64(&secret).unwrap();
+        let layer = EuidLayer::new(KeyRing::new([key, same]).unwrap(), refresh);
+        let error = from_variables(layer, |name| {
+            let value =
+                [(URL, "memory:"), (SECRET, &secret)].into_iter().find(|(setting, _)| name == name_of(setting))?;
+            Some(value.1.into())
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("EUID_STORE_SECRET") && error.contains("is a cookie key"), "{error}");
     }
 
     #[test]

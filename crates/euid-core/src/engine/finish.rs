@@ -124,6 +124,8 @@ pub struct Report {
     pub unwritten: Option<WriteError>,
     /// The handler asked for a login that is bound to no user.
     pub login_without_subject: bool,
+    /// The handler asked for a logout, and the store is keyed by the user, but no user is signed in: nothing ended there.
+    pub logout_without_user: bool,
     /// The handler asked for a login, which was not written because the visitor has withdrawn consent.
     pub login_without_consent: bool,
     /// The response has no room for the headers that keep caches from storing it.
@@ -219,14 +221,14 @@ impl Engine {
         let nothing = matches!((change, scripts), (Change::Keep, ScriptWrite::Keep)) && !pending.has_leftovers;
         let removals =
             Removals { route, brought: note.map_or(&NOTHING, Note::brought), leftovers: pending.has_leftovers };
-        if self.extras.is_some()
-            && saved.is_none()
-            && !nothing
-            && !postponed
-            && let Some(plan) = self.plan_save(change, &removals, now())
-        {
-            pending.note = taken;
-            return Err(Box::new(plan));
+        if self.extras.is_some() && saved.is_none() && !nothing && !postponed {
+            if let Some(plan) = self.plan_save(change, &removals, now()) {
+                pending.note = taken;
+                return Err(Box::new(plan));
+            }
+            let has_user = removals.brought.held().is_some();
+            finish.logout_without_user =
+                self.user_store().is_some() && matches!(asked, Some(Change::EndLogin)) && !has_user;
         }
         if !postponed {
             finish.change = change.kind();

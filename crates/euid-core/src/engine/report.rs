@@ -162,9 +162,10 @@ pub enum WriteError {
     WrongScope,
     /// No scope serves the request, so no login can be written.
     NoScope,
-    /// The store is keyed by the user, and did not confirm the login: it was unavailable, the login is bound to no user, or
-    /// the user has opted out meanwhile.
+    /// The store is keyed by the user, and did not confirm the login: it was unavailable, or the user has opted out meanwhile.
     NotStored,
+    /// The store is keyed by the user, and the login or the opt-out is bound to none.
+    NoSubject,
 }
 
 impl fmt::Display for ChangeKind {

@@ -474,9 +474,8 @@ fn is_leased(asked_until: UnixMillis, now: UnixMillis) -> bool {
     now < asked_until && asked_until <= now.saturating_add(LONGEST_LEASE)
 }
 
-/// What the operator says of a token that no longer counts.
 fn ended() -> Result<Refreshed, EuidError> {
-    Err(EuidError::new(ErrorKind::RejectedToken, "the login has ended, as the store says"))
+    Err(EuidError::new(ErrorKind::LoginEnded, "the login has ended, as the store says"))
 }
 
 /// Longer than a call and the differences between clocks that are kept right.

@@ -180,7 +180,8 @@ impl<T: Transport> Writer<'_, T> {
                     anchor = Some(set(Slot::Anchor, login::ENDED, ANCHOR_MAX_AGE)?);
                 }
             }
-            Change::OptOut(new) if by_user && new.subject.is_none() => return Err(WriteError::NotStored),
+            Change::OptOut(new) if by_user && new.subject.is_none() => return Err(WriteError::NoSubject),
+            Change::Begin(new) if by_user && new.subject.is_none() => return Err(WriteError::NoSubject),
             Change::OptOut(new) => {
                 let opt_out = match saved {
                     // As the store has it: a login may have begun since then.

@@ -8,7 +8,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::cookie_key::strong_key;
+use super::cookie_key::{CookieKey, strong_key};
+use super::keys::KeyRing;
 use crate::error::{ConfigError, Setting};
 use crate::random;
 use crate::scope::Scope;
@@ -79,6 +80,22 @@ impl StoreSecret {
     #[must_use]
     pub fn expose_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64_STANDARD.encode(self.0.as_slice()))
+    }
+
+    /// Whether it is one of these cookie keys, which it must not be.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # use tower_euid::{CookieKey, KeyRing, StoreSecret};
+    /// let secret = StoreSecret::generate()?;
+    /// let keys = KeyRing::new([CookieKey::generate()?, CookieKey::from_base64(&secret.expose_base64())?])?;
+    /// assert!(secret.is_one_of(&keys) && !StoreSecret::generate()?.is_one_of(&keys));
+    /// # Ok::<_, tower_euid::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn is_one_of(&self, keys: &KeyRing) -> bool {
+        let same = CookieKey::from_base64(&self.expose_base64());
+        same.is_ok_and(|same| keys.keys().find(same.key_id()).is_some())
     }
 
     /// The key of the user with this id: HMAC-SHA-256 over a label, the scope and the id.
