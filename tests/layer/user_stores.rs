@@ -467,3 +467,47 @@ async fn page_without_a_user_asks_the_store_nothing() {
     assert!(ran.load(Ordering::SeqCst));
     assert_eq!(shop.store.calls(), (0, 0));
 }
+
+#[tokio::test]
+async fn store_by_user_without_the_hook_subject_is_warned_of_once() {
+    let log = Log::default();
+    let _guard = log.start();
+    let site = Site::with_keys(ring(), Operator::never());
+    let store = TestStore::new(&site.clock);
+    let by_user = site.configured(|layer| layer.store_by_subject(store, store_secret()));
+    let warnings =
+        |lines: Vec<String>| lines.iter().filter(|line| line.contains("the store is by user, and the hook")).count();
+    for _ in 0..2 {
+        let _ = by_user.layer.layer(());
+    }
+    assert_eq!(warnings(log.take()), 1);
+    let _ = by_user.with_subject().layer.layer(());
+    assert_eq!(warnings(log.take()), 0);
+}
+
+#[tokio::test]
+async fn logout_without_a_user_and_login_without_a_subject_are_logged() {
+    let log = Log::default();
+    let _guard = log.start();
+    let shop = Shop::new(Operator::never());
+    let mut phone = shop.device(None);
+    phone.login("17", "old").await;
+    phone.user = None;
+    log.take();
+    phone.update(EuidUpdate::logout()).await;
+    let lines = log.take();
+    assert!(
+        lines.iter().any(|line| line.starts_with("DEBUG") && line.contains("found no signed-in user")),
+        "{lines:?}"
+    );
+    phone.update(EuidUpdate::login(identity("new"))).await;
+    let lines = log.take();
+    assert!(lines.iter().any(|line| line.contains("reason=\"no_subject\"")), "{lines:?}");
+    // A user whose login has ended already is one, too.
+    phone.user = Some("17");
+    for _ in 0..2 {
+        phone.update(EuidUpdate::logout()).await;
+        let lines = log.take();
+        assert!(!lines.iter().any(|line| line.contains("found no signed-in user")), "{lines:?}");
+    }
+}

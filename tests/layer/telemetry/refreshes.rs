@@ -46,6 +46,13 @@ async fn refresh_has_one_event_and_one_count_by_its_outcome() {
             ),
         ),
         (
+            failure(ErrorKind::LoginEnded),
+            "ended",
+            format!(
+                "DEBUG tower_euid: a login had ended before its refresh, as the store says scope=\"{SCOPE}\" outcome=\"ended\""
+            ),
+        ),
+        (
             failure(ErrorKind::RejectedInput),
             "failed",
             format!(
