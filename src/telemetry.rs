@@ -38,7 +38,7 @@ pub(crate) fn cookie_rejected(scope: Option<Scope>, reason: RejectReason) {
             target: TARGET,
             scope = word(scope),
             reason = word_of_rejection(reason),
-            "the identity cookie can't be used"
+            "the visitor's identity can't be used"
         );
     }
 }

@@ -32,7 +32,7 @@ use self::owed::Owed;
 pub(crate) use self::refresh::RefreshByStore;
 pub(crate) use self::saves::Saving;
 use crate::deadline::{self, before};
-use crate::refresh::{Admission, Breaker, Mutex, lock};
+use crate::refresh::{Admission, Breaker, LogLimit, Mutex, lock};
 use crate::store::{ErasedStore, StoreError};
 use crate::telemetry;
 
@@ -54,12 +54,13 @@ pub(crate) struct Records {
     writes: Mutex<Breaker>,
     loads: Mutex<LoadTable>,
     owed: Mutex<Owed>,
+    failures: Mutex<LogLimit>,
 }
 
 impl Records {
     pub(crate) fn new(settings: Settings) -> Self {
         let [reads, writes] = [(); 2].map(|()| Mutex::new(Breaker::new(COOLDOWN)));
-        Self { settings, reads, writes, loads: Mutex::default(), owed: Mutex::default() }
+        Self { settings, reads, writes, loads: Mutex::default(), owed: Mutex::default(), failures: Mutex::default() }
     }
 
     /// The same store with changed settings. Nothing is remembered yet.
@@ -138,7 +139,14 @@ impl Records {
             let outcome = before(end, pin!(call)).await;
             outcome.unwrap_or_else(|| Err(StoreError::new("no answer within the timeout of the layer")))
         };
-        telemetry::store::called(what, outcome.as_ref().err(), deadline::steady_now().duration_since(begun));
+        let took = deadline::steady_now().duration_since(begun);
+        match &outcome {
+            Ok(_) => telemetry::store::called(what, took),
+            Err(error) => {
+                let left_out = lock(&self.failures).admit(self.now());
+                telemetry::store::failed(what, error, left_out, took);
+            }
+        }
         outcome
     }
 

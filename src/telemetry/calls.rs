@@ -69,7 +69,7 @@ pub(crate) fn refresh_failed(scope: Scope, ending: Ending, error: &EuidError, le
 }
 
 /// The value of the field `left_out`, which a line has only if others were left out.
-fn not_zero(left_out: u64) -> Option<u64> {
+pub(super) fn not_zero(left_out: u64) -> Option<u64> {
     (left_out > 0).then_some(left_out)
 }
 

@@ -3,15 +3,27 @@
 use std::time::Duration;
 
 use self::meter::{count, record, set, set_of};
-use super::{CLOSED, TARGET};
+use super::{CLOSED, TARGET, not_zero};
 use crate::store::StoreError;
 
-/// A call to the store has ended, or was given up.
-pub(crate) fn called(what: &'static str, error: Option<&StoreError>, took: Duration) {
-    let outcome = if error.is_none() { "ok" } else { "failed" };
-    if let Some(error) = error {
-        tracing::debug!(target: TARGET, call = what, %error, "the store did not do what it was asked");
+/// A call to the store has ended.
+pub(crate) fn called(what: &'static str, took: Duration) {
+    count_call(what, "ok", took);
+}
+
+/// A call to the store has failed, or was given up. A line a minute is a warning: with `left_out`, the number of those that were
+/// not since the last one.
+pub(crate) fn failed(what: &'static str, error: &StoreError, left_out: Option<u64>, took: Duration) {
+    match left_out {
+        Some(left_out) => {
+            tracing::warn!(target: TARGET, call = what, %error, left_out = not_zero(left_out), "the store did not do what it was asked");
+        }
+        None => tracing::debug!(target: TARGET, call = what, %error, "the store did not do what it was asked"),
     }
+    count_call(what, "failed", took);
+}
+
+fn count_call(what: &'static str, outcome: &'static str, took: Duration) {
     count("euid_store_calls_total", what, outcome);
     record("euid_store_duration_seconds", what, took.as_secs_f64());
 }

@@ -230,7 +230,7 @@ async fn cookie_that_is_not_accepted_is_counted_and_logged_with_its_reason() {
         Site { jar, ..site.clone() }.look_once().await;
         assert_eq!(
             recording.events(),
-            [format!("DEBUG tower_euid: the identity cookie can't be used scope=\"{SCOPE}\" reason=\"{reason}\"")]
+            [format!("DEBUG tower_euid: the visitor's identity can't be used scope=\"{SCOPE}\" reason=\"{reason}\"")]
         );
         let rejected = format!("euid_cookie_rejected_total{{scope={SCOPE},reason={reason}}} 1");
         assert_eq!(recording.metrics(), [rejected, format!("euid_requests_total{{scope={SCOPE},state=absent}} 1")]);
@@ -247,7 +247,8 @@ async fn cookie_of_another_user_is_counted_and_logged_and_without_a_user_only_co
         let site = site.clone().configured(|layer| layer.subject(move |_| user));
         let recording = Recording::start();
         site.look_once().await;
-        let event = format!("DEBUG tower_euid: the identity cookie can't be used scope=\"{SCOPE}\" reason=\"subject\"");
+        let event =
+            format!("DEBUG tower_euid: the visitor's identity can't be used scope=\"{SCOPE}\" reason=\"subject\"");
         assert_eq!(recording.events(), Vec::from_iter((rejected == Some("subject")).then_some(event)));
         let counted = rejected.map(|reason| format!("euid_cookie_rejected_total{{scope={SCOPE},reason={reason}}} 1"));
         let counted: Vec<_> =
