@@ -24,8 +24,9 @@ use crate::telemetry;
 /// If a cache inside merges several requests and returns one response to all of them, the wrong visitor may be logged
 /// in.
 ///
-/// Responses to one browser may arrive in any order. Of updates, the one whose response arrives last counts. A late
-/// response to a page of another login changes none of them: see
+/// Responses to one browser may arrive in any order. Of updates, the one whose response arrives last counts, or with a
+/// [store by user](crate::docs::stores#by-user) the one that the store wrote last. A late response to a page of another
+/// login changes none of them: see
 /// [the order of responses](crate::docs::threat_model#the-order-of-responses).
 ///
 /// A route that logs in or out must be behind the layer (in axum: added before `.layer(…)`). On any other route an

@@ -36,8 +36,9 @@
 //! | `-X POST …/logout` | log out |
 //!
 //! An app sends its state in headers, as `docs::apps` says: `-H 'Euid-Login;'` makes curl send the header that is empty at
-//! first. With `Accept: application/json`, login and logout answer 204 in place of a redirect. A site with two regions also
-//! needs the app's session, which is a cookie here: keep the jar, or set `SCOPE`.
+//! first. With `Accept: application/json`, login and logout answer 204 in place of a redirect. With two regions, or with
+//! `EUID_STORE_SECRET`, the site also needs the app's session, which is a cookie here: keep the jar. Without that secret, and
+//! with `SCOPE` set, an app needs no session.
 //!
 //! curl 7 writes some removed cookies back into its jar. After a logout in both regions one of the logins is among them: it
 //! counts again if the same visitor logs in in the other region. A browser removes all of them.

@@ -126,10 +126,13 @@ impl EuidLayer {
         self.set_engine(|engine| if engine.has_store_by_handle() { engine.with_store(mode) } else { engine })
     }
 
-    /// Sets how long one call to the store may take, whatever timeouts the store has itself. A page makes one read, or two if
-    /// it first waited for that of another request. A login, a logout and a refresh make several calls. Call it after
-    /// [`store`](Self::store); without a store it has no effect. Default:
-    /// [`DEFAULT_STORE_TIMEOUT`](Self::DEFAULT_STORE_TIMEOUT).
+    /// Sets how long one call to the store may take. If the store has a limit of its own, the shorter of the two counts.
+    /// A store on Redis has one, of 50 ms by default, so for more time set `RedisStoreBuilder::timeout` of tower-euid-redis,
+    /// too: `store(RedisStore::builder(url).timeout(time).build()?).store_timeout(time)`. The variable
+    /// `EUID_STORE_TIMEOUT_MS` sets both. Default: [`DEFAULT_STORE_TIMEOUT`](Self::DEFAULT_STORE_TIMEOUT).
+    ///
+    /// A page makes one read, or two if it first waited for that of another request. A login, a logout and a refresh make
+    /// several calls. Call it after [`store`](Self::store); without a store it has no effect.
     ///
     /// ```
     /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
@@ -139,7 +142,7 @@ impl EuidLayer {
     ///
     /// let layer = EuidLayer::new(CookieKey::generate()?.into(), refresh)
     ///     .store(MemoryStore::new())
-    ///     .store_timeout(Duration::from_millis(100)); // it is in another region
+    ///     .store_timeout(Duration::from_millis(20)); // a store that hangs costs a page 20 ms
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     pub fn store_timeout(self, timeout: Duration) -> Self {

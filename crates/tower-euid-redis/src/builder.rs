@@ -97,8 +97,9 @@ impl RedisStoreBuilder {
         Self { prefix: prefix.into(), ..self }
     }
 
-    /// Sets how long a call takes at most, with all its attempts. A page waits that long if the server hangs. Default:
-    /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+    /// Sets how long a call takes at most, with all its attempts. A page waits that long if the server hangs. The layer has
+    /// a limit, too, [`EuidLayer::store_timeout`](tower_euid::EuidLayer::store_timeout): the shorter of the two counts.
+    /// Default: [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
     ///
     /// ```
     /// use std::time::Duration;
