@@ -84,7 +84,7 @@ pub(crate) fn cookie_not_written(scope: Option<Scope>, reason: WriteError) {
             target: TARGET,
             scope,
             reason = word,
-            "a login or an opt-out was not kept: the store is by user, and it names none with `EuidUpdate::subject`"
+            "a login or an opt-out was not kept: the store is by user, and it names none"
         ),
         WriteError::NoScope => tracing::warn!(
             target: TARGET,
