@@ -21,34 +21,21 @@ import re
 import secrets
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import urllib.parse
 
 FOLDER = pathlib.Path(__file__).resolve().parent
+sys.path.append(str(FOLDER.parent / "crates/euid-sidecar/tests"))
+
+from process import DEADLINE, free_port, until  # noqa: E402
+
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", FOLDER.parent / "target"))
 SIDECAR = TARGET / "debug/euid-sidecar"
-DEADLINE = 20  # seconds until a condition must hold that holds at once on an idle machine
 TRAFFIC = 15  # seconds
 VARIABLES = {"$__rate_interval": "1m", "$job": ".*", "$scope": ".*"}
-
-
-def until(condition, what):
-    """Waits until a condition holds, and returns its value."""
-    end = time.monotonic() + DEADLINE
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError):
-            if value := condition():
-                return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {DEADLINE} s: {what}")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ask(port, method, path, form=None, headers=None):

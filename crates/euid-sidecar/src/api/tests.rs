@@ -504,5 +504,5 @@ async fn answer_has_the_reason_if_states_are_explained() {
     let page = caller.page().await;
     assert_eq!(page.body["reason"], "token fresh");
     assert_eq!(page.body["headers"]["server-timing"], "euid;desc=\"active; token fresh\"");
-    assert_eq!(caller.login("email=nobody").await.body["reason"], "no login cookie");
+    assert_eq!(caller.login("email=none").await.body["reason"], "no login cookie");
 }
