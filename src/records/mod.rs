@@ -143,7 +143,9 @@ impl Records {
         match &outcome {
             Ok(_) => telemetry::store::called(what, took),
             Err(error) => {
-                let left_out = lock(&self.failures).admit(self.now());
+                // Before the lock, as the clock is the application's code.
+                let now = self.now();
+                let left_out = lock(&self.failures).admit(now);
                 telemetry::store::failed(what, error, left_out, took);
             }
         }
