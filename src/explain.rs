@@ -56,6 +56,7 @@ impl Explanation {
         // Writing to a `String` can't fail.
         let _ = match (written.change, written.unwritten) {
             _ if written.login_without_consent => write!(text, "; login not written: consent withdrawn"),
+            _ if written.logout_without_user => write!(text, "; logout without a user"),
             (Some(change), None) => write!(text, "; {change}"),
             (Some(change), Some(why)) => {
                 write!(text, "; {change} not written: {}", telemetry::word_of_write_error(why))

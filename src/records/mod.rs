@@ -32,7 +32,7 @@ use self::owed::Owed;
 pub(crate) use self::refresh::RefreshByStore;
 pub(crate) use self::saves::Saving;
 use crate::deadline::{self, before};
-use crate::refresh::{Admission, Breaker, LogLimit, Mutex, lock};
+use crate::refresh::{Admission, Breaker, BreakerState, LogLimit, Mutex, lock};
 use crate::store::{ErasedStore, StoreError};
 use crate::telemetry;
 
@@ -55,12 +55,21 @@ pub(crate) struct Records {
     loads: Mutex<LoadTable>,
     owed: Mutex<Owed>,
     failures: Mutex<LogLimit>,
+    openings: Mutex<LogLimit>,
 }
 
 impl Records {
     pub(crate) fn new(settings: Settings) -> Self {
         let [reads, writes] = [(); 2].map(|()| Mutex::new(Breaker::new(COOLDOWN)));
-        Self { settings, reads, writes, loads: Mutex::default(), owed: Mutex::default(), failures: Mutex::default() }
+        Self {
+            settings,
+            reads,
+            writes,
+            loads: Mutex::default(),
+            owed: Mutex::default(),
+            failures: Mutex::default(),
+            openings: Mutex::default(),
+        }
     }
 
     /// The same store with changed settings. Nothing is remembered yet.
@@ -169,7 +178,9 @@ impl Records {
         };
         // Last, as it runs the application's code.
         if from != to {
-            telemetry::store::breaker_moved(calls, from.word(), to.word(), error);
+            let now = self.now();
+            let left_out = if from == BreakerState::Closed { lock(&self.openings).admit(now) } else { None };
+            telemetry::store::breaker_moved(calls, from.word(), to.word(), error, left_out);
         }
         telemetry::store::breaker_is(calls, to.number());
     }

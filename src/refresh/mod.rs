@@ -33,6 +33,7 @@ use euid_core::error::{ErrorKind, EuidError};
 use euid_core::identity::Identity;
 use euid_core::{Refreshed, Scope};
 
+pub(crate) use self::breaker::BreakerState;
 pub use self::breaker::{Admission, Breaker};
 pub(crate) use self::coordinator::{Coordinator, Reply, Settings};
 pub(crate) use self::flight::Waiter;
@@ -84,7 +85,8 @@ pub trait Refresh: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The layer reads the [kind](EuidError::kind): [`RejectedToken`](ErrorKind::RejectedToken) ends the identity,
+    /// The layer reads the [kind](EuidError::kind): [`RejectedToken`](ErrorKind::RejectedToken) and
+    /// [`LoginEnded`](ErrorKind::LoginEnded) end the identity,
     /// [`RejectedInput`](ErrorKind::RejectedInput) ends it once its advertising token has expired, and any other kind
     /// counts as a temporary failure.
     fn refresh(&self, identity: &Identity) -> impl Future<Output = Result<Refreshed, EuidError>> + Send;

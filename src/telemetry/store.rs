@@ -33,12 +33,21 @@ pub(crate) fn refused(what: &'static str) {
     count("euid_store_calls_total", what, "breaker_open");
 }
 
-/// The breaker for the store changed its state; `error` is the failure that opened it. The levels are those of the operator's
-/// breaker.
-pub(crate) fn breaker_moved(calls: &'static str, from: &'static str, to: &'static str, error: Option<&StoreError>) {
+/// The breaker for the store changed its state; `error` is the failure that opened it. A store that fails now and then opens it
+/// often: only with `left_out` this is a warning.
+pub(crate) fn breaker_moved(
+    calls: &'static str,
+    from: &'static str,
+    to: &'static str,
+    error: Option<&StoreError>,
+    left_out: Option<u64>,
+) {
     let error = error.map(tracing::field::display);
-    match (from, to) {
-        (CLOSED, _) => tracing::warn!(target: TARGET, %calls, %from, %to, error, "the store's breaker changed state"),
+    match (left_out, to) {
+        (Some(left_out), _) => {
+            let left_out = not_zero(left_out);
+            tracing::warn!(target: TARGET, %calls, %from, %to, error, left_out, "the store's breaker changed state");
+        }
         (_, CLOSED) => tracing::info!(target: TARGET, %calls, %from, %to, error, "the store's breaker changed state"),
         _ => tracing::debug!(target: TARGET, %calls, %from, %to, error, "the store's breaker changed state"),
     }

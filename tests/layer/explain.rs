@@ -366,6 +366,7 @@ async fn reason_names_the_store_by_user() {
     assert_eq!(text(&site.look_as(Some("17")).await), "absent; no record in the store");
     let unbound = text(&site.login("old").await);
     assert_eq!(unbound, "absent; no user is signed in; login not written: no_subject");
+    assert_eq!(text(&site.update(EuidUpdate::logout()).await), "absent; no user is signed in; logout without a user");
     let visit = site.update(EuidUpdate::login(identity("old")).subject("17")).await;
     assert_eq!(text(&visit), "absent; no user is signed in; login");
     assert_eq!(text(&site.look_as(Some("17")).await), "active; token fresh");

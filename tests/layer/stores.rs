@@ -13,7 +13,7 @@ use tower_euid::{CookieConfig, EuidUpdate, HeaderConfig, KeyRing, Refresh, Refre
 use crate::support::keeper::{Keeper, header_writes};
 use crate::support::stores::{Fault, TestStore};
 use crate::support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, LOGIN_WRITTEN, NOTHING, Operator, SCRIPT_TOKEN, Site, Visit, expect, failure,
+    ANCHOR, DUE, EXPIRED, IDENTITY, LOGIN_WRITTEN, Log, NOTHING, Operator, SCRIPT_TOKEN, Site, Visit, expect, failure,
     identity, new_pair, outcome, ring,
 };
 
@@ -243,6 +243,31 @@ async fn outcome_that_the_store_has_says_nothing_of_the_operator() {
         visitor.look().await;
     }
     assert_eq!(down.calls(), 5, "five failures in a row open the breaker");
+}
+
+#[tokio::test]
+async fn store_that_fails_now_and_then_warns_twice_a_minute() {
+    let mut nodes = Nodes::new(Operator::never()).logged_in(0).await;
+    nodes.first = nodes.first.configured(|layer| layer.remember_for(Duration::ZERO));
+    let log = Log::default();
+    let _guard = log.start();
+    let warnings = || log.take().into_iter().filter(|line| line.starts_with("WARN")).collect::<Vec<_>>();
+    for second in 0..20 {
+        // The breaker lets a probe pass after a second.
+        nodes.first.wait_until(second * 1_500);
+        nodes.store.fault(Fault::None);
+        assert_eq!(nodes.first.look_once().await.saw(), "active(old)");
+        nodes.store.fault(Fault::Down);
+        for _ in 0..5 {
+            assert_eq!(nodes.first.look_once().await.saw(), "unavailable");
+        }
+    }
+    let lines = warnings();
+    assert_eq!(lines.len(), 2, "a failure, and the breaker: {lines:?}");
+    nodes.first.wait_until(90_000);
+    nodes.first.look_once().await;
+    let lines = warnings();
+    assert!(lines.len() == 1 && lines[0].contains("left_out=99"), "{lines:?}");
 }
 
 #[tokio::test]

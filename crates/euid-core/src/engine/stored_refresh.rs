@@ -365,7 +365,7 @@ impl StoredRefresh {
                     engine.put_opt_out(&self.key, when, &opt_out)
                 }
             }
-            Err(error) if error.kind() == ErrorKind::RejectedToken => {
+            Err(error) if matches!(error.kind(), ErrorKind::RejectedToken | ErrorKind::LoginEnded) => {
                 // Of this pair only: another node may have put a newer one.
                 self.version.and_then(|version| engine.put_end(&self.key, When::Is(version)))
             }

@@ -68,8 +68,11 @@ pub(crate) fn router(site: Site, token: Option<Token>) -> Router {
         .route("/v1/login", post(login))
         .route("/v1/logout", post(logout))
         .with_state(site.clone());
-    let unchecked = handlers.clone().layer(site.layer.clone());
+    let unchecked = handlers.clone();
     let checked = handlers.layer(site.layer.clone().subject(signed_in));
+    // A store by user has nothing for a request without one.
+    let by_user = site.layer.sessions().is_some();
+    let unchecked = if by_user { checked.clone() } else { unchecked.layer(site.layer.clone()) };
     let api = Arc::new(Api { site, token, checked, unchecked });
     let forward_auth = Router::new()
         .route("/auth", get(forward_auth))
