@@ -365,6 +365,7 @@ const MOST_VARIABLES: usize = 12;
 mod tests {
     use super::*;
 
+    const STORE_SECRET: &str = "lkuswubqGUe5OjjIUM+NkT+kSgUi83lIpuT/tsQk6aw=";
     const SECRET: &str = "4/NJLv1Umr4RfRLZW3Gw8SLf12anfELLKZHYUy2tqcM=";
     const KEYS: &str = "gHQfqxmZxOfkd2oHczx9ZwNYfSQtoMFhSrbxXmG0eA4=";
 
@@ -481,7 +482,7 @@ mod tests {
             for (store, kind) in [
                 ("", "no store"),
                 ("[store]\nurl = 'memory:'", "a store by login"),
-                (&format!("[store]\nurl = 'redis://localhost:1'\nsecret = '{KEYS}'"), "a store by user"),
+                (&format!("[store]\nurl = 'redis://localhost:1'\nsecret = '{STORE_SECRET}'"), "a store by user"),
                 ("[store]\nurl = 'rediss://localhost:1'\nmode = 'read_only'\ntimeout_ms = 9", "a store by login"),
             ] {
                 let variables = scopes.iter().copied().flat_map(good).map(|(name, value)| (name, value.into()));
@@ -492,10 +493,15 @@ mod tests {
                 assert_eq!(layer.contains(&format!(" timeout: {timeout}ms")), !store.is_empty(), "{layer}");
             }
         }
-        let secret = problems_of(&[("EUID_STORE_SECRET", KEYS)], "", &[Scope::Euid]);
+        let shared = problems_of(&[], &format!("[store]\nurl = 'memory:'\nsecret = '{KEYS}'"), &[Scope::Euid]);
+        assert!(shared.len() == 1 && shared[0].starts_with("store.secret: it is a cookie key"), "{shared:?}");
+        let secret = problems_of(&[("EUID_STORE_SECRET", STORE_SECRET)], "", &[Scope::Euid]);
         assert_eq!(secret, ["EUID_STORE_URL: there is a secret for a store, and no store"]);
-        let user =
-            problems_of(&[], &format!("[store]\nurl = 'x'\nsecret = '{KEYS}'\nmode = 'read_only'"), &[Scope::Euid]);
+        let user = problems_of(
+            &[],
+            &format!("[store]\nurl = 'x'\nsecret = '{STORE_SECRET}'\nmode = 'read_only'"),
+            &[Scope::Euid],
+        );
         assert!(user.iter().any(|problem| problem.starts_with("store.url: ")), "{user:?}");
         assert!(user.iter().any(|problem| problem.starts_with("store.mode: ")), "{user:?}");
         assert_eq!(user.len(), 2, "{user:?}");

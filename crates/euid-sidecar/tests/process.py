@@ -371,6 +371,7 @@ class Store(Case):
         until(lambda: self.page(subject="?subject=17") == active, "the store answers again")
         _, logout = self.ask("POST", "/v1/logout?subject=17")
         self.assertEqual((logout["state"], self.page(subject="?subject=17")), ("absent", ("absent", None)))
+        self.assertNotIn("the hook `subject` is not set", self.log.read_text())
 
 
 class Site(http.server.ThreadingHTTPServer):
