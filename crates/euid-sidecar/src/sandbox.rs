@@ -19,7 +19,7 @@ pub(crate) struct Options {
     /// The port on the loopback address; 0 for any
     #[arg(long, env = "PORT", default_value_t = Self::default().port)]
     pub(crate) port: u16,
-    /// Seconds until a refresh is due
+    /// Seconds until a refresh is due; a layer adds up to a tenth of the time from then until the token expires
     #[arg(long, value_name = "SECONDS", default_value_t = Self::default().refresh_from)]
     #[arg(env = "EUID_SANDBOX_REFRESH_FROM")]
     pub(crate) refresh_from: u64,

@@ -59,7 +59,9 @@ async fn login(
     // With a wrong password the previous user stays signed in, and the identity stays.
     let user = session.authenticate(credentials).await.map_err(failed)?.ok_or(StatusCode::UNAUTHORIZED)?;
     session.login(&user).await.map_err(failed)?;
-    // The previous identity ends even if there is no new one.
+    // `generate` waits up to 5 s for an operator that hangs: see the README.
+    // The previous identity ends even if there is no new one, because it may be another person's: the hook `signed_in`
+    // ran before this login. The same user gets a new one on a later page: "Signed in and `Absent`" in `failures.md`.
     let update = match Dii::email(user.email) {
         Ok(dii) => client.generate(dii).await.map_or_else(|_| EuidUpdate::logout(), EuidUpdate::from),
         Err(_) => EuidUpdate::logout(),

@@ -14,7 +14,7 @@ code {{ overflow-wrap: anywhere }} input {{ font: inherit }}</style>
 <form method=post action=/login><input name=email type=email required value=user@example.com>
 <button>Log in</button></form>
 <form method=post action=/logout><button>Log out</button></form>
-<p>A refresh is due after 10 s: reload the page to see the token change. optout@example.com has opted out.</p>"""
+<p>A refresh is due after 10 to 21 s: reload the page to see the token change. optout@example.com has opted out.</p>"""
 
 
 class Quiet(WSGIRequestHandler):
