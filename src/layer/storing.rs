@@ -12,8 +12,8 @@ use crate::sessions::EuidSessions;
 use crate::store::Store;
 
 impl EuidLayer {
-    /// The default of [`store_timeout`](Self::store_timeout), 50 ms.
-    pub const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_millis(50);
+    /// The default of [`store_timeout`](Self::store_timeout), 40 ms.
+    pub const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_millis(40);
     /// The default of [`remember_for`](Self::remember_for), 1 s.
     pub const DEFAULT_REMEMBER_FOR: Duration = Duration::from_secs(1);
 
@@ -127,7 +127,7 @@ impl EuidLayer {
     }
 
     /// Sets how long one call to the store may take. If the store has a limit of its own, the shorter of the two counts.
-    /// A store on Redis has one, of 50 ms by default, so for more time set `RedisStoreBuilder::timeout` of tower-euid-redis,
+    /// A store on Redis has one, of 40 ms by default, so for more time set `RedisStoreBuilder::timeout` of tower-euid-redis,
     /// too: `store(RedisStore::builder(url).timeout(time).build()?).store_timeout(time)`. The variable
     /// `EUID_STORE_TIMEOUT_MS` sets both. Default: [`DEFAULT_STORE_TIMEOUT`](Self::DEFAULT_STORE_TIMEOUT).
     ///

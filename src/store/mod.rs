@@ -83,7 +83,7 @@ pub use self::memory::MemoryStore;
 pub trait Store: Send + Sync + 'static {
     /// Returns the value of `key`; `None` if there is none, or if it is past its `keep`.
     ///
-    /// A page waits for it. So it must return within a fixed time, about 50 ms, also if the store is down.
+    /// A page waits for it. So it must return within a fixed time, about 40 ms, also if the store is down.
     ///
     /// ```
     /// use tower_euid::store::{Store, StoreError, StoreKey};

@@ -155,7 +155,7 @@ async fn calls_that_clients_wait_for_in_vain_open_the_breaker() {
     let nodes = Nodes::new(Operator::never()).logged_in(0).await;
     nodes.store.fault(Fault::Hangs);
     for _ in 0..5 {
-        // Shorter than the store's timeout of 50 ms.
+        // Shorter than the store's timeout of 40 ms.
         assert!(tokio::time::timeout(Duration::from_millis(30), nodes.first.look_once()).await.is_err(), "dropped");
     }
     assert_eq!(nodes.first.look_once().await.saw(), "unavailable");

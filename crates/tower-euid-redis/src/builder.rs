@@ -37,8 +37,8 @@ pub struct RedisStoreBuilder {
 }
 
 impl RedisStoreBuilder {
-    /// How long a call takes at most, unless set otherwise: 50 ms.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
+    /// How long a call takes at most, unless set otherwise: 40 ms.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(40);
     /// How long a connection may take to open, unless set otherwise: 1 s.
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
     /// What each key begins with, unless set otherwise.

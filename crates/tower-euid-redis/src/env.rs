@@ -16,7 +16,7 @@ use crate::RedisStore;
 /// | `EUID_STORE_URL` | `redis://…`, `rediss://…` or `unix://…`: a server of Redis or Valkey, as [`RedisStore::new`] takes it; `memory:` the memory of this process, for tests; no store if not set |
 /// | `EUID_STORE_SECRET` | the store is keyed by the user: [`EuidLayer::store_by_subject`]; 32 bytes in base64, as `openssl rand -base64 32` prints them; by the login if not set |
 /// | `EUID_STORE_MODE` | `read_write`, the default; or `read_only`, the first step of [the roll-out](EuidLayer::store_mode) of a store that is keyed by the login |
-/// | `EUID_STORE_TIMEOUT_MS` | how many milliseconds a call to the store may take: it sets [`EuidLayer::store_timeout`] and [`RedisStoreBuilder::timeout`](crate::RedisStoreBuilder::timeout); default: [50](EuidLayer::DEFAULT_STORE_TIMEOUT) |
+/// | `EUID_STORE_TIMEOUT_MS` | how many milliseconds a call to the store may take: it sets [`EuidLayer::store_timeout`] and [`RedisStoreBuilder::timeout`](crate::RedisStoreBuilder::timeout); default: [40](EuidLayer::DEFAULT_STORE_TIMEOUT) |
 ///
 /// White space around a value is ignored, and an empty one counts as not set. Without a URL, the last two have no effect.
 ///
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn mode_and_timeout_are_those_of_the_layer() {
         let layer = |values: &[_]| format!("{:?}", configured(values).unwrap());
-        assert!(layer(&[(URL, "memory:")]).contains("timeout: 50ms"));
+        assert!(layer(&[(URL, "memory:")]).contains("timeout: 40ms"));
         for url in ["memory:", "redis://localhost:1"] {
             let changed = layer(&[(URL, url), (MODE, "read_only"), (TIMEOUT_MS, "7")]);
             assert!(changed.contains("timeout: 7ms") && changed.contains("ReadOnly"), "{changed}");

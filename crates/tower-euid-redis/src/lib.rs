@@ -26,7 +26,7 @@
 //! 2. A `get` is a `GET` to the primary. One server that has become a replica is read for at most 100 ms more: the store
 //!    asks for its role together with the first value on a connection, and again once the answer is that old.
 //! 3. A `put` is one script, which compares and writes in one step.
-//! 4. A call takes at most the [`timeout`](RedisStoreBuilder::timeout), 50 ms by default, whatever the server does. It repeats
+//! 4. A call takes at most the [`timeout`](RedisStoreBuilder::timeout), 40 ms by default, whatever the server does. It repeats
 //!    itself once, within that time, if its connection is lost. The script knows a `put` that has been done before by its
 //!    version, so the second attempt does not refuse what the first one has written. If the process itself was frozen
 //!    meanwhile, a call has up to 250 ms more, once, for an answer that arrived in that time.

@@ -25,7 +25,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A time that no test needs: a slow machine must not fail those that are not about time.
 const PATIENT: Duration = Duration::from_secs(20);
 
-/// Far more than a call with a timeout of 50 ms may take, even on a slow machine, and far less than without one.
+/// Far more than a call with a timeout of 40 ms may take, even on a slow machine, and far less than without one.
 const SOON: Duration = Duration::from_millis(400);
 
 #[expect(clippy::disallowed_methods, reason = "how long a call takes is measured from outside")]
