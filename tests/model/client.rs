@@ -110,6 +110,13 @@ pub(super) struct Names {
     pub(super) anchor: String,
 }
 
+/// Returns whether two logins have the same tag. Those that have no names yet don't count.
+pub(super) fn has_equal_tags(logins: &[Names]) -> bool {
+    let mut tags: Vec<_> = logins.iter().map(|names| &names.tag).filter(|tag| !tag.is_empty()).collect();
+    tags.sort_unstable();
+    tags.windows(2).any(|pair| pair[0] == pair[1])
+}
+
 /// A cookie, for comparison: whether it is set, the login that an anchor names, and the key that seals it.
 pub(super) type Cookie = (Slot, bool, Option<Person>, Option<String>);
 

@@ -22,8 +22,8 @@ use euid_core::{Consent, CookieConfig, CookieKey, Euid, HeaderConfig, KeyRing, R
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::client::{
-    Cookie, Effect, Kept, Names, Person, Response, Slot, TAGGED, Told, effects, identity, person_of, request, tag_of,
-    token, user,
+    Cookie, Effect, Kept, Names, Person, Response, Slot, TAGGED, Told, effects, has_equal_tags, identity, person_of,
+    request, tag_of, token, user,
 };
 use crate::search::{self, Findings, Model};
 use crate::support::{SDK, START, scope};
@@ -169,6 +169,10 @@ impl Model for Explorer {
             all.push(("restart".to_owned(), World { jar, saved, restarted: true, ..world.clone() }));
         }
         all
+    }
+
+    fn has_equal_tags(&self, world: &World) -> bool {
+        has_equal_tags(&world.logins)
     }
 
     fn key(&self, world: &World) -> Key {

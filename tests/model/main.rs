@@ -58,7 +58,7 @@ fn play(setup: Setup) -> Result<Tally, (Vec<Step>, String)> {
     let tally = RefCell::default();
     match TestRunner::new(config).run(&steps(setup), |steps| Model::play(&steps, setup, &tally)) {
         Ok(()) => Ok(tally.into_inner()),
-        Err(TestError::Fail(_, steps)) => Err(Model::minimize(steps, setup)),
+        Err(TestError::Fail(failure, steps)) => Err(Model::minimize(steps, failure.to_string(), setup)),
         Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
 }

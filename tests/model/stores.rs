@@ -30,7 +30,9 @@ use euid_core::store::{Put, StoreKey, StoreMode, Stored, When};
 use euid_core::{Consent, CookieKey, Euid, HeaderConfig, KeyRing, Refreshed};
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::client::{Cookie, Effect, Kept, Names, Person, Response, Slot, Told, effects, request, user};
+use crate::client::{
+    Cookie, Effect, Kept, Names, Person, Response, Slot, Told, effects, has_equal_tags, request, user,
+};
 use crate::search::{self, Findings, Model};
 use crate::support::keeper::{LOGIN_HEADER, cookie_tag, hex_tag};
 use crate::support::{ANCHOR, START, scope};
@@ -327,6 +329,10 @@ impl Model for Explorer {
         self.client_steps(world, &mut all);
         self.node_steps(world, &mut all);
         all
+    }
+
+    fn has_equal_tags(&self, world: &World) -> bool {
+        has_equal_tags(&world.logins)
     }
 
     /// The nodes are alike, so two states that differ by their order alone are equal.

@@ -108,6 +108,14 @@ impl Browser {
         jar.names().into_iter().fold(Keeper::default(), keep).request()
     }
 
+    /// Returns whether two logins have the same tag.
+    pub(super) fn has_equal_tags(&self) -> bool {
+        // The anchors are in order, so those with the same tag are neighbours.
+        let anchors: Vec<_> = self.anchors.keys().map(String::as_str).collect();
+        let has_equal = anchors.windows(2).any(|pair| tag(pair[0]) == tag(pair[1]));
+        has_equal || anchors.iter().any(|anchor| tag(anchor) == tag(FOREIGN_ANCHOR))
+    }
+
     /// Notes the origins of a response's values.
     pub(super) fn note(&mut self, headers: &HeaderMap, writes: &Writes, login: Option<Login>) {
         let mut set = Jar::default();
@@ -144,6 +152,11 @@ impl Browser {
             self.jar.apply(&HeaderMap::from_iter([(SET_COOKIE, HeaderValue::clone(line))]));
         }
     }
+}
+
+/// Returns the tag of the cookies of the login that an anchor names.
+fn tag(anchor: &str) -> &str {
+    &anchor[..4]
 }
 
 /// Returns the headers of a response to an app as `Set-Cookie`s.
@@ -192,7 +205,7 @@ impl Cookies {
 
     /// Returns the name of an identity, or a record, of the request's login.
     pub(super) fn own_name(&self, kind: Literal) -> Option<String> {
-        let tag = self.anchor.as_ref().map_or("sdk", |anchor| &anchor[..4]);
+        let tag = self.anchor.as_deref().map_or("sdk", tag);
         self.login.map(|_| format!("{kind}{tag}"))
     }
 }
@@ -223,3 +236,6 @@ impl Writes {
         name.is_some_and(|name| self.removed.iter().any(|removed| removed == name))
     }
 }
+
+/// An anchor of no login.
+pub(super) const FOREIGN_ANCHOR: &str = "AAAAAAAAAAAAAAAAAAAAAA";
