@@ -1,8 +1,8 @@
 <?php // The visitor's EUID: `$euid = euid();` before the page's first output. A login is
 // `euid('login', ['email' => $address], 6)`, a logout `euid('logout', [], 6)`; a later `euid()` then has their answer.
 function euid(string $call = 'page', array $form = [], float $patience = 0.05): array {
-    static $answer = [], $path = 'unix:///run/euid-sidecar/api.sock';
-    if ($answer && str_starts_with($call, 'page')) return $answer;
+    static $answer = null, $path = 'unix:///run/euid-sidecar/api.sock';
+    if (isset($answer) && str_starts_with($call, 'page')) return $answer;
     [$end, $body, $text] = [microtime(true) + $patience, http_build_query($form, '', '&'), ''];
     $head = (str_starts_with($call, 'page') ? 'GET' : 'POST') . " /v1/$call HTTP/1.0\r\n";
     foreach (preg_grep('/^HTTP_(COOKIE$|SEC_|EUID_|UID2_)/', array_keys($_SERVER)) as $name)
