@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,10 +17,11 @@ impl Address {
         matches!(self, Self::Tcp(address) if address.port() == 0)
     }
 
-    /// The folder of the socket, if there is none.
-    pub(crate) fn missing_folder(&self) -> Option<&Path> {
+    /// Returns what is wrong if the folder of the socket is missing.
+    pub(crate) fn folder_problem(&self) -> Option<String> {
         let Self::Unix(path) = self else { return None };
-        path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())?;
+        Some(format!("the folder {} is missing: create it, or set another path", folder.display()))
     }
 }
 

@@ -119,9 +119,7 @@ pub(crate) async fn problems(config: &Config) -> Vec<String> {
         {
             problems.push(format!("{}: the address of {} too", sidecar(name), sidecar(other)));
         }
-        if let Some(folder) = address.missing_folder() {
-            problems.push(format!("{}: the folder {} is missing", sidecar(name), folder.display()));
-        }
+        problems.extend(address.folder_problem().map(|problem| format!("{}: {problem}", sidecar(name))));
     }
     if let Some(proxy) = &config.proxy {
         let own: Vec<&Address> = own.into_iter().map(|(_, address)| address).collect();
@@ -143,8 +141,8 @@ async fn upstream_problem(proxy: &ProxySettings, own: &[&Address]) -> Option<Str
 /// Returns a listener and its address: the one that systemd has opened, or a new one.
 fn open(opened: Option<Listening>, address: Address) -> Result<(Listening, Address), String> {
     let is_new = opened.is_none();
-    if let Some(folder) = address.missing_folder().filter(|_| is_new) {
-        return Err(format!("{address}: the folder {} is missing", folder.display()));
+    if let Some(problem) = address.folder_problem().filter(|_| is_new) {
+        return Err(format!("{address}: {problem}"));
     }
     let failed = |error: io::Error| format!("{address}: {error}");
     let listening = opened.map_or_else(|| Listening::bind(&address), Ok).map_err(failed)?;
