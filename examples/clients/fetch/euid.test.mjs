@@ -13,8 +13,8 @@ import { withEuid } from "./euid.mjs";
 const target = process.env.CARGO_TARGET_DIR ?? fileURLToPath(new URL("../../../target", import.meta.url));
 
 /** Starts the publisher on an embedded sandbox. Returns its address. */
-async function publisher(t, scope) {
-  const env = { ...process.env, PORT: "0", SCOPE: scope };
+async function publisher(t, variables) {
+  const env = { ...process.env, PORT: "0", ...variables };
   const child = spawn(`${target}/debug/examples/publisher`, { env, stdio: ["ignore", "pipe", "ignore"] });
   t.after(() => child.kill());
   for await (const line of createInterface({ input: child.stdout })) {
@@ -36,15 +36,21 @@ const form = (fields) => ({ method: "POST", headers: { accept: "application/json
 const login = async (send) => assert.equal((await send("/login", form({ email: "user@example.com" }))).status, 204);
 const page = async (send) => (await send("/api/identity")).json();
 
-for (const scope of ["euid", "uid2"]) {
-  test(`${scope}: app keeps its login over refresh and restart until the logout`, async (t) => {
-    const site = await publisher(t, scope);
+const cases = ["euid", "uid2"].flatMap((SCOPE) => [
+  [{ SCOPE }, [`${SCOPE}-identity-TAG`, `${SCOPE}-login`]],
+  // The identity is in a store, and the app keeps the login alone.
+  [{ SCOPE, EUID_STORE_URL: "memory:" }, [`${SCOPE}-login`]],
+]);
+
+for (const [variables, names] of cases) {
+  test(`app keeps ${names.join(" and ")} over refresh and restart until the logout`, async (t) => {
+    const site = await publisher(t, variables);
     const store = new Store();
     let send = await withEuid(site, store);
     assert.deepEqual(await page(send), { state: "absent", advertising_token: null });
 
     await login(send);
-    assert.deepEqual(store.names(), [`${scope}-identity-TAG`, `${scope}-login`]);
+    assert.deepEqual(store.names(), names);
     const first = await page(send);
     assert.equal(first.state, "active");
     assert.equal(first.eids[0].uids[0].id, first.advertising_token);
