@@ -1,9 +1,9 @@
 // The visitor's EUID: `app.use(euid)` in Express, `await euid(request, response)` in plain node:http. `request.euid` is
-// the answer for the page. A login is `await ask(request, "login", { email }, 6000)`; a logout has "logout" and {}.
+// the answer for the page. A login is `await ask(request, "login", { email })`; a logout has "logout" alone.
 import { request as send } from "node:http";
-export async function ask(request, call = "page", form = {}, patience = 50, socketPath = "/run/euid-sidecar/api.sock") {
+export async function ask(request, call = "page", form = {}, socketPath = "/run/euid-sidecar/api.sock") {
   const passed = Object.entries(request.headers).filter(([name]) => /^(cookie$|sec-|euid-|uid2-)/.test(name));
-  const [headers, signal] = [Object.fromEntries(passed), AbortSignal.timeout(patience)];
+  const [headers, signal] = [Object.fromEntries(passed), AbortSignal.timeout(call.startsWith("page") ? 50 : 6000)];
   const to = { socketPath, path: `/v1/${call}`, method: call.startsWith("page") ? "GET" : "POST", headers, signal };
   const asked = new Promise((done, fail) => send(to, done).on("error", fail).end(`${new URLSearchParams(form)}`));
   const answer = asked.then((parts) => parts.toArray()).then((parts) => JSON.parse(Buffer.concat(parts)));

@@ -1,10 +1,11 @@
 <?php // The visitor's EUID: `$euid = euid();` before the page's first output. A login is
-// `euid('login', ['email' => $address], 6)`, a logout `euid('logout', [], 6)`; a later `euid()` then has their answer.
-function euid(string $call = 'page', array $form = [], float $patience = 0.05): array {
+// `euid('login', ['email' => $address])`, a logout `euid('logout')`; a later `euid()` then has their answer.
+function euid(string $call = 'page', array $form = []): array {
     static $answer = null, $path = 'unix:///run/euid-sidecar/api.sock';
     if (isset($answer) && str_starts_with($call, 'page')) return $answer;
+    [$method, $patience] = str_starts_with($call, 'page') ? ['GET', 0.05] : ['POST', 6.0]; // seconds
     [$end, $body, $text] = [microtime(true) + $patience, http_build_query($form, '', '&'), ''];
-    $head = (str_starts_with($call, 'page') ? 'GET' : 'POST') . " /v1/$call HTTP/1.0\r\n";
+    $head = "$method /v1/$call HTTP/1.0\r\n";
     foreach (preg_grep('/^HTTP_(COOKIE$|SEC_|EUID_|UID2_)/', array_keys($_SERVER)) as $name)
         $head .= strtr(substr($name, 5), '_', '-') . ": $_SERVER[$name]\r\n";
     if ($sidecar = @stream_socket_client($path, timeout: $patience)) {

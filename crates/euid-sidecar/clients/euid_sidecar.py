@@ -1,11 +1,12 @@
 """The visitor's EUID in WSGI: after `application = middleware(site)`, `environ["euid"]` is the answer for the page.
-A login is `environ["euid"] = ask(environ, "login", {"email": address}, 6)`, a logout the same with "logout" and {}."""
+A login is `environ["euid"] = ask(environ, "login", {"email": address})`, a logout the same with "logout" alone."""
 import contextlib, json, socket, time, urllib.parse
 
-def ask(environ, call="page", form=(), patience=0.05, path="/run/euid-sidecar/api.sock"):
+def ask(environ, call="page", form=(), path="/run/euid-sidecar/api.sock"):
+    method, patience = ("GET", 0.05) if call.startswith("page") else ("POST", 6)  # seconds
     end, body = time.monotonic() + patience, urllib.parse.urlencode(form)
     passed = [name for name in environ if name.startswith(("HTTP_COOKIE", "HTTP_SEC_", "HTTP_EUID_", "HTTP_UID2_"))]
-    head = f"{'GET' if call.startswith('page') else 'POST'} /v1/{call} HTTP/1.0\r\nContent-Length: {len(body)}\r\n"
+    head = f"{method} /v1/{call} HTTP/1.0\r\nContent-Length: {len(body)}\r\n"
     head += "".join(f"{name[5:].replace('_', '-')}: {environ[name]}\r\n" for name in passed)
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as api:
         api.settimeout(patience), api.connect(path), api.sendall(f"{head}\r\n{body}".encode("latin1"))

@@ -21,7 +21,6 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 use tower_euid::EuidService;
 
-use super::MOST_HEADERS;
 use super::activity::{Activity, Alive, Timed};
 use super::body::ResponseBody;
 use super::forward::{Forward, Peer, own};
@@ -29,6 +28,7 @@ use super::hop;
 use super::numbers::{Begun, Numbers};
 use super::refuse;
 use super::tunnel::Tunnel;
+use super::{MOST_BUFFERED, MOST_HEADERS};
 
 /// What the connections of one worker share.
 #[derive(Clone)]
@@ -58,13 +58,16 @@ impl Front {
         });
         if h2c {
             let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().max_headers(MOST_HEADERS);
+            builder.http1().max_headers(MOST_HEADERS).max_buf_size(MOST_BUFFERED);
             builder.http2().max_header_list_size(LONGEST_HTTP_2_HEAD);
             let connection = Box::pin(builder.serve_connection_with_upgrades(io, service));
             end.drive(connection, |connection| connection.graceful_shutdown()).await;
         } else {
             // hyper-util's builder takes HTTP/2 even where that is turned off.
-            let connection = http1::Builder::new().max_headers(MOST_HEADERS).serve_connection(io, service);
+            let connection = http1::Builder::new()
+                .max_headers(MOST_HEADERS)
+                .max_buf_size(MOST_BUFFERED)
+                .serve_connection(io, service);
             end.drive(Box::pin(connection.with_upgrades()), |connection| connection.graceful_shutdown()).await;
         }
     }
@@ -140,5 +143,5 @@ impl End {
 
 /// How long a new connection is waited for when the sidecar ends.
 const LONGEST_FIRST: Duration = Duration::from_secs(1);
-/// hyper's default is 16 KiB. HTTP/1.1 has [`MOST_HEADERS`] and 400 KiB in all.
+/// hyper's default is 16 KiB. HTTP/1.1 has [`MOST_HEADERS`] and [`MOST_BUFFERED`].
 const LONGEST_HTTP_2_HEAD: u32 = 64 * 1024;

@@ -94,6 +94,7 @@ async fn handshake(
 ) -> io::Result<SendRequest<RequestBody>> {
     let (sender, connection) = Builder::new()
         .max_headers(super::MOST_HEADERS)
+        .max_buf_size(super::MOST_BUFFERED)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;

@@ -3,8 +3,8 @@ require 'euid_sidecar.php';
 parse_str(parse_url($_SERVER['REQUEST_URI'], PHP_URL_QUERY) ?? '', $query);
 $began = microtime(true);
 $euid = match (parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)) {
-    '/login' => euid('login', $query, 6),
-    '/logout' => euid('logout', [], 6),
+    '/login' => euid('login', $query),
+    '/logout' => euid('logout'),
     default => euid(),
 };
 $euid = euid(); // A second call has the first one's answer, even if that is empty.

@@ -109,6 +109,15 @@ async fn refused_request_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn head_is_limited_at_some_128_kib() {
+    for (length, expected, received) in [(100, "200", 1), (260, "431", 0)] {
+        let value = "x".repeat(length * 1024);
+        let outcome = outcome(&format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {value}\r\n\r\n")).await;
+        assert_eq!((&*outcome.0, outcome.1.len()), (expected, received), "{length} KiB");
+    }
+}
+
+#[tokio::test]
 async fn number_of_headers_is_limited_at_256_both_ways() {
     // With `Host` and `Connection`.
     let headers = |count: usize| (2..count).map(|number| format!("X-{number}: 1\r\n")).collect::<String>();
