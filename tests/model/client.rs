@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use euid_core::clock::UnixMillis;
@@ -44,8 +45,9 @@ pub(super) enum Told {
 #[derive(Clone, Debug)]
 pub(super) struct Effect {
     pub(super) slot: Slot,
-    pub(super) name: String,
-    pub(super) value: Option<String>,
+    pub(super) name: Rc<str>,
+    /// Without a value, it is a removal.
+    pub(super) value: Option<Rc<str>>,
     /// The login that an anchor names.
     pub(super) names: Option<Person>,
 }
@@ -105,9 +107,9 @@ impl fmt::Display for Response {
 /// How cookies name a login.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    pub(super) tag: String,
+    pub(super) tag: Rc<str>,
     /// The value of its anchor.
-    pub(super) anchor: String,
+    pub(super) anchor: Rc<str>,
 }
 
 /// Returns whether two logins have the same tag. Those that have no names yet don't count.
@@ -167,8 +169,8 @@ pub(super) fn effect(logins: &[Names], name: &str, value: &str) -> Effect {
     };
     let value = Some(value).filter(|value| !value.is_empty());
     let names = value.filter(|value| slot == Slot::Anchor && *value != "none");
-    let names = names.map(|anchor| login_of(logins, |known| known.anchor == anchor));
-    Effect { slot, name: name.to_owned(), value: value.map(str::to_owned), names }
+    let names = names.map(|anchor| login_of(logins, |known| *known.anchor == *anchor));
+    Effect { slot, name: name.into(), value: value.map(Rc::from), names }
 }
 
 /// The tag in a name that begins with one of these.
@@ -180,7 +182,7 @@ pub(super) fn tag_of<'a>(name: &'a str, prefixes: &[Literal]) -> Option<&'a str>
 pub(super) const TAGGED: &[Literal] = &[IDENTITY, IDENTITY_HEADER, OPT_OUT, OPT_OUT_HEADER];
 
 pub(super) fn of_tag(logins: &[Names], tag: &str) -> Person {
-    if tag == "sdk" { Person::Migrated } else { login_of(logins, |known| known.tag == tag) }
+    if tag == "sdk" { Person::Migrated } else { login_of(logins, |known| *known.tag == *tag) }
 }
 
 /// The login that has these names, or else the one that begins now.

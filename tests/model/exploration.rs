@@ -224,7 +224,7 @@ impl Explorer {
             let json = format!(
                 r#"{{"advertising_token":"sdk","refresh_token":"r","refresh_response_key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","refresh_from":{from},"identity_expires":{token},"refresh_expires":{refresh}}}"#
             );
-            let effect = Effect { slot: Slot::Sdk, name: SDK.to_string(), value: Some(json), names: None };
+            let effect = Effect { slot: Slot::Sdk, name: (*SDK).into(), value: Some(json.into()), names: None };
             jar.insert(Slot::Sdk, effect);
         }
         World {
@@ -298,7 +298,7 @@ impl Explorer {
                 let response = self.finish(&world, engine, decision, Some(&change), Some(told));
                 let set = response.effects.iter().filter(|effect| effect.value.is_some());
                 let (anchor, tagged): (Vec<_>, Vec<_>) = set.partition(|effect| effect.slot == Slot::Anchor);
-                let tag = tagged.iter().find_map(|effect| tag_of(&effect.name, TAGGED)).unwrap().to_owned();
+                let tag = tagged.iter().find_map(|effect| tag_of(&effect.name, TAGGED)).unwrap().into();
                 let names = Names { tag, anchor: anchor[0].value.clone().unwrap() };
                 all.push((what, response, Some(names)));
             }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt::Debug;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::iter;
 
 /// A model whose states are explored.
 pub(super) trait Model {
     type State;
     /// The state, for comparison: equal ones are visited once.
-    type Key: Eq + Hash;
+    type Key: Hash;
     type Violation: Clone + Debug + Ord;
 
     /// Every next state, and the step to it.
@@ -36,13 +36,17 @@ pub(super) fn explore<M: Model>(
 ) -> Findings<M::Violation> {
     let mut violations = BTreeMap::new();
     let mut steps: Vec<(usize, String)> = vec![(0, "start".to_owned())];
-    let mut seen = HashSet::from([model.key(&start)]);
+    let key = |state: &M::State| {
+        let key = model.key(state);
+        digest(|hasher| key.hash(hasher))
+    };
+    let mut seen = HashSet::from([key(&start)]);
     let mut queue = VecDeque::from([(0, start)]);
     while let Some((number, state)) = queue.pop_front() {
         let are_clear = |next: &Vec<_>| !next.iter().any(|(_, next)| model.has_equal_tags(next));
         let next = iter::repeat_with(|| model.next(&state)).find(are_clear);
         for (step, next) in next.into_iter().flatten() {
-            if !seen.insert(model.key(&next)) {
+            if !seen.insert(key(&next)) {
                 continue;
             }
             let next_number = steps.len();
@@ -74,6 +78,17 @@ impl<V: Clone + Debug + Ord> Findings<V> {
     pub(super) fn met(&self) -> Vec<V> {
         self.violations.keys().cloned().collect()
     }
+}
+
+/// Returns 128 bits in place of all that `hash` hashes, which takes more memory.
+pub(super) fn digest(hash: impl Fn(&mut DefaultHasher)) -> u128 {
+    let half = |number: u8| {
+        let mut hasher = DefaultHasher::new();
+        number.hash(&mut hasher);
+        hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
 }
 
 /// The steps to a state.

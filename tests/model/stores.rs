@@ -15,7 +15,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -307,7 +307,7 @@ struct Explorer {
     /// The name of each version.
     versions: RefCell<HashMap<[u8; 16], Version>>,
     /// When the pair in each sealed value was issued.
-    issued: RefCell<HashMap<String, u8>>,
+    issued: RefCell<HashMap<Rc<str>, u8>>,
 }
 
 impl Model for Explorer {
@@ -634,7 +634,7 @@ impl Explorer {
         let Step::Load(load) = self.with_handle(&anchor, world) else { panic!("a handle alone needs its record") };
         let number = usize::from(login) - 1;
         world.keys[number] = load.key().clone();
-        world.logins[number] = Names { tag, anchor };
+        world.logins[number] = Names { tag: tag.into(), anchor };
     }
 
     /// The step of a page that brings a handle alone, on a node that writes the store.
@@ -650,7 +650,7 @@ impl Explorer {
 
     fn handle_effect(&self, anchor: &str) -> Effect {
         let name = if self.setup.app { LOGIN_HEADER } else { ANCHOR };
-        Effect { slot: Slot::Anchor, name: name.to_string(), value: Some(anchor.to_owned()), names: None }
+        Effect { slot: Slot::Anchor, name: (*name).into(), value: Some(anchor.into()), names: None }
     }
 
     /// Puts a response under way, if it has anything in it.
@@ -1083,13 +1083,7 @@ impl Explorer {
     }
 
     fn key_in_order(&self, world: &World, order: [usize; 2]) -> u128 {
-        let hash = |half: u8| {
-            let mut hasher = DefaultHasher::new();
-            half.hash(&mut hasher);
-            self.hash(world, order, &mut hasher);
-            u128::from(hasher.finish())
-        };
-        hash(0) << 64 | hash(1)
+        search::digest(|hasher| self.hash(world, order, hasher))
     }
 
     fn hash(&self, world: &World, order: [usize; 2], hasher: &mut DefaultHasher) {
