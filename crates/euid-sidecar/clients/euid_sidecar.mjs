@@ -13,7 +13,7 @@ export async function euid(request, response, next = () => {}, { writeHead } = r
   response.writeHead = (status, ...rest) => {
     const { headers = {}, set_cookie = [] } = request.euid;
     for (const pair of Object.entries(rest.find((one) => typeof one === "object") ?? {})) response.setHeader(...pair);
-    const adds = (name) => name === "vary" || /no-store/.test(response.getHeader(name));
+    const adds = (name) => name !== "cache-control" || /no-store/.test(response.getHeader(name));
     for (const name in headers) response[adds(name) ? "appendHeader" : "setHeader"](name, headers[name]);
     for (const line of set_cookie) response.appendHeader("set-cookie", line);
     return writeHead.call(response, status);

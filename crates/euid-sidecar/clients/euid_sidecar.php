@@ -15,7 +15,7 @@ function euid(string $call = 'page', array $form = []): array {
             if (stream_select($read, $none, $none, 0, (int) ($left * 1e6))) $text .= fread($sidecar, 65536); } }
     header_register_callback(function () use (&$answer) {
         $strict = preg_grep('/^Cache-Control:.*no-store/i', headers_list());
-        foreach ($answer['headers'] ?? [] as $name => $value) header("$name: $value", $name !== 'vary' && !$strict);
+        foreach ($answer['headers'] ?? [] as $name => $value) header("$name: $value", $name === 'cache-control' && !$strict);
         foreach ($answer['set_cookie'] ?? [] as $line) header("Set-Cookie: $line", false);
     });
     return $answer = json_decode(explode("\r\n\r\n", $text, 2)[1] ?? '', true) ?? [];

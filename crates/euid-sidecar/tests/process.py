@@ -731,6 +731,12 @@ class Client(Case):
             self.assertEqual((euid["state"], self.cache_control(headers)), ("absent", "private, no-store"))
             self.assertEqual((self.page()[0]["state"], list(self.jar)), ("absent", ["theme"]))
 
+    def test_explanation_stands_beside_the_pages_own_server_timing(self):
+        self.serve(self.sandbox() | self.settings(EUID_EXPLAIN="1"))
+        for _ in self.each_site():
+            timing = ", ".join(self.page()[2].get_all("Server-Timing"))
+            self.assertRegex(timing, "^site, euid;desc=\"absent;")
+
     def test_due_visitor_has_a_valid_token_on_every_page_while_the_operator_is_slow(self):
         self.serve(self.sandbox(delay=0.15, refresh_from=0, identity_expires=10) | self.settings())
         for _ in self.each_site():

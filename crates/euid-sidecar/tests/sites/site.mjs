@@ -10,7 +10,7 @@ site.use((request, _, next) => {
 site.use(euid);
 site.use(async (request, response) => {
   if (["/login", "/logout"].includes(request.path)) await ask(request, request.path.slice(1), request.query);
-  response.cookie("theme", "dark");
+  response.cookie("theme", "dark").set("Server-Timing", "site");
   const milliseconds = performance.now() - request.began;
   const cacheControl = "strict" in request.query ? "no-store" : "public, max-age=60";
   response.writeHead(200, { Vary: "Accept-Encoding", "Cache-Control": cacheControl });

@@ -11,5 +11,6 @@ $euid = euid(); // A second call has the first one's answer, even if that is emp
 $milliseconds = (microtime(true) - $began) * 1000;
 setcookie('theme', 'dark');
 header('Vary: Accept-Encoding');
+header('Server-Timing: site');
 header('Cache-Control: ' . (isset($query['strict']) ? 'no-store' : 'public, max-age=60'));
 echo json_encode(['euid' => (object) $euid, 'milliseconds' => $milliseconds]);

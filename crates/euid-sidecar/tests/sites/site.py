@@ -19,7 +19,8 @@ def site(environ, start_response):
     if environ["PATH_INFO"] in ("/login", "/logout"):
         environ["euid"] = euid_sidecar.ask(environ, environ["PATH_INFO"][1:], form)
     cache_control = "no-store" if "strict" in form else "public, max-age=60"
-    headers = [("Set-Cookie", "theme=dark"), ("Vary", "Accept-Encoding"), ("Cache-Control", cache_control)]
+    headers = [("Set-Cookie", "theme=dark"), ("Vary", "Accept-Encoding"), ("Server-Timing", "site")]
+    headers.append(("Cache-Control", cache_control))
     start_response("200 OK", headers)
     milliseconds = (time.monotonic() - environ["began"]) * 1000
     return [json.dumps({"euid": environ["euid"], "milliseconds": milliseconds}).encode()]
