@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::scripts::Scripts;
 use super::{Change, Findings, Pending};
 use crate::consent::Consent;
 use crate::euid::Euid;
@@ -46,33 +47,6 @@ pub struct Decision {
     pub(super) scripts: Scripts,
     pub(super) findings: Findings,
     pub(super) reason: Reason,
-}
-
-/// The response's plan for the cookie for scripts, in one byte: a decision is moved several times.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Scripts(u8);
-
-impl Scripts {
-    const SYNC: u8 = 1;
-    const WITHHELD: u8 = 2;
-
-    pub(super) fn new(sync: bool, withheld: bool) -> Self {
-        Self((u8::from(sync) * Self::SYNC) | (u8::from(withheld) * Self::WITHHELD))
-    }
-
-    /// The cookie differs from the handler's token, and the response corrects it.
-    pub(super) fn sync(self) -> bool {
-        self.0 & Self::SYNC != 0
-    }
-
-    /// The cookie must not hold a token.
-    pub(super) fn withheld(self) -> bool {
-        self.0 & Self::WITHHELD != 0
-    }
-
-    pub(super) fn with_sync(self, sync: bool) -> Self {
-        Self::new(sync, self.withheld())
-    }
 }
 
 impl Decision {
@@ -286,6 +260,7 @@ pub(super) fn euid(sees: Visibility, token: Option<AdvertisingToken>) -> Euid {
         (Visibility::Unavailable | Visibility::Active, _) => Euid::Unavailable,
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,15 +270,5 @@ mod tests {
     #[test]
     fn decision_takes_seven_words_with_its_reason() {
         assert_eq!((size_of::<Decision>(), size_of::<Reason>()), (56, 1));
-    }
-
-    #[test]
-    fn plan_for_the_cookie_for_scripts_holds_both_flags() {
-        for (sync, withheld) in [(false, false), (false, true), (true, false), (true, true)] {
-            let scripts = Scripts::new(sync, withheld);
-            assert_eq!((scripts.sync(), scripts.withheld()), (sync, withheld));
-            let other = scripts.with_sync(!sync);
-            assert_eq!((other.sync(), other.withheld()), (!sync, withheld));
-        }
     }
 }
