@@ -10,7 +10,7 @@ use crate::policy::{self, Credential, Visibility};
 use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::token::{AdvertisingToken, Note};
-use crate::transport::route::Route;
+use crate::transport::route::{Carrier, Route};
 use crate::transport::slots::Brought;
 
 /// The decision on a request: what its handler sees, and what its response will write unless the handler asks for
@@ -145,6 +145,35 @@ impl Decision {
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
         self.route.scope()
+    }
+
+    /// What carried the request's state, as a word for logs and metrics: `headers` if the engine
+    /// [takes state in headers](super::Engine::with_headers) and the request came with one of these, else `cookies`.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, browser, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// use http::{HeaderMap, HeaderValue, Method};
+    /// use tower_euid::{HeaderConfig, engine::Step};
+    ///
+    /// let engine = engine.with_headers(HeaderConfig::default());
+    /// let app = HeaderMap::from_iter([("euid-login".parse()?, HeaderValue::from_static(""))]);
+    /// for (request, transport) in [(browser, "cookies"), (app, "headers")] {
+    ///     let step = engine.begin(&Method::GET, &request, &all, || at(5_000));
+    ///     let Step::Ready(decision) = step else { panic!("{step:?}") };
+    ///     assert_eq!(decision.transport(), transport);
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn transport(&self) -> &'static str {
+        match self.route.carrier() {
+            Carrier::Cookies => "cookies",
+            Carrier::Headers => "headers",
+        }
     }
 
     /// The findings about the request's state, for logs and metrics. Empty after
