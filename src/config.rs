@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) engine: Engine,
     /// Whether the cookies have a `Domain`, so that sub-domains can replace them.
     pub(crate) has_domain: bool,
+    /// Whether headers carry the state of apps.
+    pub(crate) has_headers: bool,
     pub(crate) clock: Arc<dyn Clock>,
     /// Of the layer's own scope.
     pub(crate) coordinator: Arc<Coordinator>,
@@ -115,7 +117,8 @@ impl Config {
     pub(crate) fn add_series(&self) {
         self.series.once(|| {
             let others = self.other_scope.iter().map(|other| other.coordinator.scope());
-            series::add_layer(&Vec::from_iter(others.chain([self.coordinator.scope()])));
+            let scopes = Vec::from_iter(others.chain([self.coordinator.scope()]));
+            series::add_layer(&scopes, self.has_headers);
             if self.records.is_some() {
                 series::add_store();
             }

@@ -91,6 +91,7 @@ impl EuidLayer {
         let config = Config {
             engine: Engine::new(keys).with_scope(scope),
             has_domain: false,
+            has_headers: false,
             clock,
             coordinator: Arc::new(Coordinator::new(settings)),
             other_scope: None,
@@ -177,7 +178,7 @@ impl EuidLayer {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn headers(self, config: HeaderConfig) -> Self {
-        self.set_engine(|engine| engine.with_headers(config))
+        self.set(|config| config.has_headers = true).set_engine(|engine| engine.with_headers(config))
     }
 
     /// Sets how long before its expiry (`identity_expires`) handlers no longer get an advertising token. The margin

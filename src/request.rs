@@ -11,9 +11,9 @@ use crate::telemetry;
 /// Starts a decision: counts the request, and puts the visitor's state into its extensions for the handler. Returns the
 /// plan for the response.
 pub(crate) fn start_decision<B>(config: &Config, request: &mut Request<B>, decision: Decision) -> Pending {
-    let scope = decision.scope();
+    let (scope, transport) = (decision.scope(), decision.transport());
     let (euid, pending) = decision.start();
-    telemetry::request(scope, &euid);
+    telemetry::request(scope, transport, &euid);
     // A layer further in reads this from the token or the handle: it lets the request pass if it is a clone.
     pending.set_host_id(config.layer_id());
     if let Some(token) = euid.advertising_token() {

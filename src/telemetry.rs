@@ -16,12 +16,12 @@ use euid_core::engine::{RejectReason, WriteError};
 use euid_core::{Euid, Reason, Scope};
 
 pub(crate) use self::calls::*;
-use self::meter::{count, count_by, record};
+use self::meter::{count, count_by, count_request, record};
 
-/// The handler of a request is called with this state.
+/// The handler of a request is called with this state. `transport` carried the request's state.
 #[inline]
-pub(crate) fn request(scope: Option<Scope>, euid: &Euid) {
-    count_by("euid_requests_total", word(scope), "state", euid.state());
+pub(crate) fn request(scope: Option<Scope>, transport: &'static str, euid: &Euid) {
+    count_request(word(scope), euid.state(), transport);
 }
 
 /// A due page continues without a refresh, and none begins.
@@ -213,6 +213,7 @@ fn word(scope: Option<Scope>) -> &'static str {
 const TARGET: &str = "tower_euid";
 /// The state of a breaker that lets all calls pass.
 const CLOSED: &str = "Closed";
+const REQUESTS: &str = "euid_requests_total";
 const REFRESHES: &str = "euid_refresh_total";
 const REJECTED_COOKIES: &str = "euid_cookie_rejected_total";
 
@@ -225,6 +226,10 @@ mod meter {
 
     pub(super) fn count_by(name: &'static str, scope: &'static str, label: &'static str, value: &'static str) {
         metrics::counter!(name, "scope" => scope, label => value).increment(1);
+    }
+
+    pub(super) fn count_request(scope: &'static str, state: &'static str, transport: &'static str) {
+        metrics::counter!(super::REQUESTS, "scope" => scope, "state" => state, "transport" => transport).increment(1);
     }
 
     pub(super) fn record(name: &'static str, scope: &'static str, value: f64) {
@@ -242,6 +247,8 @@ mod meter {
     pub(super) fn count(_: &'static str, _: &'static str) {}
 
     pub(super) fn count_by(_: &'static str, _: &'static str, _: &'static str, _: &'static str) {}
+
+    pub(super) fn count_request(_: &'static str, _: &'static str, _: &'static str) {}
 
     pub(super) fn record(_: &'static str, _: &'static str, _: f64) {}
 

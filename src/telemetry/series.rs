@@ -26,11 +26,12 @@ impl Clone for Added {
     }
 }
 
-/// Adds the series of a layer with these scopes.
-pub(crate) fn add_layer(scopes: &[Scope]) {
+/// Adds the series of a layer with these scopes; those of headers only if it takes headers.
+pub(crate) fn add_layer(scopes: &[Scope], has_headers: bool) {
     meter::describe(&LAYER);
+    let transports: &[_] = if has_headers { &["cookies", "headers"] } else { &["cookies"] };
     for scope in scopes.iter().map(|scope| scope.as_str()) {
-        counters("euid_requests_total", scope, "state", &STATES);
+        requests(scope, transports);
         counters(super::REFRESHES, scope, "outcome", &REFRESH_OUTCOMES);
         counters(super::REJECTED_COOKIES, scope, "reason", &REASONS);
         meter::counter("euid_refresh_coalesced_total", &[("scope", scope)]);
@@ -41,7 +42,7 @@ pub(crate) fn add_layer(scopes: &[Scope]) {
     }
     if scopes.len() > 1 {
         // Requests for which the hook chooses no scope.
-        counters("euid_requests_total", super::word(None), "state", &STATES);
+        requests(super::word(None), transports);
     }
 }
 
@@ -70,6 +71,14 @@ pub(crate) fn add_client(scope: Option<Scope>) {
     meter::histogram("euid_generate_duration_seconds", &[("scope", scope)]);
 }
 
+fn requests(scope: &'static str, transports: &[&'static str]) {
+    for transport in transports {
+        for state in STATES {
+            meter::counter(super::REQUESTS, &[("scope", scope), ("state", state), ("transport", transport)]);
+        }
+    }
+}
+
 fn counters(name: &'static str, scope: &'static str, label: &'static str, values: &[&'static str]) {
     for value in values {
         meter::counter(name, &[("scope", scope), (label, value)]);
@@ -92,7 +101,7 @@ enum Unit {
 }
 
 const LAYER: [Metric; 8] = [
-    ("euid_requests_total", Unit::Count, "Requests whose handler was called, by the state that it saw"),
+    (super::REQUESTS, Unit::Count, "Requests whose handler was called, by the state that it saw and its transport"),
     (super::REFRESHES, Unit::Count, "Finished refreshes by outcome, and due pages whose refresh was refused"),
     (
         "euid_refresh_duration_seconds",

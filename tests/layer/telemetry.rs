@@ -18,11 +18,13 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_euid::error::ErrorKind;
 use tower_euid::store::MemoryStore;
-use tower_euid::{Consent, CookieKey, EuidLayer, EuidUpdate, KeyRing, Refreshed, Scope};
+use tower_euid::{Consent, CookieKey, EuidLayer, EuidUpdate, HeaderConfig, KeyRing, Refreshed, Scope};
 use tracing::subscriber::DefaultGuard;
 
+use crate::support::keeper::Keeper;
 use crate::support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, Log, Operator, SCOPE, Site, failure, identity_until, new_pair, scope,
+    ANCHOR, DUE, EXPIRED, IDENTITY, Log, NOTHING, Operator, SCOPE, Site, failure, identity, identity_until, new_pair,
+    scope,
 };
 
 /// Records the events and metrics of this thread until it is dropped.
@@ -89,8 +91,8 @@ fn series(key: &Key) -> String {
     format!("{}{{{}}}", key.name(), labels.join(","))
 }
 
-/// Returns the series that are there before the first request: of a layer with both scopes and a store, of one with the
-/// scope of the tests alone, and of its client. All have a description and a unit, and nothing is counted.
+/// Returns the series that are there before the first request: of a layer with both scopes, headers and a store, of one
+/// with the scope of the tests alone, and of its client. All have a description and a unit, and nothing is counted.
 fn from_the_start() -> &'static BTreeSet<String> {
     static SERIES: OnceLock<BTreeSet<String>> = OnceLock::new();
     SERIES.get_or_init(|| {
@@ -100,7 +102,7 @@ fn from_the_start() -> &'static BTreeSet<String> {
                 |scope| EuidLayer::new(CookieKey::generate().unwrap().into(), Operator::never().of_scope(scope));
             drop(layer(scope()).layer(()));
             let both = layer(Scope::Euid).scope(Operator::never().of_scope(Scope::Uid2), |_| None).unwrap();
-            drop(both.store(MemoryStore::new()).layer(()));
+            drop(both.headers(HeaderConfig::default()).store(MemoryStore::new()).layer(()));
             #[cfg(feature = "client")]
             drop(euid_sandbox::Sandbox::builder().scope(scope()).build().map(|sandbox| {
                 tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap()
@@ -147,14 +149,50 @@ async fn requests_are_counted_by_the_state_in_their_handlers() {
         site.login("old").await;
         assert_eq!(
             recording.metric("euid_requests_total"),
-            [format!("euid_requests_total{{scope={SCOPE},state=absent}} 1")]
+            [format!("euid_requests_total{{scope={SCOPE},state=absent,transport=cookies}} 1")]
         );
         site.wait_until(millis);
         site.look().await;
         assert_eq!(
             recording.metric("euid_requests_total"),
-            [format!("euid_requests_total{{scope={SCOPE},state={state}}} 1")]
+            [format!("euid_requests_total{{scope={SCOPE},state={state},transport=cookies}} 1")]
         );
+    }
+}
+
+#[tokio::test]
+async fn requests_of_an_app_count_under_headers_and_those_of_a_browser_under_cookies() {
+    let mut site = Site::offline().configured(|layer| layer.headers(HeaderConfig::default()));
+    let mut app = Keeper::default();
+    let recording = Recording::start();
+    let counted = |state, transport| {
+        let line = format!("euid_requests_total{{scope={SCOPE},state={state},transport={transport}}} 1");
+        assert_eq!(recording.metric("euid_requests_total"), [line]);
+    };
+    site.login("browser").await;
+    counted("absent", "cookies");
+    let login = |_: &_, response: &mut _| EuidUpdate::login(identity("app")).attach(response);
+    app.apply(site.send(app.request(), login).await.response.headers());
+    counted("absent", "headers");
+    site.look().await;
+    counted("active", "cookies");
+    site.send(app.request(), NOTHING).await;
+    counted("active", "headers");
+}
+
+#[test]
+fn series_of_headers_are_added_only_for_a_layer_with_headers() {
+    for has_headers in [false, true] {
+        let recording = Recording::start();
+        let site = Site::offline();
+        let layer = if has_headers { site.layer.headers(HeaderConfig::default()) } else { site.layer };
+        drop(layer.layer(()));
+        let added = recording.snapshotter.snapshot().into_vec();
+        let labels = added.iter().flat_map(|(key, ..)| key.key().labels());
+        let transports: BTreeSet<_> =
+            labels.filter(|label| label.key() == "transport").map(|label| label.value()).collect();
+        let expected = if has_headers { &["cookies", "headers"][..] } else { &["cookies"] };
+        assert!(transports.iter().eq(expected), "{transports:?}");
     }
 }
 
@@ -163,7 +201,7 @@ async fn request_with_a_fresh_cookie_has_one_count_and_no_event() {
     let mut site = Site::offline().logged_in(0).await;
     let recording = Recording::start();
     site.look().await;
-    assert_eq!(recording.metrics(), [format!("euid_requests_total{{scope={SCOPE},state=active}} 1")]);
+    assert_eq!(recording.metrics(), [format!("euid_requests_total{{scope={SCOPE},state=active,transport=cookies}} 1")]);
     assert!(recording.events().is_empty());
 }
 
@@ -174,7 +212,7 @@ async fn request_through_nested_layers_counts_once() {
     let page = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
     let nested = site.layer.layer(site.layer.layer(page));
     nested.oneshot(site.jar.request()).await.unwrap();
-    assert_eq!(recording.metrics(), [format!("euid_requests_total{{scope={SCOPE},state=active}} 1")]);
+    assert_eq!(recording.metrics(), [format!("euid_requests_total{{scope={SCOPE},state=active,transport=cookies}} 1")]);
 }
 
 #[tokio::test]
@@ -233,7 +271,10 @@ async fn cookie_that_is_not_accepted_is_counted_and_logged_with_its_reason() {
             [format!("DEBUG tower_euid: the visitor's identity can't be used scope=\"{SCOPE}\" reason=\"{reason}\"")]
         );
         let rejected = format!("euid_cookie_rejected_total{{scope={SCOPE},reason={reason}}} 1");
-        assert_eq!(recording.metrics(), [rejected, format!("euid_requests_total{{scope={SCOPE},state=absent}} 1")]);
+        assert_eq!(
+            recording.metrics(),
+            [rejected, format!("euid_requests_total{{scope={SCOPE},state=absent,transport=cookies}} 1")]
+        );
     }
 }
 
@@ -251,8 +292,10 @@ async fn cookie_of_another_user_is_counted_and_logged_and_without_a_user_only_co
             format!("DEBUG tower_euid: the visitor's identity can't be used scope=\"{SCOPE}\" reason=\"subject\"");
         assert_eq!(recording.events(), Vec::from_iter((rejected == Some("subject")).then_some(event)));
         let counted = rejected.map(|reason| format!("euid_cookie_rejected_total{{scope={SCOPE},reason={reason}}} 1"));
-        let counted: Vec<_> =
-            counted.into_iter().chain([format!("euid_requests_total{{scope={SCOPE},state={state}}} 1")]).collect();
+        let counted: Vec<_> = counted
+            .into_iter()
+            .chain([format!("euid_requests_total{{scope={SCOPE},state={state},transport=cookies}} 1")])
+            .collect();
         assert_eq!(recording.counts(), counted);
     }
 }
@@ -264,7 +307,10 @@ async fn request_without_consent_is_counted_as_withheld() {
         let site = site.clone().configured(|layer| layer.consent(move |_| consent));
         let recording = Recording::start();
         site.look_once().await;
-        assert_eq!(recording.counts(), [format!("euid_requests_total{{scope={SCOPE},state=withheld}} 1")]);
+        assert_eq!(
+            recording.counts(),
+            [format!("euid_requests_total{{scope={SCOPE},state=withheld,transport=cookies}} 1")]
+        );
     }
 }
 
@@ -281,7 +327,7 @@ async fn identity_that_is_not_written_is_logged_and_one_too_large_is_also_counte
         let event =
             format!("WARN tower_euid: a response could not write its cookies scope=\"{SCOPE}\" reason=\"{reason}\"");
         assert_eq!(recording.events(), [event]);
-        let requests = format!("euid_requests_total{{scope={SCOPE},state=absent}} 1");
+        let requests = format!("euid_requests_total{{scope={SCOPE},state=absent,transport=cookies}} 1");
         assert_eq!(recording.counts(), [counted, vec![requests]].concat());
     }
 }

@@ -45,6 +45,7 @@ mod report;
 mod round_trips;
 mod routes;
 mod save;
+mod scripts;
 mod source;
 mod store_calls;
 mod stored;

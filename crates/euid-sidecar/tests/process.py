@@ -318,7 +318,7 @@ class Process(Case):
             'euid_sidecar_requests_total{route="other",status="404"} 1',
             'euid_sidecar_request_seconds_count{route="/v1/login"} 2',
             "euid_sidecar_requests_in_flight 0",
-            'euid_requests_total{scope="euid",state="active"} 2',
+            'euid_requests_total{scope="euid",state="active",transport="cookies"} 2',
         ):
             self.assertIn(line, metrics.splitlines())
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]

@@ -181,7 +181,7 @@ async fn requests_that_join_a_refresh_are_counted_and_have_no_event() {
             format!("euid_refresh_coalesced_total{{scope={SCOPE}}} 9"),
             format!("euid_refresh_duration_seconds{{scope={SCOPE}}} 0"),
             format!("euid_refresh_total{{scope={SCOPE},outcome=refreshed}} 1"),
-            format!("euid_requests_total{{scope={SCOPE},state=active}} 10"),
+            format!("euid_requests_total{{scope={SCOPE},state=active,transport=cookies}} 10"),
         ]
     );
 }

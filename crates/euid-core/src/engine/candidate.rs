@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::decision::{Decision, Scripts, euid};
+use super::decision::{Decision, euid};
+use super::scripts::Scripts;
 use super::source::Source;
 use super::stored_refresh::StoredRefresh;
 use super::{Change, Findings};

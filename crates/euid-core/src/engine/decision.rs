@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::scripts::Scripts;
 use super::{Change, Findings, Pending};
 use crate::consent::Consent;
 use crate::euid::Euid;
@@ -9,7 +10,7 @@ use crate::policy::{self, Credential, Visibility};
 use crate::reason::Reason;
 use crate::scope::Scope;
 use crate::token::{AdvertisingToken, Note};
-use crate::transport::route::Route;
+use crate::transport::route::{Carrier, Route};
 use crate::transport::slots::Brought;
 
 /// The decision on a request: what its handler sees, and what its response will write unless the handler asks for
@@ -46,33 +47,6 @@ pub struct Decision {
     pub(super) scripts: Scripts,
     pub(super) findings: Findings,
     pub(super) reason: Reason,
-}
-
-/// The response's plan for the cookie for scripts, in one byte: a decision is moved several times.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Scripts(u8);
-
-impl Scripts {
-    const SYNC: u8 = 1;
-    const WITHHELD: u8 = 2;
-
-    pub(super) fn new(sync: bool, withheld: bool) -> Self {
-        Self((u8::from(sync) * Self::SYNC) | (u8::from(withheld) * Self::WITHHELD))
-    }
-
-    /// The cookie differs from the handler's token, and the response corrects it.
-    pub(super) fn sync(self) -> bool {
-        self.0 & Self::SYNC != 0
-    }
-
-    /// The cookie must not hold a token.
-    pub(super) fn withheld(self) -> bool {
-        self.0 & Self::WITHHELD != 0
-    }
-
-    pub(super) fn with_sync(self, sync: bool) -> Self {
-        Self::new(sync, self.withheld())
-    }
 }
 
 impl Decision {
@@ -171,6 +145,35 @@ impl Decision {
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
         self.route.scope()
+    }
+
+    /// What carried the request's state, as a word for logs and metrics: `headers` if the engine
+    /// [takes state in headers](super::Engine::with_headers) and the request came with one of these, else `cookies`.
+    ///
+    /// ```
+    /// # use euid_core as tower_euid;
+    /// # let (engine, _, browser, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
+    /// # let at = tower_euid::clock::UnixMillis::from_millis;
+    /// # let all = tower_euid::engine::RequestContext::UNRESTRICTED;
+    /// use http::{HeaderMap, HeaderValue, Method};
+    /// use tower_euid::{HeaderConfig, engine::Step};
+    ///
+    /// let engine = engine.with_headers(HeaderConfig::default());
+    /// let app = HeaderMap::from_iter([("euid-login".parse()?, HeaderValue::from_static(""))]);
+    /// for (request, transport) in [(browser, "cookies"), (app, "headers")] {
+    ///     let step = engine.begin(&Method::GET, &request, &all, || at(5_000));
+    ///     let Step::Ready(decision) = step else { panic!("{step:?}") };
+    ///     assert_eq!(decision.transport(), transport);
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn transport(&self) -> &'static str {
+        match self.route.carrier() {
+            Carrier::Cookies => "cookies",
+            Carrier::Headers => "headers",
+        }
     }
 
     /// The findings about the request's state, for logs and metrics. Empty after
@@ -286,6 +289,7 @@ pub(super) fn euid(sees: Visibility, token: Option<AdvertisingToken>) -> Euid {
         (Visibility::Unavailable | Visibility::Active, _) => Euid::Unavailable,
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,15 +299,5 @@ mod tests {
     #[test]
     fn decision_takes_seven_words_with_its_reason() {
         assert_eq!((size_of::<Decision>(), size_of::<Reason>()), (56, 1));
-    }
-
-    #[test]
-    fn plan_for_the_cookie_for_scripts_holds_both_flags() {
-        for (sync, withheld) in [(false, false), (false, true), (true, false), (true, true)] {
-            let scripts = Scripts::new(sync, withheld);
-            assert_eq!((scripts.sync(), scripts.withheld()), (sync, withheld));
-            let other = scripts.with_sync(!sync);
-            assert_eq!((other.sync(), other.withheld()), (!sync, withheld));
-        }
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
-use super::decision::{Decision, Scripts};
+use super::decision::Decision;
 use super::read::{FoundAnchor, Opened, ReadOutcome};
 use super::routes::Served;
+use super::scripts::Scripts;
 use super::source::Source;
 use super::{Change, Engine, Findings, RejectReason, Renewal, RequestContext, SignedIn, Step};
 use crate::clock::UnixMillis;

@@ -4,9 +4,9 @@ use std::mem;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::decision::Scripts;
 use super::routes::Served;
 use super::save::{SavePlan, Saved};
+use super::scripts::Scripts;
 use super::write::{Removals, ScriptWrite, Writing};
 use super::{Change, ChangeKind, Engine, Pending, Renewal, Save, WriteError, logout};
 use crate::cache_control::{self, Exposure};

@@ -1,7 +1,8 @@
 //! The plan for the response of a request under way, and the note of what the handler does meanwhile.
 
 use super::Change;
-use super::decision::{Decision, Scripts};
+use super::decision::Decision;
+use super::scripts::Scripts;
 use crate::consent::Consent;
 use crate::euid::EuidLogoutHandle;
 use crate::token::Note;

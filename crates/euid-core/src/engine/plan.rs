@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::decision::{Decision, Scripts, euid};
+use super::decision::{Decision, euid};
 use super::exchange::Exchange;
 use super::navigation::{is_conditional, is_navigation_or_fetch};
 use super::routes::Served;
+use super::scripts::Scripts;
 use super::source::Source;
 use super::{Change, Findings, RefreshCandidate, Step};
 use crate::clock::UnixMillis;
