@@ -10,7 +10,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
@@ -36,7 +36,13 @@ struct Inner {
     layer: EuidLayer,
     logins: Logins,
     sender: Sender,
+    nonces: Nonces,
 }
+
+/// Random numbers, each for one request. One call of the operating system brings many: a call for each would take 2 % of
+/// a request's time.
+#[derive(Default)]
+struct Nonces(Mutex<Vec<[u8; 16]>>);
 
 /// The address of the visitor, in a request's extensions.
 #[derive(Clone, Copy)]
@@ -53,7 +59,7 @@ struct Kept {
 
 impl Forward {
     pub(super) fn new(layer: EuidLayer, logins: Logins, sender: Sender) -> Self {
-        Self(Arc::new(Inner { layer, logins, sender }))
+        Self(Arc::new(Inner { layer, logins, sender, nonces: Nonces::default() }))
     }
 }
 
@@ -110,7 +116,7 @@ impl Inner {
         let euid = request.extensions().get::<Euid>().cloned().unwrap_or_default();
         let consent = request.extensions().get().copied().unwrap_or(Consent::Granted);
         let peer = request.extensions().get::<Peer>().copied();
-        let nonce = nonce();
+        let nonce = self.nonces.take();
         let headers = request.headers_mut();
         names::drop_reserved(headers);
         names::take_cookies(self.layer.engine(), headers);
@@ -198,16 +204,22 @@ fn forwarded(headers: &mut HeaderMap, peer: Option<Peer>) {
     }
 }
 
+impl Nonces {
+    /// Returns a number as text, each only once; `None` if the operating system has no random numbers.
+    fn take(&self) -> Option<String> {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if left.is_empty() {
+            let mut bytes = [0; 256 * 16];
+            getrandom::fill(&mut bytes).ok()?;
+            left.extend(bytes.as_chunks().0);
+        }
+        left.pop().map(|number| format!("{:032x}", u128::from_ne_bytes(number)))
+    }
+}
+
 /// Whether the browser asks for a part of a page that caches keep.
 fn is_asset(headers: &HeaderMap) -> bool {
     headers.get_all("sec-fetch-dest").iter().any(|value| ["image", "style", "font"].iter().any(|asset| value == asset))
-}
-
-/// Returns a random text; `None` if the operating system has no random numbers.
-fn nonce() -> Option<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
