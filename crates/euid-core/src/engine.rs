@@ -46,6 +46,7 @@ mod round_trips;
 mod routes;
 mod save;
 mod scripts;
+mod settle;
 mod source;
 mod store_calls;
 mod stored;
