@@ -47,6 +47,8 @@ use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 /// events, or the first failing history, minimized, with its failure.
 fn play(setup: Setup) -> Result<Tally, (Vec<Step>, String)> {
     let mut config = Config { failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+    // Two logins have the same tag once in 2^24. If many histories are left out, the tags are at fault.
+    config.max_global_rejects = 10;
     if config.rng_seed == RngSeed::Random || !setup.must_hold() {
         config.rng_seed = RngSeed::Fixed(6265);
     }

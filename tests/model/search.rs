@@ -15,7 +15,8 @@ pub(super) trait Model {
     /// Every next state, and the step to it.
     fn next(&self, state: &Self::State) -> Vec<(String, Self::State)>;
     fn key(&self, state: &Self::State) -> Self::Key;
-    /// Whether two logins of a state have the same tag, as happens once in 2^24. The step is then done again.
+    /// Whether two logins of a state have the same tag, as happens once in 2^24. The step is then done again, twice
+    /// at most: tags that never differ are a fault.
     fn has_equal_tags(&self, state: &Self::State) -> bool;
     /// What is wrong in a state.
     fn judge(&self, state: &Self::State) -> Vec<Self::Violation>;
@@ -44,8 +45,10 @@ pub(super) fn explore<M: Model>(
     let mut queue = VecDeque::from([(0, start)]);
     while let Some((number, state)) = queue.pop_front() {
         let are_clear = |next: &Vec<_>| !next.iter().any(|(_, next)| model.has_equal_tags(next));
-        let next = iter::repeat_with(|| model.next(&state)).find(are_clear);
-        for (step, next) in next.into_iter().flatten() {
+        let Some(next) = iter::repeat_with(|| model.next(&state)).take(3).find(are_clear) else {
+            panic!("two logins have the same tag, again and again");
+        };
+        for (step, next) in next {
             if !seen.insert(key(&next)) {
                 continue;
             }
@@ -101,4 +104,33 @@ fn path(steps: &[(usize, String)], mut number: usize) -> Vec<String> {
     }
     path.reverse();
     path
+}
+
+/// A model in which all logins have the same tag.
+struct EqualTags;
+
+impl Model for EqualTags {
+    type State = ();
+    type Key = ();
+    type Violation = ();
+
+    fn next(&self, (): &()) -> Vec<(String, ())> {
+        vec![(String::new(), ())]
+    }
+
+    fn key(&self, (): &()) {}
+
+    fn has_equal_tags(&self, (): &()) -> bool {
+        true
+    }
+
+    fn judge(&self, (): &()) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+#[test]
+#[should_panic(expected = "the same tag")]
+fn tags_that_never_differ_fail_the_search() {
+    explore(&EqualTags, (), |()| false);
 }

@@ -11,12 +11,15 @@ export async function ask(request, call = "page", form = {}, socketPath = "/run/
 }
 export async function euid(request, response, next = () => {}, { writeHead } = response) {
   response.writeHead = (status, ...rest) => {
-    const { headers = {}, set_cookie = [] } = request.euid;
-    for (const pair of Object.entries(rest.find((one) => typeof one === "object") ?? {})) response.setHeader(...pair);
-    const adds = (name) => name !== "cache-control" || /no-store/.test(response.getHeader(name));
+    const { headers = {}, set_cookie = [] } = request.euid ?? {}; // The site may answer before the sidecar does.
+    const given = rest.find((one) => typeof one === "object") ?? {}; // An object, or a list of names and values in turn.
+    const pairs = given.flatMap?.((name, at) => (at % 2 ? [] : [[name, given[at + 1]]])) ?? Object.entries(given);
+    const names = pairs.map(([name]) => name.toLowerCase());
+    pairs.forEach((pair, at) => response[names.indexOf(names[at]) < at ? "appendHeader" : "setHeader"](...pair));
+    const adds = (name) => name !== "cache-control" || /no-store/i.test(response.getHeader(name));
     for (const name in headers) response[adds(name) ? "appendHeader" : "setHeader"](name, headers[name]);
     for (const line of set_cookie) response.appendHeader("set-cookie", line);
-    return writeHead.call(response, status);
+    return writeHead.call(response, status, ...rest.filter((one) => typeof one === "string"));
   };
   await ask(request).then(() => next());
 }

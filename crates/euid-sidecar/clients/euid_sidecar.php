@@ -1,5 +1,6 @@
 <?php // The visitor's EUID: `$euid = euid();` before the page's first output. A login is
 // `euid('login', ['email' => $address])`, a logout `euid('logout')`; a later `euid()` then has their answer.
+// For a process that forgets its variables after each request: PHP-FPM, mod_php, CGI. Others would mix up visitors.
 function euid(string $call = 'page', array $form = []): array {
     static $answer = null, $path = 'unix:///run/euid-sidecar/api.sock';
     if (isset($answer) && str_starts_with($call, 'page')) return $answer;

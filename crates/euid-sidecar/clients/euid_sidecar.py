@@ -18,7 +18,7 @@ def middleware(site):
     def page(environ, start_response):
         def start(status, headers, *error):
             set_cookie, ours = (environ["euid"].get(name, {}) for name in ("set_cookie", "headers"))
-            kept = [it for it in headers if it[0].lower() not in ours.keys() & {"cache-control"} or "no-store" in it[1]]
+            kept = [it for it in headers if it[0].lower() not in ours.keys() & {"cache-control"} or "no-store" in it[1].lower()]
             return start_response(status, kept + [*ours.items()] + [("Set-Cookie", it) for it in set_cookie], *error)
         environ["euid"] = ask(environ)
         return site(environ, start)

@@ -723,7 +723,7 @@ class Client(Case):
             self.assertEqual((euid["advertising_token"], self.cache_control(headers)), (token, "private, no-cache"))
             self.assertIn("Cookie", ", ".join(headers.get_all("Vary")))
             _, _, headers = self.page("/?strict=1")
-            self.assertEqual(self.cache_control(headers), "no-store, private, no-cache")
+            self.assertEqual(self.cache_control(headers), "No-Store, private, no-cache")
             self.assertEqual(self.visit("/login?mail=user")[0]["state"], "absent")
             self.assertEqual(self.page()[0]["state"], "absent")
             self.visit("/login?email=user%40example.com")
@@ -736,6 +736,11 @@ class Client(Case):
         for _ in self.each_site():
             timing = ", ".join(self.page()[2].get_all("Server-Timing"))
             self.assertRegex(timing, "^site, euid;desc=\"absent;")
+
+    def test_page_in_express_may_go_out_before_the_sidecar_answers(self):
+        for name in self.each_site():
+            if name == "express":
+                self.assertIsNone(self.visit("/early")[0])
 
     def test_due_visitor_has_a_valid_token_on_every_page_while_the_operator_is_slow(self):
         self.serve(self.sandbox(delay=0.15, refresh_from=0, identity_expires=10) | self.settings())

@@ -148,7 +148,9 @@ impl Decision {
     }
 
     /// What carried the request's state, as a word for logs and metrics: `headers` if the engine
-    /// [takes state in headers](super::Engine::with_headers) and the request came with one of these, else `cookies`.
+    /// [takes state in headers](super::Engine::with_headers) and an app's request came with one of these, else `cookies`.
+    /// A browser's request has its state in cookies, unless the engine serves
+    /// [web views](crate::HeaderConfig::web_views).
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -160,7 +162,9 @@ impl Decision {
     ///
     /// let engine = engine.with_headers(HeaderConfig::default());
     /// let app = HeaderMap::from_iter([("euid-login".parse()?, HeaderValue::from_static(""))]);
-    /// for (request, transport) in [(browser, "cookies"), (app, "headers")] {
+    /// let mut script = app.clone();
+    /// script.insert("sec-fetch-site", HeaderValue::from_static("same-origin"));
+    /// for (request, transport) in [(browser, "cookies"), (app, "headers"), (script, "cookies")] {
     ///     let step = engine.begin(&Method::GET, &request, &all, || at(5_000));
     ///     let Step::Ready(decision) = step else { panic!("{step:?}") };
     ///     assert_eq!(decision.transport(), transport);

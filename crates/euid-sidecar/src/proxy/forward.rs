@@ -225,3 +225,18 @@ fn is_asset(headers: &HeaderMap) -> bool {
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn nonces_differ_over_several_calls_of_the_operating_system() {
+        let nonces = Nonces::default();
+        let taken: HashSet<_> = (0..600).filter_map(|_| nonces.take()).collect();
+        assert_eq!(taken.len(), 600);
+        assert!(taken.iter().all(|nonce| nonce.len() == 32));
+    }
+}

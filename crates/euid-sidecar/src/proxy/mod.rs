@@ -72,5 +72,5 @@ impl Proxy {
 
 /// Of a request, and of a response of the site. hyper's default is 100.
 const MOST_HEADERS: usize = 256;
-/// Of a head, and of a part of a body on its way: so many bytes a connection. hyper's default is 408 KiB.
+/// How many bytes of a head, or of a body, a connection reads, or has to write, at a time. hyper's default is 408 KiB.
 const MOST_BUFFERED: usize = 128 * 1024;

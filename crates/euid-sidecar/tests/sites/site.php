@@ -12,5 +12,5 @@ $milliseconds = (microtime(true) - $began) * 1000;
 setcookie('theme', 'dark');
 header('Vary: Accept-Encoding');
 header('Server-Timing: site');
-header('Cache-Control: ' . (isset($query['strict']) ? 'no-store' : 'public, max-age=60'));
+header('Cache-Control: ' . (isset($query['strict']) ? 'No-Store' : 'public, max-age=60'));
 echo json_encode(['euid' => (object) $euid, 'milliseconds' => $milliseconds]);

@@ -18,7 +18,7 @@ def site(environ, start_response):
     form = dict(urllib.parse.parse_qsl(environ["QUERY_STRING"]))
     if environ["PATH_INFO"] in ("/login", "/logout"):
         environ["euid"] = euid_sidecar.ask(environ, environ["PATH_INFO"][1:], form)
-    cache_control = "no-store" if "strict" in form else "public, max-age=60"
+    cache_control = "No-Store" if "strict" in form else "public, max-age=60"
     headers = [("Set-Cookie", "theme=dark"), ("Vary", "Accept-Encoding"), ("Server-Timing", "site")]
     headers.append(("Cache-Control", cache_control))
     start_response("200 OK", headers)

@@ -109,11 +109,13 @@ async fn refused_request_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn head_is_limited_at_some_128_kib() {
-    for (length, expected, received) in [(100, "200", 1), (260, "431", 0)] {
-        let value = "x".repeat(length * 1024);
-        let outcome = outcome(&format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {value}\r\n\r\n")).await;
-        assert_eq!((&*outcome.0, outcome.1.len()), (expected, received), "{length} KiB");
+async fn head_is_limited_at_some_128_kib_both_ways() {
+    let header = |length: usize| format!("X: {}\r\n", "x".repeat(length * 1024));
+    for (asked, answered, expected, received) in [(100, 100, "200", 1), (260, 0, "431", 0), (0, 260, "502", 1)] {
+        let running = Running::start(move |_| with(&header(answered), "fine")).await;
+        let response = running.get(&header(asked)).await;
+        let outcome = (status(&response), running.site.received().len());
+        assert_eq!(outcome, (expected, received), "{asked} and {answered} KiB");
     }
 }
 

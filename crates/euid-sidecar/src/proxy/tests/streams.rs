@@ -175,14 +175,20 @@ async fn stop_closes_idle_connections_and_lets_the_others_end() {
     assert!(TcpStream::connect(running.address).await.is_err());
 }
 
-#[tokio::test]
-async fn http_2_is_taken_if_set_and_its_cookies_are_joined() {
+/// A proxy that takes HTTP/2, and a connection to it.
+async fn http_2() -> (Running, http2::SendRequest<Body>) {
     let site = Site::start(|_| with("Connection: x-own\r\nX-Own: 1\r\n", "fine")).await;
     let upstream = site.address.to_string();
     let running = Running::before(site, &upstream, true, |layer| layer).await;
     let io = TokioIo::new(running.connect().await);
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
+    (running, sender)
+}
+
+#[tokio::test]
+async fn http_2_is_taken_if_set_and_its_cookies_are_joined() {
+    let (running, mut sender) = http_2().await;
     let own = running.visitor(VisitorState::Fresh).cookie_header();
     let request = || {
         let request = Request::builder().version(Version::HTTP_2).uri("http://site:80/a?b").header("te", "trailers");
@@ -205,4 +211,14 @@ async fn http_2_is_taken_if_set_and_its_cookies_are_joined() {
     assert_eq!(sender.send_request(other_host).await.unwrap().status(), 400);
     // And HTTP/1.1 as before.
     assert_eq!(status(&running.get("").await), "200");
+}
+
+#[tokio::test]
+async fn head_in_http_2_is_limited_at_64_kib() {
+    let (_running, mut sender) = http_2().await;
+    for (length, expected) in [(60, 200), (70, 431)] {
+        let value = "x".repeat(length * 1024);
+        let request = Request::get("http://site/").header("x", value).body(Body::empty()).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), expected, "{length} KiB");
+    }
 }
