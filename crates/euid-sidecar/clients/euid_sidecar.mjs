@@ -5,20 +5,18 @@ export async function ask(request, call = "page", form = {}, socketPath = "/run/
   const passed = Object.entries(request.headers).filter(([name]) => /^(cookie$|sec-|euid-|uid2-)/.test(name));
   const [headers, signal] = [Object.fromEntries(passed), AbortSignal.timeout(call.startsWith("page") ? 50 : 6000)];
   const to = { socketPath, path: `/v1/${call}`, method: call.startsWith("page") ? "GET" : "POST", headers, signal };
-  const asked = new Promise((done, fail) => send(to, done).on("error", fail).end(`${new URLSearchParams(form)}`));
-  const answer = asked.then((parts) => parts.toArray()).then((parts) => JSON.parse(Buffer.concat(parts)));
-  return (request.euid = await answer.catch(() => ({})));
+  const got = new Promise((done, fail) => send(to, done).on("error", fail).end(`${new URLSearchParams(form)}`));
+  return (request.euid = await got.then(async (it) => JSON.parse(Buffer.concat(await it.toArray()))).catch(() => ({})));
 }
 export async function euid(request, response, next = () => {}, { writeHead } = response) {
   response.writeHead = (status, ...rest) => {
-    const { headers = {}, set_cookie = [] } = request.euid ?? {}; // The site may answer before the sidecar does.
-    const given = rest.find((one) => typeof one === "object") ?? {}; // An object, or a list of names and values in turn.
+    // The site may answer before the sidecar does. It gives its headers as an object, or as a list of names and values.
+    const [{ headers, set_cookie = [] }, given = {}] = [request.euid ?? {}, rest.find((it) => it === Object(it))];
     const pairs = given.flatMap?.((name, at) => (at % 2 ? [] : [[name, given[at + 1]]])) ?? Object.entries(given);
-    const names = pairs.map(([name]) => name.toLowerCase());
-    pairs.forEach((pair, at) => response[names.indexOf(names[at]) < at ? "appendHeader" : "setHeader"](...pair));
+    for (const pair of pairs) response[given.flatMap ? "appendHeader" : "setHeader"](...pair);
     const adds = (name) => name !== "cache-control" || /no-store/i.test(response.getHeader(name));
-    for (const name in headers) response[adds(name) ? "appendHeader" : "setHeader"](name, headers[name]);
-    for (const line of set_cookie) response.appendHeader("set-cookie", line);
+    for (const [name, value] of Object.entries({ ...headers, "set-cookie": set_cookie }))
+      response[adds(name) ? "appendHeader" : "setHeader"](name, value);
     return writeHead.call(response, status, ...rest.filter((one) => typeof one === "string"));
   };
   await ask(request).then(() => next());

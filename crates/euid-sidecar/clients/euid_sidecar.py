@@ -3,10 +3,9 @@ A login is `environ["euid"] = ask(environ, "login", {"email": address})`, a logo
 import contextlib, json, socket, time, urllib.parse
 
 def ask(environ, call="page", form=(), path="/run/euid-sidecar/api.sock"):
-    method, patience = ("GET", 0.05) if call.startswith("page") else ("POST", 6)  # seconds
-    end, body = time.monotonic() + patience, urllib.parse.urlencode(form)
+    end, body = time.monotonic() + (patience := 0.05 if call.startswith("page") else 6), urllib.parse.urlencode(form)
     passed = [name for name in environ if name.startswith(("HTTP_COOKIE", "HTTP_SEC_", "HTTP_EUID_", "HTTP_UID2_"))]
-    head = f"{method} /v1/{call} HTTP/1.0\r\nContent-Length: {len(body)}\r\n"
+    head = f"{'GET' if call.startswith('page') else 'POST'} /v1/{call} HTTP/1.0\r\nContent-Length: {len(body)}\r\n"
     head += "".join(f"{name[5:].replace('_', '-')}: {environ[name]}\r\n" for name in passed)
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as api:
         api.settimeout(patience), api.connect(path), api.sendall(f"{head}\r\n{body}".encode("latin1"))
