@@ -1,9 +1,9 @@
 <?php // The visitor's EUID: `$euid = euid();` before the page's first output. A login is
 // `euid('login', ['email' => $address])`, a logout `euid('logout')`; a later `euid()` then has their answer.
-// For a process that forgets its variables after each request: PHP-FPM, mod_php, CGI. Others would mix up visitors.
+// The answer is in $_SERVER, which is new in each request, also where a process serves several.
 function euid(string $call = 'page', array $form = []): array {
-    static $answer = null, $path = 'unix:///run/euid-sidecar/api.sock';
-    if (isset($answer) && str_starts_with($call, 'page')) return $answer;
+    if (isset($_SERVER['euid']) && str_starts_with($call, 'page')) return $_SERVER['euid'];
+    $path = 'unix:///run/euid-sidecar/api.sock';
     [$method, $patience] = str_starts_with($call, 'page') ? ['GET', 0.05] : ['POST', 6.0]; // seconds
     [$end, $body, $text] = [microtime(true) + $patience, http_build_query($form, '', '&'), ''];
     $head = "$method /v1/$call HTTP/1.0\r\n";
@@ -14,10 +14,10 @@ function euid(string $call = 'page', array $form = []): array {
         for (stream_set_blocking($sidecar, false); !feof($sidecar) && ($left = $end - microtime(true)) > 0; ) {
             [$read, $none] = [[$sidecar], null];
             if (stream_select($read, $none, $none, 0, (int) ($left * 1e6))) $text .= fread($sidecar, 65536); } }
-    header_register_callback(function () use (&$answer) {
+    header_register_callback(function () {
         $strict = preg_grep('/^Cache-Control:.*no-store/i', headers_list());
-        foreach ($answer['headers'] ?? [] as $name => $value) header("$name: $value", $name === 'cache-control' && !$strict);
-        foreach ($answer['set_cookie'] ?? [] as $line) header("Set-Cookie: $line", false);
+        foreach ($_SERVER['euid']['headers'] ?? [] as $name => $it) header("$name: $it", $name === 'cache-control' && !$strict);
+        foreach ($_SERVER['euid']['set_cookie'] ?? [] as $line) header("Set-Cookie: $line", false);
     });
-    return $answer = json_decode(explode("\r\n\r\n", $text, 2)[1] ?? '', true) ?? [];
+    return $_SERVER['euid'] = json_decode(explode("\r\n\r\n", $text, 2)[1] ?? '', true) ?? [];
 }
