@@ -294,12 +294,11 @@ pub(super) fn euid(sees: Visibility, token: Option<AdvertisingToken>) -> Euid {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
     use super::*;
 
     /// Each request moves one a few times.
-    #[cfg(target_pointer_width = "64")]
     #[test]
     fn decision_takes_seven_words_with_its_reason() {
         assert_eq!((size_of::<Decision>(), size_of::<Reason>()), (56, 1));
