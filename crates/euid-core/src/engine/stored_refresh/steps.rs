@@ -1,4 +1,4 @@
-//! The steps of a [`StoredRefresh`]: each makes of an answer the next call, or the outcome.
+//! The steps of a [`StoredRefresh`]: each turns an answer into the next call or the outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
