@@ -1,6 +1,7 @@
 //! The memory of refresh tokens: the state of each. Bounded in entries and in bytes.
 //!
-//! 1. A hash of its whole text identifies a token; the last one of a login is also found by the login's lineage.
+//! 1. A hash of its whole text identifies a token; the last one of a login is also found by the login's lineage, but not
+//!    by a request that brings the pair of its answer: if that pair is due, the answer is of no use.
 //! 2. [`token_state`](super::token_state) decides how long an answer or a failure is remembered.
 //! 3. At the limit the oldest memory is forgotten, which costs at most another call. Calls under way are never
 //!    forgotten.
@@ -64,6 +65,8 @@ struct Entry {
     generation: u64,
     lineage: Option<Lineage>,
     state: TokenState,
+    /// The refresh token of the pair that it was answered with.
+    successor: Option<TokenHash>,
     /// Failures in a row.
     failures: u32,
     /// A failure of a migrated identity.
@@ -80,9 +83,7 @@ struct Place {
 
 impl RefreshKey {
     pub(crate) fn new(identity: &Identity, lineage: Option<Lineage>) -> Self {
-        let hash: [u8; 32] = Sha256::digest(identity.refresh_token().expose_secret()).into();
-        let (token, _) = hash.split_first_chunk().unwrap_or((&[0; 16], &[]));
-        Self { token: *token, lineage }
+        Self { token: hash_of(identity), lineage }
     }
 }
 
@@ -105,9 +106,10 @@ impl Memo {
         self.entries.get(&key.token).map(|entry| &entry.state)
     }
 
-    /// The state of the last token of the same login.
+    /// The state of the last token of the same login. `None` if this token is its successor.
     pub(super) fn of_lineage(&self, key: &RefreshKey) -> Option<&TokenState> {
-        self.last_entry(key.lineage?).map(|entry| &entry.state)
+        let last = self.last_entry(key.lineage?)?;
+        (last.successor != Some(key.token)).then_some(&last.state)
     }
 
     /// How often the token, or the last one of its login, has failed in a row.
@@ -178,7 +180,11 @@ impl Memo {
         self.generations += 1;
         let RefreshKey { token, lineage } = key;
         let generation = self.generations;
-        let entry = Entry { generation, lineage, state, failures, is_migrated_failure: false };
+        let successor = match state.remembered().map(AsRef::as_ref) {
+            Some(Ok(Refreshed::Identity(pair))) => Some(hash_of(pair)),
+            _ => None,
+        };
+        let entry = Entry { generation, lineage, state, successor, failures, is_migrated_failure: false };
         if let Some(bytes) = entry.weight() {
             self.remembered += 1;
             self.bytes += bytes;
@@ -256,6 +262,12 @@ impl Entry {
     fn weight(&self) -> Option<usize> {
         self.state.remembered().map(weight)
     }
+}
+
+fn hash_of(identity: &Identity) -> TokenHash {
+    let hash: [u8; 32] = Sha256::digest(identity.refresh_token().expose_secret()).into();
+    let (token, _) = hash.split_first_chunk().unwrap_or((&[0; 16], &[]));
+    *token
 }
 
 /// Returns the weight of a memory in bytes: key, entry, places in the index and the queue, and the texts of an

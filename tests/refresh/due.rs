@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tower_euid::EuidUpdate;
+use tower_euid::store::MemoryStore;
+use tower_euid::{EuidLayer, EuidUpdate};
 
 use crate::support::issuer::Issuer;
 use crate::support::{DUE, Jar, Log, Operator, REFRESH_FROM, Site, identity_until, new_pair};
@@ -73,10 +74,17 @@ async fn refresh_ahead_makes_a_refresh_due_earlier_by_this_time() {
     }
 }
 
-/// Returns the number of calls for a page a minute, 100 times, with pairs like those of EUID's operator.
+/// Returns the number of calls for a page a minute, 100 times, with pairs like those of EUID's operator. The same with a
+/// store as with cookies.
 async fn calls_of_100_pages(ahead: Duration) -> usize {
+    let in_cookies = calls_with(ahead, |layer| layer).await;
+    assert_eq!(calls_with(ahead, |layer| layer.store(MemoryStore::new())).await, in_cookies);
+    in_cookies
+}
+
+async fn calls_with(ahead: Duration, keep: fn(EuidLayer) -> EuidLayer) -> usize {
     let issuer = Issuer::new([15 * MINUTE, 60 * MINUTE, 90 * MINUTE]);
-    let mut site = issuer.due_site().await.configured(|layer| layer.refresh_ahead(ahead));
+    let mut site = issuer.due_site().await.configured(|layer| keep(layer.refresh_ahead(ahead)));
     for minute in 0..100 {
         site.wait_until(DUE + minute * MINUTE);
         assert!(site.look().await.saw().starts_with("active(pair"));

@@ -145,7 +145,7 @@ impl RefreshCandidate {
 
 /// The pair, due a little later if it would be due again at once. A host that has called [`Refreshed::received`] has
 /// such a pair, unless it refreshes ahead; another host has not.
-fn not_due_at(now: UnixMillis, pair: &Identity, ahead: Duration) -> Identity {
+pub(super) fn not_due_at(now: UnixMillis, pair: &Identity, ahead: Duration) -> Identity {
     let times = pair.times();
     let pair = pair.clone();
     let is_due = policy::is_due_at_once(&times, ahead, now);

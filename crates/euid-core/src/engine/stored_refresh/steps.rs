@@ -7,6 +7,7 @@ use super::{MOST_TRIES, Next, State, StoredRefresh, is_leased};
 use crate::clock::UnixMillis;
 use crate::engine::Engine;
 use crate::engine::opt_out::opted_out_until;
+use crate::engine::settle::not_due_at;
 use crate::engine::store_calls::{Ended, Loaded, StoreCall, StoreWrite, Unavailable};
 use crate::error::{ErrorKind, EuidError};
 use crate::identity::Identity;
@@ -92,7 +93,9 @@ impl StoredRefresh {
         now: UnixMillis,
     ) -> Next {
         let end = match &outcome {
-            Ok(Refreshed::Identity(pair)) => return self.put_pair(engine, pair.clone(), false, now),
+            Ok(Refreshed::Identity(pair)) => {
+                return self.put_pair(engine, not_due_at(now, pair, engine.refresh_ahead), false, now);
+            }
             Ok(Refreshed::OptedOut) => {
                 let opt_out = OptOut { login: self.login, until: opted_out_until(now) };
                 // A logout that came meanwhile stays.
