@@ -1,7 +1,7 @@
 //! The states of a request under way. [`response`](crate::response) writes the response.
 //!
 //! ```text
-//! Hot ──────────────────────────────► response        nothing is planned for the state
+//! Hot ──────────────────────────────► response        nothing is planned for the state, or a removal
 //! Cold: Loading ─────► Loaded: any of these           the identity is in the store
 //!       Refreshing ──► Calling ─────► response        a refresh was due
 //!                      Calling ─────► response        state to write, or a refresh runs beside
@@ -69,7 +69,7 @@ pub struct ResponseFuture<S: Service<Request<B>>, B>(#[pin] RequestState<S, B>);
 
 #[pin_project(project = RequestStateProj)]
 enum RequestState<S: Service<Request<B>>, B> {
-    /// The handler runs, and nothing is planned for the state.
+    /// The handler runs, and its response may remove an identity, but writes none.
     Hot {
         #[pin]
         inner: S::Future,
@@ -142,7 +142,7 @@ pub(crate) struct ConcurrentRefresh {
 }
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
-    /// Returns the future of a handler that runs: hot, unless its response may write state.
+    /// Returns the future of a handler that runs: hot, unless its response may write state, not only remove it.
     #[inline]
     pub(crate) fn running(
         inner: S::Future,

@@ -45,12 +45,14 @@ pub(crate) struct Note(Arc<Noted>);
 struct Noted {
     /// Made from `packed` when it is first read, as many handlers never do. Empty where there is no token.
     text: OnceLock<Box<str>>,
-    packed: Option<Packed>,
+    packed: Packed,
     times: IdentityTimes,
     read: AtomicBool,
     logged_out: AtomicBool,
     /// A layer further in keeps the token from the handler.
     withheld: AtomicBool,
+    /// The response removes the identity, whatever the handler does.
+    forgets: AtomicBool,
     /// A number of the host's.
     host_id: AtomicUsize,
     /// What the request brought: the response may remove some of it.
@@ -70,7 +72,7 @@ type Encode = fn(&[u8], &mut [u8]) -> Option<usize>;
 impl AdvertisingToken {
     /// The token whose text is `text`.
     pub(crate) fn new(text: impl Into<Box<str>>, times: IdentityTimes, scope: Scope) -> Self {
-        Self(Arc::new(Noted::new(OnceLock::from(text.into()), None, times, Route::by_cookies(scope))))
+        Self(Arc::new(Noted { text: OnceLock::from(text.into()), ..Noted::new(times, Route::by_cookies(scope)) }))
     }
 
     /// The token of an identity in the scope that serves the request.
@@ -80,8 +82,12 @@ impl AdvertisingToken {
 
     /// The token whose text `encode` makes of `bytes`; `None` if there are too many of them.
     pub(crate) fn packed(bytes: &[u8], encode: Encode, times: IdentityTimes, scope: Scope) -> Option<Self> {
-        let packed = Packed { bytes: bytes.try_into().ok()?, encode };
-        Some(Self(Arc::new(Noted::new(OnceLock::new(), Some(packed), times, Route::by_cookies(scope)))))
+        let mut noted = Arc::new(Noted::new(times, Route::by_cookies(scope)));
+        // In their final place: each move would copy them once more.
+        let packed = &mut Arc::get_mut(&mut noted)?.packed;
+        packed.bytes.try_extend_from_slice(bytes).ok()?;
+        packed.encode = encode;
+        Some(Self(noted))
     }
 
     /// The note in the token's allocation.
@@ -189,7 +195,7 @@ impl Note {
     pub(crate) fn without_token(brought: Brought, route: Route) -> Self {
         let never = UnixMillis::from_millis(i64::MIN);
         let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
-        Self(Arc::new(Noted { brought, ..Noted::new(OnceLock::new(), None, times, route) }))
+        Self(Arc::new(Noted { brought, ..Noted::new(times, route) }))
     }
 
     /// Which scope serves the request, and what carries its state.
@@ -234,10 +240,21 @@ impl Note {
         self.0.withheld.load(Ordering::Relaxed)
     }
 
+    /// Notes that the response removes the identity.
+    #[inline]
+    pub(crate) fn forget_identity(&self) {
+        self.0.forgets.store(true, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn forgets_identity(&self) -> bool {
+        self.0.forgets.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing has been noted that the response must follow.
     #[inline]
     pub(crate) fn is_blank(&self) -> bool {
-        !self.was_read() && !self.was_logged_out() && !self.was_withheld()
+        !self.was_read() && !self.was_logged_out() && !self.was_withheld() && !self.forgets_identity()
     }
 
     /// Sets the host's number.
@@ -252,15 +269,17 @@ impl Note {
 }
 
 impl Noted {
-    fn new(text: OnceLock<Box<str>>, packed: Option<Packed>, times: IdentityTimes, route: Route) -> Self {
-        let [read, logged_out, withheld] = [const { AtomicBool::new(false) }; 3];
+    /// That of a request without a token.
+    fn new(times: IdentityTimes, route: Route) -> Self {
+        let [read, logged_out, withheld, forgets] = [const { AtomicBool::new(false) }; 4];
         Self {
-            text,
-            packed,
+            text: OnceLock::new(),
+            packed: Packed { bytes: ArrayVec::new_const(), encode: |_, _| None },
             times,
             read,
             logged_out,
             withheld,
+            forgets,
             host_id: AtomicUsize::new(0),
             brought: Brought::NOTHING,
             route,
@@ -268,7 +287,7 @@ impl Noted {
     }
 
     fn text(&self) -> &str {
-        self.text.get_or_init(|| self.packed.as_ref().map_or_else(Box::default, Packed::text))
+        self.text.get_or_init(|| self.packed.text())
     }
 }
 

@@ -567,6 +567,19 @@ fn watch_notes_a_read_of_the_token_and_a_logout() {
 }
 
 #[test]
+fn watch_holds_the_removal_of_an_identity() {
+    let mut visit = Visit::logged_in(new_engine());
+    for (_, value) in visit.cookies.iter_mut().filter(|(name, _)| name.starts_with("__Host-euid.")) {
+        value.truncate(value.len() - 4);
+    }
+    let (euid, pending) = ready(visit.begin(&GRANTED)).start();
+    assert_eq!(euid.state(), "absent");
+    let watch = pending.into_watch().unwrap();
+    assert!(!watch.is_blank());
+    assert_eq!(visit.finish(watch.into(), None, StatusCode::OK).1, written([], [IDENTITY]));
+}
+
+#[test]
 fn pending_with_a_plan_does_not_become_a_watch() {
     let visit = Visit::logged_in(new_engine()).wait(DUE);
     let new = Ok(Refreshed::Identity(identity_of("new", visit.now)));

@@ -140,7 +140,7 @@ impl Site {
         };
         let removals =
             Removals { route: Route::by_cookies(self.0.cookies.scope()), brought: &Brought::NOTHING, leftovers: false };
-        self.0.write(Writing { change: &change, removals, scripts, saved: None }, now, headers).is_ok()
+        self.0.write(Writing { change: &change, removals, scripts, saved: None }, &|| now, headers).is_ok()
     }
 }
 

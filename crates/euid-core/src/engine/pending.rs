@@ -40,8 +40,8 @@ pub struct Pending {
     pub(super) is_private: bool,
 }
 
-/// A [`Pending`] without a planned change, in one machine word: it only watches what the handler does. It keeps a
-/// host's state of a usual request small.
+/// A [`Pending`] in one machine word: it plans nothing, or only to remove the identity, and watches what the handler does.
+/// It keeps a host's state of a usual request small.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -186,7 +186,7 @@ impl Pending {
         self.is_private = true;
     }
 
-    /// Converts this into a [`Watch`], one machine word, if no change is planned.
+    /// Converts this into a [`Watch`], one machine word, if no change is planned but the removal of an identity.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -210,14 +210,20 @@ impl Pending {
     ///
     /// # Errors
     ///
-    /// Returns the unchanged `Pending` if a change is planned.
+    /// Returns the unchanged `Pending` if it plans more.
     #[inline]
     pub fn into_watch(self) -> Result<Watch, Self> {
         let plans = self.is_private
             || self.scripts != Scripts::default()
             || self.has_leftovers
             || self.consent == Consent::Withdrawn;
-        if plans || !matches!(self.change, Change::Keep) { Err(self) } else { Ok(Watch(self.note)) }
+        match (&self.change, &self.note) {
+            _ if plans => return Err(self),
+            (Change::Keep, _) => {}
+            (Change::ForgetIdentity, Some(note)) => note.forget_identity(),
+            _ => return Err(self),
+        }
+        Ok(Watch(self.note))
     }
 }
 
@@ -229,9 +235,10 @@ impl Default for Pending {
 
 impl From<Watch> for Pending {
     fn from(Watch(note): Watch) -> Self {
+        let forgets = note.as_ref().is_some_and(Note::forgets_identity);
         // After the handler only withdrawn consent matters, and that is never without a plan.
         Self {
-            change: Change::Keep,
+            change: if forgets { Change::ForgetIdentity } else { Change::Keep },
             has_leftovers: false,
             note,
             consent: Consent::Granted,
@@ -242,7 +249,8 @@ impl From<Watch> for Pending {
 }
 
 impl Watch {
-    /// Whether the handler did nothing that the response must follow: no read of the token, no logout.
+    /// Whether the response has nothing to do: no identity is removed, and the handler neither read the token nor logged
+    /// the visitor out.
     ///
     /// ```
     /// # use euid_core as tower_euid;

@@ -56,7 +56,7 @@ impl Site {
 
     fn write_with_scripts(&self, change: &Change, scripts: ScriptWrite<'_>) -> Vec<String> {
         let mut headers = HeaderMap::new();
-        self.0.write(writing(change, NO_REMOVALS, scripts), NOW, &mut headers).unwrap();
+        self.0.write(writing(change, NO_REMOVALS, scripts), &|| NOW, &mut headers).unwrap();
         headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     }
 
@@ -92,7 +92,7 @@ impl Site {
         let removals =
             Removals { route: Route::by_cookies(Scope::Euid), brought: &brought, leftovers: brought.ends_leftovers };
         let mut headers = HeaderMap::new();
-        self.0.write(writing(&Change::Keep, removals, ScriptWrite::Keep), NOW, &mut headers).unwrap();
+        self.0.write(writing(&Change::Keep, removals, ScriptWrite::Keep), &|| NOW, &mut headers).unwrap();
         let name = |line: &HeaderValue| {
             let line = line.to_str().unwrap();
             assert!(line.ends_with("; Max-Age=0"), "{line}");
@@ -321,7 +321,7 @@ fn removal_cookie_repeats_the_attributes() {
         let brought = site.find(&pairs).brought;
         let mut headers = HeaderMap::new();
         let removals = Removals { route: Route::by_cookies(Scope::Euid), brought: &brought, leftovers: false };
-        site.0.write(writing(&Change::EndLogin, removals, ScriptWrite::Keep), NOW, &mut headers).unwrap();
+        site.0.write(writing(&Change::EndLogin, removals, ScriptWrite::Keep), &|| NOW, &mut headers).unwrap();
         let removed = headers.get_all(SET_COOKIE).iter().map(|line| line.to_str().unwrap().to_owned());
         let removed: Vec<_> = removed.map(|line| attributes(&line)).collect();
         assert_eq!(removed.last().unwrap().0, config.anchor_name(Scope::Euid), "curl keeps the last removal only");
@@ -363,10 +363,10 @@ fn script_cookie_lasts_as_long_as_its_token_and_no_longer_than_the_identity_cook
 
 #[test]
 fn identity_too_large_for_a_cookie_is_not_written() {
-    let write = |site: &Site, identity: &Identity, now| {
+    let write = |site: &Site, identity: &Identity, now: UnixMillis| {
         let mut headers = HeaderMap::new();
         let outcome =
-            site.0.write(writing(&begin(identity.clone()), NO_REMOVALS, ScriptWrite::Keep), now, &mut headers);
+            site.0.write(writing(&begin(identity.clone()), NO_REMOVALS, ScriptWrite::Keep), &|| now, &mut headers);
         assert_eq!(headers.is_empty(), outcome.is_err());
         outcome
     };
@@ -383,8 +383,9 @@ fn identity_too_large_for_a_cookie_is_not_written() {
 #[test]
 fn identity_with_less_than_a_second_left_is_not_written() {
     let site = Site::new();
-    let write =
-        |now| site.0.write(writing(&begin(identity("x")), NO_REMOVALS, ScriptWrite::Keep), now, &mut HeaderMap::new());
+    let write = |now: UnixMillis| {
+        site.0.write(writing(&begin(identity("x")), NO_REMOVALS, ScriptWrite::Keep), &|| now, &mut HeaderMap::new())
+    };
     let last_second = NOW.saturating_add(Duration::from_secs(86_399));
     assert_eq!(write(last_second).map(|_| ()), Ok(()));
     assert_eq!(write(last_second.saturating_add(Duration::from_millis(1))), Err(WriteError::Expired));
@@ -419,7 +420,7 @@ fn header_of_an_identity_is_named_by_its_lineage_and_has_771_characters() {
     let engine = Site::new().0.with_headers(HeaderConfig::default());
     for _ in 0..100 {
         let mut headers = HeaderMap::new();
-        let size = engine.write(writing(&begin(real()), removals, ScriptWrite::Keep), NOW, &mut headers).unwrap();
+        let size = engine.write(writing(&begin(real()), removals, ScriptWrite::Keep), &|| NOW, &mut headers).unwrap();
         let lineage = BASE64URL.decode(&headers["euid-login"]).unwrap();
         let digits: String = lineage[..3].iter().map(|byte| format!("{byte:02x}")).collect();
         let name = format!("euid-identity-{digits}");

@@ -56,7 +56,8 @@ pub(super) struct Writing<'a> {
 struct Writer<'a, T> {
     engine: &'a Engine,
     transport: &'a T,
-    now: UnixMillis,
+    /// A removal does not ask for it.
+    now: &'a dyn Fn() -> UnixMillis,
 }
 
 impl Engine {
@@ -66,7 +67,7 @@ impl Engine {
     pub(super) fn write(
         &self,
         writing: Writing<'_>,
-        now: UnixMillis,
+        now: &dyn Fn() -> UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
         if headers.keys_len() > MANY_HEADERS {
@@ -82,7 +83,7 @@ impl Engine {
     fn write_by<T: Served>(
         &self,
         writing: Writing<'_>,
-        now: UnixMillis,
+        now: &dyn Fn() -> UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
         if writing.removals.brought.idle().is_empty() {
@@ -96,7 +97,7 @@ impl Engine {
     fn write_serving<T: Served>(
         &self,
         writing: Writing<'_>,
-        now: UnixMillis,
+        now: &dyn Fn() -> UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
         match (writing.removals.route.scope().and_then(|scope| T::of(self, scope)), writing.change) {
@@ -111,7 +112,7 @@ impl Engine {
     fn write_all<T: Served>(
         &self,
         writing: Writing<'_>,
-        now: UnixMillis,
+        now: &dyn Fn() -> UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<Option<usize>, WriteError> {
         let mut serving = HeaderMap::new();
@@ -134,7 +135,7 @@ impl Engine {
     fn write_idle<T: Served>(
         &self,
         Writing { change, removals, .. }: Writing<'_>,
-        now: UnixMillis,
+        now: &dyn Fn() -> UnixMillis,
         headers: &mut HeaderMap,
     ) -> Result<(), WriteError> {
         for idle in removals.brought.idle() {
@@ -188,7 +189,7 @@ impl<T: Transport> Writer<'_, T> {
                     Some(Saved::OptOut(opt_out)) => *opt_out,
                     _ => {
                         let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
-                        OptOut { login, until: opted_out_until(self.now) }
+                        OptOut { login, until: opted_out_until((self.now)()) }
                     }
                 };
                 if !by_user {
@@ -282,14 +283,14 @@ impl<T: Transport> Writer<'_, T> {
     fn seal_opt_out(&self, opt_out: &OptOut) -> Result<(T::Line, Slot), WriteError> {
         let slot = Slot::OptOut(tag(&opt_out.login));
         // A Max-Age of zero would remove the cookie.
-        let rest = opt_out.until.saturating_since(self.now).max(Duration::from_secs(1));
+        let rest = opt_out.until.saturating_since((self.now)()).max(Duration::from_secs(1));
         let (line, _) = self.seal(Purpose::OptOut, slot, &opt_out.write(), rest)?;
         Ok((line, slot))
     }
 
     /// The line of an identity, its slot, and the size of its name and value.
     fn seal_identity(&self, login: &Login, identity: &Identity) -> Result<(T::Line, Slot, usize), WriteError> {
-        let rest = identity.times().refresh_expires.saturating_since(self.now);
+        let rest = identity.times().refresh_expires.saturating_since((self.now)());
         if rest < Duration::from_secs(1) {
             // A Max-Age of zero would remove the cookie.
             return Err(WriteError::Expired);

@@ -12,6 +12,7 @@
 //!
 //! A value in a store is sealed in the same way, but its bytes are not encoded, and its name is the store's key.
 
+use arrayvec::ArrayVec;
 use base64::Engine;
 use xaes_256_gcm::aead::AeadInOut;
 use xaes_256_gcm::{Nonce, Tag};
@@ -84,8 +85,8 @@ pub(crate) fn seal_bytes(
     bytes.extend_from_slice(&nonce);
     bytes.extend_from_slice(plain);
     let (_, message) = bytes.split_at_mut_checked(HEAD + NONCE)?;
-    let aad = AssociatedData::new(head, name)?;
-    let tag = key.cipher.encrypt_inout_detached(&Nonce::from(nonce), aad.as_slice(), message.into()).ok()?;
+    let aad = associated_data(head, name)?;
+    let tag = key.cipher.encrypt_inout_detached(&Nonce::from(nonce), &aad, message.into()).ok()?;
     bytes.extend_from_slice(&tag);
     Some(bytes)
 }
@@ -171,11 +172,11 @@ impl<'a> Head<'a> {
         let (head, rest) = bytes.split_first_chunk_mut::<HEAD>().ok_or(OpenError::Undecodable)?;
         let (nonce, rest) = rest.split_first_chunk_mut::<NONCE>().ok_or(OpenError::Undecodable)?;
         let (message, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(OpenError::Undecodable)?;
-        let aad = AssociatedData::new(*head, name).ok_or(OpenError::Undecodable)?;
+        let aad = associated_data(*head, name).ok_or(OpenError::Undecodable)?;
         let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
         self.key
             .cipher
-            .decrypt_inout_detached(&nonce, aad.as_slice(), (&mut *message).into(), &tag)
+            .decrypt_inout_detached(&nonce, &aad, (&mut *message).into(), &tag)
             .map_err(|_| OpenError::Forged)?;
         let result = read(message);
         message.zeroize();
@@ -183,26 +184,15 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Head and cookie name, on the stack.
-struct AssociatedData {
-    bytes: [u8; HEAD + MAX_NAME],
-    length: usize,
-}
-
-impl AssociatedData {
-    /// `None` for a name that is longer than any of this crate.
-    fn new(head: [u8; HEAD], [first, last]: Name<'_>) -> Option<Self> {
-        let mut bytes = [0; HEAD + MAX_NAME];
-        let (middle, length) = (HEAD + first.len(), HEAD + first.len() + last.len());
-        bytes.get_mut(..HEAD)?.copy_from_slice(&head);
-        bytes.get_mut(HEAD..middle)?.copy_from_slice(first);
-        bytes.get_mut(middle..length)?.copy_from_slice(last);
-        Some(Self { bytes, length })
+/// The head and the name, on the stack; `None` for a name that is longer than any of this crate.
+#[inline]
+fn associated_data(head: [u8; HEAD], name: Name<'_>) -> Option<ArrayVec<u8, { HEAD + MAX_NAME }>> {
+    let mut bytes = ArrayVec::new();
+    let [first, last] = name;
+    for part in [head.as_slice(), first, last] {
+        bytes.try_extend_from_slice(part).ok()?;
     }
-
-    fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
+    Some(bytes)
 }
 
 const VERSION: u8 = 1;

@@ -1,8 +1,8 @@
 //! Finds the layer's cookies in a request, and renders them for a response. Bytes only, no meaning.
 //!
 //! Reading: the bytes of all `Cookie` headers are searched for the name, and only the surroundings of a hit are
-//! parsed. Other cookies are not parsed, so no byte of theirs can hide a cookie of the layer. Only SP and HTAB
-//! around a name or value are stripped.
+//! parsed. Other cookies are not parsed, so no byte of theirs can hide a cookie of the layer. Blanks around a name or
+//! value are stripped: SP and HTAB, as a header holds no others.
 //!
 //! Writing: setting and clearing go through one template and can't differ in an attribute.
 
@@ -120,7 +120,7 @@ pub(crate) fn for_each<'a>(
 /// and where it ends.
 fn pair_at(header: &[u8], start: usize, beginning: usize) -> Option<(&[u8], &[u8], usize)> {
     let (before, here) = header.split_at_checked(start)?;
-    if !matches!(before.trim_ascii_blanks_end(), [] | [.., b';']) {
+    if !matches!(before.trim_ascii_end(), [] | [.., b';']) {
         return None;
     }
     let here = here.get(beginning..)?;
@@ -129,31 +129,7 @@ fn pair_at(header: &[u8], start: usize, beginning: usize) -> Option<(&[u8], &[u8
     let rest = rest.strip_prefix(b"=")?;
     let length = memchr::memchr(b';', rest).unwrap_or(rest.len());
     let value = rest.get(..length)?;
-    Some((name.trim_ascii_blanks_end(), value.trim_ascii_blanks(), start + beginning + name.len() + 1 + length))
-}
-
-/// `OWS` of HTTP is SP and HTAB; `trim_ascii` would take CR, LF and FF as well.
-trait TrimBlanks {
-    fn trim_ascii_blanks_end(&self) -> &Self;
-    fn trim_ascii_blanks(&self) -> &Self;
-}
-
-impl TrimBlanks for [u8] {
-    fn trim_ascii_blanks_end(&self) -> &Self {
-        let mut bytes = self;
-        while let [rest @ .., b' ' | b'\t'] = bytes {
-            bytes = rest;
-        }
-        bytes
-    }
-
-    fn trim_ascii_blanks(&self) -> &Self {
-        let mut bytes = self.trim_ascii_blanks_end();
-        while let [b' ' | b'\t', rest @ ..] = bytes {
-            bytes = rest;
-        }
-        bytes
-    }
+    Some((name.trim_ascii_end(), value.trim_ascii(), start + beginning + name.len() + 1 + length))
 }
 
 /// The readers of a cookie in the browser.

@@ -107,11 +107,11 @@ impl ScriptNames {
         &self,
         config: &CookieConfig,
         token: Option<(&str, UnixMillis)>,
-        now: UnixMillis,
+        now: &dyn Fn() -> UnixMillis,
     ) -> Option<HeaderValue> {
         let (token, rest) = match token {
             Some((token, expires)) if self.fits_into_cookie(token) => {
-                (token, expires.saturating_since(now).min(IDENTITY_MAX_AGE))
+                (token, expires.saturating_since(now()).min(IDENTITY_MAX_AGE))
             }
             _ => ("", Duration::ZERO),
         };
