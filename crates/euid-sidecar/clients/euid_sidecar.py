@@ -1,5 +1,5 @@
-"""The visitor's EUID in WSGI: after `application = middleware(site)`, `environ["euid"]` is the answer for the page.
-A login is `environ["euid"] = ask(environ, "login", {"email": address})`, a logout the same with "logout" alone."""
+"""The visitor's EUID in WSGI: after `application = middleware(site)`, `environ["euid.answer"]` is the answer for the page.
+A login is `environ["euid.answer"] = ask(environ, "login", {"email": address})`, a logout the same with "logout" alone."""
 import contextlib, json, socket, time, urllib.parse
 
 def ask(environ, call="page", form=(), path="/run/euid-sidecar/api.sock"):
@@ -16,9 +16,9 @@ def ask(environ, call="page", form=(), path="/run/euid-sidecar/api.sock"):
 def middleware(site):
     def page(environ, start_response):
         def start(status, headers, *error):
-            set_cookie, ours = (environ["euid"].get(name, {}) for name in ("set_cookie", "headers"))
+            set_cookie, ours = (environ["euid.answer"].get(name, {}) for name in ("set_cookie", "headers"))
             kept = [it for it in headers if it[0].lower() not in ours.keys() & {"cache-control"} or "no-store" in it[1].lower()]
             return start_response(status, kept + [*ours.items()] + [("Set-Cookie", it) for it in set_cookie], *error)
-        environ["euid"] = ask(environ)
+        environ["euid.answer"] = ask(environ)
         return site(environ, start)
     return page
