@@ -8,12 +8,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arrayvec::ArrayVec;
+use base64::Engine as _;
 use serde::{Serialize, Serializer};
 
 use crate::clock::UnixMillis;
 use crate::identity::{Identity, IdentityTimes};
 use crate::scope::Scope;
+use crate::sealed::aead::BASE64URL;
 use crate::transport::route::Route;
 use crate::transport::slots::Brought;
 
@@ -60,19 +61,17 @@ struct Noted {
     route: Route,
 }
 
-/// A text as the bytes that it encodes.
+/// The bytes of a text in base64url, and zeros behind them.
 struct Packed {
-    bytes: ArrayVec<u8, PACKED>,
-    encode: Encode,
+    bytes: [u8; PACKED],
+    length: usize,
 }
-
-/// Writes the text of bytes into a buffer, and returns its length; `None` if the buffer is too small.
-type Encode = fn(&[u8], &mut [u8]) -> Option<usize>;
 
 impl AdvertisingToken {
     /// The token whose text is `text`.
     pub(crate) fn new(text: impl Into<Box<str>>, times: IdentityTimes, scope: Scope) -> Self {
-        Self(Arc::new(Noted { text: OnceLock::from(text.into()), ..Noted::new(times, Route::by_cookies(scope)) }))
+        let noted = Noted::new(times, Brought::NOTHING, Route::by_cookies(scope));
+        Self(Arc::new(Noted { text: OnceLock::from(text.into()), ..noted }))
     }
 
     /// The token of an identity in the scope that serves the request.
@@ -80,13 +79,13 @@ impl AdvertisingToken {
         Self::new(identity.advertising_token(), identity.times(), scope)
     }
 
-    /// The token whose text `encode` makes of `bytes`; `None` if there are too many of them.
-    pub(crate) fn packed(bytes: &[u8], encode: Encode, times: IdentityTimes, scope: Scope) -> Option<Self> {
-        let mut noted = Arc::new(Noted::new(times, Route::by_cookies(scope)));
+    /// The token whose text is that of `bytes` in base64url; `None` if there are too many of them.
+    pub(crate) fn packed(bytes: &[u8], times: IdentityTimes, scope: Scope) -> Option<Self> {
+        let mut noted = Arc::new(Noted::new(times, Brought::NOTHING, Route::by_cookies(scope)));
         // In their final place: each move would copy them once more.
         let packed = &mut Arc::get_mut(&mut noted)?.packed;
-        packed.bytes.try_extend_from_slice(bytes).ok()?;
-        packed.encode = encode;
+        packed.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        packed.length = bytes.len();
         Some(Self(noted))
     }
 
@@ -195,7 +194,7 @@ impl Note {
     pub(crate) fn without_token(brought: Brought, route: Route) -> Self {
         let never = UnixMillis::from_millis(i64::MIN);
         let times = IdentityTimes { refresh_from: never, identity_expires: never, refresh_expires: never };
-        Self(Arc::new(Noted { brought, ..Noted::new(times, route) }))
+        Self(Arc::new(Noted::new(times, brought, route)))
     }
 
     /// Which scope serves the request, and what carries its state.
@@ -270,18 +269,18 @@ impl Note {
 
 impl Noted {
     /// That of a request without a token.
-    fn new(times: IdentityTimes, route: Route) -> Self {
+    fn new(times: IdentityTimes, brought: Brought, route: Route) -> Self {
         let [read, logged_out, withheld, forgets] = [const { AtomicBool::new(false) }; 4];
         Self {
             text: OnceLock::new(),
-            packed: Packed { bytes: ArrayVec::new_const(), encode: |_, _| None },
+            packed: Packed { bytes: [0; PACKED], length: 0 },
             times,
             read,
             logged_out,
             withheld,
             forgets,
             host_id: AtomicUsize::new(0),
-            brought: Brought::NOTHING,
+            brought,
             route,
         }
     }
@@ -293,9 +292,10 @@ impl Noted {
 
 impl Packed {
     fn text(&self) -> Box<str> {
-        // `encode` of the base64 crate returns a vector that was zeroed by the allocator, which costs more.
-        let mut buffer = [0; PACKED / 3 * 4];
-        let text = (self.encode)(&self.bytes, &mut buffer).and_then(|length| buffer.get(..length));
+        let mut text = [0; PACKED.div_ceil(3) * 4];
+        // All bytes, as the vector unit leaves the last ones to slower code.
+        let encoded = BASE64URL.encode_slice(self.bytes, &mut text).ok();
+        let text = encoded.and_then(|_| text.get(..(self.length * 4).div_ceil(3)));
         text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default().into()
     }
 }
@@ -333,9 +333,8 @@ impl Serialize for AdvertisingToken {
     }
 }
 
-/// Room for the bytes of a token as the operator issues it, 164. A multiple of three, as base64 has four characters for
-/// three bytes.
-const PACKED: usize = 168;
+/// Room for the bytes of a token as the operator issues it, 164, and for the last vector of 32 with 8 of its bytes.
+const PACKED: usize = 176;
 
 #[cfg(test)]
 mod tests {

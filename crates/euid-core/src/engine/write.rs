@@ -232,12 +232,18 @@ impl<T: Transport> Writer<'_, T> {
         if removes_anchor && removals.brought.opt_out {
             remove(Slot::Anchor).into_iter().for_each(&mut append);
         }
-        anchor.into_iter().for_each(&mut append);
-        state.into_iter().for_each(|(line, _)| append(line));
+        if let Some(line) = anchor {
+            append(line);
+        }
+        if let Some((line, _)) = state {
+            append(line);
+        }
         removals.for_each(change, |slot| {
             // A new login may have the tag of the ended one: what was just set must stay.
-            if Some(slot) != written {
-                remove(slot).into_iter().for_each(&mut append);
+            if Some(slot) != written
+                && let Some(line) = remove(slot)
+            {
+                append(line);
             }
         });
         let mut append_cookie = |cookie| Cookies::append(cookie, headers);

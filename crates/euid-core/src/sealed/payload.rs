@@ -60,15 +60,8 @@ impl<'a> Payload<'a> {
     /// The advertising token in the scope of its cookie, for a handler. Its text is put together when it is first read.
     pub(crate) fn advertising_token(&self, scope: Scope) -> AdvertisingToken {
         let packed = match self.advertising_token {
-            StoredToken::Text(_) => None,
-            StoredToken::Base64Url(bytes) => {
-                let encode = |bytes: &[u8], text: &mut [u8]| aead::BASE64URL.encode_slice(bytes, text).ok();
-                AdvertisingToken::packed(bytes, encode, self.times, scope)
-            }
-            StoredToken::Base64(bytes) => {
-                let encode = |bytes: &[u8], text: &mut [u8]| aead::BASE64_STANDARD.encode_slice(bytes, text).ok();
-                AdvertisingToken::packed(bytes, encode, self.times, scope)
-            }
+            StoredToken::Base64Url(bytes) => AdvertisingToken::packed(bytes, self.times, scope),
+            StoredToken::Base64(_) | StoredToken::Text(_) => None,
         };
         packed.unwrap_or_else(|| AdvertisingToken::new(self.advertising_token.text(), self.times, scope))
     }

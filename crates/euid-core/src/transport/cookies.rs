@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{GetAll, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -24,8 +23,9 @@ pub(crate) struct Cookies {
     scripts: ScriptNames,
     config: CookieConfig,
     removed_anchor: HeaderValue,
-    /// All of a removal but the name.
-    removal: Box<str>,
+    /// The removals of an identity and of a record, but for their tags of four characters.
+    removed_identity: Box<[u8]>,
+    removed_opt_out: Box<[u8]>,
 }
 
 impl Cookies {
@@ -33,11 +33,20 @@ impl Cookies {
         let names = Names::new(&config, scope);
         // Rendered once: a forged cookie must not cost more than a good one. This crate's names and attributes fit into
         // a header.
-        let removed = set_cookie(&config, Readers::ServerOnly, &names.anchor, "", Duration::ZERO);
-        let removed_anchor = removed.unwrap_or(HeaderValue::from_static(""));
-        let removal = removed_anchor.to_str().ok().and_then(|text| text.strip_prefix(&*names.anchor));
-        let removal = removal.unwrap_or_default().into();
-        Self { scope, names, scripts: ScriptNames::new(scope), config, removed_anchor, removal }
+        let removed = |name: &str| {
+            let removed = set_cookie(&config, Readers::ServerOnly, name, "", Duration::ZERO);
+            removed.unwrap_or(HeaderValue::from_static(""))
+        };
+        let removed_tagged = |prefix: &str| removed(&format!("{prefix}....")).as_bytes().into();
+        Self {
+            scope,
+            removed_anchor: removed(&names.anchor),
+            removed_identity: removed_tagged(&names.identity),
+            removed_opt_out: removed_tagged(&names.opt_out),
+            names,
+            scripts: ScriptNames::new(scope),
+            config,
+        }
     }
 
     /// The cookies that scripts know.
@@ -110,16 +119,15 @@ impl Transport for Cookies {
 
     #[inline]
     fn remove(&self, slot: Slot) -> Option<HeaderValue> {
-        if slot == Slot::Anchor {
-            return Some(self.removed_anchor.clone());
-        }
-        let [prefix, tag] = self.name_in_parts(&slot);
-        // Slices' `concat` costs 60 instructions more.
-        let mut line = Vec::with_capacity(prefix.len() + tag.len() + self.removal.len());
-        line.extend_from_slice(prefix);
-        line.extend_from_slice(tag);
-        line.extend_from_slice(self.removal.as_bytes());
-        let mut header = HeaderValue::from_maybe_shared(Bytes::from(line)).unwrap_or(HeaderValue::from_static(""));
+        let (prepared, prefix, tag) = match slot {
+            Slot::Anchor => return Some(self.removed_anchor.clone()),
+            Slot::Identity(tag) => (&self.removed_identity, &self.names.identity, tag),
+            Slot::OptOut(tag) => (&self.removed_opt_out, &self.names.opt_out, tag),
+        };
+        let Some(tag) = tag.four() else { return self.set(slot, "", Duration::ZERO) };
+        let mut line = prepared.to_vec();
+        *line.get_mut(prefix.len()..)?.first_chunk_mut()? = tag;
+        let mut header = HeaderValue::try_from(line).ok()?;
         header.set_sensitive(true);
         Some(header)
     }

@@ -230,6 +230,13 @@ impl Tag {
         Some(digits)
     }
 
+    /// Its four characters; `None` for the shorter tag of migrated state.
+    #[inline]
+    pub(super) fn four(self) -> Option<[u8; 4]> {
+        let [.., last] = self.0;
+        (last != 0).then_some(self.0)
+    }
+
     #[inline]
     pub(super) fn as_bytes(&self) -> &[u8] {
         match &self.0 {
