@@ -12,6 +12,7 @@ mod owed;
 mod refresh;
 mod saves;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,7 +55,7 @@ pub(crate) struct Records {
     writes: Mutex<Breaker>,
     loads: Mutex<LoadTable>,
     owed: Mutex<Owed>,
-    failures: Mutex<LogLimit>,
+    failures: Mutex<Failures>,
     openings: Mutex<LogLimit>,
 }
 
@@ -154,7 +155,7 @@ impl Records {
             Err(error) => {
                 // Before the lock, as the clock is the application's code.
                 let now = self.now();
-                let left_out = lock(&self.failures).admit(now);
+                let left_out = lock(&self.failures).admit(error, now);
                 telemetry::store::failed(what, error, left_out, took);
             }
         }
@@ -183,6 +184,20 @@ impl Records {
             telemetry::store::breaker_moved(calls, from.word(), to.word(), error, left_out);
         }
         telemetry::store::breaker_is(calls, to.number());
+    }
+}
+
+/// Limits the log of failed calls: of each cause one line a minute, so that those of one cause hide no others.
+#[derive(Default)]
+struct Failures(HashMap<String, LogLimit>);
+
+impl Failures {
+    /// As [`LogLimit::admit`]. The causes are the texts of the errors. A store may have a new one for each call, so those
+    /// after the first [`MOST_CAUSES`] share a limit.
+    fn admit(&mut self, error: &StoreError, now: UnixMillis) -> Option<u64> {
+        let cause = error.to_string();
+        let is_known = self.0.len() < MOST_CAUSES || self.0.contains_key(&cause);
+        self.0.entry(if is_known { cause } else { String::new() }).or_default().admit(now)
     }
 }
 
@@ -228,6 +243,8 @@ fn has_runtime() -> bool {
 
 /// How long no call is made once the store is down.
 const COOLDOWN: Duration = Duration::from_secs(1);
+/// How many causes of failed calls have a limit of their own in the log.
+const MOST_CAUSES: usize = 16;
 
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,5 +252,23 @@ impl fmt::Debug for Records {
             .field("timeout", &self.settings.timeout)
             .field("remember_for", &self.settings.remember_for)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_logged_once_a_minute_for_each_cause_and_the_causes_are_bounded() {
+        let mut failures = Failures::default();
+        let mut admit = |cause: &str, seconds: i64| {
+            failures.admit(&StoreError::new(cause.to_owned()), UnixMillis::from_millis(seconds * 1000))
+        };
+        assert_eq!([admit("slow", 0), admit("slow", 1), admit("full", 2)], [Some(0), None, Some(0)]);
+        assert_eq!([admit("full", 60), admit("slow", 60), admit("full", 62)], [None, Some(1), Some(1)]);
+        let logged = (0..1000).filter(|number| admit(&number.to_string(), 63).is_some()).count();
+        assert_eq!(logged, MOST_CAUSES - 2 + 1);
+        assert_eq!(failures.0.len(), MOST_CAUSES + 1);
     }
 }

@@ -497,6 +497,13 @@ mod tests {
         assert!(shared.len() == 1 && shared[0].starts_with("store.secret: it is a cookie key"), "{shared:?}");
         let secret = problems_of(&[("EUID_STORE_SECRET", STORE_SECRET)], "", &[Scope::Euid]);
         assert_eq!(secret, ["EUID_STORE_URL: there is a secret for a store, and no store"]);
+        for (variables, toml, name) in [
+            (&[("EUID_STORE_SECRET", "")][..], "[store]\nurl = 'memory:'", "EUID_STORE_SECRET: empty"),
+            (&[], "[store]\nurl = 'memory:'\nsecret_file = '/dev/null'", "store.secret: empty"),
+        ] {
+            let problems = problems_of(variables, toml, &[Scope::Euid]);
+            assert!(problems.len() == 1 && problems[0].starts_with(name), "{problems:?}");
+        }
         let user = problems_of(
             &[],
             &format!("[store]\nurl = 'x'\nsecret = '{STORE_SECRET}'\nmode = 'read_only'"),

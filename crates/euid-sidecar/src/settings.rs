@@ -3,7 +3,8 @@
 //! 1. Each setting has one name, that of its environment variable. In the file, `EUID_SIDECAR_API` is `api` in the
 //!    table `[sidecar]`, `EUID_STORE_URL` is `url` in `[store]`, and a variable of a scope, such as `EUID_API_KEY`, is
 //!    `api_key` in the table of the scope.
-//! 2. A variable of the environment takes precedence over the file. An empty one counts as not set.
+//! 2. A variable of the environment takes precedence over the file. An empty one counts as not set; but the secret of a
+//!    store, if nothing else sets it, is then an error.
 //! 3. A secret may be in a file of its own: `EUID_API_KEY_FILE`, or `api_key_file` in the TOML file, is the path.
 //! 4. A name that does not exist is a problem, so that a misspelt setting does not go unnoticed.
 //! 5. All problems are collected. None of them repeats a value.
@@ -65,7 +66,8 @@ impl Settings {
         for known in &known {
             let value = |name: &str| environment.get(name).filter(|value| !value.is_empty());
             let path = format!("{}_FILE", known.variable);
-            let (text, path) = (value(&known.variable), value(&path).filter(|_| known.is_secret));
+            let path = value(&path).filter(|_| known.is_secret);
+            let text = environment.get(&known.variable).filter(|text| !text.is_empty() || path.is_none());
             settings.read(known, text.map(OsString::as_os_str), path.map(Path::new), None, problems);
         }
         settings
@@ -130,13 +132,13 @@ impl Settings {
         };
         let text = Zeroizing::new(text);
         let text = Zeroizing::new(text.trim().to_owned());
-        if !text.is_empty() {
+        if !text.is_empty() || self.get(&known.variable).is_none() {
             self.0.insert(known.variable.clone(), Set { text, place });
         }
     }
 
     pub(crate) fn get(&self, variable: &str) -> Option<&str> {
-        self.0.get(variable).map(|set| set.text.as_str())
+        self.0.get(variable).map(|set| set.text.as_str()).filter(|text| !text.is_empty())
     }
 
     /// Returns the value of a setting of the sidecar.
@@ -144,9 +146,9 @@ impl Settings {
         self.get(&sidecar(setting))
     }
 
-    /// Returns the value in the form that tower-euid takes.
+    /// Returns the value in the form that tower-euid takes. An empty one, too: as the secret of a store it is an error.
     pub(crate) fn variable(&self, name: &str) -> Option<OsString> {
-        self.get(name).map(OsString::from)
+        self.0.get(name).map(|set| OsString::from(set.text.as_str()))
     }
 
     /// Replaces a value, or removes it.

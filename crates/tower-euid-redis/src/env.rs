@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use redis::IntoConnectionInfo;
 use tower_euid::store::{MemoryStore, Store, StoreMode};
 use tower_euid::{ConfigError, EuidLayer, Scope, StoreSecret};
 
@@ -18,7 +19,11 @@ use crate::RedisStore;
 /// | `EUID_STORE_MODE` | `read_write`, the default; or `read_only`, the first step of [the roll-out](EuidLayer::store_mode) of a store that is keyed by the login |
 /// | `EUID_STORE_TIMEOUT_MS` | how many milliseconds a call to the store may take: it sets [`EuidLayer::store_timeout`] and [`RedisStoreBuilder::timeout`](crate::RedisStoreBuilder::timeout); default: [40](EuidLayer::DEFAULT_STORE_TIMEOUT) |
 ///
-/// White space around a value is ignored, and an empty one counts as not set. Without a URL, the last two have no effect.
+/// White space around a value is ignored, and an empty one counts as not set. But an empty secret beside a URL is an
+/// error: the store would be keyed by the login. Without a URL, the last two have no effect.
+///
+/// A layer that gets a store logs one event, with the kind of the store and its server:
+/// [all events](tower_euid::docs::metrics#events).
 ///
 /// ```
 /// # use tower_euid::{CookieKey, EuidLayer, Refreshed, refresh_fn};
@@ -31,7 +36,8 @@ use crate::RedisStore;
 ///
 /// # Errors
 ///
-/// If a value is wrong, or if there is a secret without a URL. The error names the variable and repeats no value.
+/// If a value is wrong, if the secret is empty, or if there is a secret without a URL. The error names the variable and
+/// repeats no value.
 pub fn from_env(layer: EuidLayer) -> Result<EuidLayer, ConfigError> {
     from_variables(layer, |name| env::var_os(name))
 }
@@ -55,11 +61,12 @@ pub fn from_env(layer: EuidLayer) -> Result<EuidLayer, ConfigError> {
 ///
 /// As for [`from_env`].
 pub fn from_variables(layer: EuidLayer, variable: impl Fn(&str) -> Option<OsString>) -> Result<EuidLayer, ConfigError> {
-    let value = |setting| match variable(&name_of(setting)).map(OsString::into_string) {
+    let set = |setting| match variable(&name_of(setting)).map(OsString::into_string) {
         None => Ok(None),
-        Some(Ok(text)) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Some(Ok(text)) => Ok(Some(text.trim().to_owned())),
         Some(Err(_)) => Err(ConfigError::new("not Unicode").in_variable(name_of(setting))),
     };
+    let value = |setting| Ok(set(setting)?.filter(|text| !text.is_empty()));
     let secret = value(SECRET)?.map(|text| in_variable(SECRET, StoreSecret::from_base64(&text))).transpose()?;
     if secret.as_ref().is_some_and(|secret| secret.is_one_of(&layer.keys())) {
         let shared =
@@ -72,16 +79,30 @@ pub fn from_variables(layer: EuidLayer, variable: impl Fn(&str) -> Option<OsStri
         let unused = ConfigError::new("there is a secret for a store, and no store").in_variable(name_of(URL));
         return if secret.is_some() { Err(unused) } else { Ok(layer) };
     };
+    // As after `$(cat missing-file)`. The store would be by login, and the site is written for one by user.
+    if secret.is_none() && set(SECRET)?.is_some() {
+        return in_variable(SECRET, Err(ConfigError::new("empty; a store that is keyed by the login has no secret")));
+    }
     if secret.is_some() && mode == Some(StoreMode::ReadOnly) {
         return in_variable(MODE, Err(ConfigError::new("a store that is keyed by the user is always written")));
     }
     let timeout = timeout.unwrap_or(EuidLayer::DEFAULT_STORE_TIMEOUT);
-    let layer = if url == "memory:" {
-        with_store(layer, MemoryStore::new(), secret)
-    } else {
-        with_store(layer, in_variable(URL, RedisStore::builder(url).timeout(timeout).build())?, secret)
+    let (mode, by) = (mode.unwrap_or(StoreMode::ReadWrite), if secret.is_some() { "user" } else { "login" });
+    let (layer, server) = match &*url {
+        MEMORY => (with_store(layer, MemoryStore::new(), secret), MEMORY.to_owned()),
+        server if server.contains("://") => {
+            let store = in_variable(URL, RedisStore::builder(server).timeout(timeout).build())?;
+            // Its host and port, or its path: neither the user nor the password.
+            let server = server.into_connection_info().map(|server| server.addr().to_string());
+            (with_store(layer, store, secret), server.unwrap_or_default())
+        }
+        _ => {
+            let neither = ConfigError::new("neither `memory:` nor a URL such as redis://localhost:6379");
+            return in_variable(URL, Err(neither));
+        }
     };
-    Ok(layer.store_mode(mode.unwrap_or(StoreMode::ReadWrite)).store_timeout(timeout))
+    tracing::info!(target: TARGET, by, mode = word_of(mode), server, "the layer has a store");
+    Ok(layer.store_mode(mode).store_timeout(timeout))
 }
 
 fn with_store(layer: EuidLayer, store: impl Store, secret: Option<StoreSecret>) -> EuidLayer {
@@ -93,9 +114,16 @@ fn with_store(layer: EuidLayer, store: impl Store, secret: Option<StoreSecret>) 
 
 fn mode(text: &str) -> Result<StoreMode, ConfigError> {
     match text {
-        "read_write" => Ok(StoreMode::ReadWrite),
-        "read_only" => Ok(StoreMode::ReadOnly),
+        READ_WRITE => Ok(StoreMode::ReadWrite),
+        READ_ONLY => Ok(StoreMode::ReadOnly),
         _ => Err(ConfigError::new("neither `read_write` nor `read_only`")),
+    }
+}
+
+fn word_of(mode: StoreMode) -> &'static str {
+    match mode {
+        StoreMode::ReadWrite => READ_WRITE,
+        StoreMode::ReadOnly => READ_ONLY,
     }
 }
 
@@ -119,9 +147,18 @@ const URL: &str = "STORE_URL";
 const SECRET: &str = "STORE_SECRET";
 const MODE: &str = "STORE_MODE";
 const TIMEOUT_MS: &str = "STORE_TIMEOUT_MS";
+const READ_WRITE: &str = "read_write";
+const READ_ONLY: &str = "read_only";
+/// The URL of the memory of this process.
+const MEMORY: &str = "memory:";
+/// The target of all events of tower-euid.
+const TARGET: &str = "tower_euid";
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
     use tower_euid::{CookieKey, KeyRing, Refreshed, refresh_fn};
 
     use super::*;
@@ -143,6 +180,62 @@ mod tests {
             assert!(configured(&[(URL, url), (SECRET, &format!("{secret}\n"))]).unwrap().sessions().is_some(), "{url}");
         }
         assert!(configured(&[(URL, " "), (SECRET, "")]).unwrap().sessions().is_none());
+    }
+
+    #[test]
+    fn empty_secret_beside_a_url_is_refused() {
+        for empty in ["", " \n"] {
+            let error = configured(&[(URL, "memory:"), (SECRET, empty)]).unwrap_err();
+            assert_eq!(error.variable(), Some("EUID_STORE_SECRET"), "{error}");
+        }
+    }
+
+    #[test]
+    fn url_without_a_scheme_is_refused_with_an_example() {
+        for url in ["memory", "localhost:6379"] {
+            let error = configured(&[(URL, url)]).unwrap_err().to_string();
+            assert!(error.contains("`memory:`") && error.contains("redis://localhost:6379"), "{error}");
+        }
+    }
+
+    #[test]
+    fn layer_with_a_store_logs_its_kind_and_its_server_and_no_secret() {
+        let secret = StoreSecret::generate().unwrap().expose_base64().to_string();
+        let log = |values: &[_]| {
+            let lines = Arc::new(Mutex::new(Vec::new()));
+            let (writer, settings) = (Lines(Arc::clone(&lines)), tracing_subscriber::fmt().with_ansi(false));
+            // Otherwise the test of another thread can fill the cache of `tracing` with "no subscriber wants this event".
+            let _ = tracing::subscriber::set_global_default(tracing_subscriber::fmt().with_writer(io::sink).finish());
+            let subscriber = settings.without_time().with_writer(move || writer.clone()).finish();
+            drop(tracing::subscriber::with_default(subscriber, || configured(values).unwrap()));
+            String::from_utf8(lines.lock().unwrap().clone()).unwrap()
+        };
+        for (url, server) in [
+            ("memory:", "memory:"),
+            ("redis://hunter2:hunter3@redis.internal/7", "redis.internal:6379"),
+            ("redis://:hunter2@10.0.0.1:1234", "10.0.0.1:1234"),
+            ("unix:///run/redis.sock?pass=hunter2", "/run/redis.sock"),
+        ] {
+            let expected = |by, mode| {
+                format!(" INFO tower_euid: the layer has a store by=\"{by}\" mode=\"{mode}\" server=\"{server}\"\n")
+            };
+            assert_eq!(log(&[(URL, url), (MODE, "read_only")]), expected("login", "read_only"));
+            assert_eq!(log(&[(URL, url), (SECRET, &secret)]), expected("user", "read_write"));
+        }
+        assert_eq!(log(&[]), "");
+    }
+
+    #[derive(Clone)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What an error of the server or the connection means, in words that hold no secret.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
@@ -52,11 +53,13 @@ impl From<RedisError> for Failure {
         if error.is_timeout() {
             return Self::timeout();
         }
-        let (text, remedy) = match error.kind() {
-            ErrorKind::Io | ErrorKind::Client => ("no connection to Redis", Remedy::Reconnect),
-            ErrorKind::ClusterConnectionNotFound => ("no connection to a node of the Redis cluster", Remedy::Reconnect),
-            ErrorKind::Parse => ("Redis answered in another protocol", Remedy::Reconnect),
-            ErrorKind::AuthenticationFailed => ("Redis refused the password", Remedy::Replace),
+        let (text, remedy): (Cow<'static, str>, _) = match error.kind() {
+            ErrorKind::Io | ErrorKind::Client => ("no connection to Redis".into(), Remedy::Reconnect),
+            ErrorKind::ClusterConnectionNotFound => {
+                ("no connection to a node of the Redis cluster".into(), Remedy::Reconnect)
+            }
+            ErrorKind::Parse => ("Redis answered in another protocol".into(), Remedy::Reconnect),
+            ErrorKind::AuthenticationFailed => ("Redis refused the password".into(), Remedy::Replace),
             _ => of_code(&error),
         };
         let error = match io_kind(&error) {
@@ -74,11 +77,22 @@ fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
 }
 
 /// By the server's error code. Up to Redis 6, an error in a script has its code in the text.
-fn of_code(error: &RedisError) -> (&'static str, Remedy) {
+fn of_code(error: &RedisError) -> (Cow<'static, str>, Remedy) {
     let (code, detail) = (error.code().unwrap_or_default(), error.detail().unwrap_or_default());
     let found = CODES.iter().find(|(known, ..)| code == *known);
     let found = found.or_else(|| CODES.iter().find(|(known, ..)| detail.contains(&format!("-{known} "))));
-    found.map_or(("Redis refused the command", Remedy::Keep), |(_, text, remedy)| (text, *remedy))
+    match found {
+        Some((_, text, remedy)) => ((*text).into(), *remedy),
+        // Words of the crate `redis`, for the command that it sends as it connects.
+        None if error.to_string().contains("refused to switch database") => {
+            ("Redis refused the database of the URL".into(), Remedy::Keep)
+        }
+        // Redis has codes of capitals alone. Any other word may be something else.
+        None if !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase()) => {
+            (format!("Redis refused the command ({code})").into(), Remedy::Keep)
+        }
+        None => ("Redis refused the command".into(), Remedy::Keep),
+    }
 }
 
 const CODES: [(&str, &str, Remedy); 12] = [
@@ -114,7 +128,12 @@ mod tests {
             ("CLUSTERDOWN Hash slot not served", "CLUSTERDOWN", Remedy::Keep),
             ("MASTERDOWN Link with MASTER is down", "MASTERDOWN", Remedy::Replace),
             ("NOAUTH Authentication required.", "NOAUTH", Remedy::Replace),
-            ("ERR unknown command `EVALSHA`, with args beginning with: `hunter2`", "refused the command", Remedy::Keep),
+            (
+                "ERR unknown command `EVALSHA`, with args beginning with: `hunter2`",
+                "refused the command (ERR)",
+                Remedy::Keep,
+            ),
+            ("DENIED Redis is running in protected mode", "refused the command (DENIED)", Remedy::Keep),
             ("HUNTER2 hunter2", "refused the command", Remedy::Keep),
         ] {
             let failure = of(answer);
