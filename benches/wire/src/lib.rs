@@ -6,7 +6,7 @@
 //! | `memory` | the memory of a visitor, a remembered answer, a refresh under way and a waiting page |
 //! | `store` | a site on Redis: calls to the operator, added time, faults of Redis |
 //! | `proxy` | the sidecar's proxy beside nginx |
-//! | `soak` | a long run with visitors and an operator that misbehave, which checks every answer |
+//! | `soak` | a long run with visitors, an operator and a store that misbehave, which checks every answer |
 //! | `curves` | instructions by number of foreign cookies, operator calls by number of nodes |
 //! | `plots` | plots of the results that the others have written to `recorded/` |
 
@@ -15,14 +15,16 @@ mod load;
 pub mod pair;
 pub mod plot;
 mod process;
+mod redis;
 mod site;
 
+pub use self::redis::{Redis, RedisFault};
 pub use load::{Cookies, Load};
 pub use process::{Spawned, ended_with_parent, on_cpu, resident, threads};
 pub use site::{PAGE, Site};
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Returns the path of a result that the plots are drawn from.
 pub fn recorded(name: &str) -> PathBuf {
@@ -34,6 +36,9 @@ pub fn recorded(name: &str) -> PathBuf {
 pub fn now() -> Instant {
     Instant::now()
 }
+
+/// A time that no step needs.
+pub const PATIENT: Duration = Duration::from_secs(20);
 
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

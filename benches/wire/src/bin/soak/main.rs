@@ -4,12 +4,14 @@
 //! $ cargo run --release --manifest-path benches/wire/Cargo.toml --bin soak -- 1200
 //! ```
 //!
-//! The argument is the duration in seconds. With `--sidecar PATH` after it, [`proxied`] takes the place of the site. All parts talk over loopback, with real sockets and one clock:
+//! The argument is the duration in seconds. With `--sidecar PATH` after it, [`proxied`] takes the place of the site, and
+//! with `--sidecar PATH --store` the sidecars keep identities in a Redis. All parts talk over loopback, with real sockets
+//! and one clock:
 //!
 //! 1. [`site`]: a publisher's site, two nodes with the same keys. It has a process of its own, so that its memory is
 //!    measured separately.
 //! 2. [`operator`]: the sandbox, with one fault after another; at times its port is closed. Tokens live for seconds, so
-//!    that some are always due for a refresh.
+//!    that some are always due for a refresh. The store fails, too: [`weather`].
 //! 3. [`visitor`]: [`VISITORS`] browsers that log in, look at pages, in several tabs too, hang up, log out and opt out.
 //!    The [`rules`] check each answer.
 //!
@@ -17,12 +19,16 @@
 //! status is a failure. The run also fails if memory grows, or if an expected event never happened. `--record` keeps
 //! the samples of memory for the plot.
 
+mod answer;
+mod cookies;
+mod login;
 mod operator;
 mod proxied;
 mod rules;
 mod site;
 mod tally;
 mod visitor;
+mod weather;
 
 use std::fs;
 use std::process::ExitCode;
@@ -31,25 +37,27 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tower_euid_wire::{Spawned, now, plot, recorded, resident};
+use tower_euid_wire::{Redis, Spawned, now, plot, recorded, resident};
 
-use self::operator::{Operator, weather};
+use self::operator::Operator;
 use self::proxied::Proxied;
 use self::tally::Tally;
 use self::visitor::{Visitor, World};
+use self::weather::weather;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (seconds, records, sidecar) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let (seconds, records, sidecar, has_store) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["site", operator] => return site::serve(operator),
-        [seconds] => (seconds, false, None),
-        [seconds, "--record"] => (seconds, true, None),
-        [seconds, "--sidecar", path] => (seconds, false, Some(path)),
-        _ => panic!("usage: soak SECONDS [--record | --sidecar PATH]"),
+        [seconds] => (seconds, false, None, false),
+        [seconds, "--record"] => (seconds, true, None, false),
+        [seconds, "--sidecar", path] => (seconds, false, Some(path), false),
+        [seconds, "--sidecar", path, "--store"] => (seconds, false, Some(path), true),
+        _ => panic!("usage: soak SECONDS [--record | --sidecar PATH [--store]]"),
     };
     let lasts = Duration::from_secs(seconds.parse().expect("a number of seconds"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(soak(lasts, records, sidecar))
+    runtime.block_on(soak(lasts, records, sidecar, has_store))
 }
 
 /// The site under test.
@@ -59,10 +67,10 @@ enum Site {
 }
 
 impl Site {
-    fn start(operator: &str, sidecar: Option<&str>) -> Self {
+    fn start(operator: &str, sidecar: Option<&str>, store: Option<&str>) -> Self {
         match sidecar {
             None => Self::Rust(Spawned::start(&["site", operator])),
-            Some(sidecar) => Self::Proxied(Proxied::start(sidecar, operator)),
+            Some(sidecar) => Self::Proxied(Proxied::start(sidecar, operator, store)),
         }
     }
 
@@ -82,18 +90,22 @@ impl Site {
     }
 }
 
-async fn soak(lasts: Duration, records: bool, sidecar: Option<&str>) -> ExitCode {
+async fn soak(lasts: Duration, records: bool, sidecar: Option<&str>, has_store: bool) -> ExitCode {
     let operator = Arc::new(Operator::start().await);
-    let site = Site::start(&operator.url(), sidecar);
+    let store = has_store.then(Redis::durable);
+    let site = Site::start(&operator.url(), sidecar, store.as_ref().map(Redis::url).as_deref());
     // Python serves fewer.
     let visitors = if sidecar.is_some() { VISITORS / 5 } else { VISITORS };
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(Tally::new(has_store));
     let seed = fastrand::u64(..);
     println!("{visitors} visitors for {lasts:?}, seed {seed}");
-    let world = Arc::new(World::new(site.nodes(), Arc::clone(&operator), Arc::clone(&tally)));
+    let world = Arc::new(World::new(site.nodes(), Arc::clone(&operator), Arc::clone(&tally), has_store));
 
     let mut background = JoinSet::new();
     background.spawn(weather(Arc::clone(&operator), Arc::clone(&tally), lasts));
+    if let Some(store) = store {
+        background.spawn(weather(store, Arc::clone(&tally), lasts));
+    }
     let mut browsing = JoinSet::new();
     for number in 0..visitors {
         browsing.spawn(Visitor::new(number, seed, Arc::clone(&world)).browse());

@@ -1,15 +1,13 @@
 //! The operator: the sandbox on a port of its own, with its failures.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use euid_sandbox::{Fault, Lifetimes, Sandbox, SandboxServer};
 use tokio::time::sleep;
 use tower_euid::Dii;
 use tower_euid::clock::{Clock, SystemClock, UnixMillis};
-
-use crate::tally::Tally;
 
 /// Short lifetimes, so that some token is always due for a refresh.
 pub(crate) const LIFETIMES: Lifetimes = Lifetimes {
@@ -35,38 +33,38 @@ struct Refusals {
 
 /// A failure of the operator.
 #[derive(Clone, Copy, Debug)]
-enum Trouble {
+pub(crate) enum Trouble {
     Fault(Fault),
     /// The port is closed, and so are all connections.
     Killed,
 }
 
 impl Trouble {
+    /// Failures that the breaker does not count are first: a short run should include them before the breaker opens.
+    pub(crate) const ALL: [Self; 16] = [
+        Self::Fault(Fault::Delay(Duration::from_millis(50))),
+        Self::Fault(Fault::WrongNonce),
+        Self::Fault(Fault::Refuse("client_error")),
+        Self::Fault(Fault::Refuse("error")),
+        Self::Fault(Fault::Refuse("invalid_token")),
+        Self::Fault(Fault::Refuse("expired_token")),
+        Self::Fault(Fault::WrongKey),
+        Self::Fault(Fault::Delay(Duration::from_millis(500))),
+        Self::Killed,
+        Self::Fault(Fault::Status(500)),
+        Self::Fault(Fault::Status(429)),
+        Self::Fault(Fault::Garbage),
+        Self::Fault(Fault::Redirect),
+        Self::Fault(Fault::LargeBody(60_000)),
+        Self::Fault(Fault::LargeBody(1 << 20)),
+        Self::Fault(Fault::Delay(Duration::from_secs(3600))),
+    ];
+
     /// Whether the layer removes an identity for it. It does so for `client_error` if the advertising token has expired.
     fn refuses(self) -> bool {
         matches!(self, Self::Fault(Fault::Refuse("invalid_token" | "expired_token" | "client_error")))
     }
 }
-
-/// Failures that the breaker does not count are first: a short run should include them before the breaker opens.
-const TROUBLES: [Trouble; 16] = [
-    Trouble::Fault(Fault::Delay(Duration::from_millis(50))),
-    Trouble::Fault(Fault::WrongNonce),
-    Trouble::Fault(Fault::Refuse("client_error")),
-    Trouble::Fault(Fault::Refuse("error")),
-    Trouble::Fault(Fault::Refuse("invalid_token")),
-    Trouble::Fault(Fault::Refuse("expired_token")),
-    Trouble::Fault(Fault::WrongKey),
-    Trouble::Fault(Fault::Delay(Duration::from_millis(500))),
-    Trouble::Killed,
-    Trouble::Fault(Fault::Status(500)),
-    Trouble::Fault(Fault::Status(429)),
-    Trouble::Fault(Fault::Garbage),
-    Trouble::Fault(Fault::Redirect),
-    Trouble::Fault(Fault::LargeBody(60_000)),
-    Trouble::Fault(Fault::LargeBody(1 << 20)),
-    Trouble::Fault(Fault::Delay(Duration::from_secs(3600))),
-];
 
 impl Operator {
     pub(crate) async fn start() -> Self {
@@ -94,7 +92,7 @@ impl Operator {
         refusals.under_way || refusals.last_end.is_some_and(|end| end >= time)
     }
 
-    async fn begin(&self, trouble: Trouble) {
+    pub(crate) fn begin(&self, trouble: Trouble) {
         if trouble.refuses() {
             self.refusals.lock().unwrap().under_way = true;
         }
@@ -104,7 +102,7 @@ impl Operator {
         }
     }
 
-    async fn end(&self, trouble: Trouble) {
+    pub(crate) async fn end(&self, trouble: Trouble) {
         match trouble {
             Trouble::Fault(_) => self.sandbox.fault(None),
             Trouble::Killed => {
@@ -123,18 +121,3 @@ impl Operator {
         }
     }
 }
-
-/// Runs one failure after another, each at least once, with healthy periods between them.
-pub(crate) async fn weather(operator: Arc<Operator>, tally: Arc<Tally>, lasts: Duration) {
-    let turn = (lasts / u32::try_from(TROUBLES.len()).unwrap()).min(LONGEST_TURN);
-    for trouble in TROUBLES.into_iter().cycle() {
-        sleep(turn.mul_f64(0.6)).await;
-        tally.faults.one_more();
-        operator.begin(trouble).await;
-        sleep(turn.mul_f64(0.35)).await;
-        operator.end(trouble).await;
-    }
-}
-
-/// Long enough for the breaker to close again.
-const LONGEST_TURN: Duration = Duration::from_secs(15);

@@ -1,7 +1,10 @@
-//! A site in Python behind two sidecars, in place of [`site`](crate::site).
+//! A site in Python with two sidecars, in place of [`site`](crate::site). It stands behind the proxies of both, and at a
+//! port of its own it asks the API of one.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -10,44 +13,52 @@ use euid_sandbox::Sandbox;
 use tower_euid::{CookieKey, Scope};
 use tower_euid_wire::resident;
 
-use crate::site::MAX_WAIT;
-
 /// The processes, which end when this is dropped.
 pub(crate) struct Proxied {
     site: Child,
     sidecars: Vec<Child>,
-    /// The addresses of the sidecars.
+    /// The folder of the sockets.
+    folder: PathBuf,
+    /// The addresses for visitors: those of both proxies, and that of the site that asks the API.
     pub(crate) nodes: Vec<String>,
 }
 
 impl Proxied {
-    /// Starts them. `sidecar` is the path of the program.
-    pub(crate) fn start(sidecar: &str, operator: &str) -> Self {
-        let python = Command::new("python3").arg(SITE).stdout(Stdio::piped()).spawn();
+    /// Starts them. `sidecar` is the path of the program, and `store` the URL of the store, if there is one.
+    pub(crate) fn start(sidecar: &str, operator: &str, store: Option<&str>) -> Self {
+        let folder = std::env::temp_dir().join(format!("tower-euid-soak-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let socket = |number: usize| folder.join(format!("api-{number}.sock"));
+        let python = Command::new("python3").arg(SITE).arg(socket(0)).stdout(Stdio::piped()).spawn();
         let mut site = python.expect("python3 is installed");
-        let mut port = String::new();
-        BufReader::new(site.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        let mut ports = String::new();
+        BufReader::new(site.stdout.take().unwrap()).read_line(&mut ports).unwrap();
+        let (behind, asking) = ports.trim().split_once(' ').expect("two ports");
         let key = CookieKey::generate().unwrap();
-        let nodes: Vec<String> = (0..2).map(|_| free_address()).collect();
-        let start = |node: &String| {
+        let mut nodes: Vec<String> = (0..2).map(|_| free_address()).collect();
+        let admins: Vec<String> = nodes.iter().map(|_| free_address()).collect();
+        let start = |number: usize| {
             let mut command = Command::new(sidecar);
             command.arg("serve").stdout(Stdio::null());
             command.env("EUID_OPERATOR_URL", operator).env("EUID_API_KEY", Sandbox::default_api_key(Scope::Euid));
             command.env("EUID_CLIENT_SECRET", Sandbox::DEFAULT_CLIENT_SECRET);
             command.env("EUID_COOKIE_KEYS", &*key.expose_base64());
-            command.env("EUID_MAX_WAIT_MS", MAX_WAIT.as_millis().to_string());
-            command.env("EUID_SIDECAR_API", "127.0.0.1:0").env("EUID_SIDECAR_API_TOKEN", key.expose_base64().as_str());
-            command.env("EUID_SIDECAR_ADMIN", "127.0.0.1:0").env("EUID_SIDECAR_LOG", "error");
-            command.env("EUID_SIDECAR_LISTEN", node).env("EUID_SIDECAR_UPSTREAM", format!("127.0.0.1:{}", port.trim()));
+            command.envs(store.map(|url| ("EUID_STORE_URL", url)));
+            command.env("EUID_SIDECAR_API", format!("unix:{}", socket(number).display()));
+            command.env("EUID_SIDECAR_ADMIN", &admins[number]).env("EUID_SIDECAR_LOG", "error");
+            command.env("EUID_SIDECAR_LISTEN", &nodes[number]);
+            command.env("EUID_SIDECAR_UPSTREAM", format!("127.0.0.1:{behind}"));
             command.spawn().expect("the sidecar starts")
         };
-        let sidecars = nodes.iter().map(start).collect();
-        for node in &nodes {
-            while TcpStream::connect(node).is_err() {
+        let sidecars = (0..nodes.len()).map(start).collect();
+        for address in nodes.iter().chain(&admins) {
+            while TcpStream::connect(address).is_err() {
                 thread::sleep(Duration::from_millis(10));
             }
         }
-        Self { site, sidecars, nodes }
+        println!("admin: {}", admins.join(" "));
+        nodes.push(format!("127.0.0.1:{asking}"));
+        Self { site, sidecars, folder, nodes }
     }
 
     /// Returns the resident memory of the sidecars, in kB.
@@ -62,6 +73,7 @@ impl Drop for Proxied {
             let _ = child.kill();
             let _ = child.wait();
         }
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

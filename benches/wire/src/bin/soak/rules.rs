@@ -8,39 +8,20 @@
 //!    that was issued since.
 //! 5. While a login counts, its pages are not `absent`: no late response of another request may remove its token
 //!    pair. The rule ends with an opt-out, with the expiry of the refresh token, or when the operator refuses it.
+//!    With a store, no cookie shows the last two, and a logout holds before its response arrives. So there the rule
+//!    ends with the shortest life that the operator's lifetimes allow, with any refusal since shortly before the last
+//!    token, or when a logout or another login is sent. A loss after that goes unnoticed.
 //! 6. A response that sets a cookie is `no-store`; one that shows a token is `private`.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, SET_COOKIE};
+use tower_euid::EuidClient;
 use tower_euid::clock::UnixMillis;
-use tower_euid::{Dii, EuidClient};
 
+use crate::login::Login;
 use crate::operator::LIFETIMES;
-
-/// A visitor's login and its history.
-pub(crate) struct Login {
-    pub(crate) person: Dii,
-    pub(crate) opted_out_at: Option<UnixMillis>,
-    /// Whether a page has shown the opt-out.
-    pub(crate) told: bool,
-    /// The time of the request that logged in.
-    pub(crate) since: UnixMillis,
-    /// The identity cookie in the visitor's jar.
-    pub(crate) cookie: IdentityCookie,
-    /// Whether a page has removed the identity because the operator refused its refresh token.
-    pub(crate) refused: bool,
-    /// When each token was first seen, by its hash.
-    seen: HashMap<u64, UnixMillis>,
-}
-
-/// The name of an identity cookie, and a time at which it has not expired yet.
-pub(crate) struct IdentityCookie {
-    pub(crate) name: String,
-    pub(crate) lives_until: UnixMillis,
-}
 
 /// The content of a page.
 pub(crate) struct Page<'a> {
@@ -59,18 +40,6 @@ pub(crate) struct Token<'a> {
     pub(crate) shown_at: UnixMillis,
     pub(crate) ends: UnixMillis,
     pub(crate) text: &'a str,
-}
-
-impl Login {
-    pub(crate) fn new(person: Dii, since: UnixMillis, cookie: IdentityCookie) -> Self {
-        Self { person, opted_out_at: None, told: false, since, cookie, refused: false, seen: HashMap::new() }
-    }
-
-    /// Returns whether the page is `absent` without a reason. Its request was sent with the cookies of this login.
-    pub(crate) fn is_lost(&self, page: &Page<'_>) -> bool {
-        let lives = page.lives_until.is_some_and(|until| page.came_at < until);
-        page.state == "absent" && lives && !self.refused && self.opted_out_at.is_none()
-    }
 }
 
 /// Checks a page against the rules. `login` is the login of the request's cookies.

@@ -25,6 +25,11 @@ pub(crate) struct Tally {
     pub(crate) late: Counter,
     pub(crate) opt_outs: Counter,
     pub(crate) faults: Counter,
+    /// The next three happen only with a store.
+    pub(crate) store_faults: Counter,
+    pub(crate) sealed_logins: Counter,
+    pub(crate) moved: Counter,
+    has_store: bool,
     /// Logins that counted while a page was `absent` without a reason.
     pub(crate) lost: Counter,
     /// Pages that took far longer than a page may wait. A few of them are due to the machine.
@@ -47,6 +52,10 @@ impl Counter {
 }
 
 impl Tally {
+    pub(crate) fn new(has_store: bool) -> Self {
+        Self { has_store, ..Self::default() }
+    }
+
     /// Counts a page.
     pub(crate) fn page(&self, state: &str, renewed: bool, took: Duration) {
         self.pages.one_more();
@@ -77,7 +86,7 @@ impl Tally {
 
     pub(crate) fn report(&self, refresh_calls: u64) -> String {
         let mut lines: Vec<String> =
-            self.counters().map(|(name, counter)| format!("{:>9} {name}", counter.count())).into();
+            self.counters().map(|(name, counter)| format!("{:>9} {name}", counter.count())).collect();
         lines.push(format!("{:>9} lost token pairs", self.lost.count()));
         lines.push(format!("{refresh_calls:>9} calls for a refresh"));
         lines.push(format!(
@@ -94,12 +103,17 @@ impl Tally {
         if let Some(broken) = self.broken.get() {
             return vec![broken.clone()];
         }
-        let never = self.counters().into_iter().filter(|(_, counter)| counter.count() == 0);
+        let never = self.counters().filter(|(_, counter)| counter.count() == 0);
         never.map(|(name, _)| format!("never happened: {}", name.trim())).collect()
     }
 
-    fn counters(&self) -> [(&'static str, &Counter); 15] {
-        [
+    fn counters(&self) -> impl Iterator<Item = (&'static str, &Counter)> {
+        let with_store = [
+            ("faults of the store", &self.store_faults),
+            ("logins that the store did not take", &self.sealed_logins),
+            ("identities that moved into the store", &self.moved),
+        ];
+        let always = [
             ("pages", &self.pages),
             ("    active", &self.active),
             ("    unavailable", &self.unavailable),
@@ -115,7 +129,8 @@ impl Tally {
             ("responses that arrived late", &self.late),
             ("opt-outs", &self.opt_outs),
             ("faults of the operator", &self.faults),
-        ]
+        ];
+        always.into_iter().chain(with_store.into_iter().filter(|_| self.has_store))
     }
 }
 

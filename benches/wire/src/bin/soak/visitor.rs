@@ -9,19 +9,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use euid_sandbox::Sandbox;
-use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Response};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower_euid::clock::{Clock, SystemClock, UnixMillis};
+use tower_euid::clock::{Clock, SystemClock};
 use tower_euid::{Dii, EuidClient};
 
+use crate::answer::{Answer, Order};
+use crate::cookies::{Outcome, cookies};
+use crate::login::Login;
 use crate::operator::Operator;
-use crate::rules::{self, IdentityCookie, Login, Page, Token};
+use crate::rules;
 use crate::tally::Tally;
 
 /// The state that all visitors share.
@@ -32,13 +34,15 @@ pub(crate) struct World {
     /// Validates tokens, even while the operator fails.
     judge: EuidClient,
     tally: Arc<Tally>,
+    /// Whether the site keeps identities in a store.
+    has_store: bool,
 }
 
 impl World {
-    pub(crate) fn new(nodes: Vec<String>, operator: Arc<Operator>, tally: Arc<Tally>) -> Self {
+    pub(crate) fn new(nodes: Vec<String>, operator: Arc<Operator>, tally: Arc<Tally>, has_store: bool) -> Self {
         let sandbox = Sandbox::builder().build().unwrap();
         let (judge, _) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock()).unwrap();
-        Self { nodes, http: Client::builder(TokioExecutor::new()).build_http(), operator, judge, tally }
+        Self { nodes, http: Client::builder(TokioExecutor::new()).build_http(), operator, judge, tally, has_store }
     }
 }
 
@@ -59,26 +63,6 @@ pub(crate) struct Visitor {
     changes: u64,
     /// The last actions, for the report of a violation.
     lately: VecDeque<String>,
-}
-
-/// A request that a browser is about to send.
-#[derive(Clone, Debug)]
-enum Order {
-    Page { status: u16, word: u64 },
-    Login { address: String },
-    Logout,
-}
-
-/// The answer that a browser got, and its knowledge at the time of the request.
-struct Answer {
-    order: Order,
-    node: usize,
-    changes: u64,
-    told: bool,
-    lives_until: Option<UnixMillis>,
-    asked_at: UnixMillis,
-    came_at: UnixMillis,
-    response: Result<Response<Bytes>, String>,
 }
 
 impl Visitor {
@@ -155,9 +139,10 @@ impl Visitor {
         Order::Page { status, word: self.chance.u64(..) }
     }
 
-    /// Returns a login of a new person, or now and then of the previous one.
+    /// Returns a login of a new person, or now and then of the previous one: more often if that one has opted out.
     fn a_login(&mut self) -> Order {
-        if self.chance.u32(..10) != 0 {
+        let has_opted_out = self.login.as_ref().is_some_and(|login| login.opted_out_at.is_some());
+        if self.chance.u32(..if has_opted_out { 2 } else { 10 }) != 0 {
             self.people += 1;
         }
         Order::Login { address: format!("visitor{}-{}@example.com", self.number, self.people) }
@@ -219,18 +204,13 @@ impl Visitor {
     }
 
     fn send(&mut self, order: Order) -> impl Future<Output = Answer> + Send + 'static {
+        if let Some(login) = self.login.as_mut().filter(|_| !matches!(order, Order::Page { .. })) {
+            login.is_about_to_end();
+        }
         let node = self.chance.usize(..self.world.nodes.len());
-        let (method, path, body) = match &order {
-            Order::Page { status, word } => (Method::GET, format!("/?status={status}&word={word}"), String::new()),
-            Order::Login { address } => (Method::POST, "/login".to_owned(), address.clone()),
-            Order::Logout => (Method::POST, "/logout".to_owned(), String::new()),
-        };
-        let request = Request::builder().method(method).uri(format!("http://{}{path}", self.world.nodes[node]));
-        let cookies: Vec<String> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = if cookies.is_empty() { request } else { request.header(COOKIE, cookies.join("; ")) };
-        let request = request.body(Full::from(body)).unwrap();
+        let request = order.request(&self.world.nodes[node], &self.jar);
         let (changes, told) = (self.changes, self.login.as_ref().is_some_and(|login| login.told));
-        let lives_until = self.login.as_ref().map(|login| login.cookie.lives_until);
+        let lives_until = self.login.as_ref().map(|login| login.lives_until);
         let world = Arc::clone(&self.world);
         async move {
             let asked_at = SystemClock.now();
@@ -255,47 +235,41 @@ impl Visitor {
         let world = Arc::clone(&self.world);
         match (&answer.order, status, &*body) {
             (Order::Page { status: wanted, word }, ..) => {
-                let page = page(answer, response.headers(), &body, *word).filter(|_| status == *wanted);
+                let page = answer.page(response.headers(), &body, *word).filter(|_| status == *wanted);
                 let page = page.ok_or("a page that its handler did not make")?;
                 world.tally.page(page.state, renewed, took);
-                self.follow_cookie(answer, response.headers());
-                let removed = removed_cookies(response.headers());
+                if let Some(login) = &mut self.login {
+                    login.follow(&page);
+                    let is_its_page = self.changes == answer.changes;
+                    if is_its_page && login.follow_store(&page, |cookie| self.jar.contains_key(cookie)) {
+                        world.tally.moved.one_more();
+                    }
+                }
                 let login = match usize::try_from(self.changes - answer.changes).unwrap() {
                     0 => &mut self.login,
                     ago => &mut self.past[ago - 1],
                 };
-                if let Some(login) = login.as_mut().filter(|login| removed.contains(&&*login.cookie.name)) {
-                    login.refused |= world.operator.has_refused_since(login.since);
-                }
-                if login.as_ref().is_some_and(|login| login.is_lost(&page)) {
+                if login.as_mut().is_some_and(|login| login.is_lost(&page, &world.operator)) {
                     world.tally.lost.one_more();
                     return Err("a login that counts, and its page is `absent`".to_owned());
                 }
                 return rules::judge(&page, login.as_mut(), &world.judge).await;
             }
-            (Order::Login { address }, 200, "identity") => {
-                world.tally.logins.one_more();
-                let cookie = identity_cookie(answer, response.headers()).ok_or("a login without an identity cookie")?;
-                self.change(Some(Login::new(Dii::email(address).unwrap(), answer.asked_at, cookie)));
-            }
-            (Order::Login { .. }, 200, "opted out") => {
-                world.tally.refused_logins.one_more();
-                self.change(None);
-            }
-            (Order::Login { .. }, 503, "try later") => {
-                world.tally.failed_logins.one_more();
-                self.change(None);
-            }
-            // A site behind the sidecar does not know what becomes of its login; the cookies show it.
-            (Order::Login { address }, 200, "sent") => {
-                let cookie = identity_cookie(answer, response.headers());
-                let outcome = match (&cookie, sets_opt_out(response.headers())) {
-                    (Some(_), _) => &world.tally.logins,
-                    (None, true) => &world.tally.refused_logins,
-                    (None, false) => &world.tally.failed_logins,
+            (Order::Login { address }, ..) => {
+                let outcome = Outcome::of(response.headers());
+                let counter = match (&outcome, status, &*body) {
+                    (Outcome::Identity(..), 200, "identity" | "sent") => &world.tally.logins,
+                    (Outcome::OptedOut, 200, "opted out" | "sent") => &world.tally.refused_logins,
+                    // A site in Python does not know the outcome.
+                    (Outcome::Failed, 503, "try later") | (Outcome::Failed, 200, "sent") => &world.tally.failed_logins,
+                    _ => return Err("a login that its handler did not make".to_owned()),
                 };
-                outcome.one_more();
-                self.change(cookie.map(|cookie| Login::new(Dii::email(address).unwrap(), answer.asked_at, cookie)));
+                counter.one_more();
+                if world.has_store && matches!(outcome, Outcome::Identity(_, Some(_))) {
+                    world.tally.sealed_logins.one_more();
+                }
+                let person = Dii::email(address).unwrap();
+                self.change(Login::begun(outcome, person, answer.asked_at, world.has_store)?);
             }
             (Order::Logout, 200, "bye") => {
                 world.tally.logouts.one_more();
@@ -311,25 +285,14 @@ impl Visitor {
         self.changes += 1;
     }
 
-    /// Notes that a page has replaced the identity of the login that counts.
-    fn follow_cookie(&mut self, answer: &Answer, headers: &HeaderMap) {
-        let Some(login) = &mut self.login else { return };
-        if let Some(cookie) = identity_cookie(answer, headers).filter(|cookie| cookie.name == login.cookie.name) {
-            login.cookie = cookie;
-        }
-    }
-
     /// Keeps the cookies of a response. Returns whether there was one to keep.
     fn keep_cookies(&mut self, headers: &HeaderMap) -> bool {
         let mut kept = false;
-        for line in headers.get_all(SET_COOKIE) {
-            let line = line.to_str().unwrap();
-            let (name, rest) = line.split_once('=').unwrap();
-            let value = rest.split(';').next().unwrap();
-            if is_removal(line) {
-                self.jar.remove(name);
+        for cookie in cookies(headers) {
+            if cookie.is_removal() {
+                self.jar.remove(cookie.name);
             } else {
-                self.jar.insert(name.to_owned(), value.to_owned());
+                self.jar.insert(cookie.name.to_owned(), cookie.value.to_owned());
                 kept = true;
             }
         }
@@ -342,50 +305,6 @@ impl Visitor {
         }
         self.lately.push_back(format!("{} {what}", SystemClock.now().as_millis()));
     }
-}
-
-/// Returns the identity cookie that a response sets.
-fn identity_cookie(answer: &Answer, headers: &HeaderMap) -> Option<IdentityCookie> {
-    let lines = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.filter(|line| line.starts_with("__Host-euid.")).find_map(|line| {
-        let name = line.split('=').next()?.to_owned();
-        let seconds: u64 = line.split("Max-Age=").nth(1)?.split(';').next()?.parse().ok()?;
-        // A second less, and from the request on, so that the operator cannot find the token expired before.
-        let lives = Duration::from_secs(seconds.checked_sub(1)?);
-        Some(IdentityCookie { name, lives_until: answer.asked_at.saturating_add(lives) })
-    })
-}
-
-fn sets_opt_out(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.filter(|line| !is_removal(line)).any(|line| line.starts_with("__Host-euid-optout."))
-}
-
-fn removed_cookies(headers: &HeaderMap) -> Vec<&str> {
-    let lines = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.filter(|line| is_removal(line)).filter_map(|line| line.split('=').next()).collect()
-}
-
-fn is_removal(line: &str) -> bool {
-    line.contains("Max-Age=0")
-}
-
-/// Parses a page of [`site`](crate::site); `None` if it is no such page.
-fn page<'a>(answer: &Answer, headers: &'a HeaderMap, body: &'a str, word: u64) -> Option<Page<'a>> {
-    let (said, seen) = body.split_once('\n')?;
-    let mut seen = seen.split(' ');
-    let (state, shown_at) = (seen.next()?, moment(seen.next()?)?);
-    let token = match (seen.next(), seen.next()) {
-        (Some(ends), Some(text)) => Some(Token { shown_at, ends: moment(ends)?, text }),
-        _ => None,
-    };
-    let Answer { asked_at, came_at, told, lives_until, .. } = *answer;
-    let page = Page { asked_at, came_at, asked_told: told, lives_until, headers, state, token };
-    (said == word.to_string()).then_some(page)
-}
-
-fn moment(text: &str) -> Option<UnixMillis> {
-    text.parse().ok().map(UnixMillis::from_millis)
 }
 
 const REMEMBERED: usize = 16;

@@ -10,11 +10,11 @@ use euid_sandbox::{Fault, Sandbox};
 use http::{Method, Response};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tower_euid_wire::now;
+use tower_euid_wire::{Redis, now};
 
 use crate::node::{self, Kind};
 use crate::pages::{Http, Jar, quantile};
-use crate::{bound, proxy, server};
+use crate::{bound, proxy};
 
 /// Measures the layer with its store, the layer without one, and the program at `proxy`.
 pub(crate) async fn measure(proxy: Option<&str>) -> bool {
@@ -37,7 +37,7 @@ pub(crate) async fn measure(proxy: Option<&str>) -> bool {
 }
 
 async fn of_layer(kind: Kind, takes: Duration) -> Seen {
-    let redis = server(&[]);
+    let redis = Redis::start();
     let sandbox = Sandbox::builder().build().unwrap().serve((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
     sandbox.fault(Fault::Delay(takes));
     let nodes = node::start(NODES, kind, &redis.url(), &sandbox.base_url());

@@ -20,14 +20,14 @@ use tower_euid::store::{Store, StoreKey};
 use tower_euid::{Euid, EuidUpdate};
 use tower_euid_redis::{RedisStore, RedisStoreBuilder};
 use tower_euid_wire::pair::TokenPair;
-use tower_euid_wire::{Cookies, Load, PAGE, Spawned, ended_with_parent, median, now, on_cpu};
+use tower_euid_wire::{Cookies, Load, PAGE, PATIENT, Redis, Spawned, ended_with_parent, median, now, on_cpu};
 use tower_sessions_14::{Session, SessionManagerLayer};
 use tower_sessions_redis_store::RedisStore as SessionStore;
 use tower_sessions_redis_store::fred::prelude::{ClientLike, Config, Pool};
 
+use crate::bound;
 use crate::node::{self, Kind};
 use crate::pages::quantile;
-use crate::{PATIENT, bound, server};
 
 pub(crate) fn measure() -> bool {
     // Not `all`, which stops at the first bound that is missed.
@@ -38,7 +38,7 @@ pub(crate) fn measure() -> bool {
 
 /// Compares the time that the layer adds to a page with that of one `GET`, in turn.
 async fn latency(threads: usize) -> bool {
-    let redis = server(&[]);
+    let redis = Redis::start();
     let bare = Router::new().route("/", get(async || PAGE.to_owned()));
     let Site { router: layered, visitors, .. } = layered(Kind::EachPageReads, &redis.url(), 1).await;
     let mut manager = ConnectionManager::new(redis::Client::open(redis.url()).unwrap()).await.unwrap();
@@ -102,7 +102,7 @@ fn store_key(name: &str) -> StoreKey {
 
 /// Compares requests a second of sites, each in a process of one thread, in turn.
 fn throughput() -> bool {
-    let redis = crate::runtime(1).block_on(async { server(&[]) });
+    let redis = crate::runtime(1).block_on(async { Redis::start() });
     let folder = std::env::temp_dir().join(format!("tower-euid-store-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let sites = SITES.map(|kind| {

@@ -17,12 +17,8 @@ mod node;
 mod outage;
 mod pages;
 mod proxy;
-#[allow(dead_code, reason = "the tests of the store use all of it")]
-#[path = "../../../../../crates/tower-euid-redis/tests/redis/server.rs"]
-mod server;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -52,10 +48,3 @@ fn bound(what: &str, is_met: bool) -> bool {
     println!("{}: {what}", if is_met { "met" } else { "MISSED" });
     is_met
 }
-
-fn server(arguments: &[&str]) -> server::Server {
-    server::Server::start(arguments).expect("redis-server is installed")
-}
-
-/// A time that no step needs.
-const PATIENT: Duration = Duration::from_secs(20);

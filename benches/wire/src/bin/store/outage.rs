@@ -8,7 +8,6 @@
 //! 4. All pages show their tokens again within [`BACK_WITHIN`] after the end of the fault.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,17 +15,16 @@ use euid_sandbox::Sandbox;
 use http::Method;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tower_euid_wire::now;
+use tower_euid_wire::{Redis, RedisFault, now};
 
 use crate::bound;
 use crate::node::{self, Kind};
 use crate::pages::{Http, Jar, quantile};
-use crate::server::{Hanging, Server, free_port};
 
 pub(crate) async fn measure() -> bool {
     let sandbox = Sandbox::builder().build().unwrap().serve((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-    let mut redis = Redis::start();
-    let nodes = node::start(2, Kind::EachPageReads, &redis.server().url(), &sandbox.base_url());
+    let mut redis = Redis::durable();
+    let nodes = node::start(2, Kind::EachPageReads, &redis.url(), &sandbox.base_url());
     let nodes = nodes.iter().map(|node| format!("http://{}", node.says)).zip(&nodes).collect::<Vec<_>>();
     let urls: Arc<[String]> = nodes.iter().map(|(url, _)| url.clone()).collect();
     let (http, log) = (Http::new(), Arc::new(Log::default()));
@@ -40,7 +38,7 @@ pub(crate) async fn measure() -> bool {
     println!("| Redis | pages | failed | no token | p99 before, ms | added at first | added later | back after, ms |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let mut is_met = true;
-    for fault in FAULTS {
+    for fault in RedisFault::ALL {
         sleep(HEALTHY).await;
         let begun = now();
         redis.begin(fault).await;
@@ -57,92 +55,6 @@ pub(crate) async fn measure() -> bool {
         println!("{broken}");
     }
     bound("all statuses are 200, and nothing is cleared or shown wrongly", broken.is_empty()) & is_met
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    Killed,
-    Stopped,
-    Replica,
-    TooFewReplicas,
-    NoMemory,
-}
-
-const FAULTS: [Fault; 5] = [Fault::Killed, Fault::Stopped, Fault::Replica, Fault::TooFewReplicas, Fault::NoMemory];
-
-impl Fault {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Killed => "killed",
-            Self::Stopped => "stopped (SIGSTOP)",
-            Self::Replica => "replica of a dead primary",
-            Self::TooFewReplicas => "read only (`min-replicas-to-write`)",
-            Self::NoMemory => "out of memory (`maxmemory`)",
-        }
-    }
-
-    /// Whether Redis still answers reads.
-    fn reads(self) -> bool {
-        matches!(self, Self::TooFewReplicas | Self::NoMemory)
-    }
-}
-
-/// A Redis that keeps its data when it is killed.
-struct Redis {
-    server: Option<Server>,
-    hanging: Option<Hanging>,
-    folder: PathBuf,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let folder = std::env::temp_dir().join(format!("tower-euid-outage-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let mut redis = Self { server: None, hanging: None, folder };
-        redis.serve(None);
-        redis
-    }
-
-    fn serve(&mut self, port: Option<u16>) {
-        let arguments = ["--appendonly", "yes", "--dir", self.folder.to_str().unwrap()];
-        self.server = Some(Server::start_on(port, &arguments).expect("redis-server is installed"));
-    }
-
-    fn server(&self) -> &Server {
-        self.server.as_ref().unwrap()
-    }
-
-    async fn command(&self, command: &str) {
-        let () = self.server().command(command).await;
-    }
-
-    async fn begin(&mut self, fault: Fault) {
-        match fault {
-            Fault::Killed => self.server().kill(),
-            Fault::Stopped => self.hanging = Some(self.server().hang()),
-            Fault::Replica => self.command(&format!("REPLICAOF 127.0.0.1 {}", free_port())).await,
-            Fault::TooFewReplicas => self.command("CONFIG SET min-replicas-to-write 1").await,
-            Fault::NoMemory => self.command("CONFIG SET maxmemory 1mb").await,
-        }
-    }
-
-    async fn end(&mut self, fault: Fault) {
-        match fault {
-            Fault::Killed => self.serve(Some(self.server().port())),
-            Fault::Stopped => self.hanging = None,
-            Fault::Replica => self.command("REPLICAOF NO ONE").await,
-            Fault::TooFewReplicas => self.command("CONFIG SET min-replicas-to-write 0").await,
-            Fault::NoMemory => self.command("CONFIG SET maxmemory 0").await,
-        }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.hanging = None;
-        self.server = None;
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
 }
 
 /// A page of a visitor who is logged in.
@@ -191,7 +103,7 @@ impl Found {
         }
     }
 
-    fn report(&self, fault: Fault) -> bool {
+    fn report(&self, fault: RedisFault) -> bool {
         let Self { pages, failed, without_token, before, at_first, later, back_after } = self;
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
         let (first, later) = (millis(*at_first) - millis(*before), millis(*later) - millis(*before));

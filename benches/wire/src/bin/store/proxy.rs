@@ -21,15 +21,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tower_euid::clock::{Clock, SystemClock};
-use tower_euid_wire::now;
+use tower_euid_wire::{PATIENT, Redis, now};
 
 use crate::burst::{NODES, Seen, burst as burst_of};
 use crate::pages::{Http, Jar};
-use crate::{PATIENT, server};
 
 /// Logs in at a site of several processes of `program`, waits until the session is due for a refresh, and sends the burst.
 pub(crate) async fn burst(program: &str, takes: Duration) -> Seen {
-    let redis = server(&[]);
+    let redis = Redis::start();
     let provider = Provider::start(takes).await;
     let nodes: Vec<Node> = (0..NODES).map(|_| Node::start(program, &provider, &redis.url())).collect();
     let (http, mut jar) = (Http::new(), Jar::default());
