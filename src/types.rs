@@ -188,7 +188,7 @@ pub use euid_core::GenerateRequest;
 /// ```
 pub use euid_core::Generated;
 
-/// The keys of a site, for [`EuidLayer::new`](crate::EuidLayer::new).
+/// The ring of cookie keys that [`EuidLayer::new`](crate::EuidLayer::new) takes.
 ///
 /// During a [change of keys](KeyRing#changing-keys), the counter `euid_cookie_old_key_total` of [the
 /// metrics](crate::docs::metrics) counts the requests that still bring an identity under an old key. With

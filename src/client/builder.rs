@@ -266,7 +266,8 @@ impl EuidClientBuilder {
     /// * the URL can't be used: it is neither http nor https; it is plain http to another machine; or it has a user, a
     ///   query, a fragment or an endpoint;
     /// * the API key is malformed, the client secret is not base64 of 32 bytes, or the two are swapped;
-    /// * one of [scope](Self::scope), environment, host and API key belongs to EUID and another to UID2.
+    /// * one of [scope](Self::scope), environment, host and API key belongs to EUID and another to UID2;
+    /// * the API key is that of euid-sandbox, and the operator is EUID's or UID2's own.
     ///
     /// Also if a certificate or key in PEM can't be read. Also if https needs CA certificates and there are none:
     /// neither on the machine nor in the settings, and no [`http_service`](Self::http_service) is set.

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
+use euid_core::Scope;
 use euid_core::error::ConfigError;
-use euid_core::{Consent, Scope};
 use http::request;
 
 use super::EuidLayer;
 use crate::config::{OtherScope, ScopeOf};
 use crate::refresh::Refresh;
-use crate::tcf;
 
 /// The scope: EUID, UID2, or both.
 impl EuidLayer {
@@ -69,48 +68,5 @@ impl EuidLayer {
         let choose: Arc<ScopeOf> = Arc::new(choose);
         let other = OtherScope { coordinator: Arc::new(coordinator), choose };
         Ok(self.set(|config| config.other_scope = Some(other)).set_engine(|engine| engine.with_both_scopes()))
-    }
-
-    /// Sets a [`consent`](Self::consent) hook that reads consent from the TCF v2 string in the cookie `euconsent-v2`,
-    /// where consent banners keep it. It replaces a hook that was set before. A string that allows enough grants
-    /// consent; a string that allows too little withdraws it. Consent is withheld if there is no string, if none can be
-    /// read, or if two differ. The module [`tcf`](crate::tcf) has a table of all cases, and the parts for a hook of
-    /// your own.
-    ///
-    /// The TCF is for visitors in Europe. In the scope UID2 consent is granted whatever the string says: a hook of your own
-    /// can read what applies there, such as a GPP string. If the hook of [`scope`](Self::scope) chooses no scope, the rule of
-    /// the scope that the layer was made with applies.
-    ///
-    /// ```
-    /// # #[cfg(feature = "client")]
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # use http::{Request, header::COOKIE};
-    /// # use tower::{Layer, service_fn};
-    /// # use euid_sandbox::{Sandbox, VisitorState};
-    /// # let page = service_fn(async |request: Request<()>| Ok::<_, std::convert::Infallible>(
-    /// #     http::Response::new(request.extensions().get().map_or("", tower_euid::Euid::state))));
-    /// # let sandbox = Sandbox::builder().build()?;
-    /// # let (_, layer) = tower_euid::from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
-    /// let layer = layer.consent_from_tcf_cookie();
-    /// let mut visitor = sandbox.visitor(&layer, VisitorState::Fresh)?; // has a fresh identity
-    /// let app = layer.layer(page);
-    /// for (choice, state) in [
-    ///     ("theme=dark", "withheld"), // no choice yet
-    ///     ("euconsent-v2=CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA", "active"),
-    /// ] {
-    ///     let request = Request::builder().header(COOKIE, choice).body(())?;
-    ///     assert_eq!(visitor.send(&app, request).await?.into_body(), state);
-    /// }
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn consent_from_tcf_cookie(self) -> Self {
-        let own = self.config.coordinator.scope();
-        let layer = self.consent(move |request| match request.extensions.get::<Scope>().unwrap_or(&own) {
-            Scope::Euid => tcf::consent(&request.headers),
-            Scope::Uid2 => Consent::Granted,
-        });
-        layer.set(|config| config.obeys_tcf_cookie = true)
     }
 }

@@ -77,9 +77,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use euid_core::clock::ManualClock;
-use euid_core::protocol::api_key_prefix;
 #[cfg(test)]
 use euid_core::protocol::{Key, RequestNonce};
+use euid_core::protocol::{SANDBOX_API_KEY, api_key_prefix};
 use euid_core::{Dii, Scope};
 use zeroize::Zeroizing;
 
@@ -141,7 +141,8 @@ impl Sandbox {
         SandboxBuilder::new()
     }
 
-    /// Returns the API key that a sandbox of this scope accepts by default. It is public.
+    /// Returns the API key that a sandbox of this scope accepts by default. It is public, and a client of a real operator
+    /// refuses it.
     ///
     /// ```
     /// # use euid_sandbox::Sandbox;
@@ -153,7 +154,7 @@ impl Sandbox {
     /// ```
     #[must_use]
     pub fn default_api_key(scope: Scope) -> String {
-        format!("{}C-T-124-Sandbx.TheSandboxOperatorOfTowerEuidTakesThis", api_key_prefix(scope))
+        format!("{}{SANDBOX_API_KEY}", api_key_prefix(scope))
     }
 
     /// Returns the scope that the sandbox plays.

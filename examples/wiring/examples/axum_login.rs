@@ -1,21 +1,23 @@
-//! A site with axum-login: its session layer, its login, and an identity that is bound to the signed-in user.
+//! A site with axum-login: its session layer, its login, consent, and an identity that is bound to the signed-in user.
 //!
 //! ```console
 //! $ cargo run --example axum_login
-//! $ curl -c jar -d 'email=ann@example.com&password=secret' http://localhost:3004/login
-//! $ curl -b jar -c jar http://localhost:3004/
+//! $ tcf='cookie: euconsent-v2=CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA' # as a consent banner writes it
+//! $ curl -H "$tcf" -c jar -d 'email=ann@example.com&password=secret&agrees=on' http://localhost:3004/login
+//! $ curl -H "$tcf" -b jar -c jar http://localhost:3004/
 //! ```
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Form, State};
-use axum::http::{StatusCode, request};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::http::{HeaderMap, StatusCode, request};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Router, serve};
 use axum_login::{AuthManagerLayerBuilder, AuthSession, AuthUser, AuthnBackend};
-use tower_euid::{Dii, Euid, EuidClient, EuidLayer, EuidUpdate};
+use tower_euid::{Consent, Dii, Euid, EuidClient, EuidLayer, EuidUpdate, tcf};
 use tower_sessions::{MemoryStore, SessionManagerLayer};
 
 #[tokio::main]
@@ -27,47 +29,80 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Each layer is outside those above it. `sign_in` contains the session layer. It is outside the EUID layer, because the
-/// hook `signed_in` reads the user that it has put into the request.
+/// hooks read the user that it has put into the request.
 fn app(client: EuidClient, layer: EuidLayer) -> Router {
     let sessions = SessionManagerLayer::new(MemoryStore::default());
-    let sign_in = AuthManagerLayerBuilder::new(Users, sessions).build();
+    let sign_in = AuthManagerLayerBuilder::new(Users::default(), sessions).build();
     Router::new()
         .route("/", get(page))
-        .route("/login", post(login))
+        .route("/login", get(form).post(login))
         .route("/logout", post(logout))
-        .layer(layer.subject(signed_in))
+        .layer(layer.subject(signed_in).consent(consent))
         .layer(sign_in)
         .with_state(client)
 }
 
+fn user(request: &request::Parts) -> Option<&User> {
+    request.extensions.get::<AuthSession<Users>>()?.user.as_ref()
+}
+
 fn signed_in(request: &request::Parts) -> Option<String> {
-    let user = request.extensions.get::<AuthSession<Users>>()?.user.as_ref()?;
-    Some(user.id().to_string())
+    Some(user(request)?.id().to_string())
+}
+
+/// The banner's string does not say that the visitor agreed to an EUID: the user's own answer does.
+fn consent(request: &request::Parts) -> Consent {
+    match user(request) {
+        // Not `Withdrawn`: under that the layer writes no login, and the user may agree in this very request.
+        Some(user) if !user.agrees => Consent::Withheld,
+        _ => tcf::consent(&request.headers),
+    }
 }
 
 async fn page(euid: Euid) -> String {
     euid.advertising_token().map_or(euid.state().to_owned(), ToString::to_string)
 }
 
-/// A real site asks for consent before it generates.
+async fn form() -> Html<&'static str> {
+    Html(
+        r#"<form method=post>
+            <input name=email type=email> <input name=password type=password>
+            <label><input name=agrees type=checkbox> You may make an EUID from my address, for advertising.</label>
+            <button>Sign in</button>
+        </form>"#,
+    )
+}
+
 async fn login(
     State(client): State<EuidClient>,
     mut session: AuthSession<Users>,
+    headers: HeaderMap,
     Form(credentials): Form<Credentials>,
 ) -> Result<Response, StatusCode> {
     let failed = |_| StatusCode::INTERNAL_SERVER_ERROR;
     // With a wrong password the previous user stays signed in, and the identity stays.
     let user = session.authenticate(credentials).await.map_err(failed)?.ok_or(StatusCode::UNAUTHORIZED)?;
     session.login(&user).await.map_err(failed)?;
-    // `generate` waits up to 5 s for an operator that hangs: see the README.
-    // The previous identity ends even if there is no new one, because it may be another person's: the hook `signed_in`
-    // ran before this login. The same user gets a new one on a later page: "Signed in and `Absent`" in `failures.md`.
-    let update = match Dii::email(user.email) {
-        Ok(dii) => client.generate(dii).await.map_or_else(|_| EuidUpdate::logout(), EuidUpdate::from),
-        Err(_) => EuidUpdate::logout(),
-    };
+    let update = euid_of(&user, &headers, &client).await.unwrap_or_else(EuidUpdate::logout);
     // The same id as in `signed_in`.
     Ok((update.subject(user.id().to_string()), Redirect::to("/")).into_response())
+}
+
+/// Returns the update for a login; `None` without consent, or if the operator does not answer. It reads the answer of this
+/// login, which the hook does not see yet.
+///
+/// For `None` the site logs the previous identity out, because it may be another person's. With `subject`, you may leave out
+/// the logout once all identities are bound: another user never sees this one, and the same user keeps their token. But log
+/// out if the user no longer agrees.
+///
+/// `generate` waits up to 5 s for an operator that hangs: see the README. The user gets an identity on a later page: "Signed
+/// in and `Absent`" in `failures.md`.
+async fn euid_of(user: &User, headers: &HeaderMap, client: &EuidClient) -> Option<EuidUpdate> {
+    if !user.agrees || tcf::consent(headers) != Consent::Granted {
+        return None;
+    }
+    let dii = Dii::email(user.email).ok()?;
+    Some(client.generate(dii).await.ok()?.into())
 }
 
 /// Ends both. If the session store fails, the identity ends all the same.
@@ -85,6 +120,8 @@ struct User {
     id: i64,
     email: &'static str,
     password: &'static str,
+    /// The answer at the last login. A real site also keeps its time and the text.
+    agrees: bool,
 }
 
 impl AuthUser for User {
@@ -103,33 +140,43 @@ impl AuthUser for User {
 struct Credentials {
     email: String,
     password: String,
+    /// A browser sends nothing for a checkbox that is not ticked.
+    agrees: Option<String>,
 }
 
 #[derive(Clone)]
-struct Users;
+struct Users(Arc<Mutex<[User; 2]>>);
 
 impl AuthnBackend for Users {
     type User = User;
     type Credentials = Credentials;
     type Error = Infallible;
 
-    async fn authenticate(&self, Credentials { email, password }: Credentials) -> Result<Option<User>, Infallible> {
-        Ok(USERS.iter().find(|user| user.email == email && user.password == password).cloned())
+    async fn authenticate(&self, given: Credentials) -> Result<Option<User>, Infallible> {
+        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = users.iter_mut().find(|user| user.email == given.email && user.password == given.password);
+        Ok(found.map(|user| {
+            user.agrees = given.agrees.is_some();
+            user.clone()
+        }))
     }
 
     async fn get_user(&self, id: &i64) -> Result<Option<User>, Infallible> {
-        Ok(USERS.iter().find(|user| user.id == *id).cloned())
+        let users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(users.iter().find(|user| user.id == *id).cloned())
     }
 }
 
-static USERS: [User; 2] = [
-    User { id: 1, email: "ann@example.com", password: "secret" },
-    User { id: 2, email: "bob@example.com", password: "secret" },
-];
+impl Default for Users {
+    fn default() -> Self {
+        let user = |id, email| User { id, email, password: "secret", agrees: false };
+        Self(Arc::new(Mutex::new([user(1, "ann@example.com"), user(2, "bob@example.com")])))
+    }
+}
 
 #[cfg(test)]
 mod tests {
-    use euid_wiring::{ANN, BOB, Browser, Tested, visit};
+    use euid_wiring::{ANN, BOB, Browser, TC_STRING, Tested, visit};
 
     use super::*;
 
@@ -154,7 +201,8 @@ mod tests {
 
         let (session_of_ann, identity_of_ann) = session_and_rest(&browser.visitor.cookie_header());
         for (session, token_expected) in [(session_of_ann, true), (session_of_bob, false), (String::new(), false)] {
-            let request = http::Request::get("/").header("cookie", format!("{session}; {identity_of_ann}"));
+            let request = http::Request::get("/")
+                .header("cookie", format!("{session}; {identity_of_ann}; euconsent-v2={TC_STRING}"));
             let response = tower::ServiceExt::oneshot(browser.app.clone(), request.body(String::new())?).await?;
             let text = axum::body::to_bytes(response.into_body(), 4096).await?;
             assert_eq!(text != "absent", token_expected, "{session}");
@@ -167,7 +215,7 @@ mod tests {
         let mut browser = Browser::new(app)?;
         browser.login(ANN).await?;
         let token = browser.look().await?;
-        assert_eq!(browser.submit("/login", "email=bob@example.com&password=guess").await?, 401);
+        assert_eq!(browser.submit("/login", "email=bob@example.com&password=guess&agrees=on").await?, 401);
         assert_eq!(browser.look().await?, token);
         Ok(())
     }
@@ -182,6 +230,28 @@ mod tests {
         // The session has ended on the server, too.
         browser.visitor = before;
         assert_eq!(browser.look().await?, "absent");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn token_needs_the_banner_and_the_answer_of_the_user() -> Tested {
+        let mut browser = Browser::new(app)?;
+        let without_answer = format!("email={ANN}&password=secret");
+        browser.submit("/login", &without_answer).await?;
+        assert_eq!(browser.look().await?, "withheld");
+
+        browser.login(ANN).await?;
+        let token = browser.look().await?;
+        assert!(browser.is_token_of(&token, ANN).await?);
+
+        browser.submit("/login", &without_answer).await?;
+        assert_eq!(browser.look().await?, "withheld");
+        assert!(!browser.visitor.cookie_header().contains("euid."));
+
+        browser.tc_string = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA"; // purpose 1 refused
+        browser.login(ANN).await?;
+        assert_eq!(browser.look().await?, "withheld");
+        assert_eq!(browser.sandbox.calls().generate, 1);
         Ok(())
     }
 }

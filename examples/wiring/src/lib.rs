@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use euid_sandbox::{Fault, Lifetimes, Sandbox, Visitor, VisitorState};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, COOKIE};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tower::Service;
@@ -37,6 +37,8 @@ pub struct Browser<S> {
     pub client: EuidClient,
     /// The cookies.
     pub visitor: Visitor,
+    /// The cookie of a consent banner.
+    pub tc_string: &'static str,
 }
 
 impl<S, B> Browser<S>
@@ -53,7 +55,7 @@ where
         let sandbox = Sandbox::builder().build()?;
         let (client, layer) = from_service(sandbox.operator(), sandbox.clone(), sandbox.clock())?;
         let visitor = sandbox.visitor(&layer, VisitorState::Absent)?;
-        Ok(Self { app: app(client.clone(), layer), sandbox, client, visitor })
+        Ok(Self { app: app(client.clone(), layer), sandbox, client, visitor, tc_string: TC_STRING })
     }
 
     /// Returns what the front page shows: the token, or the state if there is no token. The page is a text, or HTML with one
@@ -78,13 +80,13 @@ where
         Ok(self.send(request.body(form.to_owned())?).await?.0)
     }
 
-    /// Logs a person in: the examples that ask for a password know it.
+    /// Logs a person in: the examples that ask for a password know it, and to those that ask for consent the person agrees.
     ///
     /// # Errors
     ///
     /// If the site fails.
     pub async fn login(&mut self, email: &str) -> Tested<u16> {
-        self.submit("/login", &format!("email={email}&password=secret")).await
+        self.submit("/login", &format!("email={email}&password=secret&agrees=on")).await
     }
 
     /// Whether the operator issued this token for this person.
@@ -96,7 +98,8 @@ where
         Ok(self.client.validate(token, Dii::email(email)?).await?)
     }
 
-    async fn send(&mut self, request: Request<String>) -> Tested<(u16, String)> {
+    async fn send(&mut self, mut request: Request<String>) -> Tested<(u16, String)> {
+        request.headers_mut().insert(COOKIE, format!("euconsent-v2={}", self.tc_string).parse()?);
         let response = self.visitor.send(&self.app, request).await.map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
         Ok((status, String::from_utf8(response.into_body().collect().await?.to_bytes().into())?))
@@ -150,6 +153,8 @@ where
     Ok(())
 }
 
+/// A consent string that allows all that an EUID needs.
+pub const TC_STRING: &str = "CPehNtWPehNtWABAMBFRACBoALAAAEJAAIYgAKwAQAKgArABAAqAAA";
 /// A person who has an account on each site.
 pub const ANN: &str = "ann@example.com";
 /// Another person with an account.

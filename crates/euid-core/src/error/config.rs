@@ -7,7 +7,8 @@ use std::fmt;
 /// A setting that can't work: a key, a secret, a URL, an environment variable.
 ///
 /// It is raised while the application is put together, never while it serves. The text names the fault, and repeats no
-/// key, secret or URL. [`setting`](Self::setting) and [`variable`](Self::variable) name the place.
+/// key, secret or URL. [`setting`](Self::setting) and [`variable`](Self::variable) name the place. `Debug` shows the text
+/// alone: a `main` that returns the error prints it in that form.
 ///
 /// ```
 /// # use euid_core as tower_euid;
@@ -16,7 +17,7 @@ use std::fmt;
 /// let error = "aHVudGVyMg==".parse::<KeyRing>().unwrap_err();
 /// assert_eq!(error.to_string(), "cookie key 1 is not 32 bytes (44 characters of base64): it has 7");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConfigError {
     what: Cow<'static, str>,
     setting: Option<Setting>,
@@ -156,6 +157,12 @@ impl ConfigError {
     }
 }
 
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
@@ -163,3 +170,14 @@ impl fmt::Display for ConfigError {
 }
 
 impl Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn main_that_returns_the_error_prints_its_text() {
+        let error = ConfigError::new("not a number").about(Setting::OperatorUrl).in_variable("PORT");
+        assert_eq!(format!("{error:?}"), "PORT: not a number");
+    }
+}

@@ -228,7 +228,8 @@ impl OperatorBuilder {
     ///
     /// If the URL can't be used, the API key can't be one, the secret is not base64 of 32 bytes, the two are swapped,
     /// or the version fits into no header. Also if one of [scope](Self::scope), environment, host and API key belongs
-    /// to EUID and another to UID2.
+    /// to EUID and another to UID2, or if the API key is that of euid-sandbox and the host is in `euid.eu` or
+    /// `uidapi.com`.
     ///
     /// The URL can't be used if
     ///
@@ -247,10 +248,15 @@ impl OperatorBuilder {
         let client_version = HeaderValue::try_from(&self.client_version).map_err(|_| {
             ConfigError::new("the version of the client fits into no header").about(Setting::ClientVersion)
         })?;
+        let scope_of_host = base_url.uri().host().and_then(Scope::of_host);
+        if scope_of_host.is_some() && self.credentials.as_ref().is_some_and(Credentials::are_of_sandbox) {
+            let what = "the API key is that of the sandbox, and the URL that of a real operator: one of them is wrong";
+            return Err(ConfigError::new(what).about(Setting::ApiKey));
+        }
         let scope = Sign::agree([
             (Sign::Setting, self.scope),
             (Sign::Environment, self.environment.scope()),
-            (Sign::Host, base_url.uri().host().and_then(Scope::of_host)),
+            (Sign::Host, scope_of_host),
             (Sign::ApiKey, self.credentials.as_ref().and_then(|credentials| Scope::of_api_key(&credentials.api_key))),
         ])?;
         let headers = headers(authorization, client_version);
@@ -300,6 +306,27 @@ mod tests {
             (good().client_version("a\nb"), Setting::ClientVersion),
         ] {
             assert_eq!(setting(builder), Some(expected));
+        }
+    }
+
+    #[test]
+    fn api_key_of_the_sandbox_is_refused_beside_a_real_operator() {
+        for scope in Scope::ALL {
+            let api_key = format!("{}{}", scope.literals().api_key, crate::protocol::SANDBOX_API_KEY);
+            let error = |environment| {
+                let operator = Operator::builder(environment).scope(scope).credentials(api_key.as_str(), SECRET);
+                operator.build().err().map(|error| (error.setting(), error.to_string()))
+            };
+            for real in [
+                Environment::Production(scope),
+                Environment::Integration(scope),
+                Environment::Url(format!("https://test.{}", scope.literals().operator_domain)),
+            ] {
+                let (setting, text) = error(real).unwrap();
+                assert_eq!(setting, Some(Setting::ApiKey));
+                assert!(text.starts_with("the API key is that of the sandbox") && !text.contains("Sandbx"), "{text}");
+            }
+            assert_eq!(error(Environment::Url("http://127.0.0.1:8000".to_owned())), None);
         }
     }
 

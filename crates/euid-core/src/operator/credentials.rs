@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::BEARER;
 use crate::error::{ConfigError, Setting};
+use crate::protocol::SANDBOX_API_KEY;
 use crate::protocol::envelope::Key;
 use crate::scope::Scope;
 use crate::secret::key_from_base64;
@@ -28,6 +29,11 @@ impl Credentials {
             return Err(ConfigError::new(what).about(Setting::ApiKey));
         }
         Ok((bearer(api_key).map_err(|error| error.about(Setting::ApiKey))?, parsed?))
+    }
+
+    /// Whether they are those of the sandbox, which no real operator takes.
+    pub(super) fn are_of_sandbox(&self) -> bool {
+        self.api_key.ends_with(SANDBOX_API_KEY)
     }
 }
 
