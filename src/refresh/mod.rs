@@ -95,15 +95,18 @@ pub trait Refresh: Send + Sync + 'static {
     /// around another one returns that one's.
     ///
     /// ```
-    /// use tower_euid::{Environment, EuidClient, Refresh, Refreshed, Scope, refresh_fn};
+    /// use tower_euid::{Refresh, Refreshed, Scope, refresh_fn};
     ///
     /// fn accepts(refresh: &impl Refresh, scope: Scope) -> bool {
     ///     refresh.scope().is_none_or(|of_refresh| of_refresh == scope)
     /// }
     /// let any = refresh_fn(async |_identity| Ok(Refreshed::OptedOut));
     /// assert!(accepts(&any, Scope::Euid) && accepts(&any, Scope::Uid2));
+    /// # #[cfg(feature = "client")] {
+    /// # use tower_euid::{Environment, EuidClient};
     /// let client = EuidClient::builder(Environment::Url("http://localhost:3000".to_owned())).scope(Scope::Uid2).build()?;
     /// assert!(!accepts(&client, Scope::Euid));
+    /// # }
     /// # Ok::<_, tower_euid::ConfigError>(())
     /// ```
     fn scope(&self) -> Option<Scope> {
