@@ -60,13 +60,13 @@ class Proxied(BaseHTTPRequestHandler):
 def on_api(environ, start_response):
     if environ["REQUEST_METHOD"] == "GET":
         # Without an answer in time, the page goes on without a token.
-        euid = {"state": "unavailable", "advertising_token": None} | environ["euid"]
+        euid = {"state": "unavailable", "advertising_token": None} | environ["euid.answer"]
         status, text = page(environ["QUERY_STRING"], euid["state"], euid["advertising_token"])
     else:
         address = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"] or 0)).decode()
         call, form, text = ("login", {"email": address}, "sent") if address else ("logout", {}, "bye")
-        environ["euid"] = euid_sidecar.ask(environ, call, form)
-        status = 200 if environ["euid"] else 504
+        environ["euid.answer"] = euid_sidecar.ask(environ, call, form)
+        status = 200 if environ["euid.answer"] else 504
     start_response(f"{status} {HTTPStatus(status).phrase}", [("Content-Length", str(len(text)))])
     return [text.encode()]
 
