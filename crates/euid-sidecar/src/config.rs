@@ -283,7 +283,8 @@ fn repair(settings: &mut Settings, scope: Scope, wrong: &str) -> Result<(), Conf
         let name = of_scope(scope, setting);
         let good = match setting {
             "operator_url" => Some("production".to_owned()),
-            "api_key" => Some(euid_sandbox::Sandbox::default_api_key(scope)),
+            // The sandbox's own is refused beside a real operator.
+            "api_key" => Some(euid_sandbox::Sandbox::default_api_key(scope) + "x"),
             "client_secret" => Some(CookieKey::generate()?.expose_base64().to_string()),
             // A layer for both scopes has its keys from the variable of EUID.
             "cookie_keys" if scope == Scope::default() || settings.scopes().len() == 1 => {
