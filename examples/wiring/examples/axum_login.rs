@@ -88,15 +88,14 @@ async fn login(
     Ok((update.subject(user.id().to_string()), Redirect::to("/")).into_response())
 }
 
-/// Returns the update for a login; `None` without consent, or if the operator does not answer. It reads the answer of this
-/// login, which the hook does not see yet.
+/// Returns the update for a login; `None` without consent, or if `generate` fails. It reads the user's answer in this login,
+/// which the hook does not see yet.
 ///
-/// For `None` the site logs the previous identity out, because it may be another person's. With `subject`, you may leave out
-/// the logout once all identities are bound: another user never sees this one, and the same user keeps their token. But log
-/// out if the user no longer agrees.
+/// For `None` the site ends the previous identity, because it may be another person's. "A failed login" in `failures.md` says
+/// when you may leave that out. If `generate` failed, a later page can generate again: "Signed in and `Absent`", in the same
+/// file.
 ///
-/// `generate` waits up to 5 s for an operator that hangs: see the README. The user gets an identity on a later page: "Signed
-/// in and `Absent`" in `failures.md`.
+/// `generate` waits up to 5 s for an operator that hangs: see the README.
 async fn euid_of(user: &User, headers: &HeaderMap, client: &EuidClient) -> Option<EuidUpdate> {
     if !user.agrees || tcf::consent(headers) != Consent::Granted {
         return None;

@@ -80,7 +80,7 @@ where
         Ok(self.send(request.body(form.to_owned())?).await?.0)
     }
 
-    /// Logs a person in: the examples that ask for a password know it, and to those that ask for consent the person agrees.
+    /// Logs a person in, with their password and their agreement to an EUID, which some of the examples ask for.
     ///
     /// # Errors
     ///
