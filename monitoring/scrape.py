@@ -233,7 +233,7 @@ class Prometheus:
 
 
 def check_dashboard(prometheus):
-    """Returns the number of the dashboard's queries, and those without a number."""
+    """Returns how many queries the dashboard has, and which of them return no number."""
     dashboard = json.loads((FOLDER / "dashboard.json").read_text())
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     positions = {tuple(sorted(panel["gridPos"].items())) for panel in dashboard["panels"]}

@@ -4,7 +4,7 @@
     python3 monitoring/soak.py SECONDS
 
 1. The soak passes.
-2. While it runs, there is a moment at which every query of the dashboard returns a number.
+2. At some moment of the run, every query of the dashboard returns a number.
 
 The alert rules are not tested: the operator and the store fail so often that some alerts fire. It needs `prometheus` and
 `redis-server`. Build the sidecar first: cargo build -p euid-sidecar. All ports are on 127.0.0.1.

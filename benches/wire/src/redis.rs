@@ -1,4 +1,4 @@
-//! A Redis of its own, which fails in one way after another.
+//! A Redis server for a benchmark, with faults on demand.
 
 #[allow(dead_code, reason = "the tests of the store use all of it")]
 #[path = "../../../crates/tower-euid-redis/tests/redis/server.rs"]
@@ -49,7 +49,7 @@ impl Redis {
     }
 
     fn serve(&mut self, port: Option<u16>) {
-        // Redis writes its file before each reply. With `everysec`, it does not while the disk is busy.
+        // With `no`, Redis writes its file before each reply. With `everysec`, it delays that while the disk is busy.
         let always = ["--appendonly", "yes", "--appendfsync", "no", "--dir"];
         let folder = self.folder.as_ref().map(|folder| folder.to_str().unwrap());
         let arguments: Vec<&str> = folder.iter().flat_map(|folder| always.iter().chain([folder])).copied().collect();

@@ -1,7 +1,7 @@
 //! The cookies that a response sets and removes.
 //!
-//! The login cookie names the login. The names of its identity cookie and of its opt-out cookie end with the first four
-//! characters of that.
+//! The value of the login cookie names the login. The names of its identity cookie and of its opt-out cookie end with the
+//! first four characters of that value.
 
 use std::time::Duration;
 

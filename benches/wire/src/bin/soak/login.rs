@@ -1,7 +1,7 @@
 //! A visitor's login, and how long its identity must live.
 //!
-//! A cookie says until when the identity in it lives. One in a store has no cookie: it lives at least as long as the
-//! operator's lifetimes allow, from the login on or from the last token that it showed.
+//! A cookie's Max-Age says how long the identity in it lives. An identity in a store has no cookie: it lives at least as long
+//! as the operator's lifetimes allow, from the login or from the last token that a page showed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl Login {
         self.may_have_ended |= self.has_store;
     }
 
-    /// Notes that a page has set the identity cookie, if it has.
+    /// Notes the new expiry if a page has set the identity cookie.
     pub(crate) fn follow(&mut self, page: &Page<'_>) {
         if let Some(identity) = set(page.headers, &self.cookie) {
             self.lives_until = lives_until(page.asked_at, identity.max_age);
@@ -99,11 +99,11 @@ impl Login {
     }
 }
 
-/// Returns a time at which an identity has not expired yet that lives for so long from a request on: a second less, so that
-/// the operator cannot find it expired before.
+/// Returns a time at which an identity with this life, from a request on, has not expired yet. It is a second early, so that
+/// the operator cannot find the identity expired before.
 fn lives_until(asked_at: UnixMillis, lives: Duration) -> UnixMillis {
     asked_at.saturating_add(lives.saturating_sub(Duration::from_secs(1)))
 }
 
-/// How long nodes may show a token after its refusal: until the store, which may be failing, has the end.
+/// How long nodes may show a token after its refusal: until the end is in the store, which may be failing.
 const END_IS_STORED_WITHIN: Duration = Duration::from_secs(10);

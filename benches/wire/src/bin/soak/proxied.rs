@@ -1,5 +1,5 @@
-//! A site in Python with two sidecars, in place of [`site`](crate::site). It stands behind the proxies of both, and at a
-//! port of its own it asks the API of one.
+//! A site in Python with two sidecars, in place of [`site`](crate::site). One port of the site is behind the proxies of both
+//! sidecars. At another port, the site asks the API of one.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

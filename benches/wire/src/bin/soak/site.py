@@ -2,7 +2,7 @@
 
     python3 site.py SOCKET
 
-It prints two ports. At the first it stands behind the sidecar's proxy; at the second it asks the API of a sidecar, at this
+It prints two ports. The first is for the proxies of the sidecars. At the second, the site asks the API of a sidecar, at this
 socket, with the client for WSGI.
 """
 

@@ -58,7 +58,7 @@ impl Fails for Arc<Operator> {
 impl Fails for Redis {
     type Trouble = RedisFault;
 
-    /// The kill is last: in a short run, the operator has refused the tokens of all logins before, which excuses a loss.
+    /// The kill is last: by then, even in a short run, the operator has refused the tokens of all logins. That excuses a loss.
     const TROUBLES: &'static [RedisFault] = &[
         RedisFault::Stopped,
         RedisFault::Replica,
@@ -66,7 +66,7 @@ impl Fails for Redis {
         RedisFault::NoMemory,
         RedisFault::Killed,
     ];
-    /// Another length than the operator's, so that the two fail together at times and alone at others.
+    /// Not the operator's length, so that the two sometimes fail together and sometimes alone.
     const LONGEST_TURN: Duration = Duration::from_secs(11);
 
     async fn begin(&mut self, trouble: RedisFault) {
