@@ -142,7 +142,7 @@ pub(crate) struct ConcurrentRefresh {
 }
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
-    /// Returns the future of a handler that runs: hot, unless its response may write state, not only remove it.
+    /// Returns the future of a handler that runs: cold if its response may write state, else hot. A removal writes none.
     #[inline]
     pub(crate) fn running(
         inner: S::Future,

@@ -187,12 +187,12 @@ impl Records {
     }
 }
 
-/// Limits the log of failed calls: of each cause one line a minute, so that those of one cause hide no others.
+/// Limits the log of failed calls to one line a minute for each cause, so that one cause does not hide another.
 #[derive(Default)]
 struct Failures(HashMap<String, LogLimit>);
 
 impl Failures {
-    /// As [`LogLimit::admit`]. The causes are the texts of the errors. A store may have a new one for each call, so those
+    /// As [`LogLimit::admit`]. A cause is the text of an error. A store may have a new text for each call, so all causes
     /// after the first [`MOST_CAUSES`] share a limit.
     fn admit(&mut self, error: &StoreError, now: UnixMillis) -> Option<u64> {
         let cause = error.to_string();

@@ -1,7 +1,7 @@
 //! The memory of refresh tokens: the state of each. Bounded in entries and in bytes.
 //!
-//! 1. A hash of its whole text identifies a token; the last one of a login is also found by the login's lineage, but not
-//!    by a request that brings the pair of its answer: if that pair is due, the answer is of no use.
+//! 1. A hash of its whole text identifies a token. The last token of a login is also found by the login's lineage. This
+//!    does not hold for a request that brings the pair of that token's answer: if this pair is due, the answer is of no use.
 //! 2. [`token_state`](super::token_state) decides how long an answer or a failure is remembered.
 //! 3. At the limit the oldest memory is forgotten, which costs at most another call. Calls under way are never
 //!    forgotten.
@@ -65,7 +65,7 @@ struct Entry {
     generation: u64,
     lineage: Option<Lineage>,
     state: TokenState,
-    /// The refresh token of the pair that it was answered with.
+    /// The refresh token of the pair in its answer.
     successor: Option<TokenHash>,
     /// Failures in a row.
     failures: u32,

@@ -97,7 +97,7 @@ impl TokenState {
     }
 }
 
-/// How long a new pair is remembered at least, for requests that still bring the old one.
+/// The shortest time that a new pair is remembered, for requests that still bring the old one.
 fn answer_memo(times: &IdentityTimes, now: UnixMillis) -> Duration {
     MEMO_FOR.min(times.identity_expires.saturating_since(now) / 10)
 }

@@ -61,7 +61,7 @@ struct Noted {
     route: Route,
 }
 
-/// The bytes of a text in base64url, and zeros behind them.
+/// The bytes that a text has in base64url, padded with zeros.
 struct Packed {
     bytes: [u8; PACKED],
     length: usize,
@@ -79,10 +79,10 @@ impl AdvertisingToken {
         Self::new(identity.advertising_token(), identity.times(), scope)
     }
 
-    /// The token whose text is that of `bytes` in base64url; `None` if there are too many of them.
+    /// The token whose text is `bytes` in base64url; `None` if there are too many of them.
     pub(crate) fn packed(bytes: &[u8], times: IdentityTimes, scope: Scope) -> Option<Self> {
         let mut noted = Arc::new(Noted::new(times, Brought::NOTHING, Route::by_cookies(scope)));
-        // In their final place: each move would copy them once more.
+        // Written in their final place, because each move would copy them once more.
         let packed = &mut Arc::get_mut(&mut noted)?.packed;
         packed.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         packed.length = bytes.len();
@@ -268,7 +268,7 @@ impl Note {
 }
 
 impl Noted {
-    /// That of a request without a token.
+    /// The note of a request without a token.
     fn new(times: IdentityTimes, brought: Brought, route: Route) -> Self {
         let [read, logged_out, withheld, forgets] = [const { AtomicBool::new(false) }; 4];
         Self {
@@ -293,7 +293,7 @@ impl Noted {
 impl Packed {
     fn text(&self) -> Box<str> {
         let mut text = [0; PACKED.div_ceil(3) * 4];
-        // All bytes, as the vector unit leaves the last ones to slower code.
+        // Encodes the padding too, because slower code encodes the last bytes.
         let encoded = BASE64URL.encode_slice(self.bytes, &mut text).ok();
         let text = encoded.and_then(|_| text.get(..(self.length * 4).div_ceil(3)));
         text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default().into()

@@ -3,8 +3,8 @@
 //! 1. Each setting has one name, that of its environment variable. In the file, `EUID_SIDECAR_API` is `api` in the
 //!    table `[sidecar]`, `EUID_STORE_URL` is `url` in `[store]`, and a variable of a scope, such as `EUID_API_KEY`, is
 //!    `api_key` in the table of the scope.
-//! 2. A variable of the environment takes precedence over the file. An empty one counts as not set; but the secret of a
-//!    store, if nothing else sets it, is then an error.
+//! 2. A variable of the environment takes precedence over the file. An empty one counts as not set. But an empty
+//!    secret of a store is an error, if nothing else sets that secret.
 //! 3. A secret may be in a file of its own: `EUID_API_KEY_FILE`, or `api_key_file` in the TOML file, is the path.
 //! 4. A name that does not exist is a problem, so that a misspelt setting does not go unnoticed.
 //! 5. All problems are collected. None of them repeats a value.
@@ -146,7 +146,7 @@ impl Settings {
         self.get(&sidecar(setting))
     }
 
-    /// Returns the value in the form that tower-euid takes. An empty one, too: as the secret of a store it is an error.
+    /// Returns the value in the form that tower-euid takes, even an empty one: an empty secret of a store is an error.
     pub(crate) fn variable(&self, name: &str) -> Option<OsString> {
         self.0.get(name).map(|set| OsString::from(set.text.as_str()))
     }

@@ -79,7 +79,7 @@ pub fn from_variables(layer: EuidLayer, variable: impl Fn(&str) -> Option<OsStri
         let unused = ConfigError::new("there is a secret for a store, and no store").in_variable(name_of(URL));
         return if secret.is_some() { Err(unused) } else { Ok(layer) };
     };
-    // As after `$(cat missing-file)`. The store would be by login, and the site is written for one by user.
+    // A variable set by `$(cat missing-file)` is empty. The store would be by login, but the site expects one by user.
     if secret.is_none() && set(SECRET)?.is_some() {
         return in_variable(SECRET, Err(ConfigError::new("empty; a store that is keyed by the login has no secret")));
     }

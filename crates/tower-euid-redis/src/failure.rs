@@ -83,11 +83,11 @@ fn of_code(error: &RedisError) -> (Cow<'static, str>, Remedy) {
     let found = found.or_else(|| CODES.iter().find(|(known, ..)| detail.contains(&format!("-{known} "))));
     match found {
         Some((_, text, remedy)) => ((*text).into(), *remedy),
-        // Words of the crate `redis`, for the command that it sends as it connects.
+        // The crate `redis` says this of a command that it sends when it connects.
         None if error.to_string().contains("refused to switch database") => {
             ("Redis refused the database of the URL".into(), Remedy::Keep)
         }
-        // Redis has codes of capitals alone. Any other word may be something else.
+        // A code of Redis has only capitals. Any other word may be something else.
         None if !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase()) => {
             (format!("Redis refused the command ({code})").into(), Remedy::Keep)
         }

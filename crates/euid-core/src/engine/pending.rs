@@ -186,7 +186,7 @@ impl Pending {
         self.is_private = true;
     }
 
-    /// Converts this into a [`Watch`], one machine word, if no change is planned but the removal of an identity.
+    /// Converts this into a [`Watch`], one machine word, if nothing is planned, or only the removal of an identity.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -210,7 +210,7 @@ impl Pending {
     ///
     /// # Errors
     ///
-    /// Returns the unchanged `Pending` if it plans more.
+    /// Returns the unchanged `Pending` if more is planned.
     #[inline]
     pub fn into_watch(self) -> Result<Watch, Self> {
         let plans = self.is_private

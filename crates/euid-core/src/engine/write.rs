@@ -56,7 +56,7 @@ pub(super) struct Writing<'a> {
 struct Writer<'a, T> {
     engine: &'a Engine,
     transport: &'a T,
-    /// A removal does not ask for it.
+    /// A removal does not call it.
     now: &'a dyn Fn() -> UnixMillis,
 }
 

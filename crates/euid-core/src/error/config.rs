@@ -7,8 +7,8 @@ use std::fmt;
 /// A setting that can't work: a key, a secret, a URL, an environment variable.
 ///
 /// It is raised while the application is put together, never while it serves. The text names the fault, and repeats no
-/// key, secret or URL. [`setting`](Self::setting) and [`variable`](Self::variable) name the place. `Debug` shows the text
-/// alone: a `main` that returns the error prints it in that form.
+/// key, secret or URL. [`setting`](Self::setting) and [`variable`](Self::variable) name the place. `Debug` shows only
+/// the text, because a `main` that returns the error prints its `Debug`.
 ///
 /// ```
 /// # use euid_core as tower_euid;

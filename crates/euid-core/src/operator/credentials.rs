@@ -31,7 +31,7 @@ impl Credentials {
         Ok((bearer(api_key).map_err(|error| error.about(Setting::ApiKey))?, parsed?))
     }
 
-    /// Whether they are those of the sandbox, which no real operator takes.
+    /// Whether they are those of the sandbox, which no real operator accepts.
     pub(super) fn are_of_sandbox(&self) -> bool {
         self.api_key.ends_with(SANDBOX_API_KEY)
     }

@@ -79,7 +79,7 @@ pub const VALIDATE: &str = "/v2/token/validate";
 /// # }
 /// ```
 pub const CLIENT_VERSION: HeaderName = HeaderName::from_static("x-uid2-client-version");
-/// What the public API key of the crate euid-sandbox ends with, in either scope.
-// Here, because the client refuses the key beside a real operator, and does not depend on the sandbox.
+/// The end of the public API key of the crate euid-sandbox, the same in both scopes.
+// It is here because the client refuses this key for a real operator, and does not depend on the sandbox.
 #[doc(hidden)]
 pub const SANDBOX_API_KEY: &str = "C-T-124-Sandbx.TheSandboxOperatorOfTowerEuidTakesThis";

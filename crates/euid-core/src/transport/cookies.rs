@@ -23,7 +23,7 @@ pub(crate) struct Cookies {
     scripts: ScriptNames,
     config: CookieConfig,
     removed_anchor: HeaderValue,
-    /// The removals of an identity and of a record, but for their tags of four characters.
+    /// The lines that remove an identity and an opt-out record, with dots in place of a tag of four characters.
     removed_identity: Box<[u8]>,
     removed_opt_out: Box<[u8]>,
 }

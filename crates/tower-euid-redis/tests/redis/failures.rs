@@ -65,7 +65,7 @@ async fn call_on_a_dead_server_fails_soon_and_works_once_the_server_is_back() {
 }
 
 #[tokio::test]
-async fn database_that_the_server_does_not_have_is_told() {
+async fn error_names_a_database_that_the_server_does_not_have() {
     let Some(server) = Server::start(&[]) else { return };
     let store = RedisStore::new(format!("{}/99", server.url())).unwrap();
     assert_eq!(read(&store).await.unwrap_err().to_string(), "Redis refused the database of the URL");
