@@ -26,7 +26,7 @@ use crate::layer::EuidLayer;
 /// | `…_OPERATOR_URL` | `production` (or `prod`), `integration` (or `integ`), in UID2 also a region (`usw`, `au`, `jp`, `sg` or `global`), in upper or lower case; or the base URL of another operator, of this scope |
 /// | `…_API_KEY` | the API key from the operator |
 /// | `…_CLIENT_SECRET` | the client secret of that API key: standard base64 of 32 bytes |
-/// | `…_COOKIE_KEYS` | [cookie keys](crate::KeyRing::from_env), newest first, separated by commas |
+/// | `…_COOKIE_KEYS` | [cookie keys](crate::KeyRing::from_env), separated by commas; the first one seals |
 /// | `…_OPTOUT_CHECK` | optional: `1` (or `true`) for a private operator up to version 5.65, which requires [`optout_check`](EuidClientBuilder::optout_check); otherwise `0` (or `false`), the default |
 /// | `…_MAX_WAIT_MS` | optional: how many milliseconds a page waits for a refresh at most; default: [500](EuidLayer::DEFAULT_MAX_WAIT) |
 /// | `…_EXPLAIN` | optional: `1` (or `true`) for a layer that [explains](EuidLayer::explain) each visitor's state, in development and staging; otherwise `0` (or `false`), the default |

@@ -230,9 +230,9 @@ impl EuidLayer {
             .set_records(|settings| settings.clock = Arc::clone(&clock))
     }
 
-    /// Sets whether the next page encrypts an identity again, under the newest key, if it is under an older key. By
+    /// Sets whether the next page encrypts an identity again, under the first key, if it is under another one. By
     /// default only a refresh does that. Use it before the last step of a [change of keys](KeyRing#changing-keys), when
-    /// all nodes have the same newest key. Default: no.
+    /// all nodes have the same first key. Default: no.
     ///
     /// ```
     /// # #[cfg(feature = "client")]

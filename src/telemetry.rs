@@ -133,7 +133,7 @@ pub(crate) fn update_lost() {
     tracing::warn!(target: TARGET, "an EuidUpdate was lost: its response did not reach an EuidLayer");
 }
 
-/// An identity cookie opened under a key that is not the newest.
+/// An identity cookie opened under a key that is not the first.
 pub(crate) fn cookie_of_old_key(scope: Option<Scope>) {
     count("euid_cookie_old_key_total", word(scope));
 }

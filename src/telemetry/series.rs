@@ -110,7 +110,7 @@ const LAYER: [Metric; 8] = [
     ),
     ("euid_refresh_coalesced_total", Unit::Count, "Due pages that joined a refresh that was under way"),
     (super::REJECTED_COOKIES, Unit::Count, "Identity cookies that could not be used or could not be written"),
-    ("euid_cookie_old_key_total", Unit::Count, "Identity cookies that opened under a key other than the newest"),
+    ("euid_cookie_old_key_total", Unit::Count, "Identity cookies that opened under a key other than the first"),
     ("euid_cookie_bytes", Unit::Bytes, "Size of name and value of each identity cookie that was written"),
     ("euid_breaker_state", Unit::Level, "The breaker for the operator: 0 closed, 1 half-open, 2 open"),
 ];

@@ -367,7 +367,7 @@ impl Engine {
         Self { refresh_ahead: ahead, ..self }
     }
 
-    /// Sets whether the engine reseals an identity under the newest key at once. If not, the identity's next refresh
+    /// Sets whether the engine reseals an identity under the first key at once. If not, the identity's next refresh
     /// does so. Default: no.
     ///
     /// ```

@@ -333,7 +333,7 @@ impl Serialize for AdvertisingToken {
     }
 }
 
-/// Room for the bytes of a token as the operator issues it, 164, and for the last vector of 32 with 8 of its bytes.
+/// Room for the 164 bytes of a token as the operator issues it. base64 takes 24 bytes at once, if 8 more follow: 7 × 24 + 8.
 const PACKED: usize = 176;
 
 #[cfg(test)]

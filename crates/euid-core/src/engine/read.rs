@@ -57,7 +57,7 @@ pub(super) enum FoundAnchor<'a> {
 pub(super) enum Opened<'a> {
     Identity {
         payload: &'a Payload<'a>,
-        /// Under a key that is not the newest any more.
+        /// Under a key that is not the first any more.
         old_key: bool,
     },
     OptOut(&'a OptOut),

@@ -24,7 +24,7 @@ use crate::reason::Reason;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Findings {
-    /// An identity opened under a key that is not the newest.
+    /// An identity opened under a key that is not the first.
     pub old_key: bool,
     /// The reason why state was not used, if there is one.
     pub rejected: Option<RejectReason>,

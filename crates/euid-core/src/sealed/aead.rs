@@ -63,7 +63,7 @@ pub(crate) fn identity_head([a, b, c, d]: KeyId) -> HeadText {
     text
 }
 
-/// Seals `plain` under the newest key; `None` only if there is no key, which can't be, or the message is
+/// Seals `plain` under the first key; `None` only if there is no key, which can't be, or the message is
 /// larger than any cookie.
 pub(crate) fn seal(keys: &Keys, purpose: Purpose, name: Name<'_>, nonce: SealNonce, plain: &[u8]) -> Option<String> {
     Some(BASE64URL.encode(&seal_bytes(keys, purpose, name, nonce, plain)?))
@@ -77,7 +77,7 @@ pub(crate) fn seal_bytes(
     nonce: SealNonce,
     plain: &[u8],
 ) -> Option<Vec<u8>> {
-    let key = keys.newest()?;
+    let key = keys.first()?;
     let [a, b, c, d] = key.id;
     let head = [VERSION, purpose as u8, a, b, c, d];
     let mut bytes = Vec::with_capacity(OVERHEAD + plain.len());
@@ -264,7 +264,7 @@ mod tests {
             let value = seal(&sealing.keys(), Purpose::Identity, NAME, [9; 24], b"x").unwrap();
             let keys = ring.keys();
             let found = keys.find_by_head(value.as_bytes().first_chunk().unwrap());
-            assert_eq!(found.map(|key| key.id), sealing.keys().newest().map(|key| key.id));
+            assert_eq!(found.map(|key| key.id), sealing.keys().first().map(|key| key.id));
         }
     }
 

@@ -70,7 +70,7 @@ impl CookieKey {
         strong_key(text, noun).map(Self).map_err(|error| error.about(Setting::CookieKeys))
     }
 
-    /// The keys of a list: newest first, standard base64 of 32 bytes each, separated by commas. Spaces
+    /// The keys of a list: the first one seals; standard base64 of 32 bytes each, separated by commas. Spaces
     /// around a key are ignored.
     pub(super) fn parse_list(keys: &str) -> Result<Vec<Self>, ConfigError> {
         let parse = |(position, key): (usize, &str)| {

@@ -1,6 +1,6 @@
 //! The keys that cookies are sealed under.
 //!
-//! 1. The newest key seals, every key opens. A cookie holds the id of its key, so exactly one key is
+//! 1. The first key seals, every key opens. A cookie holds the id of its key, so exactly one key is
 //!    tried.
 //! 2. A weak key is refused when it is read (`weak.rs` has the rules). A ring that holds the same key, or
 //!    key id, twice is refused when it is made.
@@ -22,7 +22,7 @@ use crate::error::ConfigError;
 use crate::hex::hex;
 use crate::scope::Scope;
 
-/// The keys of a site, newest first: the first seals, all open. A clone is cheap and shares the keys: after
+/// The keys of a site: the first seals, all open. A clone is cheap and shares the keys: after
 /// a [`reload`](Self::reload) of one, all have the new keys.
 ///
 /// ```
@@ -71,7 +71,7 @@ pub(crate) struct RingKey {
 }
 
 impl KeyRing {
-    /// A ring of `keys`, newest first.
+    /// A ring of `keys`. The first one seals.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -103,8 +103,8 @@ impl KeyRing {
         Ok(Self::of(ring))
     }
 
-    /// The ring in the environment variable `name`: keys newest first, standard base64 of 32 bytes
-    /// each, separated by commas.
+    /// The ring in the environment variable `name`: keys in standard base64 of 32 bytes each, separated by commas. The
+    /// first one seals.
     ///
     /// ```
     /// # use euid_core as tower_euid;
@@ -197,14 +197,14 @@ impl Keys {
 
     /// The key that seals.
     #[must_use]
-    pub(crate) fn newest(&self) -> Option<&RingKey> {
+    pub(crate) fn first(&self) -> Option<&RingKey> {
         self.0.first()
     }
 
     /// Whether a cookie with this key id would be sealed under another key today.
     #[must_use]
     pub(crate) fn is_old(&self, id: KeyId) -> bool {
-        self.newest().is_some_and(|newest| newest.id != id)
+        self.first().is_some_and(|first| first.id != id)
     }
 }
 
@@ -225,8 +225,8 @@ impl From<CookieKey> for RingKey {
 impl FromStr for KeyRing {
     type Err = ConfigError;
 
-    /// Keys newest first, standard base64 of 32 bytes each, separated by commas; spaces around them
-    /// are ignored.
+    /// Keys in standard base64 of 32 bytes each, separated by commas; spaces around them are ignored. The first one
+    /// seals.
     fn from_str(keys: &str) -> Result<Self, ConfigError> {
         Self::new(CookieKey::parse_list(keys)?)
     }
@@ -238,7 +238,7 @@ impl From<CookieKey> for KeyRing {
     }
 }
 
-/// Shows the [ids](CookieKey::id) of the keys, newest first.
+/// Shows the [ids](CookieKey::id) of the keys, in their order.
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ids: Vec<String> = self.keys().0.iter().map(|key| hex(&key.id)).collect();
@@ -303,7 +303,7 @@ mod tests {
             assert!(![&a, &b, &published, "hunter2"].iter().any(|key| error.contains(*key)), "{error}");
         }
         let ring = format!(" {a} , {b} \n").parse::<KeyRing>().unwrap();
-        assert_eq!(ring.keys().newest().map(|key| key.id), Some(CookieKey::from_base64(&a).unwrap().key_id()));
+        assert_eq!(ring.keys().first().map(|key| key.id), Some(CookieKey::from_base64(&a).unwrap().key_id()));
     }
 
     #[test]
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_of_a_key_ring_shows_the_ids_newest_first_after_a_reload_too() {
+    fn debug_of_a_key_ring_shows_the_ids_in_order_after_a_reload_too() {
         let [old, new] = [(); 2].map(|()| CookieKey::generate().unwrap());
         let ring = KeyRing::from(old.clone());
         ring.reload(KeyRing::new([new.clone(), old.clone()]).unwrap());

@@ -50,7 +50,7 @@ pub(crate) struct StoredIdentity<'a> {
     /// The key of the login that this one replaced. That login ends as soon as a request brings this one.
     pub previous: Option<StoreKey>,
     pub payload: Payload<'a>,
-    /// Under a key that is not the newest any more.
+    /// Under a key that is not the first any more.
     pub old_key: bool,
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn write(record: &NewRecord<'_>) -> Option<Zeroizing<Vec<u8>>> {
     Some(plain)
 }
 
-/// Seals a plaintext under the newest key; `None` if it is larger than a store takes.
+/// Seals a plaintext under the first key; `None` if it is larger than a store takes.
 pub(crate) fn seal(keys: &Keys, key: &StoreKey, purpose: Purpose, nonce: SealNonce, plain: &[u8]) -> Option<Bytes> {
     let sealed = aead::seal_bytes(keys, purpose, [key.as_bytes(), &[]], nonce, plain)?;
     (sealed.len() <= Stored::MAX_BYTES).then(|| sealed.into())
