@@ -133,6 +133,11 @@ impl Memo {
     /// Notes that a call begins.
     pub(super) fn begin(&mut self, key: RefreshKey, flight: Arc<Flight>, begun: Instant, now: UnixMillis) {
         let failures = self.failures(&key);
+        // The pair of the last answer has arrived, and what this call finds is newer.
+        let last = key.lineage.and_then(|lineage| self.last_of.get(&lineage)).copied();
+        if let (None, Some(last)) = (self.of_lineage(&key), last) {
+            self.forget(&last);
+        }
         self.write(key, TokenState::UnderWay { flight, begun }, failures, now);
     }
 
@@ -356,6 +361,21 @@ mod tests {
         assert!(knows(&memo, 1, 899));
         memo.delivered([1; 16], identity(&last));
         assert!(!knows(&memo, 1, 45));
+    }
+
+    /// A store takes a pair without a response that writes it.
+    #[test]
+    fn undelivered_pair_is_forgotten_when_its_own_refresh_begins() {
+        let lineage = Some([1; 16]);
+        let answer = pair("a", [900, 3600, 86_400]);
+        for (brought, knows_answer) in [(key(2).token, true), (hash_of(identity(&answer)), false)] {
+            let mut memo = Memo::new(LIMIT);
+            memo.answered(RefreshKey { lineage, ..key(1) }, &answer, at(0));
+            let brought = RefreshKey { token: brought, lineage };
+            memo.begin(brought, Arc::default(), crate::deadline::steady_now(), at(600));
+            memo.answered(brought, &opted_out(), at(600));
+            assert_eq!(knows(&memo, 1, 600), knows_answer);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! 1. An answer is remembered for [`MEMO_FOR`], or a tenth of the time that the new pair has left, so that requests
 //!    which still carry the old cookie get it without a call. A new pair that was not written into any response stays
-//!    known until its own `refresh_from`: the browser has no other.
+//!    known until its own `refresh_from`, as the browser has no other, or until a request that brings it starts a call.
 //! 2. A failure is remembered while its token backs off, and [`FAILURES_REMEMBERED`] longer, so that the next wait is
 //!    longer.
 //! 3. Only the kind of an error is kept, as its text and source can be of any size.

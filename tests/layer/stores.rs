@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use tower_euid::clock::ManualClock;
 use tower_euid::error::ErrorKind;
 use tower_euid::store::StoreMode;
 use tower_euid::{CookieConfig, EuidUpdate, HeaderConfig, KeyRing, Refresh, RefreshMode, Refreshed};
@@ -13,8 +14,8 @@ use tower_euid::{CookieConfig, EuidUpdate, HeaderConfig, KeyRing, Refresh, Refre
 use crate::support::keeper::{Keeper, header_writes};
 use crate::support::stores::{Fault, TestStore};
 use crate::support::{
-    ANCHOR, DUE, EXPIRED, IDENTITY, LOGIN_WRITTEN, Log, NOTHING, Operator, SCRIPT_TOKEN, Site, Visit, expect, failure,
-    identity, new_pair, outcome, ring,
+    ANCHOR, DUE, EXPIRED, IDENTITY, IDENTITY_EXPIRES, LOGIN_WRITTEN, Log, NOTHING, Operator, REFRESH_EXPIRES,
+    REFRESH_FROM, SCRIPT_TOKEN, Site, Visit, at, expect, failure, identity, identity_until, new_pair, outcome, ring,
 };
 
 /// Nodes of one site, with one store.
@@ -191,6 +192,21 @@ async fn identity_that_moves_keeps_the_token_for_scripts() {
     nodes.first.wait_until(DUE);
     assert_eq!(outcome(&nodes.first.look().await), expect("active(new)", "identity cleared, token set"));
     assert_eq!(nodes.first.jar.value(SCRIPT_TOKEN), Some("new"));
+}
+
+#[tokio::test]
+async fn pair_that_has_expired_by_one_nodes_clock_is_refreshed_in_time_by_another() {
+    let times = [REFRESH_FROM, IDENTITY_EXPIRES, REFRESH_EXPIRES];
+    let pair = identity_until("new", times.map(|millis| DUE + millis));
+    let mut nodes = Nodes::new(renewing("newer")).logged_in(DUE).await;
+    let operator = Operator::answering(Ok(Refreshed::Identity(pair)));
+    let clock = ManualClock::at(at(DUE + IDENTITY_EXPIRES));
+    let ahead = nodes.another(operator.clone()).configured(|layer| layer.clock(clock).store(nodes.store.clone()));
+    assert_eq!((ahead.look_once().await.saw(), operator.calls()), ("unavailable".to_owned(), 1));
+    for (millis, token) in [(DUE, "new"), (DUE + REFRESH_FROM - 1, "new"), (DUE + REFRESH_FROM, "newer")] {
+        nodes.first.wait_until(millis);
+        assert_eq!(nodes.first.look().await.saw(), format!("active({token})"), "{millis}");
+    }
 }
 
 #[tokio::test]

@@ -47,19 +47,22 @@ async fn pair_of_a_login_that_is_due_on_arrival_is_refreshed_at_once() {
 
 #[tokio::test]
 async fn refreshed_pair_that_is_due_on_arrival_is_refreshed_once_a_minute_with_one_warning() {
-    let log = Log::default();
-    let _guard = log.start();
-    let issuer = Issuer::new([-5 * MINUTE, 40 * MINUTE, 60 * MINUTE]);
-    let mut site = issuer.due_site().await;
-    log.take();
-    for (seconds, calls) in [(0, 1), (1, 1), (59, 1), (60, 2), (61, 2), (119, 2), (120, 3)] {
-        site.wait_until(DUE + seconds * SECOND);
-        assert!(site.look().await.saw().starts_with("active(pair"));
-        assert_eq!(issuer.calls(), calls, "{seconds} s");
+    let in_store: fn(EuidLayer) -> EuidLayer = |layer| layer.store(MemoryStore::new());
+    for keep in [|layer| layer, in_store] {
+        let log = Log::default();
+        let _guard = log.start();
+        let issuer = Issuer::new([-5 * MINUTE, 40 * MINUTE, 60 * MINUTE]);
+        let mut site = issuer.due_site().await.configured(keep);
+        log.take();
+        for (seconds, calls) in [(0, 1), (1, 1), (59, 1), (60, 2), (61, 2), (119, 2), (120, 3)] {
+            site.wait_until(DUE + seconds * SECOND);
+            assert!(site.look().await.saw().starts_with("active(pair"));
+            assert_eq!(issuer.calls(), calls, "{seconds} s");
+        }
+        let warnings: Vec<String> = log.take().into_iter().filter(|line| line.starts_with("WARN")).collect();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("clock is ahead") && warnings[0].contains("due_by_seconds=300"), "{warnings:?}");
     }
-    let warnings: Vec<String> = log.take().into_iter().filter(|line| line.starts_with("WARN")).collect();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("clock is ahead") && warnings[0].contains("due_by_seconds=300"), "{warnings:?}");
 }
 
 #[tokio::test]

@@ -240,10 +240,15 @@ impl Engine {
     }
 
     /// The calls that a change needs; `None` if it needs none.
-    pub(super) fn plan_save(&self, change: &Change, removals: &Removals<'_>, now: UnixMillis) -> Option<SavePlan> {
+    pub(super) fn plan_save(
+        &self,
+        change: &Change,
+        removals: &Removals<'_>,
+        now: &dyn Fn() -> UnixMillis,
+    ) -> Option<SavePlan> {
         if let Some(secret) = self.user_store() {
             // Without a call, the response says what could not be written.
-            return self.plan_user_save(secret, change, removals, now);
+            return self.plan_user_save(secret, change, removals, now());
         }
         let mode = self.store()?;
         let brought = removals.brought;
@@ -264,6 +269,7 @@ impl Engine {
                 {
                     let key = StoreKey::of_login(scope, &login.lineage);
                     let replaced = brought.held().filter(|held| held.read != Some(HeldRecord::Nothing));
+                    let now = now();
                     let record = NewRecord {
                         previous: replaced.map(|held| &held.key),
                         ..new_record(&login, &new.identity, now)

@@ -144,10 +144,11 @@ impl RefreshCandidate {
 }
 
 /// The pair, due a little later if it would be due again at once. A host that has called [`Refreshed::received`] has
-/// such a pair, unless it refreshes ahead; another host has not.
+/// such a pair, unless it refreshes ahead; another host has not. One that has expired by this node's clock stays as it is:
+/// a node whose clock is right refreshes it in time.
 pub(super) fn not_due_at(now: UnixMillis, pair: &Identity, ahead: Duration) -> Identity {
     let times = pair.times();
     let pair = pair.clone();
-    let is_due = policy::is_due_at_once(&times, ahead, now);
+    let is_due = times.is_usable(now) && policy::is_due_at_once(&times, ahead, now);
     if is_due { pair.with_refresh_from(policy::due_later(&times, ahead, now)) } else { pair }
 }

@@ -93,9 +93,7 @@ impl StoredRefresh {
         now: UnixMillis,
     ) -> Next {
         let end = match &outcome {
-            Ok(Refreshed::Identity(pair)) => {
-                return self.put_pair(engine, not_due_at(now, pair, engine.refresh_ahead), false, now);
-            }
+            Ok(Refreshed::Identity(pair)) => return self.put_pair(engine, pair.clone(), false, now),
             Ok(Refreshed::OptedOut) => {
                 let opt_out = OptOut { login: self.login, until: opted_out_until(now) };
                 // A logout that came meanwhile stays.
@@ -125,7 +123,9 @@ impl StoredRefresh {
     fn put_pair(&mut self, engine: &Engine, pair: Identity, again: bool, now: UnixMillis) -> Next {
         // Without the lease, as after an outage, the client keeps the new pair.
         let Some(version) = self.version else { return Err(Some(Ok(Refreshed::Identity(pair)))) };
-        let write = engine.put_identity(&self.key, When::Is(version), &self.record(&pair), now);
+        // The outcome keeps the operator's times: the host tells by them that this node's clock is ahead.
+        let kept = not_due_at(now, &pair, engine.refresh_ahead);
+        let write = engine.put_identity(&self.key, When::Is(version), &self.record(&kept), now);
         let Some(write) = write else { return Err(Some(Ok(Refreshed::Identity(pair)))) };
         self.state = State::NewPair { pair, again };
         Ok(StoreCall::Put(write))
