@@ -141,7 +141,7 @@ impl Engine {
     /// `asked` is the change that the handler asks for, if any. These take precedence over it: withdrawn consent, a
     /// logout that the handler noted with [`EuidLogoutHandle::logout`](crate::EuidLogoutHandle::logout), and the header
     /// `Clear-Site-Data: "cookies"`. A 304 writes no new identity of its own, because it would change a page that is
-    /// stored elsewhere. `now` is called only if a value with an expiry is written, or a store by user is told.
+    /// stored elsewhere. `now` is called only if a value with an expiry is written, or if the store is by user.
     ///
     /// A host with other header types must copy all headers of the response (any of them may steer a cache), call this,
     /// and replace each header with its new values. No header is removed.

@@ -184,20 +184,21 @@ impl<T: Transport> Writer<'_, T> {
             Change::OptOut(new) if by_user && new.subject.is_none() => return Err(WriteError::NoSubject),
             Change::Begin(new) if by_user && new.subject.is_none() => return Err(WriteError::NoSubject),
             Change::OptOut(new) => {
+                let now = (self.now)();
                 let opt_out = match saved {
                     // As the store has it: a login may have begun since then.
                     Some(Saved::OptOut(opt_out)) => *opt_out,
                     _ => {
                         let login = Login::new(new.subject.as_deref()).map_err(|_| WriteError::NoRandomness)?;
-                        OptOut { login, until: opted_out_until((self.now)()) }
+                        OptOut { login, until: opted_out_until(now) }
                     }
                 };
                 if !by_user {
                     anchor = Some(self.anchor(&opt_out.login, OPT_OUT_REMEMBERED)?);
                 }
-                state = Some(self.seal_opt_out(&opt_out)?);
+                state = Some(self.seal_opt_out(&opt_out, now)?);
             }
-            Change::RecordOptOut(opt_out) => state = Some(self.seal_opt_out(opt_out)?),
+            Change::RecordOptOut(opt_out) => state = Some(self.seal_opt_out(opt_out, (self.now)())?),
             Change::Renew(renewal) => {
                 let (line, slot, bytes) = self.seal_identity(&renewal.login, &renewal.identity)?;
                 (state, size) = (Some((line, slot)), Some(bytes));
@@ -286,10 +287,10 @@ impl<T: Transport> Writer<'_, T> {
     }
 
     /// The line of a login's opt-out, and its slot.
-    fn seal_opt_out(&self, opt_out: &OptOut) -> Result<(T::Line, Slot), WriteError> {
+    fn seal_opt_out(&self, opt_out: &OptOut, now: UnixMillis) -> Result<(T::Line, Slot), WriteError> {
         let slot = Slot::OptOut(tag(&opt_out.login));
         // A Max-Age of zero would remove the cookie.
-        let rest = opt_out.until.saturating_since((self.now)()).max(Duration::from_secs(1));
+        let rest = opt_out.until.saturating_since(now).max(Duration::from_secs(1));
         let (line, _) = self.seal(Purpose::OptOut, slot, &opt_out.write(), rest)?;
         Ok((line, slot))
     }
