@@ -5,7 +5,7 @@
 //! 3. Token and note share one allocation, so that the response needs one pointer for both.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
@@ -48,12 +48,8 @@ struct Noted {
     text: OnceLock<Box<str>>,
     packed: Packed,
     times: IdentityTimes,
-    read: AtomicBool,
-    logged_out: AtomicBool,
-    /// A layer further in keeps the token from the handler.
-    withheld: AtomicBool,
-    /// The response removes the identity, whatever the handler does.
-    forgets: AtomicBool,
+    /// What the response must obey, one bit each.
+    marks: AtomicU8,
     /// A number of the host's.
     host_id: AtomicUsize,
     /// What the request brought: the response may remove some of it.
@@ -121,7 +117,7 @@ impl AdvertisingToken {
     /// ```
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.0.read.store(true, Ordering::Relaxed);
+        self.0.mark(READ);
         self.peek()
     }
 
@@ -216,44 +212,44 @@ impl Note {
     /// Whether the token has been read.
     #[inline]
     pub(crate) fn was_read(&self) -> bool {
-        self.0.read.load(Ordering::Relaxed)
+        self.0.has(READ)
     }
 
     /// Notes that the visitor's login has ended.
     pub(crate) fn log_out(&self) {
-        self.0.logged_out.store(true, Ordering::Relaxed);
+        self.0.mark(LOGGED_OUT);
     }
 
     #[inline]
     pub(crate) fn was_logged_out(&self) -> bool {
-        self.0.logged_out.load(Ordering::Relaxed)
+        self.0.has(LOGGED_OUT)
     }
 
     /// Notes that a layer further in keeps the token from the handler.
     pub(crate) fn withhold(&self) {
-        self.0.withheld.store(true, Ordering::Relaxed);
+        self.0.mark(WITHHELD);
     }
 
     #[inline]
     pub(crate) fn was_withheld(&self) -> bool {
-        self.0.withheld.load(Ordering::Relaxed)
+        self.0.has(WITHHELD)
     }
 
     /// Notes that the response removes the identity.
     #[inline]
     pub(crate) fn forget_identity(&self) {
-        self.0.forgets.store(true, Ordering::Relaxed);
+        self.0.mark(FORGETS);
     }
 
     #[inline]
     pub(crate) fn forgets_identity(&self) -> bool {
-        self.0.forgets.load(Ordering::Relaxed)
+        self.0.has(FORGETS)
     }
 
     /// Whether nothing has been noted that the response must follow.
     #[inline]
     pub(crate) fn is_blank(&self) -> bool {
-        !self.was_read() && !self.was_logged_out() && !self.was_withheld() && !self.forgets_identity()
+        self.0.marks.load(Ordering::Relaxed) == 0
     }
 
     /// Sets the host's number.
@@ -270,19 +266,27 @@ impl Note {
 impl Noted {
     /// The note of a request without a token.
     fn new(times: IdentityTimes, brought: Brought, route: Route) -> Self {
-        let [read, logged_out, withheld, forgets] = [const { AtomicBool::new(false) }; 4];
         Self {
             text: OnceLock::new(),
             packed: Packed { bytes: [0; PACKED], length: 0 },
             times,
-            read,
-            logged_out,
-            withheld,
-            forgets,
+            marks: AtomicU8::new(0),
             host_id: AtomicUsize::new(0),
             brought,
             route,
         }
+    }
+
+    fn mark(&self, mark: u8) {
+        // A load is cheaper than a write that other threads notice.
+        if !self.has(mark) {
+            self.marks.fetch_or(mark, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn has(&self, mark: u8) -> bool {
+        self.marks.load(Ordering::Relaxed) & mark != 0
     }
 
     fn text(&self) -> &str {
@@ -333,6 +337,14 @@ impl Serialize for AdvertisingToken {
     }
 }
 
+/// The handler has read the token.
+const READ: u8 = 1;
+/// The visitor's login has ended.
+const LOGGED_OUT: u8 = 2;
+/// A layer further in keeps the token from the handler.
+const WITHHELD: u8 = 4;
+/// The response removes the identity, whatever the handler does.
+const FORGETS: u8 = 8;
 /// Room for the 164 bytes of a token as the operator issues it. base64 takes 24 bytes at once, if 8 more follow: 7 × 24 + 8.
 const PACKED: usize = 176;
 

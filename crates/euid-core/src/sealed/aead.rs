@@ -186,12 +186,11 @@ impl<'a> Head<'a> {
 
 /// The head and the name, on the stack; `None` for a name that is longer than any of this crate.
 #[inline]
-fn associated_data(head: [u8; HEAD], name: Name<'_>) -> Option<ArrayVec<u8, { HEAD + MAX_NAME }>> {
+fn associated_data(head: [u8; HEAD], [first, last]: Name<'_>) -> Option<ArrayVec<u8, { HEAD + MAX_NAME }>> {
     let mut bytes = ArrayVec::new();
-    let [first, last] = name;
-    for part in [head.as_slice(), first, last] {
-        bytes.try_extend_from_slice(part).ok()?;
-    }
+    bytes.try_extend_from_slice(&head).ok()?;
+    bytes.try_extend_from_slice(first).ok()?;
+    bytes.try_extend_from_slice(last).ok()?;
     Some(bytes)
 }
 
