@@ -34,6 +34,10 @@ pub(crate) struct RefreshKey {
 /// The first half of the SHA-256 of a refresh token.
 pub(super) type TokenHash = [u8; 16];
 
+/// The first half of that. It is all that each of many calls under way has room for; if two are equal, the operator is
+/// asked once more.
+type ShortHash = [u8; 8];
+
 /// The bytes of a login's lineage; the type itself belongs to the engine, which this folder must not import.
 pub(super) type Lineage = [u8; 16];
 
@@ -65,8 +69,8 @@ struct Entry {
     generation: u64,
     lineage: Option<Lineage>,
     state: TokenState,
-    /// The refresh token of the pair in its answer.
-    successor: Option<TokenHash>,
+    /// The refresh token of the pair in its answer; zeros without one.
+    successor: ShortHash,
     /// Failures in a row.
     failures: u32,
     /// A failure of a migrated identity.
@@ -109,7 +113,7 @@ impl Memo {
     /// The state of the last token of the same login. `None` if this token is its successor.
     pub(super) fn of_lineage(&self, key: &RefreshKey) -> Option<&TokenState> {
         let last = self.last_entry(key.lineage?)?;
-        (last.successor != Some(key.token)).then_some(&last.state)
+        (last.successor != short(key.token)).then_some(&last.state)
     }
 
     /// How often the token, or the last one of its login, has failed in a row.
@@ -186,8 +190,8 @@ impl Memo {
         let RefreshKey { token, lineage } = key;
         let generation = self.generations;
         let successor = match state.remembered().map(AsRef::as_ref) {
-            Some(Ok(Refreshed::Identity(pair))) => Some(hash_of(pair)),
-            _ => None,
+            Some(Ok(Refreshed::Identity(pair))) => short(hash_of(pair)),
+            _ => ShortHash::default(),
         };
         let entry = Entry { generation, lineage, state, successor, failures, is_migrated_failure: false };
         if let Some(bytes) = entry.weight() {
@@ -267,6 +271,10 @@ impl Entry {
     fn weight(&self) -> Option<usize> {
         self.state.remembered().map(weight)
     }
+}
+
+fn short([a, b, c, d, e, f, g, h, ..]: TokenHash) -> ShortHash {
+    [a, b, c, d, e, f, g, h]
 }
 
 fn hash_of(identity: &Identity) -> TokenHash {
