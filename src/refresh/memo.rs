@@ -112,8 +112,16 @@ impl Memo {
 
     /// The state of the last token of the same login. `None` if this token is its successor.
     pub(super) fn of_lineage(&self, key: &RefreshKey) -> Option<&TokenState> {
-        let last = self.last_entry(key.lineage?)?;
-        (last.successor != short(key.token)).then_some(&last.state)
+        if self.predecessor(key).is_some() {
+            return None;
+        }
+        self.last_entry(key.lineage?).map(|entry| &entry.state)
+    }
+
+    /// The last token of the same login, if the pair in its answer has this token.
+    fn predecessor(&self, key: &RefreshKey) -> Option<TokenHash> {
+        let last = *self.last_of.get(&key.lineage?)?;
+        (self.entries.get(&last)?.successor == short(key.token)).then_some(last)
     }
 
     /// How often the token, or the last one of its login, has failed in a row.
@@ -138,9 +146,8 @@ impl Memo {
     pub(super) fn begin(&mut self, key: RefreshKey, flight: Arc<Flight>, begun: Instant, now: UnixMillis) {
         let failures = self.failures(&key);
         // The pair of the last answer has arrived, and what this call finds is newer.
-        let last = key.lineage.and_then(|lineage| self.last_of.get(&lineage)).copied();
-        if let (None, Some(last)) = (self.of_lineage(&key), last) {
-            self.forget(&last);
+        if let Some(predecessor) = self.predecessor(&key) {
+            self.forget(&predecessor);
         }
         self.write(key, TokenState::UnderWay { flight, begun }, failures, now);
     }
