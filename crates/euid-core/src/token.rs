@@ -297,7 +297,7 @@ impl Noted {
 impl Packed {
     fn text(&self) -> Box<str> {
         let mut text = [0; PACKED.div_ceil(3) * 4];
-        // Encodes the padding too, because slower code encodes the last bytes.
+        // Encodes the zeros too: the last bytes of a text take slower code.
         let encoded = BASE64URL.encode_slice(self.bytes, &mut text).ok();
         let text = encoded.and_then(|_| text.get(..(self.length * 4).div_ceil(3)));
         text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default().into()
