@@ -16,9 +16,9 @@ pub(crate) fn called(what: &'static str, took: Duration) {
 pub(crate) fn failed(what: &'static str, error: &StoreError, left_out: Option<u64>, took: Duration) {
     match left_out {
         Some(left_out) => {
-            tracing::warn!(target: TARGET, call = what, %error, left_out = not_zero(left_out), "the store did not do what it was asked");
+            tracing::warn!(target: TARGET, call = what, %error, left_out = not_zero(left_out), "a call to the store failed");
         }
-        None => tracing::debug!(target: TARGET, call = what, %error, "the store did not do what it was asked"),
+        None => tracing::debug!(target: TARGET, call = what, %error, "a call to the store failed"),
     }
     count_call(what, "failed", took);
 }
