@@ -10,14 +10,13 @@ use super::read::{FoundAnchor, Opened, ReadOutcome};
 use super::routes::Served;
 use super::scripts::Scripts;
 use super::source::Source;
-use super::{Change, Engine, Findings, RejectReason, Renewal, RequestContext, SignedIn, Step};
+use super::{Change, Engine, Findings, Loaded, RejectReason, Renewal, RequestContext, SignedIn, Step};
 use crate::clock::UnixMillis;
 use crate::identity::IdentityTimes;
 use crate::policy::{self, Action, Credential, Evaluation, SubjectMatch, Verdict, Visibility};
 use crate::reason::Reason;
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
-use crate::store::{StoreKey, Stored};
 use crate::token::AdvertisingToken;
 use crate::transport::cookies::Cookies;
 use crate::transport::js_sdk::JsSdk;
@@ -32,19 +31,12 @@ pub(super) struct Exchange<'a, T> {
     pub(super) transport: &'a T,
     /// The scopes that do not serve it, and the place of its login in a store, if the engine has any of these.
     pub(super) others: Option<&'a Others>,
-    /// The record of its login, if it has been looked for.
-    pub(super) loaded: Lookup<'a>,
+    /// The store's answer for the record of its login, if it has been asked.
+    pub(super) loaded: Option<&'a Loaded>,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
     pub(super) context: &'a RequestContext<'a>,
     pub(super) now: &'a dyn Fn() -> UnixMillis,
-}
-
-/// Whether a store has been asked for a record, and what it has.
-#[derive(Clone, Copy)]
-pub(super) enum Lookup<'a> {
-    NotMade,
-    Made { key: &'a StoreKey, stored: Option<&'a Stored> },
 }
 
 impl<T: Served> Exchange<'_, T> {
