@@ -15,7 +15,7 @@ use crate::transport::Transport;
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
 use crate::transport::route::Carrier;
-use crate::transport::slots::{Held, Hits, Idle, Others};
+use crate::transport::slots::{Held, Hits, Idle};
 
 /// The next step of a host.
 ///
@@ -68,7 +68,8 @@ impl Engine {
             return self.begin_on_route(method, headers, context, None, now);
         }
         let transport = &self.cookies;
-        Exchange { engine: self, transport, others: None, loaded: None, method, headers, context, now }.begin(cookies)
+        Exchange { engine: self, transport, idle: &[], held: None, loaded: None, method, headers, context, now }
+            .begin(cookies)
     }
 
     /// Begins a request of an engine with both scopes, with headers or with a store; or goes on with one whose record has
@@ -99,18 +100,16 @@ impl Engine {
         let own = self.cookies.scope();
         let scope = self.serving(context);
         let transport = T::of(self, scope.unwrap_or(own));
-        let others = (self.serves_both() || self.has_store()).then(|| Others {
-            idle: if self.serves_both() { self.find_idle::<T>(headers, context, scope) } else { Idle::default() },
-            held: match loaded {
-                Some((key, _)) => Some(Held::of(key.clone())),
-                None => transport.filter(|_| scope.is_some()).and_then(|own| self.held_of(own, headers, context)),
-            },
-            ..Others::default()
-        });
+        let idle = if self.serves_both() { self.find_idle::<T>(headers, context, scope) } else { Idle::default() };
+        let held = match loaded {
+            Some((key, _)) => Some(Held::of(key.clone())),
+            None => transport.filter(|_| scope.is_some()).and_then(|own| self.held_of(own, headers, context)),
+        };
         let exchange = transport.map(|transport| Exchange {
             engine: self,
             transport,
-            others: others.as_ref(),
+            idle: &idle,
+            held: held.as_ref(),
             loaded: loaded.map(|(_, loaded)| loaded),
             method,
             headers,

@@ -28,8 +28,7 @@ impl<T: Served> Exchange<'_, T> {
     /// The step of a request in an engine whose store is keyed by the user.
     #[cold]
     pub(super) fn begin_by_user(&self) -> Step {
-        let held = self.others.and_then(|others| others.held.as_ref());
-        let (Some(held), SignedIn::User(user)) = (held, self.context.user) else {
+        let (Some(held), SignedIn::User(user)) = (self.held, self.context.user) else {
             let verdict = policy::without_identity(Credential::Nothing, Reason::NoUser, false, self.context.consent);
             return self.without_token(verdict, true, &Brought::NOTHING, Findings::NONE);
         };

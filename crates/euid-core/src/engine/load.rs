@@ -18,7 +18,7 @@ use crate::sealed::login::LineageText;
 use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, Record, RecordError, StoredIdentity};
 use crate::store::{StoreKey, StoreMode, Stored};
-use crate::transport::slots::{Brought, Held, HeldRecord, Others};
+use crate::transport::slots::{Brought, Held, HeldRecord};
 
 /// A read of a record that the host must make before the engine can decide. [`Engine::resume`] goes on with what it found.
 ///
@@ -142,8 +142,7 @@ impl Engine {
 impl<T: Served> Exchange<'_, T> {
     /// The step of a request whose login has nothing at the client but its handle.
     #[cold]
-    pub(super) fn with_handle(&self, found: &Found<'_, Step>) -> Option<Step> {
-        let held = self.others?.held.as_ref()?;
+    pub(super) fn with_handle(&self, held: &Held, found: &Found<'_, Step>) -> Option<Step> {
         let FoundAnchor::Login(lineage) = found.anchor else { return None };
         if found.brought.identity || found.brought.opt_out {
             return None;
@@ -184,8 +183,7 @@ impl<T: Served> Exchange<'_, T> {
     #[cold]
     pub(super) fn knowing<R>(&self, held: &Held, read: HeldRecord, go_on: impl FnOnce(&Exchange<'_, T>) -> R) -> R {
         let held = Held { read: Some(read), ..held.clone() };
-        let others = Others { held: Some(held), ..self.others.cloned().unwrap_or_default() };
-        go_on(&Exchange { others: Some(&others), ..*self })
+        go_on(&Exchange { held: Some(&held), ..*self })
     }
 
     /// An opt-out that a refresh has found, of which the client has not been told.
@@ -220,8 +218,7 @@ impl<T: Served> Exchange<'_, T> {
         }
         // The response must know which login this one replaced.
         let known = Held { key: held.key.clone(), previous: previous.clone(), read: Some(HeldRecord::Known) };
-        let others = Others { held: Some(known), ..self.others.cloned().unwrap_or_default() };
-        let exchange = Exchange { others: Some(&others), ..*self };
+        let exchange = Exchange { held: Some(&known), ..*self };
         let (subject, rejected) = self.context.compare_user(&login);
         let findings = Findings { old_key, rejected };
         let (evaluation, times, now) = self.evaluate(subject, &payload.times, login.lineage.chance());
