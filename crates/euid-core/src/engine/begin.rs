@@ -185,8 +185,9 @@ impl Engine {
 mod tests {
     use super::*;
 
+    /// A load needs no box.
     #[test]
     fn step_is_as_large_as_its_decision() {
-        assert_eq!((size_of::<Step>(), size_of::<Load>()), (56, 33));
+        assert_eq!(size_of::<Step>(), size_of::<Decision>());
     }
 }
