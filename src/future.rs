@@ -113,7 +113,7 @@ pub(crate) struct Loading<S, B> {
     pub(crate) config: Arc<Config>,
     pub(crate) record: records::Loading,
     /// Taken out when the record has come.
-    pub(crate) suspended: Option<(S, Request<B>, Box<Load>, Option<HookAnswers>)>,
+    pub(crate) suspended: Option<(S, Request<B>, Load, Option<HookAnswers>)>,
 }
 
 /// A request that waits for a refresh.
@@ -255,7 +255,7 @@ impl<S, B> Loading<S, B> {
             return Poll::Pending;
         };
         let ready = Ready { inner: &mut inner, config: Arc::clone(&self.config) };
-        Poll::Ready(ready.resume(request, *load, answers.as_ref(), loaded))
+        Poll::Ready(ready.resume(request, load.key(), &loaded, answers.as_ref()))
     }
 }
 

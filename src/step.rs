@@ -5,7 +5,8 @@ use std::mem;
 use std::sync::Arc;
 
 use euid_core::Reason;
-use euid_core::engine::{Decision, Load, Loaded, RefreshCandidate, RequestContext, Step};
+use euid_core::engine::{Decision, Load, Loaded, RefreshCandidate, RequestContext, Step, Unavailable};
+use euid_core::store::StoreKey;
 use http::{Request, Response};
 use tower::Service;
 
@@ -160,22 +161,17 @@ impl<S> Ready<'_, S> {
 
     /// Reads the record from the store, then calls the handler.
     #[cold]
-    fn call_loaded<B, R>(
-        self,
-        request: Request<B>,
-        load: Box<Load>,
-        answers: Option<HookAnswers>,
-    ) -> ResponseFuture<S, B>
+    fn call_loaded<B, R>(self, request: Request<B>, load: Load, answers: Option<HookAnswers>) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
     {
         let Some(records) = &self.config.records else {
             // Never: the engine has a store if the layer has one.
-            return self.call_decided(request, load.unavailable());
+            return self.resume(request, load.key(), &Err(Unavailable), answers.as_ref());
         };
         let record = if load.may_be_shared() && records.shares_reads() {
             if let Some(loaded) = records.remembered(load.key()) {
-                return self.resume(request, *load, answers.as_ref(), loaded);
+                return self.resume(request, load.key(), &loaded, answers.as_ref());
             }
             records.load(load.key())
         } else {
@@ -185,26 +181,21 @@ impl<S> Ready<'_, S> {
         ResponseFuture::loading(Loading { config, record, suspended: Some((ready, request, load, answers)) })
     }
 
-    /// Calls the handler of a request whose record has been read.
+    /// Calls the handler of a request that needed a record, now that the store has answered, or has failed to.
     pub(crate) fn resume<B, R>(
         self,
         request: Request<B>,
-        load: Load,
+        key: &StoreKey,
+        loaded: &Loaded,
         answers: Option<&HookAnswers>,
-        loaded: Loaded,
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
     {
         let context = answers.map_or(RequestContext::UNRESTRICTED, HookAnswers::context);
         let Self { inner, config } = self;
-        let now = || config.now();
-        let step = match &loaded {
-            Ok(stored) => {
-                config.engine.resume(load.key(), stored.as_ref(), request.method(), request.headers(), &context, now)
-            }
-            Err(_) => Step::Ready(load.unavailable()),
-        };
+        let (method, headers, now) = (request.method(), request.headers(), || config.now());
+        let step = config.engine.resume(key, loaded, method, headers, &context, now);
         // It is not `Step::Load`: the record has been looked for.
         Ready { inner, config }.call_step(request, step, None)
     }

@@ -490,7 +490,7 @@ impl Explorer {
         match self.begin(world, engine, context) {
             Step::Ready(decision) => decision,
             Step::Refresh(candidate) => candidate.postpone(now(world)),
-            Step::Load(load) => load.unavailable(),
+            Step::Load(load) => panic!("{load:?} without a store"),
         }
     }
 

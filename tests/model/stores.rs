@@ -483,8 +483,8 @@ impl Explorer {
         if let Some(mut next) = self.read_fails(world, node) {
             let request = self.request(&mut next, node);
             next.ending.extend(named(world));
-            let Step::Load(load) = self.unloaded(world, node, &self.context(world)) else { return };
-            self.respond(&mut next, request, load.unavailable(), Some(&Change::EndLogin), Some(Told::Logout));
+            let Some(decision) = self.unread(world, node) else { return };
+            self.respond(&mut next, request, decision, Some(&Change::EndLogin), Some(Told::Logout));
             all.push((format!("logout on {node}, nothing read"), next));
         }
     }
@@ -499,9 +499,9 @@ impl Explorer {
             let change = if self.setup.bound { change.subject(user(login)) } else { change };
             let mut decisions = vec![(world.clone(), self.settled(world, node))];
             if let Some(next) = self.read_fails(world, node)
-                && let Step::Load(load) = self.unloaded(world, node, &self.context(world))
+                && let Some(decision) = self.unread(world, node)
             {
-                decisions.push((next, load.unavailable()));
+                decisions.push((next, decision));
             }
             for (mut next, decision) in decisions {
                 let request = self.request(&mut next, node);
@@ -556,9 +556,30 @@ impl Explorer {
         let step = self.unloaded(world, node, context);
         let Step::Load(load) = step else { return step };
         let stored = login_of_key(world, load.key()).and_then(|login| record_at(world, node, login));
+        let loaded = Ok(stored.map(|record| record.stored.clone()));
+        self.resume(world, node, load.key(), &loaded, context)
+    }
+
+    fn resume(
+        &self,
+        world: &World,
+        node: usize,
+        key: &StoreKey,
+        loaded: &Loaded,
+        context: &RequestContext<'_>,
+    ) -> Step {
         let headers = request(&world.kept, self.setup.app);
-        let stored = stored.map(|record| &record.stored);
-        self.engine(world.nodes[node].mode).resume(load.key(), stored, &Method::GET, &headers, context, || now(world))
+        self.engine(world.nodes[node].mode).resume(key, loaded, &Method::GET, &headers, context, || now(world))
+    }
+
+    /// The decision on a request whose record can't be read; `None` if it needs none.
+    fn unread(&self, world: &World, node: usize) -> Option<Decision> {
+        let context = self.context(world);
+        let Step::Load(load) = self.unloaded(world, node, &context) else { return None };
+        match self.resume(world, node, load.key(), &Err(Unavailable), &context) {
+            Step::Ready(decision) => Some(decision),
+            step => panic!("{step:?} without a record"),
+        }
     }
 
     /// The decision on a request whose refresh is left to a later page.
@@ -867,7 +888,8 @@ impl Explorer {
         let engine = self.engine(Mode::Writes);
         let headers = self.handle(&world.logins[usize::from(login) - 1].anchor);
         let context = RequestContext::UNRESTRICTED;
-        let step = engine.resume(&write.key, Some(&stored), &Method::GET, &headers, &context, || now(world));
+        let step =
+            engine.resume(&write.key, &Ok(Some(stored.clone())), &Method::GET, &headers, &context, || now(world));
         let is_due = matches!(step, Step::Refresh(_));
         let decision = match step {
             Step::Ready(decision) => decision,
@@ -1075,8 +1097,8 @@ impl Explorer {
             let engine = self.engine(*mode);
             let mut step = engine.begin(&Method::GET, &headers, &context, || now(world));
             if let Step::Load(load) = step {
-                let stored = Some(&record.stored);
-                step = engine.resume(load.key(), stored, &Method::GET, &headers, &context, || now(world));
+                let loaded = Ok(Some(record.stored.clone()));
+                step = engine.resume(load.key(), &loaded, &Method::GET, &headers, &context, || now(world));
             }
             !matches!(step, Step::Ready(decision) if matches!(decision.euid(), Euid::Absent))
         })

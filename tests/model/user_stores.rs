@@ -593,8 +593,8 @@ impl Explorer {
             Step::Load(load) => {
                 let user = user.unwrap();
                 assert_eq!(*load.key(), self.keys[usize::from(user)]);
-                let stored = shown(world, node, user).map(|record| &record.stored);
-                engine.resume(load.key(), stored, method, &headers, &context, now)
+                let loaded = Ok(shown(world, node, user).map(|record| record.stored.clone()));
+                engine.resume(load.key(), &loaded, method, &headers, &context, now)
             }
             step => step,
         }

@@ -60,7 +60,7 @@
 //!             candidate.settle(&refresh(candidate.identity()), now())
 //!         }
 //!         Step::Refresh(candidate) => candidate.postpone(now()),
-//!         Step::Load(load) => load.unavailable(), // only with a store
+//!         Step::Load(_) => unreachable!("only with a store"),
 //!     };
 //!     let (euid, pending) = decision.start();
 //!     let (mut response, change) = handler(&euid);

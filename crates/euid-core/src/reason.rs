@@ -23,7 +23,7 @@ use crate::error::ErrorKind;
 ///     match engine.begin(&Method::GET, request, &context, || at(now)) {
 ///         Step::Ready(decision) => decision.reason(),
 ///         Step::Refresh(candidate) => candidate.postpone(at(now)).reason(),
-///         Step::Load(load) => load.unavailable().reason(),
+///         Step::Load(_) => unreachable!("only with a store"),
 ///     }
 /// };
 /// let no_state = HeaderMap::new();

@@ -76,8 +76,7 @@ impl Host {
         let candidate = match self.engine.begin(&method, &headers, &context, || self.now()) {
             Step::Ready(decision) => return decision,
             Step::Refresh(candidate) => candidate,
-            // This host has no store.
-            Step::Load(load) => return load.unavailable(),
+            Step::Load(_) => unreachable!("this host has no store"),
         };
         if !candidate.may_refresh() || !candidate.may_wait() {
             return candidate.postpone(self.now());

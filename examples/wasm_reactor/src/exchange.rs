@@ -74,8 +74,7 @@ pub(crate) fn begin(message: Begin) -> Result<Reply, Failure> {
             }
             // An image, a prefetch, a POST: the next page brings the refresh.
             Begun::Refresh(candidate) => handle(candidate.postpone(now)),
-            // This host has no store.
-            Begun::Load(load) => handle(load.unavailable()),
+            Begun::Load(_) => return Err("this host has no store".into()),
         };
         reactor.count += 1;
         reactor.exchanges.insert(reactor.count, exchange);

@@ -4,17 +4,18 @@ use http::header::GetAll;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::decision::Decision;
-use super::exchange::{Exchange, Lookup};
+use super::exchange::Exchange;
 use super::read::{Opened, ReadOutcome};
 use super::routes::Served;
-use super::{Engine, Load, RefreshCandidate, RequestContext, UserCheck};
+use super::{Engine, Load, Loaded, RefreshCandidate, RequestContext, UserCheck};
 use crate::clock::UnixMillis;
 use crate::euid::EuidLogoutHandle;
+use crate::store::StoreKey;
 use crate::transport::Transport;
 use crate::transport::cookies::Cookies;
 use crate::transport::headers::Headers;
 use crate::transport::route::Carrier;
-use crate::transport::slots::{Held, Hits, Idle, Others};
+use crate::transport::slots::{Held, Hits, Idle};
 
 /// The next step of a host.
 ///
@@ -35,7 +36,7 @@ use crate::transport::slots::{Held, Hits, Idle, Others};
 ///     match step {
 ///         Step::Ready(decision) => decision,
 ///         Step::Refresh(candidate) => candidate.settle(&call(candidate.identity()), candidate.arrived()),
-///         Step::Load(load) => load.unavailable(), // only for an engine with a store
+///         Step::Load(_) => unreachable!("only for an engine with a store"),
 ///     }
 /// }
 /// # let decision = decide(step, |_| Ok(Refreshed::OptedOut));
@@ -50,7 +51,7 @@ pub enum Step {
     Refresh(Box<RefreshCandidate>),
     /// A record in the store is needed first. The host gets it, and [resumes](Engine::resume). Only for an engine
     /// [with a store](Engine::with_store).
-    Load(Box<Load>),
+    Load(Load),
 }
 
 impl Engine {
@@ -64,10 +65,10 @@ impl Engine {
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         if self.extras.is_some() {
-            return self.begin_on_route(method, headers, context, Lookup::NotMade, now);
+            return self.begin_on_route(method, headers, context, None, now);
         }
         let transport = &self.cookies;
-        Exchange { engine: self, transport, others: None, loaded: Lookup::NotMade, method, headers, context, now }
+        Exchange { engine: self, transport, idle: &[], held: None, loaded: None, method, headers, context, now }
             .begin(cookies)
     }
 
@@ -79,7 +80,7 @@ impl Engine {
         method: &Method,
         headers: &HeaderMap,
         context: &RequestContext<'_>,
-        loaded: Lookup<'_>,
+        loaded: Option<(&StoreKey, &Loaded)>,
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         match self.carrier(headers) {
@@ -93,27 +94,23 @@ impl Engine {
         method: &Method,
         headers: &HeaderMap,
         context: &RequestContext<'_>,
-        loaded: Lookup<'_>,
+        loaded: Option<(&StoreKey, &Loaded)>,
         now: &dyn Fn() -> UnixMillis,
     ) -> Step {
         let own = self.cookies.scope();
         let scope = self.serving(context);
         let transport = T::of(self, scope.unwrap_or(own));
-        let others = (self.serves_both() || self.has_store()).then(|| Others {
-            idle: if self.serves_both() { self.find_idle::<T>(headers, context, scope) } else { Idle::default() },
-            held: match loaded {
-                Lookup::Made { key, .. } => Some(Held::of(key.clone())),
-                Lookup::NotMade => {
-                    transport.filter(|_| scope.is_some()).and_then(|own| self.held_of(own, headers, context))
-                }
-            },
-            ..Others::default()
-        });
+        let idle = if self.serves_both() { self.find_idle::<T>(headers, context, scope) } else { Idle::default() };
+        let held = match loaded {
+            Some((key, _)) => Some(Held::of(key.clone())),
+            None => transport.filter(|_| scope.is_some()).and_then(|own| self.held_of(own, headers, context)),
+        };
         let exchange = transport.map(|transport| Exchange {
             engine: self,
             transport,
-            others: others.as_ref(),
-            loaded,
+            idle: &idle,
+            held: held.as_ref(),
+            loaded: loaded.map(|(_, loaded)| loaded),
             method,
             headers,
             context,
@@ -181,5 +178,16 @@ impl Engine {
             ReadOutcome::None => UserCheck::NoState,
             ReadOutcome::Rejected(_) => UserCheck::Unreadable,
         }
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    /// A load needs no box.
+    #[test]
+    fn step_is_as_large_as_its_decision() {
+        assert_eq!(size_of::<Step>(), size_of::<Decision>());
     }
 }

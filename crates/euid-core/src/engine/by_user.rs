@@ -11,13 +11,12 @@
 
 use std::sync::Arc;
 
-use super::decision::Decision;
-use super::exchange::{Exchange, Lookup};
+use super::exchange::Exchange;
 use super::load::Load;
 use super::routes::Served;
 use super::source::Source;
 use super::stored_refresh::StoredRefresh;
-use super::{Change, Findings, RejectReason, SignedIn, Step};
+use super::{Change, Findings, RejectReason, SignedIn, Step, Unavailable};
 use crate::policy::{self, Action, Credential, Evaluation, SubjectMatch, Verdict, Visibility};
 use crate::reason::Reason;
 use crate::sealed::payload::OptOut;
@@ -29,21 +28,18 @@ impl<T: Served> Exchange<'_, T> {
     /// The step of a request in an engine whose store is keyed by the user.
     #[cold]
     pub(super) fn begin_by_user(&self) -> Step {
-        let held = self.others.and_then(|others| others.held.as_ref());
-        let (Some(held), SignedIn::User(user)) = (held, self.context.user) else {
+        let (Some(held), SignedIn::User(user)) = (self.held, self.context.user) else {
             let verdict = policy::without_identity(Credential::Nothing, Reason::NoUser, false, self.context.consent);
             return self.without_token(verdict, true, &Brought::NOTHING, Findings::NONE);
         };
+        let Some(loaded) = self.loaded else { return Step::Load(Load::of_user(held.key.clone())) };
         let client = self.own_opt_out(user);
-        match self.loaded {
-            Lookup::NotMade => {
-                let unavailable = self.decide_without_store(&client);
-                Step::Load(Box::new(Load::of_user(held.key.clone(), unavailable)))
-            }
-            Lookup::Made { stored: None, .. } => self.knowing(held, HeldRecord::Nothing, |knowing| {
+        match loaded {
+            Err(Unavailable) => self.without_store(&client),
+            Ok(None) => self.knowing(held, HeldRecord::Nothing, |knowing| {
                 knowing.without_login(&client, Reason::NoRecord, Findings::NONE)
             }),
-            Lookup::Made { stored: Some(stored), .. } => {
+            Ok(Some(stored)) => {
                 let keys = self.engine.keys.keys();
                 let step = |record: Record<'_>| self.with_user_record(record, stored.version, held, &client);
                 let opened = record::open(&keys, &held.key, stored, step);
@@ -96,13 +92,13 @@ impl<T: Served> Exchange<'_, T> {
         }
     }
 
-    /// The decision if the store does not answer. What the device itself knows of an opt-out counts.
-    fn decide_without_store(&self, client: &Client) -> Decision {
+    /// The step if the store does not answer. What the device itself knows of an opt-out counts.
+    fn without_store(&self, client: &Client) -> Step {
         let verdict = match client.opt_out {
             Some(opt_out) => self.opted_out(&opt_out),
             None => policy::store_unavailable(self.context.consent),
         };
-        self.decide(verdict, None, verdict.action.into(), true, &client.brought, Findings::NONE)
+        self.without_token(verdict, true, &client.brought, Findings::NONE)
     }
 
     /// The step of a request whose record can't be used.

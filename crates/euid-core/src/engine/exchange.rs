@@ -10,19 +10,18 @@ use super::read::{FoundAnchor, Opened, ReadOutcome};
 use super::routes::Served;
 use super::scripts::Scripts;
 use super::source::Source;
-use super::{Change, Engine, Findings, RejectReason, Renewal, RequestContext, SignedIn, Step};
+use super::{Change, Engine, Findings, Loaded, RejectReason, Renewal, RequestContext, SignedIn, Step};
 use crate::clock::UnixMillis;
 use crate::identity::IdentityTimes;
 use crate::policy::{self, Action, Credential, Evaluation, SubjectMatch, Verdict, Visibility};
 use crate::reason::Reason;
 use crate::sealed::login::Login;
 use crate::sealed::payload::{OptOut, Payload};
-use crate::store::{StoreKey, Stored};
 use crate::token::AdvertisingToken;
 use crate::transport::cookies::Cookies;
 use crate::transport::js_sdk::JsSdk;
 use crate::transport::route::{Carrier, Route};
-use crate::transport::slots::{Brought, HeldRecord, Hits, IdleScope, Others};
+use crate::transport::slots::{Brought, Held, HeldRecord, Hits, IdleScope};
 
 /// A request that may have brought state.
 #[derive(Clone, Copy)]
@@ -30,21 +29,16 @@ pub(super) struct Exchange<'a, T> {
     pub(super) engine: &'a Engine,
     /// That of the scope that serves the request; if none does, that of the engine's first scope.
     pub(super) transport: &'a T,
-    /// The scopes that do not serve it, and the place of its login in a store, if the engine has any of these.
-    pub(super) others: Option<&'a Others>,
-    /// The record of its login, if it has been looked for.
-    pub(super) loaded: Lookup<'a>,
+    /// The scopes that do not serve it.
+    pub(super) idle: &'a [IdleScope],
+    /// The place of its login in a store.
+    pub(super) held: Option<&'a Held>,
+    /// The store's answer for the record of its login, if it has been asked.
+    pub(super) loaded: Option<&'a Loaded>,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
     pub(super) context: &'a RequestContext<'a>,
     pub(super) now: &'a dyn Fn() -> UnixMillis,
-}
-
-/// Whether a store has been asked for a record, and what it has.
-#[derive(Clone, Copy)]
-pub(super) enum Lookup<'a> {
-    NotMade,
-    Made { key: &'a StoreKey, stored: Option<&'a Stored> },
 }
 
 impl<T: Served> Exchange<'_, T> {
@@ -55,7 +49,10 @@ impl<T: Served> Exchange<'_, T> {
         transport.find(&values, &mut hits);
         let config = transport.cookies().map(Cookies::config);
         // In headers, even a request without state goes on: the response must know that headers carry it.
-        if config.is_some_and(|config| !config.knows_script_cookies()) && hits.is_empty() && self.others.is_none() {
+        if config.is_some_and(|config| !config.knows_script_cookies())
+            && hits.is_empty()
+            && !self.engine.has_state_elsewhere()
+        {
             return Step::Ready(Decision::without_state(transport.scope(), self.context.consent, self.method, false));
         }
         let migrates = config.is_some_and(|config| config.js_sdk_cookie().is_some());
@@ -63,8 +60,8 @@ impl<T: Served> Exchange<'_, T> {
             Opened::Identity { payload, old_key } => self.with_identity(payload, *old_key, brought),
             Opened::OptOut(record) => Some(self.with_opt_out(record, brought)),
         });
-        if self.others.is_some()
-            && let Some(step) = self.with_handle(&found)
+        if let Some(held) = self.held
+            && let Some(step) = self.with_handle(held, &found)
         {
             return step;
         }
@@ -111,18 +108,13 @@ impl<T: Served> Exchange<'_, T> {
         step
     }
 
-    /// The scopes that do not serve it.
-    pub(super) fn idle(&self) -> &[IdleScope] {
-        self.others.map_or(&[], |others| &others.idle)
-    }
-
     fn has_idle_state(&self) -> bool {
-        self.idle().iter().any(|scope| scope.has_state)
+        self.idle.iter().any(|scope| scope.has_state)
     }
 
     /// Judges an identity that opened; `None` if it is not a valid [`Identity`](crate::Identity).
     fn with_identity(&self, payload: &Payload<'_>, old_key: bool, brought: &Brought) -> Option<Step> {
-        if let Some(held) = self.others.and_then(|others| others.held.as_ref())
+        if let Some(held) = self.held
             && held.read.is_none()
         {
             return self.knowing(held, HeldRecord::Known, |knowing| knowing.with_identity(payload, old_key, brought));

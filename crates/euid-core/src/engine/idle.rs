@@ -15,7 +15,7 @@ use super::{Engine, RequestContext};
 use crate::scope::Scope;
 use crate::transport::Transport;
 use crate::transport::cookies::Cookies;
-use crate::transport::slots::{Brought, Hits, Idle, IdleScope, Others};
+use crate::transport::slots::{Brought, Hits, Idle, IdleScope};
 
 impl Engine {
     /// The state of all scopes but the one that serves the request.
@@ -30,7 +30,7 @@ impl Engine {
         let idle = |transport: &T| {
             let mut idle = find(transport, headers);
             if let Some(held) = self.held_of(transport, headers, context) {
-                idle.brought.note_others(&Others { held: Some(held), ..Others::default() });
+                idle.brought.note_others(&[], Some(&held));
             }
             idle
         };

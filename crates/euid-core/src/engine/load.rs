@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
-use super::decision::Decision;
-use super::exchange::{Exchange, Lookup};
+use super::exchange::Exchange;
 use super::read::{Found, FoundAnchor};
 use super::routes::Served;
 use super::source::Source;
 use super::stored_refresh::StoredRefresh;
-use super::{Change, Engine, Findings, RejectReason, RequestContext, Step};
+use super::{Change, Engine, Findings, Loaded, RejectReason, RequestContext, Step, Unavailable};
 use crate::clock::UnixMillis;
 use crate::policy::{self, Action, Credential, Evaluation, Visibility};
 use crate::reason::Reason;
@@ -19,7 +18,7 @@ use crate::sealed::login::LineageText;
 use crate::sealed::payload::OptOut;
 use crate::sealed::record::{self, Record, RecordError, StoredIdentity};
 use crate::store::{StoreKey, StoreMode, Stored};
-use crate::transport::slots::{Brought, Held, HeldRecord, Others};
+use crate::transport::slots::{Brought, Held, HeldRecord};
 
 /// A read of a record that the host must make before the engine can decide. [`Engine::resume`] goes on with what it found.
 ///
@@ -36,10 +35,7 @@ use crate::transport::slots::{Brought, Held, HeldRecord, Others};
 ///     # let now = || tower_euid::clock::UnixMillis::from_millis(5_000);
 ///     let context = RequestContext::UNRESTRICTED;
 ///     match engine.begin(&Method::GET, request, &context, now) {
-///         Step::Load(load) => match get(load.key()) {
-///             Ok(stored) => engine.resume(load.key(), stored.as_ref(), &Method::GET, request, &context, now),
-///             Err(_) => Step::Ready(load.unavailable()),
-///         },
+///         Step::Load(load) => engine.resume(load.key(), &get(load.key()), &Method::GET, request, &context, now),
 ///         step => step,
 ///     }
 /// }
@@ -55,7 +51,6 @@ use crate::transport::slots::{Brought, Held, HeldRecord, Others};
 pub struct Load {
     key: StoreKey,
     is_of_user: bool,
-    unavailable: Decision,
 }
 
 impl Load {
@@ -77,8 +72,8 @@ impl Load {
     }
 
     /// The load of a user's record.
-    pub(super) fn of_user(key: StoreKey, unavailable: Decision) -> Self {
-        Self { key, is_of_user: true, unavailable }
+    pub(super) fn of_user(key: StoreKey) -> Self {
+        Self { key, is_of_user: true }
     }
 
     /// Whether the host may share one read among the requests that come meanwhile, and remember what it has found for a
@@ -103,8 +98,14 @@ impl Load {
     pub fn may_be_shared(&self) -> bool {
         !self.is_of_user
     }
+}
 
-    /// The decision if the store does not answer: the handler sees [`Unavailable`](crate::Euid::Unavailable), and all
+impl Engine {
+    /// Goes on with a request that needs a record: `key` is that of the load, and `loaded` the store's answer. Pass the same
+    /// method, headers and context as to [`begin`](Self::begin); the step is not [`Step::Load`] again.
+    ///
+    /// `Ok(None)` means that there is no such login. If the store did not answer, or the host does not ask it, pass
+    /// [`Unavailable`]: the step is a decision, the handler sees [`Euid::Unavailable`](crate::Euid::Unavailable), and all
     /// state stays.
     ///
     /// ```
@@ -114,74 +115,49 @@ impl Load {
     /// # let anchor = request.get_all("cookie").iter().next().unwrap().clone();
     /// # let request = http::HeaderMap::from_iter([(http::header::COOKIE, anchor)]);
     /// use http::Method;
-    /// use tower_euid::engine::{RequestContext, Step};
-    /// use tower_euid::store::StoreMode;
-    ///
-    /// let engine = engine.with_store(StoreMode::ReadWrite);
-    /// let step = engine.begin(&Method::GET, &request, &RequestContext::UNRESTRICTED, || at(5_000));
-    /// let Step::Load(load) = step else { panic!("{step:?}") };
-    /// assert_eq!(load.unavailable().euid().state(), "unavailable");
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn unavailable(self) -> Decision {
-        self.unavailable
-    }
-}
-
-impl Engine {
-    /// Goes on with a request whose record has been loaded: `key` is that of the load, and `stored` what the store has there,
-    /// `None` if nothing. Pass the same method, headers and context as to [`begin`](Self::begin); the step is not
-    /// [`Step::Load`] again. If the store did not answer, use [`Load::unavailable`]: `None` means that there is no such login.
-    ///
-    /// ```
-    /// # use euid_core as tower_euid;
-    /// # let (engine, _, request, _) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/visitor.rs"));
-    /// # let at = tower_euid::clock::UnixMillis::from_millis;
-    /// # let anchor = request.get_all("cookie").iter().next().unwrap().clone();
-    /// # let request = http::HeaderMap::from_iter([(http::header::COOKIE, anchor)]);
-    /// use http::Method;
-    /// use tower_euid::engine::{RequestContext, Step};
+    /// use tower_euid::engine::{RequestContext, Step, Unavailable};
     /// use tower_euid::store::StoreMode;
     ///
     /// let (engine, all) = (engine.with_store(StoreMode::ReadWrite), RequestContext::UNRESTRICTED);
     /// let Step::Load(load) = engine.begin(&Method::GET, &request, &all, || at(5_000)) else { unreachable!() };
-    /// let step = engine.resume(load.key(), None, &Method::GET, &request, &all, || at(5_000));
-    /// assert!(matches!(step, Step::Ready(decision) if decision.euid().state() == "absent"));
+    /// for (loaded, state) in [(Ok(None), "absent"), (Err(Unavailable), "unavailable")] {
+    ///     let step = engine.resume(load.key(), &loaded, &Method::GET, &request, &all, || at(5_000));
+    ///     assert!(matches!(step, Step::Ready(decision) if decision.euid().state() == state));
+    /// }
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn resume(
         &self,
         key: &StoreKey,
-        stored: Option<&Stored>,
+        loaded: &Loaded,
         method: &Method,
         headers: &HeaderMap,
         context: &RequestContext<'_>,
         now: impl Fn() -> UnixMillis,
     ) -> Step {
-        self.begin_on_route(method, headers, context, Lookup::Made { key, stored }, &now)
+        self.begin_on_route(method, headers, context, Some((key, loaded)), &now)
     }
 }
 
 impl<T: Served> Exchange<'_, T> {
     /// The step of a request whose login has nothing at the client but its handle.
     #[cold]
-    pub(super) fn with_handle(&self, found: &Found<'_, Step>) -> Option<Step> {
-        let held = self.others?.held.as_ref()?;
+    pub(super) fn with_handle(&self, held: &Held, found: &Found<'_, Step>) -> Option<Step> {
         let FoundAnchor::Login(lineage) = found.anchor else { return None };
         if found.brought.identity || found.brought.opt_out {
             return None;
         }
         let brought = &found.brought;
         Some(match self.loaded {
-            Lookup::NotMade => {
+            None => Step::Load(Load { key: held.key.clone(), is_of_user: false }),
+            Some(Err(Unavailable)) => {
                 let verdict = policy::store_unavailable(self.context.consent);
-                let unavailable = self.decide(verdict, None, verdict.action.into(), true, brought, Findings::NONE);
-                Step::Load(Box::new(Load { key: held.key.clone(), is_of_user: false, unavailable }))
+                self.without_token(verdict, true, brought, Findings::NONE)
             }
-            Lookup::Made { stored: None, .. } => self.knowing(held, HeldRecord::Nothing, |knowing| {
+            Some(Ok(None)) => self.knowing(held, HeldRecord::Nothing, |knowing| {
                 knowing.without_record(Reason::NoRecord, brought, Findings::NONE)
             }),
-            Lookup::Made { stored: Some(stored), .. } => self.with_stored(stored, held, lineage, brought),
+            Some(Ok(Some(stored))) => self.with_stored(stored, held, lineage, brought),
         })
     }
 
@@ -207,8 +183,7 @@ impl<T: Served> Exchange<'_, T> {
     #[cold]
     pub(super) fn knowing<R>(&self, held: &Held, read: HeldRecord, go_on: impl FnOnce(&Exchange<'_, T>) -> R) -> R {
         let held = Held { read: Some(read), ..held.clone() };
-        let others = Others { held: Some(held), ..self.others.cloned().unwrap_or_default() };
-        go_on(&Exchange { others: Some(&others), ..*self })
+        go_on(&Exchange { held: Some(&held), ..*self })
     }
 
     /// An opt-out that a refresh has found, of which the client has not been told.
@@ -243,8 +218,7 @@ impl<T: Served> Exchange<'_, T> {
         }
         // The response must know which login this one replaced.
         let known = Held { key: held.key.clone(), previous: previous.clone(), read: Some(HeldRecord::Known) };
-        let others = Others { held: Some(known), ..self.others.cloned().unwrap_or_default() };
-        let exchange = Exchange { others: Some(&others), ..*self };
+        let exchange = Exchange { held: Some(&known), ..*self };
         let (subject, rejected) = self.context.compare_user(&login);
         let findings = Findings { old_key, rejected };
         let (evaluation, times, now) = self.evaluate(subject, &payload.times, login.lineage.chance());

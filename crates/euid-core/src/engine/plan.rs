@@ -93,8 +93,8 @@ impl<T: Served> Exchange<'_, T> {
 
     #[inline]
     fn note_others(&self, brought: &mut Brought) {
-        if let Some(others) = self.others {
-            brought.note_others(others);
+        if !self.idle.is_empty() || self.held.is_some() {
+            brought.note_others(self.idle, self.held);
         }
     }
 
@@ -102,7 +102,7 @@ impl<T: Served> Exchange<'_, T> {
     /// another scope got.
     #[inline]
     fn has_leftovers(&self, brought: &Brought) -> bool {
-        brought.ends_leftovers || self.idle().iter().any(|scope| scope.has_script_cookie)
+        brought.ends_leftovers || self.idle.iter().any(|scope| scope.has_script_cookie)
     }
 
     /// Leaves to the next page what this response must not write. Of a response that may write, decides whether it

@@ -122,6 +122,11 @@ impl Engine {
         self.store().is_some() || self.user_store().is_some()
     }
 
+    /// Whether a request may have state beside that at the client in the scope that serves it.
+    pub(super) fn has_state_elsewhere(&self) -> bool {
+        self.serves_both() || self.has_store()
+    }
+
     /// The cookies of the second scope, if the engine serves both.
     pub(super) fn other_cookies(&self) -> Option<&Cookies> {
         self.extras.as_ref()?.other_cookies.as_ref()

@@ -313,10 +313,9 @@ impl Brought {
 
     /// Adds the scopes that do not serve the request, and the place in a store.
     #[cold]
-    pub(crate) fn note_others(&mut self, others: &Others) {
-        let Others { leftovers: _, idle, held } = others.clone();
-        let own = Arc::make_mut(self.others.get_or_insert_default());
-        (own.idle, own.held) = (idle, held);
+    pub(crate) fn note_others(&mut self, idle: &[IdleScope], held: Option<&Held>) {
+        let others = Arc::make_mut(self.others.get_or_insert_default());
+        (others.idle, others.held) = (idle.iter().cloned().collect(), held.cloned());
     }
 
     /// The place of the login that counts in a store.
