@@ -122,24 +122,25 @@ impl Records {
             telemetry::store::refused(what);
             return Err(Unavailable);
         }
-        let mut underway = Underway { records: self, what, begun: deadline::steady_now(), is_over: false };
-        let outcome = self.timed(what, call).await;
+        let begun = deadline::steady_now();
+        let mut underway = Underway { records: self, what, begun, is_over: false };
+        let outcome = self.timed(what, begun, call).await;
         underway.is_over = true;
-        let now = self.now();
-        self.note(what, outcome.as_ref().err(), |breaker| match outcome {
-            Ok(_) => breaker.success(),
-            Err(_) => breaker.failure(now, None),
+        let failed_at = outcome.is_err().then(|| self.now());
+        self.note(what, outcome.as_ref().err(), |breaker| match failed_at {
+            None => breaker.success(),
+            Some(now) => breaker.failure(now, None),
         });
         outcome.map_err(|_| Unavailable)
     }
 
-    /// Makes a call within the limit of time.
+    /// Makes a call, which begins now, within the limit of time.
     async fn timed<T>(
         &self,
         what: &'static str,
+        begun: Instant,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let begun = deadline::steady_now();
         let call = without_panic(call);
         let Settings { store, timeout, .. } = &self.settings;
         let outcome = if store.returns_within().is_some_and(|time| time <= *timeout) {

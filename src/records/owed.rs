@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::Records;
+use crate::deadline;
 use crate::refresh::{Breaker, LogLimit, lock};
 use crate::store::StoreError;
 use crate::telemetry;
@@ -201,7 +202,7 @@ impl Records {
         what: &'static str,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Unavailable> {
-        let outcome = self.timed(what, call).await;
+        let outcome = self.timed(what, deadline::steady_now(), call).await;
         if outcome.is_ok() {
             self.note(what, None, Breaker::success);
         }
