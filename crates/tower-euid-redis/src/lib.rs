@@ -44,9 +44,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
+mod commands;
 mod env;
 mod failure;
 mod link;
+mod reads;
 mod store;
 
 pub use self::builder::RedisStoreBuilder;

@@ -20,6 +20,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tower_euid::store::StoreError;
 
@@ -164,10 +165,8 @@ impl Link {
     }
 
     fn begin(&self, begun: Instant) -> Result<Attempt, StoreError> {
-        let runtime = tokio::runtime::Handle::try_current();
-        let runtime = runtime.map_err(|error| StoreError::new("Redis needs a tokio runtime").with_source(error))?;
         let (server, timeout) = (self.server.clone(), self.connect_timeout);
-        let task = runtime.spawn(async move {
+        let task = runtime()?.spawn(async move {
             let connecting = tokio::time::timeout(timeout, server.connect(timeout));
             match connecting.await {
                 Ok(connected) => connected.map_err(|error| Failure::from(error).error),
@@ -190,6 +189,11 @@ impl Attempt {
     fn is(&self, other: &Self) -> bool {
         self.outcome.ptr_eq(&other.outcome)
     }
+}
+
+/// The runtime of the caller.
+pub(crate) fn runtime() -> Result<Handle, StoreError> {
+    Handle::try_current().map_err(|error| StoreError::new("Redis needs a tokio runtime").with_source(error))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place of this crate that reads the runtime's clock")]

@@ -1,20 +1,19 @@
-//! The store, and its two commands.
+//! The store: its calls, their timeout, and their repetition.
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use redis::aio::ConnectionLike;
-use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, Value, cmd, pipe};
 use tokio::time::timeout;
 use tower_euid::ConfigError;
 use tower_euid::store::{Put, Store, StoreError, StoreKey, Stored, When};
 
 use crate::builder::RedisStoreBuilder;
+use crate::commands::{Command, Get, Write};
 use crate::failure::{Failure, Remedy};
-use crate::link::{Attempt, Connection, Link, now};
+use crate::link::{Link, now, runtime};
+use crate::reads::{Answer, Reads, Waiting};
 
 /// A [`Store`] on Redis or Valkey. The [crate](crate) has its rules, by number.
 ///
@@ -27,7 +26,7 @@ use crate::link::{Attempt, Connection, Link, now};
 /// use tower_euid::store::{Put, Store, StoreKey, Stored, When};
 /// use tower_euid_redis::RedisStore;
 ///
-/// let store = RedisStore::new("redis://localhost")?;
+/// let store = RedisStore::new("redis://127.0.0.1:7793")?;
 /// let (key, value) = (StoreKey::new([7; 32]), Stored { version: [1; 16], bytes: Bytes::from_static(b"sealed") });
 /// assert_eq!(store.put(&key, When::Absent, &value, Duration::from_secs(60)).await?, Put::Done);
 /// assert_eq!(store.get(&key).await?, Some(value));
@@ -41,6 +40,7 @@ struct Inner {
     link: Link,
     prefix: String,
     timeout: Duration,
+    reads: Reads,
 }
 
 impl RedisStore {
@@ -74,30 +74,53 @@ impl RedisStore {
     }
 
     pub(crate) fn with(link: Link, prefix: String, timeout: Duration) -> Self {
-        Self(Arc::new(Inner { link, prefix, timeout }))
+        Self(Arc::new(Inner { link, prefix, timeout, reads: Reads::default() }))
     }
 
     fn key(&self, key: &StoreKey) -> String {
         [self.0.prefix.as_str(), &key.to_hex()].concat()
     }
 
+    /// Makes the reads that wait, in one round trip.
+    async fn read_waiting(self) {
+        let Waiting { keys, answers } = self.0.reads.take().await;
+        if keys.is_empty() {
+            return;
+        }
+        let found = self.run(&Get(&keys)).await;
+        let found = found.unwrap_or_else(|error| vec![Err(error); keys.len()]);
+        for (answer, found) in answers.into_iter().zip(found) {
+            // The request may be gone.
+            let _ = answer.send(found);
+        }
+    }
+
+    /// Reads a key of a cluster, alone: its keys are on different servers.
+    async fn read_alone(&self, key: String) -> Answer {
+        let found = self.run(&Get(&[key])).await?;
+        found.into_iter().next().unwrap_or_else(|| Err(Failure::foreign().error))
+    }
+
     /// Runs a command, once more if that may help, and ends in time.
-    async fn run(&self, command: &Command<'_>) -> Result<Value, StoreError> {
+    async fn run<C: Command>(&self, command: &C) -> Result<C::Output, StoreError> {
         let link = &self.0.link;
         let mut attempt = link.attempt()?;
-        let outcome = self.in_time(async {
-            match command.run_on(link, &attempt).await {
-                Err(failure) if failure.remedy != Remedy::Keep && link.failed(&attempt, failure.remedy) => {
-                    attempt = link.attempt()?;
-                    command.run_on(link, &attempt).await.map_err(|failure| {
-                        link.failed(&attempt, failure.remedy);
-                        failure.error
-                    })
+        let mut is_repeated = false;
+        let call = async {
+            loop {
+                let Failure { error, remedy } = match command.run_on(link, &attempt).await {
+                    Ok(output) => return Ok(output),
+                    Err(failure) => failure,
+                };
+                let may_help = remedy != Remedy::Keep && link.failed(&attempt, remedy);
+                if is_repeated || !may_help {
+                    return Err(error);
                 }
-                outcome => outcome.map_err(|failure| failure.error),
+                (attempt, is_repeated) = (link.attempt()?, true);
             }
-        });
-        outcome.await.unwrap_or_else(|| {
+        };
+        let outcome = self.in_time(call).await;
+        outcome.unwrap_or_else(|| {
             let Failure { error, remedy } = Failure::timeout();
             link.failed(&attempt, remedy);
             Err(error)
@@ -118,14 +141,26 @@ impl RedisStore {
 }
 
 impl Store for RedisStore {
-    async fn get(&self, key: &StoreKey) -> Result<Option<Stored>, StoreError> {
-        match self.run(&Command::Get { key: &self.key(key) }).await? {
-            Value::Nil => Ok(None),
-            Value::BulkString(value) => match value.first_chunk() {
-                Some(version) => Ok(Some(Stored { version: *version, bytes: Bytes::from(value).slice(VERSION..) })),
-                None => Err(Failure::foreign().error),
-            },
-            _ => Err(Failure::foreign().error),
+    async fn get(&self, key: &StoreKey) -> Answer {
+        let key = self.key(key);
+        if self.0.link.is_cluster() {
+            // In a box, as it is rare and large.
+            return Box::pin(self.read_alone(key)).await;
+        }
+        let runtime = runtime()?;
+        let mut read = self.0.reads.begin(key);
+        if read.needs_task {
+            runtime.spawn(self.clone().read_waiting());
+        }
+        let mut answer = self.in_time(&mut read.answer).await;
+        if answer.is_none() && self.0.reads.is_waiting(&read) {
+            runtime.spawn(self.clone().read_waiting());
+            answer = timeout(GRACE, &mut read.answer).await.ok();
+        }
+        match answer {
+            Some(Ok(answer)) => answer,
+            Some(Err(_)) => Err(StoreError::new("a read from Redis was given up with the runtime that made it")),
+            None => Err(Failure::timeout().error),
         }
     }
 
@@ -142,11 +177,7 @@ impl Store for RedisStore {
         let value = [&stored.version, &*stored.bytes].concat();
         // Redis refuses 0, and what is later than its calendar.
         let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX).clamp(1, LONGEST_KEEP_MILLIS);
-        match self.run(&Command::Put { key: &self.key(key), condition, value: &value, keep }).await? {
-            Value::Int(1) => Ok(Put::Done),
-            Value::Int(0) => Ok(Put::Refused),
-            _ => Err(Failure::foreign().error),
-        }
+        self.run(&Write { key: &self.key(key), condition, value: &value, keep }).await
     }
 }
 
@@ -160,88 +191,9 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-enum Command<'a> {
-    Get { key: &'a str },
-    Put { key: &'a str, condition: &'a [u8], value: &'a [u8], keep: u64 },
-}
-
-impl Command<'_> {
-    async fn run_on(&self, link: &Link, attempt: &Attempt) -> Result<Value, Failure> {
-        let mut connection = attempt.connection().await?;
-        match *self {
-            Self::Get { key } => get(link, attempt, &mut connection, key).await,
-            Self::Put { key, condition, value, keep } => {
-                let script = |command: &str, script: &str| {
-                    let mut command = cmd(command);
-                    command.arg(script).arg(1).arg(key).arg(condition).arg(value).arg(keep);
-                    command
-                };
-                match send(&mut connection, &script("EVALSHA", PUT.get_hash())).await {
-                    // By `EVAL` the script gets to the server of this key. `SCRIPT LOAD`, in a cluster, needs all servers.
-                    Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                        Ok(send(&mut connection, &script("EVAL", PUT_CODE)).await?)
-                    }
-                    outcome => Ok(outcome?),
-                }
-            }
-        }
-    }
-}
-
-async fn send(connection: &mut Connection, command: &Cmd) -> RedisResult<Value> {
-    connection.req_packed_command(command).await?.extract_error()
-}
-
-/// Reads a key. One server also says its role, from time to time: it may have become a replica since the connection was
-/// made. In a cluster a replica itself refuses.
-async fn get(link: &Link, attempt: &Attempt, connection: &mut Connection, key: &str) -> Result<Value, Failure> {
-    if attempt.is_primary || link.is_cluster() {
-        return Ok(send(connection, cmd("GET").arg(key)).await?);
-    }
-    let commands = pipe().cmd("GET").arg(key).cmd("ROLE").to_owned();
-    let answers = connection.req_packed_commands(&commands, 0, 2).await?;
-    let Ok([value, role]) = <[Value; 2]>::try_from(answers) else { return Err(Failure::foreign()) };
-    if is_replica(&role) {
-        return Err(Failure::replica());
-    }
-    link.is_primary(attempt);
-    Ok(value.extract_error()?)
-}
-
-/// An error, of a user who may not ask for the role, says nothing.
-fn is_replica(role: &Value) -> bool {
-    let Value::Array(role) = role else { return false };
-    matches!(role.first(), Some(Value::BulkString(role)) if role == b"slave")
-}
-
 /// A timeout that fires this late shows that nothing ran meanwhile. The layer's own deadlines have the same two times.
 const LATE: Duration = Duration::from_millis(100);
 /// The extra time for an answer that arrived while nothing ran.
 const GRACE: Duration = Duration::from_millis(250);
-/// The bytes of a version, with which each value begins.
-const VERSION: usize = 16;
 /// A thousand years. Redis adds the time to the present one, and refuses what overflows.
 const LONGEST_KEEP_MILLIS: u64 = 1000 * 365 * 86_400_000;
-
-/// Compares and writes. A value of the new version is there only if this very put has been done before, and its answer was
-/// lost.
-const PUT_CODE: &str = "
-local when, value = ARGV[1], ARGV[2]
-if when ~= 'always' then
-    local there = redis.call('GETRANGE', KEYS[1], 0, 15)
-    if there == string.sub(value, 1, 16) then
-        return 1
-    end
-    if when == 'absent' then
-        if redis.call('EXISTS', KEYS[1]) == 1 then
-            return 0
-        end
-    elseif there ~= when then
-        return 0
-    end
-end
-redis.call('SET', KEYS[1], value, 'PX', ARGV[3])
-return 1
-";
-
-static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(PUT_CODE));

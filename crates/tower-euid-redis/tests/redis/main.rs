@@ -9,6 +9,7 @@ mod cluster;
 mod conformance;
 mod dump;
 mod failures;
+mod reads;
 mod revival;
 mod server;
 mod site;
