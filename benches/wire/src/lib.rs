@@ -20,7 +20,7 @@ mod site;
 
 pub use self::redis::{Redis, RedisFault};
 pub use load::{Cookies, Load};
-pub use process::{Spawned, ended_with_parent, on_cpu, resident, threads};
+pub use process::{Spawned, ended_with_parent, on_cpu, pin, resident, threads};
 pub use site::{PAGE, Site};
 
 use std::path::{Path, PathBuf};

@@ -52,6 +52,13 @@ pub fn on_cpu(thread: u32) -> Duration {
     Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
 }
 
+/// Runs a process, and all that it starts from now on, on one core only. (Linux)
+pub fn pin(process: u32, core: usize) {
+    let (core, process) = (core.to_string(), process.to_string());
+    let output = Command::new("taskset").args(["--all-tasks", "--cpu-list", "--pid", &core, &process]).output();
+    assert!(output.expect("taskset is installed").status.success(), "core {core} is there");
+}
+
 /// Returns the threads of a process. (Linux)
 pub fn threads(process: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten();

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, Pipeline, RedisResult, Script, ServerErrorKind, Value, cmd};
 use tower_euid::store::{Put, Stored};
@@ -94,8 +94,12 @@ async fn send(connection: &mut Connection, command: &Cmd) -> RedisResult<Value> 
 fn answer(value: Value) -> Result<Answer, Failure> {
     Ok(match value.extract_error().map_err(Failure::from) {
         Ok(Value::Nil) => Ok(None),
-        Ok(Value::BulkString(value)) => match value.first_chunk() {
-            Some(version) => Ok(Some(Stored { version: *version, bytes: Bytes::from(value).slice(VERSION..) })),
+        Ok(Value::BulkString(value)) => match value.first_chunk().copied() {
+            Some(version) => {
+                let mut bytes = Bytes::from(value);
+                bytes.advance(VERSION);
+                Ok(Some(Stored { version, bytes }))
+            }
             None => Err(Failure::foreign().error),
         },
         Ok(_) => Err(Failure::foreign().error),

@@ -23,17 +23,22 @@
 //!
 //! 1. A key is a [prefix](RedisStoreBuilder::prefix) and 64 hexadecimal digits. Its value is one string: 16 bytes of
 //!    version, then the sealed state. It expires by itself (`PX`).
-//! 2. A `get` is a `GET` to the primary. One server that has become a replica is read for at most 100 ms more: the store
-//!    asks for its role together with the first value on a connection, and again once the answer is that old.
-//! 3. A `put` is one script, which compares and writes in one step.
-//! 4. A call takes at most the [`timeout`](RedisStoreBuilder::timeout), 40 ms by default, whatever the server does. It repeats
+//! 2. A `get` is a `GET` to the primary. On one server, those that begin together share one round trip: a read waits for the
+//!    tasks of the runtime that are ready before it, and takes the reads of these along. It never waits for the answer to another
+//!    read. If the tasks have taken longer than 4 ms, the reads of the next second are sent at once. In a cluster each read is
+//!    sent alone.
+//! 3. One server that has become a replica is read for at most 100 ms more: the store asks for its role together with the first
+//!    value on a connection, and again once the answer is that old.
+//! 4. A `put` is one script, which compares and writes in one step.
+//! 5. A call takes at most the [`timeout`](RedisStoreBuilder::timeout), 40 ms by default, whatever the server does. It repeats
 //!    itself once, within that time, if its connection is lost. The script knows a `put` that has been done before by its
 //!    version, so the second attempt does not refuse what the first one has written. If the process itself was frozen
-//!    meanwhile, a call has up to 250 ms more, once, for an answer that arrived in that time.
-//! 5. A connection is made in a task of its own, so a call that waits too long for it does not end it. The store connects
+//!    meanwhile, a call has up to 250 ms more, once, for an answer that arrived in that time; so has a read that the runtime was
+//!    too busy to send.
+//! 6. A connection is made in a task of its own, so a call that waits too long for it does not end it. The store connects
 //!    at the first call, and again after a connection is lost. It also replaces a connection at most once a second if the
 //!    server does not answer, or says that it is a replica: after a failover the address may lead to another server.
-//! 6. Errors hold a fixed text and the code of the server's error. They never hold the URL, an address, a key or a value.
+//! 7. Errors hold a fixed text and the code of the server's error. They never hold the URL, an address, a key or a value.
 //!
 //! # What a failover can lose
 //!

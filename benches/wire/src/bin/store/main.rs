@@ -1,5 +1,5 @@
 //! A site whose identities are in Redis: what it asks of the operator, what a page costs, and what a failing Redis does
-//! to pages. Each command prints tables, and fails if a bound is missed. They need `redis-server`; `cost` needs `wrk`.
+//! to pages. Each command prints tables, and fails if a bound is missed. They need `redis-server`; `cost` needs `wrk` and `taskset`.
 //!
 //! ```console
 //! $ cargo run --release --manifest-path benches/wire/Cargo.toml --features store --bin store -- burst [OAUTH2_PROXY]
