@@ -3,8 +3,9 @@
 //! 1. The first read starts a task. The task waits until those have run that are ready before it, then sends all reads that have
 //!    begun by then. No read waits for the answer to another one.
 //! 2. Where that wait is long, because the tasks of the site are, a task sends what there is at once, for the next second.
-//! 3. A read that has not been sent within its timeout starts another task, and has a little more time: the runtime of the first
-//!    one is busy, or does not run any more.
+//! 3. The runtime of a task may be busy, or not run any more. So a read that begins long after the task was started starts
+//!    another one, and so does one that has not been sent within its timeout. That has a little more time.
+//! 4. A read whose task ends without an answer, because its runtime does, is sent again, alone.
 
 use std::future::poll_fn;
 use std::mem;
@@ -31,6 +32,8 @@ struct State {
     waiting: Waiting,
     /// When the first of them began.
     since: Option<Instant>,
+    /// When the last task for them was started.
+    task_at: Option<Instant>,
     /// How often reads have been taken.
     turns: u64,
     /// When they last waited for longer than [`LONG`].
@@ -47,9 +50,10 @@ pub(crate) struct Waiting {
 /// A read that has begun.
 pub(crate) struct Read {
     pub(crate) answer: oneshot::Receiver<Answer>,
-    /// It is the first: the caller must start a task.
+    /// The caller must start a task.
     pub(crate) needs_task: bool,
-    turn: u64,
+    /// Its turn to be taken.
+    pub(crate) turn: u64,
 }
 
 impl Reads {
@@ -57,10 +61,7 @@ impl Reads {
         let (sender, answer) = oneshot::channel();
         let now = now();
         let mut state = self.state();
-        let needs_task = state.waiting.keys.is_empty();
-        if needs_task {
-            state.since = Some(now);
-        }
+        let needs_task = state.needs_task(now);
         state.waiting.keys.push(key);
         state.waiting.answers.push(sender);
         Read { answer, needs_task, turn: state.turns }
@@ -76,9 +77,9 @@ impl Reads {
         self.state().take(now)
     }
 
-    /// Whether no task has taken this read yet.
-    pub(crate) fn is_waiting(&self, read: &Read) -> bool {
-        self.state().turns == read.turn
+    /// Whether no task has taken the reads of this turn yet.
+    pub(crate) fn is_waiting(&self, turn: u64) -> bool {
+        self.state().turns == turn
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,10 +92,21 @@ impl State {
         self.slow_at.is_some_and(|at| now.saturating_duration_since(at) < SLOW_FOR)
     }
 
+    /// Whether a read that begins now needs a task: it is the first, or the last task has not run for long.
+    fn needs_task(&mut self, now: Instant) -> bool {
+        self.since.get_or_insert(now);
+        let needs = self.task_at.is_none_or(|at| now.saturating_duration_since(at) > LONG);
+        if needs {
+            self.task_at = Some(now);
+        }
+        needs
+    }
+
     fn take(&mut self, now: Instant) -> Waiting {
         if self.since.take().is_some_and(|since| now.saturating_duration_since(since) > LONG) {
             self.slow_at = Some(now);
         }
+        self.task_at = None;
         self.turns += 1;
         mem::take(&mut self.waiting)
     }
@@ -134,17 +146,29 @@ mod tests {
         assert!(!state.is_slow(slow_at + SLOW_FOR + Duration::from_nanos(1)));
     }
 
+    #[test]
+    fn reads_start_another_task_if_the_last_one_does_not_run() {
+        let (mut state, begun) = (State::default(), now());
+        let later = LONG + Duration::from_nanos(1);
+        for (time, needs_task) in [(Duration::ZERO, true), (LONG, false), (later, true), (later + LONG, false)] {
+            assert_eq!(state.needs_task(begun + time), needs_task, "{time:?}");
+        }
+        state.take(begun + later);
+        assert!(state.is_slow(begun + later), "counted from the first read");
+        assert!(state.needs_task(begun + later));
+    }
+
     #[tokio::test]
     async fn reads_are_taken_once_in_their_order() {
         let reads = Reads::default();
         let [first, second] = ["a", "b"].map(|key| reads.begin(key.to_owned()));
         assert!(first.needs_task && !second.needs_task);
-        assert!(reads.is_waiting(&first) && reads.is_waiting(&second));
+        assert!(reads.is_waiting(first.turn) && reads.is_waiting(second.turn));
         let taken = reads.take().await;
         assert_eq!(taken.keys, ["a", "b"]);
         assert!(reads.take().await.keys.is_empty());
         let third = reads.begin("c".to_owned());
-        assert!(third.needs_task && reads.is_waiting(&third) && !reads.is_waiting(&first));
+        assert!(third.needs_task && reads.is_waiting(third.turn) && !reads.is_waiting(first.turn));
         for (answer, read) in taken.answers.into_iter().zip([first, second]) {
             answer.send(Ok(None)).unwrap();
             assert_eq!(read.answer.await.unwrap().unwrap(), None);

@@ -13,7 +13,7 @@ use crate::builder::RedisStoreBuilder;
 use crate::commands::{Command, Get, Write};
 use crate::failure::{Failure, Remedy};
 use crate::link::{Link, now, runtime};
-use crate::reads::{Answer, Reads, Waiting};
+use crate::reads::{Answer, Read, Reads, Waiting};
 
 /// A [`Store`] on Redis or Valkey. The [crate](crate) has its rules, by number.
 ///
@@ -95,7 +95,7 @@ impl RedisStore {
         }
     }
 
-    /// Reads a key of a cluster, alone: its keys are on different servers.
+    /// Reads a key alone. In a cluster the keys are on different servers.
     async fn read_alone(&self, key: String) -> Answer {
         let found = self.run(&Get(&[key])).await?;
         found.into_iter().next().unwrap_or_else(|| Err(Failure::foreign().error))
@@ -119,7 +119,7 @@ impl RedisStore {
                 (attempt, is_repeated) = (link.attempt()?, true);
             }
         };
-        let outcome = self.in_time(call).await;
+        let outcome = self.in_time(call, || false).await;
         outcome.unwrap_or_else(|| {
             let Failure { error, remedy } = Failure::timeout();
             link.failed(&attempt, remedy);
@@ -128,11 +128,11 @@ impl RedisStore {
     }
 
     /// Returns the output of a call, or `None` at the timeout. If that fires late, this process was frozen: an answer may
-    /// have arrived meanwhile, and the connection's task needs a moment to hand it on.
-    async fn in_time<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+    /// have arrived meanwhile, and the connection's task needs a moment to hand it on. So has a call that `is_unsent` sends.
+    async fn in_time<T>(&self, call: impl Future<Output = T>, is_unsent: impl FnOnce() -> bool) -> Option<T> {
         let (mut call, begun, time) = (pin!(call), now(), self.0.timeout);
         match timeout(time, call.as_mut()).await {
-            Err(_) if now().saturating_duration_since(begun) >= time.saturating_add(LATE) => {
+            Err(_) if is_unsent() || now().saturating_duration_since(begun) >= time.saturating_add(LATE) => {
                 timeout(GRACE, call).await.ok()
             }
             outcome => outcome.ok(),
@@ -142,26 +142,32 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn get(&self, key: &StoreKey) -> Answer {
-        let key = self.key(key);
+        let name = self.key(key);
         if self.0.link.is_cluster() {
             // In a box, as it is rare and large.
-            return Box::pin(self.read_alone(key)).await;
+            return Box::pin(self.read_alone(name)).await;
         }
         let runtime = runtime()?;
-        let mut read = self.0.reads.begin(key);
-        if read.needs_task {
-            runtime.spawn(self.clone().read_waiting());
+        let Read { answer, needs_task, turn } = self.0.reads.begin(name);
+        let start_task = || drop(runtime.spawn(self.clone().read_waiting()));
+        if needs_task {
+            start_task();
         }
-        let mut answer = self.in_time(&mut read.answer).await;
-        if answer.is_none() && self.0.reads.is_waiting(&read) {
-            runtime.spawn(self.clone().read_waiting());
-            answer = timeout(GRACE, &mut read.answer).await.ok();
-        }
-        match answer {
-            Some(Ok(answer)) => answer,
-            Some(Err(_)) => Err(StoreError::new("a read from Redis was given up with the runtime that made it")),
-            None => Err(Failure::timeout().error),
-        }
+        let call = async {
+            match answer.await {
+                Ok(answer) => answer,
+                // Another runtime's task, which has ended with that. In a box, as it is rare and large.
+                Err(_) => Box::pin(self.read_alone(self.key(key))).await,
+            }
+        };
+        let is_unsent = || {
+            let is_waiting = self.0.reads.is_waiting(turn);
+            if is_waiting {
+                start_task();
+            }
+            is_waiting
+        };
+        self.in_time(call, is_unsent).await.unwrap_or_else(|| Err(Failure::timeout().error))
     }
 
     fn returns_within(&self) -> Option<Duration> {

@@ -10,7 +10,7 @@ use tower_euid::store::{Put, Store, When};
 use tower_euid_redis::RedisStore;
 
 use crate::server::Server;
-use crate::{HOUR, key, put, read, until, value};
+use crate::{HOUR, SOON, key, put, read, until, value};
 
 async fn fill(store: &impl Store, number: u8) {
     assert_eq!(store.put(&key(number), When::Always, &value(number), HOUR).await.unwrap(), Put::Done);
@@ -87,4 +87,30 @@ fn reads_do_not_need_the_runtime_of_the_first_one() {
     begin_on(&standing, &store);
     drop(standing);
     assert_eq!(running.block_on(read(&store)).unwrap(), Some(1));
+}
+
+#[test]
+fn reads_that_are_given_up_early_do_not_wait_for_a_runtime_that_stands_still() {
+    let Some(server) = Server::start(&[]) else { return };
+    let [standing, running] = [(); 2].map(|()| Builder::new_current_thread().enable_all().build().unwrap());
+    let store = server.store();
+    running.block_on(until(async || put(&store, 1).await.is_ok()));
+    begin_on(&standing, &store);
+    let read_in_haste = async || tokio::time::timeout(SOON, read(&store)).await.is_ok_and(|found| found.is_ok());
+    running.block_on(until(read_in_haste));
+}
+
+#[test]
+fn read_that_another_runtime_has_sent_does_not_fail_with_it() {
+    let Some(server) = Server::start(&[]) else { return };
+    let [ending, running] = [(); 2].map(|()| Builder::new_current_thread().enable_all().build().unwrap());
+    let store = server.store();
+    running.block_on(until(async || put(&store, 1).await.is_ok()));
+    begin_on(&ending, &store);
+    let mut reading = pin!(read(&store));
+    assert!(running.block_on(poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx).is_pending()))));
+    // Its task sends both reads. The connection is the other runtime's, so there is no answer yet.
+    ending.block_on(tokio::task::yield_now());
+    drop(ending);
+    assert_eq!(running.block_on(reading).unwrap(), Some(1));
 }
