@@ -2,9 +2,10 @@
 //!
 //! 1. The first read starts a task. The task waits until those have run that are ready before it, then sends all reads that have
 //!    begun by then. No read waits for the answer to another one.
-//! 2. Where that wait is long, because the tasks of the site are, a task sends what there is at once, for the next second.
-//! 3. The runtime of a task may be busy, or not run any more. So a read that begins long after the task was started starts
-//!    another one, and so does one that has not been sent within its timeout. That has a little more time.
+//! 2. That wait is bounded: a read that begins more than [`LONG`] after it starts a task that sends all at once. The tasks of
+//!    the site are long then, so for a second no read waits.
+//! 3. The runtime of a task may not run any more. So a read that has not been sent within its timeout starts a task, too, and has
+//!    a little more time.
 //! 4. A read whose task ends without an answer, because its runtime does, is sent again, alone.
 
 use std::future::poll_fn;
@@ -35,8 +36,8 @@ struct State {
     /// When the last task for them was started.
     task_at: Option<Instant>,
     /// How often reads have been taken.
-    turns: u64,
-    /// When they last waited for longer than [`LONG`].
+    rounds: u64,
+    /// When reads last waited for longer than [`LONG`].
     slow_at: Option<Instant>,
 }
 
@@ -50,10 +51,18 @@ pub(crate) struct Waiting {
 /// A read that has begun.
 pub(crate) struct Read {
     pub(crate) answer: oneshot::Receiver<Answer>,
-    /// The caller must start a task.
-    pub(crate) needs_task: bool,
-    /// Its turn to be taken.
-    pub(crate) turn: u64,
+    /// The task that the caller must start, if any.
+    pub(crate) task: Option<Task>,
+    /// Which reads it is taken with.
+    pub(crate) round: u64,
+}
+
+/// When a task sends the reads that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Once the tasks that are ready have run.
+    Last,
+    AtOnce,
 }
 
 impl Reads {
@@ -61,25 +70,25 @@ impl Reads {
         let (sender, answer) = oneshot::channel();
         let now = now();
         let mut state = self.state();
-        let needs_task = state.needs_task(now);
+        let task = state.needed_task(now);
         state.waiting.keys.push(key);
         state.waiting.answers.push(sender);
-        Read { answer, needs_task, turn: state.turns }
+        Read { answer, task, round: state.rounds }
     }
 
     /// Takes the reads that wait: none, if another task has taken them.
-    pub(crate) async fn take(&self) -> Waiting {
+    pub(crate) async fn take(&self, task: Task) -> Waiting {
         // With one thread a new task is the last one already. With several, its thread runs it next.
-        if Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread && !self.state().is_slow(now()) {
+        if task == Task::Last && Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread {
             last_in_queue().await;
         }
         let now = now();
         self.state().take(now)
     }
 
-    /// Whether no task has taken the reads of this turn yet.
-    pub(crate) fn is_waiting(&self, turn: u64) -> bool {
-        self.state().turns == turn
+    /// Whether no task has taken the reads of this round yet.
+    pub(crate) fn is_waiting(&self, round: u64) -> bool {
+        self.state().rounds == round
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,18 +97,17 @@ impl Reads {
 }
 
 impl State {
-    fn is_slow(&self, now: Instant) -> bool {
-        self.slow_at.is_some_and(|at| now.saturating_duration_since(at) < SLOW_FOR)
-    }
-
-    /// Whether a read that begins now needs a task: it is the first, or the last task has not run for long.
-    fn needs_task(&mut self, now: Instant) -> bool {
+    /// The task that a read needs which begins now: if it is the first, or if the last task has not run for long.
+    fn needed_task(&mut self, now: Instant) -> Option<Task> {
+        let is_within = |at: Option<Instant>, time| at.is_some_and(|at| now.saturating_duration_since(at) <= time);
         self.since.get_or_insert(now);
-        let needs = self.task_at.is_none_or(|at| now.saturating_duration_since(at) > LONG);
-        if needs {
-            self.task_at = Some(now);
-        }
-        needs
+        let task = match self.task_at {
+            None if !is_within(self.slow_at, SLOW_FOR) => Task::Last,
+            at if is_within(at, LONG) => return None,
+            _ => Task::AtOnce,
+        };
+        self.task_at = Some(now);
+        Some(task)
     }
 
     fn take(&mut self, now: Instant) -> Waiting {
@@ -107,7 +115,7 @@ impl State {
             self.slow_at = Some(now);
         }
         self.task_at = None;
-        self.turns += 1;
+        self.rounds += 1;
         mem::take(&mut self.waiting)
     }
 }
@@ -133,42 +141,35 @@ const SLOW_FOR: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    #[test]
-    fn reads_do_not_wait_for_long_tasks_twice_within_a_second() {
-        let (mut state, begun) = (State::default(), now());
-        for (waited, slow) in [(LONG, false), (LONG + Duration::from_nanos(1), true)] {
-            state.since = Some(begun);
-            state.take(begun + waited);
-            assert_eq!(state.is_slow(begun + waited), slow, "{waited:?}");
-        }
-        let slow_at = begun + LONG;
-        assert!(state.is_slow(slow_at + SLOW_FOR));
-        assert!(!state.is_slow(slow_at + SLOW_FOR + Duration::from_nanos(1)));
-    }
+    const MORE: Duration = Duration::from_nanos(1);
 
     #[test]
-    fn reads_start_another_task_if_the_last_one_does_not_run() {
+    fn reads_that_wait_for_long_are_sent_at_once_and_so_are_those_of_the_next_second() {
         let (mut state, begun) = (State::default(), now());
-        let later = LONG + Duration::from_nanos(1);
-        for (time, needs_task) in [(Duration::ZERO, true), (LONG, false), (later, true), (later + LONG, false)] {
-            assert_eq!(state.needs_task(begun + time), needs_task, "{time:?}");
+        assert_eq!(state.needed_task(begun), Some(Task::Last));
+        assert_eq!(state.needed_task(begun + LONG), None);
+        assert_eq!(state.needed_task(begun + LONG + MORE), Some(Task::AtOnce));
+        assert_eq!(state.needed_task(begun + 2 * LONG + MORE), None);
+        let taken = begun + 2 * LONG + MORE;
+        state.take(taken);
+        for (after, task) in [(Duration::ZERO, Task::AtOnce), (SLOW_FOR, Task::AtOnce), (SLOW_FOR + MORE, Task::Last)] {
+            assert_eq!(state.needed_task(taken + after), Some(task), "{after:?}");
+            state.take(taken + after);
         }
-        state.take(begun + later);
-        assert!(state.is_slow(begun + later), "counted from the first read");
-        assert!(state.needs_task(begun + later));
     }
 
     #[tokio::test]
     async fn reads_are_taken_once_in_their_order() {
         let reads = Reads::default();
         let [first, second] = ["a", "b"].map(|key| reads.begin(key.to_owned()));
-        assert!(first.needs_task && !second.needs_task);
-        assert!(reads.is_waiting(first.turn) && reads.is_waiting(second.turn));
-        let taken = reads.take().await;
+        assert_eq!([first.task, second.task], [Some(Task::Last), None]);
+        assert!(reads.is_waiting(first.round) && reads.is_waiting(second.round));
+        let taken = reads.take(Task::Last).await;
         assert_eq!(taken.keys, ["a", "b"]);
-        assert!(reads.take().await.keys.is_empty());
+        assert!(reads.take(Task::AtOnce).await.keys.is_empty());
         let third = reads.begin("c".to_owned());
-        assert!(third.needs_task && reads.is_waiting(third.turn) && !reads.is_waiting(first.turn));
+        assert_eq!(third.task, Some(Task::Last));
+        assert!(reads.is_waiting(third.round) && !reads.is_waiting(first.round));
         for (answer, read) in taken.answers.into_iter().zip([first, second]) {
             answer.send(Ok(None)).unwrap();
             assert_eq!(read.answer.await.unwrap().unwrap(), None);

@@ -13,7 +13,7 @@ use crate::builder::RedisStoreBuilder;
 use crate::commands::{Command, Get, Write};
 use crate::failure::{Failure, Remedy};
 use crate::link::{Link, now, runtime};
-use crate::reads::{Answer, Read, Reads, Waiting};
+use crate::reads::{Answer, Read, Reads, Task, Waiting};
 
 /// A [`Store`] on Redis or Valkey. The [crate](crate) has its rules, by number.
 ///
@@ -82,8 +82,8 @@ impl RedisStore {
     }
 
     /// Makes the reads that wait, in one round trip.
-    async fn read_waiting(self) {
-        let Waiting { keys, answers } = self.0.reads.take().await;
+    async fn read_waiting(self, task: Task) {
+        let Waiting { keys, answers } = self.0.reads.take(task).await;
         if keys.is_empty() {
             return;
         }
@@ -128,11 +128,11 @@ impl RedisStore {
     }
 
     /// Returns the output of a call, or `None` at the timeout. If that fires late, this process was frozen: an answer may
-    /// have arrived meanwhile, and the connection's task needs a moment to hand it on. So has a call that `is_unsent` sends.
-    async fn in_time<T>(&self, call: impl Future<Output = T>, is_unsent: impl FnOnce() -> bool) -> Option<T> {
+    /// have arrived meanwhile, and the connection's task needs a moment to hand it on. So does a call that `resends`.
+    async fn in_time<T>(&self, call: impl Future<Output = T>, resends: impl FnOnce() -> bool) -> Option<T> {
         let (mut call, begun, time) = (pin!(call), now(), self.0.timeout);
         match timeout(time, call.as_mut()).await {
-            Err(_) if is_unsent() || now().saturating_duration_since(begun) >= time.saturating_add(LATE) => {
+            Err(_) if resends() || now().saturating_duration_since(begun) >= time.saturating_add(LATE) => {
                 timeout(GRACE, call).await.ok()
             }
             outcome => outcome.ok(),
@@ -148,26 +148,22 @@ impl Store for RedisStore {
             return Box::pin(self.read_alone(name)).await;
         }
         let runtime = runtime()?;
-        let Read { answer, needs_task, turn } = self.0.reads.begin(name);
-        let start_task = || drop(runtime.spawn(self.clone().read_waiting()));
-        if needs_task {
-            start_task();
-        }
+        let Read { answer, task, round } = self.0.reads.begin(name);
+        let start = |task| drop(runtime.spawn(self.clone().read_waiting(task)));
+        task.map(start);
         let call = async {
             match answer.await {
                 Ok(answer) => answer,
-                // Another runtime's task, which has ended with that. In a box, as it is rare and large.
+                // Its task has ended, with another runtime. In a box, as it is rare and large.
                 Err(_) => Box::pin(self.read_alone(self.key(key))).await,
             }
         };
-        let is_unsent = || {
-            let is_waiting = self.0.reads.is_waiting(turn);
-            if is_waiting {
-                start_task();
-            }
+        let resends = || {
+            let is_waiting = self.0.reads.is_waiting(round);
+            is_waiting.then(|| start(Task::AtOnce));
             is_waiting
         };
-        self.in_time(call, is_unsent).await.unwrap_or_else(|| Err(Failure::timeout().error))
+        self.in_time(call, resends).await.unwrap_or_else(|| Err(Failure::timeout().error))
     }
 
     fn returns_within(&self) -> Option<Duration> {
