@@ -25,8 +25,7 @@
 //!    version, then the sealed state. It expires by itself (`PX`).
 //! 2. A `get` is a `GET` to the primary. On one server, those that begin together share one round trip: a read waits for the
 //!    tasks of the runtime that are ready before it, and takes the reads of these along. It never waits for the answer to another
-//!    read. If the tasks have taken longer than 4 ms, the reads of the next second are sent at once. In a cluster each read is
-//!    sent alone.
+//!    read. If the tasks have taken longer than 4 ms, each read of the next second is sent alone. So is each one in a cluster.
 //! 3. One server that has become a replica is read for at most 100 ms more: the store asks for its role together with the first
 //!    value on a connection, and again once the answer is that old.
 //! 4. A `put` is one script, which compares and writes in one step.

@@ -2,8 +2,8 @@
 //!
 //! 1. The first read starts a task. The task waits until those have run that are ready before it, then sends all reads that have
 //!    begun by then. No read waits for the answer to another one.
-//! 2. That wait is bounded: a read that begins more than [`LONG`] after it starts a task that sends all at once. The tasks of
-//!    the site are long then, so for a second no read waits.
+//! 2. That wait is bounded: a read that begins more than [`LONG`] later starts a task that sends all at once. The tasks of the
+//!    site are long then. Each step of a shared read would wait for them, so for a second each read is sent alone.
 //! 3. The runtime of a task may not run any more. So a read that has not been sent within its timeout starts a task, too, and has
 //!    a little more time.
 //! 4. A read whose task ends without an answer, because its runtime does, is sent again, alone.
@@ -66,14 +66,17 @@ pub(crate) enum Task {
 }
 
 impl Reads {
-    pub(crate) fn begin(&self, key: String) -> Read {
-        let (sender, answer) = oneshot::channel();
+    /// Begins a read that others share; `None` if it is to be sent alone.
+    pub(crate) fn begin(&self, key: impl FnOnce() -> String) -> Option<Read> {
         let now = now();
         let mut state = self.state();
-        let task = state.needed_task(now);
-        state.waiting.keys.push(key);
+        if state.is_slow(now) {
+            return None;
+        }
+        let (sender, answer) = oneshot::channel();
+        state.waiting.keys.push(key());
         state.waiting.answers.push(sender);
-        Read { answer, task, round: state.rounds }
+        Some(Read { answer, task: state.needed_task(now), round: state.rounds })
     }
 
     /// Takes the reads that wait: none, if another task has taken them.
@@ -97,14 +100,17 @@ impl Reads {
 }
 
 impl State {
+    fn is_slow(&self, now: Instant) -> bool {
+        self.slow_at.is_some_and(|at| now.saturating_duration_since(at) <= SLOW_FOR)
+    }
+
     /// The task that a read needs which begins now: if it is the first, or if the last task has not run for long.
     fn needed_task(&mut self, now: Instant) -> Option<Task> {
-        let is_within = |at: Option<Instant>, time| at.is_some_and(|at| now.saturating_duration_since(at) <= time);
         self.since.get_or_insert(now);
         let task = match self.task_at {
-            None if !is_within(self.slow_at, SLOW_FOR) => Task::Last,
-            at if is_within(at, LONG) => return None,
-            _ => Task::AtOnce,
+            None => Task::Last,
+            Some(at) if now.saturating_duration_since(at) > LONG => Task::AtOnce,
+            Some(_) => return None,
         };
         self.task_at = Some(now);
         Some(task)
@@ -144,30 +150,30 @@ mod tests {
     const MORE: Duration = Duration::from_nanos(1);
 
     #[test]
-    fn reads_that_wait_for_long_are_sent_at_once_and_so_are_those_of_the_next_second() {
+    fn reads_that_wait_for_long_are_sent_at_once_and_those_of_the_next_second_alone() {
         let (mut state, begun) = (State::default(), now());
         assert_eq!(state.needed_task(begun), Some(Task::Last));
         assert_eq!(state.needed_task(begun + LONG), None);
         assert_eq!(state.needed_task(begun + LONG + MORE), Some(Task::AtOnce));
         assert_eq!(state.needed_task(begun + 2 * LONG + MORE), None);
         let taken = begun + 2 * LONG + MORE;
+        assert!(!state.is_slow(taken));
         state.take(taken);
-        for (after, task) in [(Duration::ZERO, Task::AtOnce), (SLOW_FOR, Task::AtOnce), (SLOW_FOR + MORE, Task::Last)] {
-            assert_eq!(state.needed_task(taken + after), Some(task), "{after:?}");
-            state.take(taken + after);
-        }
+        assert!(state.is_slow(taken + SLOW_FOR));
+        assert!(!state.is_slow(taken + SLOW_FOR + MORE));
+        assert_eq!(state.needed_task(taken), Some(Task::Last));
     }
 
     #[tokio::test]
     async fn reads_are_taken_once_in_their_order() {
         let reads = Reads::default();
-        let [first, second] = ["a", "b"].map(|key| reads.begin(key.to_owned()));
+        let [first, second] = ["a", "b"].map(|key| reads.begin(|| key.to_owned()).unwrap());
         assert_eq!([first.task, second.task], [Some(Task::Last), None]);
         assert!(reads.is_waiting(first.round) && reads.is_waiting(second.round));
         let taken = reads.take(Task::Last).await;
         assert_eq!(taken.keys, ["a", "b"]);
         assert!(reads.take(Task::AtOnce).await.keys.is_empty());
-        let third = reads.begin("c".to_owned());
+        let third = reads.begin(|| "c".to_owned()).unwrap();
         assert_eq!(third.task, Some(Task::Last));
         assert!(reads.is_waiting(third.round) && !reads.is_waiting(first.round));
         for (answer, read) in taken.answers.into_iter().zip([first, second]) {

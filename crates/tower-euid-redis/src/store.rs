@@ -96,8 +96,8 @@ impl RedisStore {
     }
 
     /// Reads a key alone. In a cluster the keys are on different servers.
-    async fn read_alone(&self, key: String) -> Answer {
-        let found = self.run(&Get(&[key])).await?;
+    async fn read_alone(&self, key: &StoreKey) -> Answer {
+        let found = self.run(&Get(&[self.key(key)])).await?;
         found.into_iter().next().unwrap_or_else(|| Err(Failure::foreign().error))
     }
 
@@ -142,20 +142,19 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn get(&self, key: &StoreKey) -> Answer {
-        let name = self.key(key);
-        if self.0.link.is_cluster() {
-            // In a box, as it is rare and large.
-            return Box::pin(self.read_alone(name)).await;
-        }
         let runtime = runtime()?;
-        let Read { answer, task, round } = self.0.reads.begin(name);
+        let shared = if self.0.link.is_cluster() { None } else { self.0.reads.begin(|| self.key(key)) };
+        let Some(Read { answer, task, round }) = shared else {
+            // In a box, as it is large.
+            return Box::pin(self.read_alone(key)).await;
+        };
         let start = |task| drop(runtime.spawn(self.clone().read_waiting(task)));
         task.map(start);
         let call = async {
             match answer.await {
                 Ok(answer) => answer,
-                // Its task has ended, with another runtime. In a box, as it is rare and large.
-                Err(_) => Box::pin(self.read_alone(self.key(key))).await,
+                // Its task has ended, with another runtime.
+                Err(_) => Box::pin(self.read_alone(key)).await,
             }
         };
         let resends = || {
