@@ -45,7 +45,9 @@ impl Command for Get<'_> {
         }
         let mut commands = Pipeline::with_capacity(keys.len() + 1);
         for key in keys {
-            commands.cmd("GET").arg(key);
+            let mut get = Cmd::with_capacity(2, "GET".len() + key.len());
+            get.arg("GET").arg(key);
+            commands.add_command(get);
         }
         if asks_role {
             commands.cmd("ROLE");
