@@ -149,7 +149,9 @@ impl Store for RedisStore {
             return Box::pin(self.read_alone(key)).await;
         };
         let start = |task| drop(runtime.spawn(self.clone().read_waiting(task)));
-        task.map(start);
+        if let Some(task) = task {
+            start(task);
+        }
         let call = async {
             match answer.await {
                 Ok(answer) => answer,
@@ -159,7 +161,9 @@ impl Store for RedisStore {
         };
         let resends = || {
             let is_waiting = self.0.reads.is_waiting(round);
-            is_waiting.then(|| start(Task::AtOnce));
+            if is_waiting {
+                start(Task::AtOnce);
+            }
             is_waiting
         };
         self.in_time(call, resends).await.unwrap_or_else(|| Err(Failure::timeout().error))
