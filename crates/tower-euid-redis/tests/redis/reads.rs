@@ -68,6 +68,13 @@ async fn reads_on_several_threads_have_answers_of_their_own() {
     }
 }
 
+/// Returns two runtimes. The second one has put a value, and runs the connection.
+fn runtimes(store: &impl Store) -> [Runtime; 2] {
+    let [first, second] = [(); 2].map(|()| Builder::new_current_thread().enable_all().build().unwrap());
+    second.block_on(until(async || put(store, 1).await.is_ok()));
+    [first, second]
+}
+
 /// Begins a read on a runtime, which then runs no more.
 fn begin_on(runtime: &Runtime, store: &impl Store) {
     runtime.block_on(async {
@@ -79,22 +86,20 @@ fn begin_on(runtime: &Runtime, store: &impl Store) {
 #[test]
 fn reads_do_not_need_the_runtime_of_the_first_one() {
     let Some(server) = Server::start(&[]) else { return };
-    let store = RedisStore::new(server.url()).unwrap();
-    let [standing, running] = [(); 2].map(|()| Builder::new_current_thread().enable_all().build().unwrap());
-    running.block_on(until(async || put(&store, 1).await.is_ok()));
-    begin_on(&standing, &store);
-    assert_eq!(running.block_on(read(&store)).unwrap(), Some(1));
-    begin_on(&standing, &store);
-    drop(standing);
-    assert_eq!(running.block_on(read(&store)).unwrap(), Some(1));
+    for ends in [false, true] {
+        let store = RedisStore::new(server.url()).unwrap();
+        let [first, running] = runtimes(&store);
+        begin_on(&first, &store);
+        let _standing = if ends { None } else { Some(first) };
+        assert_eq!(running.block_on(read(&store)).unwrap(), Some(1), "{ends}");
+    }
 }
 
 #[test]
 fn reads_that_are_given_up_early_do_not_wait_for_a_runtime_that_stands_still() {
     let Some(server) = Server::start(&[]) else { return };
-    let [standing, running] = [(); 2].map(|()| Builder::new_current_thread().enable_all().build().unwrap());
     let store = server.store();
-    running.block_on(until(async || put(&store, 1).await.is_ok()));
+    let [standing, running] = runtimes(&store);
     begin_on(&standing, &store);
     let read_in_haste = async || tokio::time::timeout(SOON, read(&store)).await.is_ok_and(|found| found.is_ok());
     running.block_on(until(read_in_haste));
@@ -103,9 +108,8 @@ fn reads_that_are_given_up_early_do_not_wait_for_a_runtime_that_stands_still() {
 #[test]
 fn read_that_another_runtime_has_sent_does_not_fail_with_it() {
     let Some(server) = Server::start(&[]) else { return };
-    let [ending, running] = [(); 2].map(|()| Builder::new_current_thread().enable_all().build().unwrap());
     let store = server.store();
-    running.block_on(until(async || put(&store, 1).await.is_ok()));
+    let [ending, running] = runtimes(&store);
     begin_on(&ending, &store);
     let mut reading = pin!(read(&store));
     assert!(running.block_on(poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx).is_pending()))));
